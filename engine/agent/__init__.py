@@ -1,0 +1,1 @@
+"""What runs on a node beside training: readings, runner, file tails. Standard library only."""

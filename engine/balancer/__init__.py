@@ -1,0 +1,1 @@
+"""How to share a batch between unlike devices. Pure."""

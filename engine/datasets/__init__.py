@@ -1,0 +1,1 @@
+"""A source becomes .npy files and a manifest."""

@@ -1,0 +1,435 @@
+"""Happened: one frozen dataclass a kind, and the one table EVENTS that names them all.
+
+Runs on both sides and imports the standard library only. Names are in the past tense; a kind never changes its meaning; every
+field has a default, so that old recordings stay readable.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """What all events share."""
+
+    at: float = 0.0
+    """Arrival at the centre, seconds since the stream began."""
+    node_time: float | None = None
+    """Clock of the node that wrote it, seconds since 1970; never compared between machines."""
+    node: str = ""
+    run_id: str = ""
+
+
+# What is there ------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceReading:
+    """One telemetry measurement of one device. Unknown is None, never 0."""
+
+    index: int = 0
+    name: str = ""
+    kind: str = "emulated"
+    utilization: float | None = None
+    """0 to 1."""
+    memory_used: int | None = None
+    """Bytes."""
+    memory_total: int | None = None
+    """Bytes."""
+    temperature: float | None = None
+    """Degrees Celsius."""
+    power: float | None = None
+    """Watts."""
+    power_limit: float | None = None
+    """Watts."""
+    clock: float | None = None
+    """MHz, of the streaming multiprocessors."""
+    throttle: tuple[str, ...] = ()
+    """Reasons why the device clocks down, in words."""
+    processes: tuple[ProcessReading, ...] | None = None
+    """None: could not be read; (): none."""
+    error: str = ""
+    """Why the device could not be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessReading:
+    """A process that holds memory of a device."""
+
+    pid: int = 0
+    user: str = ""
+    name: str = ""
+    memory: int | None = None
+    """Bytes of the device."""
+    run_id: str = ""
+    """The run of ours it belongs to, if any."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostReading:
+    """One measurement of a machine."""
+
+    cpu: float | None = None
+    """Utilization of all cores, 0 to 1."""
+    memory_used: int | None = None
+    memory_total: int | None = None
+    disk_free: int | None = None
+    """Bytes free where the node keeps its state."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSummary:
+    """A machine as nodes.toml names it, before it has answered."""
+
+    name: str = ""
+    kind: str = "ssh"
+    host: str = ""
+    devices: tuple[DeviceReading, ...] = ()
+    """Declared devices of an embedded node, nothing measured yet; empty where devices are found."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InventoryRead(Event):
+    """The session knows which machines it is about. First event of every stream."""
+
+    path: str = ""
+    lab: str = ""
+    nodes: tuple[NodeSummary, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ticked(Event):
+    """A second passed."""
+
+    clock: float = 0.0
+    """Wall clock of the centre, seconds since 1970."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeConnecting(Event):
+    """A connection is being tried."""
+
+    attempt: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeConnected(Event):
+    """The agent of the node has said hello."""
+
+    hostname: str = ""
+    python: str = ""
+    system: str = ""
+    address: str = ""
+    interface: str = ""
+    boot_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeDenied(Event):
+    """The node answered and refused us, or we refused its key. Not tried again by itself."""
+
+    reason: str = ""
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeLost(Event):
+    """The link is gone; runs on the node go on."""
+
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeReported(Event):
+    """Readings of one node at one moment."""
+
+    host: HostReading = field(default_factory=HostReading)
+    devices: tuple[DeviceReading, ...] = ()
+
+
+# Runs: written at the centre ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RankSummary:
+    """Where a rank runs."""
+
+    rank: int = 0
+    node: str = ""
+    device_index: int = 0
+    device_name: str = ""
+    device_kind: str = "emulated"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunPrepared(Event):
+    """A launch has come one phase further."""
+
+    phase: str = ""
+    """One short sentence, such as ``pushing data to 4 nodes``."""
+    fraction: float | None = None
+    """Done so far, 0 to 1; None: unknown."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunPlanned(Event):
+    """The plan of a run is known, launched just now or found again."""
+
+    workload: str = ""
+    cases: tuple[str, ...] = ()
+    ranks: tuple[RankSummary, ...] = ()
+    epochs: int = 0
+    global_batch_size: int = 0
+    samples_per_epoch: int = 0
+    source: str = ""
+    is_emulated: bool = False
+    is_bench: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunUnreachable(Event):
+    """Nodes of the run are out of reach: only the view is missing, the run is not touched."""
+
+    nodes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunEnded(Event):
+    """All nodes of the run have ended."""
+
+    state: str = "done"
+    """``done``, ``failed`` or ``cancelled``."""
+    reason: str = ""
+    rank: int | None = None
+    """The rank whose fault it was."""
+    failed_node: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultDerived(Event):
+    """The result of a run is written; ``document`` is the result.json."""
+
+    document: dict[str, Any] = field(default_factory=dict)
+
+
+# Runs: written by the runner into events.jsonl ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunnerStarted(Event):
+    """The runner of one node has taken its run directory."""
+
+    pid: int = 0
+    boot_id: str = ""
+    start_time: int = 0
+    """Start of the process in clock ticks since boot; pid, boot id and this name a process for ever."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchStarted(Event):
+    """The runner has started torchrun."""
+
+    pid: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerLost(Event):
+    """The runner of another node is gone."""
+
+    peer: str = ""
+    ranks: tuple[int, ...] = ()
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunnerEnded(Event):
+    """The node's part of the run is over; the same facts stand in exit.json."""
+
+    state: str = "done"
+    reason: str = ""
+    rank: int | None = None
+    failed_node: str = ""
+    survivors: tuple[int, ...] = ()
+    """Process ids that could not be stopped."""
+
+
+# Runs: written by each rank into ranks/<rank>.jsonl -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankEvent(Event):
+    """What all lines of a rank share."""
+
+    rank: int = 0
+    case: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreOpened(RankEvent):
+    """Rank 0 has opened the store by which the group forms; its runner tells the other nodes."""
+
+    address: str = ""
+    port: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankJoined(RankEvent):
+    """The rank is part of the process group."""
+
+    pid: int = 0
+    world_size: int = 0
+    backend: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceProbed(RankEvent):
+    """The rank has timed its device at two local batch sizes, without communication."""
+
+    local_batch_sizes: tuple[int, ...] = ()
+    seconds: tuple[float, ...] = ()
+    """Median compute seconds at these sizes."""
+    fixed_seconds: float = 0.0
+    """a of t = a + c b."""
+    seconds_per_sample: float = 0.0
+    """c of t = a + c b."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaseStarted(RankEvent):
+    """Rank 0: a case begins, with the model fresh from the seed."""
+
+    policy: str = ""
+    local_batch_sizes: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepsTaken(RankEvent):
+    """Steps of one rank since its last line: at most four such lines a second, and one a step around a decision."""
+
+    epoch: int = 0
+    step: int = 0
+    """Last step of the summary, counted from 0 over the whole case."""
+    steps: int = 0
+    """How many steps the summary covers."""
+    local_batch_size: int = 0
+    compute_seconds: float = 0.0
+    """Mean of the steps, as the next two."""
+    wait_seconds: float = 0.0
+    step_seconds: float = 0.0
+    samples: int = 0
+    """Of this rank, in these steps."""
+    loss: float | None = None
+    """Global training loss of the last step."""
+    utilization: float | None = None
+    """Emulated devices: share of the last second inside paced compute, 0 to 1."""
+    memory_used: int | None = None
+    """Bytes, of the device."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharesChanged(RankEvent):
+    """Rank 0: the balancer changed the local batch sizes."""
+
+    step: int = 0
+    """First step with the new sizes, counted over the whole case."""
+    before: tuple[int, ...] = ()
+    after: tuple[int, ...] = ()
+    reason: str = ""
+    predicted_before: float | None = None
+    """Step seconds, had nothing changed."""
+    predicted_after: float | None = None
+    """Step seconds with the new sizes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankEpochEnded(RankEvent):
+    """One rank's sums over an epoch."""
+
+    epoch: int = 0
+    samples: int = 0
+    seconds: float = 0.0
+    """From the first step to the last gradient, all steps."""
+    full_steps: int = 0
+    """Steps that trained the whole global batch."""
+    full_compute_seconds: float = 0.0
+    """Sum over the full steps."""
+    full_wait_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpochEnded(RankEvent):
+    """Rank 0: an epoch is over and was evaluated; exact over all ranks."""
+
+    epoch: int = 0
+    epochs: int = 0
+    samples: int = 0
+    seconds: float = 0.0
+    """From the first step to the last gradient."""
+    training_loss: float | None = None
+    loss: float | None = None
+    """On the validation data."""
+    metric: float | None = None
+    metric_name: str = ""
+    local_batch_sizes: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StandaloneMeasured(RankEvent):
+    """The rank trained alone, others idle, no communication, at the local batch its case ended with."""
+
+    local_batch_size: int = 0
+    samples_per_second: float = 0.0
+    steps: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaseEnded(RankEvent):
+    """Rank 0: a case is over."""
+
+    local_batch_sizes: tuple[int, ...] = ()
+    changes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankFailed(RankEvent):
+    """The rank raised; ``is_collateral`` marks a collective that broke because another rank was gone."""
+
+    reason: str = ""
+    is_collateral: bool = False
+
+
+EVENTS: dict[str, type[Event]] = {
+    kind.__name__: kind
+    for kind in (
+        InventoryRead,
+        Ticked,
+        NodeConnecting,
+        NodeConnected,
+        NodeDenied,
+        NodeLost,
+        NodeReported,
+        RunPrepared,
+        RunPlanned,
+        RunUnreachable,
+        RunEnded,
+        ResultDerived,
+        RunnerStarted,
+        LaunchStarted,
+        PeerLost,
+        RunnerEnded,
+        StoreOpened,
+        RankJoined,
+        DeviceProbed,
+        CaseStarted,
+        StepsTaken,
+        SharesChanged,
+        RankEpochEnded,
+        EpochEnded,
+        StandaloneMeasured,
+        CaseEnded,
+        RankFailed,
+    )
+}
+"""Every kind by its name on the wire."""

@@ -1,0 +1,1 @@
+"""From a plan to processes and a run directory, and back home."""

@@ -1,0 +1,96 @@
+"""Decided: which ranks run where, on what data, in which cases; frozen before anything starts.
+
+Runs on both sides and imports the standard library only. Every node gets the same plan and finds itself in it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from .specs import FaultSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Emulation:
+    """How a CPU process plays a device. Read by ``training.emulation`` alone."""
+
+    speed: float
+    faults: tuple[FaultSpec, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RankPlan:
+    """One process of the run and the device it owns. The index of its tuple is its rank."""
+
+    rank: int
+    node: str
+    node_rank: int
+    local_rank: int
+    device_index: int
+    device_kind: str
+    """``cuda``, ``cpu`` or ``emulated``."""
+    device_name: str
+    memory: int | None = None
+    """Bytes of the device, None: unknown."""
+    emulation: Emulation | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NodePlan:
+    """One machine of the run."""
+
+    name: str
+    node_rank: int
+    ranks: tuple[int, ...]
+    address: str
+    """IP by which its peers reach it."""
+    interface: str
+    """Network interface that carries the training traffic, for gloo and NCCL."""
+    python: str
+    env: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class CasePlan:
+    """One of the ordered cases that a launch executes."""
+
+    name: str
+    policy: str
+
+
+@dataclass(frozen=True, slots=True)
+class DataPlan:
+    """The prepared data that every node of the run already holds under ``data/<digest>``."""
+
+    digest: str
+    source: str
+    rows: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All a run needs to know, the same bytes on every node."""
+
+    run_id: str
+    workload: str
+    cases: tuple[CasePlan, ...]
+    nodes: tuple[NodePlan, ...]
+    ranks: tuple[RankPlan, ...]
+    data: DataPlan
+    epochs: int
+    global_batch_size: int
+    seed: int = 0
+    backend: str = "gloo"
+    is_bench: bool = False
+    timeout: float = 60.0
+    """Seconds after which a collective that does not end counts as failed."""
+
+    @property
+    def is_emulated(self) -> bool:
+        """Whether any device of the run is emulated: results then say so."""
+        return any(rank.emulation is not None for rank in self.ranks)
+
+    def node_of(self, rank: int) -> NodePlan:
+        """The machine a rank runs on."""
+        return self.nodes[self.ranks[rank].node_rank]

@@ -1,0 +1,100 @@
+"""Asked: what a person wants, as frozen values: machines, devices, jobs.
+
+Runs on both sides and imports the standard library only. Nothing here was measured or decided.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+POLICIES = ("equal", "proportional", "dynamic", "hybrid")
+"""Rules that share a global batch between ranks, simplest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceSpec:
+    """One declared device of an embedded node. Real devices are found, not declared."""
+
+    name: str
+    speed: float
+    """Relative to the other devices. Reaches the pacing and the emulated readings only, never the balancer."""
+    memory: int
+    """Bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class FaultSpec:
+    """Trouble that an emulated device plays by script."""
+
+    at_step: int
+    """First step of each case on which it acts."""
+    slowdown: float
+    """Factor on the compute seconds, > 1."""
+    until_step: int | None = None
+    """First step on which it no longer acts; None: to the end."""
+    cause: str = "thermal"
+    device: int = 0
+    """Index of the device on its node."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSpec:
+    """One machine of nodes.toml, defaults already applied."""
+
+    name: str
+    kind: str = "ssh"
+    """``ssh`` or ``embedded``."""
+    host: str | None = None
+    port: int | None = None
+    user: str | None = None
+    key: str | None = None
+    jump: str | None = None
+    host_key: str | None = None
+    """Pinned fingerprint, ``SHA256:...``."""
+    python: str | None = None
+    """Interpreter on the node; None: ``python3`` there, or ours on an embedded node."""
+    state_dir: str | None = None
+    env: dict[str, str] = field(default_factory=dict)
+    address: str | None = None
+    """Where peers reach this node for training traffic."""
+    interface: str | None = None
+    devices: tuple[DeviceSpec, ...] = ()
+    faults: tuple[FaultSpec, ...] = ()
+    read_only: bool = False
+    tags: tuple[str, ...] = ()
+
+    @property
+    def is_emulated(self) -> bool:
+        """Whether its devices are declared instead of found."""
+        return bool(self.devices)
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """All machines one nodes.toml names."""
+
+    path: str
+    nodes: tuple[NodeSpec, ...]
+
+    @property
+    def lab(self) -> str:
+        """Directory name of the file: what a person calls this lab."""
+        parts = self.path.rstrip("/").split("/")
+        return parts[-2] if len(parts) > 1 else "lab"
+
+
+@dataclass(frozen=True, slots=True)
+class TrainSpec:
+    """One job: a workload, trained once for each policy in one launch."""
+
+    workload: str = "digits-cnn"
+    policies: tuple[str, ...] = ("hybrid",)
+    """One case each, in this order."""
+    epochs: int | None = None
+    """None: the workload's own default; so too below."""
+    global_batch_size: int | None = None
+    seed: int = 0
+    csv: str | None = None
+    """A file of the centre that replaces the workload's own source."""
+    is_bench: bool = False
+    """Whether standalone rates are measured after each case."""

@@ -1,0 +1,1 @@
+"""How nodes are reached; the only importer of asyncssh."""

@@ -1,0 +1,1 @@
+"""Events on their way in: fan-out, recording, replay."""
