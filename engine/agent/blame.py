@@ -1,0 +1,84 @@
+"""Whose fault it was: the first cause of a failed launch, told apart from the broken collectives that follow from it."""
+
+from __future__ import annotations
+
+import re
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..events import RankFailed
+from ..plan import NodePlan, Plan
+from ..wire import decode, to_plain
+
+_EXIT = re.compile(r"rank\s*:\s*\d+ \(local_rank: (\d+)\)\s*exitcode\s*:\s*(-?\d+)", re.S)
+
+
+@dataclass(frozen=True, slots=True)
+class Blame:
+    """How a node's part of a run ended, and why."""
+
+    state: str
+    """``done``, ``failed`` or ``cancelled``."""
+    reason: str = ""
+    rank: int | None = None
+    node: str = ""
+    is_collateral: bool = False
+    """A rank only saw that another one was gone."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """As it travels to the other runners."""
+        plain: dict[str, Any] = to_plain(self)
+        return plain
+
+
+def local_blame(run: Path, plan: Plan, node: NodePlan, status: int) -> Blame:
+    """Read the cause from what the node's own ranks wrote, else from torchrun's report, else from its exit status."""
+    failures = [failed for rank in node.ranks if (failed := _failure(run / "ranks" / f"{rank}.jsonl")) is not None]
+    for failed in failures:
+        if not failed.is_collateral:
+            return Blame("failed", f"{_who(plan, failed.rank)}: {failed.reason}", failed.rank, node.name)
+    for local_rank, code in _exits(run / "out.log"):
+        if code < 0 and local_rank < len(node.ranks):
+            rank = node.ranks[local_rank]
+            return Blame("failed", f"{_who(plan, rank)}: killed by {_signal_name(-code)}", rank, node.name)
+    for failed in failures:
+        return Blame("failed", f"{_who(plan, failed.rank)}: {failed.reason}", failed.rank, node.name, is_collateral=True)
+    ended = f"killed by {_signal_name(-status)}" if status < 0 else f"exit status {status}"
+    last = _last_line(run / "out.log")
+    return Blame("failed", f"torchrun on {node.name}: {ended}" + (f": {last}" if last else ""), None, node.name)
+
+
+def _who(plan: Plan, rank: int) -> str:
+    return f"rank {rank} on {plan.ranks[rank].node} ({plan.ranks[rank].device_name})"
+
+
+def _failure(path: Path) -> RankFailed | None:
+    if not path.exists():
+        return None
+    for line in reversed(path.read_bytes().split(b"\n")[-20:]):
+        if b'"RankFailed"' in line:
+            event = decode(line)
+            if isinstance(event, RankFailed):
+                return event
+    return None
+
+
+def _exits(log: Path) -> list[tuple[int, int]]:
+    """(local rank, exit code) of the failures torchrun reports; a signal is a negative code, the first cause stands last."""
+    text = log.read_text(errors="replace")[-20000:] if log.exists() else ""
+    return [(int(local), int(code)) for local, code in _EXIT.findall(text)][::-1]
+
+
+def _last_line(log: Path) -> str:
+    text = log.read_text(errors="replace")[-4000:] if log.exists() else ""
+    lines = [line.strip() for line in text.splitlines() if line.strip(" =-")]
+    return lines[-1][:200] if lines else ""
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -1,0 +1,137 @@
+"""What a control centre may ask an agent: launch, introduce, runs, follow, cancel. Each answer is one JSON object."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from .. import errors
+from ..events import RunnerEnded
+from .home import NodeHome
+from .mesh import introduce as introduce_runner
+from .processes import GRACE, end_marked, marked, send as send_signal
+from .rundir import facts, read_json, runner_is_alive, write_once
+from .tails import follow as follow_run
+
+Body = dict[str, Any]
+Send = Callable[[Body], None]
+Request = Callable[[NodeHome, Body, Send], Awaitable[Body]]
+
+_following: dict[str, asyncio.Task[None]] = {}
+"""One follower a run and agent; asking again replaces it."""
+
+
+def _run(home: NodeHome, body: Body) -> Path:
+    """The directory of the run that is asked about; a name that could lead elsewhere is refused."""
+    name = str(body["run_id"])
+    if not name or "/" in name or name.startswith("."):
+        raise errors.UsageError(f"not a run id: {name!r}")
+    return home.runs / name
+
+
+async def launch(home: NodeHome, body: Body, send: Send) -> Body:
+    """Start the runner of a run. The same id again answers with the runner that is there; with another spec it is refused."""
+    run = _run(home, {"run_id": body["plan"]["run_id"]})
+    if run.exists():
+        start = read_json(run / "start.json")
+        if read_json(run / "spec.json") != body["spec"] or start is None:
+            raise errors.UsageError(f"run {run.name} is already here and asks for something else")
+        return {"port": start["port"], "pid": start["pid"]}
+    runner = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "paceline.engine.agent.runner", str(home.root), home.name),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        start_new_session=True,
+    )
+    asked = {key: body[key] for key in ("spec", "plan", "token")}
+    out, err = await asyncio.wait_for(runner.communicate(json.dumps(asked).encode()), 60.0)
+    if not out.strip():
+        last = err.decode(errors="replace").strip().splitlines()[-1:] or ["no word from it"]
+        raise errors.WorkFailed(f"the runner did not start: {last[0]}")
+    answer: Body = json.loads(out)
+    if "error" in answer:
+        kind = getattr(errors, answer["error"]["type"], errors.WorkFailed)
+        raise kind(answer["error"]["reason"], hint=answer["error"]["hint"])
+    return answer
+
+
+async def introduce(home: NodeHome, body: Body, send: Send) -> Body:
+    """Tell the runner its peers: from now on the run goes on without us."""
+    start = read_json(_run(home, body) / "start.json")
+    if start is None:
+        raise errors.WorkFailed(f"run {body['run_id']} has no runner here")
+    address = body["peers"][home.name][0]
+    try:
+        await introduce_runner(address, start["port"], body["token"], body["peers"])
+    except (OSError, ValueError, asyncio.TimeoutError) as error:
+        raise errors.WorkFailed(f"the runner does not answer: {error or 'timed out'}") from None
+    return {}
+
+
+async def runs(home: NodeHome, body: Body, send: Send) -> Body:
+    """All runs this node has ever seen."""
+    found = sorted(path for path in home.runs.glob("*") if (path / "spec.json").exists()) if home.runs.exists() else []
+    return {"runs": [facts(path) for path in found]}
+
+
+async def follow(home: NodeHome, body: Body, send: Send) -> Body:
+    """Send the run's files from these offsets on, as frames beside the answers."""
+    run = _run(home, body)
+    if not run.exists():
+        raise errors.UsageError(f"no run {run.name} here")
+    if (old := _following.pop(run.name, None)) is not None:
+        old.cancel()
+    _following[run.name] = asyncio.ensure_future(follow_run(run, dict(body["offsets"]), send))
+    return {}
+
+
+async def cancel(home: NodeHome, body: Body, send: Send) -> Body:
+    """End the run here and everything it started; answers when no process is left, or with the pids that stayed."""
+    run = _run(home, body)
+    if not run.exists():
+        return {"is_known": False, "survivors": []}
+    start = read_json(run / "start.json")
+    deadline = time.monotonic() + 3 * GRACE
+    if start is not None and runner_is_alive(run):
+        send_signal(signal.SIGTERM, [start["pid"]])
+        while runner_is_alive(run) and time.monotonic() < deadline:
+            await asyncio.sleep(0.05)
+    loop = asyncio.get_running_loop()
+    survivors = await loop.run_in_executor(None, end_marked, run.name, home.root, GRACE)
+    if not runner_is_alive(run):
+        await loop.run_in_executor(None, bury, run, "cancelled", "cancelled by a person after its runner was killed")
+    return {"is_known": True, "survivors": survivors}
+
+
+def bury(run: Path, state: str, reason: str) -> None:
+    """Write exit.json in place of a runner that was killed; holding its lock makes us the one writer."""
+    if (run / "exit.json").exists():
+        return
+    handle = os.open(run, os.O_RDONLY)
+    try:
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            left = tuple(marked(run.name, run.parent.parent))
+            write_once(run / "exit.json", RunnerEnded(state=state, reason=reason, survivors=left, node_time=time.time()))
+    finally:
+        os.close(handle)
+
+
+REQUESTS: dict[str, Request] = {
+    "launch": launch,
+    "introduce": introduce,
+    "runs": runs,
+    "follow": follow,
+    "cancel": cancel,
+}
+"""Every request by its word on the wire."""
