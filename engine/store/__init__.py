@@ -1,1 +1,1 @@
-"""What is true now, folded from events. Pure."""
+"""What is true now: reduce(state, event) -> state, and the questions asked of it. Pure."""

@@ -1,0 +1,61 @@
+"""Trouble that a person should see: one line a cause, raised once, ended when the cause is gone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..events import NodeReported
+from .history import EVENTS
+from .state import Alert, State
+
+
+def raise_alert(state: State, key: str, severity: str, text: str, hint: str = "", node: str = "", run_id: str = "") -> State:
+    """Add trouble, or bring the words of the same trouble up to date."""
+    for index, alert in enumerate(state.alerts):
+        if alert.key == key and alert.ended_at is None:
+            if (alert.text, alert.severity, alert.hint) == (text, severity, hint):
+                return state
+            same = replace(alert, text=text, severity=severity, hint=hint)
+            return replace(state, alerts=(*state.alerts[:index], same, *state.alerts[index + 1 :]))
+    found = Alert(key, severity, text, state.at, hint, node, run_id)
+    return replace(state, alerts=(*state.alerts[-(EVENTS - 1) :], found))
+
+
+def clear(state: State, key: str) -> State:
+    """End the trouble of this cause, if there is any."""
+    if not any(alert.key == key and alert.ended_at is None for alert in state.alerts):
+        return state
+    return replace(state, alerts=tuple(_ended(alert, state.at) if alert.key == key else alert for alert in state.alerts))
+
+
+def clear_all(state: State, run_id: str) -> State:
+    """End what is bound to a run that is over, but keep what made it fail."""
+    if not any(alert.run_id == run_id and alert.severity == "warning" and alert.ended_at is None for alert in state.alerts):
+        return state
+    return replace(
+        state,
+        alerts=tuple(
+            _ended(alert, state.at) if alert.run_id == run_id and alert.severity == "warning" else alert for alert in state.alerts
+        ),
+    )
+
+
+def _ended(alert: Alert, at: float) -> Alert:
+    return alert if alert.ended_at is not None else replace(alert, ended_at=at)
+
+
+def device_alerts(state: State, event: NodeReported) -> State:
+    """Raise or end what the readings of one node say: unreadable devices and clocks held down by heat or power."""
+    for reading in event.devices:
+        where = f"{event.node} {reading.index}"
+        if reading.error:
+            text = f"device {reading.index} {reading.name}: {reading.error}"
+            state = raise_alert(state, f"device {where}", "critical", text, node=event.node)
+        else:
+            state = clear(state, f"device {where}")
+        if reading.throttle:
+            text = f"device {reading.index} {reading.name} clocks down: {', '.join(reading.throttle)}"
+            state = raise_alert(state, f"throttle {where}", "warning", text, "check its cooling and power limit", event.node)
+        else:
+            state = clear(state, f"throttle {where}")
+    return state

@@ -1,0 +1,25 @@
+"""Bounded histories as frozen values: the recent past of a reading, and a whole run in few points."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+T = TypeVar("T")
+
+RECENT = 300
+"""Samples of one reading that are kept: five minutes at one a second."""
+POINTS = 512
+"""Points of a curve of a run; a curve that grows beyond is thinned to every second point, so that it keeps its whole span."""
+EVENTS = 200
+"""Decisions, alerts and runs that are kept."""
+
+
+def recent(history: tuple[T, ...], value: T, limit: int = RECENT) -> tuple[T, ...]:
+    """Append and forget the oldest. Copies at most ``limit`` references, about a microsecond."""
+    return (*history[-(limit - 1) :], value)
+
+
+def curve(history: tuple[T, ...], point: T) -> tuple[T, ...]:
+    """Append to a curve whose whole span matters: at ``POINTS`` it is thinned evenly instead of cut."""
+    grown = (*history, point)
+    return grown if len(grown) <= POINTS else (*grown[:-1:2], grown[-1])

@@ -1,0 +1,103 @@
+"""What screens and commands ask of the state: who uses a device, how far a run is, what the time was. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import fmean
+
+from .state import Alert, CaseState, RankState, RunState, State
+
+RECENT_SECONDS = 5.0
+"""Span over which "now" is meant for throughput."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is."""
+
+    fraction: float
+    """Steps done of all cases, 0 to 1."""
+    seconds_left: float | None
+    """At the pace seen so far; None: no step was seen yet."""
+    steps: int
+    """Of the case in hand, done."""
+    steps_total: int
+
+
+def wall_clock(state: State, at: float) -> float | None:
+    """Seconds since 1970 at a moment of the stream; None: no clock was heard yet."""
+    return None if state.clock is None else state.clock + at - state.clock_at
+
+
+def occupants(state: State) -> dict[tuple[str, int], tuple[RunState, RankState]]:
+    """Which rank of which run of ours holds each device, by (node, device index)."""
+    return {
+        (rank.node, rank.device_index): (run, rank) for run in state.runs.values() if not run.is_over for rank in run.ranks.values()
+    }
+
+
+def progress(run: RunState, at: float) -> Progress:
+    """Steps done and time left. A case to come is taken to last as long as the mean of those that are over or in hand."""
+    per_epoch = -(-run.samples_per_epoch // run.global_batch_size) if run.global_batch_size > 0 else 0
+    total = max(0, per_epoch * run.epochs)
+    fractions = [_case_fraction(case, total) for case in run.cases]
+    done = sum(fractions) / len(fractions) if fractions else 0.0
+    case = run.current
+    steps = 0 if case is None or case.step is None else min(case.step + 1, total)
+    if run.is_over:
+        return Progress(1.0 if run.state == "done" else done, 0.0, steps, total)
+    lasted: list[float] = []
+    left = 0.0
+    for found, fraction in zip(run.cases, fractions, strict=True):
+        if found.started_at is None or fraction <= 0.0:
+            continue
+        end = found.ended_at if found.ended_at is not None else at
+        whole = max(0.0, end - found.started_at) / fraction
+        lasted.append(whole)
+        left += 0.0 if found.state == "done" else whole * (1.0 - fraction)
+    if not lasted:
+        return Progress(done, None, steps, total)
+    left += fmean(lasted) * sum(1 for found, fraction in zip(run.cases, fractions, strict=True) if fraction <= 0.0)
+    return Progress(done, left, steps, total)
+
+
+def _case_fraction(case: CaseState, total: int) -> float:
+    if case.state == "done":
+        return 1.0
+    if case.step is None or total <= 0:
+        return 0.0
+    # A little is left for what follows the last step of a case: evaluation and standalone rates.
+    return max(0.0, min(0.97, (case.step + 1) / total * 0.97))
+
+
+def throughput_now(case: CaseState, seconds: float = RECENT_SECONDS) -> float | None:
+    """Mean samples per second of the last seconds that were seen."""
+    if not case.throughput:
+        return None
+    until = case.throughput[-1][0]
+    return fmean(value for at, value in case.throughput if at >= until - seconds)
+
+
+def throughput_of(case: CaseState) -> float | None:
+    """Throughput of a case so far as results define it: all epochs but the first; None before the second is over."""
+    counted = [epoch for epoch in case.epochs if epoch.epoch > 0]
+    seconds = sum(epoch.seconds for epoch in counted)
+    return sum(epoch.samples for epoch in counted) / seconds if seconds > 0 else None
+
+
+def imbalance_now(run: RunState) -> float | None:
+    """(max - min) / mean of the ranks' compute seconds in their last summaries."""
+    seconds = [rank.compute_seconds for rank in run.ranks.values() if rank.compute_seconds is not None]
+    mean = fmean(seconds) if seconds else 0.0
+    return (max(seconds) - min(seconds)) / mean if mean > 0 else None
+
+
+def open_alerts(state: State, run: RunState | None = None) -> tuple[Alert, ...]:
+    """Trouble that is still so, worst and newest first; of one run: its own and that of its nodes."""
+    nodes = set(run.nodes) if run else set()
+    found = [
+        alert
+        for alert in state.alerts
+        if alert.ended_at is None and (run is None or alert.run_id == run.run_id or (not alert.run_id and alert.node in nodes))
+    ]
+    return tuple(sorted(found, key=lambda alert: (alert.severity != "critical", -alert.at)))

@@ -1,0 +1,163 @@
+"""One event changes what is true: ``reduce(state, event)``, pure, and without an error for any order of events.
+
+Time comes inside the events. A call copies the values on the path it changes and never a whole history of histories.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..events import (
+    CaseEnded,
+    CaseStarted,
+    DeviceReading,
+    EpochEnded,
+    Event,
+    InventoryRead,
+    LaunchStarted,
+    NodeConnected,
+    NodeConnecting,
+    NodeDenied,
+    NodeLost,
+    NodeReported,
+    PeerLost,
+    RankEvent,
+    RankFailed,
+    RankJoined,
+    ResultDerived,
+    RunEnded,
+    RunnerEnded,
+    RunnerStarted,
+    RunPlanned,
+    RunPrepared,
+    RunUnreachable,
+    SharesChanged,
+    StandaloneMeasured,
+    StepsTaken,
+    Ticked,
+)
+from . import runs
+from .alerts import clear, clear_all, device_alerts, raise_alert
+from .history import EVENTS, recent
+from .state import STALE_AFTER, DeviceState, NodeState, RunState, State
+
+
+def reduce(state: State, event: Event) -> State:
+    """The state after the event."""
+    state = replace(state, at=max(state.at, event.at), events=state.events + 1)
+    match event:
+        case InventoryRead():
+            return _inventory(state, event)
+        case Ticked():
+            return _ticked(replace(state, clock=event.clock, clock_at=state.at))
+        case NodeConnecting():
+            node = _node(state, event)
+            return _with(state, replace(node, state="lost" if node.state == "lost" else "connecting", attempt=event.attempt))
+        case NodeConnected():
+            node = replace(_node(state, event), state="ok", reason="", hint="", at=state.at)
+            state = _with(state, replace(node, hostname=event.hostname, system=event.system))
+            return clear(state, f"node {event.node}")
+        case NodeDenied():
+            state = _with(state, replace(_node(state, event), state="refused", reason=event.reason, hint=event.hint))
+            return raise_alert(
+                state, f"node {event.node}", "critical", f"refused: {event.reason}", hint=event.hint, node=event.node
+            )
+        case NodeLost():
+            state = _with(state, replace(_node(state, event), state="lost", reason=event.reason))
+            hint = "runs on it go on; it is tried again by itself"
+            return raise_alert(state, f"node {event.node}", "critical", f"lost: {event.reason}", hint=hint, node=event.node)
+        case NodeReported():
+            return _reported(state, event)
+        case RunPrepared(run_id=""):
+            return replace(state, phase=event.phase, fraction=event.fraction)
+        case RunPrepared() | RunPlanned():
+            return replace(_with_run(state, runs.started(_run(state, event), event)), run_id=event.run_id, phase="", fraction=None)
+        case RunUnreachable() | RunnerStarted() | LaunchStarted():
+            return _with_run(state, runs.reached(_run(state, event), event))
+        case RunEnded():
+            state = clear_all(_with_run(state, runs.ended(_run(state, event), event)), event.run_id)
+            if event.state == "failed":
+                hint = f"the log of {event.failed_node}" if event.failed_node else ""
+                text = f"run failed: {event.reason}"
+                return raise_alert(state, f"run {event.run_id}", "critical", text, hint, event.failed_node, event.run_id)
+            return state
+        case ResultDerived():
+            return _with_run(state, replace(_run(state, event), document=event.document))
+        case PeerLost():
+            key = f"peer {event.peer} {event.run_id}"
+            return raise_alert(state, key, "critical", f"runner gone: {event.reason}", node=event.peer, run_id=event.run_id)
+        case RunnerEnded():
+            if event.survivors:
+                text = f"processes that could not be stopped: {', '.join(map(str, event.survivors))}"
+                return raise_alert(
+                    state, f"survivors {event.node}", "critical", text, "kill them by hand", event.node, event.run_id
+                )
+            return _with_run(state, runs.touched(_run(state, event), event))
+        case RankFailed(is_collateral=False):
+            state = _with_run(state, runs.rank_failed(_run(state, event), event))
+            key = f"rank {event.rank} {event.run_id}"
+            return raise_alert(state, key, "critical", f"rank {event.rank} failed: {event.reason}", "", event.node, event.run_id)
+        case StepsTaken():
+            return _with_run(state, runs.stepped(_run(state, event), event))
+        case RankJoined() | CaseStarted() | SharesChanged() | EpochEnded() | StandaloneMeasured() | CaseEnded():
+            return _with_run(state, runs.advanced(_run(state, event), event))
+        case RankEvent():
+            return _with_run(state, runs.touched(_run(state, event), event))
+        case _:
+            return replace(state, unknown=state.unknown + 1)
+
+
+def _node(state: State, event: Event) -> NodeState:
+    return state.nodes.get(event.node) or NodeState(event.node)
+
+
+def _with(state: State, node: NodeState) -> State:
+    return replace(state, nodes={**state.nodes, node.name: node})
+
+
+def _run(state: State, event: Event) -> RunState:
+    return state.runs.get(event.run_id) or RunState(event.run_id, first_at=state.at)
+
+
+def _with_run(state: State, run: RunState) -> State:
+    if not run.run_id:
+        return replace(state, unknown=state.unknown + 1)
+    kept = {**state.runs, run.run_id: run}
+    if len(kept) > EVENTS:
+        del kept[next(iter(kept))]
+    return replace(state, runs=kept)
+
+
+def _inventory(state: State, event: InventoryRead) -> State:
+    """Name the machines; what is known of them already stays."""
+    nodes = {
+        found.name: state.nodes.get(found.name)
+        or NodeState(found.name, found.kind, devices=tuple(DeviceState(reading) for reading in found.devices))
+        for found in event.nodes
+    }
+    return replace(state, path=event.path, lab=event.lab, nodes=nodes)
+
+
+def _ticked(state: State) -> State:
+    """Let silence show: a node that says nothing becomes stale, and its histories get gaps."""
+    changed: dict[str, NodeState] = {}
+    for name, node in state.nodes.items():
+        is_silent = node.at is not None and state.at - node.at > STALE_AFTER
+        if node.state == "ok" and is_silent:
+            node = replace(node, state="stale", reason="no report")
+        if node.at is not None and node.state != "ok":
+            gaps = tuple(replace(device, utilization=recent(device.utilization, None)) for device in node.devices)
+            changed[name] = replace(node, devices=gaps)
+    return replace(state, nodes={**state.nodes, **changed}) if changed else state
+
+
+def _reported(state: State, event: NodeReported) -> State:
+    node = _node(state, event)
+    known = {device.reading.index: device.utilization for device in node.devices}
+    devices = tuple(_device(known.get(reading.index, ()), reading) for reading in event.devices)
+    state = _with(state, replace(node, state="ok", reason="", host=event.host, devices=devices, at=state.at))
+    return device_alerts(state, event)
+
+
+def _device(history: tuple[float | None, ...], reading: DeviceReading) -> DeviceState:
+    return DeviceState(reading, recent(history, reading.utilization))
