@@ -1,1 +1,1 @@
-"""A source becomes .npy files and a manifest."""
+"""A source becomes .npy files and a manifest: ``from paceline.engine.datasets.preparation import prepare``."""
