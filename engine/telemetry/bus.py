@@ -40,8 +40,8 @@ class Bus:
                 listener(stamped)
             except Exception as error:
                 errors.append(error)
-        if len(errors) == 1:
-            raise errors[0]
+        for other in errors[1:]:
+            errors[0].add_note(f"another listener failed as well: {other!r}")
         if errors:
-            raise ExceptionGroup("listeners of the event stream failed", errors)
+            raise errors[0]
         return stamped

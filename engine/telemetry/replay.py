@@ -41,14 +41,17 @@ class ReplaySession:
         for count, event in enumerate(self.recording):
             while not self._is_closed:
                 now = loop.time()
-                shown, since = shown + (0.0 if self.is_paused else (now - since) * self.speed), now
-                ahead = 0.0 if self.speed == float("inf") else max(0.0, event.at - shown) / self.speed
+                if not self.is_paused and self.speed != float("inf"):
+                    shown += (now - since) * self.speed
+                since = now
+                ahead = 0.0 if self.speed == float("inf") else (event.at - shown) / self.speed
                 if not self.is_paused and ahead <= 0.0:
                     break
                 await self._sleep(None if self.is_paused else ahead)
             if self._is_closed:
                 return
-            shown = max(shown if self.speed != float("inf") else 0.0, event.at)
+            if self.speed == float("inf"):
+                shown = event.at
             for listener in self._listeners:
                 listener(event)
             if count % BURST == BURST - 1:
