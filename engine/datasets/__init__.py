@@ -1,1 +1,5 @@
-"""A source becomes .npy files and a manifest: ``from paceline.engine.datasets.preparation import prepare``."""
+"""A source becomes .npy files and a manifest, in one call: ``prepare``."""
+
+from .preparation import prepare
+
+__all__ = ["prepare"]
