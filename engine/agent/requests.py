@@ -18,7 +18,8 @@ from .. import errors
 from ..events import RunnerEnded
 from .home import NodeHome
 from .mesh import introduce as introduce_runner
-from .processes import GRACE, end_marked, marked, send as send_signal
+from .processes import GRACE, end_marked, marked
+from .processes import send as send_signal
 from .rundir import facts, read_json, runner_is_alive, write_once
 from .tails import follow as follow_run
 

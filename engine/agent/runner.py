@@ -50,9 +50,10 @@ class Runner:
     async def listen(self) -> int:
         """Open the mesh and take note of the start; returns the port."""
         port = await self._mesh.listen(self._node.address)
-        start = {"pid": os.getpid(), "boot_id": boot_id(), "start_time": start_time(os.getpid()) or 0}
-        write_once(self.run / "start.json", {**start, "wall_time": time.time(), "port": port, "node": self._node.name})
-        self._write(RunnerStarted(**start))
+        started = RunnerStarted(pid=os.getpid(), boot_id=boot_id(), start_time=start_time(os.getpid()) or 0)
+        identity = {"pid": started.pid, "boot_id": started.boot_id, "start_time": started.start_time}
+        write_once(self.run / "start.json", {**identity, "wall_time": time.time(), "port": port, "node": self._node.name})
+        self._write(started)
         return port
 
     async def follow_through(self) -> None:

@@ -1,0 +1,91 @@
+"""From what was asked to a running job: data, plan, runners, and only when every node is ready, the start.
+
+Until the runners are told their peers nothing runs; whatever fails before that leaves no run anywhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import string
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from ..errors import PacelineError
+from ..events import Event, RankSummary, RunPlanned, RunPrepared
+from ..plan import DataPlan, Plan
+from ..specs import NodeSpec, TrainSpec
+from ..ssh.fleet import Fleet
+from ..ssh.ship import push_tree
+from ..wire import to_plain
+from .together import together
+
+Publish = Callable[[Event], None]
+
+
+def new_run_id(now: datetime) -> str:
+    """Date, time and six random characters: made by the centre, so that submitting twice starts once."""
+    alphabet = string.ascii_lowercase + string.digits
+    return f"{now:%Y%m%d-%H%M}-" + "".join(secrets.choice(alphabet) for _ in range(6))
+
+
+def announce(plan: Plan, samples_per_epoch: int) -> RunPlanned:
+    """The plan as screens need it."""
+    return RunPlanned(
+        run_id=plan.run_id,
+        workload=plan.workload,
+        cases=tuple(case.name for case in plan.cases),
+        ranks=tuple(RankSummary(r.rank, r.node, r.device_index, r.device_name, r.device_kind) for r in plan.ranks),
+        epochs=plan.epochs,
+        global_batch_size=plan.global_batch_size,
+        samples_per_epoch=samples_per_epoch,
+        source=plan.data.source,
+        is_emulated=plan.is_emulated,
+        is_bench=plan.is_bench,
+    )
+
+
+async def push_data(fleet: Fleet, nodes: Sequence[NodeSpec], data: DataPlan, source: Path, publish: Publish) -> None:
+    """Bring the prepared data to every node that does not have them yet."""
+    publish(RunPrepared(phase=f"bringing data to {len(nodes)} nodes"))
+
+    async def push(node: NodeSpec) -> None:
+        link = await fleet.link(node.name, patience=30.0)
+        await push_tree(link, source, f"{link.root}/data/{data.digest}")
+
+    await together(push(node) for node in nodes)
+
+
+async def submit(fleet: Fleet, spec: TrainSpec, plan: Plan, publish: Publish) -> None:
+    """Start a runner on every node, then tell all of them who their peers are. On any failure before that, end those that wait."""
+    token = secrets.token_hex(16)
+    publish(RunPrepared(run_id=plan.run_id, phase=f"starting {len(plan.nodes)} runners"))
+    body = {"spec": to_plain(spec), "plan": to_plain(plan), "token": token}
+
+    async def start(name: str) -> int:
+        link = await fleet.link(name, patience=30.0)
+        return int((await link.ask("launch", **body))["port"])
+
+    try:
+        ports = await together(start(node.name) for node in plan.nodes)
+        peers = {node.name: [node.address, port] for node, port in zip(plan.nodes, ports, strict=True)}
+
+        async def introduce(name: str) -> None:
+            link = await fleet.link(name, patience=30.0)
+            await link.ask("introduce", run_id=plan.run_id, token=token, peers=peers)
+
+        await together(introduce(node.name) for node in plan.nodes)
+    except (PacelineError, asyncio.CancelledError):
+        await withdraw(fleet, plan)
+        raise
+
+
+async def withdraw(fleet: Fleet, plan: Plan) -> None:
+    """End what may have been started on nodes that can be reached."""
+
+    async def end(name: str) -> None:
+        link = await fleet.link(name, patience=2.0)
+        await link.ask("cancel", run_id=plan.run_id)
+
+    await asyncio.gather(*(end(node.name) for node in plan.nodes), return_exceptions=True)

@@ -1,0 +1,31 @@
+"""The result of a run, derived from the copies of what its nodes wrote, and its report in Markdown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..errors import WorkFailed
+from ..reports.bench import bench_document, train_document
+from ..reports.table import report_markdown
+from .directory import RunDirectory
+from .follow import copied_events
+from .lifecycle import fold, node_verdict
+
+
+def derive(directory: RunDirectory) -> tuple[dict[str, Any], str]:
+    """The JSON document and report.md of an ended run. Raises WorkFailed when not even its plan came home."""
+    from ..agent.rundir import read_json
+
+    plan = directory.plan()
+    if plan is None:
+        raise WorkFailed(f"run {directory.run_id} left no plan", hint="it never started")
+    exits = {node.name: read_json(directory.copy_of(node.name, "exit.json")) for node in plan.nodes}
+    verdict = fold({node: node_verdict({"exit": ended}) for node, ended in exits.items()})
+    events = copied_events(directory)
+    if plan.is_bench:
+        document = bench_document(plan, events)
+        document |= {"run_id": plan.run_id, "run_dir": str(directory.path), "state": verdict.state}
+    else:
+        document = train_document(plan, events, verdict.state, str(directory.path))
+    document |= {"reason": verdict.reason or None, "failed_rank": verdict.rank, "failed_node": verdict.node or None}
+    return document, report_markdown(document)

@@ -1,0 +1,147 @@
+"""The one registry of verbs: the same word in the shell, at the ``:`` prompt, in the palette and in the help.
+
+A verb takes the control door and its arguments and gives a JSON document. Imports nothing heavy: a verb imports what it needs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from paceline.engine.errors import UsageError
+from paceline.engine.specs import POLICIES, TrainSpec
+
+if TYPE_CHECKING:
+    from paceline.engine.control import Control
+
+Document = dict[str, Any]
+"""What a verb answers: what ``--json`` prints, without its schema number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """One thing a person can ask for."""
+
+    name: str
+    summary: str
+    perform: Callable[[Control, argparse.Namespace], Awaitable[Document]]
+    arguments: Callable[[argparse.ArgumentParser], None] = lambda parser: None
+    is_launch: bool = False
+    """Whether it starts a run: then an interrupt asks what to do with it."""
+    is_on_embedded_lab: bool = False
+    """Whether it always runs on the embedded lab."""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse that raises our own error in one line instead of ending the process."""
+
+    def error(self, message: str) -> Any:
+        """Called by argparse for all that is wrong."""
+        raise UsageError(f"{self.prog}: {message}", hint=f"see {self.prog} --help")
+
+
+def positive(text: str) -> int:
+    """An integer of at least 1."""
+    value = int(text) if text.isascii() and text.isdecimal() else 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
+    return value
+
+
+def _job_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--workload", metavar="W", default="digits-cnn", help="what to train (default: digits-cnn)")
+    parser.add_argument("--epochs", metavar="N", type=positive, help="passes over the data (default: the workload's own)")
+    parser.add_argument("--global-batch-size", metavar="N", type=positive, help="samples per optimizer step of all ranks together")
+    parser.add_argument("--seed", metavar="N", type=int, default=0, help="of model and order of samples (default: 0)")
+    parser.add_argument("--csv", metavar="FILE", help="columns Date,Close, instead of the workload's own source (sp500-mlp)")
+
+
+def _train_arguments(parser: argparse.ArgumentParser) -> None:
+    _job_arguments(parser)
+    parser.add_argument("--policy", metavar="P", default="hybrid", help=f"one of {', '.join(POLICIES)} (default: hybrid)")
+
+
+def _bench_arguments(parser: argparse.ArgumentParser) -> None:
+    _job_arguments(parser)
+    parser.add_argument("--policies", metavar="A,B", default=",".join(POLICIES), help="what to compare (default: all four)")
+
+
+def _cancel_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run_id", metavar="RUN", help="the run, as paceline jobs names it")
+
+
+def _replay_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE", type=Path, help="a session recorded with --record")
+    parser.add_argument("--speed", metavar="X", type=float, default=1.0, help="times faster than it happened (default: 1)")
+
+
+def _spec(args: argparse.Namespace, policies: tuple[str, ...], is_bench: bool) -> TrainSpec:
+    from paceline.engine.experiments.policies import check_policies
+
+    check_policies(policies)
+    return TrainSpec(
+        workload=args.workload,
+        policies=policies,
+        epochs=args.epochs,
+        global_batch_size=args.global_batch_size,
+        seed=args.seed,
+        csv=args.csv,
+        is_bench=is_bench,
+    )
+
+
+async def _status(control: Control, args: argparse.Namespace) -> Document:
+    return await control.status()
+
+
+async def _train(control: Control, args: argparse.Namespace) -> Document:
+    return await control.run(_spec(args, (args.policy,), is_bench=False))
+
+
+async def _bench(control: Control, args: argparse.Namespace) -> Document:
+    return await control.run(_spec(args, tuple(args.policies.split(",")), is_bench=True))
+
+
+async def _jobs(control: Control, args: argparse.Namespace) -> Document:
+    return await control.jobs()
+
+
+async def _cancel(control: Control, args: argparse.Namespace) -> Document:
+    return await control.cancel(args.run_id)
+
+
+async def _replay(control: Control, args: argparse.Namespace) -> Document:
+    raise UsageError("a recording is replayed on its own", hint=f"paceline replay {args.file}")
+
+
+VERBS: dict[str, Verb] = {
+    verb.name: verb
+    for verb in (
+        Verb("status", "nodes, devices and what runs on them", _status),
+        Verb("demo", "the embedded lab, then bench on it", _bench, _bench_arguments, is_launch=True, is_on_embedded_lab=True),
+        Verb("train", "one job: a workload under one policy", _train, _train_arguments, is_launch=True),
+        Verb("bench", "policies against each other", _bench, _bench_arguments, is_launch=True),
+        Verb("jobs", "all runs the nodes know of", _jobs),
+        Verb("cancel", "stop a run and all its processes", _cancel, _cancel_arguments),
+        Verb("replay", "a recorded session", _replay, _replay_arguments),
+    )
+}
+"""Every verb by its word."""
+
+
+def parse(line: str) -> tuple[Verb, argparse.Namespace]:
+    """A line typed at the ``:`` prompt. Raises UsageError."""
+    try:
+        words = shlex.split(line)
+    except ValueError as error:
+        raise UsageError(f"cannot read {line!r}: {error}") from None
+    if not words or words[0] not in VERBS:
+        raise UsageError(f"unknown verb {words[0] if words else ''!r}", hint="known: " + ", ".join(VERBS))
+    verb = VERBS[words[0]]
+    parser = Parser(prog=verb.name, description=verb.summary, add_help=False)
+    verb.arguments(parser)
+    return verb, parser.parse_args(words[1:])

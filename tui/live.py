@@ -1,0 +1,70 @@
+"""A session with real machines, as the screens see it: the control door behind ``perform``."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from paceline.engine.errors import PacelineError, UsageError
+from paceline.engine.events import Event, InventoryRead, RunPrepared
+from paceline.engine.specs import Inventory
+
+from .commands import parse
+
+if TYPE_CHECKING:
+    from paceline.engine.control import Control
+
+
+class LiveSession:
+    """Opens the control door after the first paint and starts the verb the person came with."""
+
+    is_replay = False
+
+    def __init__(self, inventory: Inventory, line: str, record: Path | None) -> None:
+        """``line``: a verb to start at once, empty for none."""
+        from paceline.engine.control import Control, inventory_event
+
+        self.inventory: InventoryRead | None = inventory_event(inventory)
+        self._control: Control = Control(inventory, record)
+        self._line = line
+        self._work: set[asyncio.Task[None]] = set()
+
+    def subscribe(self, listener: Callable[[Event], None]) -> object:
+        """Hear every event."""
+        return self._control.subscribe(listener)
+
+    async def open(self) -> None:
+        """Connect to all machines, then start the verb."""
+        await self._control.open()
+        if self._line:
+            await self.perform(self._line)
+
+    async def close(self) -> None:
+        """Leave: connections end, runs go on."""
+        for task in self._work:
+            task.cancel()
+        await asyncio.gather(*self._work, return_exceptions=True)
+        await self._control.close()
+
+    async def perform(self, line: str) -> None:
+        """Carry out a verb. A launch goes on in the background; its trouble is told in the stream."""
+        verb, args = parse(line)
+        if verb.name == "replay":
+            raise UsageError("a recording is replayed on its own", hint=f"leave with q, then: paceline replay {args.file}")
+        if not verb.is_launch:
+            await verb.perform(self._control, args)
+            return
+        if self._work:
+            raise UsageError("a run is being followed already", hint="C cancels it")
+
+        async def work() -> None:
+            try:
+                await verb.perform(self._control, args)
+            except PacelineError as error:
+                self._control.publish(RunPrepared(phase=f"{verb.name} failed: {error}"))
+
+        task = asyncio.create_task(work(), name=line)
+        self._work.add(task)
+        task.add_done_callback(self._work.discard)

@@ -1,0 +1,142 @@
+"""What happens, as it happens, in sentences on stderr: one line an event, a progress bar where the terminal can redraw a line."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TextIO
+
+from paceline.engine.events import (
+    CaseStarted,
+    DeviceProbed,
+    EpochEnded,
+    Event,
+    NodeConnected,
+    NodeDenied,
+    NodeLost,
+    PeerLost,
+    RankFailed,
+    RankJoined,
+    RunEnded,
+    RunPlanned,
+    RunPrepared,
+    RunUnreachable,
+    SharesChanged,
+    StandaloneMeasured,
+    Ticked,
+)
+from paceline.engine.store.questions import progress
+from paceline.engine.store.reduce import reduce
+from paceline.engine.store.state import RunState, State
+
+from .format import duration, untrusted
+
+BAR = 24
+
+
+class Narrator:
+    """Listens to a session and says what a person waiting for it wants to know."""
+
+    def __init__(self, stream: TextIO, subscribe: Callable[[Callable[[Event], None]], object]) -> None:
+        self._stream = stream
+        self._is_live = stream.isatty()
+        self._bar = ""
+        self._state = State()
+        subscribe(self._hear)
+
+    def say(self, sentence: str) -> None:
+        """One line, with the time; a progress bar below it stays below."""
+        self._erase()
+        self._stream.write(f"{time.strftime('%H:%M:%S')}  {untrusted(sentence)}\n")
+        self._draw()
+
+    def close(self) -> None:
+        """Leave a clean line behind."""
+        self._erase()
+        self._bar = ""
+        self._stream.flush()
+
+    def _hear(self, event: Event) -> None:
+        self._state = reduce(self._state, event)
+        run = self._state.runs.get(event.run_id)
+        if isinstance(event, Ticked):
+            self._tick()
+        elif (sentence := self._sentence(event, run)) is not None:
+            self.say(sentence)
+
+    def _sentence(self, event: Event, run: RunState | None) -> str | None:
+        match event:
+            case NodeConnected():
+                return f"{event.node} is there ({event.system or 'no facts'}, Python {event.python or 'unknown'})"
+            case NodeLost():
+                return f"{event.node} lost: {event.reason}"
+            case NodeDenied():
+                return f"{event.node} refused: {event.reason}"
+            case RunPrepared():
+                return event.phase
+            case RunPlanned():
+                emulated = ", emulated" if event.is_emulated else ""
+                return (
+                    f"run {event.run_id}: {event.workload} on {len(event.ranks)} devices{emulated}, global batch "
+                    f"{event.global_batch_size}, {event.epochs} epochs, {' then '.join(event.cases)}; data: {event.source}"
+                )
+            case RankJoined() if run and all(rank.is_joined for rank in run.ranks.values()):
+                return f"all {event.world_size} ranks have joined ({event.backend}); timing the devices"
+            case DeviceProbed():
+                rate = 1.0 / event.seconds_per_sample if event.seconds_per_sample > 0 else 0.0
+                return f"rank {event.rank} on {event.node}: {rate:.1f} samples/s more for each second of work"
+            case CaseStarted():
+                return f"{event.policy}: starts with {_sizes(event.local_batch_sizes)}"
+            case SharesChanged():
+                after = event.predicted_after
+                predicted = f", predicted {after * 1000:.0f} ms a step" if after is not None else ""
+                return f"step {event.step}: {_sizes(event.before)} -> {_sizes(event.after)}: {event.reason}{predicted}"
+            case EpochEnded() if run:
+                return self._epoch(event, run)
+            case StandaloneMeasured():
+                return f"rank {event.rank} alone: {event.samples_per_second:.1f} samples/s at local batch {event.local_batch_size}"
+            case RankFailed(is_collateral=False):
+                return f"rank {event.rank} on {event.node} failed: {event.reason}"
+            case PeerLost():
+                return f"{event.node} has lost {event.peer}: {event.reason}"
+            case RunUnreachable(nodes=nodes) if nodes:
+                return f"out of reach: {', '.join(nodes)}; the run is not touched"
+            case RunEnded():
+                return f"run {event.run_id} {event.state}" + (f": {event.reason}" if event.reason else "")
+        return None
+
+    def _epoch(self, event: EpochEnded, run: RunState) -> str:
+        rate = f"{event.samples / event.seconds:.0f} samples/s" if event.seconds > 0 else "—"
+        metric = ""
+        if event.metric is not None:
+            is_share = event.metric_name == "accuracy"
+            metric = (
+                f", {event.metric_name} {event.metric * 100:.1f} %" if is_share else f", {event.metric_name} {event.metric:.4g}"
+            )
+        loss = "" if event.loss is None else f", loss {event.loss:.4f}"
+        done = progress(run, self._state.at)
+        left = "" if done.seconds_left is None or self._is_live else f", {duration(done.seconds_left)} left"
+        return f"{event.case}: epoch {event.epoch + 1}/{event.epochs}, {rate}{loss}{metric}{left}"
+
+    def _tick(self) -> None:
+        run = self._state.run
+        if not self._is_live or run is None or run.is_over or run.stepping_at is None:
+            return
+        done = progress(run, self._state.at)
+        filled = round(done.fraction * BAR)
+        left = "" if done.seconds_left is None else f"  {duration(done.seconds_left)} left"
+        self._erase()
+        self._bar = f"{'━' * filled}{'─' * (BAR - filled)} {done.fraction * 100:.0f} %{left}"
+        self._draw()
+
+    def _draw(self) -> None:
+        self._stream.write(self._bar)
+        self._stream.flush()
+
+    def _erase(self) -> None:
+        if self._is_live and self._bar:
+            self._stream.write("\r\x1b[2K")
+
+
+def _sizes(sizes: tuple[int, ...]) -> str:
+    return "/".join(map(str, sizes))

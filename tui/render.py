@@ -1,0 +1,70 @@
+"""Documents of verbs as plain text for a person: what --batch prints without --json."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from paceline.engine.reports.table import bench_table, train_table
+
+from .format import fit, memory, percent, right, untrusted
+
+Document = dict[str, Any]
+
+
+def render(verb: str, document: Document) -> str:
+    """The document of a verb as aligned text, without a newline at the end."""
+    if verb in ("demo", "bench", "replay") and "cases" in document:
+        return bench_table(document).rstrip()
+    if verb in ("train", "replay") and "epochs" in document:
+        return train_table(document).rstrip()
+    return {"status": _status, "jobs": _jobs, "cancel": _cancel}.get(verb, lambda plain: str(plain))(document)
+
+
+def replayed(path: Path) -> Document:
+    """The last result in a recording, or how many events it holds when there is none."""
+    from paceline.engine.events import ResultDerived
+    from paceline.engine.telemetry.recording import Recording
+
+    events = 0
+    document: Document = {}
+    for event in Recording(path):
+        events += 1
+        if isinstance(event, ResultDerived):
+            document = event.document
+    return document or {"recording": str(path), "events": events, "result": None}
+
+
+def _status(document: Document) -> str:
+    lines = [f"{'node':<14}{'state':<12}{'device':<20}{'kind':<10}{'util':>6}  {'memory':>20}"]
+    for node in document["nodes"]:
+        head = fit(untrusted(node["name"]), 13) + " " + fit(node["state"], 11) + " "
+        if not node["devices"]:
+            lines.append(head + untrusted(node["reason"] or "—"))
+        for device in node["devices"]:
+            used = memory(device["memory_used"], device["memory_total"])
+            name = f"{device['index']} {untrusted(device['name'])}"
+            util = right(percent(device["utilization"]), 6)
+            lines.append(head + fit(name, 20) + fit(device["kind"], 10) + util + "  " + right(used, 20))
+            head = " " * 26
+    return "\n".join(lines)
+
+
+def _jobs(document: Document) -> str:
+    if not document["runs"]:
+        return "no runs yet; paceline train starts one"
+    lines = [f"{'run':<24}{'state':<13}{'workload':<14}{'started':<18}{'step':>6}  nodes"]
+    for run in document["runs"]:
+        started = "—" if run["started"] is None else datetime.fromtimestamp(run["started"]).strftime("%Y-%m-%d %H:%M")
+        step = "—" if run["step"] is None else str(run["step"])
+        nodes = untrusted(", ".join(run["nodes"]))
+        what = fit(run["run_id"], 24) + fit(run["state"], 13) + fit(untrusted(run["workload"]), 14)
+        lines.append(what + fit(started, 18) + right(step, 6) + f"  {nodes}")
+    return "\n".join(lines)
+
+
+def _cancel(document: Document) -> str:
+    stayed = ", ".join(f"{survivor['pid']} on {survivor['node']}" for survivor in document["survivors"])
+    left = f"these processes could not be stopped: {stayed}" if stayed else "no process is left"
+    return f"run {document['run_id']} {document['state']}: {left}"
