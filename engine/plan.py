@@ -66,6 +66,8 @@ class DataPlan:
     source: str
     rows: int
     sha256: str
+    baseline_mse: float | None = None
+    """Validation loss of the forecast that repeats the last value, where the data are a series."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,8 @@ def prepare(workload: str, csv: Path | None, data_dir: Path) -> tuple[DataPlan, 
     files["manifest.json"] = manifest
     if not holds(path, files):
         write_directory(path, files)
-    return DataPlan(digest, data.source, data.rows, data.sha256), path
+    baseline_mse = data.baseline["validation_mse"] if data.baseline else None
+    return DataPlan(digest, data.source, data.rows, data.sha256, baseline_mse), path
 
 
 def _npy(array: npt.NDArray[Any]) -> bytes:

@@ -1,0 +1,200 @@
+"""Result documents as people read them: an aligned table for a terminal, and Markdown for report.md and the README.
+
+Works on the documents alone, so a result.json of last year prints like today's. Unknown is shown as a dash, never as 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+Document = dict[str, Any]
+UNKNOWN = "—"
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """A header and rows of cells; the first ``text_columns`` hold words, the others figures."""
+
+    header: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+    text_columns: int = 1
+
+    def plain(self) -> str:
+        """Columns aligned by spaces, figures to the right."""
+        widths = [max(len(row[column]) for row in (self.header, *self.rows)) for column in range(len(self.header))]
+        lines = []
+        for row in (self.header, *self.rows):
+            cells = [
+                cell.ljust(width) if column < self.text_columns else cell.rjust(width)
+                for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+            ]
+            lines.append(" " + "  ".join(cells).rstrip())
+        return "\n".join(lines)
+
+    def markdown(self) -> str:
+        """A Markdown table."""
+        rule = ["---" if column < self.text_columns else "---:" for column in range(len(self.header))]
+        rows = [[cell.replace("\\", "\\\\").replace("|", "\\|") for cell in row] for row in (self.header, *self.rows)]
+        return "\n".join("| " + " | ".join(row) + " |" for row in (rows[0], rule, *rows[1:]))
+
+
+def bench_table(document: Document) -> str:
+    """A benchmark: a row a policy, the devices alone, the bound that the policies can reach, and what to beware of."""
+    parts = [_title(document), cases_grid(document).plain(), devices_grid(document).plain(), *_bound(document), *_notes(document)]
+    return "\n".join(parts)
+
+
+def train_table(document: Document) -> str:
+    """A training: a row an epoch, then how the batch was shared."""
+    return "\n".join([_title(document), epochs_grid(document).plain(), _shared(document), *_notes(document)])
+
+
+def report_markdown(document: Document) -> str:
+    """report.md of a run: the same facts, and what the words mean."""
+    facts = [f"# {_title(document)}", "", f"Run `{document['run_id']}`{_state(document)}."]
+    if "cases" in document:
+        body = [cases_grid(document).markdown(), "", devices_grid(document).markdown(), "", *_bound(document), "", BENCH_WORDS]
+    else:
+        body = [epochs_grid(document).markdown(), "", _shared(document), "", TRAIN_WORDS]
+    data = document["data"]
+    source = f"Data: {printable(data['source'])}, {data['rows']:,} rows, sha256 `{data['sha256']}`."
+    notes = [f"- {note}" for note in _notes(document)]
+    return "\n".join([*facts, "", *body, "", source, *([""] if notes else []), *notes, ""])
+
+
+BENCH_WORDS = (
+    "Throughput leaves the first epoch out and counts neither evaluation nor checkpoints. *Over best device* compares with the\n"
+    "fastest device alone. *Of the limit* is throughput over the sum of the standalone rates at the case's own last local batches.\n"
+    "*Imbalance* is (max − min) / mean of the ranks' mean compute seconds in full-size steps."
+)
+TRAIN_WORDS = "Seconds run from the first step of an epoch to its last gradient: no evaluation, no checkpoint."
+
+
+def cases_grid(document: Document) -> Grid:
+    """The policies against each other."""
+    name = next((case["metric_name"] for case in document["cases"] if case["metric_name"]), "accuracy")
+    header = ("policy", "samples/s", "over equal", "over best device", "of the limit", "imbalance", "changes", "loss", name)
+    rows = [
+        (
+            case["policy"],
+            shown(case["samples_per_second"], count),
+            shown(case["speedup_over_equal"], times),
+            shown(case["speedup_over_best_device"], times),
+            shown(case["balance_efficiency"], percent),
+            shown(case["imbalance"], percent),
+            shown(case["changes"], str),
+            shown(case["loss"], small),
+            shown(case["metric"], quality(name)),
+        )
+        for case in document["cases"]
+    ]
+    if (baseline := document["data"]["baseline_mse"]) is not None:
+        rows.append(("repeat the last value", *[UNKNOWN] * 6, small(baseline), small(baseline) if name == "mse" else UNKNOWN))
+    return Grid(header, rows)
+
+
+def devices_grid(document: Document) -> Grid:
+    """The devices alone, with the local batch of the case that stands for the benchmark."""
+    label = "emulated device" if document["emulated"] else "device"
+    rows = [
+        (printable(device["node"]), printable(device["name"]), shown(device["standalone_samples_per_second"], count))
+        for device in document["devices"]
+    ]
+    return Grid(("node", label, "samples/s alone"), rows, text_columns=2)
+
+
+def epochs_grid(document: Document) -> Grid:
+    """The epochs of one training."""
+    name = next((epoch["metric_name"] for epoch in document["epochs"] if epoch["metric_name"]), "metric")
+    rows = [
+        (
+            str(epoch["epoch"]),
+            shown(epoch["training_loss"], small),
+            shown(epoch["loss"], small),
+            shown(epoch["metric"], quality(name)),
+            shown(epoch["samples_per_second"], count),
+            shown(epoch["seconds"], "{:.2f}".format),
+        )
+        for epoch in document["epochs"]
+    ]
+    return Grid(("epoch", "training loss", "loss", name, "samples/s", "seconds"), rows, text_columns=0)
+
+
+def _title(document: Document) -> str:
+    devices = len(document["devices"])
+    label = " (emulated)" if document["emulated"] else ""
+    policy = f" · {document['policy']}" if "policy" in document else ""
+    return (
+        f"{document['workload']}{policy} on {devices} device{'s' if devices != 1 else ''}{label}"
+        f" · {document['planned_epochs']} epochs, first left out · global batch {document['global_batch_size']}"
+    )
+
+
+def _state(document: Document) -> str:
+    state = document.get("state")
+    reason = document.get("reason")
+    return (f", {state}" if state else "") + (f": {printable(reason)}" if reason else "")
+
+
+def _bound(document: Document) -> list[str]:
+    """What no sharing can exceed: all devices at their own pace, none waiting."""
+    rates = [device["standalone_samples_per_second"] for device in document["devices"]]
+    if not rates or None in rates:
+        return ["The limit is unknown: not every device was measured alone."]
+    limit = sum(rates)
+    equal = next((case["samples_per_second"] for case in document["cases"] if case["policy"] == "equal"), None)
+    over = f", {limit / equal:.2f}x equal" if equal else ""
+    label = "emulated " if document["emulated"] else ""
+    return [f"The limit is the sum of the {label}devices alone: {limit:,.0f} samples/s{over}."]
+
+
+def _shared(document: Document) -> str:
+    sizes = document["local_batch_sizes"]
+    local = UNKNOWN if sizes is None else "/".join(map(str, sizes))
+    changes = shown(document["changes"], lambda value: f"{value} change{'s' if value != 1 else ''}")
+    throughput = shown(document["samples_per_second"], count)
+    imbalance = shown(document["imbalance"], percent)
+    return f"{throughput} samples/s without the first epoch · local batches {local} after {changes} · imbalance {imbalance}"
+
+
+def _notes(document: Document) -> list[str]:
+    baseline = document["data"]["baseline_mse"]
+    known = [] if baseline is None else [f"repeating the last value, without a model, has a loss of {small(baseline)}"]
+    return known + [f"warning: {printable(warning)}" for warning in document["warnings"]]
+
+
+def shown(value: Any, form: Callable[[Any], str]) -> str:
+    """A figure in its form, or a dash."""
+    return UNKNOWN if value is None else form(value)
+
+
+def count(value: float) -> str:
+    """A rate: whole numbers where they are large enough to say something."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:,.1f}"
+
+
+def times(value: float) -> str:
+    """A speed-up."""
+    return f"{value:.2f}x"
+
+
+def percent(value: float) -> str:
+    """A fraction from 0 to 1 (or beyond) in whole percent."""
+    return f"{value * 100:.0f} %"
+
+
+def small(value: float) -> str:
+    """A loss: four significant digits."""
+    return f"{value:.4g}"
+
+
+def quality(name: str) -> Callable[[float], str]:
+    """How the metric of that name is written."""
+    return (lambda value: f"{value * 100:.1f} %") if name == "accuracy" else small
+
+
+def printable(text: str) -> str:
+    """Names come from other machines: what could move a cursor or break a row is shown as a question mark."""
+    return "".join(sign if sign.isprintable() else "?" for sign in text)
