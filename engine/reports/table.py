@@ -5,7 +5,7 @@ Works on the documents alone, so a result.json of last year prints like today's.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ class Grid:
     """A header and rows of cells; the first ``text_columns`` hold words, the others figures."""
 
     header: tuple[str, ...]
-    rows: list[tuple[str, ...]]
+    rows: Sequence[tuple[str, ...]]
     text_columns: int = 1
 
     def plain(self) -> str:
@@ -66,17 +66,17 @@ def report_markdown(document: Document) -> str:
 
 BENCH_WORDS = (
     "Throughput leaves the first epoch out and counts neither evaluation nor checkpoints. *Over best device* compares with the\n"
-    "fastest device alone. *Of the limit* is throughput over the sum of the standalone rates at the case's own last local batches.\n"
-    "*Imbalance* is (max − min) / mean of the ranks' mean compute seconds in full-size steps."
+    "fastest device alone. *Of the limit* is throughput over the sum of the standalone rates at the case's own last local\n"
+    "batches. *Imbalance* is (max − min) / mean of the ranks' mean compute seconds in full-size steps."
 )
 TRAIN_WORDS = "Seconds run from the first step of an epoch to its last gradient: no evaluation, no checkpoint."
 
 
 def cases_grid(document: Document) -> Grid:
     """The policies against each other."""
-    name = next((case["metric_name"] for case in document["cases"] if case["metric_name"]), "accuracy")
+    name = next((case["metric_name"] for case in document["cases"] if case.get("metric_name")), "accuracy")
     header = ("policy", "samples/s", "over equal", "over best device", "of the limit", "imbalance", "changes", "loss", name)
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (
             case["policy"],
             shown(case["samples_per_second"], count),
@@ -86,11 +86,11 @@ def cases_grid(document: Document) -> Grid:
             shown(case["imbalance"], percent),
             shown(case["changes"], str),
             shown(case["loss"], small),
-            shown(case["metric"], quality(name)),
+            shown(case["accuracy"] if name == "accuracy" else case["metric"], quality(name)),
         )
         for case in document["cases"]
     ]
-    if (baseline := document["data"]["baseline_mse"]) is not None:
+    if (baseline := document["data"].get("baseline_mse")) is not None:
         rows.append(("repeat the last value", *[UNKNOWN] * 6, small(baseline), small(baseline) if name == "mse" else UNKNOWN))
     return Grid(header, rows)
 
@@ -126,10 +126,9 @@ def _title(document: Document) -> str:
     devices = len(document["devices"])
     label = " (emulated)" if document["emulated"] else ""
     policy = f" · {document['policy']}" if "policy" in document else ""
-    return (
-        f"{document['workload']}{policy} on {devices} device{'s' if devices != 1 else ''}{label}"
-        f" · {document['planned_epochs']} epochs, first left out · global batch {document['global_batch_size']}"
-    )
+    head = f"{document['workload']}{policy} on {devices} device{'s' if devices != 1 else ''}{label}"
+    epochs, batch = document.get("planned_epochs"), document.get("global_batch_size")
+    return f"{head} · {epochs} epochs, first left out · global batch {batch}" if epochs and batch else head
 
 
 def _state(document: Document) -> str:
@@ -160,9 +159,9 @@ def _shared(document: Document) -> str:
 
 
 def _notes(document: Document) -> list[str]:
-    baseline = document["data"]["baseline_mse"]
+    baseline = document["data"].get("baseline_mse") if "epochs" in document else None
     known = [] if baseline is None else [f"repeating the last value, without a model, has a loss of {small(baseline)}"]
-    return known + [f"warning: {printable(warning)}" for warning in document["warnings"]]
+    return known + [f"warning: {printable(warning)}" for warning in document.get("warnings", ())]
 
 
 def shown(value: Any, form: Callable[[Any], str]) -> str:
