@@ -1,0 +1,53 @@
+# One command sets up and shows Paceline, one sets up and tests it. Everything is installed into .venv, nothing outside it.
+
+PY := .venv/bin/python
+INSTALL = $(PY) -m pip --disable-pip-version-check install $$([ -t 1 ] || echo -q) -c constraints.txt
+
+.PHONY: help demo bench test check soak clean
+.DELETE_ON_ERROR:
+
+help:           ## this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1|/p' Makefile | awk -F'|' '{ printf "%-14s%s\n", $$1, $$2 }'
+
+demo: .venv/demo.stamp      ## the embedded lab: train under four sharing policies, live, and see the speed-up
+	@.venv/bin/paceline demo
+
+bench: .venv/demo.stamp     ## the same comparison on the nodes of nodes.toml, headless
+	@.venv/bin/paceline --batch bench
+
+test: check                 ## everything that must hold: style, types, import directions, behaviour
+	$(PY) -m pytest
+
+check: .venv/test.stamp     ## only what can be told without running it: style, types, import directions
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	.venv/bin/lint-imports
+
+soak: .venv/test.stamp      ## the heavier tests, which take minutes
+	$(PY) -m pytest -m slow
+
+clean:                      ## remove .venv and caches; logs and data stay
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find engine tui tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
+
+# The first interpreter that is new enough and can make environments. $(PYTHON) wins: make PYTHON=/opt/python/bin/python3 demo
+$(PY):
+	@for python in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11; do \
+	  $$python -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null </dev/null || continue; \
+	  echo "creating .venv with $$($$python --version)"; exec $$python -m venv --clear .venv; \
+	done; \
+	echo "make: no Python 3.11 or newer with venv found (Debian: apt-get install python3 python3-venv; else: make PYTHON=/path/to/python3)" >&2; \
+	exit 2
+
+.venv/demo.stamp: pyproject.toml constraints.txt | $(PY)
+	@echo "installing into .venv (once; a minute or two, 2 GB)"
+	@$(INSTALL) -e ".[training,data]"
+	@$(PY) -m compileall -q engine tui
+	@touch $@
+
+.venv/test.stamp: pyproject.toml constraints.txt | $(PY)
+	@echo "installing into .venv (once; a minute or two, 2 GB)"
+	@$(INSTALL) -e ".[training,data,dev]"
+	@$(PY) -m compileall -q engine tui
+	@touch .venv/demo.stamp $@
