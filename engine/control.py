@@ -17,7 +17,7 @@ from typing import Any
 
 from .errors import NodeRefused, NodeUnreachable, PacelineError, UsageError
 from .events import DeviceReading, Event, InventoryRead, NodeConnected, NodeSummary, ResultDerived, RunPrepared, Ticked
-from .jobs.lifecycle import ENDED, fold, node_verdict
+from .jobs.lifecycle import ENDED
 from .specs import Inventory, NodeSpec, TrainSpec
 from .store.reduce import reduce
 from .store.state import State
@@ -139,40 +139,15 @@ class Control:
 
     async def jobs(self) -> Document:
         """All runs that any node knows, and those known here whose nodes are silent."""
-        from .agent.rundir import read_json
-        from .jobs.launch import together
+        from .jobs.roster import roster
 
         await self._settled()
         reached = [node.name for node in self.inventory.nodes if self.state.nodes[node.name].state == "ok"]
-
-        async def ask(name: str) -> list[Document]:
-            link = await self._fleet.link(name, patience=5.0)
-            runs: list[Document] = (await link.ask("runs"))["runs"]
-            return runs
-
-        found: dict[str, dict[str, Document]] = {}
-        for name, runs in zip(reached, await together(ask(name) for name in reached), strict=True):
-            for facts in runs:
-                found.setdefault(facts["run_id"], {})[name] = facts
-        for path in self.runs.glob("*/nodes/*/plan.json"):
-            found.setdefault(path.parents[2].name, {})
-        rows = []
-        for run_id, by_node in found.items():
-            copies = sorted((self.runs / run_id).glob("nodes/*/plan.json"))
-            plan = (read_json(copies[0]) if copies else None) or {}
-            nodes = next((facts["nodes"] for facts in by_node.values()), [node["name"] for node in plan.get("nodes", [])])
-            parts = {node: node_verdict(by_node[node]) if node in by_node else self._copied_verdict(run_id, node) for node in nodes}
-            verdict = fold(parts)
-            started = [facts["started"] for facts in by_node.values() if facts["started"] is not None]
-            steps = [facts["step"] for facts in by_node.values() if facts["step"] is not None]
-            workload = next((facts["workload"] for facts in by_node.values()), plan.get("workload", ""))
-            row = {"run_id": run_id, "state": verdict.state, "reason": verdict.reason or None, "nodes": nodes, "workload": workload}
-            rows.append({**row, "started": min(started, default=None), "step": max(steps, default=None)})
-        return {"runs": sorted(rows, key=lambda row: row["run_id"], reverse=True)}
+        return {"runs": await roster(self._fleet, self.runs, reached)}
 
     async def cancel(self, run_id: str) -> Document:
         """Stop a run on every node that can be reached; returns when no process of it is left there."""
-        from .jobs.launch import together
+        from .jobs.together import together
 
         known = {row["run_id"]: row for row in (await self.jobs())["runs"]}
         if run_id not in known:
@@ -216,13 +191,6 @@ class Control:
         directory.write_result({"schema": 1, **document}, report)
         self.publish(ResultDerived(run_id=directory.run_id, document=document))
         return document
-
-    def _copied_verdict(self, run_id: str, node: str) -> Any:
-        """What the copy here says of a node that does not answer: only an end counts."""
-        from .agent.rundir import read_json
-
-        ended = read_json(self.runs / run_id / "nodes" / node / "exit.json")
-        return node_verdict({"exit": ended}) if ended else None
 
     def _candidate(self, node: NodeSpec) -> Any:
         from .jobs.planning import Candidate

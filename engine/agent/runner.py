@@ -184,6 +184,9 @@ def _take_directory(run: Path, asked: dict[str, Any]) -> int:
     """Make the run directory ours: all of it or nothing. Returns the handle that holds its lock."""
     try:
         run.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise storage_failed(run.parent, error) from None
+    try:
         run.mkdir(mode=0o700)
     except FileExistsError:
         raise WorkFailed(f"run {run.name} is already here") from None

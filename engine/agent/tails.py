@@ -47,7 +47,7 @@ async def follow(run: Path, offsets: dict[str, int], send: Callable[[dict[str, A
             sums = {name: _seal(run / name) for name in files_of(run)}
             if all(sums[name]["length"] == sent.get(name, 0) for name in sums):
                 without_word = read_json(run / "exit.json") is None
-                send({"frame": {"run_id": run.name, "end": sums, "is_gone": without_word}})
+                send({"run_id": run.name, "end": sums, "is_gone": without_word})
                 return
         await asyncio.sleep(0 if is_behind else POLL)
 
@@ -61,7 +61,7 @@ async def _send_new(run: Path, name: str, sent: dict[str, int], send: Callable[[
     for start in range(0, len(data), CHUNK):
         piece = data[start : start + CHUNK]
         frame = {"run_id": run.name, "file": name, "offset": offset + start, "data": base64.b64encode(piece).decode()}
-        send({"frame": frame})
+        send(frame)
         await asyncio.sleep(0)
     sent[name] = offset + len(data)
     return len(data) == BURST
