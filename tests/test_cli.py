@@ -1,0 +1,111 @@
+"""The command line: what it refuses, and with which status."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from paceline.engine.errors import UsageError
+from paceline.tui.batch import exit_status
+from paceline.tui.commands import VERBS, parse
+
+EMBEDDED = '[[node]]\nname = "demo1"\nkind = "embedded"\ndevices = [{ name = "A", speed = 1.0, memory = "1GiB" }]\n'
+
+
+def paceline(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run the command without a terminal, in a directory of its own."""
+    env = {**os.environ, "HOME": str(cwd)}
+    command = [sys.executable, "-m", "paceline.tui", *words]
+    return subprocess.run(command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ((), "name a verb"),
+        (("sing",), "sing"),
+        (("--only",), "--only"),
+        (("train", "--epochs", "0"), "at least 1"),
+        (("train", "--policy", "best"), "best"),
+        (("train", "--workload", "nothing"), "unknown workload 'nothing'"),
+        (("bench", "--policies", "equal,equal"), "equal"),
+        (("--nodes", "missing.toml", "status"), "missing.toml"),
+        (("--only", "mars", "status"), "mars"),
+        (("replay", "missing.jsonl"), "missing.jsonl"),
+    ],
+)
+def test_what_does_not_exist_is_refused_in_one_line_with_status_2(tmp_path: Path, words: tuple[str, ...], told: str) -> None:
+    (tmp_path / "nodes.toml").write_text(EMBEDDED)
+    done = paceline(*words, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    errors = [line for line in done.stderr.splitlines() if line.startswith("paceline: ")]
+    assert len(errors) == 1
+    assert told in errors[0]
+    assert "Traceback" not in done.stderr
+
+
+def test_a_broken_nodes_file_is_refused_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "nodes.toml").write_text(EMBEDDED + 'speeed = 3\n')
+    done = paceline("status", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "nodes.toml:5" in done.stderr
+    assert "speeed" in done.stderr
+
+
+def test_status_of_an_embedded_node_is_one_json_document_on_stdout(tmp_path: Path) -> None:
+    (tmp_path / "nodes.toml").write_text(EMBEDDED)
+    done = paceline("--batch", "--json", "status", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["schema"] == 1
+    (node,) = document["nodes"]
+    assert (node["name"], node["state"]) == ("demo1", "ok")
+    (device,) = node["devices"]
+    assert (device["index"], device["name"], device["kind"], device["memory_total"]) == (0, "A", "emulated", 1 << 30)
+
+
+def test_a_node_that_is_down_is_told_and_gives_status_3(tmp_path: Path) -> None:
+    down = '[[node]]\nname = "gone"\nhost = "127.0.0.1"\nport = 9\nhost_key = "SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"\n'
+    (tmp_path / "nodes.toml").write_text(EMBEDDED + down)
+    done = paceline("--batch", "--json", "status", cwd=tmp_path)
+    assert done.returncode == 3
+    assert [node["state"] for node in json.loads(done.stdout)["nodes"]] == ["ok", "lost"]
+    launch = paceline("--batch", "train", cwd=tmp_path)
+    assert launch.returncode == 3
+    assert "gone" in launch.stderr.splitlines()[-1]
+    assert not list((tmp_path / "logs").glob("runs/2*"))
+
+
+def test_output_ends_quietly_when_its_reader_leaves(tmp_path: Path) -> None:
+    (tmp_path / "nodes.toml").write_text(EMBEDDED)
+    command = f"{sys.executable} -m paceline.tui --batch --json status | true"
+    done = subprocess.run(command, shell=True, cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("line", ["", "sing", "bench --epochs x", "train 'open"])
+def test_a_line_that_is_no_verb_is_refused_at_the_prompt_too(line: str) -> None:
+    with pytest.raises(UsageError):
+        parse(line)
+
+
+def test_every_verb_parses_alone_or_says_what_it_lacks() -> None:
+    for name in VERBS:
+        try:
+            verb, _ = parse(name)
+            assert verb.name == name
+        except UsageError as error:
+            assert "required" in str(error)
+
+
+def test_the_worst_status_wins() -> None:
+    assert exit_status({"nodes": [{"state": "ok"}]}) == 0
+    assert exit_status({"nodes": [{"state": "lost"}, {"state": "refused"}]}) == 4
+    assert exit_status({"state": "failed"}) == 1
+    assert exit_status({"state": "done"}) == 0
+    assert exit_status({"state": "cancelled", "survivors": []}) == 0
