@@ -1,0 +1,108 @@
+"""Values as a person reads them, and the one gate through which remote text reaches a screen."""
+
+from __future__ import annotations
+
+import unicodedata
+from datetime import datetime
+
+from rich.cells import cell_len, set_cell_size
+
+UNKNOWN = "—"
+"""Never 0, never empty: not known."""
+_REFUSED = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+"""Unicode categories that act on a terminal or on the order of text instead of being seen."""
+
+
+def untrusted(text: object, width: int = 500) -> str:
+    """Remote text, safe to draw: one line, no control, bidirectional or invisible characters, at most ``width`` characters.
+
+    Combining marks are dropped too: any number of them fits into one cell. Markup needs no care, as nothing here parses it.
+    """
+    if isinstance(text, str) and len(text) <= width and text.isascii() and text.isprintable():
+        return text
+    cut = str(text)[: 4 * width].replace("\n", " ").replace("\t", " ")
+    seen = "".join(c for c in cut if (c.isprintable() if c.isascii() else _is_seen(c)))
+    return seen if len(seen) <= width else seen[: width - 1] + "…"
+
+
+def _is_seen(character: str) -> bool:
+    category = unicodedata.category(character)
+    return category not in _REFUSED and not category.startswith("M")
+
+
+def fit(text: str, width: int) -> str:
+    """Exactly ``width`` cells: cut with an ellipsis, or filled with spaces."""
+    if width <= 0:
+        return ""
+    length = cell_len(text)
+    if length > width:
+        return set_cell_size(text, width - 1) + "…"
+    return text + " " * (width - length)
+
+
+def right(text: str, width: int) -> str:
+    """Exactly ``width`` cells, aligned to the right."""
+    return fit(text, width) if cell_len(text) >= width else " " * (width - cell_len(text)) + text
+
+
+def number(value: float | None, digits: int = 0) -> str:
+    """A number with thousands separated."""
+    return UNKNOWN if value is None else f"{value:,.{digits}f}"
+
+
+def percent(fraction: float | None) -> str:
+    """``0.41`` as ``41 %``."""
+    return UNKNOWN if fraction is None else f"{fraction * 100:.0f} %"
+
+
+def ratio(value: float | None) -> str:
+    """``2.17`` as ``2.17x``."""
+    return UNKNOWN if value is None else f"{value:.2f}x"
+
+
+def milliseconds(seconds: float | None) -> str:
+    """Step times, in ms without the unit."""
+    return UNKNOWN if seconds is None else f"{seconds * 1000:,.0f}"
+
+
+def loss(value: float | None) -> str:
+    """Three figures that matter."""
+    if value is None:
+        return UNKNOWN
+    return f"{value:.3f}" if 0.01 <= abs(value) < 100 else f"{value:.3g}"
+
+
+def memory(used: int | None, total: int | None) -> str:
+    """``3.6 / 12 GiB``."""
+    gib = 1024**3
+    if total is None and used is None:
+        return UNKNOWN
+    whole = UNKNOWN if total is None else f"{total / gib:.0f} GiB" if total >= gib else f"{total / 1024**2:.0f} MiB"
+    part = UNKNOWN if used is None else f"{used / gib:.1f}" if total is None or total >= gib else f"{used / 1024**2:.0f}"
+    return f"{part} / {whole}"
+
+
+def duration(seconds: float | None) -> str:
+    """``61`` as ``1:01``."""
+    if seconds is None:
+        return UNKNOWN
+    whole = max(0, round(seconds))
+    hours, rest = divmod(whole, 3600)
+    return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
+
+
+def age(seconds: float) -> str:
+    """How old: ``9 s``, ``4 min``, ``2 h``."""
+    if seconds < 120:
+        return f"{max(0, int(seconds))} s"
+    return f"{int(seconds // 60)} min" if seconds < 7200 else f"{int(seconds // 3600)} h"
+
+
+def clock(seconds: float | None) -> str:
+    """Wall clock of this machine's zone, ``14:02:31``."""
+    return "--:--:--" if seconds is None else datetime.fromtimestamp(seconds).strftime("%H:%M:%S")
+
+
+def count(amount: int, one: str, many: str = "") -> str:
+    """``1 node``, ``4 nodes``."""
+    return f"{amount:,} {one if amount == 1 else many or one + 's'}"

@@ -1,0 +1,72 @@
+"""What all screens share: the bar at the top, the keys or the prompt at the bottom, and the way a view reaches the widgets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from textual.app import ComposeResult
+from textual.screen import Screen
+from textual.strip import Strip
+from textual.widget import Widget
+from textual.widgets import Static
+
+from ..messages import StateChanged, View
+from ..theme import PALETTE
+from ..widgets.lines import line
+from ..widgets.list_rows import key_bar, top_bar
+from ..widgets.prompt import Prompt
+from ..widgets.sheet import Sheet
+
+if TYPE_CHECKING:
+    from ..app import PacelineApp
+
+
+class Deck(Screen[None]):
+    """One screen of the deck. Subclasses say what stands between the bars, and tell it a view."""
+
+    NAME: ClassVar[str] = ""
+    KEYS: ClassVar[tuple[tuple[str, str], ...]] = (
+        (":", "command"),
+        ("?", "help"),
+        ("p", "pause"),
+        ("C", "cancel"),
+        ("F12", "picture"),
+        ("q", "quit"),
+    )
+
+    @property
+    def deck(self) -> PacelineApp:
+        """The app, with its own type."""
+        return cast("PacelineApp", self.app)
+
+    def compose(self) -> ComposeResult:
+        yield Sheet(lambda view, width, height: [top_bar(view, self.NAME, width)], widget_id="top")
+        yield from self.body()
+        yield Prompt(self.deck.typed)
+        yield Sheet(self._bottom, widget_id="bottom")
+        yield Static("paceline needs 40x10 to draw", id="tiny", markup=False)
+
+    def body(self) -> Iterable[Widget]:
+        """The widgets between the bars."""
+        raise NotImplementedError
+
+    def show(self, view: View) -> None:
+        """Tell every sheet; screens with lists tell those too."""
+        for sheet in self.query(Sheet):
+            sheet.tell(view)
+
+    def on_mount(self) -> None:
+        self.show(self.deck.view)
+
+    def on_screen_resume(self) -> None:
+        self.show(self.deck.view)
+
+    def on_state_changed(self, message: StateChanged) -> None:
+        self.show(message.view)
+
+    def _bottom(self, view: View, width: int, height: int) -> Sequence[Strip]:
+        notice = self.deck.notice
+        if notice is not None:
+            return [line(width, (f" {notice.text}", PALETTE.of(notice.severity)))]
+        return [key_bar(self.KEYS, width)]

@@ -1,0 +1,66 @@
+"""The screens that are a list with a cursor: fleet, jobs, alerts. Each is a summary, a heading and rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from textual.widget import Widget
+
+from ..messages import View
+from ..widgets.fleet_rows import fleet_heading, fleet_keys, fleet_row, fleet_summary
+from ..widgets.list_rows import alert_heading, alert_keys, alert_row, alert_summary, job_heading, job_keys, job_row, job_summary
+from ..widgets.sheet import Rows, Sheet
+from .deck import Deck
+
+
+class FleetScreen(Deck):
+    """Where is trouble, what is free."""
+
+    NAME = "fleet"
+
+    def body(self) -> Iterable[Widget]:
+        yield Sheet(fleet_summary, widget_id="summary")
+        yield Rows(fleet_heading, fleet_row, "fleet")
+
+    def show(self, view: View) -> None:
+        super().show(view)
+        self.query_one(Rows).tell(view, fleet_keys(view.state))
+
+    def on_rows_chosen(self, message: Rows.Chosen) -> None:
+        self.deck.look_at_device(message.key)
+
+
+class JobsScreen(Deck):
+    """What runs, what ran."""
+
+    NAME = "jobs"
+
+    def body(self) -> Iterable[Widget]:
+        yield Sheet(job_summary, widget_id="summary")
+        yield Rows(job_heading, job_row, "jobs")
+
+    def show(self, view: View) -> None:
+        super().show(view)
+        self.query_one(Rows).tell(view, job_keys(view.state))
+
+    @property
+    def run_id(self) -> str:
+        """The run under the cursor."""
+        return self.query_one(Rows).key or ""
+
+    def on_rows_chosen(self, message: Rows.Chosen) -> None:
+        self.deck.look_at(message.key)
+
+
+class AlertsScreen(Deck):
+    """What went wrong, one line a cause."""
+
+    NAME = "alerts"
+
+    def body(self) -> Iterable[Widget]:
+        yield Sheet(alert_summary, widget_id="summary")
+        yield Rows(alert_heading, alert_row, "alerts")
+
+    def show(self, view: View) -> None:
+        super().show(view)
+        self.query_one(Rows).tell(view, alert_keys(view.state))

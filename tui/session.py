@@ -1,0 +1,38 @@
+"""What the screens need of a session, live or replayed; they know nothing else of the engine's deeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from paceline.engine.events import Event, InventoryRead
+
+
+class Session(Protocol):
+    """One stream of events in, one line of a command out."""
+
+    @property
+    def inventory(self) -> InventoryRead | None:
+        """The machines, known at once, before the stream begins."""
+        ...
+
+    @property
+    def is_replay(self) -> bool:
+        """Whether the events come from a recording."""
+        ...
+
+    def subscribe(self, listener: Callable[[Event], None]) -> object:
+        """Call ``listener`` with every event, on the loop that runs the screens."""
+        ...
+
+    async def open(self) -> None:
+        """Begin the stream: called once, after the first paint; returns at once or at its end. Raises PacelineError."""
+        ...
+
+    async def close(self) -> None:
+        """End the stream and free everything; runs go on."""
+        ...
+
+    async def perform(self, line: str) -> None:
+        """Carry out a verb as typed, such as ``bench`` or ``cancel RUN``. Raises PacelineError."""
+        ...

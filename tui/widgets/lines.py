@@ -1,0 +1,78 @@
+"""Lines as values: styled pieces of exact width, bars of eighths and small histories. Pure; no widget in here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rich.segment import Segment
+from rich.style import Style
+from textual.strip import Strip
+
+NONE = Style()
+_EIGHTHS = " ▏▎▍▌▋▊▉█"
+_LEVELS = "▁▂▃▄▅▆▇█"
+Piece = tuple[str, Style]
+
+
+def line(width: int, *pieces: Piece, background: Style = NONE) -> Strip:
+    """Pieces in a row, cut or filled to exactly ``width`` cells."""
+    segments = [Segment(text, background + style if background else style) for text, style in pieces if text]
+    return Strip(segments).adjust_cell_length(width, background)
+
+
+def spread(width: int, left: Sequence[Piece], end: Sequence[Piece], background: Style = NONE) -> Strip:
+    """Some pieces at the left, some at the right edge; where both do not fit, the right ones give way."""
+    taken = Strip([Segment(text, style) for text, style in left]).cell_length
+    needed = Strip([Segment(text, style) for text, style in end]).cell_length
+    if taken + needed + 1 > width:
+        return line(width, *left, background=background)
+    return line(width, *left, (" " * (width - taken - needed), NONE), *end, background=background)
+
+
+def bar(fraction: float | None, width: int) -> str:
+    """A bar from the left in eighths of a cell, filled with spaces."""
+    if fraction is None or width <= 0:
+        return " " * max(0, width)
+    eighths = round(min(1.0, max(0.0, fraction)) * width * 8)
+    full, rest = divmod(eighths, 8)
+    return ("█" * full + (_EIGHTHS[rest] if rest else "")).ljust(width)
+
+
+def gauge(fraction: float | None, width: int, style: Style, rest: Style) -> list[Piece]:
+    """A thin line that shows how far something is."""
+    done = round(min(1.0, max(0.0, fraction or 0.0)) * width * 2)
+    full, half = divmod(done, 2)
+    filled = "━" * full + ("╸" if half else "")
+    return [(filled, style), ("─" * (width - len(filled)), rest)]
+
+
+def stacked(parts: Iterable[tuple[float, str, Style]], scale: float, width: int) -> list[Piece]:
+    """Amounts one after another on a common scale; each piece is drawn with its own character."""
+    pieces: list[Piece] = []
+    total, drawn = 0.0, 0
+    for amount, character, style in parts:
+        total += max(0.0, amount)
+        until = min(width, round(total / scale * width)) if scale > 0 else 0
+        pieces.append((character * (until - drawn), style))
+        drawn = until
+    pieces.append((" " * (width - drawn), NONE))
+    return pieces
+
+
+def history(values: Sequence[float | None], width: int) -> str:
+    """The newest values, one a cell, newest at the right; a gap stays empty."""
+    shown = values[-width:] if width > 0 else ()
+    cells = "".join(" " if value is None else _LEVELS[min(7, max(0, int(value * 7.999)))] for value in shown)
+    return cells.rjust(width)
+
+
+def nice_ceiling(value: float) -> float:
+    """The next round number of 1, 1.5, 2, 2.5, 3, 4, 5, 6, 8 times a power of ten."""
+    if not value > 0.0:
+        return 1.0
+    power = 1.0
+    while power * 10 <= value:
+        power *= 10
+    while power > value:
+        power /= 10
+    return next((step * power for step in (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10) if step * power >= value * 0.9999), 10 * power)

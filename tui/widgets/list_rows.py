@@ -1,0 +1,160 @@
+"""The rows of the jobs and of the alerts, and the two bars that frame every screen. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from paceline.engine.store.questions import open_alerts, progress, throughput_now, wall_clock
+from paceline.engine.store.state import State
+from textual.strip import Strip
+
+from ..format import age, clock, count, fit, number, percent, right, untrusted
+from ..messages import View
+from ..theme import GLYPHS, PALETTE
+from .lines import NONE, Piece, gauge, line, spread
+
+SCREENS = (
+    ("1", "fleet", "Fleet"),
+    ("2", "jobs", "Jobs"),
+    ("3", "run", "Run"),
+    ("4", "alerts", "Alerts"),
+    ("5", "results", "Results"),
+)
+"""Key, name and title of every screen."""
+
+
+def top_bar(view: View, current: str, width: int) -> Strip:
+    """Where we are, of which lab, at what time."""
+    state = view.state
+    left: list[Piece] = [(" paceline ", PALETTE.accent_strong)]
+    for key, name, title in SCREENS:
+        left.append((f" {key} {title} ", PALETTE.tab if name == current else PALETTE.dim))
+    critical = sum(alert.severity == "critical" for alert in open_alerts(state))
+    warning = len(open_alerts(state)) - critical
+    signs: list[Piece] = []
+    if view.is_paused:
+        signs.append((" PAUSED ", PALETTE.warning))
+    if view.is_replay:
+        signs.append((" replay ", PALETTE.accent))
+    if critical:
+        signs.append((f" {GLYPHS['critical']}{critical}", PALETTE.critical))
+    if warning:
+        signs.append((f" {GLYPHS['warning']}{warning}", PALETTE.warning))
+    is_emulated = any(device.reading.kind == "emulated" for node in state.nodes.values() for device in node.devices)
+    label = " · emulated" if is_emulated else ""
+    now = (f" {clock(state.clock)} ", PALETTE.text)
+    lab = untrusted(state.lab, 24)
+    for about in (f"  {lab} · {count(len(state.nodes), 'node')}{label} ·", f"  {label[3:]}", ""):
+        end = [*signs, (about, PALETTE.dim), now]
+        if sum(len(text) for text, _ in (*left, *end)) < width:
+            return spread(width, left, end)
+    return spread(width, left, signs or [now])
+
+
+def key_bar(keys: Sequence[tuple[str, str]], width: int) -> Strip:
+    """What can be pressed here; what does not fit is found under ``?``."""
+    pieces: list[Piece] = []
+    used = 1
+    for key, what in keys:
+        size = len(key) + len(what) + 3
+        if used + size > width:
+            break
+        used += size
+        pieces += [(f" {key} ", PALETTE.accent), (f"{what} ", PALETTE.dim)]
+    return line(width, *pieces)
+
+
+# Jobs ---------------------------------------------------------------------------------------------------------------------------
+
+
+def job_keys(state: State) -> list[str]:
+    """Runs that go on first, then the newest."""
+    return sorted(state.runs, key=lambda run_id: (state.runs[run_id].is_over, -state.runs[run_id].first_at))
+
+
+def job_heading(width: int) -> Strip:
+    """Names of the columns."""
+    text = f"  {fit('state', 12)}{fit('run', 22)}{fit('workload', 12)}{fit('nodes', 7)}{fit('progress', 17)}{right('samples/s', 9)}"
+    return line(width, (text + ("   started   cases" if width >= 110 else ""), PALETTE.dim))
+
+
+def job_row(view: View, key: str, width: int, is_under_cursor: bool) -> Strip:
+    """One run."""
+    background = PALETTE.cursor if is_under_cursor else NONE
+    run = view.state.runs.get(key)
+    if run is None:
+        return Strip.blank(width, NONE)
+    word = PALETTE.of(run.state)
+    seen = progress(run, view.state.at)
+    case = run.current
+    rate = throughput_now(case) if case is not None and not run.is_over else None
+    pieces: list[Piece] = [
+        (f"{GLYPHS[run.state]} {fit(run.state, 12)}", word),
+        (fit(untrusted(run.run_id), 22), PALETTE.text),
+        (fit(untrusted(run.workload), 12), PALETTE.text),
+        (right(str(len(run.nodes)), 5) + "  ", PALETTE.text),
+        *gauge(seen.fraction, 10, PALETTE.accent if not run.is_over else PALETTE.bar_past, PALETTE.rest),
+        (right(percent(seen.fraction), 6) + " ", PALETTE.text),
+        (right(number(rate), 9), PALETTE.text),
+    ]
+    if width >= 110:
+        cases = ", ".join(untrusted(found.name) for found in run.cases)
+        pieces.append((f"   {clock(wall_clock(view.state, run.first_at))}  {cases}", PALETTE.dim))
+        pieces.append((f"  {untrusted(run.reason)}" if run.reason else "", PALETTE.of(run.state)))
+    return line(width, *pieces, background=background)
+
+
+def job_summary(view: View, width: int, height: int) -> list[Strip]:
+    """One line over the list."""
+    runs = view.state.runs.values()
+    if not runs:
+        return [line(width, ("no runs yet: press : and type  bench  or  train", PALETTE.dim))]
+    going = sum(not run.is_over for run in runs)
+    left: list[Piece] = [(count(len(runs), "run"), PALETTE.text), (f"  {going} going on", PALETTE.accent if going else PALETTE.dim)]
+    return [spread(width, left, [("Enter looks at a run, C cancels it", PALETTE.dim)])]
+
+
+# Alerts -------------------------------------------------------------------------------------------------------------------------
+
+
+def alert_keys(state: State) -> list[str]:
+    """Open trouble first, worst first; then what is over, newest first."""
+    places = {id(alert): str(index) for index, alert in enumerate(state.alerts)}
+    over = sorted((alert for alert in state.alerts if alert.ended_at is not None), key=lambda alert: -alert.at)
+    return [places[id(alert)] for alert in (*open_alerts(state), *over)]
+
+
+def alert_heading(width: int) -> Strip:
+    """Names of the columns."""
+    return line(width, (f"  {fit('since', 9)}{right('for', 8)}  {fit('node', 10)}trouble", PALETTE.dim))
+
+
+def alert_row(view: View, key: str, width: int, is_under_cursor: bool) -> Strip:
+    """One cause."""
+    index = int(key)
+    if index >= len(view.state.alerts):
+        return Strip.blank(width, NONE)
+    alert = view.state.alerts[index]
+    is_over = alert.ended_at is not None
+    until = alert.ended_at if alert.ended_at is not None else view.state.at
+    style = PALETTE.dim if is_over else PALETTE.of(alert.severity)
+    hint = f"  → {untrusted(alert.hint)}" if alert.hint and not is_over else ""
+    return line(
+        width,
+        ((GLYPHS["done"] if is_over else GLYPHS[alert.severity]) + " ", style),
+        (fit(clock(wall_clock(view.state, alert.at)), 9), PALETTE.dim),
+        (right(age(until - alert.at), 8) + "  ", PALETTE.dim),
+        (fit(untrusted(alert.node), 10), PALETTE.dim if is_over else PALETTE.text),
+        (untrusted(alert.text), PALETTE.dim if is_over else PALETTE.text),
+        (hint, PALETTE.dim),
+        background=PALETTE.cursor if is_under_cursor else NONE,
+    )
+
+
+def alert_summary(view: View, width: int, height: int) -> list[Strip]:
+    """One line over the list."""
+    amount = len(open_alerts(view.state))
+    if not view.state.alerts:
+        return [line(width, (f"{GLYPHS['ok']} ", PALETTE.ok), ("nothing has gone wrong in this session", PALETTE.dim))]
+    text = f"{count(amount, 'trouble')} now" if amount else "nothing is wrong now"
+    return [spread(width, [(text, PALETTE.text)], [(f"{len(view.state.alerts) - amount} over", PALETTE.dim)])]

@@ -1,0 +1,255 @@
+"""The result of a run as a table: of its document when it is there, of the cases so far until then. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from paceline.engine.store.questions import throughput_of
+from paceline.engine.store.state import CaseState, RunState
+from textual.strip import Strip
+
+from ..format import UNKNOWN, fit, loss, number, percent, ratio, right, untrusted
+from ..messages import View
+from ..theme import GLYPHS, PALETTE
+from .lines import Piece, bar, line, spread
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One policy of the table. Unknown is None."""
+
+    policy: str
+    state: str
+    rate: float | None = None
+    over_equal: float | None = None
+    over_best: float | None = None
+    of_limit: float | None = None
+    imbalance: float | None = None
+    accuracy: float | None = None
+    loss: float | None = None
+    changes: int | None = None
+    sizes: str = ""
+
+
+def result_lines(view: View, width: int, height: int) -> list[Strip]:
+    """All there is to say of the run's result."""
+    run = _shown(view)
+    if run is None:
+        hint = "press : and type  bench  to compare the policies on these devices"
+        return [line(width, ("no results yet", PALETTE.strong)), line(width, (hint, PALETTE.dim))]
+    if run.document is not None and "epochs" in run.document:
+        return _train_lines(run, run.document, width)
+    document = run.document or {}
+    rows = [_document_row(case) for case in _list(document, "cases")] if run.document else [_live_row(case) for case in run.cases]
+    if not run.document and not run.is_bench and len(run.cases) < 2:
+        return _train_lines(run, {"epochs": _epochs_so_far(run)}, width)
+    lines = [_title(run, document, width), line(width, (_source(run, document), PALETTE.dim)), line(width)]
+    lines += _table(rows, width)
+    lines += [line(width), *_device_lines(run, document, width)]
+    for warning in document.get("warnings") or ():
+        lines.append(line(width, (f"{GLYPHS['warning']} ", PALETTE.warning), (untrusted(warning), PALETTE.text)))
+    return lines
+
+
+def _shown(view: View) -> RunState | None:
+    """The run in hand, or the newest one that came to a result."""
+    run = view.run
+    if run is not None and (run.document is not None or any(case.epochs for case in run.cases)):
+        return run
+    found = [other for other in view.state.runs.values() if other.document is not None]
+    return found[-1] if found and not view.run_id else run
+
+
+def _title(run: RunState, document: Mapping[str, Any], width: int) -> Strip:
+    left: list[Piece] = [(untrusted(run.workload or document.get("workload", "")), PALETTE.strong)]
+    if run.is_emulated or document.get("emulated"):
+        left.append((" · emulated devices", PALETTE.text))
+    left.append((f" · {untrusted(run.run_id)}", PALETTE.dim))
+    if run.document:
+        return spread(width, left, [(f"{GLYPHS['done']} measured", PALETTE.ok)])
+    state = run.state if run.is_over else "running"
+    words = "so far; the rest follows" if not run.is_over else f"{run.state}, without a result"
+    return spread(width, left, [(f"{GLYPHS[state]} {words}", PALETTE.of(state))])
+
+
+def _source(run: RunState, document: Mapping[str, Any]) -> str:
+    data = document.get("data")
+    rows = _number(data.get("rows")) if isinstance(data, Mapping) else None
+    source = untrusted((data.get("source") if isinstance(data, Mapping) else "") or run.source)
+    told = f"{source}, {rows:,.0f} rows · " if rows is not None and source else f"{source} · " if source else ""
+    return f"{told}first epoch of each case left out"
+
+
+def _document_row(case: Mapping[str, Any]) -> Row:
+    changes = _number(case.get("changes"))
+    found = case.get("local_batch_sizes")
+    return Row(
+        policy=untrusted(case.get("policy", "")),
+        state="done",
+        rate=_number(case.get("samples_per_second")),
+        over_equal=_number(case.get("speedup_over_equal")),
+        over_best=_number(case.get("speedup_over_best_device")),
+        of_limit=_number(case.get("balance_efficiency")),
+        imbalance=_number(case.get("imbalance")),
+        accuracy=_number(case.get("accuracy")),
+        loss=_number(case.get("loss")),
+        changes=None if changes is None else int(changes),
+        sizes="/".join(untrusted(size, 12) for size in found) if isinstance(found, list) else "",
+    )
+
+
+def _live_row(case: CaseState) -> Row:
+    rate = throughput_of(case)
+    limit = sum(value for _, value in case.standalone) if case.state == "done" and case.standalone else None
+    last = case.epochs[-1] if case.epochs else None
+    accuracy = last.metric if last is not None and last.metric_name == "accuracy" else None
+    return Row(
+        policy=untrusted(case.policy or case.name),
+        state=case.state,
+        rate=rate,
+        of_limit=rate / limit if rate is not None and limit else None,
+        accuracy=accuracy,
+        loss=last.loss if last is not None else None,
+        changes=case.changes if case.started_at is not None else None,
+        sizes="/".join(map(str, case.local_batch_sizes)),
+    )
+
+
+def _table(rows: list[Row], width: int) -> list[Strip]:
+    is_wide = width >= 110
+    accuracy = "accuracy" if any(row.accuracy is not None for row in rows) or all(row.loss is None for row in rows) else "loss"
+    heading = fit("policy", 15) + "".join(
+        right(name, size)
+        for name, size in (
+            ("samples/s", 10),
+            ("over equal", 12),
+            ("over best", 11),
+            ("of limit", 10),
+            ("imbalance", 11),
+            (accuracy, 10),
+        )
+    )
+    lines = [line(width, (heading + (right("changes", 9) + "  local batch" if is_wide else ""), PALETTE.dim))]
+    lines.append(line(width, ("─" * width, PALETTE.rest)))
+    done = [row.rate for row in rows if row.rate is not None]
+    best = max(done, default=None)
+    for row in rows:
+        is_best = row.rate is not None and row.rate == best and len(done) > 1
+        text = PALETTE.strong if is_best else PALETTE.text if row.rate is not None else PALETTE.dim
+        is_open = row.state in ("running", "measuring")
+        mark: Piece = (GLYPHS.get(row.state, " ") + " ", PALETTE.accent) if is_open else ("  ", PALETTE.text)
+        last = percent2(row.accuracy) if accuracy == "accuracy" else loss(row.loss)
+        pieces: list[Piece] = [
+            mark,
+            (fit(row.policy, 13), PALETTE.accent_strong if is_best else text),
+            (right(number(row.rate), 10), text),
+            (right(ratio(row.over_equal), 12), text),
+            (right(ratio(row.over_best), 11), text),
+            (right(percent(row.of_limit), 10), text),
+            (right(percent(row.imbalance), 11), text),
+            (right(last, 10), text),
+        ]
+        if is_wide:
+            pieces += [(right(UNKNOWN if row.changes is None else str(row.changes), 9), text), (f"  {row.sizes}", PALETTE.dim)]
+        lines.append(line(width, *pieces))
+        if row.of_limit is not None:
+            lines.append(line(width, ("  ", PALETTE.dim), *_efficiency(row.of_limit, width - 4, is_best)))
+        elif is_open:
+            words = "measuring each device alone" if row.state == "measuring" else "training" if row.rate is None else "so far"
+            lines.append(line(width, (f"  {words}", PALETTE.dim)))
+    lines.append(line(width, ("  bars: how much of the sum of the devices' own rates was reached", PALETTE.dim)))
+    return lines
+
+
+def _efficiency(fraction: float, width: int, is_best: bool) -> list[Piece]:
+    filled = bar(fraction, width).rstrip()
+    return [(filled, PALETTE.bar if is_best else PALETTE.bar_past), ("·" * max(0, width - len(filled)), PALETTE.rest)]
+
+
+def percent2(fraction: float | None) -> str:
+    """A fraction as percent with one decimal: accuracies differ by less than one."""
+    return UNKNOWN if fraction is None else f"{fraction * 100:.1f} %"
+
+
+def _device_lines(run: RunState, document: Mapping[str, Any], width: int) -> list[Strip]:
+    """What each device does alone: the limit of what sharing can reach."""
+    devices = [
+        (
+            f"{untrusted(device.get('node', ''))} {untrusted(device.get('name', ''))}",
+            _number(device.get("standalone_samples_per_second")),
+        )
+        for device in _list(document, "devices")
+    ]
+    if not devices:
+        rates = next((dict(case.standalone) for case in reversed(run.cases) if case.standalone), {})
+        devices = [
+            (f"{untrusted(rank.node)} {untrusted(rank.device_name)}", rates.get(rank.rank))
+            for rank in sorted(run.ranks.values(), key=lambda rank: rank.rank)
+        ]
+    known = [rate for _, rate in devices if rate is not None]
+    if not known:
+        return []
+    total, largest = sum(known), max(known)
+    lines = [line(width, ("each device alone, samples/s", PALETTE.dim))]
+    for name, rate in devices:
+        filled = bar(rate / largest if rate is not None and largest > 0 else None, max(8, min(60, width - 38)))
+        lines.append(
+            line(
+                width,
+                ("  ", PALETTE.dim),
+                (fit(name, 24), PALETTE.text),
+                (right(number(rate), 8) + "  ", PALETTE.text),
+                (filled, PALETTE.bar_past),
+            )
+        )
+    if len(known) == len(devices):
+        lines.append(line(width, ("  " + fit("together, at best", 24), PALETTE.dim), (right(number(total), 8), PALETTE.strong)))
+    return lines
+
+
+def _train_lines(run: RunState, document: Mapping[str, Any], width: int) -> list[Strip]:
+    """A training: its epochs."""
+    epochs = _list(document, "epochs")
+    name = next((point.metric_name for case in run.cases for point in case.epochs if point.metric_name), "metric")
+    lines = [_title(run, document, width), line(width, (untrusted(run.source), PALETTE.dim)), line(width)]
+    if not epochs:
+        return [*lines, line(width, ("no epoch is over yet", PALETTE.dim))]
+    heading = right("epoch", 7) + right("loss", 12) + right(untrusted(name), 12) + right("samples/s", 12) + right("seconds", 10)
+    lines += [line(width, (heading, PALETTE.dim)), line(width, ("─" * width, PALETTE.rest))]
+    for epoch in epochs:
+        metric = _number(epoch.get("metric"))
+        shown = percent2(metric) if name == "accuracy" else loss(metric)
+        cells = (
+            right(number(_number(epoch.get("epoch"))), 7),
+            right(loss(_number(epoch.get("loss"))), 12),
+            right(shown, 12),
+            right(number(_number(epoch.get("samples_per_second"))), 12),
+            right(number(_number(epoch.get("seconds")), 1), 10),
+        )
+        lines.append(line(width, ("".join(cells), PALETTE.text)))
+    return lines
+
+
+def _epochs_so_far(run: RunState) -> list[dict[str, Any]]:
+    points = run.cases[0].epochs if run.cases else ()
+    return [
+        {
+            "epoch": point.epoch,
+            "loss": point.loss,
+            "metric": point.metric,
+            "samples_per_second": point.samples_per_second,
+            "seconds": point.seconds,
+        }
+        for point in points
+    ]
+
+
+def _list(document: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
+    found = document.get(key)
+    return [item for item in found if isinstance(item, Mapping)] if isinstance(found, list) else []
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and value == value else None
