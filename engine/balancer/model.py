@@ -1,0 +1,41 @@
+"""How long one device computes for a local batch: t(b) = a + c b, and how that line is fitted to measurements."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class StepTime:
+    """Compute seconds of one step as a function of the local batch size."""
+
+    fixed_seconds: float
+    """a: what a step costs whatever its size, >= 0."""
+    seconds_per_sample: float
+    """c: what each sample adds, > 0."""
+
+    def at(self, local_batch_size: int) -> float:
+        """Compute seconds; a rank without samples is waited for by nobody."""
+        return self.fixed_seconds + self.seconds_per_sample * local_batch_size if local_batch_size else 0.0
+
+    def scaled(self, factor: float) -> StepTime:
+        """The same device, ``factor`` times slower."""
+        return StepTime(self.fixed_seconds * factor, self.seconds_per_sample * factor)
+
+
+def fit(small: tuple[int, float], large: tuple[int, float]) -> StepTime:
+    """The line through two measurements ``(local batch size, seconds)``; through the origin where noise would make a negative."""
+    (b0, t0), (b1, t1) = small, large
+    slope = (t1 - t0) / (b1 - b0) if b1 != b0 else 0.0
+    fixed = t0 - slope * b0
+    if slope > 0.0 and fixed >= 0.0:
+        return StepTime(fixed, slope)
+    if slope > 0.0:
+        return StepTime(0.0, (t0 * b0 + t1 * b1) / (b0 * b0 + b1 * b1))  # least squares through the origin
+    return StepTime(0.0, t1 / b1)  # time did not grow with size: at least the larger measurement is right
+
+
+def slowest(times: Sequence[StepTime], local_batch_sizes: Sequence[int]) -> float:
+    """Compute seconds of a step: those of the rank that all others wait for."""
+    return max(time.at(size) for time, size in zip(times, local_batch_sizes, strict=True))

@@ -1,0 +1,146 @@
+"""What ranks tell each other in every step without a message of its own: a slot in DDP's last gradient bucket.
+
+``slot`` is a parameter of zeros. Its autograd node is made first, so the engine runs it last, after the network's last gradient;
+its "gradient" is this rank's seconds, samples, loss and the fingerprint of the shares it used, each at the rank's own place. After
+DDP's mean every rank holds the same bits of all of them: one number and zeros add up without rounding. On the CPU these are the
+numbers of this very step; a GPU's are one or two steps old, because nobody waits for it.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..errors import WorkFailed
+from .group import PeerFailed
+from .timing import CpuTimer
+
+_ROWS = 4
+"""Seconds, samples, loss, fingerprint."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What all ranks told in one step."""
+
+    step: int
+    size: int
+    """Samples of all ranks together."""
+    seconds: tuple[float, ...]
+    samples: tuple[int, ...]
+    """That the seconds are for."""
+    loss: float
+    """Mean over all samples of the step."""
+
+
+class Replica(nn.Module):
+    """The network together with its slot, as DDP wraps them."""
+
+    def __init__(self, model: nn.Sequential, timer: CpuTimer, rank: int, world_size: int) -> None:
+        super().__init__()
+        weight = next(model.parameters())
+        # Registered before the network: DDP fills its buckets from the last parameter to the first.
+        self.slot = nn.Parameter(torch.zeros(_ROWS * world_size, dtype=weight.dtype, device=weight.device))
+        self.model = model
+        self._timer, self._rank, self._world_size = timer, rank, world_size
+        self._loss = torch.zeros((), device=weight.device)
+        self._fingerprint = 0.0
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The output, and a zero that has to be added to the loss."""
+        anchor: torch.Tensor = _Slot.apply(self.slot, self._fill)  # type: ignore[no-untyped-call]
+        return self._timer.run(self.model, x), anchor
+
+    def announce(self, loss_sum: torch.Tensor, mark: float) -> None:
+        """Before backward: this rank's loss and the fingerprint of the shares it uses."""
+        self._loss, self._fingerprint = loss_sum.detach(), mark
+
+    def _fill(self) -> torch.Tensor:
+        """The slot's gradient. Times the world size, because DDP divides by it."""
+        seconds, samples = self._timer.last_gradient()
+        told = torch.tensor([seconds, samples, 0.0, self._fingerprint], dtype=self.slot.dtype)
+        told = told.to(self.slot.device, non_blocking=True)
+        told[2] = self._loss
+        filled = torch.zeros_like(self.slot)
+        filled[self._rank :: self._world_size] = told * self._world_size
+        return filled
+
+
+class _Slot(torch.autograd.Function):
+    """Gives zero, and as its gradient whatever ``fill`` says once everything else is done."""
+
+    @staticmethod
+    def forward(ctx: Any, slot: torch.Tensor, fill: Callable[[], torch.Tensor]) -> torch.Tensor:
+        ctx.fill = fill
+        return slot.new_zeros(())
+
+    @staticmethod
+    def backward(ctx: Any, _: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return ctx.fill(), None
+
+
+def fingerprint(step: int, sizes: Sequence[int]) -> float:
+    """A number under 4096 that differs when the shares do; small, so that it survives float32 whatever it is multiplied with."""
+    return float(zlib.crc32(repr((step, tuple(sizes))).encode()) & 0xFFF)
+
+
+@dataclass(slots=True)
+class _Pending:
+    values: torch.Tensor
+    copied: torch.cuda.Event | None
+    step: int
+    size: int
+    mark: float
+
+
+class Exchange:
+    """Reads the slot after backward and stops the run before ranks can drift apart.
+
+    With a GPU among the ranks every rank reads one step late, so that no host waits for its device: what is wrong with a step is
+    then found right after it instead of before the optimizer, and the run ends there.
+    """
+
+    def __init__(self, replica: Replica, rank: int, world_size: int, *, is_late: bool) -> None:
+        self._replica, self._rank, self._world_size, self._is_late = replica, rank, world_size, is_late
+        self._pending: _Pending | None = None
+
+    def read(self, step: int, size: int, mark: float) -> Report | None:
+        """What the ranks told in this step (late: in the one before; None in the first)."""
+        gradient = self._replica.slot.grad
+        if gradient is None:
+            raise WorkFailed("the step had no gradient")
+        copied = None
+        if gradient.is_cuda:
+            values = torch.empty(gradient.shape, dtype=gradient.dtype, pin_memory=True)
+            values.copy_(gradient, non_blocking=True)
+            copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            copied.record()
+        else:
+            values = gradient.clone()  # the bucket is used again in the next step
+        current = _Pending(values, copied, step, size, mark)
+        if self._is_late:
+            current, self._pending = self._pending, current  # type: ignore[assignment]
+        return None if current is None else self._understand(current)
+
+    def _understand(self, pending: _Pending) -> Report:
+        if pending.copied is not None:
+            pending.copied.synchronize()
+        numbers = [float(number) for number in pending.values.tolist()]
+        world = self._world_size
+        seconds, samples, losses, marks = (numbers[row * world : (row + 1) * world] for row in range(_ROWS))
+        for rank, loss in enumerate(losses):
+            if not isfinite(loss):
+                reason = f"the loss of rank {rank} is not finite in step {pending.step}"
+                raise (WorkFailed if rank == self._rank else PeerFailed)(reason, hint="lower the learning rate or look at the data")
+        if any(round(mark) != pending.mark for mark in marks):
+            raise WorkFailed(f"ranks used different shares in step {pending.step}: fingerprints {[round(mark) for mark in marks]}")
+        total = 0.0
+        for loss in losses:
+            total += loss
+        return Report(pending.step, pending.size, tuple(seconds), tuple(round(n) for n in samples), total / pending.size)

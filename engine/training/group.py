@@ -1,0 +1,177 @@
+"""How the ranks become one group: rank, world size, store and backend come from here and from nowhere else.
+
+torchrun only starts processes on its node (one standalone launch a node); who is who stands in the plan. Rank 0 opens a store at a
+port of the kernel's choice and says so in its rank file; the runners carry the address to the others as store.json. So how groups
+form can change later (joining, leaving, re-forming in place) without anyone else noticing.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
+
+from ..errors import PlanImpossible, WorkFailed
+from ..plan import Plan, RankPlan
+from .ranklog import RankLog
+
+STORE_TIMEOUT = 300.0
+"""Seconds a rank waits to learn where the store is: other nodes may import torch from a slow disk."""
+POLL = 0.05
+"""Seconds between two looks at a file or a store key: next to no CPU, so idle ranks do not disturb a measurement."""
+_PR_SET_PDEATHSIG = 1
+_PEER_GONE = ("gloo", "nccl", "connection", "socket", "broken pipe", "timed out", "store")
+"""What torch's RuntimeErrors of broken collectives speak of; there is no type of their own for gloo's."""
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this rank when its torchrun is gone, so that none is left behind (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def own_rank(plan: Plan, node: str) -> RankPlan:
+    """The rank this process is, by torchrun's LOCAL_RANK on its node."""
+    local_rank = int(os.environ["LOCAL_RANK"])
+    for place in plan.nodes:
+        if place.name == node and local_rank < len(place.ranks):
+            return plan.ranks[place.ranks[local_rank]]
+    raise PlanImpossible(f"the plan has no local rank {local_rank} on {node}", node=node)
+
+
+def device_of(rank: RankPlan) -> torch.device:
+    """Where this rank computes."""
+    if rank.device_kind != "cuda":
+        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+        return torch.device("cpu")
+    if rank.device_index >= torch.cuda.device_count():
+        found = torch.cuda.device_count()
+        raise WorkFailed(f"no CUDA device {rank.device_index}, torch finds {found}", node=rank.node, hint="paceline doctor")
+    torch.cuda.set_device(rank.device_index)
+    return torch.device("cuda", rank.device_index)
+
+
+class PeerFailed(WorkFailed):
+    """Another rank is the cause, and says or has said so itself."""
+
+
+@dataclass(slots=True)
+class Group:
+    """The process group and the store beside it, for what is no collective."""
+
+    rank: int
+    size: int
+    device: torch.device
+    timeout: float
+    _store: Store
+
+    def exact_sum(self, values: list[float]) -> list[float]:
+        """Sums over all ranks, in float64."""
+        tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
+        dist.all_reduce(tensor)
+        return [float(value) for value in tensor.tolist()]
+
+    def gather(self, values: list[float]) -> list[list[float]]:
+        """Each rank's values, the same bits on every rank."""
+        table = torch.zeros((self.size, len(values)), dtype=torch.float64, device=self.device)
+        table[self.rank] = torch.tensor(values, dtype=torch.float64, device=self.device)
+        dist.all_reduce(table)  # one value and zeros: the sum is exact
+        return [[float(value) for value in row] for row in table.tolist()]
+
+    def take_turns(self, turn: str, act: Callable[[], None], longest: float) -> None:
+        """Every rank acts alone, one after another, while the others sleep.
+
+        A barrier of the backend would do for gloo, but NCCL's spins on the GPU and every collective has the group's time limit.
+        ``longest`` is how many seconds one rank's act may take.
+        """
+        for rank in range(self.size):
+            key = f"{turn}/{rank}"
+            if rank == self.rank:
+                act()
+                self._store.set(key, "done")
+                continue
+            limit = time.monotonic() + longest + self.timeout
+            while not self._store.check([key]):
+                if time.monotonic() > limit:
+                    raise PeerFailed(f"timed out waiting for rank {rank} to finish {turn}")
+                time.sleep(POLL)
+
+    def close(self) -> None:
+        """Leave together: rank 0 must not take the store away while others still use it."""
+        dist.barrier()
+        dist.destroy_process_group()
+
+
+def join(plan: Plan, rank: RankPlan, device: torch.device, run_dir: Path, log: RankLog) -> Group:
+    """Become part of the run's group; returns when all ranks are there."""
+    limit = timedelta(seconds=plan.timeout)
+    store = _open_store(plan, limit, log) if rank.rank == 0 else _find_store(run_dir, limit)
+    shared = PrefixStore("group", store)
+    # The first meeting may take as long as the slowest node needs to import torch; later the plan's limit holds.
+    shared.set(f"here/{rank.rank}", "")
+    deadline = time.monotonic() + STORE_TIMEOUT
+    everyone = [f"here/{peer.rank}" for peer in plan.ranks]
+    while not shared.check(everyone):
+        if time.monotonic() > deadline:
+            missing = [str(peer.rank) for peer in plan.ranks if not shared.check([f"here/{peer.rank}"])]
+            raise PeerFailed(f"rank {', '.join(missing)} did not join within {STORE_TIMEOUT:.0f} s", hint="see its out.log")
+        time.sleep(POLL)
+    dist.init_process_group(
+        plan.backend,
+        store=PrefixStore("backend", shared),
+        rank=rank.rank,
+        world_size=len(plan.ranks),
+        timeout=limit,
+        device_id=device if plan.backend == "nccl" else None,
+    )
+    return Group(rank.rank, len(plan.ranks), device, plan.timeout, PrefixStore("turns", shared))
+
+
+def is_collateral(error: BaseException) -> bool:
+    """Whether a collective or the store broke because a peer was gone, as opposed to a fault of this rank's own."""
+    if isinstance(error, (PeerFailed, dist.DistError)):
+        return True
+    return type(error) is RuntimeError and any(word in str(error).lower() for word in _PEER_GONE)
+
+
+def _open_store(plan: Plan, limit: timedelta, log: RankLog) -> Store:
+    address = plan.node_of(0).address
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    listener = socket.socket(family)
+    listener.bind((address, 0))  # torch itself would listen on every interface of the machine
+    listener.listen(len(plan.ranks) * 4)
+    port = int(listener.getsockname()[1])
+    store = TCPStore(
+        address,
+        port,
+        len(plan.ranks),
+        is_master=True,
+        timeout=limit,
+        wait_for_workers=False,
+        master_listen_fd=listener.detach(),
+    )
+    log.store_opened(address, port)
+    return store
+
+
+def _find_store(run_dir: Path, limit: timedelta) -> Store:
+    path = run_dir / "store.json"
+    deadline = time.monotonic() + STORE_TIMEOUT
+    while not path.exists():
+        if time.monotonic() > deadline:
+            raise PeerFailed(f"rank 0 has not opened the store within {STORE_TIMEOUT:.0f} s", hint="see out.log of its node")
+        time.sleep(POLL)
+    opened = json.loads(path.read_text())  # written aside and renamed: whole when it exists
+    return TCPStore(opened["address"], opened["port"], is_master=False, timeout=limit, wait_for_workers=False)

@@ -1,0 +1,181 @@
+"""One case: the model fresh from the seed, its epochs, the shares its policy gives, and what every rank writes down about it."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ..balancer.policies import Memory, Observation, Problem, decide, sizes_for, start
+from ..events import CaseEnded, CaseStarted, EpochEnded, RankEpochEnded, SharesChanged
+from .data import Split
+from .exchange import Report
+from .group import Group
+from .ranklog import RankLog, Step, StepLog
+from .sampler import order, slices, steps
+from .trainer import Trainer
+from .workloads import Workload
+
+_EVALUATION_BATCH = 256
+
+
+@dataclass(slots=True)
+class Case:
+    """One case on one rank."""
+
+    workload: Workload
+    problem: Problem
+    trainer: Trainer
+    validation: Split
+    group: Group
+    log: RankLog
+    seed: int
+    epochs: int
+
+    def train(self) -> tuple[Memory, int]:
+        """All epochs. Returns what the balancer remembers and how many steps were taken."""
+        memory = start(self.problem)
+        if self.group.rank == 0:
+            self.log.write(CaseStarted(policy=self.problem.policy, local_batch_sizes=memory.local_batch_sizes))
+        taken = 0
+        for epoch in range(self.epochs):
+            memory, taken = self._epoch(epoch, memory, taken)
+        if self.group.rank == 0:
+            self.log.write(CaseEnded(local_batch_sizes=memory.local_batch_sizes, changes=memory.changes))
+        return memory, taken
+
+    def _epoch(self, epoch: int, memory: Memory, taken: int) -> tuple[Memory, int]:
+        trainer, samples = self.trainer, len(self.trainer.data)
+        trainer.loss_sum.zero_()
+        book = _EpochBook(self, epoch)
+        for offset, size in steps(samples, self.problem.global_batch_size):
+            book.step_begins(taken, size)
+            sizes = sizes_for(self.problem, memory, size)
+            first, last = slices(sizes, self.group.rank)
+            rows = order(samples, self.seed, epoch, offset + first, offset + last)
+            report = trainer.step(taken, rows, sizes)
+            book.last_gradient()
+            before, memory = memory, self._balanced(memory, report, taken)
+            taken += 1
+            book.step_ends(report, is_change=memory.changes != before.changes)
+        book.close()
+        self._evaluate(epoch, samples, book.seconds, memory)
+        return memory, taken
+
+    def _balanced(self, memory: Memory, report: Report | None, step: int) -> Memory:
+        """Every rank decides for itself, alike, from what all ranks told. The small last step of an epoch teaches nothing new."""
+        if report is None or report.size != self.problem.global_batch_size:
+            return memory
+        observed = [Observation(seconds, samples) for seconds, samples in zip(report.seconds, report.samples, strict=True)]
+        decision = decide(self.problem, memory, observed)
+        if decision.is_change and self.group.rank == 0:
+            self.log.write(
+                SharesChanged(
+                    step=step + 1,
+                    before=memory.local_batch_sizes,
+                    after=decision.local_batch_sizes,
+                    reason=decision.reason,
+                    predicted_before=decision.predicted_before,
+                    predicted_after=decision.predicted_after,
+                )
+            )
+        return decision.memory
+
+    def _evaluate(self, epoch: int, samples: int, seconds: float, memory: Memory) -> None:
+        """Each rank judges an equal part of the validation data, unpaced; sums are exact over all ranks."""
+        trainer, count = self.trainer, len(self.validation)
+        model, task = trainer.replica.model, trainer.task
+        rank, world = self.group.rank, self.group.size
+        loss, metric = torch.zeros((), device=trainer.device), torch.zeros((), device=trainer.device)
+        first, last = count * rank // world, count * (rank + 1) // world
+        model.eval()
+        with torch.no_grad():
+            for begin in range(first, last, _EVALUATION_BATCH):
+                x, y = self.validation.take(np.arange(begin, min(begin + _EVALUATION_BATCH, last)), trainer.device)
+                output = model(x)
+                loss += task.loss_sum(output, y)
+                metric += task.metric_sum(output, y)
+        model.train()
+        sums = self.group.exact_sum([float(trainer.loss_sum), float(loss), float(metric)])
+        if rank == 0:
+            self.log.write(
+                EpochEnded(
+                    epoch=epoch,
+                    epochs=self.epochs,
+                    samples=samples,
+                    seconds=seconds,
+                    training_loss=sums[0] / samples,
+                    loss=sums[1] / count,
+                    metric=sums[2] / count,
+                    metric_name=self.workload.metric,
+                    local_batch_sizes=memory.local_batch_sizes,
+                )
+            )
+
+
+class _EpochBook:
+    """Adds up one rank's epoch and tells its steps."""
+
+    def __init__(self, case: Case, epoch: int) -> None:
+        self._case, self._epoch, self._timer = case, epoch, case.trainer.timer
+        self._lines = StepLog(case.log)
+        self._open: deque[tuple[int, int, float]] = deque()
+        """(step, size, seconds) of steps whose compute seconds are not known yet."""
+        self._start = self._step_start = self._now = time.perf_counter()
+        self._step = self._size = self._samples = self._full_steps = 0
+        self._full_compute = self._full_wait = 0.0
+        self.seconds = 0.0
+        """From the first step to the last gradient."""
+
+    def step_begins(self, step: int, size: int) -> None:
+        self._step, self._size, self._step_start = step, size, time.perf_counter()
+
+    def last_gradient(self) -> None:
+        self.seconds = time.perf_counter() - self._start
+
+    def step_ends(self, report: Report | None, *, is_change: bool) -> None:
+        self._open.append((self._step, self._size, time.perf_counter() - self._step_start))
+        self._tell(report, is_change=is_change)
+
+    def close(self) -> None:
+        """Wait for the device, tell the rest and write the sums."""
+        self._timer.settle()
+        self._tell(None, is_change=False)
+        self._lines.flush(self._timer.utilization(), self._timer.memory_used())
+        self._case.log.write(
+            RankEpochEnded(
+                epoch=self._epoch,
+                samples=self._samples,
+                seconds=self.seconds,
+                full_steps=self._full_steps,
+                full_compute_seconds=self._full_compute,
+                full_wait_seconds=self._full_wait,
+            )
+        )
+
+    def _tell(self, report: Report | None, *, is_change: bool) -> None:
+        for times in self._timer.take():
+            step, size, seconds = self._open.popleft()
+            self._samples += times.samples
+            if size == self._case.problem.global_batch_size:
+                self._full_steps += 1
+                self._full_compute += times.compute_seconds
+                self._full_wait += times.wait_seconds
+            self._lines.add(
+                Step(
+                    epoch=self._epoch,
+                    step=step,
+                    size=size,
+                    samples=times.samples,
+                    compute_seconds=times.compute_seconds,
+                    wait_seconds=times.wait_seconds,
+                    step_seconds=seconds,
+                    loss=report.loss if report is not None else None,
+                ),
+                is_change=is_change,
+                utilization=self._timer.utilization(),
+                memory_used=self._timer.memory_used(),
+            )

@@ -1,0 +1,101 @@
+"""How fast this rank's device is: a probe before the first case, its standalone rate after a case, both without communication."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from statistics import median
+
+import torch
+
+from ..balancer.model import StepTime, fit
+from ..events import DeviceProbed, StandaloneMeasured
+from .data import Split
+from .exchange import Replica
+from .group import Group
+from .models import build
+from .ranklog import RankLog
+from .sampler import order
+from .tasks import Task
+from .timing import CpuTimer
+from .trainer import Trainer
+from .workloads import Workload
+
+LARGE_SECONDS = 0.4
+"""What a step of the larger probe size should take: long enough that a scheduler's millisecond is noise."""
+TRIAL_SECONDS = 0.05
+"""A trial step at least this long predicts the larger size well enough."""
+REPEATS = 4
+"""Steps per probe size, of which the median counts."""
+STANDALONE_STEPS = 10
+NEAR = 0.05
+"""Local batch sizes closer than this are measured once."""
+
+
+def probe(workload: Workload, task: Task, data: Split, timer: CpuTimer, device: torch.device, most: int, log: RankLog) -> StepTime:
+    """Time the device at two local batch sizes and fit t = a + c b. All ranks do so at once, each about 3 seconds."""
+    replica = Replica(build(workload.name).to(device), timer, 0, 1)
+    most = min(most, len(data))
+
+    def seconds(size: int) -> float:
+        x, y = data.take(order(len(data), 0, 0, 0, size), device)
+        timer.begin(-1, size)  # before the first step: no scripted fault acts
+        output, anchor = replica(x)
+        (task.loss_sum(output, y) / size + anchor).backward()
+        timer.end()
+        replica.zero_grad(set_to_none=True)
+        timer.settle()
+        return timer.take()[-1].compute_seconds
+
+    seconds(1)  # first use of kernels and threads, not measured
+    trial, took = 1, seconds(1)
+    while took < TRIAL_SECONDS and trial < most:
+        trial = min(trial * 4, most)
+        took = seconds(trial)
+    large = max(1, min(int(trial * LARGE_SECONDS / took), most))
+    small = max(1, large // 4)
+    times = {size: median([seconds(size) for _ in range(REPEATS)]) for size in (small, large)}
+    line = fit((small, times[small]), (large, times[large]))
+    log.write(
+        DeviceProbed(
+            local_batch_sizes=(small, large),
+            seconds=(times[small], times[large]),
+            fixed_seconds=line.fixed_seconds,
+            seconds_per_sample=line.seconds_per_sample,
+        )
+    )
+    return line
+
+
+@dataclass(slots=True)
+class Standalone:
+    """Standalone rates of this rank: the same launch, the others asleep, no communication, sizes alike measured once."""
+
+    group: Group
+    data: Split
+    log: RankLog
+    _measured: list[int] = field(default_factory=list)
+
+    def measure(self, trainer: Trainer, case: str, step: int, size: int) -> None:
+        """Let every rank train alone in its turn, at the local batch its case ended with."""
+        is_known = size == 0 or any(abs(size - known) <= NEAR * known for known in self._measured)
+
+        def alone() -> None:
+            if not is_known:
+                self._measure(trainer, step, size)
+
+        seconds = max(row[0] for row in self.group.gather([trainer.timer.newest_seconds()]))
+        self.group.take_turns(f"standalone/{case}", alone, longest=10 * STANDALONE_STEPS * seconds)
+
+    def _measure(self, trainer: Trainer, step: int, size: int) -> None:
+        rows = order(len(self.data), 0, 0, 0, min(size, len(self.data)))
+        seconds = []
+        for turn in range(STANDALONE_STEPS + 1):
+            start = time.perf_counter()
+            trainer.step_alone(step + turn, rows)
+            trainer.timer.settle()
+            seconds.append(time.perf_counter() - start)
+        trainer.timer.take()
+        rate = len(rows) / median(seconds[1:])  # the first step alone still meets cold caches
+        self._measured.append(size)
+        self.log.write(StandaloneMeasured(local_batch_size=size, samples_per_second=rate, steps=STANDALONE_STEPS))

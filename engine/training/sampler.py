@@ -1,0 +1,62 @@
+"""Which sample is trained when: every one exactly once an epoch, whatever the shares and however many ranks.
+
+The order of an epoch is a permutation of our own, a Feistel network over the next power of four with cycle walking: integers only,
+any slice computed alone, equal on every machine. The whole state is (seed, epoch, offset). A step takes the next samples of that
+order, rank i the i-th contiguous slice of them. Source: Black and Rogaway, "Ciphers with Arbitrary Finite Domains", 2002.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+Rows = npt.NDArray[np.int64]
+
+_ROUNDS = 6
+_MASK = (1 << 64) - 1
+
+
+def order(samples: int, seed: int, epoch: int, start: int, stop: int) -> Rows:
+    """Rows at positions ``start`` to ``stop`` of the epoch's order over ``samples`` rows."""
+    half = max(1, ((samples - 1).bit_length() + 1) // 2)
+    keys = [_mixed_int(_mixed_int(seed & _MASK) ^ _mixed_int((epoch << 8) + turn + 1)) for turn in range(_ROUNDS)]
+    rows = np.arange(start, stop, dtype=np.uint64)
+    outside = np.ones(len(rows), dtype=bool)
+    while outside.any():  # at most four places per row on average: the domain is less than four times too large
+        rows[outside] = _feistel(rows[outside], half, keys)
+        outside = rows >= samples
+    return rows.astype(np.int64)
+
+
+def slices(sizes: Sequence[int], rank: int) -> tuple[int, int]:
+    """First and last (exclusive) position of a rank within a step."""
+    first = sum(sizes[:rank])
+    return first, first + sizes[rank]
+
+
+def steps(samples: int, global_batch_size: int) -> Iterator[tuple[int, int]]:
+    """(offset, size) of the steps of an epoch; the last one takes what is left."""
+    for offset in range(0, samples, global_batch_size):
+        yield offset, min(global_batch_size, samples - offset)
+
+
+def _feistel(rows: npt.NDArray[np.uint64], half: int, keys: Sequence[int]) -> npt.NDArray[np.uint64]:
+    mask, width = np.uint64((1 << half) - 1), np.uint64(half)
+    left, right = rows >> width, rows & mask
+    for key in keys:
+        left, right = right, left ^ (_mixed(right ^ np.uint64(key)) & mask)
+    return (left << width) | right
+
+
+def _mixed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Splitmix64's finaliser (Steele, Lea, Flood 2014), modulo 2^64."""
+    values = values + np.uint64(0x9E3779B97F4A7C15)
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
+
+
+def _mixed_int(value: int) -> int:
+    return int(_mixed(np.array([value & _MASK], dtype=np.uint64))[0])

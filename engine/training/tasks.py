@@ -1,0 +1,34 @@
+"""What a workload minimises and how it is judged, as sums over samples: sums of all ranks add up exactly, means of means do not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional
+
+from .workloads import Workload
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Loss and metric of one kind of target."""
+
+    is_classification: bool
+
+    def loss_sum(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Cross-entropy or squared error, summed over the samples."""
+        if self.is_classification:
+            return functional.cross_entropy(output, target, reduction="sum")
+        return functional.mse_loss(output, target, reduction="sum")
+
+    def metric_sum(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Right answers, or squared error, summed over the samples."""
+        if self.is_classification:
+            return (output.argmax(1) == target).sum()
+        return functional.mse_loss(output, target, reduction="sum")
+
+
+def task_of(workload: Workload) -> Task:
+    """The task of a workload."""
+    return Task(workload.task == "classification")

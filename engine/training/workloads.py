@@ -1,0 +1,57 @@
+"""What can be trained out of the box, as one torch-free table that the centre and the ranks share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """A model, its task and the defaults with which it learns something worth measuring."""
+
+    name: str
+    title: str
+    """What it is, in a few words for a screen."""
+    task: str
+    """``classification`` (cross-entropy, accuracy) or ``regression`` (mean squared error)."""
+    input_shape: tuple[int, ...]
+    """Of one sample."""
+    metric: str
+    """Name of the validation metric: ``accuracy`` from 0 to 1, or ``mse`` in the scaled units of the data."""
+    epochs: int
+    global_batch_size: int
+    learning_rate: float
+    """Of Adam; for the default global batch size, whatever the shares."""
+    emulated_rate: float
+    """Samples per second of an emulated device of speed 1. With the embedded lab's speeds (27.8 together) and the default batch a
+    balanced step takes about 400 ms: long enough that four processes on two cores measure the balance and not the scheduler."""
+
+
+WORKLOADS: dict[str, Workload] = {
+    workload.name: workload
+    for workload in (
+        Workload(
+            name="digits-cnn",
+            title="small CNN on 8x8 images of handwritten digits",
+            task="classification",
+            input_shape=(1, 8, 8),
+            metric="accuracy",
+            epochs=6,
+            global_batch_size=256,
+            learning_rate=0.01,
+            emulated_rate=23.0,
+        ),
+        Workload(
+            name="sp500-mlp",
+            title="MLP that forecasts the next closing price from the last 60",
+            task="regression",
+            input_shape=(60,),
+            metric="mse",
+            epochs=6,
+            global_batch_size=256,
+            learning_rate=0.001,
+            emulated_rate=23.0,
+        ),
+    )
+}
+"""Every workload by its name on the command line."""

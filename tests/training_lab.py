@@ -1,0 +1,135 @@
+"""Plays the runner of every node for tests of training alone: run directories, data, one torchrun a node, store.json."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from paceline.engine.events import Event, RankEvent, StoreOpened
+from paceline.engine.plan import CasePlan, DataPlan, Emulation, NodePlan, Plan, RankPlan
+from paceline.engine.specs import FaultSpec
+from paceline.engine.wire import decode, dumps
+
+LIMIT = 600.0
+"""Seconds until a test gives up on processes that hang; no behaviour is judged by it."""
+
+
+def digit_arrays() -> dict[str, np.ndarray]:
+    """scikit-learn's digits, 80/20 in a fixed order."""
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    keys = [hashlib.sha256(str(i).encode()).digest() for i in range(len(bunch.target))]
+    order = sorted(range(len(keys)), key=keys.__getitem__)
+    x = (bunch.images[order] / 16).astype(np.float32).reshape(-1, 1, 8, 8)
+    y = bunch.target[order].astype(np.int64)
+    return {"train_x": x[360:], "train_y": y[360:], "validation_x": x[:360], "validation_y": y[:360]}
+
+
+def toy_arrays(samples: int = 96) -> dict[str, np.ndarray]:
+    """A few windows of a sine, for sp500-mlp."""
+    wave = np.sin(np.arange(samples + 90) / 5).astype(np.float32)
+    x = np.stack([wave[i : i + 60] for i in range(samples + 30)])
+    y = wave[60 : 60 + samples + 30].copy()
+    return {"train_x": x[:samples], "train_y": y[:samples], "validation_x": x[samples:], "validation_y": y[samples:]}
+
+
+def make_plan(
+    workload: str,
+    speeds: list[list[float]],
+    policies: list[str],
+    *,
+    epochs: int,
+    batch: int,
+    is_bench: bool = False,
+    faults: dict[int, tuple[FaultSpec, ...]] | None = None,
+    timeout: float = 60.0,
+) -> Plan:
+    """One node for each inner list, one emulated device for each speed in it; all on loopback."""
+    ranks: list[RankPlan] = []
+    nodes = []
+    for node_rank, devices in enumerate(speeds):
+        mine = []
+        for local_rank, speed in enumerate(devices):
+            rank = len(ranks)
+            emulation = Emulation(speed, (faults or {}).get(rank, ()))
+            ranks.append(RankPlan(rank, f"n{node_rank}", node_rank, local_rank, local_rank, "emulated", "toy", 4 << 30, emulation))
+            mine.append(rank)
+        nodes.append(NodePlan(f"n{node_rank}", node_rank, tuple(mine), "127.0.0.1", "lo", sys.executable))
+    cases = tuple(CasePlan(policy, policy) for policy in policies)
+    data = DataPlan("0123456789abcdef", "test", 1, "0")
+    return Plan("r1", workload, cases, tuple(nodes), tuple(ranks), data, epochs, batch, is_bench=is_bench, timeout=timeout)
+
+
+class Lab:
+    """The nodes of one run below one directory."""
+
+    def __init__(self, place: Path, plan: Plan, arrays: dict[str, np.ndarray]) -> None:
+        self.plan, self.place = plan, place
+        self.processes: list[subprocess.Popen[bytes]] = []
+        for node in plan.nodes:
+            data = place / node.name / "data" / plan.data.digest
+            data.mkdir(parents=True)
+            for name, array in arrays.items():
+                np.save(data / f"{name}.npy", array)
+            (data / "manifest.json").write_text("{}")
+            (self.run_dir(node.name) / "ranks").mkdir(parents=True)
+            (self.run_dir(node.name) / "plan.json").write_text(dumps(plan))
+
+    def run_dir(self, node: str) -> Path:
+        return self.place / node / "runs" / self.plan.run_id
+
+    def start(self) -> None:
+        for node in self.plan.nodes:
+            env = {**os.environ, "GLOO_SOCKET_IFNAME": node.interface, "OMP_NUM_THREADS": "1", "PACELINE_NODE": node.name}
+            command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nnodes", "1"]
+            command += ["--nproc-per-node", str(len(node.ranks)), "--local-addr", node.address, "--max-restarts", "0"]
+            command += ["-m", "paceline.engine.training", str(self.run_dir(node.name)), node.name]
+            with (self.run_dir(node.name) / "out.log").open("wb") as out:
+                self.processes.append(subprocess.Popen(command, stdout=out, stderr=out, env=env, start_new_session=True))
+
+    def follow(self) -> list[int]:
+        """Pass the store's address on and wait for the end; returns the exit statuses."""
+        deadline = time.monotonic() + LIMIT
+        is_told = False
+        while any(process.poll() is None for process in self.processes):
+            if not is_told and (opened := self.first(StoreOpened)) is not None:
+                is_told = True
+                for node in self.plan.nodes:
+                    aside = self.run_dir(node.name) / ".store.json"
+                    aside.write_text(json.dumps({"address": opened.address, "port": opened.port}))
+                    aside.rename(self.run_dir(node.name) / "store.json")
+            if time.monotonic() > deadline:
+                self.stop()
+                raise AssertionError("the run hangs:\n" + self.output())
+            time.sleep(0.05)
+        return [process.returncode for process in self.processes]
+
+    def stop(self) -> None:
+        for process in self.processes:
+            process.kill()
+            process.wait()
+
+    def output(self) -> str:
+        return "\n".join((self.run_dir(node.name) / "out.log").read_text()[-3000:] for node in self.plan.nodes)
+
+    def events(self, rank: int) -> list[Event]:
+        path = self.run_dir(self.plan.ranks[rank].node) / "ranks" / f"{rank}.jsonl"
+        lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+        return [event for line in lines if (event := decode(line)) is not None]
+
+    def of(self, kind: type, rank: int, case: str | None = None) -> list:
+        """Events of one kind of one rank, in order."""
+        return [
+            e for e in self.events(rank) if isinstance(e, kind) and (case is None or (isinstance(e, RankEvent) and e.case == case))
+        ]
+
+    def first(self, kind: type, rank: int = 0):
+        return next(iter(self.of(kind, rank)), None)
