@@ -62,6 +62,8 @@ class NodeSpec:
     faults: tuple[FaultSpec, ...] = ()
     read_only: bool = False
     tags: tuple[str, ...] = ()
+    inherited: tuple[str, ...] = ()
+    """Keys that came from [defaults]: there ~/.ssh/config wins."""
 
     @property
     def is_emulated(self) -> bool:

@@ -1,0 +1,220 @@
+"""An embedded node: a directory, served by an SSH server of ours on loopback, for as long as this process lives.
+
+Host key and client key are made fresh for each control process and live in memory only. Nothing on disk says that a directory is being
+served, so several control processes may serve the same one at once. Closing a channel ends the process group it started, and nothing
+that has called setsid.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import pwd
+import signal
+from contextlib import suppress
+from pathlib import Path
+
+import asyncssh
+
+from ..errors import StorageFailed
+
+HANG_UP_GRACE = 2.0
+"""Seconds between HUP and KILL for the process group of a closed channel."""
+_CHUNK = 65536
+_PASSED_ON = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TZ", "LD_LIBRARY_PATH")
+"""Of our environment; a login would not inherit the rest either."""
+
+
+class EmbeddedNode:
+    """The server of one embedded node."""
+
+    def __init__(self, directory: Path, client_key: asyncssh.SSHKey) -> None:
+        self.directory = directory
+        self.client_key = client_key
+        self.host_key = asyncssh.generate_private_key("ssh-ed25519")
+        self.port = 0
+        self._acceptor: asyncssh.SSHAcceptor | None = None
+        self._connections: set[asyncssh.SSHServerConnection] = set()
+        self._channels: set[asyncio.Task[None]] = set()
+        self._groups: set[int] = set()
+
+    async def start(self) -> None:
+        """Make the directory and listen on 127.0.0.1, at a port of the kernel's choice."""
+        try:
+            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageFailed(f"cannot make {self.directory}: {error.strerror}", node=self.directory.name) from None
+        self._acceptor = await asyncssh.listen(
+            "127.0.0.1",
+            0,
+            server_host_keys=[self.host_key],
+            authorized_client_keys=asyncssh.import_authorized_keys(self.client_key.export_public_key().decode()),
+            server_factory=lambda: _Doorkeeper(self._connections),
+            process_factory=self._open_channel,
+            sftp_factory=lambda channel: _HomeSFTP(channel, self.directory),
+            encoding=None,
+            allow_pty=False,
+            agent_forwarding=False,
+            config=[],
+            gss_host=None,
+            login_timeout=15,
+            keepalive_interval=15,
+        )
+        self.port = self._acceptor.get_port()
+        atexit.register(self._kill_groups)
+
+    async def close(self) -> None:
+        """Stop listening, drop all connections, and return when no process group of a channel is left."""
+        if self._acceptor is not None:
+            self._acceptor.close()
+        for connection in tuple(self._connections):
+            connection.abort()
+        if self._channels:
+            await asyncio.wait(self._channels)
+        self._kill_groups()
+        atexit.unregister(self._kill_groups)
+
+    def _open_channel(self, process: asyncssh.SSHServerProcess[bytes]) -> None:
+        task = asyncio.ensure_future(self._run(process))
+        self._channels.add(task)
+        task.add_done_callback(self._channels.discard)
+
+    async def _run(self, process: asyncssh.SSHServerProcess[bytes]) -> None:
+        """Run the command of one channel and end its process group with it."""
+        arguments = [] if process.command is None else ["-c", process.command]
+        child = await asyncio.create_subprocess_exec(
+            "/bin/sh",
+            *arguments,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            cwd=self.directory,
+            env=self._environment(process),
+            start_new_session=True,
+        )
+        self._groups.add(child.pid)
+        assert child.stdin is not None
+        assert child.stdout is not None
+        assert child.stderr is not None
+        feeding = asyncio.ensure_future(_feed(process, child.stdin, child.pid))
+        outputs = [
+            asyncio.ensure_future(_drain(child.stdout, process.stdout)),
+            asyncio.ensure_future(_drain(child.stderr, process.stderr)),
+        ]
+        closed = asyncio.ensure_future(process.wait_closed())
+        ended = asyncio.ensure_future(child.wait())
+        try:
+            await asyncio.wait({closed, ended}, return_when=asyncio.FIRST_COMPLETED)
+            if ended.done():
+                # A detached child may hold the pipes for ever: what the command itself wrote is through well within this.
+                await asyncio.wait({closed, *outputs}, timeout=1.0)
+                _say_exit(process, ended.result())
+        finally:
+            await self._end_group(child.pid)
+            await ended
+            for task in (feeding, closed, *outputs):
+                task.cancel()
+            await asyncio.gather(feeding, closed, *outputs, return_exceptions=True)
+            process.close()
+
+    async def _end_group(self, group: int) -> None:
+        """HUP, then KILL to those that did not go."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + HANG_UP_GRACE
+        is_there = _signal_group(group, signal.SIGHUP)
+        while is_there and loop.time() < deadline:
+            await asyncio.sleep(0.02)
+            is_there = _signal_group(group, 0)
+        if is_there:
+            _signal_group(group, signal.SIGKILL)
+        self._groups.discard(group)
+
+    def _kill_groups(self) -> None:
+        for group in self._groups:
+            _signal_group(group, signal.SIGKILL)
+
+    def _environment(self, process: asyncssh.SSHServerProcess[bytes]) -> dict[str, str]:
+        user = pwd.getpwuid(os.getuid()).pw_name
+        client = process.get_extra_info("peername")
+        return {
+            "PATH": os.defpath,
+            **{name: os.environ[name] for name in _PASSED_ON if name in os.environ},
+            "HOME": str(self.directory),
+            "SHELL": "/bin/sh",
+            "USER": user,
+            "LOGNAME": user,
+            "SSH_CONNECTION": f"{client[0]} {client[1]} 127.0.0.1 {self.port}",
+        }
+
+
+class _Doorkeeper(asyncssh.SSHServer):
+    """Keeps account of the open connections."""
+
+    def __init__(self, connections: set[asyncssh.SSHServerConnection]) -> None:
+        self._connections = connections
+        self._own: asyncssh.SSHServerConnection | None = None
+
+    def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+        self._own = conn
+        self._connections.add(conn)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._own is not None:
+            self._connections.discard(self._own)
+
+
+class _HomeSFTP(asyncssh.SFTPServer):
+    """Files as the commands see them: relative paths begin in the directory of the node, and nothing is hidden."""
+
+    def __init__(self, channel: asyncssh.SSHServerChannel[bytes], home: Path) -> None:
+        super().__init__(channel)
+        self._home = os.fsencode(home)
+
+    def map_path(self, path: bytes) -> bytes:
+        return os.path.join(self._home, path)
+
+
+async def _feed(process: asyncssh.SSHServerProcess[bytes], stdin: asyncio.StreamWriter, group: int) -> None:
+    """What the client sends: bytes to the command, signals to its process group."""
+    with suppress(ConnectionError):  # the command does not read any more
+        while True:
+            try:
+                data = await process.stdin.read(_CHUNK)
+            except asyncssh.SignalReceived as received:
+                _signal_group(group, getattr(signal, f"SIG{received.signal}", 0))
+                continue
+            except (asyncssh.BreakReceived, asyncssh.TerminalSizeChanged, asyncssh.SoftEOFReceived):
+                continue
+            if not data:
+                break
+            stdin.write(data)
+            await stdin.drain()
+    stdin.close()
+
+
+async def _drain(source: asyncio.StreamReader, channel: asyncssh.SSHWriter[bytes]) -> None:
+    """What the command says, no faster than the client reads."""
+    with suppress(ConnectionError, asyncssh.Error):  # the client is gone: the command will be ended
+        while data := await source.read(_CHUNK):
+            channel.write(data)
+            await channel.drain()
+
+
+def _say_exit(process: asyncssh.SSHServerProcess[bytes], status: int) -> None:
+    with suppress(OSError):  # the channel was closed meanwhile
+        if status < 0:
+            process.exit_with_signal(signal.Signals(-status).name.removeprefix("SIG"))
+        else:
+            process.exit(status)
+
+
+def _signal_group(group: int, signum: int) -> bool:
+    """Signal a process group; False when it is no more."""
+    try:
+        os.killpg(group, signum)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # what is left of it belongs to somebody else, by setuid: not ours to end
+        return False
+    return True

@@ -1,0 +1,182 @@
+"""All nodes of a lab, kept connected: what is lost is tried again, what refused us is not.
+
+Every node has one task of its own, so a node that is down delays no other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import asyncssh
+
+from ..errors import NodeRefused, NodeUnreachable, PacelineError, UsageError
+from ..events import Event, NodeConnecting, NodeDenied, NodeLost, NodeReported
+from ..specs import Inventory, NodeSpec
+from .embedded import EmbeddedNode
+from .link import Link
+
+MAX_CONNECTING = 128
+"""Connections being opened at one time, in all; a black hole occupies one for ten seconds."""
+MAX_CONNECTING_PER_JUMP = 8
+"""And through one jump host: sshd drops more than MaxStartups (10) at random."""
+BACK_OFF = (0.5, 30.0)
+"""Seconds until the next attempt: at least and at most."""
+STABLE = 10.0
+"""Seconds a link must hold until the back-off starts over."""
+
+
+class _Member:
+    """What the fleet knows of one node."""
+
+    def __init__(self, spec: NodeSpec) -> None:
+        self.spec = spec
+        self.link: Link | None = None
+        self.trouble: PacelineError | None = None
+        """What the last attempt ended with."""
+        self.is_settled = False
+        """Whether it has reported, refused, or failed once."""
+
+    @property
+    def refusal(self) -> PacelineError | None:
+        return self.trouble if isinstance(self.trouble, NodeRefused) else None
+
+
+class Fleet:
+    """The connections to all nodes of an inventory. ``publish`` hears everything that happens to them."""
+
+    def __init__(self, inventory: Inventory, publish: Callable[[Event], None], interval: float = 1.0) -> None:
+        self._directory = Path(inventory.path).parent / "logs" / "nodes"
+        self._members = {spec.name: _Member(spec) for spec in inventory.nodes}
+        self._publish = publish
+        self._interval = interval
+        self._tasks: list[asyncio.Task[None]] = []
+        self._embedded: list[EmbeddedNode] = []
+        self._waiting: set[asyncio.Future[None]] = set()
+        self._connecting = asyncio.Semaphore(MAX_CONNECTING)
+        self._jumping: dict[str, asyncio.Semaphore] = {}
+        self._random = random.Random()
+
+    async def start(self) -> None:
+        """Begin to connect to every node; returns at once."""
+        client_key = asyncssh.generate_private_key("ssh-ed25519")
+        self._tasks = [asyncio.ensure_future(self._keep(member, client_key)) for member in self._members.values()]
+
+    async def link(self, name: str, patience: float = 30.0) -> Link:
+        """The link of a node, waited for up to ``patience`` seconds. Raises NodeUnreachable or NodeRefused."""
+        member = self._members.get(name)
+        if member is None:
+            raise UsageError(f"nodes.toml names no node {name!r}")
+
+        def is_decided() -> bool:
+            return member.link is not None or member.refusal is not None
+
+        await self._wait_until(is_decided, patience)
+        if member.link is not None:
+            return member.link
+        if member.refusal is not None:
+            raise member.refusal
+        if member.trouble is not None:
+            raise NodeUnreachable(member.trouble.reason, node=name, hint=member.trouble.hint)
+        raise NodeUnreachable(f"no answer within {patience:g} s", node=name)
+
+    async def settled(self, patience: float = 30.0) -> None:
+        """Wait until every node has reported, refused us, or failed once; at most ``patience`` seconds."""
+        await self._wait_until(lambda: all(member.is_settled for member in self._members.values()), patience)
+
+    async def close(self) -> None:
+        """End every connection and every embedded server; returns when nothing of them is left."""
+        for task in self._tasks:
+            task.cancel()
+        ends = await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*(node.close() for node in self._embedded))
+        for end in ends:
+            if isinstance(end, Exception):  # a fault of ours, which its node has shown already
+                raise end
+
+    async def _wait_until(self, is_true: Callable[[], bool], patience: float) -> None:
+        async def wait() -> None:
+            while not is_true():
+                woken = asyncio.get_running_loop().create_future()
+                self._waiting.add(woken)
+                await woken
+
+        with contextlib.suppress(TimeoutError, asyncio.TimeoutError):
+            await asyncio.wait_for(wait(), patience)
+
+    def _tell(self) -> None:
+        """Something changed: whoever waits looks again."""
+        for woken in self._waiting:
+            if not woken.done():
+                woken.set_result(None)
+        self._waiting.clear()
+
+    async def _keep(self, member: _Member, client_key: asyncssh.SSHKey) -> None:
+        """Connect, hold, and connect again, until refused."""
+        try:
+            await self._try_again_and_again(member, client_key)
+        except NodeRefused as error:
+            self._give_up(member, error)
+        except Exception as error:
+            self._give_up(
+                member, NodeRefused(f"a fault of Paceline itself: {type(error).__name__}: {error}", node=member.spec.name)
+            )
+            raise
+
+    def _give_up(self, member: _Member, error: NodeRefused) -> None:
+        member.trouble = error
+        member.is_settled = True
+        self._publish(NodeDenied(node=member.spec.name, reason=error.reason, hint=error.hint or ""))
+        self._tell()
+
+    async def _try_again_and_again(self, member: _Member, client_key: asyncssh.SSHKey) -> None:
+        name = member.spec.name
+        embedded: EmbeddedNode | None = None
+        if member.spec.kind == "embedded":
+            embedded = EmbeddedNode(self._directory / name, client_key)
+            self._embedded.append(embedded)
+        failures = attempt = 0
+        loop = asyncio.get_running_loop()
+        while True:
+            attempt += 1
+            self._publish(NodeConnecting(node=name, attempt=attempt))
+            link: Link | None = None
+            began = loop.time()
+            try:
+                link = member.link = await self._open(member, embedded)
+                began = loop.time()
+                self._tell()
+                member.trouble = NodeUnreachable(f"the link was lost: {await link.lost}", node=name)
+            except NodeRefused:
+                raise
+            except PacelineError as error:
+                member.trouble = error
+            finally:
+                member.link = None
+                if link is not None:
+                    await link.close()
+            member.is_settled = True
+            self._publish(NodeLost(node=name, reason=member.trouble.reason))
+            self._tell()
+            failures = 0 if link is not None and loop.time() - began >= STABLE else failures + 1
+            longest = min(BACK_OFF[1], BACK_OFF[0] * 2.0 ** min(failures, 8))
+            await asyncio.sleep(self._random.uniform(BACK_OFF[0], longest))
+
+    async def _open(self, member: _Member, embedded: EmbeddedNode | None) -> Link:
+        async with contextlib.AsyncExitStack() as gates:
+            if member.spec.jump is not None:
+                gate = self._jumping.setdefault(member.spec.jump, asyncio.Semaphore(MAX_CONNECTING_PER_JUMP))
+                await gates.enter_async_context(gate)
+            await gates.enter_async_context(self._connecting)
+            if embedded is not None and embedded.port == 0:
+                await embedded.start()
+            return await Link.open(member.spec, embedded, lambda event: self._hear(member, event), self._interval)
+
+    def _hear(self, member: _Member, event: Event) -> None:
+        self._publish(event)
+        if isinstance(event, NodeReported) and not member.is_settled:
+            member.is_settled = True
+            self._tell()

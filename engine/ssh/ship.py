@@ -1,0 +1,198 @@
+"""Bringing files to a node: our own modules, once per content digest, and prepared data, once per digest.
+
+Everything arrives whole or not at all: written aside in the same directory, its size checked, then renamed. Nothing there is overwritten.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import importlib.util
+import io
+import secrets
+import zipfile
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+import asyncssh
+
+from ..errors import NodeUnreachable, StorageFailed
+
+if TYPE_CHECKING:
+    from .link import Link
+
+_MODULES = ("__init__.py", "specs.py", "plan.py", "events.py", "errors.py", "wire.py")
+_PACKAGES = ("agent", "balancer", "training")
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+"""A fixed time in every zip entry: the same modules give the same bytes."""
+_BLOCK = 256 << 10
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What a node needs of us, as one zip that Python imports from."""
+
+    digest: str
+    data: bytes
+
+    @property
+    def name(self) -> str:
+        """Its file name on every node."""
+        return f"{self.digest}.zip"
+
+
+@functools.cache
+def bundle() -> Bundle:
+    """Pack the node-side modules as ``paceline.engine``, with pynvml beside it; once a process."""
+    engine = Path(__file__).parents[1]
+    files = {"paceline/__init__.py": b""}
+    for name in _MODULES:
+        files[f"paceline/engine/{name}"] = (engine / name).read_bytes()
+    for package in _PACKAGES:
+        for path in (engine / package).rglob("*.py"):
+            files[f"paceline/engine/{path.relative_to(engine).as_posix()}"] = path.read_bytes()
+    found = importlib.util.find_spec("pynvml")
+    if found is not None and found.origin is not None:
+        files["pynvml.py"] = Path(found.origin).read_bytes()
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in sorted(files):
+            entry = zipfile.ZipInfo(name, _EPOCH)
+            entry.compress_type, entry.create_system, entry.external_attr = zipfile.ZIP_DEFLATED, 3, 0o600 << 16
+            archive.writestr(entry, files[name])
+    data = packed.getvalue()
+    return Bundle(hashlib.sha256(data).hexdigest(), data)
+
+
+async def push_bundle(sftp: asyncssh.SFTPClient, node: str, root: str) -> str:
+    """Put our modules below the node's root, unless they are there already; returns the path of the zip."""
+    packed = bundle()
+    path = f"{root}/bundles/{packed.name}"
+    async with _storing(sftp, node, path, len(packed.data)):
+        await _make_directories(sftp, f"{root}/bundles")
+        if not await sftp.exists(path):
+            aside = f"{root}/bundles/.{packed.name}.{secrets.token_hex(4)}"
+            try:
+                await _write(sftp, aside, packed.data)
+                await sftp.posix_rename(aside, path)
+            except BaseException:
+                await _forget(sftp, aside)
+                raise
+    return path
+
+
+async def push_tree(link: Link, local: Path, remote: str) -> bool:
+    """Copy a directory to a node, unless ``remote`` exists there; returns whether anything was sent. Raises StorageFailed.
+
+    ``remote`` is absolute, and named by the digest of what it holds: what is there is never looked at again.
+    """
+    sftp = await link.sftp()
+    parent, _, name = remote.rstrip("/").rpartition("/")
+    paths = sorted(path for path in local.rglob("*") if path.is_file())
+    async with _storing(sftp, link.node, remote, sum(path.stat().st_size for path in paths)):
+        if await sftp.exists(remote):
+            return False
+        await _make_directories(sftp, parent)
+        aside = f"{parent}/.{name}.{secrets.token_hex(4)}"
+        try:
+            await sftp.mkdir(aside, asyncssh.SFTPAttrs(permissions=0o700))
+            for path in paths:
+                place = PurePosixPath(aside, path.relative_to(local).as_posix())
+                await _make_directories(sftp, str(place.parent))
+                await _copy(sftp, path, str(place))
+            try:
+                await sftp.rename(aside, remote)
+            except asyncssh.SFTPError:
+                if not await sftp.exists(remote):  # else another control process was faster with the same digest
+                    raise
+                await _forget(sftp, aside)
+        except BaseException:
+            await _forget(sftp, aside)
+            raise
+    return True
+
+
+async def _write(sftp: asyncssh.SFTPClient, path: str, data: bytes) -> None:
+    async with sftp.open(path, "wb", asyncssh.SFTPAttrs(permissions=0o600)) as file:
+        await file.write(data)
+        await _sync(file)
+    await _check_size(sftp, path, len(data))
+
+
+async def _copy(sftp: asyncssh.SFTPClient, local: Path, path: str) -> None:
+    sent = 0
+    async with sftp.open(path, "wb", asyncssh.SFTPAttrs(permissions=0o600)) as file:
+        with local.open("rb") as source:
+            while block := source.read(_BLOCK):
+                await file.write(block)
+                sent += len(block)
+        await _sync(file)
+    await _check_size(sftp, path, sent)
+
+
+async def _sync(file: asyncssh.SFTPClientFile) -> None:
+    with contextlib.suppress(asyncssh.SFTPOpUnsupported):  # an extension of OpenSSH's; without it the system decides when
+        await file.fsync()
+
+
+async def _check_size(sftp: asyncssh.SFTPClient, path: str, size: int) -> None:
+    found = (await sftp.stat(path)).size
+    if found != size:
+        raise asyncssh.SFTPFailure(f"{found} of {size} bytes arrived")
+
+
+async def _make_directories(sftp: asyncssh.SFTPClient, path: str) -> None:
+    """All missing directories of an absolute path, for this user alone."""
+    missing = []
+    while path not in ("", "/") and not await sftp.exists(path):
+        missing.append(path)
+        path = path.rpartition("/")[0]
+    for directory in reversed(missing):
+        try:
+            await sftp.mkdir(directory, asyncssh.SFTPAttrs(permissions=0o700))
+        except asyncssh.SFTPError:
+            if not await sftp.isdir(directory):  # else somebody made it meanwhile
+                raise
+
+
+async def _forget(sftp: asyncssh.SFTPClient, path: str) -> None:
+    """Remove what was written aside; a link that is gone leaves it behind, under a name nobody reads."""
+    with contextlib.suppress(asyncssh.Error, OSError):
+        if await sftp.isdir(path):
+            await sftp.rmtree(path)
+        elif await sftp.exists(path):
+            await sftp.remove(path)
+
+
+@contextlib.asynccontextmanager
+async def _storing(sftp: asyncssh.SFTPClient, node: str, path: str, size: int) -> AsyncIterator[None]:
+    """Turn the refusals of the other side into StorageFailed, which names node, path and what to do."""
+    try:
+        yield
+    except (asyncssh.SFTPNoConnection, asyncssh.SFTPConnectionLost, asyncssh.DisconnectError, ConnectionError) as error:
+        raise NodeUnreachable(f"the link broke while {path} was written: {error}", node=node) from None
+    except (asyncssh.SFTPPermissionDenied, asyncssh.SFTPWriteProtect) as error:
+        raise StorageFailed(f"cannot write {path}: {error.reason}", node=node, hint="set state_dir in nodes.toml") from None
+    except asyncssh.SFTPError as error:
+        # SFTP version 3 has one word for all trouble, "Failure": look whether it is the space.
+        free = await _free_bytes(sftp, path)
+        is_full = isinstance(error, (asyncssh.SFTPNoSpaceOnFilesystem, asyncssh.SFTPQuotaExceeded)) or "No space" in error.reason
+        if is_full or (free is not None and free < size):
+            reason = f"no space left for {path}: {size / 2**20:.1f} MiB needed"
+            hint = "free some space there, or set state_dir in nodes.toml"
+            raise StorageFailed(reason, node=node, hint=hint) from None
+        raise StorageFailed(f"cannot write {path}: {error.reason}", node=node, hint="set state_dir in nodes.toml") from None
+
+
+async def _free_bytes(sftp: asyncssh.SFTPClient, path: str) -> int | None:
+    while path not in ("", "/"):
+        path = path.rpartition("/")[0]
+        try:
+            found = await sftp.statvfs(path or "/")
+        except asyncssh.SFTPError:  # not there, or not supported
+            continue
+        return int(found.bavail) * int(found.frsize)
+    return None
