@@ -57,7 +57,7 @@ def train_document(plan: Plan, events: Iterable[Event], state: str, run_dir: str
             "policy": one.case.policy,
             "epochs": [
                 {
-                    "epoch": number,
+                    "epoch": number + 1,  # events count from 0; a document is read by people, like the screens
                     "training_loss": epoch.training_loss,
                     "loss": epoch.loss,
                     "metric": epoch.metric,

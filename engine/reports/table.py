@@ -42,8 +42,8 @@ class Grid:
 
 def bench_table(document: Document) -> str:
     """A benchmark: a row a policy, the devices alone, the bound that the policies can reach, and what to beware of."""
-    parts = [_title(document), cases_grid(document).plain(), devices_grid(document).plain(), *_bound(document), *_notes(document)]
-    return "\n".join(parts)
+    grids = [cases_grid(document).plain(), devices_grid(document).plain()]
+    return "\n".join([_title(document), *grids, *_bound(document), *_notes(document)])
 
 
 def train_table(document: Document) -> str:
@@ -53,7 +53,7 @@ def train_table(document: Document) -> str:
 
 def report_markdown(document: Document) -> str:
     """report.md of a run: the same facts, and what the words mean."""
-    facts = [f"# {_title(document)}", "", f"Run `{document['run_id']}`{_state(document)}."]
+    facts = [f"# {_title(document)}", "", f"Run `{document['run_id']}`{_state(document)}"]
     if "cases" in document:
         body = [cases_grid(document).markdown(), "", devices_grid(document).markdown(), "", *_bound(document), "", BENCH_WORDS]
     else:
@@ -134,7 +134,7 @@ def _title(document: Document) -> str:
 def _state(document: Document) -> str:
     state = document.get("state")
     reason = document.get("reason")
-    return (f", {state}" if state else "") + (f": {printable(reason)}" if reason else "")
+    return (f" {state}" if state else "") + (f": {printable(reason)}" if reason else "")
 
 
 def _bound(document: Document) -> list[str]:
@@ -161,7 +161,8 @@ def _shared(document: Document) -> str:
 def _notes(document: Document) -> list[str]:
     baseline = document["data"].get("baseline_mse") if "epochs" in document else None
     known = [] if baseline is None else [f"repeating the last value, without a model, has a loss of {small(baseline)}"]
-    return known + [f"warning: {printable(warning)}" for warning in document.get("warnings", ())]
+    ended = [] if document.get("state", "done") == "done" else [f"the run{_state(document)}"]
+    return ended + known + [f"warning: {printable(warning)}" for warning in document.get("warnings", ())]
 
 
 def shown(value: Any, form: Callable[[Any], str]) -> str:
