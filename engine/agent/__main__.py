@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-if sys.version_info < (3, 10):
+if sys.version_info < (3, 10):  # noqa: UP036 - whatever python3 is on the node may start us
     sys.exit("Paceline needs Python 3.10 or newer on this node: set python in nodes.toml")
 
 import asyncio

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
+import importlib
 import ipaddress
 import os
 import platform
@@ -14,9 +14,10 @@ from types import ModuleType
 
 from ..events import DeviceReading, HostReading
 
-psutil: ModuleType | None = None
-with contextlib.suppress(ImportError):  # a node need not have it: then these readings are unknown
-    import psutil
+try:
+    psutil: ModuleType | None = importlib.import_module("psutil")
+except ImportError:  # a node need not have it: then these readings are unknown
+    psutil = None
 
 _SIOCGIFADDR = 0x8915
 
@@ -97,9 +98,9 @@ def where_reached(connection: str, addresses: dict[str, str]) -> tuple[str, str]
         address = ipaddress.ip_address(parts[2].split("%")[0])
     except ValueError:
         return "", ""
-    mapped = getattr(address, "ipv4_mapped", None)
-    address = mapped or address
-    if address.version == 6:
+    if isinstance(address, ipaddress.IPv6Address):
+        address = address.ipv4_mapped or address
+    if isinstance(address, ipaddress.IPv6Address):
         return str(address), _interface_of_ipv6(address)
     if address.is_loopback:
         return str(address), next((name for name, own in addresses.items() if ipaddress.ip_address(own).is_loopback), "lo")

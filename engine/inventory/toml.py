@@ -230,7 +230,7 @@ def _step(value: Any) -> int:
 def _jump(value: Any) -> str:
     for step in str(value).split(","):
         _argument(step if isinstance(value, str) else value)
-        user, _, place = step.rpartition("@")
+        place = step.rpartition("@")[2]
         if (
             place.startswith("-")
             or not place

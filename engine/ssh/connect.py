@@ -1,17 +1,16 @@
 """Opening one SSH connection: whom to ask, with which key, and whether the answer may be trusted.
 
-Host keys are always verified, those of jump hosts too: against the pin of nodes.toml, else against known_hosts. What nodes.toml says of a
-node wins over ~/.ssh/config, and that over [defaults]. Foreign exceptions end here.
+Host keys are always verified, those of jump hosts too: against the pin of nodes.toml, else against known_hosts. What nodes.toml
+says of a node wins over ~/.ssh/config, and that over [defaults]. Foreign exceptions end here.
 """
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import asyncssh
 
@@ -51,6 +50,9 @@ class _Hop:
     jump: str | None = None
     host_key: str | None = None
     inherited: tuple[str, ...] = ()
+
+
+_T = TypeVar("_T")
 
 
 class _Trust(asyncssh.SSHClient):
@@ -107,8 +109,8 @@ async def open_connection(spec: NodeSpec, embedded: EmbeddedNode | None = None) 
 
 
 async def _connect_embedded(embedded: EmbeddedNode) -> asyncssh.SSHClientConnection:
-    options = {"config": [], "agent_path": None, "client_keys": [embedded.client_key], "username": "paceline"}
-    known = ([embedded.host_key.convert_to_public()], [], [])
+    options: dict[str, Any] = {"config": [], "agent_path": None, "client_keys": [embedded.client_key], "username": "paceline"}
+    known: Any = ([embedded.host_key.convert_to_public()], [], [])
     return await _translated("127.0.0.1", lambda: _connect("127.0.0.1", embedded.port, known_hosts=known, **options))
 
 
@@ -150,7 +152,10 @@ async def _connect_hop(hop: _Hop, tunnel: asyncssh.SSHClientConnection | None, j
 async def _read_config(hop: _Hop) -> asyncssh.SSHClientConnectionOptions:
     """What ~/.ssh/config says about a host; in a thread, for ``Match exec`` runs commands."""
     user = () if hop.user is None or "user" in hop.inherited else hop.user
-    return await asyncssh.SSHClientConnectionOptions.construct(host=hop.host, username=user, client_keys=None)
+    options: asyncssh.SSHClientConnectionOptions = await asyncssh.SSHClientConnectionOptions.construct(
+        host=hop.host, username=user, client_keys=None
+    )
+    return options
 
 
 async def _connect(host: str, port: Any, **options: Any) -> asyncssh.SSHClientConnection:
@@ -172,7 +177,8 @@ def _known_files(config: asyncssh.SSHClientConnectionOptions, hop: _Hop) -> list
             f"~/.ssh/config switches host key checks off for {hop.host} (UserKnownHostsFile none)",
             hint="remove that line, or pin host_key in nodes.toml",
         )
-    configured = [os.path.expanduser(name) for name in config.known_hosts or ()]
+    named: Any = config.known_hosts or ()  # a list of file names: it can only come from the configuration
+    configured = [os.path.expanduser(name) for name in named]
     files = configured or [os.path.expanduser("~/.ssh/known_hosts"), "/etc/ssh/ssh_known_hosts"]
     return [name for name in files if os.access(name, os.R_OK)]
 
@@ -186,7 +192,7 @@ def _parse_jump(text: str) -> _Hop:
     return _Hop(host.strip("[]"), int(port) if port else None, user or None)
 
 
-async def _translated(host: str, attempt: Callable[[], Any]) -> Any:
+async def _translated(host: str, attempt: Callable[[], Awaitable[_T]]) -> _T:
     """Await an attempt; what goes wrong in it becomes one of our errors."""
     try:
         return await attempt()
@@ -201,7 +207,7 @@ async def _translated(host: str, attempt: Callable[[], Any]) -> Any:
         raise _unreadable(host, error) from None
     except asyncssh.ConfigParseError as error:
         raise NodeRefused(f"~/.ssh/config: {error}", hint="ssh -G HOST shows what is wrong") from None
-    except (TimeoutError, asyncio.TimeoutError):
+    except TimeoutError:
         raise NodeUnreachable(
             f"{host} does not answer within {CONNECT_TIMEOUT:.0f} s", hint="is it up, and the address right?"
         ) from None

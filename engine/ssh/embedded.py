@@ -1,8 +1,8 @@
 """An embedded node: a directory, served by an SSH server of ours on loopback, for as long as this process lives.
 
-Host key and client key are made fresh for each control process and live in memory only. Nothing on disk says that a directory is being
-served, so several control processes may serve the same one at once. Closing a channel ends the process group it started, and nothing
-that has called setsid.
+Host key and client key are made fresh for each control process and live in memory only. Nothing on disk says that a directory is
+being served, so several control processes may serve the same one at once. Closing a channel ends the process group it started, and
+nothing that has called setsid.
 """
 
 from __future__ import annotations
@@ -184,7 +184,7 @@ async def _feed(process: asyncssh.SSHServerProcess[bytes], stdin: asyncio.Stream
             except asyncssh.SignalReceived as received:
                 _signal_group(group, getattr(signal, f"SIG{received.signal}", 0))
                 continue
-            except (asyncssh.BreakReceived, asyncssh.TerminalSizeChanged, asyncssh.SoftEOFReceived):
+            except (asyncssh.BreakReceived, asyncssh.TerminalSizeChanged):
                 continue
             if not data:
                 break

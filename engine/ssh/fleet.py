@@ -104,7 +104,7 @@ class Fleet:
                 self._waiting.add(woken)
                 await woken
 
-        with contextlib.suppress(TimeoutError, asyncio.TimeoutError):
+        with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(wait(), patience)
 
     def _tell(self) -> None:

@@ -94,7 +94,7 @@ class Link:
         return self._sftp
 
     async def ask(self, word: str, **body: Any) -> dict[str, Any]:
-        """One request to the agent. Raises what the agent raised, with the node's name, or NodeUnreachable when the link is lost."""
+        """One request to the agent. Raises what the agent raised, with the node named, or NodeUnreachable when the link is lost."""
         if self.lost.done() or self._process is None:
             raise NodeUnreachable(f"no link for {word}", node=self.node)
         number = next(self._numbers)
@@ -124,7 +124,7 @@ class Link:
         self._connection.close()
         try:
             await asyncio.wait_for(self._connection.wait_closed(), CLOSE_TIMEOUT)
-        except (TimeoutError, asyncio.TimeoutError):
+        except TimeoutError:
             self._connection.abort()
             await self._connection.wait_closed()
         for end in await asyncio.gather(*self._tasks, return_exceptions=True):
@@ -152,11 +152,12 @@ class Link:
         # From the directory of bundles, because -m looks for modules in the working directory first and a home may hold anything.
         agent = shlex.join(["env", f"PYTHONPATH={self.bundle}", self.python, "-m", "paceline.engine.agent", self.root, self.node])
         script = f"cd {shlex.quote(self.root)}/bundles && exec {agent}"
-        command = shlex.join(["/bin/sh", "-c", script])  # whatever the login shell is, it can start sh
+        command = "exec " + shlex.join(["/bin/sh", "-c", script])  # whatever the login shell is, it can do that
         self._process = await self._connection.create_process(command, encoding=None)
         self._tasks = [asyncio.ensure_future(self._listen()), asyncio.ensure_future(self._collect_complaints())]
         self._send({"setup": {"devices": list(self._spec.devices), "interval": interval}})
-        await asyncio.wait({self._has_spoken, self.lost}, timeout=HELLO_TIMEOUT, return_when=asyncio.FIRST_COMPLETED)
+        signs: set[asyncio.Future[Any]] = {self._has_spoken, self.lost}
+        await asyncio.wait(signs, timeout=HELLO_TIMEOUT, return_when=asyncio.FIRST_COMPLETED)
         if self.lost.done():
             hint = "set python in nodes.toml to an interpreter of 3.10 or newer"
             raise NodeUnreachable(f"the agent did not start: {self.lost.result()}", node=self.node, hint=hint)

@@ -1,6 +1,7 @@
 """Bringing files to a node: our own modules, once per content digest, and prepared data, once per digest.
 
-Everything arrives whole or not at all: written aside in the same directory, its size checked, then renamed. Nothing there is overwritten.
+Everything arrives whole or not at all: written aside in the same directory, its size checked, then renamed. Nothing that is there
+is overwritten.
 """
 
 from __future__ import annotations
