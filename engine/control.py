@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -42,8 +43,8 @@ def inventory_event(inventory: Inventory) -> InventoryRead:
 class Control:
     """A session with the machines of one nodes.toml."""
 
-    def __init__(self, inventory: Inventory, record: Path | None = None, patience: float | None = None) -> None:
-        """``patience``: seconds a silent node is waited for while a run is followed; None: for ever.
+    def __init__(self, inventory: Inventory, record: Path | None = None, patience: float = math.inf) -> None:
+        """``patience``: seconds a silent node is waited for while a run is followed.
 
         Output lies beside nodes.toml: ``logs/runs`` and ``data``.
         """

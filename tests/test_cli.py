@@ -50,7 +50,7 @@ def test_what_does_not_exist_is_refused_in_one_line_with_status_2(tmp_path: Path
 
 
 def test_a_broken_nodes_file_is_refused_with_its_line(tmp_path: Path) -> None:
-    (tmp_path / "nodes.toml").write_text(EMBEDDED + 'speeed = 3\n')
+    (tmp_path / "nodes.toml").write_text(EMBEDDED + "speeed = 3\n")
     done = paceline("status", cwd=tmp_path)
     assert done.returncode == 2
     assert "nodes.toml:5" in done.stderr
@@ -70,7 +70,9 @@ def test_status_of_an_embedded_node_is_one_json_document_on_stdout(tmp_path: Pat
 
 
 def test_a_node_that_is_down_is_told_and_gives_status_3(tmp_path: Path) -> None:
-    down = '[[node]]\nname = "gone"\nhost = "127.0.0.1"\nport = 9\nhost_key = "SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"\n'
+    down = (
+        '[[node]]\nname = "gone"\nhost = "127.0.0.1"\nport = 9\nhost_key = "SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"\n'
+    )
     (tmp_path / "nodes.toml").write_text(EMBEDDED + down)
     done = paceline("--batch", "--json", "status", cwd=tmp_path)
     assert done.returncode == 3

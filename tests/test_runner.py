@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
-import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,15 @@ async def test_a_run_that_ends_well_is_done_on_every_node(lab: Callable[..., Lab
     for node in (0, 1):
         assert (await two.until(node, "exit.json"))["state"] == "done"
         assert (two.run(node) / "out.log").read_text() == "hello\n"
+
+
+async def test_no_node_takes_the_end_of_another_for_a_loss(lab: Callable[..., Lab]) -> None:
+    three = lab("exit 0", "sleep 0.3", "exit 0")
+    await three.start()
+    for node in range(3):
+        await three.until(node, "exit.json")
+    await three.end()
+    assert all("PeerLost" not in (three.run(node) / "events.jsonl").read_text() for node in range(3))
 
 
 async def test_exit_json_is_the_last_word_and_repeats_the_last_event(lab: Callable[..., Lab]) -> None:
@@ -106,7 +115,7 @@ async def test_cancel_ends_children_that_ignore_term_or_left_their_session(lab: 
     one = lab(stubborn)
     await one.start()
     while len(marked(RUN, one.homes[0].root)) < 4:
-        time.sleep(0.02)
+        await asyncio.sleep(0.02)
     answer = await one.ask(0, "cancel", run_id=RUN)
     assert answer == {"is_known": True, "survivors": []}
     assert (await one.until(0, "exit.json"))["state"] == "cancelled"

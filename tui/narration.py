@@ -84,7 +84,7 @@ class Narrator:
                 return f"all {event.world_size} ranks have joined ({event.backend}); timing the devices"
             case DeviceProbed():
                 rate = 1.0 / event.seconds_per_sample if event.seconds_per_sample > 0 else 0.0
-                return f"rank {event.rank} on {event.node}: {rate:.1f} samples/s more for each second of work"
+                return f"rank {event.rank} on {event.node} was timed: {rate:.1f} samples/s"
             case CaseStarted():
                 return f"{event.policy}: starts with {_sizes(event.local_batch_sizes)}"
             case SharesChanged():

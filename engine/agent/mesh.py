@@ -58,6 +58,8 @@ class Mesh:
         """Say nothing more, flush what was said, and drop all connections."""
         if self._server is not None:
             self._server.close()
+        for task in self._tasks:  # first, or our own closing would look like the loss of every peer
+            task.cancel()
         for writer in self._writers.values():
             try:
                 await asyncio.wait_for(writer.drain(), 2.0)
@@ -65,8 +67,6 @@ class Mesh:
                 continue
             finally:
                 writer.close()
-        for task in self._tasks:
-            task.cancel()
 
     def _write(self, writer: asyncio.StreamWriter, message: dict[str, Any]) -> None:
         if not writer.is_closing():

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -16,6 +17,7 @@ from ..agent.rundir import read_json
 from ..errors import NodeRefused, NodeUnreachable, UsageError
 from ..events import Event, RankEvent, RunEnded, RunUnreachable
 from ..ssh.fleet import Fleet
+from ..ssh.link import Link
 from ..wire import decode, encode
 from .directory import RunDirectory
 from .lifecycle import Verdict, fold, node_verdict
@@ -35,21 +37,21 @@ class Follower:
         self._verdicts: dict[str, Verdict | None] = dict.fromkeys(nodes)
         self._lost: set[str] = set()
 
-    async def to_the_end(self, patience: float | None = None) -> Verdict:
-        """Follow until every node has ended; then publish RunEnded. Raises NodeUnreachable when only silent nodes are left for
-        ``patience`` seconds (None: for ever) and nobody else knows how the run ended."""
+    async def to_the_end(self, patience: float = math.inf) -> Verdict:
+        """Follow until every node has ended; then publish RunEnded. Raises NodeUnreachable when nodes are left that were silent
+        for ``patience`` seconds, and none of the others tells how the run ended."""
         await together(self._follow(node, patience) for node in self._nodes)
         verdict = fold(self._verdicts)
         if verdict.state == "unreachable":
             self._emit(RunUnreachable(nodes=tuple(sorted(self._lost))))
             silent = ", ".join(sorted(self._lost))
             hint = f"the run is not touched; paceline jobs tells about it, paceline cancel {self._directory.run_id} stops it"
-            raise NodeUnreachable(f"{silent} silent for {patience:.0f} s" if patience else f"{silent} out of reach", hint=hint)
+            raise NodeUnreachable(f"{silent} silent for {patience:.0f} s", hint=hint)
         ended = RunEnded(state=verdict.state, reason=verdict.reason, rank=verdict.rank, failed_node=verdict.node)
         self._emit(ended)
         return verdict
 
-    async def _follow(self, node: str, patience: float | None) -> None:
+    async def _follow(self, node: str, patience: float) -> None:
         """One node, over as many connections as it takes."""
         while self._verdicts[node] is None:
             others = [verdict for name, verdict in self._verdicts.items() if name != node]
@@ -57,13 +59,10 @@ class Follower:
             try:
                 link = await self._fleet.link(node, patience=5.0 if is_decided else patience)
                 self._reach(node, True)
-                async with link.frames(self._directory.run_id) as frames:
-                    await link.ask("follow", run_id=self._directory.run_id, offsets=self._directory.offsets(node))
-                    async for frame in frames:
-                        self._take(node, frame)
+                await self._listen(node, link)
             except (NodeUnreachable, NodeRefused):
                 self._reach(node, False)
-                if is_decided or patience is not None:
+                if is_decided or math.isfinite(patience):
                     return
             except UsageError:
                 self._verdicts[node] = Verdict("failed", "the node does not know the run any more", node=node)
@@ -71,6 +70,19 @@ class Follower:
                 if self._verdicts[node] is None:  # the link broke in between
                     self._reach(node, False)
             await asyncio.sleep(0 if self._verdicts[node] else RETRY)
+
+    async def _listen(self, node: str, link: Link) -> None:
+        """Take the node's frames until it has ended, or the link is lost."""
+        frames: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+        stop = link.on_frame(frames.put_nowait)
+        link.lost.add_done_callback(lambda _: frames.put_nowait(None))
+        try:
+            await link.ask("follow", run_id=self._directory.run_id, offsets=self._directory.offsets(node))
+            while self._verdicts[node] is None and (frame := await frames.get()) is not None:
+                if frame["run_id"] == self._directory.run_id:
+                    self._take(node, frame)
+        finally:
+            stop()
 
     def _reach(self, node: str, is_reached: bool) -> None:
         before = set(self._lost)

@@ -1,0 +1,109 @@
+"""The whole thing: real loopback SSH, real torchrun with two ranks, the real command line."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from paceline.engine.agent.processes import marked
+
+from .labs import LabDirectory
+
+pytest.importorskip("torch")
+pytest.importorskip("sklearn")
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> LabDirectory:
+    return LabDirectory(tmp_path, {"fast": 60.0, "slow": 20.0})
+
+
+def test_a_job_over_two_nodes_ends_with_its_result_and_byte_exact_copies(lab: LabDirectory) -> None:
+    recording = lab.path / "session.jsonl"
+    status, document = lab.run("--record", str(recording), "train", "--epochs", "2", "--policy", "proportional")
+    assert status == 0, lab.told()
+    assert document["state"] == "done"
+    assert [epoch["epoch"] for epoch in document["epochs"]] == [0, 1]
+    assert document["epochs"][-1]["loss"] < document["epochs"][0]["loss"] * 1.5
+    assert [device["name"] for device in document["devices"]] == ["fast", "slow"]
+    run_id = document["run_id"]
+    for node in ("n0", "n1"):
+        origin, copy = lab.node(node) / "runs" / run_id, lab.path / "logs" / "runs" / run_id / "nodes" / node
+        files = {path.relative_to(origin) for path in origin.rglob("*") if path.is_file()}
+        assert {Path("exit.json"), Path("events.jsonl"), Path("out.log"), Path("plan.json")} < files
+        assert {name: (origin / name).read_bytes() for name in files} == {name: (copy / name).read_bytes() for name in files}
+    assert lab.marked(run_id) == []
+    assert lab.run("replay", str(recording))[1]["run_id"] == run_id
+
+
+def test_a_run_left_going_is_found_and_cancelled_by_a_new_process(lab: LabDirectory) -> None:
+    first = lab.start("train", "--epochs", "1000")
+    lab.wait_for("epoch 1/1000", first)
+    first.send_signal(signal.SIGTERM)
+    assert first.wait() == 130
+    run_id = lab.run_id()
+    assert f"run {run_id} goes on" in lab.told()
+    assert len(lab.marked(run_id)) >= 4
+    status, document = lab.run("jobs")
+    (row,) = document["runs"]
+    assert (status, row["run_id"], row["state"], row["nodes"]) == (0, run_id, "running", ["n0", "n1"])
+    assert row["workload"] == "digits-cnn"
+    assert row["step"] >= 0
+    status, document = lab.run("cancel", run_id)
+    assert (status, document["state"], document["survivors"]) == (0, "cancelled", [])
+    assert lab.marked(run_id) == []
+    assert lab.runner("n0", run_id) is None
+    assert lab.runner("n1", run_id) is None
+    assert (lab.path / "logs" / "runs" / run_id / "result.json").exists()
+    assert lab.run("cancel", "20200101-0000-nobody")[0] == 2
+
+
+def test_a_killed_rank_ends_the_run_and_is_named(lab: LabDirectory) -> None:
+    process = lab.start("train", "--epochs", "1000")
+    lab.wait_for("epoch 1/1000", process)
+    run_id = lab.run_id()
+    lines = (lab.node("n1") / "runs" / run_id / "ranks" / "1.jsonl").read_text().splitlines()
+    pid = next(int(line.split('"pid":')[1].split(",")[0].rstrip("}")) for line in lines if '"RankJoined"' in line)
+    os.kill(pid, signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == 1
+    assert f"run {run_id} failed: rank 1 on n1 (slow): killed by SIGKILL" in lab.told()
+    assert lab.marked(run_id) == []
+
+
+def test_everything_of_one_node_killed_at_once_ends_the_run_and_names_the_rank(lab: LabDirectory) -> None:
+    process = lab.start("train", "--epochs", "1000")
+    lab.wait_for("epoch 1/1000", process)
+    run_id = lab.run_id()
+    lab.kill_everything_of("n1", run_id)
+    process.communicate()
+    assert process.returncode == 1
+    assert f"run {run_id} failed: rank 1 on n1 is gone" in lab.told()
+    assert lab.marked(run_id) == []
+    assert lab.runner("n0", run_id) is None
+
+
+def test_a_second_interrupt_cancels_and_waits_until_nothing_is_left(lab: LabDirectory) -> None:
+    process = lab.start("train", "--epochs", "1000")
+    lab.wait_for("epoch 1/1000", process)
+    run_id = lab.run_id()
+    process.send_signal(signal.SIGINT)
+    lab.wait_for("again within 10 s stops it", process)
+    process.send_signal(signal.SIGINT)
+    process.communicate()
+    assert process.returncode == 130
+    assert lab.marked(run_id) == []
+    assert f"run {run_id} was cancelled, no process is left" in lab.told()
+
+
+def test_one_interrupt_ends_a_bench_on_the_embedded_lab(lab: LabDirectory) -> None:
+    process = lab.start("bench", "--epochs", "1000", "--policies", "equal")
+    lab.wait_for("starting torchrun", process)
+    run_id = lab.run_id()
+    process.send_signal(signal.SIGINT)
+    process.communicate()
+    assert process.returncode == 130
+    assert lab.marked(run_id) == []
+    assert all(not marked(run_id, root) for root in (lab.path / "logs" / "nodes").iterdir())
