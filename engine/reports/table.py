@@ -55,13 +55,18 @@ def report_markdown(document: Document) -> str:
     """report.md of a run: the same facts, and what the words mean."""
     facts = [f"# {_title(document)}", "", f"Run `{document['run_id']}`{_state(document)}"]
     if "cases" in document:
-        body = [cases_grid(document).markdown(), "", devices_grid(document).markdown(), "", *_bound(document), "", BENCH_WORDS]
+        body = [bench_markdown(document), "", BENCH_WORDS]
     else:
         body = [epochs_grid(document).markdown(), "", _shared(document), "", TRAIN_WORDS]
     data = document["data"]
     source = f"Data: {printable(data['source'])}, {data['rows']:,} rows, sha256 `{data['sha256']}`."
     notes = [f"- {note}" for note in _notes(document)]
     return "\n".join([*facts, "", *body, "", source, *([""] if notes else []), *notes, ""])
+
+
+def bench_markdown(document: Document) -> str:
+    """Both grids of a benchmark and its bound, as they stand in report.md and in the README."""
+    return "\n".join([cases_grid(document).markdown(), "", devices_grid(document).markdown(), "", *_bound(document)])
 
 
 BENCH_WORDS = (
