@@ -52,7 +52,7 @@ CASES: dict[str, tuple[tuple[int, ...], dict[int, tuple[tuple[int, ...], str]]]]
     "equal": (EQUAL, {}),
     "proportional": ((175, 127, 41, 41), {}),
     "dynamic": (EQUAL, {5: (FAST, "first fit of all devices after 5 steps")}),
-    "hybrid": (FAST, {14: ((190, 136, 14, 44), "demo3 slowed 1.5x since step 12")}),
+    "hybrid": (FAST, {14: ((183, 131, 28, 42), "demo3 slowed 1.5x since step 12")}),
 }
 
 

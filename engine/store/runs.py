@@ -26,6 +26,8 @@ from .state import CaseState, Decision, EpochPoint, RankState, RunState
 
 MEASURED_STEPS = 10
 """Steps after a decision over which its effect is measured."""
+MOSTLY = 0.9
+"""Share of the agreed samples from which a summary counts as one of full steps."""
 
 
 def started(run: RunState, event: Event) -> RunState:
@@ -104,17 +106,19 @@ def stepped(run: RunState, event: StepsTaken) -> RunState:
         return run
     rank = run.ranks.get(event.rank) or RankState(event.rank, event.node)
     seconds = event.steps * event.step_seconds
-    rank = replace(
-        rank,
-        is_joined=True,
-        local_batch_size=event.local_batch_size,
-        compute_seconds=event.compute_seconds,
-        wait_seconds=event.wait_seconds,
-        step_seconds=event.step_seconds,
-        samples_per_second=event.samples / seconds if seconds > 0 else None,
-        step=event.step,
-        at=event.at,
-    )
+    rate = event.samples / seconds if seconds > 0 else None
+    rank = replace(rank, is_joined=True, samples_per_second=rate, step=event.step, at=event.at)
+    agreed = run.cases[index].local_batch_sizes
+    size = agreed[event.rank] if 0 <= event.rank < len(agreed) else event.local_batch_size
+    if rank.compute_seconds is None or event.samples >= MOSTLY * size * event.steps:
+        # The last batch of an epoch is smaller: shown beside full ones, its step times would look like a change.
+        rank = replace(
+            rank,
+            local_batch_size=size,
+            compute_seconds=event.compute_seconds,
+            wait_seconds=event.wait_seconds,
+            step_seconds=event.step_seconds,
+        )
     run = replace(run, ranks={**run.ranks, event.rank: rank})
     return run if event.rank != 0 else _with_case(run, index, _measured(run, run.cases[index], event))
 

@@ -19,10 +19,10 @@ class Help(ModalScreen[None]):
 
     def __init__(self, bindings: Iterable[Binding]) -> None:
         super().__init__()
-        self._bindings = list(bindings)
+        self._keys = list(bindings)
 
     def compose(self) -> ComposeResult:
-        rows = [f"{key_names(binding):<16} {binding.description}" for binding in self._bindings if binding.description]
+        rows = [f"{key_names(binding):<16} {binding.description}" for binding in self._keys if binding.description]
         text = "\n".join(dict.fromkeys(rows))
         with Vertical(id="dialog"):
             yield Static(text, markup=False)
@@ -45,6 +45,7 @@ def key_names(binding: Binding) -> str:
         "end": "End",
         "enter": "Enter",
         "escape": "Esc",
+        "ctrl+c": "Ctrl+C",
     }
     return " ".join(
         names.get(key, key.upper() if key.startswith("f") and key[1:].isdigit() else key) for key in binding.key.split(",")

@@ -20,7 +20,7 @@ class FleetScreen(Deck):
 
     def body(self) -> Iterable[Widget]:
         yield Sheet(fleet_summary, widget_id="summary")
-        yield Rows(fleet_heading, fleet_row, "fleet")
+        yield Rows(fleet_heading, fleet_row)
 
     def show(self, view: View) -> None:
         super().show(view)
@@ -37,7 +37,7 @@ class JobsScreen(Deck):
 
     def body(self) -> Iterable[Widget]:
         yield Sheet(job_summary, widget_id="summary")
-        yield Rows(job_heading, job_row, "jobs")
+        yield Rows(job_heading, job_row)
 
     def show(self, view: View) -> None:
         super().show(view)
@@ -59,7 +59,7 @@ class AlertsScreen(Deck):
 
     def body(self) -> Iterable[Widget]:
         yield Sheet(alert_summary, widget_id="summary")
-        yield Rows(alert_heading, alert_row, "alerts")
+        yield Rows(alert_heading, alert_row)
 
     def show(self, view: View) -> None:
         super().show(view)

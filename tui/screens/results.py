@@ -9,6 +9,7 @@ from textual.widget import Widget
 
 from ..messages import View
 from ..widgets.result_rows import result_lines
+from ..widgets.run_rows import throughput_chart
 from ..widgets.sheet import Sheet
 from .deck import Deck
 
@@ -24,6 +25,7 @@ class ResultsScreen(Deck):
     def body(self) -> Iterable[Widget]:
         with VerticalScroll(id="page"):
             yield Sheet(result_lines, widget_id="results")
+        yield Sheet(throughput_chart, "throughput over the run, samples/s", "course")
 
     def show(self, view: View) -> None:
         sheet = self.query_one("#results")

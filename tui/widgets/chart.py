@@ -26,14 +26,6 @@ class Curve:
 
 
 @dataclass(frozen=True, slots=True)
-class Level:
-    """A value to compare with, drawn as a dotted line and named at its right end."""
-
-    value: float
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
 class Mark:
     """A moment, named under the axis if there is room."""
 
@@ -90,7 +82,7 @@ def chart(
     height: int,
     labels: Style,
     faint: Style,
-    levels: Sequence[Level] = (),
+    levels: Sequence[float] = (),
     marks: Sequence[Mark] = (),
     form: str = "{:,.0f}",
 ) -> list[Strip]:
@@ -100,10 +92,9 @@ def chart(
         return []
     grid: list[list[Piece]] = [[(" ", faint)] * inner for _ in range(rows)]
     for level in levels:
-        y = _row(level.value, frame, rows)
+        y = _row(level, frame, rows)
         if 0 <= y < rows:
-            name = f" {level.name}"[: inner // 2]
-            grid[y] = [("┈", faint)] * (inner - len(name)) + [(c, labels) for c in name]
+            grid[y] = [("┈", faint)] * inner
     for curve in curves:
         for y, bits in enumerate(plot(curve.points, frame, inner, rows)):
             for x, cell in enumerate(bits):

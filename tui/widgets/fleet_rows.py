@@ -31,11 +31,11 @@ def _trouble(node: NodeState) -> int:
 def fleet_heading(width: int) -> Strip:
     """Names of the columns."""
     if width < WIDE:
-        text = f"  {fit('node', 8)} {fit('device', 11)} {right('util', 5)} {fit('history', 8)} {right('memory', 13)} {right('°C', 3)}  who"
+        names = f"{fit('node', 8)} {fit('device', 11)} {right('util', 5)} {fit('history', 8)} {right('memory', 13)}  °C"
     else:
-        names = f"  {fit('node', 10)} {fit('device', 22)} {right('util', 5)}  {fit('', 10)} {fit('history', _history(width))}  "
-        text = names + f"{fit('', 8)} {right('memory', 13)} {right('W', 8)} {right('°C', 4)} {right('MHz', 6)}  who"
-    return line(width, (text, PALETTE.dim))
+        names = f"{fit('node', 10)} {fit('device', 22)} {right('util', 5)}  {fit('', 10)} {fit('history', _history(width))}  "
+        names += f"{fit('', 8)} {right('memory', 13)} {right('W', 8)} {right('°C', 4)} {right('MHz', 6)}"
+    return line(width, (f"  {names}  who", PALETTE.dim))
 
 
 def _history(width: int) -> int:

@@ -9,7 +9,7 @@ from rich.style import Style
 from textual.strip import Strip
 
 NONE = Style()
-_EIGHTHS = " ▏▎▍▌▋▊▉█"
+BLOCK, BLOCK_START = "▇", "▏"
 _LEVELS = "▁▂▃▄▅▆▇█"
 Piece = tuple[str, Style]
 
@@ -30,12 +30,11 @@ def spread(width: int, left: Sequence[Piece], end: Sequence[Piece], background: 
 
 
 def bar(fraction: float | None, width: int) -> str:
-    """A bar from the left in eighths of a cell, filled with spaces."""
-    if fraction is None or width <= 0:
-        return " " * max(0, width)
-    eighths = round(min(1.0, max(0.0, fraction)) * width * 8)
-    full, rest = divmod(eighths, 8)
-    return ("█" * full + (_EIGHTHS[rest] if rest else "")).ljust(width)
+    """A bar from the left, filled with spaces. Its cells leave a gap above, so that bars on neighbouring lines stay apart."""
+    full = 0 if fraction is None else round(min(1.0, max(0.0, fraction)) * max(0, width))
+    if not full and fraction:
+        return BLOCK_START.ljust(width)[: max(0, width)]
+    return (BLOCK * full).ljust(width)
 
 
 def gauge(fraction: float | None, width: int, style: Style, rest: Style) -> list[Piece]:

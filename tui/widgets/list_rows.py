@@ -74,7 +74,7 @@ def job_keys(state: State) -> list[str]:
 
 def job_heading(width: int) -> Strip:
     """Names of the columns."""
-    text = f"  {fit('state', 12)}{fit('run', 22)}{fit('workload', 12)}{fit('nodes', 7)}{fit('progress', 17)}{right('samples/s', 9)}"
+    text = f"  {fit('state', 11)}{fit('run', 23)}{fit('workload', 11)}{fit('nodes', 7)}{fit('progress', 15)}{right('samples/s', 9)}"
     return line(width, (text + ("   started   cases" if width >= 110 else ""), PALETTE.dim))
 
 
@@ -89,11 +89,11 @@ def job_row(view: View, key: str, width: int, is_under_cursor: bool) -> Strip:
     case = run.current
     rate = throughput_now(case) if case is not None and not run.is_over else None
     pieces: list[Piece] = [
-        (f"{GLYPHS[run.state]} {fit(run.state, 12)}", word),
-        (fit(untrusted(run.run_id), 22), PALETTE.text),
-        (fit(untrusted(run.workload), 12), PALETTE.text),
+        (f"{GLYPHS[run.state]} {fit(run.state, 11)}", word),
+        (fit(untrusted(run.run_id), 22) + " ", PALETTE.text),
+        (fit(untrusted(run.workload), 10) + " ", PALETTE.text),
         (right(str(len(run.nodes)), 5) + "  ", PALETTE.text),
-        *gauge(seen.fraction, 10, PALETTE.accent if not run.is_over else PALETTE.bar_past, PALETTE.rest),
+        *gauge(seen.fraction, 8, PALETTE.accent if not run.is_over else PALETTE.bar_past, PALETTE.rest),
         (right(percent(seen.fraction), 6) + " ", PALETTE.text),
         (right(number(rate), 9), PALETTE.text),
     ]

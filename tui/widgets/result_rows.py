@@ -15,6 +15,12 @@ from ..messages import View
 from ..theme import GLYPHS, PALETTE
 from .lines import Piece, bar, line, spread
 
+COLUMNS = (10, 12, 11, 10, 11, 10)
+"""Widths of the numbers of the table."""
+WIDEST = 120
+"""Columns beyond which a table is harder to read, not easier."""
+ALONE = "standalone_samples_per_second"
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -119,18 +125,10 @@ def _live_row(case: CaseState) -> Row:
 
 def _table(rows: list[Row], width: int) -> list[Strip]:
     is_wide = width >= 110
-    accuracy = "accuracy" if any(row.accuracy is not None for row in rows) or all(row.loss is None for row in rows) else "loss"
-    heading = fit("policy", 15) + "".join(
-        right(name, size)
-        for name, size in (
-            ("samples/s", 10),
-            ("over equal", 12),
-            ("over best", 11),
-            ("of limit", 10),
-            ("imbalance", 11),
-            (accuracy, 10),
-        )
-    )
+    width = min(width, WIDEST)
+    is_accuracy = any(row.accuracy is not None for row in rows) or all(row.loss is None for row in rows)
+    names = ("samples/s", "over equal", "over best", "of limit", "imbalance", "accuracy" if is_accuracy else "loss")
+    heading = fit("policy", 14) + "".join(right(name, size) for name, size in zip(names, COLUMNS, strict=True))
     lines = [line(width, (heading + (right("changes", 9) + "  local batch" if is_wide else ""), PALETTE.dim))]
     lines.append(line(width, ("─" * width, PALETTE.rest)))
     done = [row.rate for row in rows if row.rate is not None]
@@ -139,27 +137,22 @@ def _table(rows: list[Row], width: int) -> list[Strip]:
         is_best = row.rate is not None and row.rate == best and len(done) > 1
         text = PALETTE.strong if is_best else PALETTE.text if row.rate is not None else PALETTE.dim
         is_open = row.state in ("running", "measuring")
-        mark: Piece = (GLYPHS.get(row.state, " ") + " ", PALETTE.accent) if is_open else ("  ", PALETTE.text)
-        last = percent2(row.accuracy) if accuracy == "accuracy" else loss(row.loss)
+        last = percent2(row.accuracy) if is_accuracy else loss(row.loss)
+        cells = number(row.rate), ratio(row.over_equal), ratio(row.over_best), percent(row.of_limit), percent(row.imbalance), last
         pieces: list[Piece] = [
-            mark,
-            (fit(row.policy, 13), PALETTE.accent_strong if is_best else text),
-            (right(number(row.rate), 10), text),
-            (right(ratio(row.over_equal), 12), text),
-            (right(ratio(row.over_best), 11), text),
-            (right(percent(row.of_limit), 10), text),
-            (right(percent(row.imbalance), 11), text),
-            (right(last, 10), text),
+            (GLYPHS.get(row.state, " ") + " " if is_open else "  ", PALETTE.accent),
+            (fit(row.policy, 12), PALETTE.accent_strong if is_best else text),
+            *((right(value, size), text) for value, size in zip(cells, COLUMNS, strict=True)),
         ]
         if is_wide:
             pieces += [(right(UNKNOWN if row.changes is None else str(row.changes), 9), text), (f"  {row.sizes}", PALETTE.dim)]
         lines.append(line(width, *pieces))
         if row.of_limit is not None:
-            lines.append(line(width, ("  ", PALETTE.dim), *_efficiency(row.of_limit, width - 4, is_best)))
-        elif is_open:
-            words = "measuring each device alone" if row.state == "measuring" else "training" if row.rate is None else "so far"
-            lines.append(line(width, (f"  {words}", PALETTE.dim)))
-    lines.append(line(width, ("  bars: how much of the sum of the devices' own rates was reached", PALETTE.dim)))
+            lines.append(line(width, ("  ", PALETTE.dim), *_efficiency(row.of_limit, width - 2, is_best)))
+        else:
+            words = {"waiting": "waits for its turn", "measuring": "each device is measured alone", "running": "training"}
+            lines.append(line(width, (f"  {words.get(row.state, '')}", PALETTE.dim)))
+    lines.append(line(width, ("  bars: part of the limit, the sum of the devices' own rates", PALETTE.dim)))
     return lines
 
 
@@ -176,10 +169,7 @@ def percent2(fraction: float | None) -> str:
 def _device_lines(run: RunState, document: Mapping[str, Any], width: int) -> list[Strip]:
     """What each device does alone: the limit of what sharing can reach."""
     devices = [
-        (
-            f"{untrusted(device.get('node', ''))} {untrusted(device.get('name', ''))}",
-            _number(device.get("standalone_samples_per_second")),
-        )
+        (f"{untrusted(device.get('node', ''))} {untrusted(device.get('name', ''))}", _number(device.get(ALONE)))
         for device in _list(document, "devices")
     ]
     if not devices:
@@ -194,16 +184,9 @@ def _device_lines(run: RunState, document: Mapping[str, Any], width: int) -> lis
     total, largest = sum(known), max(known)
     lines = [line(width, ("each device alone, samples/s", PALETTE.dim))]
     for name, rate in devices:
-        filled = bar(rate / largest if rate is not None and largest > 0 else None, max(8, min(60, width - 38)))
-        lines.append(
-            line(
-                width,
-                ("  ", PALETTE.dim),
-                (fit(name, 24), PALETTE.text),
-                (right(number(rate), 8) + "  ", PALETTE.text),
-                (filled, PALETTE.bar_past),
-            )
-        )
+        filled = bar(rate / largest if rate is not None and largest > 0 else None, min(width, WIDEST) - 36)
+        pieces = (fit(f"  {name}", 26), PALETTE.text), (right(number(rate), 8) + "  ", PALETTE.text), (filled, PALETTE.bar_past)
+        lines.append(line(width, *pieces))
     if len(known) == len(devices):
         lines.append(line(width, ("  " + fit("together, at best", 24), PALETTE.dim), (right(number(total), 8), PALETTE.strong)))
     return lines

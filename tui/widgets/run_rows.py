@@ -9,8 +9,8 @@ from textual.strip import Strip
 from ..format import UNKNOWN, age, clock, count, duration, fit, loss, milliseconds, number, percent, ratio, right, untrusted
 from ..messages import View
 from ..theme import GLYPHS, PALETTE
-from .chart import Curve, Frame, Level, Mark, chart
-from .lines import Piece, bar, gauge, line, nice_ceiling, spread, stacked
+from .chart import Curve, Frame, Mark, chart
+from .lines import BLOCK, Piece, bar, gauge, line, nice_ceiling, spread, stacked
 
 SLOW = 1.15
 """A rank whose compute seconds exceed the median by this factor holds the others up visibly."""
@@ -73,6 +73,8 @@ def _progress(view: View, run: RunState, width: int) -> Strip:
     seen = progress(run, view.state.at)
     case = run.current
     text = ""
+    if run.cases and all(found.state == "done" for found in run.cases):
+        return line(width, ("all cases are done, collecting the result", PALETTE.text))
     if case is not None and run.epochs:
         text = f"  epoch {min(case.epoch + 1, run.epochs)} of {run.epochs}"
         text += f" · step {seen.steps} of {seen.steps_total}" if width >= 100 else f" · step {seen.steps}"
@@ -108,7 +110,7 @@ def rank_lines(view: View, width: int, height: int) -> list[Strip]:
     if len(ranks) > room:
         lines.append(line(width, (f"+{len(ranks) - room + 1} ranks that wait longer hidden", PALETTE.dim)))
     uneven = imbalance_now(run)
-    end = [("compute ", PALETTE.dim), ("█", PALETTE.bar), ("  wait ", PALETTE.dim), ("░", PALETTE.wait)]
+    end = [("compute ", PALETTE.dim), (BLOCK, PALETTE.bar), ("  wait ", PALETTE.dim), ("░", PALETTE.wait)]
     if uneven is not None:
         end.append((f"   imbalance {percent(uneven)}", PALETTE.text if uneven < 0.2 else PALETTE.warning))
     if len(lines) < height:
@@ -175,7 +177,7 @@ def _rank_line(
         *start,
         (right(milliseconds(rank.compute_seconds), 7), PALETTE.text),
         (right(milliseconds(rank.wait_seconds), 5) + "  ", PALETTE.wait if waits > 0.15 * _step(rank) else PALETTE.dim),
-        *stacked(((rank.compute_seconds, "█", PALETTE.bar), (waits, "░", PALETTE.wait)), scale, max(0, bars - len(late))),
+        *stacked(((rank.compute_seconds, BLOCK, PALETTE.bar), (waits, "░", PALETTE.wait)), scale, max(0, bars - len(late))),
         (late, PALETTE.warning),
     )
 
@@ -191,7 +193,7 @@ def throughput_chart(view: View, width: int, height: int) -> list[Strip]:
     now = run.current
     best = max(value for case in run.cases for _, value in case.throughput)
     levels = _levels(run)
-    high = nice_ceiling(max([best, *(level.value for level in levels)]) * 1.03)
+    high = nice_ceiling(max([best, *levels]) * 1.03)
     start, end = _span(run, view.state.at)
     frame = Frame(start, end, 0.0, high, GAP)
     curves = [Curve(case.throughput, PALETTE.bar if case is now else PALETTE.bar_past) for case in run.cases]
@@ -208,12 +210,12 @@ def _span(run: RunState, at: float) -> tuple[float, float]:
     return start, max(until, start + 20.0)
 
 
-def _levels(run: RunState) -> list[Level]:
+def _levels(run: RunState) -> list[float]:
     """What the curve is compared with, as far as it is known by now."""
     levels = []
     limit = next((sum(rate for _, rate in case.standalone) for case in reversed(run.cases) if _is_whole(run, case)), None)
     if limit is not None:
-        levels.append(Level(limit, f"sum of rates {number(limit)}"))
+        levels.append(limit)
     return levels
 
 
@@ -231,8 +233,8 @@ def _throughput_words(run: RunState, case: CaseState | None) -> list[Piece]:
     if now is not None and equal:
         pieces.append((f" · {ratio(now / equal)} equal", PALETTE.text))
     for level in _levels(run)[:1]:
-        if now is not None and level.value > 0:
-            pieces.append((f" · {percent(now / level.value)} of the sum of rates", PALETTE.dim))
+        if now is not None and level > 0:
+            pieces.append((f" · {percent(now / level)} of the sum of rates {number(level)} ┈", PALETTE.dim))
     if any(found.decisions for found in run.cases):
         pieces.append((" · ▲ rebalance", PALETTE.dim))
     return pieces

@@ -14,7 +14,6 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from ..messages import View
-from .lines import NONE
 
 Draw = Callable[[View, int, int], Sequence[Strip]]
 """(view, width, height) -> lines."""
@@ -50,8 +49,8 @@ class Sheet(Widget):
 
     def render_line(self, y: int) -> Strip:
         if y < len(self._lines):
-            return self._lines[y]
-        return Strip.blank(self.size.width, NONE)
+            return self._lines[y].apply_style(self.rich_style)
+        return Strip.blank(self.size.width, self.rich_style)
 
 
 class Rows(ScrollView, can_focus=True):
@@ -74,9 +73,9 @@ class Rows(ScrollView, can_focus=True):
             super().__init__()
             self.key = key
 
-    def __init__(self, heading: Callable[[int], Strip], row: Callable[[View, str, int, bool], Strip], widget_id: str) -> None:
+    def __init__(self, heading: Callable[[int], Strip], row: Callable[[View, str, int, bool], Strip]) -> None:
         """``row(view, key, width, is_under_cursor)`` draws one row."""
-        super().__init__(id=widget_id)
+        super().__init__(id="rows")
         self._heading = heading
         self._row = row
         self._view: View | None = None
@@ -102,11 +101,12 @@ class Rows(ScrollView, can_focus=True):
     def render_line(self, y: int) -> Strip:
         width = self.size.width
         if y == 0:
-            return self._heading(width)
+            return self._heading(width).apply_style(self.rich_style)
         index = y - 1 + round(self.scroll_offset.y)
         if self._view is None or index >= len(self._keys):
-            return Strip.blank(width, NONE)
-        return self._row(self._view, self._keys[index], width, index == self.cursor and self.has_focus)
+            return Strip.blank(width, self.rich_style)
+        strip = self._row(self._view, self._keys[index], width, index == self.cursor and self.has_focus)
+        return strip.apply_style(self.rich_style)
 
     def action_move(self, rows: int) -> None:
         self.cursor = min(max(0, self.cursor + rows), max(0, len(self._keys) - 1))
