@@ -60,10 +60,12 @@ def _parts(name: str) -> list[str]:
 
 def _inside(text: str, line: int, rest: Key) -> int:
     """The line of an element of a list of inline tables that begins on ``line``: its brace is counted."""
-    index = next((part for part in rest if isinstance(part, int)), 0)
+    index = next((part for part in rest if isinstance(part, int)), None)
+    if index is None:
+        return line
     seen = 0
     for number, content in enumerate(text.split("\n")[line - 1 :], line):
         seen += _STRING.sub("", content).count("{")
-        if index and seen > index:
+        if seen > index:
             return number
     return line

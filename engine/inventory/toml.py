@@ -94,8 +94,7 @@ class _Reader:
             values["env"] = {**defaults["env"], **own["env"]}
         if values.get("kind") == "embedded":
             if not devices:
-                where = (*key, "devices") if "devices" in table else key
-                self._refuse(where, "devices: an embedded node emulates devices: expected devices = [{ name, speed, memory }]")
+                self._refuse((*key, "devices"), "an embedded node emulates devices: expected [{ name, speed, memory }]")
             for name in ("host", "port", "user", "key", "jump", "host_key", "state_dir", "address", "interface"):
                 if name in own:
                     self._refuse((*key, name), "an embedded node lives on loopback beside its nodes.toml: expected no such key")
@@ -122,8 +121,7 @@ class _Reader:
         if fault.until_step is not None and fault.until_step <= fault.at_step:
             self._refuse((*key, "until_step"), f"expected a step after at_step = {fault.at_step}")
         if fault.device >= devices:
-            where = (*key, "device") if "device" in values else key
-            self._refuse(where, f"device: expected the index of a declared device of this node, which has {devices}")
+            self._refuse((*key, "device"), f"expected the index of a declared device of this node, which has {devices}")
         return fault
 
     def _values(
@@ -166,17 +164,14 @@ class _Reader:
         name = next((str(part) for part in reversed(key) if isinstance(part, str)), "")
         if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
             name = repr(name)
-        said = expected if expected.startswith(f"{name}:") else f"{name}: {expected}"
-        for part in ("devices", "device"):  # a table that misses a key: the key is what is named
-            said = said.removeprefix("node: ") if expected.startswith(f"{part}:") else said
-        raise ConfigurationError(f"{self._path}:{line_of(self._text, key)}: {said}")
+        raise ConfigurationError(f"{self._path}:{line_of(self._text, key)}: {name}: {expected}")
 
     def _refuse_syntax(self, error: Exception) -> NoReturn:
         said = re.sub(r"\s+", " ", str(error)) or "nested too deeply"
         found = re.fullmatch(r"(.*) \(at (?:line (\d+), column \d+|end of document)\)", said)
         if found is None:
             raise ConfigurationError(f"{self._path}: not TOML: {said}") from None
-        line = int(found[2]) if found[2] else self._text.count("\n") + 1
+        line = int(found[2]) if found[2] else self._text.rstrip().count("\n") + 1
         raise ConfigurationError(f"{self._path}:{line}: not TOML: {found[1]}") from None
 
 
