@@ -95,7 +95,10 @@ class PacelineApp(App[None]):
         self.set_interval(FRAME, self._frame)
         self._watch_terminal()
         # The session may import much when it opens: the first paint must not wait for that.
-        self.call_after_refresh(self.run_worker, self._open(), name="session", exit_on_error=True)
+        self.call_after_refresh(self._begin)
+
+    def _begin(self) -> None:
+        self.run_worker(self._open(), group="session")
 
     async def _open(self) -> None:
         try:

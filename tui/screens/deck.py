@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 class Deck(Screen[None]):
     """One screen of the deck. Subclasses say what stands between the bars, and tell it a view."""
 
+    AUTO_FOCUS = "Rows"
     NAME: ClassVar[str] = ""
     KEYS: ClassVar[tuple[tuple[str, str], ...]] = (
         (":", "command"),

@@ -25,11 +25,13 @@ class Prompt(Input):
         self._past = past
         self._place = 0
         self.cursor_blink = False
+        self.can_focus = False  # while hidden: it would swallow the keys of the screen
 
     def ask(self) -> None:
         """Open the line, empty."""
         self.value = ""
         self._place = len(self._past)
+        self.can_focus = True
         self.screen.add_class("asking")
         self.focus()
 
@@ -42,6 +44,7 @@ class Prompt(Input):
         return line
 
     def action_leave(self) -> None:
+        self.can_focus = False
         self.screen.remove_class("asking")
         lists = self.screen.query("Rows")
         self.screen.set_focus(lists.first() if lists else None)
