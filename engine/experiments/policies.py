@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..errors import UsageError
-from ..plan import CasePlan
 from ..specs import POLICIES
 
 
 def check_policies(policies: Sequence[str]) -> None:
-    """Raise UsageError unless every policy is known and named once."""
+    """Raise UsageError unless every policy is known and named once: each gives a case and a row its name."""
     known = f"known: {', '.join(POLICIES)}"
     if not policies:
         raise UsageError("no policy to compare", hint=known)
@@ -18,10 +17,4 @@ def check_policies(policies: Sequence[str]) -> None:
         if policy not in POLICIES:
             raise UsageError(f"there is no policy {policy!r}", hint=known)
         if policy in policies[:index]:
-            raise UsageError(f"policy {policy!r} is named twice", hint="name each policy once: equal ones would share one row")
-
-
-def cases(policies: Sequence[str]) -> tuple[CasePlan, ...]:
-    """The cases of a launch in the order asked for, each named for its policy. Raises UsageError."""
-    check_policies(policies)
-    return tuple(CasePlan(name=policy, policy=policy) for policy in policies)
+            raise UsageError(f"policy {policy!r} is named twice", hint="name each policy once")
