@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,7 +27,7 @@ def test_a_job_over_two_nodes_ends_with_its_result_and_byte_exact_copies(lab: La
     status, document = lab.run("--record", str(recording), "train", "--epochs", "2", "--policy", "proportional")
     assert status == 0, lab.told()
     assert document["state"] == "done"
-    assert [epoch["epoch"] for epoch in document["epochs"]] == [0, 1]
+    assert [epoch["epoch"] for epoch in document["epochs"]] == [1, 2]
     assert document["epochs"][-1]["loss"] < document["epochs"][0]["loss"] * 1.5
     assert [device["name"] for device in document["devices"]] == ["fast", "slow"]
     run_id = document["run_id"]
@@ -51,6 +53,9 @@ def test_a_run_left_going_is_found_and_cancelled_by_a_new_process(lab: LabDirect
     assert (status, row["run_id"], row["state"], row["nodes"]) == (0, run_id, "running", ["n0", "n1"])
     assert row["workload"] == "digits-cnn"
     assert row["step"] >= 0
+    (seen_from_one,) = lab.run("--only", "n0", "jobs")[1]["runs"]
+    assert seen_from_one["state"] == "unreachable"
+    assert lab.marked(run_id) != []
     status, document = lab.run("cancel", run_id)
     assert (status, document["state"], document["survivors"]) == (0, "cancelled", [])
     assert lab.marked(run_id) == []
@@ -96,6 +101,52 @@ def test_a_second_interrupt_cancels_and_waits_until_nothing_is_left(lab: LabDire
     assert process.returncode == 130
     assert lab.marked(run_id) == []
     assert f"run {run_id} was cancelled, no process is left" in lab.told()
+
+
+def test_an_interrupt_before_anything_was_started_leaves_nothing(lab: LabDirectory) -> None:
+    process = lab.start("train")
+    lab.wait_for("preparing the data", process)
+    process.send_signal(signal.SIGINT)
+    process.communicate()
+    assert process.returncode == 130
+    assert "nothing was started" in lab.told()
+    assert not list(lab.path.glob("logs/nodes/*/runs/*"))
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 64 KiB."""
+    path = tmp_path / "full"
+    path.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(path)], capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip(f"no small file system to be had: {mounted.stderr.decode().strip()}")
+    yield path
+    subprocess.run(["umount", "-l", str(path)], check=True)
+
+
+def test_no_space_for_the_run_directory_at_the_centre_starts_nothing(lab: LabDirectory, full_disk: Path) -> None:
+    (full_disk / "filler").write_bytes(b"x" * 60000)
+    (lab.path / "logs").mkdir()
+    (lab.path / "logs" / "runs").symlink_to(full_disk)
+    status, _ = lab.run("train")
+    last = lab.told().splitlines()[-1]
+    assert (status, "No space left on device" in last, str(lab.path) in last) == (1, True, True)
+    assert not list(lab.path.glob("logs/nodes/*/runs/*"))
+
+
+def test_no_space_for_the_run_directory_on_one_node_starts_nothing_on_any(lab: LabDirectory, full_disk: Path) -> None:
+    lab.run("status")
+    runs = lab.node("n1") / "runs"
+    runs.rmdir()
+    runs.symlink_to(full_disk)
+    (full_disk / "filler").write_bytes(b"x" * 65536)
+    status, _ = lab.run("train")
+    last = lab.told().splitlines()[-1]
+    assert (status, last.startswith("paceline: n1: cannot write")) == (1, True), last
+    assert "No space left on device" in last
+    assert lab.marked(lab.run_id()) == []
+    assert not list(full_disk.glob("2*"))
 
 
 def test_one_interrupt_ends_a_bench_on_the_embedded_lab(lab: LabDirectory) -> None:
