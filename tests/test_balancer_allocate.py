@@ -7,7 +7,6 @@ import itertools
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from paceline.engine.balancer.allocate import allocate
 from paceline.engine.balancer.model import StepTime, fit, slowest
 from paceline.engine.errors import PlanImpossible

@@ -9,7 +9,6 @@ from statistics import median
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from paceline.engine.balancer.allocate import allocate
 from paceline.engine.balancer.model import StepTime, slowest
 from paceline.engine.balancer.policies import Memory, Observation, Problem, decide, sizes_for, start

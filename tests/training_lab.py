@@ -8,16 +8,16 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-
 from paceline.engine.events import Event, RankEvent, StoreOpened
 from paceline.engine.plan import CasePlan, DataPlan, Emulation, NodePlan, Plan, RankPlan
 from paceline.engine.specs import FaultSpec
 from paceline.engine.wire import decode, dumps
 
-LIMIT = 600.0
+LIMIT = 240.0
 """Seconds until a test gives up on processes that hang; no behaviour is judged by it."""
 
 
@@ -95,8 +95,8 @@ class Lab:
             with (self.run_dir(node.name) / "out.log").open("wb") as out:
                 self.processes.append(subprocess.Popen(command, stdout=out, stderr=out, env=env, start_new_session=True))
 
-    def follow(self) -> list[int]:
-        """Pass the store's address on and wait for the end; returns the exit statuses."""
+    def follow(self, act: Callable[[], None] = lambda: None) -> list[int]:
+        """Pass the store's address on and wait for the end, calling ``act`` meanwhile; returns the exit statuses."""
         deadline = time.monotonic() + LIMIT
         is_told = False
         while any(process.poll() is None for process in self.processes):
@@ -106,6 +106,7 @@ class Lab:
                     aside = self.run_dir(node.name) / ".store.json"
                     aside.write_text(json.dumps({"address": opened.address, "port": opened.port}))
                     aside.rename(self.run_dir(node.name) / "store.json")
+            act()
             if time.monotonic() > deadline:
                 self.stop()
                 raise AssertionError("the run hangs:\n" + self.output())

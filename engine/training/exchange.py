@@ -48,7 +48,8 @@ class Replica(nn.Module):
         # Registered before the network: DDP fills its buckets from the last parameter to the first.
         self.slot = nn.Parameter(torch.zeros(_ROWS * world_size, dtype=weight.dtype, device=weight.device))
         self.model = model
-        self._timer, self._rank, self._world_size = timer, rank, world_size
+        self.world_size = world_size
+        self._timer, self._rank = timer, rank
         self._loss = torch.zeros((), device=weight.device)
         self._fingerprint = 0.0
 
@@ -68,7 +69,7 @@ class Replica(nn.Module):
         told = told.to(self.slot.device, non_blocking=True)
         told[2] = self._loss
         filled = torch.zeros_like(self.slot)
-        filled[self._rank :: self._world_size] = told * self._world_size
+        filled[self._rank :: self.world_size] = told * self.world_size
         return filled
 
 

@@ -24,8 +24,6 @@ _ANY_ROW: Rows = np.zeros(1, dtype=np.int64)
 class Trainer:
     """Network, optimizer and everything a step needs; fresh for every case."""
 
-    rank: int
-    world_size: int
     device: torch.device
     data: Split
     task: Task
@@ -64,7 +62,7 @@ class Trainer:
         output, anchor = self.ddp(x)
         loss_sum = self.task.loss_sum(output, y) * (1.0 if len(rows) else 0.0)
         self.replica.announce(loss_sum, mark)
-        (loss_sum * (self.world_size / size) + anchor).backward()
+        (loss_sum * (self.replica.world_size / size) + anchor).backward()
         self.timer.end()
         self.loss_sum += loss_sum.detach()
 
@@ -93,4 +91,4 @@ def make_trainer(
         gradient_as_bucket_view=True,
     )
     exchange = Exchange(replica, rank, world_size, is_late=is_late)
-    return Trainer(rank, world_size, device, data, task, timer, replica, ddp, optimizer, exchange, torch.zeros((), device=device))
+    return Trainer(device, data, task, timer, replica, ddp, optimizer, exchange, torch.zeros((), device=device))
