@@ -1,7 +1,7 @@
 # One command sets up and shows Paceline, one sets up and tests it. Everything is installed into .venv, nothing outside it.
 
 PY := .venv/bin/python
-INSTALL = $(PY) -m pip --disable-pip-version-check install $$([ -t 1 ] || echo -q) -c constraints.txt
+INSTALL = $(PY) -m pip --disable-pip-version-check install $$([ -t 2 ] || echo -q) -c constraints.txt
 
 .PHONY: help demo bench test check soak clean
 .DELETE_ON_ERROR:

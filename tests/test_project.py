@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import re
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from .documents import documented, paths
 
 HOME = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((HOME / "pyproject.toml").read_text())
@@ -23,6 +26,14 @@ def test_the_headless_start_imports_neither_a_screen_nor_what_is_heavy(module: s
     program = f"import sys, {module}; print(sorted({heavy!r} & set(sys.modules)))"
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert ended.stdout.strip() == "[]"
+
+
+def test_json_md_names_every_field_of_status(tmp_path: Path) -> None:
+    node = '[[node]]\nname = "demo1"\nkind = "embedded"\ndevices = [{ name = "A", speed = 1.0, memory = "1GiB" }]\n'
+    (tmp_path / "nodes.toml").write_text(node)
+    command = [sys.executable, "-m", "paceline.tui", "--batch", "--json", "status"]
+    ended = subprocess.run(command, cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True)
+    assert paths(json.loads(ended.stdout)) == documented("status")
 
 
 def test_every_folder_with_code_is_packaged() -> None:

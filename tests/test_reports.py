@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,6 +26,8 @@ from paceline.engine.plan import CasePlan, DataPlan, Emulation, NodePlan, Plan, 
 from paceline.engine.reports.bench import ONE_EPOCH, bench_document, train_document
 from paceline.engine.reports.table import bench_table, report_markdown, train_table
 from paceline.engine.specs import FaultSpec
+
+from .documents import documented, paths
 
 DEVICES = ("RTX 3060", "RTX 3050", "GTX 1650", "GTX 1650")
 SPEEDS = (12.7, 9.1, 3.0, 3.0)
@@ -296,23 +297,6 @@ def test_names_from_other_machines_cannot_leave_their_row() -> None:
     document = bench_document(replace(EQUAL_AND_HYBRID, ranks=ranks), LINES)
     assert "A|B??[2J" in bench_table(document)
     assert "| demo1 | A\\|B??[2J |" in report_markdown(document)
-
-
-def paths(value: Any, where: str = "") -> set[str]:
-    """Every field of a document, written as docs/json.md writes it."""
-    if isinstance(value, dict):
-        return set().union(*(paths(item, f"{where}.{key}" if where else key) for key, item in value.items()))
-    if isinstance(value, list) and value and isinstance(value[0], dict):
-        return set().union(*(paths(item, f"{where}[]") for item in value))
-    return {where}
-
-
-def documented(verb: str) -> set[str]:
-    """The fields that docs/json.md names for a verb."""
-    text = (Path(__file__).resolve().parents[1] / "docs/json.md").read_text()
-    section = re.search(rf"^## {verb}\b.*?(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
-    assert section, f"docs/json.md has no section {verb}"
-    return set(re.findall(r"^\| `([^`]+)`", section[0], re.MULTILINE))
 
 
 @pytest.mark.parametrize("verb", ["bench", "train"])
