@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from paceline.engine.errors import PacelineError
 from paceline.engine.events import (
     CaseEnded,
     CaseStarted,
@@ -64,6 +65,11 @@ def summaries() -> tuple[NodeSummary, ...]:
     )
 
 
+def healthy_ranks() -> tuple[RankSummary, ...]:
+    """One rank a device."""
+    return tuple(RankSummary(rank, node, 0, name) for rank, (node, name, _, _) in enumerate(DEVICES))
+
+
 def inventory() -> InventoryRead:
     """The first event."""
     return InventoryRead(path="reference-lab/nodes.toml", lab="reference-lab", nodes=summaries())
@@ -85,8 +91,15 @@ def trouble() -> list[Event]:
         replace(NodeReported(node="demo3", devices=(hot,)), at=end + 0.1),
         NodeLost(at=end + 1, node="demo4", reason="connection reset by peer"),
         RankFailed(at=end + 2, node="demo2", run_id=RUN, rank=1, case="dynamic", reason="CUDA error: out of memory"),
-        *(Ticked(at=end + second, clock=CLOCK + end + second) for second in range(3, 9)),
+        *(event for second in range(3, 9) for event in _still(end + second)),
     ]
+
+
+def _still(at: float) -> Iterator[Event]:
+    """A second in which two of the four nodes report."""
+    yield Ticked(at=at, clock=CLOCK + at)
+    for node, name, memory, _ in DEVICES[:2]:
+        yield NodeReported(at=at, node=node, devices=(DeviceReading(0, name, "emulated", 0.0, GIB // 3, memory * GIB),))
 
 
 def record(path: Path, events: list[Event]) -> Path:
@@ -100,6 +113,37 @@ def record(path: Path, events: list[Event]) -> Path:
         recorder(event)
     recorder.close()
     return path
+
+
+class StorySession:
+    """A session for the screens that hands out its events at once, and keeps what it is asked to do."""
+
+    def __init__(self, events: list[Event], is_replay: bool = False) -> None:
+        self.events = events
+        self.is_replay = is_replay
+        self.inventory = next((event for event in events if isinstance(event, InventoryRead)), None)
+        self.asked: list[str] = []
+        self.is_closed = False
+        self._listeners: list[Callable[[Event], None]] = []
+
+    def subscribe(self, listener: Callable[[Event], None]) -> None:
+        self._listeners.append(listener)
+
+    def publish(self, event: Event) -> None:
+        for listener in self._listeners:
+            listener(event)
+
+    async def open(self) -> None:
+        for event in self.events:
+            self.publish(event)
+
+    async def close(self) -> None:
+        self.is_closed = True
+
+    async def perform(self, line: str) -> None:
+        self.asked.append(line)
+        if line == "fail":
+            raise PacelineError("it [/broke", node="demo1", hint="mend it")
 
 
 def _timed(events: list[Event]) -> list[Event]:
@@ -140,7 +184,7 @@ def _bench() -> Iterator[Event]:
         (6.0, "starting torchrun", None),
     ):
         yield RunPrepared(at=at, run_id=RUN, phase=phase, fraction=fraction)
-    ranks = tuple(RankSummary(rank, node, 0, name) for rank, (node, name, _, _) in enumerate(DEVICES))
+    ranks = healthy_ranks()
     yield RunPlanned(
         at=6.5,
         run_id=RUN,

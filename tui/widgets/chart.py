@@ -102,7 +102,8 @@ def chart(
                     grid[y][x] = (chr(0x2800 + cell), curve.style)
     ticks = {0: frame.high, rows - 1: frame.low}
     if rows >= 5:
-        ticks[(rows - 1) // 2] = frame.high - (frame.high - frame.low) * ((rows - 1) // 2) / (rows - 1)
+        middle = (frame.low + frame.high) / 2
+        ticks[_row(middle, frame, rows)] = middle
     strips = []
     for y, row in enumerate(grid):
         label = right(form.format(ticks[y]), AXIS - 2) + " ┤" if y in ticks else " " * (AXIS - 1) + "│"

@@ -63,7 +63,7 @@ def fleet_row(view: View, key: str, width: int, is_under_cursor: bool) -> Strip:
     util = None if reading.error else reading.utilization
     start: list[Piece] = [(GLYPHS[state] + " ", PALETTE.of(state))]
     shown_name = untrusted(node.name) if index == 0 else ""
-    who = _who(view.state, node, reading)
+    who_text, who_style = _who(view.state, node, reading)
     temperature = number(reading.temperature)
     hot = PALETTE.warning if reading.throttle else text_style
     if width < WIDE:
@@ -76,7 +76,7 @@ def fleet_row(view: View, key: str, width: int, is_under_cursor: bool) -> Strip:
             (right(memory(reading.memory_used, reading.memory_total), 13) + " ", text_style),
             (right(temperature, 3) + "  ", hot),
         ]
-        return line(width, *start, who, background=background)
+        return line(width, *start, (fit(who_text, width - 57), who_style), background=background)
     filled = reading.memory_used / reading.memory_total if reading.memory_used is not None and reading.memory_total else None
     power = number(reading.power) + (f"/{reading.power_limit:.0f}" if reading.power_limit else "")
     label = " emulated" if reading.kind == "emulated" else ""
@@ -94,7 +94,8 @@ def fleet_row(view: View, key: str, width: int, is_under_cursor: bool) -> Strip:
         (right(temperature, 4) + " ", hot),
         (right(number(reading.clock), 6) + "  ", hot),
     ]
-    return line(width, *start, who, background=background)
+    taken = 93 + _history(width)
+    return line(width, *start, (fit(who_text, width - taken), who_style), background=background)
 
 
 def _device_state(node: NodeState, reading: DeviceReading) -> str:

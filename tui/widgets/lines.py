@@ -10,7 +10,7 @@ from textual.strip import Strip
 
 NONE = Style()
 BLOCK, BLOCK_START = "▇", "▏"
-_LEVELS = "▁▂▃▄▅▆▇█"
+_LEVELS = "▁▂▃▄▅▆▇"
 Piece = tuple[str, Style]
 
 
@@ -59,9 +59,9 @@ def stacked(parts: Iterable[tuple[float, str, Style]], scale: float, width: int)
 
 
 def history(values: Sequence[float | None], width: int) -> str:
-    """The newest values, one a cell, newest at the right; a gap stays empty."""
+    """The newest values, one a cell, newest at the right; a gap stays empty. The highest level leaves a gap to the line above."""
     shown = values[-width:] if width > 0 else ()
-    cells = "".join(" " if value is None else _LEVELS[min(7, max(0, int(value * 7.999)))] for value in shown)
+    cells = "".join(" " if value is None else _LEVELS[min(6, max(0, int(value * 6.999)))] for value in shown)
     return cells.rjust(width)
 
 

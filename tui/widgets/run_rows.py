@@ -76,8 +76,10 @@ def _progress(view: View, run: RunState, width: int) -> Strip:
     if run.cases and all(found.state == "done" for found in run.cases):
         return line(width, ("all cases are done, collecting the result", PALETTE.text))
     if case is not None and run.epochs:
-        text = f"  epoch {min(case.epoch + 1, run.epochs)} of {run.epochs}"
-        text += f" · step {seen.steps} of {seen.steps_total}" if width >= 100 else f" · step {seen.steps}"
+        epoch = min(case.epoch + 1, run.epochs)
+        text = f"  epoch {epoch} of {run.epochs} · step {seen.steps} of {seen.steps_total}"
+        if width < 100:
+            text = f"  {untrusted(case.name, 12)} {run.case + 1}/{len(run.cases)} · epoch {epoch}/{run.epochs}"
         if case.state == "measuring":
             text = f"  {untrusted(case.name)}: measuring each device alone"
     left = "" if seen.seconds_left is None else f" · about {duration(seen.seconds_left)} left"

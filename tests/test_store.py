@@ -1,0 +1,252 @@
+"""The state: any order of events, time that only goes forward, and what a person must be able to read off it."""
+
+from dataclasses import replace
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from paceline.engine.events import (
+    EVENTS,
+    CaseStarted,
+    DeviceReading,
+    Event,
+    InventoryRead,
+    NodeConnected,
+    NodeDenied,
+    NodeLost,
+    NodeReported,
+    NodeSummary,
+    RankEvent,
+    RankFailed,
+    RunEnded,
+    RunPlanned,
+    RunPrepared,
+    RunUnreachable,
+    StepsTaken,
+    Ticked,
+)
+from paceline.engine.store.history import POINTS, RECENT, curve, recent
+from paceline.engine.store.questions import (
+    imbalance_now,
+    occupants,
+    open_alerts,
+    progress,
+    throughput_now,
+    throughput_of,
+    wall_clock,
+)
+from paceline.engine.store.reduce import reduce
+from paceline.engine.store.state import State
+from paceline.engine.wire import decode, encode
+
+from . import story
+
+
+def fold(events: list[Event], state: State | None = None) -> State:
+    state = state or State()
+    for event in events:
+        state = reduce(state, event)
+    return state
+
+
+SMALL = st.sampled_from(("", "a", "b"))
+FIELDS = {
+    "at": st.floats(-1, 50),
+    "node": SMALL,
+    "run_id": SMALL,
+    "case": SMALL,
+    "rank": st.integers(-1, 3),
+    "step": st.integers(-2, 60),
+    "steps": st.integers(-1, 4),
+    "samples": st.integers(-1, 400),
+    "epochs": st.integers(-1, 3),
+    "global_batch_size": st.integers(-1, 400),
+    "samples_per_epoch": st.integers(-1, 2000),
+    "compute_seconds": st.floats(-1, 2),
+    "step_seconds": st.floats(-1, 2),
+    "seconds": st.floats(-1, 2),
+    "cases": st.lists(SMALL, max_size=3).map(tuple),
+    "state": st.sampled_from(("done", "failed", "cancelled")),
+    "local_batch_sizes": st.lists(st.integers(0, 99), max_size=3).map(tuple),
+    "survivors": st.lists(st.integers(1, 9), max_size=2).map(tuple),
+    "devices": st.lists(
+        st.builds(DeviceReading, index=st.integers(0, 2), utilization=st.none() | st.floats(0, 1), error=SMALL), max_size=3
+    ).map(tuple),
+}
+
+
+@st.composite
+def any_event(draw: st.DrawFn) -> Event:
+    kind = EVENTS[draw(st.sampled_from(sorted(EVENTS)))]
+    known = set(kind.__dataclass_fields__)
+    skipped = {"devices"} if kind is not NodeReported else set()
+    skipped |= {"seconds"} if kind.__name__ == "DeviceProbed" else set()
+    values = {name: draw(strategy) for name, strategy in FIELDS.items() if name in known - skipped}
+    if kind is RunPlanned:
+        values["ranks"] = draw(st.sampled_from(((), story.healthy_ranks())))
+    if kind is InventoryRead:
+        values["nodes"] = draw(st.sampled_from(((), (NodeSummary("a"), NodeSummary("b", "embedded", "", (DeviceReading(),))))))
+    return kind(**values)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(any_event(), max_size=40))
+def test_any_sequence_of_events_reduces_and_time_never_goes_back(events: list[Event]) -> None:
+    state = State()
+    for event in events:
+        before, state = state, reduce(state, event)
+        assert state.at >= before.at
+        assert state.events == before.events + 1
+        assert len(state.alerts) <= 200
+    for run in state.runs.values():
+        assert 0.0 <= progress(run, state.at).fraction <= 1.0
+        imbalance_now(run)
+        for case in run.cases:
+            throughput_now(case)
+            throughput_of(case)
+    open_alerts(state, state.run)
+    occupants(state)
+
+
+def test_events_that_went_over_the_wire_give_the_same_state() -> None:
+    events = story.trouble()
+    again = [decode(encode(event)) for event in events]
+    assert fold(events) == fold([event for event in again if event is not None])
+
+
+def test_a_bench_reduces_to_its_cases_decisions_and_result() -> None:
+    state = fold(story.healthy())
+    run = state.run
+    assert run is not None
+    assert run.state == "done"
+    assert run.document is not None
+    assert [case.state for case in run.cases] == ["done"] * 4
+    assert [len(case.decisions) for case in run.cases] == [0, 0, 1, 1]
+    assert all(len(case.standalone) == 4 for case in run.cases)
+    assert not open_alerts(state, run)
+
+
+def test_the_effect_of_a_decision_is_measured_over_ten_steps_after_it() -> None:
+    run = fold(story.healthy()).run
+    assert run is not None
+    decision = run.cases[2].decisions[0]
+    assert decision.measured_steps == 10
+    assert decision.measured is not None
+    assert decision.predicted_after is not None
+    assert abs(decision.measured - decision.predicted_after) < 0.1 * decision.predicted_after
+
+
+def test_a_silent_node_becomes_stale_and_its_history_gets_gaps() -> None:
+    reading = NodeReported(at=1.0, node="a", devices=(DeviceReading(0, "T4", utilization=0.5),))
+    state = fold([reading, *(Ticked(at=at, clock=100.0 + at) for at in (2.0, 6.0))])
+    assert state.nodes["a"].state == "ok"
+    state = fold([Ticked(at=6.5, clock=106.5), Ticked(at=7.5, clock=107.5)], state)
+    assert state.nodes["a"].state == "stale"
+    assert state.nodes["a"].devices[0].utilization == (0.5, None, None)
+    assert fold([replace(reading, at=8.0)], state).nodes["a"].state == "ok"
+
+
+def test_a_lost_node_alerts_until_it_is_back() -> None:
+    state = fold([NodeConnected(node="a"), NodeLost(at=1.0, node="a", reason="reset"), NodeLost(at=2.0, node="a", reason="reset")])
+    assert [alert.text for alert in open_alerts(state)] == ["lost: reset"]
+    state = fold([NodeConnected(at=3.0, node="a")], state)
+    assert not open_alerts(state)
+    assert state.alerts[0].ended_at == 3.0
+
+
+def test_a_refused_node_keeps_its_reason_and_hint() -> None:
+    node = fold([NodeDenied(node="a", reason="host key changed", hint="check it")]).nodes["a"]
+    assert (node.state, node.reason, node.hint) == ("refused", "host key changed", "check it")
+
+
+def test_a_second_inventory_forgets_nothing_that_was_heard() -> None:
+    state = fold([story.inventory(), NodeConnected(at=1.0, node="demo1"), story.inventory()])
+    assert state.nodes["demo1"].state == "ok"
+    assert list(state.nodes) == ["demo1", "demo2", "demo3", "demo4"]
+
+
+def test_an_unreachable_run_goes_on_when_a_word_of_it_arrives() -> None:
+    events: list[Event] = [
+        RunPlanned(run_id="r", cases=("x",)),
+        StepsTaken(at=1.0, run_id="r", case="x", steps=1, step_seconds=0.5, samples=8),
+        RunUnreachable(at=2.0, run_id="r", nodes=("a",)),
+    ]
+    state = fold(events)
+    assert state.runs["r"].state == "unreachable"
+    state = fold([StepsTaken(at=3.0, run_id="r", case="x", step=1, steps=1, step_seconds=0.5, samples=8)], state)
+    assert state.runs["r"].state == "running"
+
+
+def test_no_late_line_revives_a_run_that_is_over() -> None:
+    state = fold([RunEnded(at=1.0, run_id="r", state="cancelled"), StepsTaken(at=2.0, run_id="r", case="x", steps=1)])
+    assert state.runs["r"].state == "cancelled"
+
+
+def test_a_late_line_of_an_earlier_case_does_not_touch_the_ranks() -> None:
+    planned = RunPlanned(run_id="r", cases=("x", "y"))
+    first = StepsTaken(run_id="r", case="x", rank=0, steps=1, step_seconds=1.0, compute_seconds=0.9, samples=8)
+    second = replace(first, case="y", compute_seconds=0.2)
+    run = fold([planned, first, second, replace(first, step=9)]).runs["r"]
+    assert run.case == 1
+    assert run.ranks[0].compute_seconds == 0.2
+
+
+def test_the_short_last_batch_of_an_epoch_is_not_shown_as_a_change() -> None:
+    start = CaseStarted(run_id="r", case="x", policy="equal", local_batch_sizes=(96,))
+    full = StepsTaken(run_id="r", case="x", steps=1, local_batch_size=96, samples=96, compute_seconds=0.4, step_seconds=0.5)
+    short = replace(full, step=1, local_batch_size=20, samples=20, compute_seconds=0.1, step_seconds=0.1)
+    rank = fold([start, full, short]).runs["r"].ranks[0]
+    assert (rank.local_batch_size, rank.compute_seconds, rank.step) == (96, 0.4, 1)
+
+
+def test_a_collateral_failure_raises_no_alert_of_its_own() -> None:
+    assert not fold([RankFailed(run_id="r", rank=1, reason="broken pipe", is_collateral=True)]).alerts
+    assert fold([RankFailed(run_id="r", rank=1, reason="out of memory")]).alerts
+
+
+def test_what_is_prepared_before_a_run_exists_is_shown_too() -> None:
+    state = fold([RunPrepared(phase="starting the lab", fraction=0.5)])
+    assert (state.phase, state.fraction, state.run) == ("starting the lab", 0.5, None)
+
+
+def test_time_left_falls_and_ends_at_zero() -> None:
+    state, lefts = State(), []
+    for event in story.healthy():
+        state = reduce(state, event)
+        if isinstance(event, Ticked) and state.run is not None:
+            seen = progress(state.run, state.at)
+            if seen.seconds_left is not None:
+                lefts.append(seen.seconds_left)
+    assert lefts[0] > 60
+    assert lefts[-1] == 0.0
+
+
+def test_the_wall_clock_of_a_past_moment_is_known() -> None:
+    state = fold([Ticked(at=10.0, clock=1000.0)])
+    assert wall_clock(state, 4.0) == 994.0
+    assert wall_clock(State(), 4.0) is None
+
+
+@given(st.integers(1, 3 * POINTS))
+@settings(max_examples=20, deadline=None)
+def test_a_curve_keeps_its_whole_span_in_bounded_points(amount: int) -> None:
+    points: tuple[int, ...] = ()
+    for point in range(amount):
+        points = curve(points, point)
+    assert len(points) <= POINTS
+    assert points[0] == 0
+    assert points[-1] == amount - 1
+    assert list(points) == sorted(set(points))
+
+
+def test_a_recent_history_is_bounded() -> None:
+    values: tuple[int, ...] = ()
+    for value in range(RECENT + 50):
+        values = recent(values, value)
+    assert len(values) == RECENT
+    assert values[-1] == RECENT + 49
+
+
+def test_every_kind_of_a_rank_is_a_word_of_its_run() -> None:
+    for name, kind in EVENTS.items():
+        if issubclass(kind, RankEvent):
+            assert "r" in fold([kind(run_id="r", case="x")]).runs or name == "RankFailed"
