@@ -38,7 +38,7 @@ def _fetch(folder: Path) -> Path:
     try:
         frame = yfinance.Ticker(TICKER).history(start=today.replace(year=today.year - YEARS, day=1), end=today, auto_adjust=True)
     except (OSError, ValueError, YFException) as error:
-        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        reason = " ".join(str(error).split()).split(". See ")[0][:160] or type(error).__name__
         raise DataRefused(f"Yahoo Finance could not be reached: {reason}", hint=HINT) from None
     # `end` is exclusive, so today's provisional row is not asked for; the index carries the exchange's time zone
     rows = [(stamp.date(), float(close)) for stamp, close in zip(frame.index, frame.get("Close", ()), strict=False)]
