@@ -1,0 +1,298 @@
+"""The screens: what the keys do, what strangers' text cannot do, and that a real terminal is left as it was found."""
+
+import fcntl
+import os
+import pty
+import re
+import select
+import struct
+import subprocess
+import sys
+import termios
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from paceline.engine.events import NodeReported, RunPlanned, Ticked
+from paceline.tui.app import PacelineApp
+from paceline.tui.format import fit, right, untrusted
+from paceline.tui.screens.dialogs import Confirm, Help
+from paceline.tui.widgets.lines import bar, gauge, history, nice_ceiling
+from paceline.tui.widgets.prompt import Prompt
+from paceline.tui.widgets.sheet import Rows
+from textual.pilot import Pilot
+
+from . import story
+
+HOSTILE = "[red]x[/ \x1b[31m\x07\u202e\u200b語e\u0301\n" + "y" * 10_000
+MODES = ("fleet", "jobs", "run", "alerts", "results")
+
+
+async def until(pilot: Pilot[None], condition: Callable[[], bool]) -> None:
+    """Let the app work until something is so."""
+    while not condition():
+        await pilot.pause(0.01)
+    await pilot.pause()
+
+
+async def shown(pilot: Pilot[None]) -> PacelineApp:
+    """The app, once it has drawn all events of its story."""
+    app = pilot.app
+    assert isinstance(app, PacelineApp)
+    events = app.session.events  # type: ignore[attr-defined]
+    await until(pilot, lambda: app.view.state.events >= len(events))
+    return app
+
+
+def screen_text(app: PacelineApp) -> str:
+    """What a person reads."""
+    width, height = app.size
+    lines = app.screen._compositor.render_strips()
+    assert len(lines) == height
+    assert all(strip.cell_length == width for strip in lines)
+    return "\n".join(strip.text for strip in lines)
+
+
+async def test_the_app_goes_to_the_run_and_then_to_its_results_by_itself() -> None:
+    async with PacelineApp(story.StorySession(story.healthy())).run_test(size=(100, 30)) as pilot:
+        await until(pilot, lambda: pilot.app.current_mode == "results")
+        app = await shown(pilot)
+        assert "proportional" in screen_text(app)
+
+
+async def test_a_person_who_chose_a_screen_is_left_there() -> None:
+    session = story.StorySession([story.inventory()])
+    async with PacelineApp(session).run_test() as pilot:
+        await pilot.press("2")
+        session.publish(RunPlanned(at=1.0, run_id="r", cases=("x",)))
+        await until(pilot, lambda: "r" in pilot.app.view.state.runs)
+        assert pilot.app.current_mode == "jobs"
+
+
+async def test_number_keys_show_every_screen() -> None:
+    async with PacelineApp(story.StorySession(story.healthy())).run_test() as pilot:
+        await shown(pilot)
+        for key, mode in enumerate(MODES, 1):
+            await pilot.press(str(key))
+            await until(pilot, lambda mode=mode: pilot.app.current_mode == mode)
+
+
+async def test_the_cursor_moves_by_arrows_and_letters_and_stays_on_its_row() -> None:
+    session = story.StorySession([event for event in story.healthy() if event.at < 5])
+    async with PacelineApp(session).run_test() as pilot:
+        await shown(pilot)
+        rows = pilot.app.screen.query_one(Rows)
+        await pilot.press("j", "down")
+        assert rows.key == "demo3 0"
+        await pilot.press("k")
+        assert rows.key == "demo2 0"
+        await pilot.press("G")
+        assert rows.key == "demo4 0"
+        session.publish(replace(story.trouble()[-1], node="demo4", at=200.0))
+        await pilot.press("g")
+        assert rows.cursor == 0
+
+
+async def test_a_typed_verb_reaches_the_session_and_is_remembered() -> None:
+    session = story.StorySession([story.inventory()])
+    async with PacelineApp(session).run_test() as pilot:
+        await pilot.press(":", *"bench", "enter")
+        await until(pilot, lambda: session.asked == ["bench"])
+        await pilot.press(":", "up")
+        assert pilot.app.screen.query_one(Prompt).value == "bench"
+        await pilot.press("escape", "2")
+        await until(pilot, lambda: pilot.app.current_mode == "jobs")
+
+
+async def test_an_error_is_one_line_with_its_hint() -> None:
+    session = story.StorySession([story.inventory()])
+    async with PacelineApp(session).run_test() as pilot:
+        await pilot.press(":", *"fail", "enter")
+        app = await shown(pilot)
+        await until(pilot, lambda: app.notice is not None)
+        assert "demo1: it [/broke (mend it)" in screen_text(app)
+
+
+async def test_cancelling_asks_and_counts_ranks_and_nodes() -> None:
+    session = story.StorySession([event for event in story.healthy() if event.at < 40])
+    async with PacelineApp(session).run_test() as pilot:
+        app = await shown(pilot)
+        await pilot.press("C")
+        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        assert "4 ranks on 4 nodes" in screen_text(app)
+        await pilot.press("n")
+        assert session.asked == []
+        await pilot.press("C")
+        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        await pilot.press("y")
+        await until(pilot, lambda: session.asked == [f"cancel {story.RUN}"])
+
+
+async def test_nothing_is_cancelled_when_nothing_runs() -> None:
+    async with PacelineApp(story.StorySession(story.healthy())).run_test() as pilot:
+        app = await shown(pilot)
+        await pilot.press("C")
+        await until(pilot, lambda: "no run is going on here" in screen_text(app))
+
+
+async def test_a_paused_view_stands_still_while_collecting_goes_on() -> None:
+    session = story.StorySession([story.inventory(), Ticked(at=1.0, clock=story.CLOCK)])
+    async with PacelineApp(session).run_test() as pilot:
+        app = await shown(pilot)
+        await pilot.press("p")
+        session.publish(Ticked(at=2.0, clock=story.CLOCK + 1))
+        await until(pilot, lambda: "PAUSED" in screen_text(app))
+        assert app.view.state.events == 3
+        await pilot.press("p")
+        assert app.view.state.events == 4
+
+
+async def test_the_help_names_every_key_of_the_app() -> None:
+    async with PacelineApp(story.StorySession([story.inventory()])).run_test(size=(100, 40)) as pilot:
+        await pilot.press("?")
+        await until(pilot, lambda: isinstance(pilot.app.screen, Help))
+        text = screen_text(pilot.app)
+        for binding in PacelineApp.BINDINGS:
+            assert binding.description in text
+
+
+async def test_a_picture_is_saved_as_svg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    async with PacelineApp(story.StorySession([story.inventory()])).run_test() as pilot:
+        await pilot.press("f12")
+        await until(pilot, lambda: any(tmp_path.iterdir()))
+        assert next(tmp_path.glob("*.svg")).read_text().startswith("<svg")
+
+
+async def test_q_leaves_at_once_and_closes_the_session() -> None:
+    session = story.StorySession(story.healthy())
+    app = PacelineApp(session)
+    async with app.run_test() as pilot:
+        await pilot.press("q")
+    assert app.return_code == 0
+    assert session.is_closed
+
+
+@pytest.mark.parametrize("size", [(39, 20), (80, 9), (10, 3)])
+async def test_a_tiny_terminal_gets_one_line(size: tuple[int, int]) -> None:
+    async with PacelineApp(story.StorySession(story.healthy())).run_test(size=size) as pilot:
+        app = await shown(pilot)
+        first, *others = [text.strip() for text in screen_text(app).splitlines() if text.strip()]
+        assert "paceline needs 40x10 to draw".startswith(first)
+        assert not others
+
+
+@pytest.mark.parametrize("size", [(40, 10), (80, 24), (120, 33), (160, 50), (220, 60)])
+@pytest.mark.parametrize("events", [story.healthy(), story.trouble(), []], ids=["healthy", "trouble", "empty"])
+async def test_every_screen_draws_at_every_size(size: tuple[int, int], events: list) -> None:
+    async with PacelineApp(story.StorySession(events)).run_test(size=size) as pilot:
+        app = await shown(pilot)
+        for key in "12345":
+            await pilot.press(key)
+            await pilot.pause()
+            screen_text(app)
+
+
+async def test_hostile_text_neither_acts_nor_breaks_the_layout() -> None:
+    events = []
+    for event in story.trouble():
+        names = ("reason", "phase", "workload", "source", "policy", "metric_name", "hint", "lab")
+        event = replace(event, **{name: HOSTILE for name in names if hasattr(event, name)})
+        if isinstance(event, NodeReported):
+            event = replace(event, devices=tuple(replace(device, name=HOSTILE, throttle=(HOSTILE,)) for device in event.devices))
+        if isinstance(event, RunPlanned):
+            event = replace(event, ranks=tuple(replace(rank, device_name=HOSTILE) for rank in event.ranks))
+        events.append(event)
+    async with PacelineApp(story.StorySession(events)).run_test(size=(160, 50)) as pilot:
+        app = await shown(pilot)
+        for key in "12345C":
+            await pilot.press(key)
+            await pilot.pause()
+            assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b\u202e]", screen_text(app))
+
+
+async def test_a_colourless_terminal_is_drawn_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    async with PacelineApp(story.StorySession(story.trouble())).run_test(size=(160, 50)) as pilot:
+        app = await shown(pilot)
+        for key in "12345?":
+            await pilot.press(key)
+            await pilot.pause()
+        assert app.export_screenshot()
+
+
+@given(st.text(max_size=40))
+def test_the_gate_lets_through_nothing_that_acts(text: str) -> None:
+    assert not re.search("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069]", untrusted(text))
+
+
+@settings(deadline=None)
+@given(st.text(max_size=40).map(untrusted), st.integers(1, 30))
+def test_a_cell_has_exactly_its_width(text: str, width: int) -> None:
+    from rich.cells import cell_len
+
+    assert cell_len(fit(text, width)) == width
+    assert cell_len(right(text, width)) == width
+
+
+@given(st.floats(-1, 2), st.integers(1, 80))
+def test_bars_fill_exactly_their_width(fraction: float, width: int) -> None:
+    from paceline.tui.theme import PALETTE
+
+    assert len(bar(fraction, width)) == width
+    assert sum(len(text) for text, _ in gauge(fraction, width, PALETTE.bar, PALETTE.rest)) == width
+    assert len(history([fraction, None, fraction], width)) == width
+
+
+@given(st.floats(1e-6, 1e9))
+def test_a_scale_ends_at_a_round_number_above(value: float) -> None:
+    assert 0.999 * value <= nice_ceiling(value) <= 2.01 * value
+
+
+# A real terminal ----------------------------------------------------------------------------------------------------------------
+
+
+def start(recording: Path) -> tuple[subprocess.Popen[bytes], int]:
+    """The UI over a recording, in a terminal of 80x24 of its own."""
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    command = [sys.executable, str(Path(__file__).with_name("play.py")), str(recording)]
+    environment = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor"}
+    process = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, env=environment, start_new_session=True)
+    os.close(slave)
+    return process, master
+
+
+def read_until(master: int, words: bytes) -> bytes:
+    """What the program wrote, up to these words."""
+    seen = b""
+    while words not in seen:
+        select.select([master], [], [])
+        seen += os.read(master, 65536)
+    return seen
+
+
+def test_the_first_paint_shows_the_nodes_and_q_gives_the_terminal_back(tmp_path: Path) -> None:
+    process, master = start(story.record(tmp_path / "a.jsonl", story.healthy()))
+    try:
+        read_until(master, b"demo4")
+        os.write(master, b"q")
+        end = read_until(master, b"\x1b[?1049l")
+        assert b"\x1b[?1049h" not in end
+        assert process.wait() == 0
+    finally:
+        process.kill()
+        os.close(master)
+
+
+def test_a_terminal_that_is_gone_ends_the_program(tmp_path: Path) -> None:
+    process, master = start(story.record(tmp_path / "a.jsonl", story.healthy()))
+    try:
+        read_until(master, b"demo4")
+        os.close(master)
+        assert process.wait() != 0
+    finally:
+        process.kill()
