@@ -7,39 +7,65 @@ import os
 import sys
 from pathlib import Path
 
-from ..errors import PacelineError
-from ..plan import Plan
+from ..balancer.policies import Problem
+from ..errors import PacelineError, PlanImpossible
+from ..plan import Plan, RankPlan
 from ..wire import from_plain
-from .group import die_with_parent, is_collateral, own_rank
+from .data import load
+from .device import device_of, timer_for
+from .group import die_with_parent, is_collateral, join, own_rank
+from .loop import Case
+from .measure import Standalone, probe
 from .ranklog import RankLog
-from .session import Session
+from .tasks import task_of
+from .trainer import make_trainer
+from .workloads import WORKLOADS
 
 
-def train(run_dir: Path, plan: Plan, node: str, log: RankLog) -> None:
-    """What one rank does, from joining the group to leaving it."""
-    session = Session.prepare(plan, own_rank(plan, node), run_dir, log)
-    session.join()
-    session.probe()
-    for case in plan.cases:
-        session.train(case)
+def train(run_dir: Path, plan: Plan, rank: RankPlan, log: RankLog) -> None:
+    """What one rank does, from its first look at the plan to leaving the group."""
+    if plan.workload not in WORKLOADS:
+        raise PlanImpossible(f"this version knows no workload {plan.workload!r}", hint="known: " + ", ".join(WORKLOADS))
+    workload = WORKLOADS[plan.workload]
+    task = task_of(workload)
+    training, validation = load(run_dir, plan)
+    batch = min(plan.global_batch_size, len(training))
+    device = device_of(rank)
+    timer = timer_for(rank, workload, device)
+
+    group = join(plan, rank, device, run_dir, log)
+    profile, most = probe(workload, task, training, timer, group, batch, log)
+    standalone = Standalone(group, training, log)
+
+    for planned in plan.cases:
+        log.case = planned.name
+        problem = Problem(planned.policy, batch, profile, lows=(1,) * group.size, highs=most)
+        trainer = make_trainer(workload, task, training, timer, group, plan.seed, is_late=plan_has_gpu(plan))
+        case = Case(workload, problem, trainer, validation, group, log, plan.seed, plan.epochs)
+        memory, steps = case.train()
         if plan.is_bench:
-            session.measure_standalone(case)
-    session.leave()
+            standalone.measure(trainer, planned.name, steps, memory.local_batch_sizes[rank.rank])
+    group.close()
+
+
+def plan_has_gpu(plan: Plan) -> bool:
+    """Whether any rank computes ahead of its host."""
+    return any(rank.device_kind == "cuda" for rank in plan.ranks)
 
 
 def main(run_dir: Path, node: str) -> int:
     """Train, and whatever goes wrong say it in one line, in the rank's own file and on standard error."""
     die_with_parent()
     plan = from_plain(Plan, json.loads((run_dir / "plan.json").read_text()))
-    rank = own_rank(plan, node).rank
-    log = RankLog(run_dir / "ranks" / f"{rank}.jsonl", rank)
+    rank = own_rank(plan, node)
+    log = RankLog(run_dir / "ranks" / f"{rank.rank}.jsonl", rank.rank)
     try:
-        train(run_dir, plan, node, log)
+        train(run_dir, plan, rank, log)
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         if not isinstance(error, PacelineError):
             reason = f"{type(error).__name__}: {reason}"
-        print(f"rank {rank} failed: {reason}", file=sys.stderr, flush=True)
+        print(f"rank {rank.rank} failed: {reason}", file=sys.stderr, flush=True)
         log.failed(reason[:500], is_collateral=is_collateral(error))
         return 1
     return 0

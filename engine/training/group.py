@@ -8,6 +8,7 @@ form can change later (joining, leaving, re-forming in place) without anyone els
 from __future__ import annotations
 
 import ctypes
+import importlib
 import json
 import os
 import signal
@@ -24,6 +25,7 @@ import torch.distributed as dist
 from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 
 from ..errors import PlanImpossible, WorkFailed
+from ..events import RankJoined
 from ..plan import Plan, RankPlan
 from .ranklog import RankLog
 
@@ -32,7 +34,7 @@ STORE_TIMEOUT = 300.0
 POLL = 0.05
 """Seconds between two looks at a file or a store key: next to no CPU, so idle ranks do not disturb a measurement."""
 _PR_SET_PDEATHSIG = 1
-_PEER_GONE = ("gloo", "nccl", "connection", "socket", "broken pipe", "timed out", "store")
+_PEER_GONE = ("gloo", "nccl", "connection closed", "connection reset", "broken pipe", "timed out")
 """What torch's RuntimeErrors of broken collectives speak of; there is no type of their own for gloo's."""
 
 
@@ -49,18 +51,6 @@ def own_rank(plan: Plan, node: str) -> RankPlan:
         if place.name == node and local_rank < len(place.ranks):
             return plan.ranks[place.ranks[local_rank]]
     raise PlanImpossible(f"the plan has no local rank {local_rank} on {node}", node=node)
-
-
-def device_of(rank: RankPlan) -> torch.device:
-    """Where this rank computes."""
-    if rank.device_kind != "cuda":
-        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-        return torch.device("cpu")
-    if rank.device_index >= torch.cuda.device_count():
-        found = torch.cuda.device_count()
-        raise WorkFailed(f"no CUDA device {rank.device_index}, torch finds {found}", node=rank.node, hint="paceline doctor")
-    torch.cuda.set_device(rank.device_index)
-    return torch.device("cuda", rank.device_index)
 
 
 class PeerFailed(WorkFailed):
@@ -118,6 +108,7 @@ def join(plan: Plan, rank: RankPlan, device: torch.device, run_dir: Path, log: R
     """Become part of the run's group; returns when all ranks are there."""
     limit = timedelta(seconds=plan.timeout)
     store = _open_store(plan, limit, log) if rank.rank == 0 else _find_store(run_dir, limit)
+    importlib.import_module("torch._dynamo")  # the first optimizer would: a second, better spent while others still start
     shared = PrefixStore("group", store)
     # The first meeting may take as long as the slowest node needs to import torch; later the plan's limit holds.
     shared.set(f"here/{rank.rank}", "")
@@ -136,6 +127,7 @@ def join(plan: Plan, rank: RankPlan, device: torch.device, run_dir: Path, log: R
         timeout=limit,
         device_id=device if plan.backend == "nccl" else None,
     )
+    log.write(RankJoined(pid=os.getpid(), world_size=len(plan.ranks), backend=plan.backend))
     return Group(rank.rank, len(plan.ranks), device, plan.timeout, PrefixStore("turns", shared))
 
 

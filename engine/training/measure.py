@@ -32,10 +32,20 @@ NEAR = 0.05
 """Local batch sizes closer than this are measured once."""
 
 
-def probe(workload: Workload, task: Task, data: Split, timer: CpuTimer, device: torch.device, most: int, log: RankLog) -> StepTime:
-    """Time the device at two local batch sizes and fit t = a + c b. All ranks do so at once, each about 3 seconds."""
+def probe(
+    workload: Workload, task: Task, data: Split, timer: CpuTimer, group: Group, batch: int, log: RankLog
+) -> tuple[tuple[StepTime, ...], tuple[int, ...]]:
+    """Time every device, all at once, at two local batch sizes in about 3 seconds; returns all ranks' fits and largest sizes."""
+    limit = timer.most_samples()
+    most = batch if limit is None else min(limit, batch)
+    line = _probe(workload, task, data, timer, group.device, most, log)
+    table = group.gather([line.fixed_seconds, line.seconds_per_sample, float(most)])
+    return tuple(StepTime(row[0], row[1]) for row in table), tuple(round(row[2]) for row in table)
+
+
+def _probe(workload: Workload, task: Task, data: Split, timer: CpuTimer, device: torch.device, most: int, log: RankLog) -> StepTime:
+    """Fit t = a + c b to this rank's device."""
     replica = Replica(build(workload.name).to(device), timer, 0, 1)
-    most = min(most, len(data))
 
     def seconds(size: int) -> float:
         x, y = data.take(order(len(data), 0, 0, 0, size), device)

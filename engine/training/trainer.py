@@ -11,6 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from .data import Split
 from .exchange import Exchange, Replica, Report, fingerprint
+from .group import Group
 from .models import build
 from .sampler import Rows
 from .tasks import Task
@@ -72,16 +73,15 @@ def make_trainer(
     task: Task,
     data: Split,
     timer: CpuTimer,
-    rank: int,
-    world_size: int,
-    device: torch.device,
+    group: Group,
     seed: int,
     *,
     is_late: bool,
 ) -> Trainer:
     """A network fresh from the seed, so that all cases of a launch begin alike."""
     torch.manual_seed(seed)
-    replica = Replica(build(workload.name).to(device), timer, rank, world_size)
+    device = group.device
+    replica = Replica(build(workload.name).to(device), timer, group.rank, group.size)
     # Adam keeps the learning rate of the workload whatever the shares: the global batch, and so the gradient, is the same.
     optimizer = torch.optim.Adam(replica.model.parameters(), lr=workload.learning_rate)
     ddp = DistributedDataParallel(
@@ -90,5 +90,5 @@ def make_trainer(
         broadcast_buffers=False,
         gradient_as_bucket_view=True,
     )
-    exchange = Exchange(replica, rank, world_size, is_late=is_late)
+    exchange = Exchange(replica, group.rank, group.size, is_late=is_late)
     return Trainer(device, data, task, timer, replica, ddp, optimizer, exchange, torch.zeros((), device=device))
