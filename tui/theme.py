@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rich.style import Style
+from textual.color import Color
 from textual.theme import Theme
 
 NIGHT = Theme(
@@ -52,6 +53,8 @@ class Palette:
     wait: Style
     cursor: Style
     tab: Style
+    ramp: tuple[Style, ...]
+    """Of filled curves, from the ground up."""
 
     def of(self, state: str) -> Style:
         """The colour of a state's word."""
@@ -112,6 +115,7 @@ def _palette(theme: Theme) -> Palette:
         wait=style("#c98b3c"),
         cursor=style(None, background="#202b36"),
         tab=style("#0e1217", bold=True, background=theme.accent),
+        ramp=tuple(style(Color.parse("#1f4a4c").blend(Color.parse(theme.primary), step / 9).hex) for step in range(10)),
     )
 
 

@@ -8,9 +8,13 @@ from textual.widget import Widget
 
 from ..messages import View
 from ..widgets.fleet_rows import fleet_heading, fleet_keys, fleet_row, fleet_summary
+from ..widgets.history_cards import history_cards
 from ..widgets.list_rows import alert_heading, alert_keys, alert_row, alert_summary, job_heading, job_keys, job_row, job_summary
 from ..widgets.sheet import Rows, Sheet
 from .deck import Deck
+
+CARDS = 10
+"""Lines left under the list from which the curves are drawn."""
 
 
 class FleetScreen(Deck):
@@ -21,10 +25,16 @@ class FleetScreen(Deck):
     def body(self) -> Iterable[Widget]:
         yield Sheet(fleet_summary, widget_id="summary")
         yield Rows(fleet_heading, fleet_row)
+        yield Sheet(history_cards, "utilization", "cards")
 
     def show(self, view: View) -> None:
+        keys = fleet_keys(view.state)
+        room = self.size.height - len(keys) - 6
+        self.set_class(bool(keys) and room >= CARDS, "roomy")
+        rows = self.query_one(Rows)
+        rows.styles.height = len(keys) + 2 if self.has_class("roomy") else "1fr"
         super().show(view)
-        self.query_one(Rows).tell(view, fleet_keys(view.state))
+        rows.tell(view, keys)
 
     def on_rows_chosen(self, message: Rows.Chosen) -> None:
         self.deck.look_at_device(message.key)

@@ -9,7 +9,7 @@ from textual.widget import Widget
 
 from ..messages import View
 from ..widgets.result_rows import result_lines
-from ..widgets.run_rows import throughput_chart
+from ..widgets.run_charts import throughput_chart
 from ..widgets.sheet import Sheet
 from .deck import Deck
 

@@ -8,7 +8,10 @@ from textual.containers import Horizontal
 from textual.widget import Widget
 
 from ..messages import View
-from ..widgets.run_rows import alert_lines, decision_lines, loss_chart, rank_lines, run_head, throughput_chart
+from ..widgets.decision_rows import alert_lines, decision_lines
+from ..widgets.rank_rows import rank_lines
+from ..widgets.run_charts import loss_chart, throughput_chart
+from ..widgets.run_head import run_head
 from ..widgets.sheet import Sheet
 from .deck import Deck
 

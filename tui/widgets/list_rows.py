@@ -138,14 +138,18 @@ def alert_row(view: View, key: str, width: int, is_under_cursor: bool) -> Strip:
     is_over = alert.ended_at is not None
     until = alert.ended_at if alert.ended_at is not None else view.state.at
     style = PALETTE.dim if is_over else PALETTE.of(alert.severity)
+    room = max(1, width - 31)
+    text = untrusted(alert.text)
     hint = f"  → {untrusted(alert.hint)}" if alert.hint and not is_over else ""
+    if len(text) + len(hint) > room:
+        hint = ""
     return line(
         width,
         ((GLYPHS["done"] if is_over else GLYPHS[alert.severity]) + " ", style),
         (fit(clock(wall_clock(view.state, alert.at)), 9), PALETTE.dim),
         (right(age(until - alert.at), 8) + "  ", PALETTE.dim),
         (fit(untrusted(alert.node), 10), PALETTE.dim if is_over else PALETTE.text),
-        (untrusted(alert.text), PALETTE.dim if is_over else PALETTE.text),
+        (fit(text, room) if not hint else text, PALETTE.dim if is_over else PALETTE.text),
         (hint, PALETTE.dim),
         background=PALETTE.cursor if is_under_cursor else NONE,
     )

@@ -48,7 +48,9 @@ def result_lines(view: View, width: int, height: int) -> list[Strip]:
     if run.document is not None and "epochs" in run.document:
         return _train_lines(run, run.document, width)
     document = run.document or {}
-    rows = [_document_row(case) for case in _list(document, "cases")] if run.document else [_live_row(case) for case in run.cases]
+    rows = (
+        [_document_row(case) for case in _list(document, "cases")] if run.document else [_live_row(run, case) for case in run.cases]
+    )
     if not run.document and not run.is_bench and len(run.cases) < 2:
         return _train_lines(run, {"epochs": _epochs_so_far(run)}, width)
     lines = [_title(run, document, width), line(width, (_source(run, document), PALETTE.dim)), line(width)]
@@ -76,7 +78,7 @@ def _title(run: RunState, document: Mapping[str, Any], width: int) -> Strip:
     if run.document:
         return spread(width, left, [(f"{GLYPHS['done']} measured", PALETTE.ok)])
     state = run.state if run.is_over else "running"
-    words = "so far; the rest follows" if not run.is_over else f"{run.state}, without a result"
+    words = "so far" if not run.is_over else f"{run.state}, without a result"
     return spread(width, left, [(f"{GLYPHS[state]} {words}", PALETTE.of(state))])
 
 
@@ -106,8 +108,11 @@ def _document_row(case: Mapping[str, Any]) -> Row:
     )
 
 
-def _live_row(case: CaseState) -> Row:
+def _live_row(run: RunState, case: CaseState) -> Row:
+    """What is known so far, by the definitions of the result."""
     rate = throughput_of(case)
+    equal = next((throughput_of(other) for other in run.cases if other.policy == "equal" and other.state == "done"), None)
+    best = max((value for _, value in case.standalone), default=0.0) if case.state == "done" else 0.0
     limit = sum(value for _, value in case.standalone) if case.state == "done" and case.standalone else None
     last = case.epochs[-1] if case.epochs else None
     accuracy = last.metric if last is not None and last.metric_name == "accuracy" else None
@@ -115,6 +120,8 @@ def _live_row(case: CaseState) -> Row:
         policy=untrusted(case.policy or case.name),
         state=case.state,
         rate=rate,
+        over_equal=rate / equal if rate is not None and equal else None,
+        over_best=rate / best if rate is not None and best > 0 else None,
         of_limit=rate / limit if rate is not None and limit else None,
         accuracy=accuracy,
         loss=last.loss if last is not None else None,

@@ -1,0 +1,70 @@
+"""What runs, how far it is, how long it takes: the two lines over every run. Pure."""
+
+from __future__ import annotations
+
+from textual.strip import Strip
+
+from ..format import UNKNOWN, count, duration, percent, untrusted
+from ..messages import View
+from ..theme import GLYPHS, PALETTE
+from .lines import Piece, gauge, line, spread
+
+
+def run_head(view: View, width: int, height: int) -> list[Strip]:
+    """What runs, how far it is, how long it takes."""
+    run = view.run
+    if run is None:
+        if view.state.phase:
+            return [line(width, (f"{GLYPHS['starting']} {untrusted(view.state.phase)}", PALETTE.text))]
+        return [line(width, ("no run yet", PALETTE.strong)), line(width, ("press : and type  bench  or  train", PALETTE.dim))]
+    word = PALETTE.of(run.state)
+    left: list[Piece] = [
+        (f"{GLYPHS[run.state]} {run.state}  ", word),
+        (untrusted(run.workload) or "run", PALETTE.strong),
+        (f"  {untrusted(run.run_id)}", PALETTE.dim),
+    ]
+    if width >= 120 and run.ranks:
+        left.append((f"   {count(len(run.ranks), 'rank')} on {count(len(run.nodes), 'node')}", PALETTE.dim))
+        left.append((f" · batch {run.global_batch_size:,}" if run.global_batch_size else "", PALETTE.dim))
+        left.append((" · emulated" if run.is_emulated else "", PALETTE.dim))
+    return [spread(width, left, _cases(run) if len(run.cases) > 1 else []), _progress(view, run, width)]
+
+
+def _cases(run: RunState) -> list[Piece]:
+    pieces: list[Piece] = []
+    for index, case in enumerate(run.cases):
+        state = "running" if index == run.case and case.state != "done" and not run.is_over else case.state
+        style = PALETTE.accent_strong if state in ("running", "measuring") else PALETTE.dim if state == "done" else PALETTE.faint
+        pieces.append((f"  {GLYPHS.get(state, '·')} {untrusted(case.name)}", style))
+    return pieces
+
+
+def _progress(view: View, run: RunState, width: int) -> Strip:
+    if run.phase and run.state == "starting":
+        share = f" {percent(run.fraction)}" if run.fraction is not None else ""
+        done = gauge(run.fraction, 20, PALETTE.accent, PALETTE.rest) if run.fraction is not None else []
+        return line(width, (f"{untrusted(run.phase)}  ", PALETTE.text), *done, (share, PALETTE.dim))
+    if run.is_over:
+        took = duration(run.ended_at - run.first_at) if run.ended_at is not None else UNKNOWN
+        if run.state == "done":
+            return line(width, (f"took {took}", PALETTE.text), ("   5 shows the results", PALETTE.dim))
+        return line(width, (f"{untrusted(run.reason) or run.state} ", PALETTE.of(run.state)), (f"after {took}", PALETTE.dim))
+    if run.state == "unreachable":
+        who = ", ".join(untrusted(node) for node in run.unreachable)
+        return line(width, (f"{who} out of reach: the view is missing, the run goes on there", PALETTE.warning))
+    seen = progress(run, view.state.at)
+    case = run.current
+    text = ""
+    if run.cases and all(found.state == "done" for found in run.cases):
+        return line(width, ("all cases are done, collecting the result", PALETTE.text))
+    if case is not None and run.epochs:
+        epoch = min(case.epoch + 1, run.epochs)
+        text = f"  epoch {epoch} of {run.epochs} · step {seen.steps} of {seen.steps_total}"
+        if width < 100:
+            text = f"  {untrusted(case.name, 12)} {run.case + 1}/{len(run.cases)} · epoch {epoch}/{run.epochs}"
+        if case.state == "measuring":
+            text = f"  {untrusted(case.name)}: measuring each device alone"
+    left = "" if seen.seconds_left is None else f" · about {duration(seen.seconds_left)} left"
+    tail = f" {percent(seen.fraction)}{left}"
+    room = max(8, width - len(tail) - len(text) - 1)
+    return line(width, *gauge(seen.fraction, room, PALETTE.accent, PALETTE.rest), (tail, PALETTE.text), (text, PALETTE.dim))
