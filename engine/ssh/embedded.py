@@ -14,6 +14,7 @@ import pwd
 import signal
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import asyncssh
 
@@ -21,6 +22,8 @@ from ..errors import StorageFailed
 
 HANG_UP_GRACE = 2.0
 """Seconds between HUP and KILL for the process group of a closed channel."""
+SILENCE = 1.0
+"""Seconds without output after a command has exited, until its channel is closed though somebody keeps its pipes."""
 _CHUNK = 65536
 _PASSED_ON = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TZ", "LD_LIBRARY_PATH")
 """Of our environment; a login would not inherit the rest either."""
@@ -83,39 +86,36 @@ class EmbeddedNode:
     async def _run(self, process: asyncssh.SSHServerProcess[bytes]) -> None:
         """Run the command of one channel and end its process group with it."""
         arguments = [] if process.command is None else ["-c", process.command]
-        child = await asyncio.create_subprocess_exec(
-            "/bin/sh",
-            *arguments,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            cwd=self.directory,
-            env=self._environment(process),
-            start_new_session=True,
-        )
-        self._groups.add(child.pid)
-        assert child.stdin is not None
-        assert child.stdout is not None
-        assert child.stderr is not None
-        feeding = asyncio.ensure_future(_feed(process, child.stdin, child.pid))
-        outputs = [
-            asyncio.ensure_future(_drain(child.stdout, process.stdout)),
-            asyncio.ensure_future(_drain(child.stderr, process.stderr)),
-        ]
-        closed = asyncio.ensure_future(process.wait_closed())
-        ended = asyncio.ensure_future(child.wait())
+        loop = asyncio.get_running_loop()
         try:
-            await asyncio.wait({closed, ended}, return_when=asyncio.FIRST_COMPLETED)
-            if ended.done():
-                # A detached child may hold the pipes for ever: what the command itself wrote is through well within this.
-                await asyncio.wait({closed, *outputs}, timeout=1.0)
-                _say_exit(process, ended.result())
+            transport, child = await loop.subprocess_exec(
+                lambda: _Child(loop),
+                "/bin/sh",
+                *arguments,
+                cwd=self.directory,
+                env=self._environment(process),
+                start_new_session=True,
+            )
+        except OSError as error:
+            process.stderr.write(f"cannot start /bin/sh in {self.directory}: {error.strerror}\n".encode())
+            process.exit(126)
+            return
+        group = transport.get_pid()
+        self._groups.add(group)
+        feeding = asyncio.ensure_future(_feed(process, child, group))
+        finished = asyncio.ensure_future(_drain_all(process, child))
+        closed = asyncio.ensure_future(process.wait_closed())
+        try:
+            await asyncio.wait({closed, finished}, return_when=asyncio.FIRST_COMPLETED)
+            if finished.done():
+                _say_exit(process, transport.get_returncode() or 0)
         finally:
-            await self._end_group(child.pid)
-            await ended
-            for task in (feeding, closed, *outputs):
+            await self._end_group(group)
+            await child.exited
+            for task in (feeding, finished, closed):
                 task.cancel()
-            await asyncio.gather(feeding, closed, *outputs, return_exceptions=True)
+            await asyncio.gather(feeding, finished, closed, return_exceptions=True)
+            transport.close()
             process.close()
 
     async def _end_group(self, group: int) -> None:
@@ -125,7 +125,7 @@ class EmbeddedNode:
         is_there = _signal_group(group, signal.SIGHUP)
         while is_there and loop.time() < deadline:
             await asyncio.sleep(0.02)
-            is_there = _signal_group(group, 0)
+            is_there = _has_living(group)
         if is_there:
             _signal_group(group, signal.SIGKILL)
         self._groups.discard(group)
@@ -146,6 +146,18 @@ class EmbeddedNode:
             "LOGNAME": user,
             "SSH_CONNECTION": f"{client[0]} {client[1]} 127.0.0.1 {self.port}",
         }
+
+
+class _Child(asyncio.subprocess.SubprocessStreamProtocol):
+    """asyncio's own, but its end is known even while a detached child keeps the pipes (python/cpython#119710)."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(limit=_CHUNK, loop=loop)
+        self.exited: asyncio.Future[None] = loop.create_future()
+
+    def process_exited(self) -> None:
+        super().process_exited()
+        self.exited.set_result(None)
 
 
 class _Doorkeeper(asyncssh.SSHServer):
@@ -175,8 +187,10 @@ class _HomeSFTP(asyncssh.SFTPServer):
         return os.path.join(self._home, path)
 
 
-async def _feed(process: asyncssh.SSHServerProcess[bytes], stdin: asyncio.StreamWriter, group: int) -> None:
+async def _feed(process: asyncssh.SSHServerProcess[bytes], child: _Child, group: int) -> None:
     """What the client sends: bytes to the command, signals to its process group."""
+    stdin = child.stdin
+    assert stdin is not None
     with suppress(ConnectionError):  # the command does not read any more
         while True:
             try:
@@ -193,10 +207,30 @@ async def _feed(process: asyncssh.SSHServerProcess[bytes], stdin: asyncio.Stream
     stdin.close()
 
 
-async def _drain(source: asyncio.StreamReader, channel: asyncssh.SSHWriter[bytes]) -> None:
-    """What the command says, no faster than the client reads."""
+async def _drain_all(process: asyncssh.SSHServerProcess[bytes], child: _Child) -> None:
+    """Everything the command says, until it has ended."""
+    assert child.stdout is not None
+    assert child.stderr is not None
+    await asyncio.gather(
+        _drain(child.stdout, process.stdout, child.exited),
+        _drain(child.stderr, process.stderr, child.exited),
+        asyncio.shield(child.exited),
+    )
+
+
+async def _drain(source: asyncio.StreamReader, channel: asyncssh.SSHWriter[bytes], exited: asyncio.Future[None]) -> None:
+    """What the command says, no faster than the client reads. A detached child may keep the pipe: then silence ends it."""
     with suppress(ConnectionError, asyncssh.Error):  # the client is gone: the command will be ended
-        while data := await source.read(_CHUNK):
+        while True:
+            reading = asyncio.ensure_future(source.read(_CHUNK))
+            try:
+                signs: set[asyncio.Future[Any]] = {reading, exited}
+                await asyncio.wait(signs, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({reading}, timeout=SILENCE)
+                if not reading.done() or not (data := reading.result()):
+                    return
+            finally:
+                reading.cancel()
             channel.write(data)
             await channel.drain()
 
@@ -218,3 +252,16 @@ def _signal_group(group: int, signum: int) -> bool:
     except PermissionError:  # what is left of it belongs to somebody else, by setuid: not ours to end
         return False
     return True
+
+
+def _has_living(group: int) -> bool:
+    """Whether a process group has more than zombies, which a lazy init may keep for long. Without /proc: whether it has any."""
+    if not _signal_group(group, 0) or not os.path.isdir("/proc/self"):
+        return _signal_group(group, 0)
+    for entry in os.scandir("/proc"):
+        if entry.name.isdigit():
+            with suppress(OSError):  # gone meanwhile
+                state, _, its_group = Path(entry.path, "stat").read_bytes().rpartition(b")")[2].split()[:3]
+                if int(its_group) == group and state not in (b"Z", b"X"):
+                    return True
+    return False
