@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from paceline.engine.store.questions import open_alerts, wall_clock
+from paceline.engine.store.state import Decision, State
 from textual.strip import Strip
 
 from ..format import UNKNOWN, age, clock, fit, milliseconds, untrusted

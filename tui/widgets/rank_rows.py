@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from paceline.engine.store.questions import imbalance_now
+from paceline.engine.store.state import RankState, State
 from textual.strip import Strip
 
 from ..format import UNKNOWN, age, fit, milliseconds, percent, right, untrusted

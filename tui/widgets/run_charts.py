@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from paceline.engine.store.questions import throughput_now, throughput_of
+from paceline.engine.store.state import CaseState, RunState
 from textual.strip import Strip
 
 from ..format import loss, number, percent, ratio, untrusted

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from paceline.engine.store.questions import progress
+from paceline.engine.store.state import RunState
 from textual.strip import Strip
 
 from ..format import UNKNOWN, count, duration, percent, untrusted
