@@ -24,12 +24,14 @@ from paceline.engine.events import (
     StepsTaken,
 )
 from paceline.engine.specs import FaultSpec
+from paceline.engine.training.workloads import WORKLOADS
 
 from .training_lab import LIMIT, Lab, digit_arrays, make_plan, toy_arrays
 
 pytest.importorskip("torch")
-SPEEDS = [[60.0], [20.0]]
-"""1,380 and 460 samples per second."""
+SPEEDS = [[45.0], [15.0]]
+"""Times the workload's rate: 1,575 and 525 samples per second."""
+RATE = WORKLOADS["sp500-mlp"].emulated_rate
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +47,7 @@ def test_every_rank_joins_and_measures_its_device_as_fast_as_it_plays(bench: Lab
     for rank in (0, 1):
         joined, probed = bench.first(RankJoined, rank), bench.first(DeviceProbed, rank)
         assert (joined.world_size, joined.backend) == (2, "gloo")
-        assert 1 / probed.seconds_per_sample == pytest.approx(23 * SPEEDS[rank][0], rel=0.1)
+        assert 1 / probed.seconds_per_sample == pytest.approx(RATE * SPEEDS[rank][0], rel=0.1)
 
 
 def test_all_cases_run_in_order_in_one_launch(bench: Lab) -> None:
@@ -81,7 +83,7 @@ def test_standalone_rates_are_measured_once_for_sizes_alike(bench: Lab) -> None:
         measured = bench.of(StandaloneMeasured, rank)
         assert measured[0].case == "equal"
         for i, one in enumerate(measured):
-            assert one.samples_per_second == pytest.approx(23 * SPEEDS[rank][0], rel=0.25)
+            assert one.samples_per_second == pytest.approx(RATE * SPEEDS[rank][0], rel=0.25)
             assert all(abs(one.local_batch_size - b.local_batch_size) > 0.05 * b.local_batch_size for b in measured[:i])
 
 
@@ -116,7 +118,7 @@ def test_a_killed_rank_leaves_the_other_with_a_collateral_failure_and_no_orphan(
 
 
 def test_a_rank_dies_with_its_torchrun(tmp_path: Path) -> None:
-    lab = Lab(tmp_path, make_plan("sp500-mlp", [[60.0]], ["equal"], epochs=1000, batch=64), toy_arrays())
+    lab = Lab(tmp_path, make_plan("sp500-mlp", [[45.0]], ["equal"], epochs=1000, batch=64), toy_arrays())
     lab.start()
 
     def kill_torchrun() -> None:
@@ -147,7 +149,7 @@ def alone(lab: Lab) -> tuple[int, RankFailed, str]:
 
 
 def test_missing_data_are_one_clear_line_and_nothing_made_up(tmp_path: Path) -> None:
-    lab = Lab(tmp_path, make_plan("sp500-mlp", [[60.0]], ["equal"], epochs=1, batch=64), {})
+    lab = Lab(tmp_path, make_plan("sp500-mlp", [[45.0]], ["equal"], epochs=1, batch=64), {})
     status, failed, output = alone(lab)
     assert status == 1
     assert "train_x.npy" in failed.reason
@@ -158,7 +160,7 @@ def test_missing_data_are_one_clear_line_and_nothing_made_up(tmp_path: Path) -> 
 def test_a_loss_that_is_not_finite_is_blamed_on_its_rank(tmp_path: Path) -> None:
     arrays = toy_arrays()
     arrays["train_y"] = np.full_like(arrays["train_y"], np.nan)
-    lab = Lab(tmp_path, make_plan("sp500-mlp", [[60.0]], ["equal"], epochs=1, batch=64), arrays)
+    lab = Lab(tmp_path, make_plan("sp500-mlp", [[45.0]], ["equal"], epochs=1, batch=64), arrays)
     lab.start()
     assert lab.follow() == [1]
     assert "rank 0 is not finite in step 0" in lab.first(RankFailed).reason
@@ -192,7 +194,7 @@ def test_the_reference_lab_reaches_its_goals(tmp_path: Path) -> None:
     assert min(accuracies) > 0.9
     assert max(accuracies) - min(accuracies) <= 0.01
     for rank, speed in enumerate((12.7, 9.1, 3.0, 3.0)):
-        assert rates[rank][-1].samples_per_second / (speed * 23) == pytest.approx(0.99, abs=0.03)
+        assert rates[rank][-1].samples_per_second / (speed * WORKLOADS["digits-cnn"].emulated_rate) == pytest.approx(0.99, abs=0.03)
 
 
 @pytest.mark.slow

@@ -48,9 +48,9 @@ WORKLOADS: dict[str, Workload] = {
             input_shape=(60,),
             metric="mse",
             epochs=6,
-            global_batch_size=256,
-            learning_rate=0.001,
-            emulated_rate=23.0,
+            global_batch_size=384,
+            learning_rate=0.0003,
+            emulated_rate=35.0,
         ),
     )
 }
