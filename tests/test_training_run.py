@@ -29,8 +29,8 @@ from paceline.engine.training.workloads import WORKLOADS
 from .training_lab import LIMIT, Lab, digit_arrays, make_plan, toy_arrays
 
 pytest.importorskip("torch")
-SPEEDS = [[45.0], [15.0]]
-"""Times the workload's rate: 1,575 and 525 samples per second."""
+SPEEDS = [[60.0], [20.0]]
+"""Times the workload's rate: 1,380 and 460 samples per second."""
 RATE = WORKLOADS["sp500-mlp"].emulated_rate
 
 
@@ -118,7 +118,7 @@ def test_a_killed_rank_leaves_the_other_with_a_collateral_failure_and_no_orphan(
 
 
 def test_a_rank_dies_with_its_torchrun(tmp_path: Path) -> None:
-    lab = Lab(tmp_path, make_plan("sp500-mlp", [[45.0]], ["equal"], epochs=1000, batch=64), toy_arrays())
+    lab = Lab(tmp_path, make_plan("sp500-mlp", [[60.0]], ["equal"], epochs=1000, batch=64), toy_arrays())
     lab.start()
 
     def kill_torchrun() -> None:
@@ -149,7 +149,7 @@ def alone(lab: Lab) -> tuple[int, RankFailed, str]:
 
 
 def test_missing_data_are_one_clear_line_and_nothing_made_up(tmp_path: Path) -> None:
-    lab = Lab(tmp_path, make_plan("sp500-mlp", [[45.0]], ["equal"], epochs=1, batch=64), {})
+    lab = Lab(tmp_path, make_plan("sp500-mlp", [[60.0]], ["equal"], epochs=1, batch=64), {})
     status, failed, output = alone(lab)
     assert status == 1
     assert "train_x.npy" in failed.reason
@@ -160,7 +160,7 @@ def test_missing_data_are_one_clear_line_and_nothing_made_up(tmp_path: Path) -> 
 def test_a_loss_that_is_not_finite_is_blamed_on_its_rank(tmp_path: Path) -> None:
     arrays = toy_arrays()
     arrays["train_y"] = np.full_like(arrays["train_y"], np.nan)
-    lab = Lab(tmp_path, make_plan("sp500-mlp", [[45.0]], ["equal"], epochs=1, batch=64), arrays)
+    lab = Lab(tmp_path, make_plan("sp500-mlp", [[60.0]], ["equal"], epochs=1, batch=64), arrays)
     lab.start()
     assert lab.follow() == [1]
     assert "rank 0 is not finite in step 0" in lab.first(RankFailed).reason

@@ -47,10 +47,10 @@ WORKLOADS: dict[str, Workload] = {
             task="regression",
             input_shape=(60,),
             metric="mse",
-            epochs=6,
-            global_batch_size=384,
+            epochs=10,
+            global_batch_size=256,
             learning_rate=0.0003,
-            emulated_rate=35.0,
+            emulated_rate=23.0,
         ),
     )
 }
