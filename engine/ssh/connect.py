@@ -153,7 +153,7 @@ async def _read_config(hop: _Hop) -> asyncssh.SSHClientConnectionOptions:
     """What ~/.ssh/config says about a host; in a thread, for ``Match exec`` runs commands."""
     user = () if hop.user is None or "user" in hop.inherited else hop.user
     options: asyncssh.SSHClientConnectionOptions = await asyncssh.SSHClientConnectionOptions.construct(
-        host=hop.host, username=user, client_keys=None
+        config=(), host=hop.host, username=user, client_keys=None
     )
     return options
 
