@@ -30,7 +30,8 @@ class FleetScreen(Deck):
     def show(self, view: View) -> None:
         keys = fleet_keys(view.state)
         room = self.size.height - len(keys) - 6
-        self.set_class(bool(keys) and room >= CARDS, "roomy")
+        has_past = any(device.utilization for node in view.state.nodes.values() for device in node.devices)
+        self.set_class(has_past and room >= CARDS, "roomy")
         rows = self.query_one(Rows)
         rows.styles.height = len(keys) + 2 if self.has_class("roomy") else "1fr"
         super().show(view)

@@ -24,7 +24,7 @@ def decision_lines(view: View, width: int, height: int) -> list[Strip]:
     run = view.run
     found = [decision for case in (run.cases if run else ()) for decision in case.decisions]
     if not found:
-        text = "no shares were changed so far; every change appears here with its reason and its effect"
+        text = "no shares changed so far; each change appears here with its effect"
         return [line(width, (text, PALETTE.dim))]
     lines: list[Strip] = []
     for decision in sorted(found, key=lambda one: (one.at, one.step), reverse=True):

@@ -138,7 +138,8 @@ def fleet_summary(view: View, width: int, height: int) -> list[Strip]:
         amount = sum(node.state == word for node in nodes)
         if amount:
             left.append((f"  {GLYPHS[word]} {amount} {word}", PALETTE.of(word)))
-    used = [device.reading.utilization for device in devices if device.reading.utilization is not None]
+    fresh = [device.reading.utilization for node in nodes if node.state == "ok" for device in node.devices]
+    used = [utilization for utilization in fresh if utilization is not None]
     if used:
         left.append((f"  mean utilization {percent(sum(used) / len(used))}", PALETTE.dim))
     is_emulated = any(device.reading.kind == "emulated" for device in devices)

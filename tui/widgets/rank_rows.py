@@ -29,10 +29,10 @@ def rank_lines(view: View, width: int, height: int) -> list[Strip]:
     heading = f"rank {fit('device', name)}{fit('batch', share + 6)}{right('compute', 7)}{right('wait', 5)}  "
     lines = [line(width, (heading, PALETTE.dim), (_scale(scale, bars) if longest > 0 else "", PALETTE.dim))]
     room = max(1, height - 2)
-    slow = _slowest(ranks)
+    slow = _holding_up(ranks)
     largest = max((rank.local_batch_size or 0 for rank in ranks), default=0)
     for rank in ranks if len(ranks) <= room else _worst(ranks, room - 1):
-        lines.append(_rank_line(view.state, rank, width, name, share, bars, scale, largest, rank.rank == slow))
+        lines.append(_rank_line(view.state, rank, width, name, share, bars, scale, largest, rank.rank in slow))
     if len(ranks) > room:
         lines.append(line(width, (f"+{len(ranks) - room + 1} ranks that wait longer hidden", PALETTE.dim)))
     uneven = imbalance_now(run)
@@ -54,13 +54,11 @@ def _worst(ranks: list[RankState], amount: int) -> list[RankState]:
     return sorted(kept, key=lambda rank: rank.rank)
 
 
-def _slowest(ranks: list[RankState]) -> int | None:
-    """The rank that holds the others up, if one does."""
-    seconds = sorted((rank.compute_seconds, rank.rank) for rank in ranks if rank.compute_seconds is not None)
-    if len(seconds) < 2:
-        return None
-    median = seconds[(len(seconds) - 1) // 2][0]
-    return seconds[-1][1] if median > 0 and seconds[-1][0] > SLOW * median else None
+def _holding_up(ranks: list[RankState]) -> set[int]:
+    """The ranks that the others visibly wait for."""
+    seconds = sorted(rank.compute_seconds for rank in ranks if rank.compute_seconds is not None)
+    median = seconds[(len(seconds) - 1) // 2] if seconds else 0.0
+    return {rank.rank for rank in ranks if median > 0 and (rank.compute_seconds or 0.0) > SLOW * median}
 
 
 def _scale(scale: float, width: int) -> str:
