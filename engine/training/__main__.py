@@ -45,7 +45,7 @@ def train(run_dir: Path, plan: Plan, rank: RankPlan, log: RankLog) -> None:
         memory, steps = case.train()
         if plan.is_bench:
             standalone.measure(trainer, planned.name, steps, memory.local_batch_sizes[rank.rank])
-    group.close()
+    group.leave()
 
 
 def plan_has_gpu(plan: Plan) -> bool:

@@ -92,16 +92,21 @@ class Group:
                 act()
                 self._store.set(key, "done")
                 continue
-            limit = time.monotonic() + longest + self.timeout
-            while not self._store.check([key]):
-                if time.monotonic() > limit:
-                    raise PeerFailed(f"timed out waiting for rank {rank} to finish {turn}")
-                time.sleep(POLL)
+            _await_keys(self._store, {key: rank}, longest + self.timeout, f"finish {turn}")
 
     def close(self) -> None:
-        """Leave together: rank 0 must not take the store away while others still use it."""
-        dist.barrier()
-        dist.destroy_process_group()
+        """Leave together, by the store alone; the process must end right after.
+
+        Tearing a gloo group down was seen to hang for ever when peers close their ends at the same moment, so nobody does. Nobody
+        leaves before all have come here, and rank 0, which holds the store, goes last.
+        """
+        self._store.set(f"done/{self.rank}", "")
+        everyone = range(self.size)
+        _await_keys(self._store, {f"done/{rank}": rank for rank in everyone}, self.timeout, "end its last case")
+        if self.rank != 0:
+            self._store.set(f"gone/{self.rank}", "")
+            return
+        _await_keys(self._store, {f"gone/{rank}": rank for rank in everyone if rank != 0}, self.timeout, "leave")
 
 
 def join(plan: Plan, rank: RankPlan, device: torch.device, run_dir: Path, log: RankLog) -> Group:
@@ -112,13 +117,7 @@ def join(plan: Plan, rank: RankPlan, device: torch.device, run_dir: Path, log: R
     shared = PrefixStore("group", store)
     # The first meeting may take as long as the slowest node needs to import torch; later the plan's limit holds.
     shared.set(f"here/{rank.rank}", "")
-    deadline = time.monotonic() + STORE_TIMEOUT
-    everyone = [f"here/{peer.rank}" for peer in plan.ranks]
-    while not shared.check(everyone):
-        if time.monotonic() > deadline:
-            missing = [str(peer.rank) for peer in plan.ranks if not shared.check([f"here/{peer.rank}"])]
-            raise PeerFailed(f"rank {', '.join(missing)} did not join within {STORE_TIMEOUT:.0f} s", hint="see its out.log")
-        time.sleep(POLL)
+    _await_keys(shared, {f"here/{peer.rank}": peer.rank for peer in plan.ranks}, STORE_TIMEOUT, "join")
     dist.init_process_group(
         plan.backend,
         store=PrefixStore("backend", shared),
@@ -136,6 +135,16 @@ def is_collateral(error: BaseException) -> bool:
     if isinstance(error, (PeerFailed, dist.DistError)):
         return True
     return type(error) is RuntimeError and any(word in str(error).lower() for word in _PEER_GONE)
+
+
+def _await_keys(store: Store, keys: dict[str, int], limit: float, deed: str) -> None:
+    """Sleep until all keys are set; each belongs to the rank that sets it."""
+    deadline = time.monotonic() + limit
+    while not store.check(list(keys)):
+        if time.monotonic() > deadline:
+            missing = ", ".join(str(rank) for key, rank in keys.items() if not store.check([key]))
+            raise PeerFailed(f"timed out after {limit:.0f} s: rank {missing} did not {deed}", hint="see out.log of its node")
+        time.sleep(POLL)
 
 
 def _open_store(plan: Plan, limit: timedelta, log: RankLog) -> Store:
