@@ -274,3 +274,15 @@ async def test_a_full_disk_is_named_and_leaves_nothing_half(lab: Lab, tmp_path: 
     with pytest.raises(StorageFailed, match=r"demo1: no space left for .*/data/0123abcd: 0\.1 MiB needed"):
         await push_tree(demo1, source, f"{demo1.root}/data/0123abcd")
     assert list(Path(demo1.root, "data").iterdir()) == []
+
+
+async def test_a_node_without_space_for_our_modules_says_so_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(embedded._HomeSFTP, "write", refuse)
+    lab = Lab(tmp_path, demo("demo1"))
+    await lab.fleet.start()
+    with pytest.raises(StorageFailed, match=r"demo1: no space left for .*/bundles/"):
+        await lab.fleet.link("demo1")
+    await lab.fleet.close()

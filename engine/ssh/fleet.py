@@ -13,7 +13,7 @@ from pathlib import Path
 
 import asyncssh
 
-from ..errors import NodeRefused, NodeUnreachable, PacelineError, UsageError
+from ..errors import NodeRefused, NodeUnreachable, PacelineError, StorageFailed, UsageError
 from ..events import Event, NodeConnecting, NodeDenied, NodeLost, NodeReported
 from ..specs import Inventory, NodeSpec
 from .embedded import EmbeddedNode
@@ -41,8 +41,9 @@ class _Member:
         """Whether it has reported, refused, or failed once."""
 
     @property
-    def refusal(self) -> PacelineError | None:
-        return self.trouble if isinstance(self.trouble, NodeRefused) else None
+    def is_decided(self) -> bool:
+        """Whether waiting longer for its link is of no use: it is there, or it said no, or has no space for us."""
+        return self.link is not None or isinstance(self.trouble, (NodeRefused, StorageFailed))
 
 
 class Fleet:
@@ -66,22 +67,14 @@ class Fleet:
         self._tasks = [asyncio.ensure_future(self._keep(member, client_key)) for member in self._members.values()]
 
     async def link(self, name: str, patience: float = 30.0) -> Link:
-        """The link of a node, waited for up to ``patience`` seconds. Raises NodeUnreachable or NodeRefused."""
+        """The link of a node, waited for up to ``patience`` seconds. Raises NodeUnreachable, NodeRefused or StorageFailed."""
         member = self._members.get(name)
         if member is None:
             raise UsageError(f"nodes.toml names no node {name!r}")
-
-        def is_decided() -> bool:
-            return member.link is not None or member.refusal is not None
-
-        await self._wait_until(is_decided, patience)
+        await self._wait_until(lambda: member.is_decided, patience)
         if member.link is not None:
             return member.link
-        if member.refusal is not None:
-            raise member.refusal
-        if member.trouble is not None:
-            raise NodeUnreachable(member.trouble.reason, node=name, hint=member.trouble.hint)
-        raise NodeUnreachable(f"no answer within {patience:g} s", node=name)
+        raise member.trouble or NodeUnreachable(f"no answer within {patience:g} s", node=name)
 
     async def settled(self, patience: float = 30.0) -> None:
         """Wait until every node has reported, refused us, or failed once; at most ``patience`` seconds."""

@@ -1,0 +1,174 @@
+"""The value of each key of nodes.toml: what is accepted, what it becomes, and what is expected instead of a wrong one."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import re
+from collections.abc import Callable
+from typing import Any
+
+KINDS = ("ssh", "embedded")
+UNITS = {"B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+
+
+Readers = dict[str, Callable[[Any], Any]]
+
+
+class Wrong(Exception):
+    """What was expected of a value."""
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value or not value.isprintable():
+        raise Wrong("expected text in one line")
+    return value
+
+
+def _argument(value: Any) -> str:
+    """Text that must not be taken for an option."""
+    if not isinstance(value, str) or not value.isprintable() or not value or value.startswith("-") or any(map(str.isspace, value)):
+        raise Wrong("expected one word that does not begin with a dash")
+    return value
+
+
+def _name(value: Any) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", value):
+        raise Wrong("expected a letter or digit, then up to 63 letters, digits, dots, underscores or dashes")
+    return value
+
+
+def _kind(value: Any) -> str:
+    if value == "kubernetes":
+        raise Wrong("this kind is not supported yet, expected one of ssh, embedded")
+    if value not in KINDS:
+        raise Wrong(f"expected one of {', '.join(KINDS)}")
+    return str(value)
+
+
+def _integer(value: Any, least: int, most: int, what: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise Wrong(f"expected {what}")
+    return value
+
+
+def _port(value: Any) -> int:
+    return _integer(value, 1, 65535, "a whole number from 1 to 65535")
+
+
+def _step(value: Any) -> int:
+    return _integer(value, 0, 2**53, "a whole number, 0 or more")
+
+
+def _jump(value: Any) -> str:
+    for step in str(value).split(","):
+        _argument(step if isinstance(value, str) else value)
+        place = step.rpartition("@")[2]
+        if (
+            place.startswith("-")
+            or not place
+            or not re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:]+|[0-9A-Fa-f:.]*)(:\d{1,5})?", place)
+        ):
+            raise Wrong("expected jump hosts as user@host:port, separated by commas")
+    return str(value)
+
+
+def _host_key(value: Any) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"SHA256:[A-Za-z0-9+/]{43}", value):
+        raise Wrong("expected a fingerprint as ssh-keygen -l shows it: SHA256: and 43 characters")
+    return value
+
+
+def _path(value: Any) -> str:
+    if not isinstance(value, str) or not value or not value.isprintable() or value.startswith("-"):
+        raise Wrong("expected a path")
+    return value
+
+
+def _remote_path(value: Any) -> str:
+    if not isinstance(value, str) or not value.isprintable() or not (value.startswith(("/", "~/")) or value == "~"):
+        raise Wrong("expected a path on the node that begins with / or ~/")
+    return value
+
+
+def _address(value: Any) -> str:
+    try:
+        return str(ipaddress.ip_address(value if isinstance(value, str) else ""))
+    except ValueError:
+        raise Wrong("expected an IP address") from None
+
+
+def _interface(value: Any) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.:@-]{0,14}", value):
+        raise Wrong("expected the name of a network interface, such as eth0")
+    return value
+
+
+def _env(value: Any) -> dict[str, str]:
+    is_table = isinstance(value, dict) and all(re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) for name in value)
+    if not is_table or not all(isinstance(item, str) and "\0" not in item for item in value.values()):
+        raise Wrong("expected a table of texts, such as { OMP_NUM_THREADS = '4' }")
+    return dict(value)
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise Wrong("expected true or false")
+    return value
+
+
+def _tags(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(tag, str) and tag and tag.isprintable() for tag in value):
+        raise Wrong("expected a list of texts")
+    return tuple(value)
+
+
+def _number(value: Any) -> float:
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value) or abs(value) > 1e9:
+        raise Wrong("expected a number")
+    return float(value)
+
+
+def _speed(value: Any) -> float:
+    if (number := _number(value)) <= 0:
+        raise Wrong("expected a number above 0, relative to the other devices")
+    return number
+
+
+def _slowdown(value: Any) -> float:
+    if (number := _number(value)) <= 1:
+        raise Wrong("expected a factor above 1")
+    return number
+
+
+def _memory(value: Any) -> int:
+    """``"12GiB"`` as bytes."""
+    found = (
+        re.fullmatch(r"(\d{1,6}(?:\.\d{1,6})?)\s*([KMGT]I?B|B)", value.upper())
+        if isinstance(value, str) and value.isascii()
+        else None
+    )
+    size = 0 if found is None else round(float(found[1]) * UNITS[found[2]])
+    if not 0 < size < 2**50:
+        raise Wrong('expected a size such as "12GiB"')
+    return size
+
+
+SHARED: Readers = {
+    "kind": _kind,
+    "port": _port,
+    "user": _argument,
+    "key": _path,
+    "jump": _jump,
+    "python": _path,
+    "state_dir": _remote_path,
+    "env": _env,
+    "interface": _interface,
+    "read_only": _flag,
+    "tags": _tags,
+}
+"""Keys that [defaults] may hold too."""
+OWN: Readers = {"name": _name, "host": _argument, "host_key": _host_key, "address": _address}
+"""Keys that are one node's own."""
+DEVICE: Readers = {"name": _text, "speed": _speed, "memory": _memory}
+FAULT: Readers = {"at_step": _step, "slowdown": _slowdown, "until_step": _step, "cause": _text, "device": _step}
