@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from paceline.engine.events import NodeReported, RunPlanned, Ticked
+from paceline.engine.events import NodeReported, RunPlanned, RunPrepared, Ticked
 from paceline.tui.app import PacelineApp
 from paceline.tui.format import fit, right, untrusted
 from paceline.tui.screens.dialogs import Confirm, Help
@@ -129,6 +129,15 @@ async def test_cancelling_asks_and_counts_ranks_and_nodes() -> None:
         await until(pilot, lambda: isinstance(app.screen, Confirm))
         await pilot.press("y")
         await until(pilot, lambda: session.asked == [f"cancel {story.RUN}"])
+
+
+async def test_what_is_prepared_before_a_run_exists_is_said_on_every_screen() -> None:
+    session = story.StorySession([story.inventory(), RunPrepared(at=1.0, phase="bench failed: no space", fraction=0.5)])
+    async with PacelineApp(session).run_test() as pilot:
+        app = await shown(pilot)
+        for key in "12345":
+            await pilot.press(key)
+            await until(pilot, lambda: "bench failed: no space 50 %" in screen_text(app))
 
 
 async def test_nothing_is_cancelled_when_nothing_runs() -> None:

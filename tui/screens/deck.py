@@ -11,8 +11,9 @@ from textual.strip import Strip
 from textual.widget import Widget
 from textual.widgets import Static
 
+from ..format import percent, untrusted
 from ..messages import StateChanged, View
-from ..theme import PALETTE
+from ..theme import GLYPHS, PALETTE
 from ..widgets.lines import line
 from ..widgets.list_rows import key_bar, top_bar
 from ..widgets.prompt import Prompt
@@ -70,4 +71,7 @@ class Deck(Screen[None]):
         notice = self.deck.notice
         if notice is not None:
             return [line(width, (f" {notice.text}", PALETTE.of(notice.severity)))]
+        if view.state.phase:
+            share = f" {percent(view.state.fraction)}" if view.state.fraction is not None else ""
+            return [line(width, (f" {GLYPHS['starting']} {untrusted(view.state.phase)}{share}", PALETTE.text))]
         return [key_bar(self.KEYS, width)]

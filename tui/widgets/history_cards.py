@@ -53,10 +53,8 @@ def _card(node: NodeState, device: DeviceState, width: int, rows: int) -> list[l
     reading = device.reading
     label = " emulated" if reading.kind == "emulated" else ""
     value = percent(reading.utilization) if node.state == "ok" else node.state
-    name = fit(
-        " ".join((untrusted(node.name), *([str(reading.index)] if len(node.devices) > 1 else []), untrusted(reading.name))),
-        width - len(label) - len(value) - 2,
-    )
+    index = f" {reading.index}" if len(node.devices) > 1 else ""
+    name = fit(f"{untrusted(node.name)}{index} {untrusted(reading.name)}", width - len(label) - len(value) - 2)
     word = PALETTE.text if node.state == "ok" else PALETTE.of(node.state)
     heading: list[Piece] = [(name, PALETTE.dim), (label, PALETTE.faint), (f"  {value}", word)]
     return [heading, *_area(device.utilization, width, rows, is_fresh=node.state == "ok")]

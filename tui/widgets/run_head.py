@@ -16,8 +16,6 @@ def run_head(view: View, width: int, height: int) -> list[Strip]:
     """What runs, how far it is, how long it takes."""
     run = view.run
     if run is None:
-        if view.state.phase:
-            return [line(width, (f"{GLYPHS['starting']} {untrusted(view.state.phase)}", PALETTE.text))]
         return [line(width, ("no run yet", PALETTE.strong)), line(width, ("press : and type  bench  or  train", PALETTE.dim))]
     word = PALETTE.of(run.state)
     left: list[Piece] = [
