@@ -94,8 +94,8 @@ class Group:
                 continue
             _await_keys(self._store, {key: rank}, longest + self.timeout, f"finish {turn}")
 
-    def close(self) -> None:
-        """Leave together, by the store alone; the process must end right after.
+    def leave(self) -> None:
+        """Leave together, by the store alone, and end the process right after.
 
         Tearing a gloo group down was seen to hang for ever when peers close their ends at the same moment, so nobody does. Nobody
         leaves before all have come here, and rank 0, which holds the store, goes last.

@@ -1,0 +1,124 @@
+"""How an emulated device is played, on a clock of our own; and where in a step its last gradient lies."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.distributed as dist
+from paceline.engine.errors import PlanImpossible, WorkFailed
+from paceline.engine.plan import Emulation, RankPlan
+from paceline.engine.specs import FaultSpec
+from paceline.engine.training import emulation, timing
+from paceline.engine.training.emulation import CONTEXT_BYTES, EmulatedTimer
+from paceline.engine.training.exchange import Replica
+from paceline.engine.training.group import PeerFailed, is_collateral
+from paceline.engine.training.models import build
+from paceline.engine.training.workloads import WORKLOADS
+
+WORKLOAD = WORKLOADS["digits-cnn"]
+
+
+class Clock:
+    """Time that passes only where somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.slept: list[float] = []
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    fake = Clock()
+    monkeypatch.setattr(timing, "time", fake)
+    monkeypatch.setattr(emulation, "time", fake)
+    return fake
+
+
+def device(speed: float = 10.0, memory: int | None = None, *faults: FaultSpec) -> EmulatedTimer:
+    rank = RankPlan(0, "n", 0, 0, 0, "emulated", "toy", memory)
+    return EmulatedTimer(rank, Emulation(speed, faults), WORKLOAD, build(WORKLOAD.name))
+
+
+def train(timer: EmulatedTimer, step: int, samples: int) -> Replica:
+    """One step without communication."""
+    replica = Replica(build(WORKLOAD.name), timer, 0, 1)
+    timer.begin(step, samples)
+    output, anchor = replica(torch.rand(samples, 1, 8, 8))
+    (output.sum() + anchor).backward()
+    timer.end()
+    return replica
+
+
+def test_a_step_takes_as_long_as_the_declared_device_would_need(clock: Clock) -> None:
+    timer = device()
+    train(timer, 0, 46)
+    assert timer.take()[0].compute_seconds == pytest.approx(46 / (10 * WORKLOAD.emulated_rate))
+
+
+def test_pacing_lies_inside_forward_and_backward(clock: Clock) -> None:
+    timer = device()
+    timer.begin(0, 230)
+    timer.run(build(WORKLOAD.name), torch.rand(230, 1, 8, 8))
+    assert clock.now - 100 == pytest.approx(1 / 3)
+    assert len(clock.slept) == 4
+
+
+def test_a_fault_slows_its_steps_and_no_others(clock: Clock) -> None:
+    timer = device(10.0, None, FaultSpec(at_step=2, until_step=4, slowdown=2.0))
+    for step in range(6):
+        train(timer, step, 23)
+    assert [round(times.compute_seconds, 6) for times in timer.take()] == [0.1, 0.1, 0.2, 0.2, 0.1, 0.1]
+
+
+def test_utilization_is_the_share_of_the_last_second_in_paced_compute(clock: Clock) -> None:
+    timer = device()
+    train(timer, 0, 69)
+    assert timer.utilization() == pytest.approx(0.3)
+    clock.now += 0.85
+    assert timer.utilization() == pytest.approx(0.15)
+    clock.now += 1.0
+    assert timer.utilization() == 0.0
+
+
+def test_declared_memory_limits_the_local_batch_and_too_little_is_refused(clock: Clock) -> None:
+    limit = device(10.0, CONTEXT_BYTES + (8 << 20)).most_samples()
+    assert limit is not None
+    timer = device(10.0, CONTEXT_BYTES + (8 << 20))
+    train(timer, 0, limit)
+    assert (timer.memory_used() or 0) <= CONTEXT_BYTES + (8 << 20)
+    with pytest.raises(PlanImpossible, match=r"needs 40\d MiB"):
+        device(10.0, 100 << 20)
+
+
+def test_the_stamp_comes_after_the_last_gradient_of_the_network(clock: Clock) -> None:
+    timer = device()
+    replica, order = Replica(build(WORKLOAD.name), timer, 0, 1), []
+    for name, parameter in replica.named_parameters():
+        parameter.register_post_accumulate_grad_hook(lambda _, name=name: order.append(name))
+    timer.begin(0, 4)
+    output, anchor = replica(torch.rand(4, 1, 8, 8))
+    (output.sum() + anchor).backward()
+    assert order[-1] == "slot"
+    assert len(order) == 9
+
+
+@pytest.mark.parametrize(
+    ("error", "is_other"),
+    [
+        (PeerFailed("rank 2 did not join"), True),
+        (dist.DistNetworkError("failed to recv, got 0 bytes"), True),
+        (RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer"), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (WorkFailed("the loss of rank 0 is not finite"), False),
+        (torch.OutOfMemoryError("CUDA out of memory"), False),
+    ],
+)
+def test_a_broken_collective_is_told_from_a_fault_of_ones_own(error: Exception, is_other: bool) -> None:
+    assert is_collateral(error) == is_other
