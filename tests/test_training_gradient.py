@@ -32,7 +32,7 @@ def trainer(rank: int, world: int) -> Trainer:
     timer, device = CpuTimer(), torch.device("cpu")
     replica = Replica(build("digits-cnn").double(), timer, rank, world)
     optimizer = torch.optim.SGD(replica.model.parameters(), lr=0.05, momentum=0.9)
-    ddp = nn.parallel.DistributedDataParallel(replica, broadcast_buffers=False, gradient_as_bucket_view=True)
+    ddp = nn.parallel.DistributedDataParallel(replica, gradient_as_bucket_view=True)
     exchange = Exchange(replica, rank, world, is_late=False)
     loss_sum = torch.zeros((), dtype=torch.float64)
     return Trainer(device, digits(), Task(True), timer, replica, ddp, optimizer, exchange, loss_sum)

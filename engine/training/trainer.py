@@ -87,7 +87,6 @@ def make_trainer(
     ddp = DistributedDataParallel(
         replica,
         device_ids=[device] if device.type == "cuda" else None,
-        broadcast_buffers=False,
         gradient_as_bucket_view=True,
     )
     exchange = Exchange(replica, group.rank, group.size, is_late=is_late)
