@@ -97,8 +97,8 @@ class Group:
     def leave(self) -> None:
         """Leave together, by the store alone, and end the process right after.
 
-        The group is not torn down: gloo's destructor was seen to wait for ever for a thread that waits for Python's lock. Nobody leaves
-        before all have come here, and rank 0, which holds the store, goes last.
+        The group is not torn down: gloo's destructor was seen to wait for ever for a thread that waits for Python's lock. Nobody
+        leaves before all have come here, and rank 0, which holds the store, goes last.
         """
         self._store.set(f"done/{self.rank}", "")
         everyone = range(self.size)
