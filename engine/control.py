@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-import sys
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -123,7 +122,8 @@ class Control:
         self.publish(RunPrepared(phase=f"waiting for {len(self.inventory.nodes)} nodes"))
         await self._all_reached()
         run_id = new_run_id(datetime.now())
-        plan = make_plan(spec, run_id, [self._candidate(node) for node in self.inventory.nodes], data, WORKLOADS[spec.workload])
+        nodes = [await self._candidate(node) for node in self.inventory.nodes]
+        plan = make_plan(spec, run_id, nodes, data, WORKLOADS[spec.workload])
         used = [node for node in self.inventory.nodes if node.name in {planned.name for planned in plan.nodes}]
         await push_data(self._fleet, used, data, source, self.publish)
         directory = RunDirectory(self.runs, run_id)
@@ -193,13 +193,14 @@ class Control:
         self.publish(ResultDerived(run_id=directory.run_id, document=document))
         return document
 
-    def _candidate(self, node: NodeSpec) -> Any:
+    async def _candidate(self, node: NodeSpec) -> Any:
+        """A node that answered, as the plan needs it."""
         from .jobs.planning import Candidate
 
+        link = await self._fleet.link(node.name, patience=5.0)
         facts = self._facts[node.name]
-        python = node.python or (sys.executable if node.kind == "embedded" else "python3")
         devices = tuple(device.reading for device in self.state.nodes[node.name].devices)
-        return Candidate(node, devices, facts.address, facts.interface, python)
+        return Candidate(node, devices, facts.address, facts.interface, link.python)
 
     async def _all_reached(self) -> None:
         """Wait for every node's first report. Raises for those that refused or did not answer: then nothing starts."""

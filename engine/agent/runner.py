@@ -112,6 +112,7 @@ class Runner:
         command += ["-m", "paceline.engine.training", str(self.run), node.name]
         env = {**os.environ, **node.env, RUN_MARK: plan.run_id, ROOT_MARK: str(self._root), "PACELINE_NODE": node.name}
         env |= {"GLOO_SOCKET_IFNAME": node.interface, "NCCL_SOCKET_IFNAME": node.interface}
+        env["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # device indices are NVML's
         env |= {"PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": env.get("OMP_NUM_THREADS", "1")}
         with (self.run / "out.log").open("ab") as log:
             process = await asyncio.create_subprocess_exec(
