@@ -6,6 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from paceline.engine.events import (
     EVENTS,
+    CaseEnded,
     CaseStarted,
     DeviceReading,
     Event,
@@ -17,16 +18,19 @@ from paceline.engine.events import (
     NodeSummary,
     RankEvent,
     RankFailed,
+    RankSummary,
     RunEnded,
     RunPlanned,
     RunPrepared,
     RunUnreachable,
+    StandaloneMeasured,
     StepsTaken,
     Ticked,
 )
 from paceline.engine.store.history import POINTS, RECENT, curve, recent
 from paceline.engine.store.questions import (
     imbalance_now,
+    limit_of,
     occupants,
     open_alerts,
     progress,
@@ -201,6 +205,28 @@ def test_the_short_last_batch_of_an_epoch_is_not_shown_as_a_change() -> None:
 def test_a_collateral_failure_raises_no_alert_of_its_own() -> None:
     assert not fold([RankFailed(run_id="r", rank=1, reason="broken pipe", is_collateral=True)]).alerts
     assert fold([RankFailed(run_id="r", rank=1, reason="out of memory")]).alerts
+
+
+def test_a_standalone_rate_counts_for_sizes_within_five_percent_of_it() -> None:
+    planned = RunPlanned(run_id="r", cases=("x", "y", "z"), ranks=(RankSummary(0, "a"),), is_bench=True)
+    events: list[Event] = [planned]
+    for at, (case, size) in enumerate((("x", 100), ("y", 104), ("z", 120))):
+        events.append(CaseStarted(at=at, run_id="r", case=case, local_batch_sizes=(size,)))
+        if case == "x":
+            events.append(StandaloneMeasured(at=at, run_id="r", case=case, local_batch_size=size, samples_per_second=50.0))
+    run = fold(events).runs["r"]
+    assert [limit_of(run, case) for case in run.cases] == [50.0, 50.0, None]
+
+
+def test_a_case_of_a_bench_measures_its_devices_before_it_is_done() -> None:
+    events: list[Event] = [
+        RunPlanned(run_id="r", cases=("x", "y"), is_bench=True),
+        CaseStarted(run_id="r", case="x"),
+        CaseEnded(run_id="r", case="x"),
+    ]
+    assert fold(events).runs["r"].cases[0].state == "measuring"
+    assert fold([*events, CaseStarted(run_id="r", case="y")]).runs["r"].cases[0].state == "done"
+    assert fold([*events, RunEnded(run_id="r", state="cancelled")]).runs["r"].cases[0].state == "done"
 
 
 def test_what_is_prepared_before_a_run_exists_is_shown_too() -> None:

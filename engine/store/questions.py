@@ -7,6 +7,8 @@ from statistics import fmean
 
 from .state import Alert, CaseState, RankState, RunState, State
 
+NEAR = 0.05
+"""Local batch sizes this close share one standalone measurement."""
 RECENT_SECONDS = 5.0
 """Span over which "now" is meant for throughput."""
 
@@ -83,6 +85,22 @@ def throughput_of(case: CaseState) -> float | None:
     counted = [epoch for epoch in case.epochs if epoch.epoch > 0]
     seconds = sum(epoch.seconds for epoch in counted)
     return sum(epoch.samples for epoch in counted) / seconds if seconds > 0 else None
+
+
+def rates_alone(run: RunState, case: CaseState) -> dict[int, float]:
+    """Standalone rates by rank at the case's local batch sizes: the measurement of the nearest size, at most 5 % away."""
+    found: dict[int, float] = {}
+    for rank, size in enumerate(case.local_batch_sizes):
+        measured = [(abs(at - size), rate) for other in run.cases for who, at, rate in other.standalone if who == rank]
+        if measured and min(measured)[0] <= NEAR * size:
+            found[rank] = min(measured)[1]
+    return found
+
+
+def limit_of(run: RunState, case: CaseState) -> float | None:
+    """The sum of the standalone rates; None while a rank's is not known."""
+    rates = rates_alone(run, case)
+    return sum(rates.values()) if rates and set(rates) == set(run.ranks) else None
 
 
 def imbalance_now(run: RunState) -> float | None:

@@ -85,7 +85,8 @@ def touched(run: RunState, event: Event) -> RunState:
 def ended(run: RunState, event: RunEnded) -> RunState:
     """All processes of the run are gone."""
     at = max(run.last_at, event.at)
-    return replace(run, state=event.state, reason=event.reason, ended_at=at, last_at=at, unreachable=(), phase="")
+    cases = _measured_all(run.cases)
+    return replace(run, state=event.state, reason=event.reason, ended_at=at, last_at=at, unreachable=(), phase="", cases=cases)
 
 
 def rank_failed(run: RunState, event: RankFailed) -> RunState:
@@ -150,9 +151,9 @@ def advanced(run: RunState, event: RankEvent) -> RunState:
             rank = run.ranks.get(event.rank) or RankState(event.rank, event.node)
             return replace(run, ranks={**run.ranks, event.rank: replace(rank, is_joined=True, at=event.at)})
         case StandaloneMeasured():
-            rates = tuple(sorted({**dict(case.standalone), event.rank: event.samples_per_second}.items()))
-            state = case.state if case.state == "done" else "measuring"
-            return _with_case(run, index, replace(case, standalone=rates, state=state))
+            others = (found for found in case.standalone if found[0] != event.rank)
+            rates = tuple(sorted((*others, (event.rank, event.local_batch_size, event.samples_per_second))))
+            return _with_case(run, index, replace(case, standalone=rates))
         case CaseStarted():
             sizes = event.local_batch_sizes
             case = replace(case, policy=event.policy or case.name, state="running", started_at=event.at, local_batch_sizes=sizes)
@@ -189,7 +190,9 @@ def advanced(run: RunState, event: RankEvent) -> RunState:
             return _with_case(run, index, case)
         case CaseEnded():
             sizes = event.local_batch_sizes or case.local_batch_sizes
-            done = replace(case, state="done", ended_at=event.at, changes=event.changes, local_batch_sizes=sizes)
+            # A bench measures each device alone before it goes on to the next case.
+            state = "measuring" if run.is_bench and index == run.case and not run.is_over else "done"
+            done = replace(case, state=state, ended_at=event.at, changes=event.changes, local_batch_sizes=sizes)
             return _with_case(run, index, done)
         case _:
             return run
@@ -212,7 +215,11 @@ def _at_case(run: RunState, event: RankEvent) -> tuple[RunState, int]:
         number: replace(rank, step=None, samples_per_second=None, compute_seconds=None, wait_seconds=None, step_seconds=None)
         for number, rank in run.ranks.items()
     }
-    return replace(run, case=index, ranks=ranks), index
+    return replace(run, case=index, ranks=ranks, cases=_measured_all(run.cases)), index
+
+
+def _measured_all(cases: tuple[CaseState, ...]) -> tuple[CaseState, ...]:
+    return tuple(replace(case, state="done") if case.state == "measuring" else case for case in cases)
 
 
 def _with_case(run: RunState, index: int, case: CaseState) -> RunState:

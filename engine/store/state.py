@@ -121,8 +121,8 @@ class CaseState:
     epochs: tuple[EpochPoint, ...] = ()
     decisions: tuple[Decision, ...] = ()
     changes: int = 0
-    standalone: tuple[tuple[int, float], ...] = ()
-    """(rank, samples per second alone), as far as measured."""
+    standalone: tuple[tuple[int, int, float], ...] = ()
+    """(rank, local batch size, samples per second alone), as measured after this case; sizes measured before are not repeated."""
 
 
 @dataclass(frozen=True, slots=True)

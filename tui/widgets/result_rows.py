@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from paceline.engine.store.questions import throughput_of
+from paceline.engine.store.questions import limit_of, rates_alone, throughput_of
 from paceline.engine.store.state import CaseState, RunState
 from textual.strip import Strip
 
@@ -112,8 +112,8 @@ def _live_row(run: RunState, case: CaseState) -> Row:
     """What is known so far, by the definitions of the result."""
     rate = throughput_of(case)
     equal = next((throughput_of(other) for other in run.cases if other.policy == "equal" and other.state == "done"), None)
-    best = max((value for _, value in case.standalone), default=0.0) if case.state == "done" else 0.0
-    limit = sum(value for _, value in case.standalone) if case.state == "done" and case.standalone else None
+    best = max(rates_alone(run, case).values(), default=0.0)
+    limit = limit_of(run, case) if case.state == "done" else None
     last = case.epochs[-1] if case.epochs else None
     accuracy = last.metric if last is not None and last.metric_name == "accuracy" else None
     return Row(
@@ -180,7 +180,7 @@ def _device_lines(run: RunState, document: Mapping[str, Any], width: int) -> lis
         for device in _list(document, "devices")
     ]
     if not devices:
-        rates = next((dict(case.standalone) for case in reversed(run.cases) if case.standalone), {})
+        rates = max((rates_alone(run, case) for case in reversed(run.cases)), key=len, default={})
         devices = [
             (f"{untrusted(rank.node)} {untrusted(rank.device_name)}", rates.get(rank.rank))
             for rank in sorted(run.ranks.values(), key=lambda rank: rank.rank)

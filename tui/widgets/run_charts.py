@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from paceline.engine.store.questions import throughput_now, throughput_of
+from paceline.engine.store.questions import limit_of, throughput_now, throughput_of
 from paceline.engine.store.state import CaseState, RunState
 from textual.strip import Strip
 
@@ -42,16 +42,9 @@ def _span(run: RunState, at: float) -> tuple[float, float]:
 
 
 def _levels(run: RunState) -> list[float]:
-    """What the curve is compared with, as far as it is known by now."""
-    levels = []
-    limit = next((sum(rate for _, rate in case.standalone) for case in reversed(run.cases) if _is_whole(run, case)), None)
-    if limit is not None:
-        levels.append(limit)
-    return levels
-
-
-def _is_whole(run: RunState, case: CaseState) -> bool:
-    return bool(run.ranks) and len(case.standalone) == len(run.ranks)
+    """What the curve is compared with: the sum of the standalone rates, once a case has all of them."""
+    limits = (limit_of(run, case) for case in reversed(run.cases))
+    return [limit for limit in limits if limit is not None][:1]
 
 
 def _throughput_words(run: RunState, case: CaseState | None) -> list[Piece]:
@@ -63,7 +56,7 @@ def _throughput_words(run: RunState, case: CaseState | None) -> list[Piece]:
     equal = next((throughput_of(found) for found in run.cases if found.policy == "equal" and found is not case), None)
     if now is not None and equal:
         pieces.append((f" · {ratio(now / equal)} equal", PALETTE.text))
-    for level in _levels(run)[:1]:
+    for level in _levels(run):
         if now is not None and level > 0:
             pieces.append((f" · {percent(now / level)} of the sum of rates {number(level)} ┈", PALETTE.dim))
     if any(found.decisions for found in run.cases):
