@@ -69,7 +69,9 @@ class RunDirectory:
     def check(self, node: str, sums: dict[str, dict[str, Any]]) -> None:
         """Compare the copies with the lengths and SHA-256 sums the node gives at the end."""
         for name, seal in sums.items():
-            data = self.copy_of(node, name).read_bytes() if seal["length"] else b""
+            if not self.copy_of(node, name).exists():
+                self.append(node, name, 0, b"")  # an empty file is never sent
+            data = self.copy_of(node, name).read_bytes()
             if len(data) != seal["length"] or hashlib.sha256(data).hexdigest() != seal["sha256"]:
                 raise WorkFailed(f"the copy of {name} differs from the node's", node=node, hint="remove the copy and attach again")
 
