@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import NodeRefused, NodeUnreachable, PacelineError, UsageError
-from .events import DeviceReading, Event, InventoryRead, NodeConnected, NodeSummary, ResultDerived, RunPrepared, Ticked
+from .events import DeviceReading, Event, InventoryRead, NodeConnected, NodeSummary, ResultDerived, RunListed, RunPrepared, Ticked
 from .jobs.lifecycle import ENDED
 from .specs import Inventory, NodeSpec, TrainSpec
 from .store.reduce import reduce
@@ -144,7 +144,11 @@ class Control:
 
         await self._settled()
         reached = [node.name for node in self.inventory.nodes if self.state.nodes[node.name].state == "ok"]
-        return {"runs": await roster(self._fleet, self.runs, reached)}
+        rows = await roster(self._fleet, self.runs, reached)
+        for row in reversed(rows):
+            keys = ("run_id", "state", "workload", "started", "step")
+            self.publish(RunListed(**{k: row[k] for k in keys}, reason=row["reason"] or "", nodes=tuple(row["nodes"])))
+        return {"runs": rows}
 
     async def cancel(self, run_id: str) -> Document:
         """Stop a run on every node that can be reached; returns when no process of it is left there."""

@@ -189,6 +189,19 @@ class RunPlanned(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunListed(Event):
+    """A run was found on the nodes that nobody follows here, of today or of another day."""
+
+    state: str = "running"
+    reason: str = ""
+    workload: str = ""
+    nodes: tuple[str, ...] = ()
+    started: float | None = None
+    """Clock of its node, seconds since 1970."""
+    step: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunUnreachable(Event):
     """Nodes of the run are out of reach: only the view is missing, the run is not touched."""
 
@@ -412,6 +425,7 @@ EVENTS: dict[str, type[Event]] = {
         NodeReported,
         RunPrepared,
         RunPlanned,
+        RunListed,
         RunUnreachable,
         RunEnded,
         ResultDerived,

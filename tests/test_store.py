@@ -20,6 +20,7 @@ from paceline.engine.events import (
     RankFailed,
     RankSummary,
     RunEnded,
+    RunListed,
     RunPlanned,
     RunPrepared,
     RunUnreachable,
@@ -276,3 +277,12 @@ def test_every_kind_of_a_rank_is_a_word_of_its_run() -> None:
     for name, kind in EVENTS.items():
         if issubclass(kind, RankEvent):
             assert "r" in fold([kind(run_id="r", case="x")]).runs or name == "RankFailed"
+
+
+def test_a_run_that_was_only_found_is_listed_but_a_followed_one_is_known_better() -> None:
+    found = RunListed(run_id="r", state="running", workload="digits-cnn", nodes=("a", "b"), started=5.0)
+    run = reduce(State(), found).runs["r"]
+    assert (run.state, run.nodes, run.started) == ("running", ("a", "b"), 5.0)
+    planned = RunPlanned(run_id="r", workload="digits-cnn", cases=("equal",), ranks=(RankSummary(0, "a"),))
+    followed = reduce(State(), planned)
+    assert reduce(followed, replace(found, state="failed")).runs["r"].state == followed.runs["r"].state

@@ -36,10 +36,9 @@ class LiveSession:
         return self._control.subscribe(listener)
 
     async def open(self) -> None:
-        """Connect to all machines, then start the verb."""
+        """Connect to all machines, then start the verb; without one, look which runs there are."""
         await self._control.open()
-        if self._line:
-            await self.perform(self._line)
+        await self.perform(self._line or "jobs")
 
     async def close(self) -> None:
         """Leave: connections end, runs go on."""

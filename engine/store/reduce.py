@@ -26,6 +26,7 @@ from ..events import (
     RankJoined,
     ResultDerived,
     RunEnded,
+    RunListed,
     RunnerEnded,
     RunnerStarted,
     RunPlanned,
@@ -72,6 +73,8 @@ def reduce(state: State, event: Event) -> State:
             return replace(state, phase=event.phase, fraction=event.fraction)
         case RunPrepared() | RunPlanned():
             return replace(_with_run(state, runs.started(_run(state, event), event)), run_id=event.run_id, phase="", fraction=None)
+        case RunListed():
+            return _with_run(state, runs.listed(_run(state, event), event))
         case RunUnreachable() | RunnerStarted() | LaunchStarted():
             return _with_run(state, runs.reached(_run(state, event), event))
         case RunEnded():

@@ -14,6 +14,7 @@ from ..events import (
     RankFailed,
     RankJoined,
     RunEnded,
+    RunListed,
     RunPlanned,
     RunPrepared,
     RunUnreachable,
@@ -62,6 +63,14 @@ def started(run: RunState, event: Event) -> RunState:
             )
         case _:
             return run
+
+
+def listed(run: RunState, event: RunListed) -> RunState:
+    """A run that others started. What is followed here is known better than that."""
+    if run.ranks:
+        return run
+    found = replace(run, state=event.state, reason=event.reason, workload=event.workload)
+    return replace(found, listed_nodes=event.nodes, started=event.started)
 
 
 def reached(run: RunState, event: Event) -> RunState:

@@ -174,10 +174,15 @@ class RunState:
     document: dict[str, Any] | None = None
     """Its result, once derived."""
 
+    listed_nodes: tuple[str, ...] = ()
+    """Its machines, where it was only found and its plan is not known here."""
+    started: float | None = None
+    """By its node's clock, seconds since 1970, where it was only found."""
+
     @property
     def nodes(self) -> tuple[str, ...]:
         """Names of its machines, in the order of its ranks."""
-        return tuple(dict.fromkeys(rank.node for rank in self.ranks.values() if rank.node))
+        return tuple(dict.fromkeys(rank.node for rank in self.ranks.values() if rank.node)) or self.listed_nodes
 
     @property
     def is_over(self) -> bool:

@@ -86,6 +86,7 @@ def job_row(view: View, key: str, width: int, is_under_cursor: bool) -> Strip:
         return Strip.blank(width, NONE)
     word = PALETTE.of(run.state)
     seen = progress(run, view.state.at)
+    done = seen.fraction if run.cases else None
     case = run.current
     rate = throughput_now(case) if case is not None and not run.is_over else None
     pieces: list[Piece] = [
@@ -93,13 +94,14 @@ def job_row(view: View, key: str, width: int, is_under_cursor: bool) -> Strip:
         (fit(untrusted(run.run_id), 22) + " ", PALETTE.text),
         (fit(untrusted(run.workload), 10) + " ", PALETTE.text),
         (right(str(len(run.nodes)), 5) + "  ", PALETTE.text),
-        *gauge(seen.fraction, 8, PALETTE.accent if not run.is_over else PALETTE.bar_past, PALETTE.rest),
-        (right(percent(seen.fraction), 6) + " ", PALETTE.text),
+        *gauge(done or 0.0, 8, PALETTE.accent if not run.is_over else PALETTE.bar_past, PALETTE.rest),
+        (right(percent(done), 6) + " ", PALETTE.text),
         (right(number(rate), 9), PALETTE.text),
     ]
     if width >= 110:
         cases = ", ".join(untrusted(found.name) for found in run.cases)
-        pieces.append((f"   {clock(wall_clock(view.state, run.first_at))}  {cases}", PALETTE.dim))
+        began = wall_clock(view.state, run.first_at) if run.started is None else run.started
+        pieces.append((f"   {clock(began)}  {cases}", PALETTE.dim))
         pieces.append((f"  {untrusted(run.reason)}" if run.reason else "", PALETTE.of(run.state)))
     return line(width, *pieces, background=background)
 
