@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from paceline.engine.agent.processes import marked
 
+from .documents import documented, paths
 from .labs import LabDirectory
 
 pytest.importorskip("torch")
@@ -49,6 +50,7 @@ def test_a_run_left_going_is_found_and_cancelled_by_a_new_process(lab: LabDirect
     assert f"run {run_id} goes on" in lab.told()
     assert len(lab.marked(run_id)) >= 4
     status, document = lab.run("jobs")
+    assert paths(document) == documented("jobs")
     (row,) = document["runs"]
     assert (status, row["run_id"], row["state"], row["nodes"]) == (0, run_id, "running", ["n0", "n1"])
     assert row["workload"] == "digits-cnn"
@@ -58,6 +60,7 @@ def test_a_run_left_going_is_found_and_cancelled_by_a_new_process(lab: LabDirect
     assert lab.marked(run_id) != []
     status, document = lab.run("cancel", run_id)
     assert (status, document["state"], document["survivors"]) == (0, "cancelled", [])
+    assert paths(document) - {"survivors"} <= documented("cancel")
     assert lab.marked(run_id) == []
     assert lab.runner("n0", run_id) is None
     assert lab.runner("n1", run_id) is None
