@@ -16,7 +16,18 @@ from pathlib import Path
 from typing import Any
 
 from .errors import NodeRefused, NodeUnreachable, PacelineError, UsageError
-from .events import DeviceReading, Event, InventoryRead, NodeConnected, NodeSummary, ResultDerived, RunListed, RunPrepared, Ticked
+from .events import (
+    DeviceReading,
+    Event,
+    InventoryRead,
+    NodeConnected,
+    NodeReported,
+    NodeSummary,
+    ResultDerived,
+    RunListed,
+    RunPrepared,
+    Ticked,
+)
 from .jobs.lifecycle import ENDED
 from .specs import Inventory, NodeSpec, TrainSpec
 from .store.reduce import reduce
@@ -57,6 +68,8 @@ class Control:
         self._bus = Bus(time.monotonic)
         self._bus.subscribe(self._reduce)
         self._facts: dict[str, NodeConnected] = {}
+        self._reported: set[str] = set()
+        """Nodes whose devices were read since they connected; before, only the declared ones are known."""
         self._changed = asyncio.Event()
         self._recorder = Recorder(record, version("paceline"), self._recording_failed) if record else None
         if self._recorder:
@@ -90,9 +103,7 @@ class Control:
 
     async def status(self) -> Document:
         """Nodes and devices, as soon as each node has answered or failed once."""
-        await self._until(
-            lambda: all(n.state in ("lost", "refused") or self._has_reported(n.name) for n in self.state.nodes.values())
-        )
+        await self._settled()
         nodes = [
             {
                 "name": node.name,
@@ -131,7 +142,11 @@ class Control:
             follower = Follower(directory, tuple(node.name for node in plan.nodes), self._fleet, self.publish)
             self.publish(announce(plan, _rows(source)))
             self.run_id = run_id
-            await submit(self._fleet, spec, plan, self.publish)
+            try:
+                await submit(self._fleet, spec, plan, self.publish)
+            except BaseException:  # it was withdrawn everywhere: an interrupt must not say that it goes on
+                self.run_id = None
+                raise
             self.publish(RunPrepared(run_id=run_id, phase="starting torchrun on every node"))
             await follower.to_the_end(self._patience)
             return self._conclude(directory)
@@ -222,8 +237,7 @@ class Control:
         await self._until(lambda: all(self.state.nodes[n].state in ("lost", "refused") or self._has_reported(n) for n in names))
 
     def _has_reported(self, name: str) -> bool:
-        node = self.state.nodes[name]
-        return node.state == "ok" and name in self._facts and node.at is not None and bool(node.devices)
+        return self.state.nodes[name].state == "ok" and name in self._reported
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         while not condition():
@@ -234,6 +248,9 @@ class Control:
         self.state = reduce(self.state, event)
         if isinstance(event, NodeConnected):
             self._facts[event.node] = event
+            self._reported.discard(event.node)
+        elif isinstance(event, NodeReported):
+            self._reported.add(event.node)
         self._changed.set()
 
     async def _tick(self) -> None:

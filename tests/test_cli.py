@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 from paceline.engine.errors import UsageError
+from paceline.engine.events import RunPrepared
+from paceline.engine.telemetry.bus import Bus
 from paceline.tui.batch import exit_status
 from paceline.tui.commands import VERBS, parse
+from paceline.tui.narration import Narrator
 
 EMBEDDED = '[[node]]\nname = "demo1"\nkind = "embedded"\ndevices = [{ name = "A", speed = 1.0, memory = "1GiB" }]\n'
 
@@ -35,6 +38,9 @@ def paceline(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         (("bench", "--policies", "equal,equal"), "equal"),
         (("--nodes", "missing.toml", "status"), "missing.toml"),
         (("--only", "mars", "status"), "mars"),
+        (("--only", "", "status"), "names no node"),
+        (("--patience", "nan", "status"), "nan"),
+        (("train", "--seed", "99999999999999999999"), "--seed"),
         (("replay", "missing.jsonl"), "missing.jsonl"),
     ],
 )
@@ -67,6 +73,7 @@ def test_status_of_an_embedded_node_is_one_json_document_on_stdout(tmp_path: Pat
     assert (node["name"], node["state"]) == ("demo1", "ok")
     (device,) = node["devices"]
     assert (device["index"], device["name"], device["kind"], device["memory_total"]) == (0, "A", "emulated", 1 << 30)
+    assert device["utilization"] == 0.0, "a reading of the node, and not what nodes.toml declares"
 
 
 def test_a_node_that_is_down_is_told_and_gives_status_3(tmp_path: Path) -> None:
@@ -88,6 +95,27 @@ def test_output_ends_quietly_when_its_reader_leaves(tmp_path: Path) -> None:
     command = f"{sys.executable} -m paceline.tui --batch --json status | true"
     done = subprocess.run(command, shell=True, cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-"])
+def test_a_stream_that_is_closed_is_no_fault(tmp_path: Path, closed: str) -> None:
+    (tmp_path / "nodes.toml").write_text(EMBEDDED)
+    command = f"{sys.executable} -m paceline.tui --batch status {closed}"
+    done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_work_goes_on_when_nobody_hears_the_narration() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    bus = Bus(lambda: 0.0)
+    with os.fdopen(writer, "w") as stream:
+        narrator = Narrator(stream, bus.subscribe)
+        bus.publish(RunPrepared(phase="preparing"))
+        narrator.close()
+        with pytest.raises(BrokenPipeError):  # what could not be written is still there when the file is closed
+            stream.close()
 
 
 @pytest.mark.parametrize("line", ["", "sing", "bench --epochs x", "train 'open"])

@@ -7,9 +7,12 @@ import sys
 def main() -> None:
     """Hand over to the command line; files made by us are for this user only."""
     os.umask(0o077)
-    from .cli import main as run
+    try:
+        from .cli import main as run
 
-    sys.exit(run())
+        sys.exit(run())
+    except KeyboardInterrupt:  # before there is anything to interrupt
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import json
 import signal
 import sys
@@ -68,12 +67,15 @@ async def _with_interrupts(
     is_to_stop = verb.name in ("bench", "demo") and is_embedded and run_id is not None
     if run_id is not None and not is_to_stop and asked.result() == signal.SIGINT:
         narrator.say(f"run {run_id} goes on; again within {SECOND_THOUGHT:.0f} s stops it")
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(SECOND_THOUGHT):
-                await interrupts.get()
-            is_to_stop = True
+        again = asyncio.create_task(interrupts.get())
+        await asyncio.wait({work, again}, timeout=SECOND_THOUGHT, return_when=asyncio.FIRST_COMPLETED)
+        is_to_stop = again.done()
+        again.cancel()
+        if work.done() and not is_to_stop:  # it ended meanwhile: there is nothing left that could go on
+            return work.result()
     work.cancel()
     await asyncio.gather(work, return_exceptions=True)
+    run_id = control.run_id  # none, if its launch was cut off and withdrawn
     if run_id is None:
         raise Interrupted("interrupted; nothing was started")
     if not is_to_stop:

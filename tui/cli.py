@@ -9,7 +9,7 @@ from pathlib import Path
 
 from paceline.engine.errors import PacelineError, UsageError
 
-from .commands import VERBS, Parser
+from .commands import VERBS, Parser, seconds
 
 EXIT_STATUSES = """exit status: 0 done, 1 the work failed, 2 usage or configuration, 3 a node was unreachable,
 4 authentication or host key refused, 5 the plan is impossible, 130 interrupted"""
@@ -28,7 +28,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--record", metavar="FILE", type=Path, help="keep the session for paceline replay")
     parser.add_argument("--batch", action="store_true", help="no screen: data on stdout, narration on stderr")
     parser.add_argument("--json", action="store_true", help="with --batch: one JSON document on stdout")
-    parser.add_argument("--patience", metavar="S", type=float, default=600.0, help="seconds --batch waits for a silent node (600)")
+    parser.add_argument(
+        "--patience", metavar="S", type=seconds, default=600.0, help="seconds --batch waits for a silent node (600)"
+    )
     parser.add_argument("--version", action="store_true", help="print the version and leave")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", parser_class=Parser)
     for verb in VERBS.values():
@@ -47,11 +49,19 @@ def home_of(args: argparse.Namespace) -> Path:
 
 def has_terminal() -> bool:
     """Whether a screen can be drawn: both ends are a terminal that knows how."""
-    return sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
+    return sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
+
+
+def _open_missing_streams() -> None:
+    """A stream that was closed, as in ``paceline jobs 2>&-``, is None to Python: then nothing is read, and nobody listens."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - open for as long as the process
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command line to its exit status."""
+    _open_missing_streams()
     try:
         args = build_parser().parse_args(argv)
         if args.version:

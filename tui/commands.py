@@ -6,6 +6,7 @@ A verb takes the control door and its arguments and gives a JSON document. Impor
 from __future__ import annotations
 
 import argparse
+import math
 import shlex
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -46,9 +47,28 @@ class Parser(argparse.ArgumentParser):
 
 def positive(text: str) -> int:
     """An integer of at least 1."""
-    value = int(text) if text.isascii() and text.isdecimal() else 0
+    value = int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else 0
     if value < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, with nine digits at most, got {text[:40]!r}")
+    return value
+
+
+def seconds(text: str) -> float:
+    """A time that can pass: no less than 0, and a number."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not value >= 0:
+        raise argparse.ArgumentTypeError(f"expected seconds, 0 or more, got {text!r}")
+    return value
+
+
+def seed(text: str) -> int:
+    """What every random generator takes: 63 bits."""
+    value = int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else -1
+    if not 0 <= value < 1 << 63:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0 to {(1 << 63) - 1}, got {text!r}")
     return value
 
 
@@ -56,7 +76,7 @@ def _job_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workload", metavar="W", default="digits-cnn", help="what to train (default: digits-cnn)")
     parser.add_argument("--epochs", metavar="N", type=positive, help="passes over the data (default: the workload's own)")
     parser.add_argument("--global-batch-size", metavar="N", type=positive, help="samples per optimizer step of all ranks together")
-    parser.add_argument("--seed", metavar="N", type=int, default=0, help="of model and order of samples (default: 0)")
+    parser.add_argument("--seed", metavar="N", type=seed, default=0, help="of model and order of samples (default: 0)")
     parser.add_argument("--csv", metavar="FILE", help="columns Date,Close, instead of the workload's own source (sp500-mlp)")
 
 

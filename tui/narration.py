@@ -40,21 +40,19 @@ class Narrator:
     def __init__(self, stream: TextIO, subscribe: Callable[[Callable[[Event], None]], object]) -> None:
         self._stream = stream
         self._is_live = stream.isatty()
+        self._is_heard = True
         self._bar = ""
         self._state = State()
         subscribe(self._hear)
 
     def say(self, sentence: str) -> None:
         """One line, with the time; a progress bar below it stays below."""
-        self._erase()
-        self._stream.write(f"{time.strftime('%H:%M:%S')}  {untrusted(sentence)}\n")
-        self._draw()
+        self._write(f"{self._eraser()}{time.strftime('%H:%M:%S')}  {untrusted(sentence)}\n{self._bar}")
 
     def close(self) -> None:
         """Leave a clean line behind."""
-        self._erase()
+        self._write(self._eraser())
         self._bar = ""
-        self._stream.flush()
 
     def _hear(self, event: Event) -> None:
         self._state = reduce(self._state, event)
@@ -125,17 +123,21 @@ class Narrator:
         done = progress(run, self._state.at)
         filled = round(done.fraction * BAR)
         left = "" if done.seconds_left is None else f"  {duration(done.seconds_left)} left"
-        self._erase()
+        eraser = self._eraser()
         self._bar = f"{'━' * filled}{'─' * (BAR - filled)} {done.fraction * 100:.0f} %{left}"
-        self._draw()
+        self._write(eraser + self._bar)
 
-    def _draw(self) -> None:
-        self._stream.write(self._bar)
-        self._stream.flush()
+    def _eraser(self) -> str:
+        return "\r\x1b[2K" if self._is_live and self._bar else ""
 
-    def _erase(self) -> None:
-        if self._is_live and self._bar:
-            self._stream.write("\r\x1b[2K")
+    def _write(self, text: str) -> None:
+        """Nobody need listen: when the reader of stderr has left, or its disk is full, the work goes on in silence."""
+        if self._is_heard:
+            try:
+                self._stream.write(text)
+                self._stream.flush()
+            except OSError:
+                self._is_heard = False
 
 
 def _sizes(sizes: tuple[int, ...]) -> str:

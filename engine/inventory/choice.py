@@ -19,4 +19,4 @@ def inventory_for(path: Path, only: str | None, is_embedded_only: bool = False) 
         if not embedded:
             raise ConfigurationError(f"{path}: no embedded node", hint="leave out --nodes to use the reference lab")
         inventory = replace(inventory, nodes=embedded)
-    return select(inventory, only) if only else inventory
+    return inventory if only is None else select(inventory, only)
