@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from paceline.engine.agent.processes import marked
-from paceline.engine.agent.rundir import read_json
+from paceline.engine.agent.rundir import read_json, runner_is_alive
 from paceline.engine.agent.tails import follow
 from paceline.engine.errors import StorageFailed, UsageError
 from paceline.engine.events import RankFailed, RunnerEnded
@@ -154,3 +154,28 @@ async def test_following_sends_every_byte_once_and_ends_with_sums(lab: Callable[
     assert frames[-1]["end"]["out.log"]["length"] == (one.run(0) / "out.log").stat().st_size
     assert read_json(one.run(0) / "exit.json") is not None
     assert frames[-1]["is_gone"] is False
+
+
+async def test_a_launch_that_is_withdrawn_while_it_starts_leaves_no_runner(lab: Callable[..., Lab]) -> None:
+    one = lab(STAYS)
+    launching = asyncio.ensure_future(one.launch(0))
+    await asyncio.sleep(0)  # the launch is on its way, and nothing is there yet
+    answer = await one.ask(0, "cancel", run_id=RUN)
+    await launching
+    assert answer == {"is_known": True, "survivors": []}
+    assert not runner_is_alive(one.run(0))
+    assert (await one.until(0, "exit.json"))["state"] == "cancelled"
+
+
+async def test_a_run_that_had_failed_is_not_cancelled_afterwards(lab: Callable[..., Lab]) -> None:
+    two = lab(STAYS, "exec sleep 600")
+    await two.start()
+    await two.until_text(0, "events.jsonl", "LaunchStarted")
+    await two.until_text(1, "events.jsonl", "LaunchStarted")
+    os.kill(two.pid(1), signal.SIGKILL)
+    assert (await two.until(0, "exit.json"))["state"] == "failed"
+    while marked(RUN, two.homes[1].root):
+        await asyncio.sleep(0.02)
+    for node in (0, 1):
+        await two.ask(node, "cancel", run_id=RUN)
+        assert (await two.until(node, "exit.json"))["state"] == "failed"

@@ -27,8 +27,12 @@ Body = dict[str, Any]
 Send = Callable[[Body], None]
 Request = Callable[[NodeHome, Body, Send], Awaitable[Body]]
 
+KILLED = "its runner was killed"
+
 _following: dict[str, asyncio.Task[None]] = {}
 """One follower a run and agent; asking again replaces it."""
+_starting: dict[str, asyncio.Lock] = {}
+"""By run: a launch that is being withdrawn has to be over before there is something to end."""
 
 
 def _run(home: NodeHome, body: Body) -> Path:
@@ -42,6 +46,11 @@ def _run(home: NodeHome, body: Body) -> Path:
 async def launch(home: NodeHome, body: Body, send: Send) -> Body:
     """Start the runner of a run. The same id again answers with the runner that is there; with another spec it is refused."""
     run = _run(home, {"run_id": body["plan"]["run_id"]})
+    async with _starting.setdefault(str(run), asyncio.Lock()):
+        return await _launch(home, run, body)
+
+
+async def _launch(home: NodeHome, run: Path, body: Body) -> Body:
     if run.exists():
         start = read_json(run / "start.json")
         if read_json(run / "spec.json") != body["spec"] or start is None:
@@ -99,18 +108,28 @@ async def follow(home: NodeHome, body: Body, send: Send) -> Body:
 async def cancel(home: NodeHome, body: Body, send: Send) -> Body:
     """End the run here and everything it started; answers when no process is left, or with the pids that stayed."""
     run = _run(home, body)
+    async with _starting.setdefault(str(run), asyncio.Lock()):
+        return await _cancel(home, run)
+
+
+async def _cancel(home: NodeHome, run: Path) -> Body:
     if not run.exists():
         return {"is_known": False, "survivors": []}
     start = read_json(run / "start.json")
     deadline = time.monotonic() + 3 * GRACE
+    loop = asyncio.get_running_loop()
+    is_going = runner_is_alive(run) or bool(await loop.run_in_executor(None, marked, run.name, home.root))
     if start is not None and runner_is_alive(run):
         send_signal(signal.SIGTERM, [start["pid"]])
         while runner_is_alive(run) and time.monotonic() < deadline:
             await asyncio.sleep(0.05)
-    loop = asyncio.get_running_loop()
     survivors = await loop.run_in_executor(None, end_marked, run.name, home.root, GRACE)
     if not runner_is_alive(run):
-        await loop.run_in_executor(None, bury, run, "cancelled", "cancelled by a person after its runner was killed")
+        # Nobody can cancel what had ended before: then it stays what it was.
+        end = (
+            ("cancelled", "cancelled by a person after its runner was killed") if is_going else ("failed", "its runner was killed")
+        )
+        await loop.run_in_executor(None, bury, run, *end)
     return {"is_known": True, "survivors": survivors}
 
 

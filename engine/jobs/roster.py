@@ -26,7 +26,9 @@ async def roster(fleet: Fleet, runs: Path, reached: Sequence[str]) -> list[Row]:
     for name, facts in zip(reached, await together(ask(name) for name in reached), strict=True):
         for row in facts:
             known.setdefault(row["run_id"], {})[name] = row
-    return [_row(runs / run_id, by_node) for run_id, by_node in sorted(known.items(), reverse=True)]
+    rows = [_row(runs / run_id, by_node) for run_id, by_node in known.items()]
+    # By the minute in the name, because clocks of nodes differ; within a minute by what the nodes say.
+    return sorted(rows, key=lambda row: (row["run_id"].rpartition("-")[0], row["started"] or 0.0, row["run_id"]), reverse=True)
 
 
 def _row(copies: Path, by_node: dict[str, Row]) -> Row:
