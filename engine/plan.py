@@ -16,6 +16,12 @@ class Emulation:
 
     speed: float
     faults: tuple[FaultSpec, ...] = ()
+    noise: float = 0.0
+    """Relative standard deviation of its compute seconds from step to step."""
+    outliers: float = 0.0
+    """Share of its steps that take 1.5 to 3 times as long, 0 to 1."""
+    seed: int = 0
+    """Of that noise."""
 
 
 @dataclass(frozen=True, slots=True)

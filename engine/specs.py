@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 
 POLICIES = ("equal", "proportional", "dynamic", "hybrid")
 """Rules that share a global batch between ranks, simplest first."""
+FAULT_CAUSES = ("thermal", "compute", "backward", "data", "host-to-device", "host", "network")
+"""What a scripted fault may be: a device that clocks down from heat, or is slow for no reason that readings tell; slow in backward
+only; a slow loader, copy to the device or host thread; gradients that leave the node late."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +23,10 @@ class DeviceSpec:
     """Relative to the other devices. Reaches the pacing and the emulated readings only, never the balancer."""
     memory: int
     """Bytes."""
+    noise: float = 0.0
+    """Relative standard deviation of its compute seconds from step to step."""
+    outliers: float = 0.0
+    """Share of its steps that take 1.5 to 3 times as long, 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +36,11 @@ class FaultSpec:
     at_step: int
     """First step of each case on which it acts."""
     slowdown: float
-    """Factor on the compute seconds, > 1."""
+    """Factor on the device's compute seconds, > 1; causes beside compute add as many seconds where they act."""
     until_step: int | None = None
     """First step on which it no longer acts; None: to the end."""
     cause: str = "thermal"
+    """One of FAULT_CAUSES."""
     device: int = 0
     """Index of the device on its node."""
 

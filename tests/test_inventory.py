@@ -156,6 +156,12 @@ EMBEDDED = NODE + 'kind = "embedded"\ndevices = [{ name = "d", speed = 1, memory
             EMBEDDED + "[[node.fault]]\nat_step = 5\nslowdown = 2\ndevice = 1\n",
             ":8: device: expected the index of a declared device",
         ),
+        (
+            EMBEDDED + "[[node.fault]]\nat_step = 5\nslowdown = 2\ncause = 'rust'\n",
+            ":8: cause: expected one of thermal, compute, backward, data, host-to-device, host, network, got 'rust'",
+        ),
+        (NODE + "devices = [{ name = 'd', speed = 1, memory = '1GiB', noise = 2 }]\n", ":3: noise: expected a relative standard"),
+        (NODE + "devices = [{ name = 'd', speed = 1, memory = '1GiB', outliers = -1 }]\n", ":3: outliers: expected a share from 0"),
         ("[defaults]\nname = 'x'\n" + NODE, ":2: name: unknown key of [defaults]"),
         ("defaults = 1\n" + NODE, ":1: defaults: expected a table, got 1"),
         ("[[node]]\nname = 'a\n", ":2: not TOML:"),

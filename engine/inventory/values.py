@@ -8,6 +8,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from ..specs import FAULT_CAUSES
+
 KINDS = ("ssh", "embedded")
 UNITS = {"B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
@@ -141,6 +143,24 @@ def _slowdown(value: Any) -> float:
     return number
 
 
+def _cause(value: Any) -> str:
+    if value not in FAULT_CAUSES:
+        raise Wrong(f"expected one of {', '.join(FAULT_CAUSES)}")
+    return str(value)
+
+
+def _noise(value: Any) -> float:
+    if not 0 <= (number := _number(value)) <= 0.5:
+        raise Wrong("expected a relative standard deviation from 0 to 0.5")
+    return number
+
+
+def _portion(value: Any) -> float:
+    if not 0 <= (number := _number(value)) <= 1:
+        raise Wrong("expected a share from 0 to 1")
+    return number
+
+
 def _memory(value: Any) -> int:
     """``"12GiB"`` as bytes."""
     found = (
@@ -170,5 +190,5 @@ SHARED: Readers = {
 """Keys that [defaults] may hold too."""
 OWN: Readers = {"name": _name, "host": _argument, "host_key": _host_key, "address": _address}
 """Keys that are one node's own."""
-DEVICE: Readers = {"name": _text, "speed": _speed, "memory": _memory}
-FAULT: Readers = {"at_step": _step, "slowdown": _slowdown, "until_step": _step, "cause": _text, "device": _step}
+DEVICE: Readers = {"name": _text, "speed": _speed, "memory": _memory, "noise": _noise, "outliers": _portion}
+FAULT: Readers = {"at_step": _step, "slowdown": _slowdown, "until_step": _step, "cause": _cause, "device": _step}

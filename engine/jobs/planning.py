@@ -36,7 +36,7 @@ def make_plan(spec: TrainSpec, run_id: str, nodes: Sequence[Candidate], data: Da
         if not used:
             continue
         node_rank = len(node_plans)
-        mine = [_rank(len(ranks) + i, node_rank, i, candidate, device) for i, device in enumerate(used)]
+        mine = [_rank(len(ranks) + i, node_rank, i, candidate, device, spec.seed) for i, device in enumerate(used)]
         ranks += mine
         node_plans.append(
             NodePlan(
@@ -69,11 +69,12 @@ def make_plan(spec: TrainSpec, run_id: str, nodes: Sequence[Candidate], data: Da
     )
 
 
-def _rank(rank: int, node_rank: int, local_rank: int, candidate: Candidate, device: DeviceReading) -> RankPlan:
+def _rank(rank: int, node_rank: int, local_rank: int, candidate: Candidate, device: DeviceReading, seed: int) -> RankPlan:
     emulation = None
     if device.kind == "emulated":
+        declared = candidate.spec.devices[device.index]
         faults = tuple(fault for fault in candidate.spec.faults if fault.device == device.index)
-        emulation = Emulation(candidate.spec.devices[device.index].speed, faults)
+        emulation = Emulation(declared.speed, faults, declared.noise, declared.outliers, seed)
     return RankPlan(
         rank=rank,
         node=candidate.spec.name,

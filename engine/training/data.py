@@ -25,10 +25,19 @@ class Split:
 
     def take(self, rows: Rows, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
         """These rows, on the device; only they are read from disk."""
+        return copy_to(device, *self.read(rows, device))
+
+    def read(self, rows: Rows, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+        """These rows, in the host's memory, ready to be copied to the device."""
         x, y = torch.from_numpy(self.x[rows]), torch.from_numpy(self.y[rows])
         if device.type == "cuda":  # from pinned memory the copy runs beside the host
             x, y = x.pin_memory(), y.pin_memory()
-        return x.to(device, non_blocking=True), y.to(device, non_blocking=True)
+        return x, y
+
+
+def copy_to(device: torch.device, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Start the copy of a batch to the device."""
+    return x.to(device, non_blocking=True), y.to(device, non_blocking=True)
 
 
 def load(run_dir: Path, plan: Plan) -> tuple[Split, Split]:

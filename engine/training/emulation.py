@@ -7,6 +7,7 @@ measured seconds. Each sleep aims at a moment counted from the start of the step
 
 from __future__ import annotations
 
+import random
 import time
 from collections import deque
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..balancer.work import Work
 from ..errors import PlanImpossible
 from ..plan import Emulation, RankPlan
 from .timing import CpuTimer
@@ -27,18 +29,32 @@ BYTES_PER_PARAMETER = 16
 """weight, gradient and Adam's two moments in float32,"""
 BYTES_PER_ACTIVATION = 8
 """and every stage's output with its gradient, for each sample of the local batch."""
+OUTLIER = (1.5, 3.0)
+"""Bounds of the factor by which an outlier of the declared noise takes longer."""
+LEAST_NOISE = 0.2
+"""Bound of the factor from below: no draw makes a step take no time."""
 _WINDOW = 1.0
 """Seconds that utilization looks back."""
+_FORWARD_STALL, _BACKWARD_STALL = 0.5, 0.5
+"""Shares of a host fault's stall, between the stages of forward and before the last gradient."""
 
 
 class EmulatedTimer(CpuTimer):
-    """Plays one device: seconds = samples / (speed * rate) * slowdown of the faults at work."""
+    """Plays one device: seconds = samples / (speed * rate) * noise, and what the scripted faults at work add.
+
+    A fault of slowdown s adds s - 1 times these seconds: to the device's pace (``thermal``, ``compute``; ``backward``: to that
+    part alone), while taking the batch (``data``), copying it (``host-to-device``), between stages with the device idle and the
+    thread not running (``host``), or between the last gradient and its hand-over to the others (``network``).
+    """
 
     def __init__(self, rank: RankPlan, emulation: Emulation, workload: Workload, model: nn.Sequential) -> None:
         super().__init__()
         self._rate = emulation.speed * workload.emulated_rate
-        self._faults = emulation.faults
-        self._target = 0.0
+        self._emulation = emulation
+        self._place = f"{emulation.seed} {rank.node} {rank.device_index}"
+        self._forward_seconds = self._backward_seconds = 0.0
+        self._extra: dict[str, float] = {}
+        self._paced = 0.0
         self._is_computing = False
         self._busy: deque[tuple[float, float]] = deque()
         self._fixed_bytes, self._sample_bytes = _memory_model(model, workload)
@@ -48,12 +64,29 @@ class EmulatedTimer(CpuTimer):
             raise PlanImpossible(reason, node=rank.node, hint="raise its memory in nodes.toml")
 
     def begin(self, step: int, samples: int) -> None:
-        """Forward begins: set the moment of the last gradient."""
+        """The step begins: what the device and its faults will take."""
         super().begin(step, samples)
-        self._target = samples / self._rate
-        for fault in self._faults:
+        seconds = samples / self._rate * self._noise(step)
+        pace, self._extra = 1.0, {}
+        for fault in self._emulation.faults:
             if fault.at_step <= step and (fault.until_step is None or step < fault.until_step):
-                self._target *= fault.slowdown
+                if fault.cause in ("thermal", "compute"):
+                    pace *= fault.slowdown
+                else:
+                    self._extra[fault.cause] = self._extra.get(fault.cause, 0.0) + (fault.slowdown - 1.0) * seconds
+        self._forward_seconds = seconds * pace * FORWARD
+        self._backward_seconds = seconds * pace * (1 - FORWARD) + self._extra.get("backward", 0.0)
+
+    def loaded(self) -> None:
+        """A slow loader takes longer."""
+        self._sleep_for("data")
+        super().loaded()
+
+    def copied(self) -> None:
+        """A slow copy takes longer; then the device begins."""
+        self._sleep_for("host-to-device")
+        super().copied()
+        self._paced = self._copied
         self._is_computing = True
 
     def run(self, model: nn.Sequential, x: torch.Tensor) -> torch.Tensor:
@@ -61,28 +94,58 @@ class EmulatedTimer(CpuTimer):
         for index, stage in enumerate(model):
             done = (index + 1) / len(model)
             x = _Pace.apply(stage(x), self, FORWARD * done, 1 - (1 - FORWARD) * done)  # type: ignore[no-untyped-call]
+        self._stall(_FORWARD_STALL)
+        self.forward_ends()
         return x
 
-    def last_gradient(self) -> tuple[float, int]:
-        """Hold the last gradient back until the device would have it."""
+    def last_gradient(self) -> Work:
+        """Hold the last gradient back until the device would have it, and a slow network's until it would be handed over."""
         self.wait_for(1.0)
-        seconds, samples = super().last_gradient()
+        self._stall(_BACKWARD_STALL)
+        work = super().last_gradient()
         self._is_computing = False
-        self._busy.append((self._start, self._last))
+        self._busy.append((self._copied, self._last))
         while self._busy and self._busy[0][1] < self._last - _WINDOW:
             self._busy.popleft()
-        return seconds, samples
+        self._sleep_for("network")
+        return work
 
     def wait_for(self, fraction: float) -> None:
-        """Sleep until that part of the step's compute seconds has passed; not at all where the mathematics took longer."""
-        left = self._start + fraction * self._target - time.perf_counter()
+        """Sleep until that part of the step's work is due; not at all where the mathematics took longer."""
+        if fraction <= FORWARD:
+            due = self._forward_seconds * fraction / FORWARD
+        else:
+            due = self._forward_seconds + self._backward_seconds * (fraction - FORWARD) / (1 - FORWARD)
+        left = self._paced + due - time.perf_counter()
         if left > 0:
             time.sleep(left)
+            self._slept += left
+
+    def _stall(self, share: float) -> None:
+        """The host's thread does not run, the device waits for it: what is due later is due later by as much."""
+        seconds = self._extra.get("host", 0.0) * share
+        if seconds > 0:
+            time.sleep(seconds)
+            self._paced += seconds
+
+    def _sleep_for(self, cause: str) -> None:
+        seconds = self._extra.get(cause, 0.0)
+        if seconds > 0:
+            time.sleep(seconds)
+
+    def _noise(self, step: int) -> float:
+        """The factor of a step, the same whenever this step is played on this device with this seed."""
+        noise, outliers = self._emulation.noise, self._emulation.outliers
+        if step < 0 or (noise == 0.0 and outliers == 0.0):
+            return 1.0
+        draw = random.Random(f"{self._place} {step}")
+        factor = max(LEAST_NOISE, draw.gauss(1.0, noise))
+        return factor * draw.uniform(*OUTLIER) if draw.random() < outliers else factor
 
     def utilization(self) -> float | None:
         """Share of the last second inside paced compute."""
         now = time.perf_counter()
-        spans = [*self._busy, *([(self._start, now)] if self._is_computing else [])]
+        spans = [*self._busy, *([(self._copied, now)] if self._is_computing else [])]
         busy = sum(max(0.0, min(end, now) - max(start, now - _WINDOW)) for start, end in spans)
         return min(1.0, busy / _WINDOW)
 

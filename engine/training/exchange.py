@@ -1,9 +1,10 @@
 """What ranks tell each other in every step without a message of its own: a slot in DDP's last gradient bucket.
 
 ``slot`` is a parameter of zeros. Its autograd node is made first, so the engine runs it last, after the network's last gradient;
-its "gradient" is this rank's seconds, samples, loss and the fingerprint of the shares it used, each at the rank's own place. After
-DDP's mean every rank holds the same bits of all of them: one number and zeros add up without rounding. On the CPU these are the
-numbers of this very step; a GPU's are one or two steps old, because nobody waits for it.
+its "gradient" is this rank's work in seconds and its parts, samples, loss and the fingerprint of the shares it used, each at the
+rank's own place. After DDP's mean every rank holds the same bits of all of them: one number and zeros add up without rounding. On
+the CPU these are the numbers of this very step, but for the wait, which is the step before's; a GPU's are one or two steps old,
+because nobody waits for it.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..balancer.work import Work
 from ..errors import WorkFailed
 from .group import PeerFailed
 from .timing import CpuTimer
 
-_ROWS = 4
-"""Seconds, samples, loss, fingerprint."""
+_ROWS = 8
+"""Seconds, samples, loss, fingerprint, data, copy, host and wait seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,8 @@ class Report:
     """That the seconds are for."""
     loss: float
     """Mean over all samples of the step."""
+    work: tuple[Work, ...] = ()
+    """The same seconds, split by what they were spent on."""
 
 
 class Replica(nn.Module):
@@ -64,8 +68,9 @@ class Replica(nn.Module):
 
     def _fill(self) -> torch.Tensor:
         """The slot's gradient. Times the world size, because DDP divides by it."""
-        seconds, samples = self._timer.last_gradient()
-        told = torch.tensor([seconds, samples, 0.0, self._fingerprint], dtype=self.slot.dtype)
+        work = self._timer.last_gradient()
+        parts = [work.data_seconds, work.copy_seconds, work.host_seconds, work.wait_seconds]
+        told = torch.tensor([work.seconds, work.samples, 0.0, self._fingerprint, *parts], dtype=self.slot.dtype)
         told = told.to(self.slot.device, non_blocking=True)
         told[2] = self._loss
         filled = torch.zeros_like(self.slot)
@@ -134,7 +139,7 @@ class Exchange:
             pending.copied.synchronize()
         numbers = [float(number) for number in pending.values.tolist()]
         world = self._world_size
-        seconds, samples, losses, marks = (numbers[row * world : (row + 1) * world] for row in range(_ROWS))
+        seconds, samples, losses, marks, data, copy, host, wait = (numbers[row * world : (row + 1) * world] for row in range(_ROWS))
         for rank, loss in enumerate(losses):
             if not isfinite(loss):
                 reason = f"the loss of rank {rank} is not finite in step {pending.step}"
@@ -144,4 +149,6 @@ class Exchange:
         total = 0.0
         for loss in losses:
             total += loss
-        return Report(pending.step, pending.size, tuple(seconds), tuple(round(n) for n in samples), total / pending.size)
+        counts = tuple(round(number) for number in samples)
+        work = tuple(map(Work, seconds, counts, data, copy, host, wait))
+        return Report(pending.step, pending.size, tuple(seconds), counts, total / pending.size, work)

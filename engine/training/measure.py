@@ -10,7 +10,7 @@ import torch
 
 from ..balancer.model import StepTime, fit
 from ..events import DeviceProbed, StandaloneMeasured
-from .data import Split
+from .data import Split, copy_to
 from .exchange import Replica
 from .group import Group
 from .models import build
@@ -48,11 +48,16 @@ def _probe(workload: Workload, task: Task, data: Split, timer: CpuTimer, device:
     replica = Replica(build(workload.name).to(device), timer, 0, 1)
 
     def seconds(size: int) -> float:
-        x, y = data.take(order(len(data), 0, 0, 0, size), device)
+        rows = order(len(data), 0, 0, 0, size)
         timer.begin(-1, size)  # before the first step: no scripted fault acts
+        batch = data.read(rows, device)
+        timer.loaded()
+        x, y = copy_to(device, *batch)
+        timer.copied()
         output, anchor = replica(x)
         (task.loss_sum(output, y) / size + anchor).backward()
         timer.end()
+        timer.stepped()
         replica.zero_grad(set_to_none=True)
         timer.settle()
         return timer.take()[-1].compute_seconds

@@ -1,7 +1,9 @@
-"""How long a rank's own work in a step takes: from the start of forward to its last gradient, the wait for others left out.
+"""How long a rank's own work in a step takes, and on what: from taking the batch to its last gradient, the wait left out.
 
-The stamp of the last gradient comes from ``exchange``: its node of the autograd graph runs after all others. A timer also runs the
-network's stages, because an emulated device has to be paced between them (``emulation``).
+Parts: data, host-to-device copy, stalls of the host's thread, and the rest, which is compute; backward is told apart from forward,
+so that a delay inside it counts as compute and never as wait. The stamp of the last gradient comes from ``exchange``: its node of
+the autograd graph runs after all others. A timer also runs the network's stages, because an emulated device has to be paced
+between them (``emulation``).
 """
 
 from __future__ import annotations
@@ -13,48 +15,112 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from ..balancer.work import Work
+from .contention import RunQueue
+
+_LAUNCH_BOUND = 0.8
+"""A device whose kernels were launched over more than this share of its compute seconds may have waited for its host."""
+
 
 @dataclass(frozen=True, slots=True)
 class StepTimes:
-    """One step of this rank."""
+    """One step of this rank, in seconds."""
 
     step: int
     samples: int
     compute_seconds: float
+    """All own work: data, copy, stalls of the host and the network, up to the last gradient."""
     wait_seconds: float
+    data_seconds: float = 0.0
+    copy_seconds: float = 0.0
+    host_seconds: float = 0.0
+    backward_seconds: float = 0.0
+    """Part of the compute, up to the last gradient."""
+    optimizer_seconds: float = 0.0
+    """After the wait; on a GPU until the next step takes its batch."""
 
 
 class CpuTimer:
-    """Stamps of the host's clock: on a CPU nothing runs ahead."""
+    """Stamps of the host's clock: on a CPU nothing runs ahead.
+
+    The host has stalled for as long as the thread that computes neither ran nor slept on purpose: it stood in the run queue, or
+    its process was stopped or throttled. While it takes its batch only the run queue counts, because loaders wait for disks.
+    """
 
     def __init__(self) -> None:
         self._step = self._samples = 0
-        self._start = self._last = 0.0
+        self._start = self._loaded = self._copied = self._forward = self._last = self._end = 0.0
+        self._cpu = self._slept = self._queued = 0.0
+        self._data_queued = self._host = self._wait = 0.0
+        self._queue = RunQueue()
         self._done: list[StepTimes] = []
 
     def begin(self, step: int, samples: int) -> None:
-        """Forward begins."""
+        """The rank begins to take its batch."""
         self._step, self._samples = step, samples
+        self._queued = self._queue.delay()
+        self._slept = 0.0
         self._start = time.perf_counter()
+
+    def loaded(self) -> None:
+        """The batch lies in the host's memory."""
+        self._loaded = time.perf_counter()
+        self._data_queued = min(self._queue.delay() - self._queued, self._loaded - self._start)
+
+    def copied(self) -> None:
+        """The batch lies in the device's memory, or its copy is on its way: forward begins."""
+        self._copied = time.perf_counter()
+        self._cpu = time.thread_time()
 
     def run(self, model: nn.Sequential, x: torch.Tensor) -> torch.Tensor:
         """The forward pass."""
         output: torch.Tensor = model(x)
+        self.forward_ends()
         return output
 
-    def last_gradient(self) -> tuple[float, int]:
-        """Backward has computed its last gradient; gives (compute seconds, samples) of the newest step that is known."""
+    def forward_ends(self) -> None:
+        """What follows belongs to backward."""
+        self._forward = time.perf_counter()
+
+    def last_gradient(self) -> Work:
+        """Backward has computed its last gradient; gives the newest step that is known, its wait that of the step before."""
         self._last = time.perf_counter()
-        return self._last - self._start, self._samples
+        passed = self._last - self._copied
+        stalled = passed - self._slept - (time.thread_time() - self._cpu)
+        self._host = min(max(stalled, 0.0), passed) + self._data_queued
+        return Work(
+            seconds=self._last - self._start,
+            samples=self._samples,
+            data_seconds=self._loaded - self._start - self._data_queued,
+            copy_seconds=self._copied - self._loaded,
+            host_seconds=self._host,
+            wait_seconds=self._wait,
+        )
 
     def newest_seconds(self) -> float:
-        """Compute seconds of the newest step that is known."""
+        """Own work of the newest step that is known."""
         return self._last - self._start
 
     def end(self) -> None:
         """Backward has returned: all ranks' gradients are here."""
-        now = time.perf_counter()
-        self._done.append(StepTimes(self._step, self._samples, self._last - self._start, now - self._last))
+        self._end = time.perf_counter()
+        self._wait = self._end - self._last
+
+    def stepped(self) -> None:
+        """The optimizer has stepped: the step is over."""
+        self._done.append(
+            StepTimes(
+                self._step,
+                self._samples,
+                self._last - self._start,
+                self._wait,
+                self._loaded - self._start - self._data_queued,
+                self._copied - self._loaded,
+                self._host,
+                self._last - self._forward,
+                time.perf_counter() - self._end,
+            )
+        )
 
     def take(self) -> list[StepTimes]:
         """Steps that are measured and were not asked for yet."""
@@ -77,19 +143,23 @@ class CpuTimer:
         return None
 
 
-@dataclass(slots=True)
 class _Marks:
-    """Three events of one step on the device's stream."""
+    """Seven events of one step on the device's stream, and what the host's clock saw of it."""
 
-    step: int
-    samples: int
-    start: torch.cuda.Event
-    last: torch.cuda.Event
-    end: torch.cuda.Event
+    def __init__(self) -> None:
+        self.step = self.samples = 0
+        self.launch_seconds = self.queued = 0.0
+        events = [torch.cuda.Event(enable_timing=True) for _ in range(7)]  # type: ignore[no-untyped-call]
+        self.start, self.loaded, self.copied, self.forward, self.last, self.end, self.stepped = events
 
 
 class CudaTimer(CpuTimer):
-    """Pairs of CUDA events, read when they have passed, never waited for inside an epoch: times come one or two steps late."""
+    """CUDA events, read when they have passed, never waited for inside an epoch: times come one or two steps late.
+
+    All parts are spans of the device's own stream, so a loader counts for as long as the device stood still for it and not while it
+    ran beside the step before. The host has stalled for as long as the threads that launch kernels stood in the run queue, where
+    launching took most of the step, so that the device may have waited for them.
+    """
 
     def __init__(self, device: torch.device) -> None:
         super().__init__()
@@ -97,22 +167,38 @@ class CudaTimer(CpuTimer):
         self._open: deque[_Marks] = deque()
         self._free: list[_Marks] = []
         self._current: _Marks | None = None
-        self._newest = (0.0, 0)
+        self._newest = Work(0.0, 0)
 
     def begin(self, step: int, samples: int) -> None:
-        """Forward begins: mark the stream, behind the copies of the batch."""
-        if self._free:
-            self._current = self._free.pop()
-            self._current.step, self._current.samples = step, samples
-        else:
-            start, last, end = (torch.cuda.Event(enable_timing=True) for _ in range(3))  # type: ignore[no-untyped-call]
-            self._current = _Marks(step, samples, start, last, end)
+        """The rank begins to take its batch: mark the stream, behind the optimizer of the step before."""
+        self._current = self._free.pop() if self._free else _Marks()
+        self._current.step, self._current.samples = step, samples
+        self._current.queued = self._queue.delay()
         self._current.start.record()
 
-    def last_gradient(self) -> tuple[float, int]:
-        """Mark the last gradient; gives the newest step whose marks have all passed, (0.0, 0) before there is one."""
+    def loaded(self) -> None:
+        """The batch lies in the host's memory."""
+        if self._current is not None:
+            self._current.loaded.record()
+
+    def copied(self) -> None:
+        """The copy is on its way."""
+        self._copied = time.perf_counter()
+        if self._current is not None:
+            self._current.copied.record()
+
+    def forward_ends(self) -> None:
+        """Forward is launched."""
+        if self._current is not None:
+            self._current.forward.record()
+
+    def last_gradient(self) -> Work:
+        """Mark the last gradient, in the thread of backward; gives the newest step whose marks have all passed, at first none."""
         if self._current is not None:
             self._current.last.record()
+            self._current.launch_seconds = time.perf_counter() - self._copied
+            self._current.queued = self._queue.delay() - self._current.queued
+        self._queue.watch()
         self._collect()
         return self._newest
 
@@ -120,12 +206,17 @@ class CudaTimer(CpuTimer):
         """The stream has been told to wait for the other ranks: mark when it did."""
         if self._current is not None:
             self._current.end.record()
+
+    def stepped(self) -> None:
+        """The optimizer is launched."""
+        if self._current is not None:
+            self._current.stepped.record()
             self._open.append(self._current)
             self._current = None
 
     def newest_seconds(self) -> float:
         """Of the newest step whose marks have all passed."""
-        return self._newest[0]
+        return self._newest.seconds
 
     def take(self) -> list[StepTimes]:
         """Steps whose marks have passed."""
@@ -141,10 +232,18 @@ class CudaTimer(CpuTimer):
         return int(torch.cuda.memory_reserved(self._device))
 
     def _collect(self) -> None:
-        while self._open and self._open[0].end.query():  # type: ignore[no-untyped-call]
+        while self._open and self._open[0].stepped.query():  # type: ignore[no-untyped-call]
             marks = self._open.popleft()
-            compute = marks.start.elapsed_time(marks.last) / 1000
-            wait = marks.last.elapsed_time(marks.end) / 1000
-            self._done.append(StepTimes(marks.step, marks.samples, compute, wait))
-            self._newest = (compute, marks.samples)
+            data, copy = _between(marks.start, marks.loaded), _between(marks.loaded, marks.copied)
+            network, wait = _between(marks.copied, marks.last), _between(marks.last, marks.end)
+            host = min(max(marks.queued, 0.0), network) if marks.launch_seconds > _LAUNCH_BOUND * network else 0.0
+            own = data + copy + network
+            backward, optimizer = _between(marks.forward, marks.last), _between(marks.end, marks.stepped)
+            self._done.append(StepTimes(marks.step, marks.samples, own, wait, data, copy, host, backward, optimizer))
+            self._newest = Work(own, marks.samples, data, copy, host, wait)
             self._free.append(marks)
+
+
+def _between(first: torch.cuda.Event, second: torch.cuda.Event) -> float:
+    """Seconds between two marks that have passed."""
+    return float(first.elapsed_time(second)) / 1000

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from .data import Split
+from .data import Split, copy_to
 from .exchange import Exchange, Replica, Report, fingerprint
 from .group import Group
 from .models import build
@@ -47,6 +47,7 @@ class Trainer:
         self._backward(step, rows, size, mark)
         report = self.exchange.read(step, size, mark)
         self.optimizer.step()
+        self.timer.stepped()
         return report
 
     def step_alone(self, step: int, rows: Rows) -> None:
@@ -54,12 +55,16 @@ class Trainer:
         with self.ddp.no_sync():
             self._backward(step, rows, len(rows), 0.0)
         self.optimizer.step()
+        self.timer.stepped()
 
     def _backward(self, step: int, rows: Rows, size: int, mark: float) -> None:
         self.ddp.zero_grad(set_to_none=True)  # the slot's, too: the optimizer does not know it
         # A rank without samples joins all exchanges with one that counts nothing.
-        x, y = self.data.take(rows if len(rows) else _ANY_ROW, self.device)
         self.timer.begin(step, len(rows))
+        batch = self.data.read(rows if len(rows) else _ANY_ROW, self.device)
+        self.timer.loaded()
+        x, y = copy_to(self.device, *batch)
+        self.timer.copied()
         output, anchor = self.ddp(x)
         loss_sum = self.task.loss_sum(output, y) * (1.0 if len(rows) else 0.0)
         self.replica.announce(loss_sum, mark)
