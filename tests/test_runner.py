@@ -97,6 +97,15 @@ async def test_a_killed_rank_is_told_with_its_signal(lab: Callable[..., Lab]) ->
     assert (await two.until(0, "exit.json"))["reason"] == "rank 1 on n1 (device 1): killed by SIGKILL"
 
 
+async def test_a_rank_that_dies_before_it_can_write_is_told_with_its_last_words(lab: Callable[..., Lab]) -> None:
+    said = "ModuleNotFoundError: No module named numpy"
+    report = "E1121 01:07:14.3 20 torch/distributed/elastic/x.py:1] failed\\nrank : 0 (local_rank: 0)\\n exitcode : 1 (pid: 12)\\n see"
+    two = lab(STAYS, f'printf "{said}\\n{report}\\n"; exit 1')
+    await two.start()
+    ended = await two.until(0, "exit.json")
+    assert (ended["rank"], ended["reason"]) == (1, f"rank 1 on n1 (device 1): exit status 1: {said}")
+
+
 async def test_a_killed_runner_ends_the_run_on_the_other_nodes_and_leaves_no_orphan(lab: Callable[..., Lab]) -> None:
     two = lab(STAYS, STAYS)
     await two.start()

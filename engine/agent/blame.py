@@ -14,6 +14,9 @@ from ..wire import decode, to_plain
 
 _EXIT = re.compile(r"rank\s*:\s*\d+ \(local_rank: (\d+)\)\s*exitcode\s*:\s*(-?\d+)", re.S)
 
+_TORCHRUN = re.compile(r"^[EW]\d{4} [^\n]*torch/distributed/", re.M)
+"""Where torchrun begins to speak of a rank that failed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Blame:
@@ -39,10 +42,14 @@ def local_blame(run: Path, plan: Plan, node: NodePlan, status: int) -> Blame:
     for failed in failures:
         if not failed.is_collateral:
             return Blame("failed", f"{_who(plan, failed.rank)}: {failed.reason}", failed.rank, node.name)
+    told = {failed.rank for failed in failures}
     for local_rank, code in _exits(run / "out.log"):
-        if code < 0 and local_rank < len(node.ranks):
-            rank = node.ranks[local_rank]
+        rank = node.ranks[local_rank] if local_rank < len(node.ranks) else None
+        if rank is not None and code < 0:
             return Blame("failed", f"{_who(plan, rank)}: killed by {_signal_name(-code)}", rank, node.name)
+        if rank is not None and rank not in told:  # it died before it could write, as when a module is missing
+            last = _last_line(run / "out.log", _TORCHRUN)
+            return Blame("failed", f"{_who(plan, rank)}: exit status {code}" + (f": {last}" if last else ""), rank, node.name)
     for failed in failures:
         return Blame("failed", f"{_who(plan, failed.rank)}: {failed.reason}", failed.rank, node.name, is_collateral=True)
     ended = f"killed by {_signal_name(-status)}" if status < 0 else f"exit status {status}"
@@ -71,8 +78,11 @@ def _exits(log: Path) -> list[tuple[int, int]]:
     return [(int(local), int(code)) for local, code in _EXIT.findall(text)][::-1]
 
 
-def _last_line(log: Path) -> str:
-    text = log.read_text(errors="replace")[-4000:] if log.exists() else ""
+def _last_line(log: Path, before: re.Pattern[str] | None = None) -> str:
+    """The last line that says something, of all or of what stands before a pattern."""
+    text = log.read_text(errors="replace")[-20000:] if log.exists() else ""
+    if before is not None and (found := before.search(text)) is not None:
+        text = text[: found.start()]
     lines = [line.strip() for line in text.splitlines() if line.strip(" =-")]
     return lines[-1][:200] if lines else ""
 
