@@ -14,7 +14,7 @@ from ..errors import PlanImpossible
 from .model import StepTime
 
 _HALVINGS = 60
-"""Of the interval of T: more than a double can tell apart."""
+"""Of the interval of T at most: more than a double can tell apart."""
 
 
 def allocate(
@@ -26,41 +26,70 @@ def allocate(
 ) -> tuple[int, ...]:
     """Local batch sizes of a step of ``samples``; all but one are multiples of ``quantum`` above their low bound.
 
-    Raises PlanImpossible where the bounds leave no solution.
+    Exact for a quantum of 1, and for a larger one among the sizes it allows. Where memory leaves no room for whole quanta, single
+    samples are given out. Raises PlanImpossible where the bounds leave no solution.
     """
     ranks = len(times)
     low = list(lows) if lows is not None else [0] * ranks
     high = [min(h, samples) for h in highs] if highs is not None else [samples] * ranks
     _refuse_impossible(ranks, samples, low, high)
+    whole = [least + (most - least) // quantum * quantum for least, most in zip(low, high, strict=True)]
+
+    sizes = _nearly(times, samples, low, whole, quantum)
+    left = _give(times, sizes, whole, samples - _total(sizes), quantum)
+    if left:
+        _give_rest(times, sizes, high, left)
+    return tuple(sizes)
+
+
+def _nearly(times: Sequence[StepTime], samples: int, low: Sequence[int], high: Sequence[int], quantum: int) -> list[int]:
+    """What all ranks do within a time that is a little too short for the whole step."""
 
     def within(seconds: float) -> list[int]:
-        """What each rank does in that time."""
         sizes = []
         for time, least, most in zip(times, low, high, strict=True):
             room = (seconds - time.fixed_seconds) / time.seconds_per_sample - least
-            units = int(room / quantum) if room > 0.0 else 0
-            sizes.append(min(least + units * quantum, most))
+            if room >= most - least:
+                sizes.append(most)
+            else:
+                sizes.append(least + int(room / quantum) * quantum if room > 0.0 else least)
         return sizes
 
+    nearly, ranks = list(low), len(times)
     short, enough = 0.0, max(time.at(most) for time, most in zip(times, high, strict=True))
     for _ in range(_HALVINGS):
         middle = (short + enough) / 2
-        if _total(within(middle)) < samples:
-            short = middle
-        else:
+        sizes = within(middle)
+        left = samples - _total(sizes)
+        if left <= 0:
             enough = middle
-    sizes = within(short)
-    left = samples - _total(sizes)
-    queue = [(times[i].at(min(sizes[i] + quantum, high[i])), i) for i in range(ranks) if sizes[i] < high[i]]
+            continue
+        short, nearly = middle, sizes
+        if left <= ranks * quantum:  # the heap is quicker with so few
+            break
+    return nearly
+
+
+def _give(times: Sequence[StepTime], sizes: list[int], high: Sequence[int], left: int, quantum: int) -> int:
+    """Give whole quanta to whoever finishes the next one first; returns the samples left over."""
+    queue = [(times[i].at(size + quantum), i) for i, size in enumerate(sizes) if size < high[i]]
     heapq.heapify(queue)
-    while left > 0:
+    while left >= quantum and queue:
         _, i = heapq.heappop(queue)
-        unit = min(quantum, high[i] - sizes[i], left)
-        sizes[i] += unit
-        left -= unit
+        sizes[i] += quantum
+        left -= quantum
         if sizes[i] < high[i]:
-            heapq.heappush(queue, (times[i].at(min(sizes[i] + quantum, high[i])), i))
-    return tuple(sizes)
+            heapq.heappush(queue, (times[i].at(sizes[i] + quantum), i))
+    return left
+
+
+def _give_rest(times: Sequence[StepTime], sizes: list[int], high: Sequence[int], left: int) -> None:
+    """Less than a quantum goes to the one rank that finishes it first, or sample by sample where no memory holds it whole."""
+    roomy = [(times[i].at(size + left), i) for i, size in enumerate(sizes) if size + left <= high[i]]
+    if roomy:
+        sizes[min(roomy)[1]] += left
+    else:
+        _give(times, sizes, high, left, 1)
 
 
 def _total(sizes: Sequence[int]) -> int:

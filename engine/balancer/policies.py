@@ -2,7 +2,7 @@
 
 equal: the same share for all. proportional: shares by profile scores 1/c, fixed. dynamic: by measurement only, starting equal.
 hybrid: the fitted profile as prior, measurement takes over. All four are one allocation; they differ in the step times they
-believe.
+believe. Nothing that clocks say makes ``decide`` raise: what it does instead stands in ``beliefs`` and in docs/design/balancing.md.
 """
 
 from __future__ import annotations
@@ -10,14 +10,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from .allocate import allocate
+from .beliefs import Belief, believe, forgotten
+from .devices import among, share
+from .effect import Effect, measured
 from .model import StepTime, slowest
-from .tracker import Tracker, observe
+from .tracker import Tracker
 
 LEAST_GAIN = 0.02
 """Predicted gain below which shares rest: less is noise."""
 COOL_DOWN = 5
 """Steps between two changes, unless a speed has jumped."""
+HORIZON = 100
+"""Steps for which new shares are expected to hold: in so many they have to earn what changing costs."""
+PATIENCE = 10
+"""Steps for which a silent rank is waited for; then it keeps its share and the others are balanced around it."""
+RETRY_COST = 0.01
+"""Part of the time that may go into trying left-out devices again."""
+RETRY_STEPS = (100, 5000)
+"""Least and most steps until a left-out device is tried again."""
+_NOTHING = StepTime(0.0, 1e-12)
+"""The time of a rank that says nothing: its share is fixed, and only the others' times are compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +41,12 @@ class Problem:
     profile: tuple[StepTime, ...]
     """Fitted by the probe, one a rank."""
     lows: tuple[int, ...]
-    """Least local batch size of a full step."""
+    """Least local batch size of a rank that takes part."""
     highs: tuple[int, ...]
     """Most that fits in memory."""
     quantum: int = 1
+    switching_seconds: float = 0.0
+    """What a change of shares is expected to cost before the first one was measured."""
 
     @property
     def is_adaptive(self) -> bool:
@@ -53,9 +67,18 @@ class Memory:
     """What a case has learned up to now."""
 
     local_batch_sizes: tuple[int, ...]
-    trackers: tuple[Tracker, ...]
+    beliefs: tuple[Belief, ...]
+    switching_seconds: float = 0.0
+    """What a change costs, as the changes of this case showed it."""
+    effect: Effect | None = None
+    """Of the last change."""
     steps_since_change: int = 0
     changes: int = 0
+
+    @property
+    def trackers(self) -> tuple[Tracker, ...]:
+        """Each rank's speed on its own line."""
+        return tuple(belief.tracker for belief in self.beliefs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,19 +92,25 @@ class Decision:
     predicted_before: float | None = None
     """Compute seconds of the slowest rank, had nothing changed."""
     predicted_after: float | None = None
+    effect: Effect | None = None
+    """Of the change before, once: in the step that completes its measurement, or in which the next change ends it."""
 
 
 def start(problem: Problem) -> Memory:
-    """Before the first step: what the policy knows without any measurement of this case."""
-    fresh = tuple(Tracker() for _ in problem.profile)
-    return Memory(_split(problem, fresh, problem.global_batch_size, problem.lows), fresh)
+    """Before the first step: what the policy knows without any measurement of this case.
+
+    Raises PlanImpossible where the devices' memory does not hold the global batch; low bounds that do not fit give way.
+    """
+    is_known = problem.policy == "hybrid"
+    beliefs = tuple(Belief.of(model, is_prior_known=is_known) for model in _prior(problem))
+    return Memory(_best(problem, beliefs, problem.global_batch_size), beliefs, problem.switching_seconds)
 
 
 def sizes_for(problem: Problem, memory: Memory, samples: int) -> tuple[int, ...]:
     """Local batch sizes of a step of that many samples: a full one, or by the same rule the smaller last one of an epoch."""
     if samples == problem.global_batch_size:
         return memory.local_batch_sizes
-    return _split(problem, memory.trackers, samples, (0,) * len(memory.trackers))
+    return _best(problem, memory.beliefs, samples)
 
 
 def decide(problem: Problem, memory: Memory, observed: Sequence[Observation]) -> Decision:
@@ -89,29 +118,97 @@ def decide(problem: Problem, memory: Memory, observed: Sequence[Observation]) ->
     sizes = memory.local_batch_sizes
     if not problem.is_adaptive:
         return Decision(sizes, f"{problem.policy} shares are fixed", memory)
-    prior = _prior(problem)
-    trackers, jumped = [], []
-    for rank, (tracker, model, seen) in enumerate(zip(memory.trackers, prior, observed, strict=True)):
-        if seen.samples > 0:
-            tracker, is_jump = observe(tracker, seen.seconds, model.at(seen.samples), is_prior_known=problem.policy == "hybrid")
-            if is_jump:
-                jumped.append(rank)
-        trackers.append(tracker)
-    memory = replace(memory, trackers=tuple(trackers), steps_since_change=memory.steps_since_change + 1)
-    if any(tracker.count == 0 and size > 0 for tracker, size in zip(trackers, sizes, strict=True)):
-        return Decision(sizes, "a rank has not reported yet", memory)
+    memory, news, complete = _learn(memory, observed)
+    rest = Decision(sizes, "", memory, effect=complete)
+    silent = [belief.silent if size else 0 for belief, size in zip(memory.beliefs, sizes, strict=True)]
+    unknown = [not belief.is_measured and steps <= PATIENCE for belief, steps in zip(memory.beliefs, silent, strict=True)]
+    if any(is_new and size for is_new, size in zip(unknown, sizes, strict=True)):
+        return replace(rest, reason="a rank has not reported yet")
+    pinned = tuple(rank for rank, steps in enumerate(silent) if steps > PATIENCE)
+    if all(rank in pinned for rank, size in enumerate(sizes) if size):
+        return replace(rest, reason=f"shares rest: no rank has reported for {PATIENCE} steps")
 
-    believed = tuple(model.scaled(tracker.factor) for model, tracker in zip(prior, trackers, strict=True))
-    best = allocate(believed, problem.global_batch_size, problem.lows, problem.highs, problem.quantum)
-    before, after = slowest(believed, sizes), slowest(believed, best)
-    gain = (before - after) / before
-    if gain <= LEAST_GAIN or best == sizes:
-        return Decision(sizes, f"shares rest: a change would save {gain * 100:.1f} %", memory, False, before, before)
-    if memory.changes and not jumped and memory.steps_since_change < COOL_DOWN:
-        return Decision(sizes, "shares rest: they changed a moment ago", memory, False, before, before)
-    reason = _reason(problem, memory, jumped, before, after)
-    memory = replace(memory, local_batch_sizes=best, steps_since_change=0, changes=memory.changes + 1)
-    return Decision(best, reason, memory, True, before, after)
+    believed = [_NOTHING if rank in pinned else belief.time for rank, belief in enumerate(memory.beliefs)]
+    before = slowest(believed, sizes)
+    tried = _tried_again(problem, memory, believed, before)
+    if tried is not None:
+        return _changed(rest, *tried, before, slowest(believed, tried[0]))
+    lows = [sizes[rank] if rank in pinned else low for rank, low in enumerate(problem.lows)]
+    highs = [sizes[rank] if rank in pinned else high for rank, high in enumerate(problem.highs)]
+    best = share(believed, problem.global_batch_size, lows, highs, problem.quantum)
+    after = slowest(believed, best)
+    gain = before - after
+    if gain <= LEAST_GAIN * before or best == sizes:
+        reason = f"shares rest: a change would save {gain / before * 100:.1f} %"
+    elif gain * HORIZON <= memory.switching_seconds:
+        reason = f"shares rest: {gain * 1000:.0f} ms a step do not earn the {memory.switching_seconds:.1f} s that a change costs"
+    elif memory.changes and not news and memory.steps_since_change < COOL_DOWN:
+        reason = "shares rest: they changed a moment ago"
+    else:
+        return _changed(rest, best, _reason(problem, memory, best, news, pinned), before, after)
+    return replace(rest, reason=reason, predicted_before=before, predicted_after=before)
+
+
+def _learn(memory: Memory, observed: Sequence[Observation]) -> tuple[Memory, list[int], Effect | None]:
+    """What one step teaches; also the ranks whose speed is news, and the last change's effect in the step that completes it."""
+    beliefs, news = [], []
+    for rank, (belief, seen) in enumerate(zip(memory.beliefs, observed, strict=True)):
+        belief, is_news = believe(belief, seen.seconds, seen.samples)
+        beliefs.append(belief)
+        if is_news:
+            news.append(rank)
+    effect, switching_seconds, complete = memory.effect, memory.switching_seconds, None
+    if effect is not None and not effect.is_complete:
+        told = measured(effect, [seen.samples for seen in observed], [seen.seconds for seen in observed])
+        if effect.cost is None and told.cost is not None:
+            switching_seconds = (switching_seconds + told.cost) / 2
+        effect, complete = told, told if told.is_complete else None
+    steps = memory.steps_since_change + 1
+    memory = replace(memory, beliefs=tuple(beliefs), switching_seconds=switching_seconds, effect=effect, steps_since_change=steps)
+    return memory, news, complete
+
+
+def _tried_again(
+    problem: Problem, memory: Memory, believed: Sequence[StepTime], seconds: float
+) -> tuple[tuple[int, ...], str] | None:
+    """The sizes that give a left-out rank its least share, when it is time to see whether it has become faster.
+
+    Nobody measures a rank without samples. It is tried when the time since, at RETRY_COST, pays for one step with it as it was.
+    """
+    sizes, (least, most) = memory.local_batch_sizes, RETRY_STEPS
+    for rank, belief in enumerate(memory.beliefs):
+        low = max(problem.lows[rank], 1)
+        if sizes[rank] or problem.highs[rank] < low:
+            continue
+        lost = (believed[rank].at(low) - seconds) / seconds
+        if belief.silent < min(max(lost / RETRY_COST, least), most):
+            continue
+        group = [peer for peer, size in enumerate(sizes) if size or peer == rank]
+        lows = [max(bound, 1) for bound in problem.lows]
+        tried = among(group, believed, problem.global_batch_size, lows, problem.highs, problem.quantum)
+        if tried is not None:
+            return tried, f"rank {rank} is tried again after {belief.silent} steps without samples"
+    return None
+
+
+def _changed(rest: Decision, sizes: tuple[int, ...], reason: str, before: float, after: float) -> Decision:
+    """The decision for other shares; a measurement still going on of the change before ends here."""
+    old = rest.memory
+    beliefs = tuple(
+        forgotten(belief) if size and not was else belief
+        for belief, size, was in zip(old.beliefs, sizes, old.local_batch_sizes, strict=True)
+    )
+    ended = old.effect if old.effect is not None and old.effect.steps and not old.effect.is_complete else None
+    memory = replace(
+        old,
+        local_batch_sizes=sizes,
+        beliefs=beliefs,
+        effect=Effect(sizes, before, after),
+        steps_since_change=0,
+        changes=old.changes + 1,
+    )
+    effect = f"a step takes {after * 1000:.0f} instead of {before * 1000:.0f} ms"
+    return Decision(sizes, f"{reason}: {effect}", memory, True, before, after, rest.effect or ended)
 
 
 def _prior(problem: Problem) -> tuple[StepTime, ...]:
@@ -123,16 +220,22 @@ def _prior(problem: Problem) -> tuple[StepTime, ...]:
     return tuple(StepTime(0.0, 1.0) for _ in problem.profile)
 
 
-def _split(problem: Problem, trackers: Sequence[Tracker], samples: int, lows: Sequence[int]) -> tuple[int, ...]:
-    believed = [model.scaled(tracker.factor) for model, tracker in zip(_prior(problem), trackers, strict=True)]
-    return allocate(believed, samples, lows, problem.highs, problem.quantum)
+def _best(problem: Problem, beliefs: Sequence[Belief], samples: int) -> tuple[int, ...]:
+    return share([belief.time for belief in beliefs], samples, problem.lows, problem.highs, problem.quantum)
 
 
-def _reason(problem: Problem, memory: Memory, jumped: Sequence[int], before: float, after: float) -> str:
-    effect = f"a step takes {after * 1000:.0f} instead of {before * 1000:.0f} ms"
-    if jumped:
-        ranks = " and ".join(f"rank {rank}" for rank in jumped)
-        return f"{ranks} changed speed: {effect}"
+def _reason(problem: Problem, memory: Memory, best: Sequence[int], news: Sequence[int], pinned: Sequence[int]) -> str:
+    sizes = memory.local_batch_sizes
+    if out := [rank for rank, size in enumerate(best) if sizes[rank] and not size]:
+        return f"{_ranks(out)} would take longer than it saves and is left out"
+    if back := [rank for rank, size in enumerate(best) if size and not sizes[rank]]:
+        return f"{_ranks(back)} takes part again"
     if problem.policy == "dynamic" and memory.changes == 0:
-        return f"first measurement: {effect}"
-    return f"measured speeds moved: {effect}"
+        return "first measurement"
+    if news:
+        return f"{_ranks(news)} changed speed"
+    return f"measured speeds moved, {_ranks(pinned)} silent" if pinned else "measured speeds moved"
+
+
+def _ranks(ranks: Sequence[int]) -> str:
+    return " and ".join(f"rank {rank}" for rank in ranks)
