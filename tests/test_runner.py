@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from paceline.engine.agent import blame
 from paceline.engine.agent.processes import marked
 from paceline.engine.agent.rundir import read_json, runner_is_alive
 from paceline.engine.agent.tails import follow
@@ -99,11 +100,20 @@ async def test_a_killed_rank_is_told_with_its_signal(lab: Callable[..., Lab]) ->
 
 async def test_a_rank_that_dies_before_it_can_write_is_told_with_its_last_words(lab: Callable[..., Lab]) -> None:
     said = "ModuleNotFoundError: No module named numpy"
-    report = "E1121 01:07:14.3 20 torch/distributed/elastic/x.py:1] failed\\nrank : 0 (local_rank: 0)\\n exitcode : 1 (pid: 12)\\n see"
+    report = "E1121 01:07:14.3 20 torch/distributed/elastic/x.py:1] failed\\nrank : 0 (local_rank: 0)\\n exitcode : 1\\n see"
     two = lab(STAYS, f'printf "{said}\\n{report}\\n"; exit 1')
     await two.start()
     ended = await two.until(0, "exit.json")
     assert (ended["rank"], ended["reason"]) == (1, f"rank 1 on n1 (device 1): exit status 1: {said}")
+
+
+async def test_a_full_disk_is_named_although_nobody_could_write_that_down(
+    lab: Callable[..., Lab], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = lab(STAYS)
+    monkeypatch.setattr(blame, "disk_free", lambda path: 0)
+    found = blame.local_blame(one.run(0), one.plan, one.plan.nodes[0], 1)
+    assert found.reason == f"torchrun on n0: exit status 1: no space left for {one.run(0)}"
 
 
 async def test_a_killed_runner_ends_the_run_on_the_other_nodes_and_leaves_no_orphan(lab: Callable[..., Lab]) -> None:

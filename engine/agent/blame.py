@@ -11,9 +11,12 @@ from typing import Any
 from ..events import RankFailed
 from ..plan import NodePlan, Plan
 from ..wire import decode, to_plain
+from .host import disk_free
 
 _EXIT = re.compile(r"rank\s*:\s*\d+ \(local_rank: (\d+)\)\s*exitcode\s*:\s*(-?\d+)", re.S)
 
+ROOM = 64 << 10
+"""Bytes; with less on a node its ranks and torchrun may not even get their last words out."""
 _TORCHRUN = re.compile(r"^[EW]\d{4} [^\n]*torch/distributed/", re.M)
 """Where torchrun begins to speak of a rank that failed."""
 
@@ -54,6 +57,9 @@ def local_blame(run: Path, plan: Plan, node: NodePlan, status: int) -> Blame:
         return Blame("failed", f"{_who(plan, failed.rank)}: {failed.reason}", failed.rank, node.name, is_collateral=True)
     ended = f"killed by {_signal_name(-status)}" if status < 0 else f"exit status {status}"
     last = _last_line(run / "out.log")
+    free = disk_free(run)
+    if free is not None and free < ROOM:  # then nobody could write down why
+        last = f"no space left for {run}"
     return Blame("failed", f"torchrun on {node.name}: {ended}" + (f": {last}" if last else ""), None, node.name)
 
 

@@ -6,6 +6,7 @@ Whoever writes here holds the lock; others read the growing files.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import os
@@ -13,10 +14,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ..agent.rundir import read_json, storage_failed, write_once
-from ..errors import WorkFailed
+from ..agent.rundir import read_json, write_once
+from ..errors import StorageFailed, WorkFailed
 from ..plan import Plan
 from ..wire import from_plain
+
+SPACE = "free some space there; what runs on the nodes goes on: paceline jobs"
 
 
 class RunDirectory:
@@ -29,7 +32,7 @@ class RunDirectory:
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._lock = os.open(self.path, os.O_RDONLY)
         except OSError as error:
-            raise storage_failed(self.path, error) from None
+            raise _not_written(self.path, error) from None
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -58,7 +61,7 @@ class RunDirectory:
                     raise WorkFailed(f"{name} continues at byte {offset}, but {file.tell()} bytes are here", node=node)
                 file.write(data)
         except OSError as error:
-            raise storage_failed(path, error) from None
+            raise _not_written(path, error) from None
 
     def offsets(self, node: str) -> dict[str, int]:
         """How many bytes of each file of the node are here already."""
@@ -81,7 +84,7 @@ class RunDirectory:
             with open(os.open(self.path / "events.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a") as file:
                 file.write(line + "\n")
         except OSError as error:
-            raise storage_failed(self.path / "events.jsonl", error) from None
+            raise _not_written(self.path / "events.jsonl", error) from None
 
     def write_result(self, document: dict[str, Any], report: str) -> None:
         """Write report.md, then result.json, which is last."""
@@ -90,8 +93,11 @@ class RunDirectory:
             aside.write_text(report)
             aside.rename(self.path / "report.md")
         except OSError as error:
-            raise storage_failed(self.path / "report.md", error) from None
-        write_once(self.path / "result.json", document)
+            raise _not_written(self.path / "report.md", error) from None
+        try:
+            write_once(self.path / "result.json", document)
+        except StorageFailed as error:
+            raise StorageFailed(error.reason, hint=SPACE) from None
 
     def plan(self) -> Plan | None:
         """The plan from any node's copy."""
@@ -112,9 +118,12 @@ def check_writable(runs: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        raise storage_failed(runs, error) from None
+        reason = f"cannot write {runs}: {error.strerror or error}"
+        raise StorageFailed(reason, hint="nothing was started; free some space there, or start where you may write") from None
     finally:
-        try:
+        with contextlib.suppress(OSError):  # read-only: then it was never made
             probe.unlink(missing_ok=True)
-        except OSError as error:
-            raise storage_failed(runs, error) from None
+
+
+def _not_written(path: Path, error: OSError) -> StorageFailed:
+    return StorageFailed(f"cannot write {path}: {error.strerror or error}", hint=SPACE)
