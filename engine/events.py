@@ -328,9 +328,19 @@ class StepsTaken(RankEvent):
     """How many steps the summary covers."""
     local_batch_size: int = 0
     compute_seconds: float = 0.0
-    """Mean of the steps, as the next two."""
+    """All own work up to the last gradient; mean of the steps, as all seconds here."""
     wait_seconds: float = 0.0
     step_seconds: float = 0.0
+    data_seconds: float = 0.0
+    """Part of the own work: until the batch lay in the host's memory,"""
+    copy_seconds: float = 0.0
+    """until it lay in the device's,"""
+    host_seconds: float = 0.0
+    """in which the host's thread was due to run and did not;"""
+    backward_seconds: float = 0.0
+    """and, of the rest, backward."""
+    optimizer_seconds: float = 0.0
+    """After the wait."""
     samples: int = 0
     """Of this rank, in these steps."""
     loss: float | None = None
@@ -357,6 +367,50 @@ class SharesChanged(RankEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StragglerFound(RankEvent):
+    """Rank 0: a rank works slower than its own healthy time at its local batch size, beyond noise; or the network does."""
+
+    straggler: int | None = None
+    """The rank; None: all of them wait for the network."""
+    cause: str = "compute"
+    """``compute``, ``data``, ``host-to-device``, ``host`` or ``network``: the part of the step that grew most."""
+    slowdown: float = 1.0
+    """Seconds of own work over healthy ones; of the network: of the whole step."""
+    since: int = 0
+    """First slow step, counted over the whole case."""
+    step: int = 0
+    """Step after which it was certain."""
+    expected_seconds: float = 0.0
+    """Of one step of this rank, healthy, at its local batch size; of the network: of the whole step."""
+    seconds: float = 0.0
+    """The same as measured: median of the slow steps."""
+    part_expected_seconds: float = 0.0
+    """Of these, the part that is the cause."""
+    part_seconds: float = 0.0
+    before: tuple[int, ...] = ()
+    """Local batch sizes of all ranks before it began."""
+    after: tuple[int, ...] = ()
+    """What they were when it was certain: different where the balancer had acted."""
+    is_costly: bool = False
+    """Whether the others would be faster without this rank."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StragglerEnded(RankEvent):
+    """Rank 0: the rank, or the network, is itself again."""
+
+    straggler: int | None = None
+    cause: str = "compute"
+    slowdown: float = 1.0
+    """Mean over the steps for which it was known."""
+    since: int = 0
+    step: int = 0
+    """First healthy step."""
+    gain: float | None = None
+    """Share of the lost step time that changed shares brought back, 0 to 1; None: nothing was lost, or of the network."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RankEpochEnded(RankEvent):
     """One rank's sums over an epoch."""
 
@@ -369,6 +423,10 @@ class RankEpochEnded(RankEvent):
     full_compute_seconds: float = 0.0
     """Sum over the full steps."""
     full_wait_seconds: float = 0.0
+    full_data_seconds: float = 0.0
+    """Parts of the compute seconds."""
+    full_copy_seconds: float = 0.0
+    full_host_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -439,6 +497,8 @@ EVENTS: dict[str, type[Event]] = {
         CaseStarted,
         StepsTaken,
         SharesChanged,
+        StragglerFound,
+        StragglerEnded,
         RankEpochEnded,
         EpochEnded,
         StandaloneMeasured,

@@ -1,0 +1,253 @@
+"""Stragglers: a rank slower than its own healthy time, with cause and evidence; and a network slower than its own.
+
+Every rank is compared with its own fitted line at its own local batch size, never with the median of unlike devices. An alert opens
+when 7 of the last 10 full steps were slower than a threshold (10 %, or what the rank's noise demands) and ends when 7 of 10 are
+within half of it. Network: the least wait of all ranks is communication that nothing hides; it grew though nobody's work did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from ..errors import PlanImpossible
+from ..events import RankEvent, StragglerEnded, StragglerFound
+from .allocate import allocate
+from .causes import PARTS, blame, middle, parts_of
+from .healthy import Healthy, Seen, learn, remember
+from .model import StepTime, slowest
+from .network import NEEDED, WINDOW, Exposed, Network, usual, waited
+from .work import Work
+
+LEAST = 0.10
+"""Slowdown, less 1, below which nobody is told."""
+SIGMAS = 2.2
+"""Noise that seven of ten steps exceed by chance less than once in a million steps."""
+_SANE = 1e6
+"""Seconds beyond which no clock can have meant it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """An alert that has not ended."""
+
+    found: StragglerFound
+    steps: int = 0
+    """Full steps since it was found."""
+    slowdown: float = 0.0
+    """Sum over these steps."""
+    lost: float = 0.0
+    """Seconds that these steps would have lost with the shares from before."""
+    saved: float = 0.0
+    """Of them, what the shares in use brought back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """What is known about all ranks of a case."""
+
+    ranks: tuple[Healthy, ...]
+    network: Network = field(default_factory=Network)
+    open: tuple[tuple[int | None, Open], ...] = ()
+    """By rank; None: the network."""
+
+
+def start_watch(ranks: int) -> Watch:
+    """Before the first step."""
+    return Watch((Healthy(),) * ranks)
+
+
+def watch(models: Sequence[StepTime], state: Watch, step: int, works: Sequence[Work]) -> tuple[Watch, tuple[RankEvent, ...]]:
+    """Take what every rank told in one full step; gives what was found or has ended."""
+    healthy = tuple(_seen(*one, step) for one in zip(state.ranks, models, works, strict=True))
+    state = replace(state, ranks=healthy)
+    told: list[RankEvent] = []
+    for rank, work in enumerate(works):
+        if _is_sane(work):
+            state, events = _judge(models, state, rank, step)
+            told += events
+    state, events = _judge_network(models, state, step, works)
+    told += events
+    return _counted(models, state, works), tuple(told)
+
+
+def _seen(healthy: Healthy, model: StepTime, work: Work, step: int) -> Healthy:
+    return remember(healthy, Seen(step, work, model.at(work.samples))) if _is_sane(work) else healthy
+
+
+def _is_sane(work: Work) -> bool:
+    """Whether the rank took part and its clock can be meant."""
+    return work.samples > 0 and 0.0 < work.seconds < _SANE
+
+
+def _judge(models: Sequence[StepTime], state: Watch, rank: int, step: int) -> tuple[Watch, list[RankEvent]]:
+    """One rank after its newest step."""
+    healthy, alert = state.ranks[rank], dict(state.open).get(rank)
+    threshold = max(LEAST, SIGMAS * healthy.sigma)
+    recent = healthy.history[-WINDOW:]
+    errors = [healthy.error(seen) for seen in recent]
+    is_slow = sum(error >= threshold for error in errors) >= NEEDED
+    if alert is None and not is_slow:
+        ranks = (*state.ranks[:rank], learn(healthy), *state.ranks[rank + 1 :])
+        return replace(state, ranks=ranks), []
+    if alert is None:
+        found = _found(models, state, rank, step)
+        return _opened(state, rank, found), [found]
+    if sum(error < threshold / 2 for error in errors) >= NEEDED:
+        return _closed(state, rank, _since(healthy, lambda error: error < threshold / 2))
+    if not is_slow or step - alert.found.step < WINDOW or _has(healthy, alert.found.cause, threshold / 2):
+        return state, []
+    renewed = replace(_found(models, state, rank, step), since=recent[0].step)  # the old cause is gone for the whole window
+    state, events = _closed(state, rank, renewed.since)
+    return _opened(state, rank, renewed), [*events, renewed]
+
+
+def _found(models: Sequence[StepTime], state: Watch, rank: int, step: int) -> StragglerFound:
+    """The alert of a rank most of whose last steps were slow: those above half of what the slow ones have in common."""
+    healthy = state.ranks[rank]
+    half = sorted(healthy.error(seen) for seen in healthy.history[-WINDOW:])[-(NEEDED + 1) // 2] / 2
+    since = _since(healthy, lambda error: error >= half)
+    slow = [seen for seen in healthy.history[-WINDOW:] if seen.step >= since and healthy.error(seen) >= half]
+    cause, ought, took = blame([seen.work for seen in slow], [healthy.expected(seen) for seen in slow])
+    slowdown = 1.0 + middle([healthy.error(seen) for seen in slow])
+    now = tuple(one.history[-1].work.samples if one.history and one.history[-1].step == step else 0 for one in state.ranks)
+    return StragglerFound(
+        straggler=rank,
+        cause=cause,
+        slowdown=slowdown,
+        since=since,
+        step=step,
+        expected_seconds=healthy.factor * slow[-1].model_seconds,
+        seconds=middle([seen.work.seconds for seen in slow]),
+        part_expected_seconds=ought,
+        part_seconds=took,
+        before=_sizes_before(state, since, now),
+        after=now,
+        is_costly=_is_costly(models, state, rank, slowdown, now),
+    )
+
+
+def _since(healthy: Healthy, is_such: Callable[[float], bool]) -> int:
+    """First step of the newest run of steps whose errors are such; up to three exceptions in a row are passed over."""
+    first, misses = healthy.history[-1].step, 0
+    for seen in reversed(healthy.history):
+        if is_such(healthy.error(seen)):
+            first, misses = seen.step, 0
+        elif (misses := misses + 1) > WINDOW - NEEDED:
+            break
+    return first
+
+
+def _has(healthy: Healthy, cause: str, least: float) -> bool:
+    """Whether that part of the work is still larger than it should be."""
+    index, recent = PARTS.index(cause), healthy.history[-WINDOW:]
+    excess = [parts_of(seen.work)[index] - healthy.expected(seen)[index] for seen in recent]
+    return middle(excess) >= least * middle([healthy.factor * seen.model_seconds for seen in recent])
+
+
+def _sizes_before(state: Watch, since: int, now: tuple[int, ...]) -> tuple[int, ...]:
+    """Local batch sizes of the last full step before."""
+    sizes = []
+    for healthy, size in zip(state.ranks, now, strict=True):
+        earlier = [seen for seen in healthy.history if seen.step < since]
+        sizes.append(earlier[-1].work.samples if earlier else healthy.history[0].work.samples if healthy.history else size)
+    return tuple(sizes)
+
+
+def _is_costly(models: Sequence[StepTime], state: Watch, rank: int, slowdown: float, sizes: tuple[int, ...]) -> bool:
+    """Whether the others would be faster without this rank, whatever the shares."""
+    levels = [
+        model.scaled(healthy.factor * (slowdown if i == rank else 1.0))
+        for i, (model, healthy) in enumerate(zip(models, state.ranks, strict=True))
+    ]
+    others = [level for i, level in enumerate(levels) if i != rank]
+    total = sum(sizes)
+    try:
+        return slowest(others, allocate(others, total)) < slowest(levels, allocate(levels, total, (1,) * len(levels)))
+    except PlanImpossible:
+        return False
+
+
+def _opened(state: Watch, who: int | None, found: StragglerFound) -> Watch:
+    return replace(state, open=(*state.open, (who, Open(found))))
+
+
+def _closed(state: Watch, who: int | None, until: int) -> tuple[Watch, list[RankEvent]]:
+    alert = dict(state.open)[who]
+    found = alert.found
+    ended = StragglerEnded(
+        straggler=who,
+        cause=found.cause,
+        since=found.since,
+        step=until,
+        slowdown=alert.slowdown / alert.steps if alert.steps else found.slowdown,
+        gain=min(max(alert.saved / alert.lost, 0.0), 1.0) if alert.lost > 0.0 and who is not None else None,
+    )
+    return replace(state, open=tuple(item for item in state.open if item[0] != who)), [ended]
+
+
+def _judge_network(models: Sequence[StepTime], state: Watch, step: int, works: Sequence[Work]) -> tuple[Watch, list[RankEvent]]:
+    """The least wait after its newest step. It was told one step late, so it belongs to the step before."""
+    waits = [work.wait_seconds for work in works if _is_sane(work) and 0.0 <= work.wait_seconds < _SANE]
+    whole = slowest(_levels(models, state), [work.samples for work in works])
+    if not waits or step == 0 or whole <= 0.0:
+        return state, []
+    state = replace(state, network=waited(state.network, Exposed(step - 1, min(waits), whole)))
+    if None in dict(state.open):
+        calm = state.network.calm()
+        return _closed(state, None, calm[0].step) if calm else (state, [])
+    slow = state.network.slow()
+    if not slow:
+        return replace(state, network=usual(state.network)), []
+    found = _found_network(state.network, slow, step, tuple(work.samples for work in works))
+    return _opened(state, None, found), [found]
+
+
+def _found_network(network: Network, slow: Sequence[Exposed], step: int, sizes: tuple[int, ...]) -> StragglerFound:
+    wait, seconds = middle([one.wait_seconds for one in slow]), middle([one.healthy_seconds for one in slow])
+    return StragglerFound(
+        straggler=None,
+        cause="network",
+        slowdown=(seconds + wait) / (seconds + network.usual),
+        since=slow[0].step,
+        step=step,
+        expected_seconds=seconds + network.usual,
+        seconds=seconds + wait,
+        part_expected_seconds=network.usual,
+        part_seconds=wait,
+        before=sizes,
+        after=sizes,
+    )
+
+
+def _levels(models: Sequence[StepTime], state: Watch) -> list[StepTime]:
+    """What every rank takes when it is healthy."""
+    return [model.scaled(healthy.factor) for model, healthy in zip(models, state.ranks, strict=True)]
+
+
+def _counted(models: Sequence[StepTime], state: Watch, works: Sequence[Work]) -> Watch:
+    """Add this step to what open alerts cost and what the shares in use bring back."""
+    if not state.open:
+        return state
+    levels = _levels(models, state)
+    errors = [healthy.error(healthy.history[-1]) if healthy.history else 0.0 for healthy in state.ranks]
+    now = max((work.seconds for work in works if _is_sane(work)), default=0.0)
+    slow = {who for who, _ in state.open}
+    actual = [level.scaled(1.0 + max(errors[i], 0.0)) if i in slow else level for i, level in enumerate(levels)]
+    opened = []
+    for who, alert in state.open:
+        slowdown = alert.found.slowdown if who is None else 1.0 + errors[who]
+        before = slowest(actual, alert.found.before)
+        opened.append(
+            (
+                who,
+                Open(
+                    alert.found,
+                    alert.steps + 1,
+                    alert.slowdown + slowdown,
+                    alert.lost + max(before - slowest(levels, alert.found.before), 0.0),
+                    alert.saved + before - now,
+                ),
+            )
+        )
+    return replace(state, open=tuple(opened))
