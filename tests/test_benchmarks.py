@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tomllib
+
 import pytest
 from paceline.engine.balancer.allocate import allocate
 from paceline.engine.balancer.model import slowest
