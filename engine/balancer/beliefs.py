@@ -26,7 +26,7 @@ class Belief:
     @staticmethod
     def of(model: StepTime, *, is_prior_known: bool) -> Belief:
         """Before the first measurement."""
-        return Belief(Line(model), is_prior_known=is_prior_known)
+        return Belief(Line(model, model), is_prior_known=is_prior_known)
 
     @property
     def time(self) -> StepTime:
@@ -45,11 +45,11 @@ def believe(belief: Belief, seconds: float, samples: int) -> tuple[Belief, bool]
         return replace(belief, silent=belief.silent + 1), False
     line, before = arrived(belief.line, samples), belief.tracker
     tracker, is_news = observe(before, seconds, line.model.at(samples), is_prior_known=belief.is_prior_known)
-    if is_news and line.has_rested:
+    if line.has_rested:
         line = rescaled(line, tracker.factor / before.factor)
     expected = tracker.factor * line.model.at(samples)
     if abs(seconds - expected) < OUTLIER * tracker.sigma * expected:
-        line = learned(line, samples, seconds)
+        line = learned(line, samples, seconds, tracker.sigma)
     is_first = before.count == 0 and not belief.is_prior_known
     return Belief(line, tracker, belief.is_prior_known), is_news or is_first
 
