@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from paceline.engine.balancer.work import StepTimes
 from paceline.engine.errors import StorageFailed
 from paceline.engine.events import RankJoined, StepsTaken
 from paceline.engine.training.ranklog import RankLog, Step, StepLog
@@ -12,7 +13,7 @@ from paceline.engine.wire import decode
 
 
 def step(number: int, samples: int = 8) -> Step:
-    return Step(0, number, 32, samples, 0.1, 0.02, 0.13, 1.5)
+    return Step(0, number, 32, StepTimes(number, samples, 0.1, 0.02, data_seconds=0.01), 0.13, 1.5)
 
 
 def lines(path: Path) -> list[StepsTaken]:
@@ -31,7 +32,7 @@ def test_steps_come_in_summaries_that_together_tell_every_step(tmp_path: Path) -
     assert sum(event.samples for event in told) == 800
     assert told[-1].step == 99
     assert len(told) < 20
-    assert told[-1].compute_seconds == pytest.approx(0.1)
+    assert (told[-1].compute_seconds, told[-1].data_seconds) == (pytest.approx(0.1), pytest.approx(0.01))
 
 
 def test_every_step_around_a_change_has_a_line_of_its_own(tmp_path: Path) -> None:

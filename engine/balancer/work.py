@@ -1,4 +1,4 @@
-"""What one rank tells about one step: its own work up to its last gradient, split by what it was spent on."""
+"""What one rank spent a step on: its own work up to its last gradient, in parts, and what came after it."""
 
 from __future__ import annotations
 
@@ -26,3 +26,21 @@ class Work:
     def compute_seconds(self) -> float:
         """What the device itself took: forward and backward."""
         return self.seconds - self.data_seconds - self.copy_seconds - self.host_seconds
+
+
+@dataclass(frozen=True, slots=True)
+class StepTimes:
+    """One step of this rank, in seconds."""
+
+    step: int
+    samples: int
+    compute_seconds: float
+    """All own work up to the last gradient: taking and copying the batch, stalls of the host, forward and backward."""
+    wait_seconds: float
+    data_seconds: float = 0.0
+    copy_seconds: float = 0.0
+    host_seconds: float = 0.0
+    backward_seconds: float = 0.0
+    """Part of the compute, up to the last gradient."""
+    optimizer_seconds: float = 0.0
+    """After the wait; on a GPU until the next step takes its batch."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
 from ..balancer.policies import Memory, Observation, Problem, decide, sizes_for, start
+from ..balancer.stragglers import Watch, start_watch, watch
 from ..events import CaseEnded, CaseStarted, EpochEnded, RankEpochEnded, SharesChanged
 from .data import Split
 from .exchange import Report
@@ -34,10 +35,13 @@ class Case:
     log: RankLog
     seed: int
     epochs: int
+    _watch: Watch = field(init=False)
+    """Of rank 0: who is a straggler."""
 
     def train(self) -> tuple[Memory, int]:
         """All epochs. Returns what the balancer remembers and how many steps were taken."""
         memory = start(self.problem)
+        self._watch = start_watch(self.group.size)
         if self.group.rank == 0:
             self.log.write(CaseStarted(policy=self.problem.policy, local_batch_sizes=memory.local_batch_sizes))
         taken = 0
@@ -69,6 +73,10 @@ class Case:
         """Every rank decides for itself, alike, from what all ranks told. The small last step of an epoch teaches nothing new."""
         if report is None or report.size != self.problem.global_batch_size:
             return memory
+        if self.group.rank == 0:
+            self._watch, told = watch(self.problem.profile, self._watch, report.step, report.work)
+            for event in told:
+                self.log.write(event)
         observed = [Observation(seconds, samples) for seconds, samples in zip(report.seconds, report.samples, strict=True)]
         decision = decide(self.problem, memory, observed)
         if decision.is_change and self.group.rank == 0:
@@ -126,7 +134,8 @@ class _EpochBook:
         """(step, size, seconds) of steps whose compute seconds are not known yet."""
         self._start = self._step_start = self._now = time.perf_counter()
         self._step = self._size = self._samples = self._full_steps = 0
-        self._full_compute = self._full_wait = 0.0
+        self._full = [0.0] * 5
+        """Compute, wait, data, copy and host seconds of the full steps."""
         self.seconds = 0.0
         """From the first step to the last gradient."""
 
@@ -151,8 +160,11 @@ class _EpochBook:
                 samples=self._samples,
                 seconds=self.seconds,
                 full_steps=self._full_steps,
-                full_compute_seconds=self._full_compute,
-                full_wait_seconds=self._full_wait,
+                full_compute_seconds=self._full[0],
+                full_wait_seconds=self._full[1],
+                full_data_seconds=self._full[2],
+                full_copy_seconds=self._full[3],
+                full_host_seconds=self._full[4],
             )
         )
 
@@ -162,16 +174,14 @@ class _EpochBook:
             self._samples += times.samples
             if size == self._case.problem.global_batch_size:
                 self._full_steps += 1
-                self._full_compute += times.compute_seconds
-                self._full_wait += times.wait_seconds
+                parts = (times.compute_seconds, times.wait_seconds, times.data_seconds, times.copy_seconds, times.host_seconds)
+                self._full = [total + part for total, part in zip(self._full, parts, strict=True)]
             self._lines.add(
                 Step(
                     epoch=self._epoch,
                     step=step,
                     size=size,
-                    samples=times.samples,
-                    compute_seconds=times.compute_seconds,
-                    wait_seconds=times.wait_seconds,
+                    times=times,
                     step_seconds=seconds,
                     loss=report.loss if report is not None else None,
                 ),

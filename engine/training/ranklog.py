@@ -8,6 +8,7 @@ import os
 import time
 from pathlib import Path
 
+from ..balancer.work import StepTimes
 from ..errors import StorageFailed
 from ..events import RankEvent, RankFailed, StepsTaken, StoreOpened
 from ..wire import encode
@@ -65,10 +66,8 @@ class Step:
     step: int
     size: int
     """Samples of all ranks together."""
-    samples: int
+    times: StepTimes
     """Of this rank."""
-    compute_seconds: float
-    wait_seconds: float
     step_seconds: float
     loss: float | None
 
@@ -87,7 +86,7 @@ class StepLog:
         if is_change:
             self.flush(utilization, memory_used)
             self._single = AROUND + 1
-        if self._steps and self._steps[-1].samples != step.samples:
+        if self._steps and self._steps[-1].times.samples != step.times.samples:
             self.flush(utilization, memory_used)  # a summary covers one local batch size
         self._steps.append(step)
         if self._single > 0 or time.monotonic() - self._last_line >= LINE_SECONDS:
@@ -105,11 +104,16 @@ class StepLog:
                 epoch=last.epoch,
                 step=last.step,
                 steps=count,
-                local_batch_size=last.samples,
-                compute_seconds=sum(step.compute_seconds for step in steps) / count,
-                wait_seconds=sum(step.wait_seconds for step in steps) / count,
+                local_batch_size=last.times.samples,
+                compute_seconds=sum(step.times.compute_seconds for step in steps) / count,
+                wait_seconds=sum(step.times.wait_seconds for step in steps) / count,
                 step_seconds=sum(step.step_seconds for step in steps) / count,
-                samples=sum(step.samples for step in steps),
+                data_seconds=sum(step.times.data_seconds for step in steps) / count,
+                copy_seconds=sum(step.times.copy_seconds for step in steps) / count,
+                host_seconds=sum(step.times.host_seconds for step in steps) / count,
+                backward_seconds=sum(step.times.backward_seconds for step in steps) / count,
+                optimizer_seconds=sum(step.times.optimizer_seconds for step in steps) / count,
+                samples=sum(step.times.samples for step in steps),
                 loss=last.loss,
                 utilization=utilization,
                 memory_used=memory_used,

@@ -1,6 +1,6 @@
 """How long a rank's own work in a step takes, and on what: from taking the batch to its last gradient, the wait left out.
 
-Parts: data, host-to-device copy, stalls of the host's thread, and the rest, which is compute; backward is told apart from forward,
+Parts: data, host-to-device copy, stalls of the host's thread, and the rest, which is the model's compute; backward is told apart from forward,
 so that a delay inside it counts as compute and never as wait. The stamp of the last gradient comes from ``exchange``: its node of
 the autograd graph runs after all others. A timer also runs the network's stages, because an emulated device has to be paced
 between them (``emulation``).
@@ -10,34 +10,15 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from dataclasses import dataclass
 
 import torch
 from torch import nn
 
-from ..balancer.work import Work
+from ..balancer.work import StepTimes, Work
 from .contention import RunQueue
 
 _LAUNCH_BOUND = 0.8
 """A device whose kernels were launched over more than this share of its compute seconds may have waited for its host."""
-
-
-@dataclass(frozen=True, slots=True)
-class StepTimes:
-    """One step of this rank, in seconds."""
-
-    step: int
-    samples: int
-    compute_seconds: float
-    """All own work: data, copy, stalls of the host and the network, up to the last gradient."""
-    wait_seconds: float
-    data_seconds: float = 0.0
-    copy_seconds: float = 0.0
-    host_seconds: float = 0.0
-    backward_seconds: float = 0.0
-    """Part of the compute, up to the last gradient."""
-    optimizer_seconds: float = 0.0
-    """After the wait; on a GPU until the next step takes its batch."""
 
 
 class CpuTimer:
