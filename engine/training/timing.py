@@ -1,9 +1,9 @@
 """How long a rank's own work in a step takes, and on what: from taking the batch to its last gradient, the wait left out.
 
-Parts: data, host-to-device copy, stalls of the host's thread, and the rest, which is the model's compute; backward is told apart from forward,
-so that a delay inside it counts as compute and never as wait. The stamp of the last gradient comes from ``exchange``: its node of
-the autograd graph runs after all others. A timer also runs the network's stages, because an emulated device has to be paced
-between them (``emulation``).
+Parts: data, host-to-device copy, stalls of the host's thread, and the rest, which is the model's compute; backward is told apart
+from forward, so that a delay inside it counts as compute and never as wait. The stamp of the last gradient comes from
+``exchange``: its node of the autograd graph runs after all others. A timer also runs the model's stages, because an emulated device
+has to be paced between them (``emulation``).
 """
 
 from __future__ import annotations
