@@ -35,7 +35,10 @@ def share(times: Sequence[StepTime], samples: int, lows: Sequence[int], highs: S
         return allocate(times, samples, None, highs)
     while True:
         seconds = slowest(times, best)
-        taking = [rank for rank in taking if least[rank] < seconds]
+        worth = [rank for rank in taking if least[rank] < seconds]
+        if len(worth) == len(taking):
+            return best
+        taking = worth
         fewer = among(taking, times, samples, lows, highs, quantum)
         if fewer is None or slowest(times, fewer) >= seconds:
             return best
