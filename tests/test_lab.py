@@ -161,3 +161,11 @@ def test_one_interrupt_ends_a_bench_on_the_embedded_lab(lab: LabDirectory) -> No
     assert process.returncode == 130
     assert lab.marked(run_id) == []
     assert all(not marked(run_id, root) for root in (lab.path / "logs" / "nodes").iterdir())
+
+
+def test_nothing_is_started_on_a_node_that_may_only_be_read(lab: LabDirectory) -> None:
+    nodes = lab.path / "nodes.toml"
+    nodes.write_text(nodes.read_text().replace('kind = "embedded"', 'kind = "embedded"\nread_only = true'))
+    status, _ = lab.run("train")
+    assert (status, "no device can take part" in lab.told()) == (5, True)
+    assert not list(lab.path.glob("logs/nodes/*/runs/*"))

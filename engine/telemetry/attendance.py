@@ -1,0 +1,61 @@
+"""Which machines have answered: the state of the stream, and waiting until every node has reported or failed once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from ..errors import NodeRefused, NodeUnreachable
+from ..events import Event, NodeConnected, NodeReported
+from ..store.reduce import reduce
+from ..store.state import State
+
+GONE = ("lost", "refused")
+
+
+class Attendance:
+    """A listener of the bus that folds the stream and can be waited for."""
+
+    def __init__(self, nodes: Sequence[str]) -> None:
+        self.state = State()
+        self.facts: dict[str, NodeConnected] = {}
+        """What each node said of itself when it connected."""
+        self._nodes = tuple(nodes)
+        self._reported: set[str] = set()
+        """Nodes whose devices were read since they connected; before, only the declared ones are known."""
+        self._changed = asyncio.Event()
+
+    def __call__(self, event: Event) -> None:
+        """Take one event."""
+        self.state = reduce(self.state, event)
+        if isinstance(event, NodeConnected):
+            self.facts[event.node] = event
+            self._reported.discard(event.node)
+        elif isinstance(event, NodeReported):
+            self._reported.add(event.node)
+        self._changed.set()
+
+    @property
+    def reached(self) -> list[str]:
+        """Nodes that answer now."""
+        return [name for name in self._nodes if self.state.nodes[name].state == "ok"]
+
+    async def settled(self) -> None:
+        """Wait until every node has reported once, or failed once."""
+        while not all(self._is_settled(name) for name in self._nodes):
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def complete(self) -> None:
+        """Wait until every node has reported. Raises NodeRefused or NodeUnreachable for those that do not."""
+        await self.settled()
+        for state, error in (("refused", NodeRefused), ("lost", NodeUnreachable)):
+            bad = [node for node in self.state.nodes.values() if node.state == state]
+            if bad:
+                others = f"; so too: {', '.join(node.name for node in bad[1:])}" if bad[1:] else ""
+                hint = bad[0].hint or "nothing was started; paceline status shows all nodes, --only leaves some out"
+                raise error(f"{bad[0].reason}{others}", node=bad[0].name, hint=hint)
+
+    def _is_settled(self, name: str) -> bool:
+        state = self.state.nodes[name].state
+        return state in GONE or (state == "ok" and name in self._reported)
