@@ -36,6 +36,7 @@ class Fault:
     until_step: int
     """First step at full speed again."""
     slowdown: float = 2.0
+    cause: str = "thermal"
 
     def is_active(self, step: int) -> bool:
         """Whether it acts in that step of a case."""
@@ -106,5 +107,5 @@ def _nodes(faults: Sequence[Fault], noise: str) -> str:
         for fault in faults:
             if fault.rank == rank:
                 script = f"at_step = {fault.at_step}\nuntil_step = {fault.until_step}\nslowdown = {fault.slowdown}\n"
-                text += f'[[node.fault]]\n{script}cause = "thermal"\n'
+                text += f'[[node.fault]]\n{script}cause = "{fault.cause}"\n'
     return text
