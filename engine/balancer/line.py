@@ -94,7 +94,8 @@ def _refitted(line: Line, samples: int, sigma: float) -> Line:
     # In parts of the time at the mean size: c b / t is 1 for a line through the origin, 0 for one that is all fixed cost.
     slope = (line.bt / line.weight - size * seconds) / variance * size / seconds
     error2 = sigma * sigma / (spread2 * line.weight * seconds * seconds)
-    if slope < 0.0 and slope * slope > 4.0 * error2 or slope > 1.0 and (slope - 1.0) * (slope - 1.0) > 4.0 * error2:
+    beyond = max(0.0 - slope, slope - 1.0, 0.0)
+    if beyond * beyond > 4.0 * error2:  # two standard errors
         return replace(line, weight=0.0, b=0.0, bb=0.0, t=0.0, bt=0.0)
     prior = line.prior.seconds_per_sample * size / (line.prior.fixed_seconds + line.prior.seconds_per_sample * size)
     trust = PRIOR_SPREAD * PRIOR_SPREAD / (PRIOR_SPREAD * PRIOR_SPREAD + error2)

@@ -16,8 +16,10 @@ from .effect import Effect, measured
 from .model import StepTime, slowest
 from .tracker import Tracker
 
-LEAST_GAIN = 0.02
-"""Predicted gain below which shares rest: less is noise."""
+LEAST_GAIN = 0.005
+"""Predicted gain below which shares rest, however certain it is."""
+CERTAIN = 1.5
+"""Shares change for a gain of so many standard errors of the least certain speed: less is noise."""
 COOL_DOWN = 5
 """Steps between two changes, unless a speed has jumped."""
 HORIZON = 100
@@ -138,7 +140,7 @@ def decide(problem: Problem, memory: Memory, observed: Sequence[Observation]) ->
     best = share(believed, problem.global_batch_size, lows, highs, problem.quantum)
     after = slowest(believed, best)
     gain = before - after
-    if gain <= LEAST_GAIN * before or best == sizes:
+    if best == sizes or not _is_certain(gain / before, memory):
         reason = f"shares rest: a change would save {gain / before * 100:.1f} %"
     elif gain * HORIZON <= memory.switching_seconds:
         reason = f"shares rest: {gain * 1000:.0f} ms a step do not earn the {memory.switching_seconds:.1f} s that a change costs"
@@ -166,6 +168,12 @@ def _learn(memory: Memory, observed: Sequence[Observation]) -> tuple[Memory, lis
     steps = memory.steps_since_change + 1
     memory = replace(memory, beliefs=tuple(beliefs), switching_seconds=switching_seconds, effect=effect, steps_since_change=steps)
     return memory, news, complete
+
+
+def _is_certain(gain: float, memory: Memory) -> bool:
+    """Whether a relative gain is more than the noise left in what is believed. Squares, because roots are not + - * /."""
+    variance = max(belief.tracker.variance for belief, size in zip(memory.beliefs, memory.local_batch_sizes, strict=True) if size)
+    return gain > LEAST_GAIN and gain * gain > CERTAIN * CERTAIN * variance
 
 
 def _tried_again(

@@ -1,7 +1,7 @@
 """A run without devices: the very code that shares batches in a real run, on devices whose speeds and noise are scripted.
 
-One step as in ``training.loop``: the sizes are used, every rank's compute seconds come out with noise, ``decide`` sees them after the
-step (``lag`` steps later where a GPU takes part) and its sizes hold from the next step on. Everything follows from the seed.
+One step as in ``training.loop``: the sizes are used, every rank's compute seconds come out with noise, ``decide`` sees them after
+the step (``lag`` steps later where a GPU takes part) and its sizes hold from the next step on. Everything follows from the seed.
 """
 
 from __future__ import annotations
@@ -17,6 +17,10 @@ from ..balancer import policies
 from ..balancer.devices import share
 from ..balancer.model import StepTime, slowest
 from ..balancer.policies import Decision, Observation, Problem
+
+
+SETTLED = 1.05
+"""Shares are right when a step with them takes at most so much longer than the oracle's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,13 +134,18 @@ def simulate(rule: Rule, scenario: Scenario, seed: int) -> list[Step]:
 
 
 def steps_with_old_shares(steps: Sequence[Step], since: int) -> int:
-    """Steps run from ``since`` on before the first change of shares."""
-    return next((i for i, step in enumerate(steps[since:]) if step.is_change and i > 0), len(steps) - since)
+    """Steps run from ``since`` on until shares have changed and the step is within 5 % of the oracle's; all where that never came."""
+    is_changed = False
+    for count, step in enumerate(steps[since:]):
+        is_changed = is_changed or (count > 0 and step.is_change)
+        if is_changed and step.seconds <= SETTLED * step.oracle_seconds:
+            return count
+    return len(steps) - since
 
 
 def steps_until_settled(steps: Sequence[Step], since: int) -> int:
     """Steps from ``since`` on until nine of the next ten are within 5 % of the oracle."""
-    tail = [step.efficiency >= 0.95 for step in steps[since:]]
+    tail = [step.seconds <= SETTLED * step.oracle_seconds for step in steps[since:]]
     return next((i for i in range(len(tail) - 9) if sum(tail[i : i + 10]) >= 9), len(tail))
 
 
