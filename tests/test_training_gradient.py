@@ -10,15 +10,18 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
 from paceline.engine.training.data import Split
-from paceline.engine.training.exchange import Exchange, Replica
+from paceline.engine.training.exchange import Replica
 from paceline.engine.training.models import build
+from paceline.engine.training.sampler import SamplerState
 from paceline.engine.training.tasks import Task
 from paceline.engine.training.timing import CpuTimer
-from paceline.engine.training.trainer import Trainer
+from paceline.engine.training.trainer import Trainer, assemble
 from torch import nn
 
 SHARES = [(14, 7, 3), (3, 20, 1), (24, 0, 0), (1, 11, 12), (9, 0, 3)]
 """A different one in every step, ranks without samples and a smaller step among them."""
+MOST_AT_ONCE = (200, 6, 5)
+"""What fits in each rank's memory: the second and third train larger shares in micro-batches, each its own number of them."""
 
 
 def digits(seed: int = 1) -> Split:
@@ -29,13 +32,10 @@ def digits(seed: int = 1) -> Split:
 def trainer(rank: int, world: int) -> Trainer:
     """As training makes it, but in float64, with momentum that remembers every gradient."""
     torch.manual_seed(0)
-    timer, device = CpuTimer(), torch.device("cpu")
+    timer = CpuTimer()
     replica = Replica(build("digits-cnn").double(), timer, rank, world)
     optimizer = torch.optim.SGD(replica.model.parameters(), lr=0.05, momentum=0.9)
-    ddp = nn.parallel.DistributedDataParallel(replica, gradient_as_bucket_view=True)
-    exchange = Exchange(replica, rank, world, is_late=False)
-    loss_sum = torch.zeros((), dtype=torch.float64)
-    return Trainer(device, digits(), Task(True), timer, replica, ddp, optimizer, exchange, loss_sum)
+    return assemble(replica, optimizer, Task(True), digits(), timer, MOST_AT_ONCE[rank])
 
 
 def flat(values: list[torch.Tensor | None]) -> torch.Tensor:
@@ -48,15 +48,14 @@ def run_rank(rank: int, place: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{place}/meet", rank=rank, world_size=3)
     mine = trainer(rank, 3)
     gradients, losses, samples = [], [], []
-    offset = 0
+    state = SamplerState(200, seed=5)
     for step, sizes in enumerate(SHARES):
-        first = offset + sum(sizes[:rank])
-        report = mine.step(step, np.arange(first, first + sizes[rank]), sizes)
+        report = mine.step(step, state, sizes)
         assert report is not None
         losses.append(report.loss)
         samples.append(report.samples)
         gradients.append(flat([p.grad for p in mine.replica.model.parameters()]))
-        offset += sum(sizes)
+        state = state.next(sum(sizes))
     if rank == 0:
         torch.save((gradients, losses, samples, flat(list(mine.replica.model.parameters()))), f"{place}/three")
     dist.barrier()
@@ -70,7 +69,7 @@ def use_other_shares(rank: int, place: str) -> None:
     mine = trainer(rank, 2)
     before = flat(list(mine.replica.model.parameters()))
     try:
-        mine.step(0, np.arange(4), (4, 4) if rank == 0 else (3, 5))
+        mine.step(0, SamplerState(200, seed=5), (4, 4) if rank == 0 else (3, 5))
     except Exception as error:
         is_untouched = bool(torch.equal(before, flat(list(mine.replica.model.parameters()))))
         Path(place, str(rank)).write_text(f"{error} {is_untouched}")
@@ -90,16 +89,16 @@ def one_process() -> tuple[list[torch.Tensor], list[float], torch.Tensor]:
     torch.manual_seed(0)
     model, data = build("digits-cnn").double(), digits()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
-    gradients, losses, offset = [], [], 0
+    gradients, losses, state = [], [], SamplerState(200, seed=5)
     for sizes in SHARES:
-        rows = slice(offset, offset + sum(sizes))
+        rows = state.rows(0, sum(sizes))
         optimizer.zero_grad()
         loss = nn.functional.cross_entropy(model(torch.from_numpy(data.x[rows])), torch.from_numpy(data.y[rows]))
         loss.backward()
         optimizer.step()
         gradients.append(flat([p.grad for p in model.parameters()]))
         losses.append(loss.item())
-        offset += sum(sizes)
+        state = state.next(sum(sizes))
     return gradients, losses, flat(list(model.parameters()))
 
 
@@ -122,5 +121,5 @@ def test_ranks_that_use_different_shares_stop_before_the_optimizer(tmp_path: Pat
     multiprocessing.spawn(use_other_shares, (str(tmp_path),), nprocs=2)
     for rank in (0, 1):
         ended = (tmp_path / str(rank)).read_text()
-        assert "different shares in step 0" in ended
+        assert "different shares or samples in step 0" in ended
         assert ended.endswith("True")

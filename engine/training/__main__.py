@@ -16,6 +16,8 @@ from .device import device_of, timer_for
 from .group import die_with_parent, is_collateral, join, own_rank
 from .loop import Case
 from .measure import Standalone, probe
+from .normalization import least_samples
+from .precision import agree
 from .ranklog import RankLog
 from .tasks import task_of
 from .trainer import make_trainer
@@ -28,19 +30,24 @@ def train(run_dir: Path, plan: Plan, rank: RankPlan, log: RankLog) -> None:
         raise PlanImpossible(f"this version knows no workload {plan.workload!r}", hint="known: " + ", ".join(WORKLOADS))
     workload = WORKLOADS[plan.workload]
     task = task_of(workload)
-    training, validation = load(run_dir, plan)
+    training, validation = load(run_dir, plan, task)
     batch = min(plan.global_batch_size, len(training))
     device = device_of(rank)
     timer = timer_for(rank, workload, device)
 
     group = join(plan, rank, device, run_dir, log)
-    profile, most = probe(workload, task, training, timer, group, batch, log)
+    is_bfloat16 = agree(group, is_wanted=workload.is_bfloat16)
+    profile, most = probe(workload, task, training, timer, group, batch, log, is_bfloat16=is_bfloat16)
     standalone = Standalone(group, training, log)
 
     for planned in plan.cases:
         log.case = planned.name
-        problem = Problem(planned.policy, batch, profile, lows=(1,) * group.size, highs=most)
-        trainer = make_trainer(workload, task, training, timer, group, plan.seed, is_late=plan_has_gpu(plan))
+        at_once = most[rank.rank]
+        is_late = plan_has_gpu(plan)
+        trainer = make_trainer(workload, task, training, timer, group, plan.seed, at_once, is_late=is_late, is_bfloat16=is_bfloat16)
+        # What does not fit in memory at once is trained in micro-batches, so memory bounds no share.
+        lows = (least_samples(trainer.replica.model),) * group.size
+        problem = Problem(planned.policy, batch, profile, lows=lows, highs=(batch,) * group.size)
         case = Case(workload, problem, trainer, validation, group, log, plan.seed, plan.epochs)
         memory, steps = case.train()
         if plan.is_bench:

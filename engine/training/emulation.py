@@ -55,6 +55,10 @@ class EmulatedTimer(CpuTimer):
         self._forward_seconds = self._backward_seconds = 0.0
         self._extra: dict[str, float] = {}
         self._paced = 0.0
+        self._begun = 0.0
+        """Share of the step's samples whose micro-batches have begun."""
+        self._at_once = 0
+        """Samples of the newest micro-batch."""
         self._is_computing = False
         self._busy: deque[tuple[float, float]] = deque()
         self._fixed_bytes, self._sample_bytes = _memory_model(model, workload)
@@ -86,15 +90,18 @@ class EmulatedTimer(CpuTimer):
         """A slow copy takes longer; then the device begins."""
         self._sleep_for("host-to-device")
         super().copied()
-        self._paced = self._copied
+        self._paced, self._begun = self._copied, 0.0
         self._is_computing = True
 
     def run(self, model: nn.Sequential, x: torch.Tensor) -> torch.Tensor:
         """The forward pass, paced after every stage; backward is paced before every stage."""
+        self._at_once = len(x)
+        part = (self._begun, len(x) / max(self._samples, 1))
+        self._begun += part[1]
         for index, stage in enumerate(model):
             done = (index + 1) / len(model)
-            x = _Pace.apply(stage(x), self, FORWARD * done, 1 - (1 - FORWARD) * done)  # type: ignore[no-untyped-call]
-        self._stall(_FORWARD_STALL)
+            x = _Pace.apply(stage(x), self, part, FORWARD * done, 1 - (1 - FORWARD) * done)  # type: ignore[no-untyped-call]
+        self._stall(_FORWARD_STALL * part[1])
         self.forward_ends()
         return x
 
@@ -110,13 +117,18 @@ class EmulatedTimer(CpuTimer):
         self._sleep_for("network")
         return work
 
-    def wait_for(self, fraction: float) -> None:
-        """Sleep until that part of the step's work is due; not at all where the mathematics took longer."""
+    def wait_for(self, fraction: float, part: tuple[float, float] = (0.0, 1.0)) -> None:
+        """Sleep until that fraction of the work is due; not at all where the mathematics took longer.
+
+        ``part`` is the micro-batch the work belongs to: where it begins, and its share of the step; the whole step by default.
+        """
+        begun, share = part
         if fraction <= FORWARD:
             due = self._forward_seconds * fraction / FORWARD
         else:
             due = self._forward_seconds + self._backward_seconds * (fraction - FORWARD) / (1 - FORWARD)
-        left = self._paced + due - time.perf_counter()
+        whole = self._forward_seconds + self._backward_seconds
+        left = self._paced + begun * whole + share * due - time.perf_counter()
         if left > 0:
             time.sleep(left)
             self._slept += left
@@ -151,10 +163,10 @@ class EmulatedTimer(CpuTimer):
 
     def memory_used(self) -> int | None:
         """By the declared model above."""
-        return self._fixed_bytes + self._sample_bytes * self._samples
+        return self._fixed_bytes + self._sample_bytes * self._at_once
 
     def most_samples(self) -> int | None:
-        """By the declared model above; None where no memory is declared."""
+        """By the declared model above; None where no memory is declared. More samples are trained in micro-batches."""
         return None if self._memory is None else (self._memory - self._fixed_bytes) // self._sample_bytes
 
 
@@ -162,15 +174,17 @@ class _Pace(torch.autograd.Function):
     """Passes values and gradients through unchanged, at the right time."""
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, timer: EmulatedTimer, forward_until: float, backward_until: float) -> torch.Tensor:
-        ctx.timer, ctx.until = timer, backward_until
-        timer.wait_for(forward_until)
+    def forward(
+        ctx: Any, x: torch.Tensor, timer: EmulatedTimer, part: tuple[float, float], forward_until: float, backward_until: float
+    ) -> torch.Tensor:
+        ctx.timer, ctx.part, ctx.until = timer, part, backward_until
+        timer.wait_for(forward_until, part)
         return x.view_as(x)
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
-        ctx.timer.wait_for(ctx.until)
-        return gradient, None, None, None
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None, None, None]:
+        ctx.timer.wait_for(ctx.until, ctx.part)
+        return gradient, None, None, None, None
 
 
 def _memory_model(model: nn.Sequential, workload: Workload) -> tuple[int, int]:

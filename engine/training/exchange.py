@@ -2,7 +2,7 @@
 
 ``slot`` is a parameter of zeros. Its autograd node is made first, so the engine runs it last, after the network's last gradient;
 its "gradient" is this rank's work in seconds and its parts, samples, loss and the fingerprint of the shares it used, each at the
-rank's own place. After DDP's mean every rank holds the same bits of all of them: one number and zeros add up without rounding. On
+rank's own place. After DDP's sum every rank holds the same bits of all of them: one number and zeros add up without rounding. On
 the CPU these are the numbers of this very step, but for the wait, which is the step before's; a GPU's are one or two steps old,
 because nobody waits for it.
 """
@@ -23,8 +23,8 @@ from ..errors import WorkFailed
 from .group import PeerFailed
 from .timing import CpuTimer
 
-_ROWS = 8
-"""Seconds, samples, loss, fingerprint, data, copy, host and wait seconds."""
+_ROWS = 9
+"""Seconds, samples, loss, fingerprint, data, copy, host and wait seconds, and whether the gradient is finite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Report:
     samples: tuple[int, ...]
     """That the seconds are for."""
     loss: float
-    """Mean over all samples of the step."""
+    """Mean over all that counts in the step: samples, or their valid tokens."""
     work: tuple[Work, ...] = ()
     """The same seconds, split by what they were spent on."""
 
@@ -46,35 +46,50 @@ class Report:
 class Replica(nn.Module):
     """The network together with its slot, as DDP wraps them."""
 
-    def __init__(self, model: nn.Sequential, timer: CpuTimer, rank: int, world_size: int) -> None:
+    def __init__(self, model: nn.Sequential, timer: CpuTimer, rank: int, world_size: int, *, is_bfloat16: bool = False) -> None:
         super().__init__()
         weight = next(model.parameters())
         # Registered before the network: DDP fills its buckets from the last parameter to the first.
         self.slot = nn.Parameter(torch.zeros(_ROWS * world_size, dtype=weight.dtype, device=weight.device))
         self.model = model
         self.world_size = world_size
-        self._timer, self._rank = timer, rank
-        self._loss = torch.zeros((), device=weight.device)
+        self.rank = rank
+        self._timer, self._is_bfloat16 = timer, is_bfloat16
+        self._loss = torch.zeros((), dtype=torch.float64, device=weight.device)
         self._fingerprint = 0.0
 
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The output, and a zero that has to be added to the loss."""
-        anchor: torch.Tensor = _Slot.apply(self.slot, self._fill)  # type: ignore[no-untyped-call]
-        return self._timer.run(self.model, x), anchor
+    def forward(self, x: torch.Tensor | None, is_last: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
+        """The output, and a zero that has to be added to the loss; it fills the slot behind the last micro-batch of a step.
+
+        Without samples (None) the output is a zero that gives every parameter a gradient of zeros. Neither data nor layers are
+        touched: a made-up sample would change running statistics and random numbers, and could spoil the sum.
+        """
+        anchor: torch.Tensor = _Slot.apply(self.slot, self._fill) if is_last else self.slot.new_zeros(())  # type: ignore[no-untyped-call]
+        if x is None:
+            self._timer.forward_ends()
+            return torch.stack([(weight * 0.0).sum() for weight in self.model.parameters()]).sum(), anchor
+        with torch.autocast(self.slot.device.type, torch.bfloat16, enabled=self._is_bfloat16):
+            output = self._timer.run(self.model, x)
+        return output.float() if self._is_bfloat16 else output, anchor
 
     def announce(self, loss_sum: torch.Tensor, mark: float) -> None:
         """Before backward: this rank's loss and the fingerprint of the shares it uses."""
         self._loss, self._fingerprint = loss_sum.detach(), mark
 
+    def tell_worst(self, worst: torch.Tensor) -> None:
+        """Not finite where this rank's gradient is not; called when the last bucket is full and not on its way yet."""
+        if self.slot.grad is not None:  # a view of that bucket
+            self.slot.grad[(_ROWS - 1) * self.world_size + self.rank] = worst
+
     def _fill(self) -> torch.Tensor:
-        """The slot's gradient. Times the world size, because DDP divides by it."""
+        """The slot's gradient."""
         work = self._timer.last_gradient()
         parts = [work.data_seconds, work.copy_seconds, work.host_seconds, work.wait_seconds]
-        told = torch.tensor([work.seconds, work.samples, 0.0, self._fingerprint, *parts], dtype=self.slot.dtype)
+        told = torch.tensor([work.seconds, work.samples, 0.0, self._fingerprint, *parts, 0.0], dtype=self.slot.dtype)
         told = told.to(self.slot.device, non_blocking=True)
         told[2] = self._loss
         filled = torch.zeros_like(self.slot)
-        filled[self._rank :: self.world_size] = told * self.world_size
+        filled[self.rank :: self.world_size] = told
         return filled
 
 
@@ -102,6 +117,7 @@ class _Pending:
     copied: torch.cuda.Event | None
     step: int
     size: int
+    weight: int
     mark: float
 
 
@@ -116,8 +132,11 @@ class Exchange:
         self._replica, self._rank, self._world_size, self._is_late = replica, rank, world_size, is_late
         self._pending: _Pending | None = None
 
-    def read(self, step: int, size: int, mark: float) -> Report | None:
-        """What the ranks told in this step (late: in the one before; None in the first)."""
+    def read(self, step: int, size: int, weight: int, mark: float) -> Report | None:
+        """What the ranks told in this step (late: in the one before; None in the first).
+
+        The step has ``size`` samples, which count ``weight`` in the loss.
+        """
         gradient = self._replica.slot.grad
         if gradient is None:
             raise WorkFailed("the step had no gradient")
@@ -129,7 +148,7 @@ class Exchange:
             copied.record()
         else:
             values = gradient.clone()  # the bucket is used again in the next step
-        current = _Pending(values, copied, step, size, mark)
+        current = _Pending(values, copied, step, size, weight, mark)
         if self._is_late:
             current, self._pending = self._pending, current  # type: ignore[assignment]
         return None if current is None else self._understand(current)
@@ -139,16 +158,21 @@ class Exchange:
             pending.copied.synchronize()
         numbers = [float(number) for number in pending.values.tolist()]
         world = self._world_size
-        seconds, samples, losses, marks, data, copy, host, wait = (numbers[row * world : (row + 1) * world] for row in range(_ROWS))
-        for rank, loss in enumerate(losses):
-            if not isfinite(loss):
-                reason = f"the loss of rank {rank} is not finite in step {pending.step}"
-                raise (WorkFailed if rank == self._rank else PeerFailed)(reason, hint="lower the learning rate or look at the data")
+        rows = [numbers[row * world : (row + 1) * world] for row in range(_ROWS)]
+        seconds, samples, losses, marks, data, copy, host, wait, worst = rows
+        for what, values in (("loss", losses), ("gradient", worst)):
+            for rank, value in enumerate(values):
+                if not isfinite(value):
+                    reason = f"the {what} of rank {rank} is not finite in step {pending.step}"
+                    hint = "lower the learning rate or look at the data"
+                    raise (WorkFailed if rank == self._rank else PeerFailed)(reason, hint=hint)
         if any(round(mark) != pending.mark for mark in marks):
-            raise WorkFailed(f"ranks used different shares in step {pending.step}: fingerprints {[round(mark) for mark in marks]}")
+            raise WorkFailed(
+                f"ranks used different shares or samples in step {pending.step}: fingerprints {[round(mark) for mark in marks]}"
+            )
         total = 0.0
         for loss in losses:
             total += loss
         counts = tuple(round(number) for number in samples)
         work = tuple(map(Work, seconds, counts, data, copy, host, wait))
-        return Report(pending.step, pending.size, tuple(seconds), counts, total / pending.size, work)
+        return Report(pending.step, pending.size, tuple(seconds), counts, total / max(pending.weight, 1), work)

@@ -16,7 +16,7 @@ from .data import Split
 from .exchange import Report
 from .group import Group
 from .ranklog import RankLog, Step, StepLog
-from .sampler import order, slices, steps
+from .sampler import SamplerState
 from .trainer import Trainer
 from .workloads import Workload
 
@@ -53,15 +53,16 @@ class Case:
 
     def _epoch(self, epoch: int, memory: Memory, taken: int) -> tuple[Memory, int]:
         trainer, samples = self.trainer, len(self.trainer.data)
-        trainer.loss_sum.zero_()
+        trainer.reset()
         book = _EpochBook(self, epoch)
-        for offset, size in steps(samples, self.problem.global_batch_size):
+        state = SamplerState(samples, self.seed, epoch)
+        while state.epoch == epoch:
+            size = state.next_size(self.problem.global_batch_size)
             book.step_begins(taken, size)
             sizes = sizes_for(self.problem, memory, size)
-            first, last = slices(sizes, self.group.rank)
-            rows = order(samples, self.seed, epoch, offset + first, offset + last)
-            report = trainer.step(taken, rows, sizes)
+            report = trainer.step(taken, state, sizes)
             book.last_gradient()
+            state = state.next(size)
             before, memory = memory, self._balanced(memory, report, taken)
             taken += 1
             book.step_ends(report, is_change=memory.changes != before.changes)
@@ -97,7 +98,8 @@ class Case:
         trainer, count = self.trainer, len(self.validation)
         model, task = trainer.replica.model, trainer.task
         rank, world = self.group.rank, self.group.size
-        loss, metric = torch.zeros((), device=trainer.device), torch.zeros((), device=trainer.device)
+        loss, metric = (torch.zeros((), dtype=torch.float64, device=trainer.device) for _ in range(2))
+        trainer.pool_statistics(self.group)
         first, last = count * rank // world, count * (rank + 1) // world
         model.eval()
         with torch.no_grad():
@@ -115,9 +117,9 @@ class Case:
                     epochs=self.epochs,
                     samples=samples,
                     seconds=seconds,
-                    training_loss=sums[0] / samples,
-                    loss=sums[1] / count,
-                    metric=sums[2] / count,
+                    training_loss=sums[0] / trainer.data.weigh(),
+                    loss=sums[1] / self.validation.weigh(),
+                    metric=sums[2] / self.validation.weigh(),
                     metric_name=self.workload.metric,
                     local_batch_sizes=memory.local_batch_sizes,
                 )

@@ -6,8 +6,6 @@ import time
 from dataclasses import dataclass, field
 from statistics import median
 
-import torch
-
 from ..balancer.model import StepTime, fit
 from ..events import DeviceProbed, StandaloneMeasured
 from .data import Split, copy_to
@@ -33,19 +31,20 @@ NEAR = 0.05
 
 
 def probe(
-    workload: Workload, task: Task, data: Split, timer: CpuTimer, group: Group, batch: int, log: RankLog
+    workload: Workload, task: Task, data: Split, timer: CpuTimer, group: Group, batch: int, log: RankLog, *, is_bfloat16: bool
 ) -> tuple[tuple[StepTime, ...], tuple[int, ...]]:
-    """Time every device, all at once, at two local batch sizes in about 3 seconds; returns all ranks' fits and largest sizes."""
+    """Time every device, all at once, at two local batch sizes in about 3 seconds; returns the fits and what fits at once."""
     limit = timer.most_samples()
     most = batch if limit is None else min(limit, batch)
-    line = _probe(workload, task, data, timer, group.device, most, log)
+    replica = Replica(build(workload.name).to(group.device), timer, 0, 1, is_bfloat16=is_bfloat16)
+    line = _probe(replica, task, data, timer, most, log)
     table = group.gather([line.fixed_seconds, line.seconds_per_sample, float(most)])
     return tuple(StepTime(row[0], row[1]) for row in table), tuple(round(row[2]) for row in table)
 
 
-def _probe(workload: Workload, task: Task, data: Split, timer: CpuTimer, device: torch.device, most: int, log: RankLog) -> StepTime:
+def _probe(replica: Replica, task: Task, data: Split, timer: CpuTimer, most: int, log: RankLog) -> StepTime:
     """Fit t = a + c b to this rank's device."""
-    replica = Replica(build(workload.name).to(device), timer, 0, 1)
+    device = replica.slot.device
 
     def seconds(size: int) -> float:
         rows = order(len(data), 0, 0, 0, size)

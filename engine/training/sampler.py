@@ -7,15 +7,51 @@ order, rank i the i-th contiguous slice of them. Source: Black and Rogaway, "Cip
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+
+from ..errors import DataRefused
 
 Rows = npt.NDArray[np.int64]
 
 _ROUNDS = 6
 _MASK = (1 << 64) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class SamplerState:
+    """Where training stands in its data. Knows nothing of ranks and shares, so any number of them can go on from here."""
+
+    samples: int
+    """Of the whole data set: a state fits no other."""
+    seed: int
+    epoch: int = 0
+    offset: int = 0
+    """Samples of this epoch already trained; less than ``samples``."""
+
+    def __post_init__(self) -> None:
+        """Refuse what no run can have written."""
+        if self.epoch < 0 or not 0 <= self.offset < self.samples:
+            reason = f"no place in the data: epoch {self.epoch}, sample {self.offset} of {self.samples}"
+            raise DataRefused(reason, hint="start again from the beginning or from another checkpoint")
+
+    def next_size(self, global_batch_size: int) -> int:
+        """Samples of the next step; the last one of an epoch takes what is left."""
+        return min(global_batch_size, self.samples - self.offset)
+
+    def rows(self, first: int, last: int) -> Rows:
+        """The samples that a rank whose slice of the next step this is has to train."""
+        start, stop = (min(self.offset + position, self.samples) for position in (first, last))
+        return order(self.samples, self.seed, self.epoch, start, stop)
+
+    def next(self, size: int) -> SamplerState:
+        """After a step of that size; behind the last sample the next epoch begins."""
+        if self.offset + size == self.samples:
+            return replace(self, epoch=self.epoch + 1, offset=0)
+        return replace(self, offset=self.offset + size)
 
 
 def order(samples: int, seed: int, epoch: int, start: int, stop: int) -> Rows:
@@ -34,12 +70,6 @@ def slices(sizes: Sequence[int], rank: int) -> tuple[int, int]:
     """First and last (exclusive) position of a rank within a step."""
     first = sum(sizes[:rank])
     return first, first + sizes[rank]
-
-
-def steps(samples: int, global_batch_size: int) -> Iterator[tuple[int, int]]:
-    """(offset, size) of the steps of an epoch; the last one takes what is left."""
-    for offset in range(0, samples, global_batch_size):
-        yield offset, min(global_batch_size, samples - offset)
 
 
 def _feistel(rows: npt.NDArray[np.uint64], half: int, keys: Sequence[int]) -> npt.NDArray[np.uint64]:

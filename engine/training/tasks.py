@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch.nn import functional
 
@@ -15,6 +17,13 @@ class Task:
     """Loss and metric of one kind of target."""
 
     is_classification: bool
+
+    def weights(self, targets: np.ndarray) -> npt.NDArray[np.int64] | None:
+        """What each sample counts in the loss and the metric, as whole numbers; None: every sample counts one.
+
+        A task whose samples are sequences counts their valid tokens here; the sums below then run over tokens.
+        """
+        return None
 
     def loss_sum(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Cross-entropy or squared error, summed over the samples."""

@@ -32,6 +32,7 @@ class CpuTimer:
         self._step = self._samples = 0
         self._start = self._loaded = self._copied = self._forward = self._last = self._end = 0.0
         self._cpu = self._slept = self._queued = 0.0
+        self._forward_spent = 0.0
         self._data_queued = self._host = self._wait = 0.0
         self._queue = RunQueue()
         self._done: list[StepTimes] = []
@@ -50,7 +51,8 @@ class CpuTimer:
 
     def copied(self) -> None:
         """The batch lies in the device's memory, or its copy is on its way: forward begins."""
-        self._copied = time.perf_counter()
+        self._copied = self._forward = time.perf_counter()
+        self._forward_spent = 0.0
         self._cpu = time.thread_time()
 
     def run(self, model: nn.Sequential, x: torch.Tensor) -> torch.Tensor:
@@ -61,6 +63,10 @@ class CpuTimer:
 
     def forward_ends(self) -> None:
         """What follows belongs to backward."""
+        self._forward_spent += time.perf_counter() - self._forward
+
+    def micro_batch_ends(self) -> None:
+        """Backward of a micro-batch that is not the step's last has returned: forward of the next one begins."""
         self._forward = time.perf_counter()
 
     def last_gradient(self) -> Work:
@@ -98,7 +104,7 @@ class CpuTimer:
                 self._loaded - self._start - self._data_queued,
                 self._copied - self._loaded,
                 self._host,
-                self._last - self._forward,
+                self._last - self._copied - self._forward_spent,
                 time.perf_counter() - self._end,
             )
         )
@@ -125,13 +131,27 @@ class CpuTimer:
 
 
 class _Marks:
-    """Seven events of one step on the device's stream, and what the host's clock saw of it."""
+    """Events of one step on the device's stream, and what the host's clock saw of it."""
 
     def __init__(self) -> None:
         self.step = self.samples = 0
         self.launch_seconds = self.queued = 0.0
-        events = [torch.cuda.Event(enable_timing=True) for _ in range(7)]  # type: ignore[no-untyped-call]
-        self.start, self.loaded, self.copied, self.forward, self.last, self.end, self.stepped = events
+        self.start, self.loaded, self.copied, self.last, self.end, self.stepped = (_event() for _ in range(6))
+        self.turns: list[torch.cuda.Event] = []
+        """Ends of forward and of backward, one micro-batch after another; the last backward ends with ``last``."""
+        self.turned = 0
+
+    def turn(self) -> None:
+        """Forward has become backward, or backward the next forward."""
+        if self.turned == len(self.turns):
+            self.turns.append(_event())
+        self.turns[self.turned].record()
+        self.turned += 1
+
+    def backward_seconds(self) -> float:
+        """Of all micro-batches, when all marks have passed."""
+        ends = [*self.turns[: self.turned], self.last]
+        return sum(_between(first, second) for first, second in zip(ends[::2], ends[1::2], strict=True))
 
 
 class CudaTimer(CpuTimer):
@@ -153,7 +173,7 @@ class CudaTimer(CpuTimer):
     def begin(self, step: int, samples: int) -> None:
         """The rank begins to take its batch: mark the stream, behind the optimizer of the step before."""
         self._current = self._free.pop() if self._free else _Marks()
-        self._current.step, self._current.samples = step, samples
+        self._current.step, self._current.samples, self._current.turned = step, samples, 0
         self._current.queued = self._queue.delay()
         self._current.start.record()
 
@@ -171,7 +191,12 @@ class CudaTimer(CpuTimer):
     def forward_ends(self) -> None:
         """Forward is launched."""
         if self._current is not None:
-            self._current.forward.record()
+            self._current.turn()
+
+    def micro_batch_ends(self) -> None:
+        """Backward of a micro-batch is launched."""
+        if self._current is not None:
+            self._current.turn()
 
     def last_gradient(self) -> Work:
         """Mark the last gradient, in the thread of backward; gives the newest step whose marks have all passed, at first none."""
@@ -219,10 +244,14 @@ class CudaTimer(CpuTimer):
             network, wait = _between(marks.copied, marks.last), _between(marks.last, marks.end)
             host = min(max(marks.queued, 0.0), network) if marks.launch_seconds > _LAUNCH_BOUND * network else 0.0
             own = data + copy + network
-            backward, optimizer = _between(marks.forward, marks.last), _between(marks.end, marks.stepped)
+            backward, optimizer = marks.backward_seconds(), _between(marks.end, marks.stepped)
             self._done.append(StepTimes(marks.step, marks.samples, own, wait, data, copy, host, backward, optimizer))
             self._newest = Work(own, marks.samples, data, copy, host, wait)
             self._free.append(marks)
+
+
+def _event() -> torch.cuda.Event:
+    return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
 
 
 def _between(first: torch.cuda.Event, second: torch.cuda.Event) -> float:

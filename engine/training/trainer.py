@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from .data import Split, copy_to
 from .exchange import Exchange, Replica, Report, fingerprint
 from .group import Group
 from .models import build
-from .sampler import Rows
+from .normalization import norms_of, pool, usable
+from .reduction import Reduction
+from .sampler import Rows, SamplerState, slices
 from .tasks import Task
 from .timing import CpuTimer
 from .workloads import Workload
-
-_ANY_ROW: Rows = np.zeros(1, dtype=np.int64)
 
 
 @dataclass(slots=True)
@@ -33,44 +34,99 @@ class Trainer:
     ddp: DistributedDataParallel
     optimizer: torch.optim.Optimizer
     exchange: Exchange
+    norms: list[_BatchNorm]
+    most_at_once: int
+    """Samples that fit in memory at a time: a larger local batch is trained in micro-batches."""
+    max_gradient_norm: float | None
     loss_sum: torch.Tensor
-    """Of this rank since the last reset; stays on the device."""
+    """Of this rank since the last reset, in float64; stays on the device."""
+    trained: int = 0
+    """Samples of this rank since the last reset."""
 
-    def step(self, step: int, rows: Rows, sizes: Sequence[int]) -> Report | None:
-        """Train this rank's rows of a step that all ranks share by ``sizes``.
+    def step(self, step: int, state: SamplerState, sizes: Sequence[int]) -> Report | None:
+        """Train this rank's part of the next step, which all ranks share by ``sizes``.
 
-        The gradient is that of one process with the whole batch: DDP takes the mean over W ranks, so each rank's sum of losses
-        counts W / B, which is its mean loss times b_i W / B.
+        The gradient is that of one process with the whole batch: ranks and micro-batches add up their sums of losses, divided by
+        what all samples of the step count together. Every rank knows that number from the sampler, so nobody has to be asked.
         """
         size = sum(sizes)
-        mark = fingerprint(step, sizes)
-        self._backward(step, rows, size, mark)
-        report = self.exchange.read(step, size, mark)
-        self.optimizer.step()
-        self.timer.stepped()
+        first, last = slices(sizes, self.replica.rank)
+        weight = size if self.data.weights is None else self.data.weigh(state.rows(0, size))
+        mark = fingerprint(step, (state.seed, state.epoch, state.offset, *sizes))
+        batch = self._take(step, state.rows(first, last))
+        if self.data.ahead is not None:
+            self.data.ahead.expect(state.next(size).rows(first, last))
+        self._backward(batch, weight, mark)
+        report = self.exchange.read(step, size, weight, mark)
+        self._update()
         return report
 
     def step_alone(self, step: int, rows: Rows) -> None:
         """The same step without the others: no communication, this rank's weights go their own way."""
         with self.ddp.no_sync():
-            self._backward(step, rows, len(rows), 0.0)
-        self.optimizer.step()
-        self.timer.stepped()
+            self._backward(self._take(step, rows), self.data.weigh(rows), 0.0)
+        self._update()
 
-    def _backward(self, step: int, rows: Rows, size: int, mark: float) -> None:
+    def pool_statistics(self, group: Group) -> None:
+        """At the end of an epoch, before evaluation: running statistics of all ranks' samples, where the model has such."""
+        pool(self.norms, self.trained, group)
+
+    def reset(self) -> None:
+        """Before an epoch."""
+        self.loss_sum.zero_()
+        self.trained = 0
+
+    def _take(self, step: int, rows: Rows) -> tuple[torch.Tensor, torch.Tensor]:
+        """The whole local batch on the device. It is the work on it that memory limits, not the batch itself."""
         self.ddp.zero_grad(set_to_none=True)  # the slot's, too: the optimizer does not know it
-        # A rank without samples joins all exchanges with one that counts nothing.
         self.timer.begin(step, len(rows))
-        batch = self.data.read(rows if len(rows) else _ANY_ROW, self.device)
+        batch = self.data.read(rows, self.device)
         self.timer.loaded()
         x, y = copy_to(self.device, *batch)
         self.timer.copied()
-        output, anchor = self.ddp(x)
-        loss_sum = self.task.loss_sum(output, y) * (1.0 if len(rows) else 0.0)
+        return x, y
+
+    def _backward(self, batch: tuple[torch.Tensor, torch.Tensor], weight: int, mark: float) -> None:
+        x, y = batch
+        *early, last = micro_batches(len(x), self.most_at_once)
+        loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
+        scale = 1.0 / max(weight, 1)  # a step in which nothing counts has no gradient
+        for part in early:
+            with self.ddp.no_sync():
+                loss, _ = self._loss(x[part], y[part], is_last=False)
+                torch.autograd.backward(loss * scale)
+            loss_sum += loss.detach()
+            self.timer.micro_batch_ends()
+        loss, anchor = self._loss(x[last], y[last], is_last=True)
+        loss_sum += loss.detach()
         self.replica.announce(loss_sum, mark)
-        (loss_sum * (self.replica.world_size / size) + anchor).backward()
+        torch.autograd.backward(loss * scale + anchor)
         self.timer.end()
-        self.loss_sum += loss_sum.detach()
+        self.loss_sum += loss_sum
+        self.trained += len(x)
+
+    def _loss(self, x: torch.Tensor, y: torch.Tensor, *, is_last: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        """Sum over a micro-batch, and the anchor of the slot. Without samples the sum is zero, of every parameter."""
+        if not len(x):
+            zero: torch.Tensor
+            zero, anchor = self.ddp(None)
+            return zero, anchor
+        with usable(self.norms, len(x)):
+            output, anchor = self.ddp(x, is_last)
+        return self.task.loss_sum(output, y), anchor
+
+    def _update(self) -> None:
+        """The same on all ranks: they hold the same gradient."""
+        if self.max_gradient_norm is not None:
+            nn.utils.clip_grad_norm_(self.replica.model.parameters(), self.max_gradient_norm)
+        self.optimizer.step()
+        self.timer.stepped()
+
+
+def micro_batches(samples: int, most: int) -> list[slice]:
+    """As few parts of a local batch as memory allows, as even as can be; one empty part of no samples."""
+    parts = max(1, -(-samples // most))
+    return [slice(samples * part // parts, samples * (part + 1) // parts) for part in range(parts)]
 
 
 def make_trainer(
@@ -80,19 +136,50 @@ def make_trainer(
     timer: CpuTimer,
     group: Group,
     seed: int,
+    most_at_once: int,
     *,
     is_late: bool,
+    is_bfloat16: bool,
 ) -> Trainer:
     """A network fresh from the seed, so that all cases of a launch begin alike."""
     torch.manual_seed(seed)
-    device = group.device
-    replica = Replica(build(workload.name).to(device), timer, group.rank, group.size)
+    replica = Replica(build(workload.name).to(group.device), timer, group.rank, group.size, is_bfloat16=is_bfloat16)
     # Adam keeps the learning rate of the workload whatever the shares: the global batch, and so the gradient, is the same.
     optimizer = torch.optim.Adam(replica.model.parameters(), lr=workload.learning_rate)
+    return assemble(replica, optimizer, task, data, timer, most_at_once, workload.max_gradient_norm, is_late=is_late)
+
+
+def assemble(
+    replica: Replica,
+    optimizer: torch.optim.Optimizer,
+    task: Task,
+    data: Split,
+    timer: CpuTimer,
+    most_at_once: int,
+    max_gradient_norm: float | None = None,
+    *,
+    is_late: bool = False,
+) -> Trainer:
+    """A network and its optimizer, made ready for unequal shares. Collective: all ranks of the group do it."""
+    device = replica.slot.device
     ddp = DistributedDataParallel(
         replica,
         device_ids=[device] if device.type == "cuda" else None,
         gradient_as_bucket_view=True,
     )
-    exchange = Exchange(replica, group.rank, group.size, is_late=is_late)
-    return Trainer(device, data, task, timer, replica, ddp, optimizer, exchange, torch.zeros((), device=device))
+    ddp.broadcast_buffers = False  # see ``normalization``; newer torch calls the argument otherwise
+    ddp.register_comm_hook(Reduction(replica), lambda reduction, bucket: reduction(bucket))
+    return Trainer(
+        device,
+        data,
+        task,
+        timer,
+        replica,
+        ddp,
+        optimizer,
+        Exchange(replica, replica.rank, replica.world_size, is_late=is_late),
+        norms_of(replica.model),
+        most_at_once,
+        max_gradient_norm,
+        torch.zeros((), dtype=torch.float64, device=device),
+    )

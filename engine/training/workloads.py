@@ -26,6 +26,10 @@ class Workload:
     """Samples per second of an emulated device of speed 1. With the embedded lab's speeds (27.8 together) and the default batch a
     balanced step takes about 400 ms: long enough that four processes on two cores measure the balance and not the scheduler. The
     batch is large enough that whole samples cost the slowest device little: shares 176, 126, 41, 41 take 402 to 408 ms."""
+    max_gradient_norm: float | None = None
+    """To which the gradient of the whole batch is cut back, after the sum over all ranks; None: it is not."""
+    is_bfloat16: bool = False
+    """Whether it is computed in bfloat16 where every device of the run is good at it; in float32 everywhere else."""
 
 
 WORKLOADS: dict[str, Workload] = {
