@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 
 from .beliefs import Belief, believe, forgotten
 from .devices import among, share
-from .effect import Effect, measured
 from .model import StepTime, slowest
 from .tracker import Tracker
 
@@ -23,7 +22,7 @@ CERTAIN = 1.5
 COOL_DOWN = 5
 """Steps between two changes, unless a speed has jumped."""
 HORIZON = 100
-"""Steps for which new shares are expected to hold: in so many they have to earn what changing costs."""
+"""Steps in which new shares have to earn what changing costs; more where the old ones have held for longer: so may the new."""
 PATIENCE = 10
 """Steps for which a silent rank is waited for; then it keeps its share and the others are balanced around it."""
 RETRY_COST = 0.01
@@ -72,8 +71,8 @@ class Memory:
     beliefs: tuple[Belief, ...]
     switching_seconds: float = 0.0
     """What a change costs, as the changes of this case showed it."""
-    effect: Effect | None = None
-    """Of the last change."""
+    predicted: float | None = None
+    """Compute seconds of a step with the newest shares, until the first such step has shown what changing costs."""
     steps_since_change: int = 0
     changes: int = 0
 
@@ -94,8 +93,6 @@ class Decision:
     predicted_before: float | None = None
     """Compute seconds of the slowest rank, had nothing changed."""
     predicted_after: float | None = None
-    effect: Effect | None = None
-    """Of the change before, once: in the step that completes its measurement, or in which the next change ends it."""
 
 
 def start(problem: Problem) -> Memory:
@@ -120,11 +117,10 @@ def decide(problem: Problem, memory: Memory, observed: Sequence[Observation]) ->
     sizes = memory.local_batch_sizes
     if not problem.is_adaptive:
         return Decision(sizes, f"{problem.policy} shares are fixed", memory)
-    memory, news, complete = _learn(memory, observed)
-    rest = Decision(sizes, "", memory, effect=complete)
+    memory, news = _learn(memory, observed)
+    rest = Decision(sizes, "", memory)
     silent = [belief.silent if size else 0 for belief, size in zip(memory.beliefs, sizes, strict=True)]
-    unknown = [not belief.is_measured and steps <= PATIENCE for belief, steps in zip(memory.beliefs, silent, strict=True)]
-    if any(is_new and size for is_new, size in zip(unknown, sizes, strict=True)):
+    if any(size and silent[rank] <= PATIENCE and not memory.beliefs[rank].is_measured for rank, size in enumerate(sizes)):
         return replace(rest, reason="a rank has not reported yet")
     pinned = tuple(rank for rank, steps in enumerate(silent) if steps > PATIENCE)
     if all(rank in pinned for rank, size in enumerate(sizes) if size):
@@ -140,9 +136,9 @@ def decide(problem: Problem, memory: Memory, observed: Sequence[Observation]) ->
     best = share(believed, problem.global_batch_size, lows, highs, problem.quantum)
     after = slowest(believed, best)
     gain = before - after
-    if best == sizes or not _is_certain(gain / before, memory):
+    if best == sizes or not _is_certain(gain / before, memory, pinned):
         reason = f"shares rest: a change would save {gain / before * 100:.1f} %"
-    elif gain * HORIZON <= memory.switching_seconds:
+    elif gain * max(HORIZON, memory.steps_since_change) <= memory.switching_seconds:
         reason = f"shares rest: {gain * 1000:.0f} ms a step do not earn the {memory.switching_seconds:.1f} s that a change costs"
     elif memory.changes and not news and memory.steps_since_change < COOL_DOWN:
         reason = "shares rest: they changed a moment ago"
@@ -151,28 +147,31 @@ def decide(problem: Problem, memory: Memory, observed: Sequence[Observation]) ->
     return replace(rest, reason=reason, predicted_before=before, predicted_after=before)
 
 
-def _learn(memory: Memory, observed: Sequence[Observation]) -> tuple[Memory, list[int], Effect | None]:
-    """What one step teaches; also the ranks whose speed is news, and the last change's effect in the step that completes it."""
+def _learn(memory: Memory, observed: Sequence[Observation]) -> tuple[Memory, list[int]]:
+    """What one step teaches; also the ranks whose speed is news."""
     beliefs, news = [], []
     for rank, (belief, seen) in enumerate(zip(memory.beliefs, observed, strict=True)):
         belief, is_news = believe(belief, seen.seconds, seen.samples)
         beliefs.append(belief)
         if is_news:
             news.append(rank)
-    effect, switching_seconds, complete = memory.effect, memory.switching_seconds, None
-    if effect is not None and not effect.is_complete:
-        told = measured(effect, [seen.samples for seen in observed], [seen.seconds for seen in observed])
-        if effect.cost is None and told.cost is not None:
-            switching_seconds = (switching_seconds + told.cost) / 2
-        effect, complete = told, told if told.is_complete else None
-    steps = memory.steps_since_change + 1
-    memory = replace(memory, beliefs=tuple(beliefs), switching_seconds=switching_seconds, effect=effect, steps_since_change=steps)
-    return memory, news, complete
+    memory = replace(memory, beliefs=tuple(beliefs), steps_since_change=memory.steps_since_change + 1)
+    sizes = memory.local_batch_sizes
+    is_telling = all(seen.samples == size for seen, size in zip(observed, sizes, strict=True)) and not any(
+        belief.silent for belief, size in zip(beliefs, sizes, strict=True) if size
+    )
+    if memory.predicted is None or not is_telling:
+        return memory, news
+    # The first step with other sizes pays for their kernels and buffers.
+    slow = max(seen.seconds for seen, size in zip(observed, sizes, strict=True) if size)
+    cost = (memory.switching_seconds + max(0.0, slow - memory.predicted)) / 2
+    return replace(memory, switching_seconds=cost, predicted=None), news
 
 
-def _is_certain(gain: float, memory: Memory) -> bool:
+def _is_certain(gain: float, memory: Memory, pinned: Sequence[int]) -> bool:
     """Whether a relative gain is more than the noise left in what is believed. Squares, because roots are not + - * /."""
-    variance = max(belief.tracker.variance for belief, size in zip(memory.beliefs, memory.local_batch_sizes, strict=True) if size)
+    compared = [rank for rank, size in enumerate(memory.local_batch_sizes) if size and rank not in pinned]
+    variance = max(memory.beliefs[rank].tracker.variance for rank in compared)
     return gain > LEAST_GAIN and gain * gain > CERTAIN * CERTAIN * variance
 
 
@@ -200,23 +199,22 @@ def _tried_again(
 
 
 def _changed(rest: Decision, sizes: tuple[int, ...], reason: str, before: float, after: float) -> Decision:
-    """The decision for other shares; a measurement still going on of the change before ends here."""
+    """The decision for other shares."""
     old = rest.memory
     beliefs = tuple(
         forgotten(belief) if size and not was else belief
         for belief, size, was in zip(old.beliefs, sizes, old.local_batch_sizes, strict=True)
     )
-    ended = old.effect if old.effect is not None and old.effect.steps and not old.effect.is_complete else None
     memory = replace(
         old,
         local_batch_sizes=sizes,
         beliefs=beliefs,
-        effect=Effect(sizes, before, after),
+        predicted=after,
         steps_since_change=0,
         changes=old.changes + 1,
     )
     effect = f"a step takes {after * 1000:.0f} instead of {before * 1000:.0f} ms"
-    return Decision(sizes, f"{reason}: {effect}", memory, True, before, after, rest.effect or ended)
+    return Decision(sizes, f"{reason}: {effect}", memory, True, before, after)
 
 
 def _prior(problem: Problem) -> tuple[StepTime, ...]:

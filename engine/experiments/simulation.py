@@ -18,7 +18,6 @@ from ..balancer.devices import share
 from ..balancer.model import StepTime, slowest
 from ..balancer.policies import Decision, Observation, Problem
 
-
 SETTLED = 1.05
 """Shares are right when a step with them takes at most so much longer than the oracle's."""
 
@@ -134,7 +133,7 @@ def simulate(rule: Rule, scenario: Scenario, seed: int) -> list[Step]:
 
 
 def steps_with_old_shares(steps: Sequence[Step], since: int) -> int:
-    """Steps run from ``since`` on until shares have changed and the step is within 5 % of the oracle's; all where that never came."""
+    """Steps run from ``since`` on until shares have changed and a step is within 5 % of the oracle's; else all."""
     is_changed = False
     for count, step in enumerate(steps[since:]):
         is_changed = is_changed or (count > 0 and step.is_change)
