@@ -21,6 +21,8 @@ from paceline.engine.events import (
     SharesChanged,
     StandaloneMeasured,
     StepsTaken,
+    StragglerEnded,
+    StragglerFound,
 )
 from paceline.engine.plan import CasePlan, DataPlan, Emulation, NodePlan, Plan, RankPlan
 from paceline.engine.reports.bench import ONE_EPOCH, bench_document, train_document
@@ -299,12 +301,50 @@ def test_names_from_other_machines_cannot_leave_their_row() -> None:
     assert "| demo1 | A\\|B??[2J |" in report_markdown(document)
 
 
+FOUND = StragglerFound(
+    case="hybrid",
+    straggler=2,
+    cause="data",
+    slowdown=1.6,
+    since=120,
+    step=126,
+    expected_seconds=0.4,
+    seconds=0.6,
+    part_expected_seconds=0.01,
+    part_seconds=0.21,
+)
+ENDED = StragglerEnded(case="hybrid", straggler=2, cause="data", slowdown=1.5, since=120, step=150, gain=0.86)
+
+
+def test_a_straggler_is_told_with_its_cause_its_end_and_what_the_shares_brought_back() -> None:
+    document = bench_document(EQUAL_AND_HYBRID, [*LINES, FOUND, ENDED])
+    (entry,) = document["stragglers"]
+    assert (entry["rank"], entry["node"], entry["cause"], entry["slowdown"]) == (2, "demo3", "data", 1.5)
+    assert (entry["since_step"], entry["found_step"], entry["until_step"], entry["gain"]) == (120, 126, 150, 0.86)
+    told = "hybrid: rank 2 (demo3 GTX 1650) 1.50x slower from step 120 to 150: data 10 -> 210 ms a step"
+    assert f"{told}, changed shares brought back 86 % of the lost time" in bench_table(document)
+
+
+def test_a_straggler_that_never_recovered_and_a_slow_network_are_told_so() -> None:
+    late = replace(FOUND, straggler=None, cause="network")
+    first, second = bench_document(EQUAL_AND_HYBRID, [*LINES, FOUND, late])["stragglers"]
+    assert (first["until_step"], first["gain"], second["rank"], second["node"]) == (None, None, None, None)
+    assert "all ranks 1.60x slower from step 120 to the end: network" in report_markdown(
+        bench_document(EQUAL_AND_HYBRID, [*LINES, late])
+    )
+
+
+def test_many_stragglers_are_counted_and_not_listed() -> None:
+    many = [replace(FOUND, since=30 * turn, step=30 * turn + 7) for turn in range(20)]
+    assert "and 12 more stragglers, in result.json" in bench_table(bench_document(EQUAL_AND_HYBRID, [*LINES, *many]))
+
+
 @pytest.mark.parametrize("verb", ["bench", "train"])
 def test_json_md_names_every_field_of_a_result(verb: str) -> None:
     if verb == "bench":
-        document = bench_document(EQUAL_AND_HYBRID, LINES)
+        document = bench_document(EQUAL_AND_HYBRID, [*LINES, FOUND])
     else:
         plan = made_plan("hybrid", is_bench=False)
-        document = train_document(plan, case_lines(plan, "hybrid", SLOW, 1.6), "done", "logs/runs/x")
+        document = train_document(plan, [*case_lines(plan, "hybrid", SLOW, 1.6), FOUND], "done", "logs/runs/x")
     of_the_run = {"run_dir", "state", "reason", "failed_rank", "failed_node"}
     assert paths(document) | of_the_run == documented(verb)

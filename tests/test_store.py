@@ -16,6 +16,7 @@ from paceline.engine.events import (
     NodeLost,
     NodeReported,
     NodeSummary,
+    ProcessReading,
     RankEvent,
     RankFailed,
     RankSummary,
@@ -24,8 +25,11 @@ from paceline.engine.events import (
     RunPlanned,
     RunPrepared,
     RunUnreachable,
+    SharesChanged,
     StandaloneMeasured,
     StepsTaken,
+    StragglerEnded,
+    StragglerFound,
     Ticked,
 )
 from paceline.engine.store.history import POINTS, RECENT, curve, recent
@@ -40,7 +44,7 @@ from paceline.engine.store.questions import (
     wall_clock,
 )
 from paceline.engine.store.reduce import reduce
-from paceline.engine.store.state import State
+from paceline.engine.store.state import Alert, State
 from paceline.engine.wire import decode, encode
 
 from . import story
@@ -286,3 +290,88 @@ def test_a_run_that_was_only_found_is_listed_but_a_followed_one_is_known_better(
     planned = RunPlanned(run_id="r", workload="digits-cnn", cases=("equal",), ranks=(RankSummary(0, "a"),))
     followed = reduce(State(), planned)
     assert reduce(followed, replace(found, state="failed")).runs["r"].state == followed.runs["r"].state
+
+
+FOUND = StragglerFound(
+    at=30.0,
+    node="demo1",
+    run_id="r",
+    case="hybrid",
+    straggler=1,
+    cause="compute",
+    slowdown=1.52,
+    since=120,
+    step=127,
+    part_expected_seconds=0.4,
+    part_seconds=0.6,
+    before=(190, 194),
+    after=(190, 194),
+)
+ENDED = StragglerEnded(
+    at=60.0, node="demo1", run_id="r", case="hybrid", straggler=1, cause="compute", since=120, step=150, gain=0.8
+)
+
+
+def hot_run(found: StragglerFound = FOUND) -> State:
+    """Two ranks, the second on a device whose clock fell while the alert opened."""
+    ranks = (RankSummary(0, "demo1", 0, "RTX 3060"), RankSummary(1, "demo2", 0, "GTX 1650"))
+    device = DeviceReading(0, "GTX 1650", "cuda", 0.99, clock=1665.0, temperature=70.0)
+    hot = replace(device, clock=1110.0, temperature=88.0, throttle=("thermal (hardware)",))
+    return fold(
+        [
+            RunPlanned(at=1.0, run_id="r", cases=("hybrid",), ranks=ranks),
+            CaseStarted(at=2.0, run_id="r", case="hybrid", policy="hybrid"),
+            NodeReported(at=20.0, node="demo2", devices=(device,)),
+            found,
+            NodeReported(at=31.0, node="demo2", devices=(hot,)),
+        ]
+    )
+
+
+def straggler_alert(state: State) -> Alert:
+    (alert,) = (one for one in state.alerts if one.key.startswith("straggler"))
+    return alert
+
+
+def test_a_straggler_s_alert_names_rank_device_slowdown_and_what_the_readings_of_that_device_say() -> None:
+    alert = straggler_alert(hot_run())
+    assert (alert.node, alert.run_id, alert.severity) == ("demo2", "r", "warning")
+    assert alert.text == ("rank 1 (GTX 1650) 1.52x slower since step 120: thermal (hardware): clock 1,665 -> 1,110 MHz, 88 °C")
+
+
+def test_readings_of_other_causes_leave_the_rank_s_own_stamps_as_evidence() -> None:
+    alert = straggler_alert(hot_run(replace(FOUND, cause="data", part_expected_seconds=0.004)))
+    assert alert.text.endswith("since step 120: data 4 -> 600 ms a step")
+
+
+def test_a_stranger_on_the_very_device_is_named_and_our_own_process_is_not() -> None:
+    ours, stranger = ProcessReading(1, "me", "python", run_id="r"), ProcessReading(77, "eve", "miner")
+    device = DeviceReading(0, "GTX 1650", "cuda", 0.99, processes=(ours, stranger))
+    state = reduce(hot_run(), NodeReported(at=32.0, node="demo2", devices=(device,)))
+    assert straggler_alert(state).text.endswith("since step 120: also used by miner 77 of eve")
+
+
+def test_an_alert_tells_what_the_balancer_did_and_ends_with_the_straggler() -> None:
+    change = SharesChanged(
+        at=33.0,
+        run_id="r",
+        case="hybrid",
+        step=122,
+        before=(190, 194),
+        after=(250, 134),
+        predicted_before=0.6,
+        predicted_after=0.48,
+    )
+    state = reduce(hot_run(), change)
+    assert straggler_alert(state).hint == "shares 190/194 -> 250/134: 480 instead of 600 ms a step"
+    assert open_alerts(state)
+    state = reduce(state, ENDED)
+    assert straggler_alert(state).ended_at == 60.0
+    (straggler,) = state.runs["r"].cases[0].stragglers
+    assert (straggler.is_open, straggler.ended) == (False, ENDED)
+
+
+def test_a_straggler_s_alert_ends_with_its_case_at_the_latest() -> None:
+    state = reduce(hot_run(), CaseEnded(at=70.0, run_id="r", case="hybrid"))
+    assert straggler_alert(state).ended_at == 70.0
+    assert not state.runs["r"].cases[0].stragglers[0].is_open

@@ -23,8 +23,11 @@ from paceline.engine.events import (
     RunUnreachable,
     SharesChanged,
     StandaloneMeasured,
+    StragglerEnded,
+    StragglerFound,
     Ticked,
 )
+from paceline.engine.store.evidence import describe
 from paceline.engine.store.questions import progress
 from paceline.engine.store.reduce import reduce
 from paceline.engine.store.state import RunState, State
@@ -89,6 +92,13 @@ class Narrator:
                 after = event.predicted_after
                 predicted = f", predicted {after * 1000:.0f} ms a step" if after is not None else ""
                 return f"step {event.step}: {_sizes(event.before)} -> {_sizes(event.after)}: {event.reason}{predicted}"
+            case StragglerFound() if run:
+                newest = [one for case in run.cases for one in case.stragglers if one.found is event]
+                return describe(run, newest[0]) if newest else None
+            case StragglerEnded():
+                who = "the network is" if event.straggler is None else f"rank {event.straggler} is"
+                gain = f"; changed shares brought back {event.gain * 100:.0f} % of the lost time" if event.gain is not None else ""
+                return f"step {event.step}: {who} itself again ({event.cause}){gain}"
             case EpochEnded() if run:
                 return self._epoch(event, run)
             case StandaloneMeasured():

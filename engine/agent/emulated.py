@@ -1,7 +1,7 @@
 """Readings of emulated devices: what the ranks that play them wrote down last, never an invention.
 
 Utilization and memory come from the newest StepsTaken line of the rank that owns the device. Clock, power and temperature are
-unknown, unless a scripted fault gives them; then the throttle text says "(scripted)".
+unknown, unless a scripted thermal fault gives them; then the throttle text says "(scripted)". Of other faults no reading speaks.
 """
 
 from __future__ import annotations
@@ -97,8 +97,9 @@ class EmulatedDevices:
 def _busy(idle: DeviceReading, rank: RankPlan, steps: dict[str, Any], is_fresh: bool) -> DeviceReading:
     used = steps.get("memory_used")
     utilization = steps.get("utilization") if is_fresh else 0.0
-    fault = _active(rank.emulation.faults if rank.emulation else (), steps.get("step")) if is_fresh else None
-    is_thermal = fault is not None and fault.cause == "thermal"
+    thermal = tuple(fault for fault in (rank.emulation.faults if rank.emulation else ()) if fault.cause == "thermal")
+    fault = _active(thermal, steps.get("step")) if is_fresh else None
+    slowdown = fault.slowdown if fault is not None else 1.0
     return DeviceReading(
         index=idle.index,
         name=idle.name,
@@ -106,8 +107,8 @@ def _busy(idle: DeviceReading, rank: RankPlan, steps: dict[str, Any], is_fresh: 
         utilization=float(utilization) if isinstance(utilization, (int, float)) else None,
         memory_used=used if isinstance(used, int) else idle.memory_used,
         memory_total=idle.memory_total,
-        temperature=SCRIPTED_TEMPERATURE if is_thermal else None,
-        clock=SCRIPTED_CLOCK / fault.slowdown if fault is not None and is_thermal else None,
+        temperature=SCRIPTED_TEMPERATURE if fault is not None else None,
+        clock=SCRIPTED_CLOCK / slowdown if thermal and is_fresh else None,
         throttle=(f"{fault.cause} (scripted)",) if fault is not None else (),
     )
 

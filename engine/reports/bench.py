@@ -12,6 +12,7 @@ from ..events import EpochEnded, Event
 from ..plan import Plan
 from .busy import busy_warnings
 from .figures import CaseFigures, Lines, case_figures, gather, rate, ratio
+from .stragglers import stragglers
 
 SCHEMA = 1
 ONE_EPOCH = "only one epoch was trained: samples_per_second leaves the first one out, so train two or more"
@@ -41,6 +42,7 @@ def bench_document(plan: Plan, events: Iterable[Event]) -> dict[str, Any]:
             }
             for one in figures
         ],
+        "stragglers": stragglers(plan, lines),
         "warnings": _warnings(plan, lines, figures),
     }
 
@@ -71,7 +73,11 @@ def train_document(plan: Plan, events: Iterable[Event], state: str, run_dir: str
             "samples_per_second_all": one.samples_per_second_all,
         }
         | _balance(one)
-        | {"devices": _devices(plan, one.standalone_samples_per_second), "warnings": _warnings(plan, lines, [one])}
+        | {
+            "devices": _devices(plan, one.standalone_samples_per_second),
+            "stragglers": stragglers(plan, lines),
+            "warnings": _warnings(plan, lines, [one]),
+        }
     )
 
 

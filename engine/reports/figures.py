@@ -10,7 +10,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from math import fsum
 
-from ..events import CaseEnded, DeviceProbed, EpochEnded, Event, RankEpochEnded, SharesChanged, StandaloneMeasured
+from ..events import (
+    CaseEnded,
+    DeviceProbed,
+    EpochEnded,
+    Event,
+    RankEpochEnded,
+    SharesChanged,
+    StandaloneMeasured,
+    StragglerEnded,
+    StragglerFound,
+)
 from ..plan import CasePlan, Plan
 
 SIZE_TOLERANCE = 0.05
@@ -32,6 +42,8 @@ class Lines:
     """By case and rank."""
     probes: dict[tuple[str, int], DeviceProbed] = field(default_factory=dict)
     """By case and rank."""
+    found: list[StragglerFound] = field(default_factory=list)
+    recovered: list[StragglerEnded] = field(default_factory=list)
 
 
 def gather(events: Iterable[Event]) -> Lines:
@@ -51,6 +63,10 @@ def gather(events: Iterable[Event]) -> Lines:
                 lines.standalone[event.case, event.rank] = event
             case DeviceProbed():
                 lines.probes[event.case, event.rank] = event
+            case StragglerFound():
+                lines.found.append(event)
+            case StragglerEnded():
+                lines.recovered.append(event)
     return lines
 
 

@@ -9,8 +9,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .stragglers import sentence
+
 Document = dict[str, Any]
 UNKNOWN = "—"
+STRAGGLERS = 8
+"""As many have a line under a table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +171,10 @@ def _notes(document: Document) -> list[str]:
     baseline = document["data"].get("baseline_mse") if "epochs" in document else None
     known = [] if baseline is None else [f"repeating the last value, without a model, has a loss of {small(baseline)}"]
     ended = [] if document.get("state", "done") == "done" else [f"the run{_state(document)}"]
-    return ended + known + [f"warning: {printable(warning)}" for warning in document.get("warnings", ())]
+    entries = document.get("stragglers", [])
+    slow = [printable(sentence(entry)) for entry in entries[:STRAGGLERS]]
+    more = [f"and {len(entries) - STRAGGLERS} more stragglers, in result.json"] if len(entries) > STRAGGLERS else []
+    return ended + known + slow + more + [f"warning: {printable(warning)}" for warning in document.get("warnings", ())]
 
 
 def shown(value: Any, form: Callable[[Any], str]) -> str:

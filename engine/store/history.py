@@ -8,6 +8,8 @@ T = TypeVar("T")
 
 RECENT = 300
 """Samples of one reading that are kept: five minutes at one a second."""
+CLOCKS = 60
+"""Clocks of a device that are kept: what was usual a moment ago."""
 POINTS = 512
 """Points of a curve of a run; a curve that grows beyond is thinned to every second point, so that it keeps its whole span."""
 EVENTS = 200

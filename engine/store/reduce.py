@@ -35,11 +35,13 @@ from ..events import (
     SharesChanged,
     StandaloneMeasured,
     StepsTaken,
+    StragglerEnded,
+    StragglerFound,
     Ticked,
 )
-from . import runs
+from . import evidence, runs
 from .alerts import clear, clear_all, device_alerts, raise_alert
-from .history import EVENTS, recent
+from .history import CLOCKS, EVENTS, recent
 from .state import STALE_AFTER, DeviceState, NodeState, RunState, State
 
 
@@ -102,7 +104,18 @@ def reduce(state: State, event: Event) -> State:
             return raise_alert(state, key, "critical", f"rank {event.rank} failed: {event.reason}", "", event.node, event.run_id)
         case StepsTaken():
             return _with_run(state, runs.stepped(_run(state, event), event))
-        case RankJoined() | CaseStarted() | SharesChanged() | EpochEnded() | StandaloneMeasured() | CaseEnded():
+        case StragglerFound():
+            run = runs.straggler_found(_run(state, event), evidence.found(state, _run(state, event), event), event)
+            return evidence.told(_with_run(state, run), run)
+        case StragglerEnded():
+            run = runs.straggler_ended(_run(state, event), event)
+            return evidence.ended(_with_run(state, run), run, event)
+        case SharesChanged():
+            run = runs.advanced(_run(state, event), event)
+            return evidence.told(_with_run(state, run), run)
+        case CaseEnded():
+            return evidence.over(_with_run(state, runs.advanced(_run(state, event), event)), event.run_id)
+        case RankJoined() | CaseStarted() | EpochEnded() | StandaloneMeasured():
             return _with_run(state, runs.advanced(_run(state, event), event))
         case RankEvent():
             return _with_run(state, runs.touched(_run(state, event), event))
@@ -156,11 +169,16 @@ def _ticked(state: State) -> State:
 
 def _reported(state: State, event: NodeReported) -> State:
     node = _node(state, event)
-    known = {device.reading.index: device.utilization for device in node.devices}
-    devices = tuple(_device(known.get(reading.index, ()), reading) for reading in event.devices)
+    known = {device.reading.index: device for device in node.devices}
+    devices = tuple(_device(known.get(reading.index), reading) for reading in event.devices)
     state = _with(state, replace(node, state="ok", reason="", host=event.host, devices=devices, at=state.at))
-    return device_alerts(state, event)
+    state = device_alerts(state, event)
+    for run in state.runs.values():
+        if not run.is_over and (informed := evidence.with_readings(state, run, event.node)) is not run:
+            state = evidence.told(_with_run(state, informed), informed)
+    return state
 
 
-def _device(history: tuple[float | None, ...], reading: DeviceReading) -> DeviceState:
-    return DeviceState(reading, recent(history, reading.utilization))
+def _device(known: DeviceState | None, reading: DeviceReading) -> DeviceState:
+    utilization, clocks = (known.utilization, known.clocks) if known is not None else ((), ())
+    return DeviceState(reading, recent(utilization, reading.utilization), recent(clocks, reading.clock, CLOCKS))

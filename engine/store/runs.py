@@ -21,9 +21,11 @@ from ..events import (
     SharesChanged,
     StandaloneMeasured,
     StepsTaken,
+    StragglerEnded,
+    StragglerFound,
 )
 from .history import EVENTS, curve, recent
-from .state import CaseState, Decision, EpochPoint, RankState, RunState
+from .state import CaseState, Decision, EpochPoint, RankState, RunState, Straggler
 
 MEASURED_STEPS = 10
 """Steps after a decision over which its effect is measured."""
@@ -201,10 +203,31 @@ def advanced(run: RunState, event: RankEvent) -> RunState:
             sizes = event.local_batch_sizes or case.local_batch_sizes
             # A bench measures each device alone before it goes on to the next case.
             state = "measuring" if run.is_bench and index == run.case and not run.is_over else "done"
-            done = replace(case, state=state, ended_at=event.at, changes=event.changes, local_batch_sizes=sizes)
+            stragglers = tuple(replace(one, is_open=False) for one in case.stragglers)
+            done = replace(
+                case, state=state, ended_at=event.at, changes=event.changes, local_batch_sizes=sizes, stragglers=stragglers
+            )
             return _with_case(run, index, done)
         case _:
             return run
+
+
+def straggler_found(run: RunState, straggler: Straggler, event: StragglerFound) -> RunState:
+    """Somebody became slow."""
+    run, index = _at_case(touched(run, event), event)
+    case = run.cases[index]
+    return _with_case(run, index, replace(case, stragglers=recent(case.stragglers, straggler, EVENTS)))
+
+
+def straggler_ended(run: RunState, event: StragglerEnded) -> RunState:
+    """Somebody is itself again."""
+    run, index = _at_case(touched(run, event), event)
+    case = run.cases[index]
+    stragglers = tuple(
+        replace(one, ended=event, is_open=False) if one.is_open and one.found.straggler == event.straggler else one
+        for one in case.stragglers
+    )
+    return _with_case(run, index, replace(case, stragglers=stragglers))
 
 
 def _at_case(run: RunState, event: RankEvent) -> tuple[RunState, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..events import DeviceReading, HostReading
+from ..events import DeviceReading, HostReading, StragglerEnded, StragglerFound
 
 STALE_AFTER = 5.0
 """Seconds without a report after which an answering node counts as stale."""
@@ -20,6 +20,8 @@ class DeviceState:
     reading: DeviceReading
     utilization: tuple[float | None, ...] = ()
     """One entry a report, oldest first, 0 to 1; None: a gap."""
+    clocks: tuple[float | None, ...] = ()
+    """MHz, of the reports of the last minute, oldest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,20 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
+class Straggler:
+    """A rank, or the network, that was slower than its own healthy time."""
+
+    found: StragglerFound
+    at: float
+    """When it was told, stream seconds."""
+    evidence: str = ""
+    """What readings of its device or machine say about the cause; empty: its own stamps are all there is."""
+    ended: StragglerEnded | None = None
+    is_open: bool = True
+    """Whether it is still so; it ends with its case at the latest."""
+
+
+@dataclass(frozen=True, slots=True)
 class EpochPoint:
     """One epoch of a case, evaluated over all ranks."""
 
@@ -120,6 +136,8 @@ class CaseState:
     """(stream seconds, global training loss)."""
     epochs: tuple[EpochPoint, ...] = ()
     decisions: tuple[Decision, ...] = ()
+    stragglers: tuple[Straggler, ...] = ()
+    """Oldest first."""
     changes: int = 0
     standalone: tuple[tuple[int, int, float], ...] = ()
     """(rank, local batch size, samples per second alone), as measured after this case; sizes measured before are not repeated."""

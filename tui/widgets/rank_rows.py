@@ -54,6 +54,8 @@ class Look:
     """Local batch size of a full share bar."""
     holding_up: frozenset[int]
     """Ranks that the others visibly wait for."""
+    stragglers: frozenset[int | None]
+    """Ranks that are slower than their own healthy time."""
     is_stepping: bool
 
 
@@ -69,6 +71,7 @@ def _look(run: RunState, ranks: list[RankState], width: int) -> Look:
         scale=nice_ceiling(longest * 1.02) if longest > 0 else 0.0,
         largest=max(rank.local_batch_size or 0 for rank in ranks),
         holding_up=_holding_up(ranks),
+        stragglers=frozenset(one.found.straggler for one in case.stragglers if one.is_open) if case is not None else frozenset(),
         is_stepping=run.state == "running" and case is not None and case.state == "running",
     )
 
@@ -111,6 +114,8 @@ def _rank_line(state: State, rank: RankState, look: Look, width: int) -> Strip:
         glyph, glyph_style = GLYPHS["failed"], PALETTE.critical
     elif node is not None and node.state in ("stale", "lost", "refused"):
         glyph, glyph_style = GLYPHS[node.state], PALETTE.of(node.state)
+    elif rank.rank in look.stragglers:
+        glyph, glyph_style = GLYPHS["warning"], PALETTE.critical
     elif rank.rank in look.holding_up:
         glyph, glyph_style = GLYPHS["warning"], PALETTE.warning
     start: list[Piece] = [
