@@ -153,6 +153,11 @@ class Exchange:
             current, self._pending = self._pending, current  # type: ignore[assignment]
         return None if current is None else self._understand(current)
 
+    def settle(self) -> None:
+        """At the end of an epoch: look at what is still to be read, so that nobody evaluates weights that its last step spoilt."""
+        if self._pending is not None:
+            self._understand(self._pending)
+
     def _understand(self, pending: _Pending) -> Report:
         if pending.copied is not None:
             pending.copied.synchronize()

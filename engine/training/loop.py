@@ -61,12 +61,15 @@ class Case:
             book.step_begins(taken, size)
             sizes = sizes_for(self.problem, memory, size)
             report = trainer.step(taken, state, sizes)
-            book.last_gradient()
             state = state.next(size)
+            if state.epoch != epoch:
+                trainer.timer.settle()  # the host of a GPU is ahead of it: an epoch ends with the device's last gradient
+            book.last_gradient()
             before, memory = memory, self._balanced(memory, report, taken)
             taken += 1
             book.step_ends(report, is_change=memory.changes != before.changes)
         book.close()
+        trainer.exchange.settle()
         self._evaluate(epoch, samples, book.seconds, memory)
         return memory, taken
 
@@ -152,9 +155,7 @@ class _EpochBook:
         self._tell(report, is_change=is_change)
 
     def close(self) -> None:
-        """Wait for the device, tell the rest and write the sums."""
-        self._timer.settle()
-        self._tell(None, is_change=False)
+        """Write what is still to be told, and the sums."""
         self._lines.flush(self._timer.utilization(), self._timer.memory_used())
         self._case.log.write(
             RankEpochEnded(

@@ -17,6 +17,7 @@ from torch import nn
 from ..balancer.work import StepTimes, Work
 from .contention import RunQueue
 
+_NOTHING = Work(0.0, 0)
 _LAUNCH_BOUND = 0.8
 """A device whose kernels were launched over more than this share of its compute seconds may have waited for its host."""
 
@@ -168,7 +169,7 @@ class CudaTimer(CpuTimer):
         self._open: deque[_Marks] = deque()
         self._free: list[_Marks] = []
         self._current: _Marks | None = None
-        self._newest = Work(0.0, 0)
+        self._newest = self._untold = _NOTHING
 
     def begin(self, step: int, samples: int) -> None:
         """The rank begins to take its batch: mark the stream, behind the optimizer of the step before."""
@@ -199,14 +200,18 @@ class CudaTimer(CpuTimer):
             self._current.turn()
 
     def last_gradient(self) -> Work:
-        """Mark the last gradient, in the thread of backward; gives the newest step whose marks have all passed, at first none."""
+        """Mark the last gradient, in the thread of backward; gives the newest step whose marks have all passed, but each only once.
+
+        Where none has passed since the last one, there is nothing to tell: one slow step told twice would look like a new speed.
+        """
         if self._current is not None:
             self._current.last.record()
             self._current.launch_seconds = time.perf_counter() - self._copied
             self._current.queued = self._queue.delay() - self._current.queued
         self._queue.watch()
         self._collect()
-        return self._newest
+        told, self._untold = self._untold, _NOTHING
+        return told
 
     def end(self) -> None:
         """The stream has been told to wait for the other ranks: mark when it did."""
@@ -230,8 +235,11 @@ class CudaTimer(CpuTimer):
         return super().take()
 
     def settle(self) -> None:
-        """At the end of an epoch, where evaluation waits for the device anyway."""
+        """At the end of an epoch, where evaluation waits for the device anyway. What comes next may be another case: it is not told
+        what this one left."""
         torch.cuda.synchronize(self._device)
+        self._collect()
+        self._untold = _NOTHING
 
     def memory_used(self) -> int | None:
         """Bytes that torch has reserved on the device."""
@@ -246,7 +254,7 @@ class CudaTimer(CpuTimer):
             own = data + copy + network
             backward, optimizer = marks.backward_seconds(), _between(marks.end, marks.stepped)
             self._done.append(StepTimes(marks.step, marks.samples, own, wait, data, copy, host, backward, optimizer))
-            self._newest = Work(own, marks.samples, data, copy, host, wait)
+            self._newest = self._untold = Work(own, marks.samples, data, copy, host, wait)
             self._free.append(marks)
 
 
