@@ -6,38 +6,28 @@ Leave the machine alone meanwhile: REAL rows are processes on its cores. Status 
 
 from __future__ import annotations
 
+import csv
 import os
 import re
 import subprocess
 import sys
-from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(CHECKOUT))
 
-from benchmarks.table import ROW, row  # noqa: E402
+from benchmarks.claims import Figure, claims_table, rules_table  # noqa: E402
+from benchmarks.table import RESULTS, ROW, row  # noqa: E402
 
-BENCHMARKS = ("balancer_sim", "gradients", "alerts_sim", "adaptation", "cost", "causes")
-"""Simulated ones and plain mathematics first: they are quick."""
+BENCHMARKS = ("gradients", "cost", "adaptation", "causes", "alerts_sim", "balancer_sim")
+"""Those that need the machine's cores first."""
 PAGE = CHECKOUT / "docs" / "design" / "balancer-proof.md"
 BLOCK = re.compile(r"(<!-- figures: .*? -->\n).*?(<!-- /figures -->)", re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """One line of a benchmark."""
-
-    benchmark: str
-    what: str
-    goal: str
-    figure: str
-    is_met: bool
-
-
 def measure(benchmark: str) -> list[Figure]:
-    """Run one benchmark, show what it prints as it comes, and take its figures; its end is one too when it broke."""
+    """Run one benchmark, show what it prints as it comes, and take its figures. That it broke is one, too."""
     command = [sys.executable, str(CHECKOUT / "benchmarks" / f"{benchmark}.py")]
     figures = []
     with subprocess.Popen(command, cwd=CHECKOUT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as process:
@@ -46,24 +36,17 @@ def measure(benchmark: str) -> list[Figure]:
             print(line, end="", flush=True)
             if found := ROW.match(line.rstrip()):
                 figures.append(Figure(benchmark, found["what"], found["goal"], found["figure"], found["verdict"] == "met"))
-    if process.returncode not in (0, 1) or not figures:
-        figures.append(Figure(benchmark, "the benchmark ran to its end", "yes", f"status {process.returncode}", False))
+    if process.returncode != 0:
+        figures.append(Figure(benchmark, f"{benchmark} ran to its end", "status 0", f"status {process.returncode}", False))
     return figures
 
 
-def as_markdown(figures: list[Figure]) -> str:
-    """The table of the page, and on how much of a machine it was measured."""
-    lines = ["| goal | | figure | | command |", "|---|---|---|---|---|"]
-    for one in figures:
-        verdict = "met" if one.is_met else "**missed**"
-        cells = (one.what, one.goal, one.figure, verdict, f"`benchmarks/{one.benchmark}.py`")
-        lines.append(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |")
-    return "\n".join([*lines, "", f"Measured {date.today()} on {os.cpu_count()} cores."])
-
-
 def write_page(figures: list[Figure]) -> None:
-    """Put the figures between the marks of the page."""
-    text, found = BLOCK.subn(lambda block: f"{block[1]}{as_markdown(figures)}\n{block[2]}", PAGE.read_text())
+    """Put the tables between the marks of the page."""
+    with (RESULTS / "balancer_rules.csv").open(newline="") as file:
+        rules = rules_table(csv.DictReader(file))
+    tables = f"{claims_table(figures)}\n\n{rules}\n\nMeasured {date.today()} on {os.cpu_count()} cores.\n"
+    text, found = BLOCK.subn(lambda block: block[1] + tables + block[2], PAGE.read_text())
     if found != 1:
         raise SystemExit(f"{PAGE} has no place for figures")
     PAGE.write_text(text)

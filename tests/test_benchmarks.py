@@ -10,6 +10,7 @@ from paceline.engine.balancer.model import slowest
 from paceline.engine.events import SharesChanged, StepsTaken
 
 from benchmarks import balancer, table
+from benchmarks.claims import CLAIMS, Figure, claims_table, rules_table
 from benchmarks.histories import TakenStep, changes_at, lost_steps, old_steps, overhead_seconds, steps_taken
 from benchmarks.reference_lab import DEVICES, Fault, declared, oracle_seconds
 
@@ -91,8 +92,26 @@ def test_a_line_of_a_benchmark_is_read_back_as_it_was_written(capsys: pytest.Cap
     assert table.ROW.match("        warning: metal  is  hot") is None
 
 
-def test_the_page_of_the_proof_takes_figures_between_its_marks() -> None:
-    figure = balancer.Figure("adaptation", "gain | emulated", ">= 2", "1.9", False)
-    text, found = balancer.BLOCK.subn(lambda block: block[1] + balancer.as_markdown([figure]) + block[2], balancer.PAGE.read_text())
-    assert found == 1
-    assert "| gain / emulated | >= 2 | 1.9 | **missed** | `benchmarks/adaptation.py` |" in text
+def test_a_claim_shows_all_its_figures_and_is_met_only_if_all_are() -> None:
+    figures = [
+        Figure("cost", "own cost, thread CPU a step", "<= 1 ms", "p95 | 0.6", True),
+        Figure("gradients", "gradients against one process, float32", "1e-6", "2e-7", True),
+        Figure("gradients", "gradients against one process, float64", "1e-12", "3e-12", False),
+        Figure("adaptation", "sampler", "100 %", "of another benchmark", True),
+    ]
+    table = claims_table(figures)
+    assert "| REAL cost: thread CPU a step | <= 1 ms p95 | p95 / 0.6 | met | cost.py |" in table
+    assert "| 1e-6; 1e-12 | 2e-7; 3e-12 | **missed** | gradients.py |" in table
+    assert "| sampler: every sample exactly once | 100 % | — | **missed** | gradients.py |" in table
+
+
+def test_the_fields_rules_stand_in_one_table_by_their_medians() -> None:
+    columns = ("efficiency", "changes_in_100", "settled", "lost_steps", "recovered_settled", "recovered_lost")
+    rows = [{"rule": rule, **{column: str(seed) for column in columns}} for rule in ("equal", "ours") for seed in (1, 2, 9)]
+    assert rules_table(rows).splitlines()[2:] == [f"| {rule} | 2 | 2 | 2 | 2 | 2 | 2 |" for rule in ("equal", "ours")]
+
+
+def test_the_page_of_the_proof_has_one_place_for_its_tables() -> None:
+    assert len(balancer.BLOCK.findall(balancer.PAGE.read_text())) == 1
+    assert all((balancer.CHECKOUT / "benchmarks" / f"{claim.benchmark}.py").exists() for claim in CLAIMS)
+    assert {claim.benchmark for claim in CLAIMS} == set(balancer.BENCHMARKS)
