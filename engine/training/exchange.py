@@ -57,6 +57,9 @@ class Replica(nn.Module):
         self._timer, self._is_bfloat16 = timer, is_bfloat16
         self._loss = torch.zeros((), dtype=torch.float64, device=weight.device)
         self._fingerprint = 0.0
+        # The engine copies what it may not keep, so one tensor serves all steps; numpy writes it in one go on a CPU.
+        self._filled = torch.zeros_like(self.slot, requires_grad=False)
+        self._own = None if weight.is_cuda else self._filled.numpy()[rank::world_size]
 
     def forward(self, x: torch.Tensor | None, is_last: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
         """The output, and a zero that has to be added to the loss; it fills the slot behind the last micro-batch of a step.
@@ -84,13 +87,15 @@ class Replica(nn.Module):
     def _fill(self) -> torch.Tensor:
         """The slot's gradient."""
         work = self._timer.last_gradient()
-        parts = [work.data_seconds, work.copy_seconds, work.host_seconds, work.wait_seconds]
+        parts = (work.data_seconds, work.copy_seconds, work.host_seconds, work.wait_seconds)
+        if self._own is not None:
+            self._own[:] = (work.seconds, work.samples, float(self._loss), self._fingerprint, *parts, 0.0)
+            return self._filled
         told = torch.tensor([work.seconds, work.samples, 0.0, self._fingerprint, *parts, 0.0], dtype=self.slot.dtype)
         told = told.to(self.slot.device, non_blocking=True)
         told[2] = self._loss
-        filled = torch.zeros_like(self.slot)
-        filled[self.rank :: self.world_size] = told
-        return filled
+        self._filled[self.rank :: self.world_size] = told
+        return self._filled
 
 
 class _Slot(torch.autograd.Function):
@@ -140,13 +145,13 @@ class Exchange:
         gradient = self._replica.slot.grad
         if gradient is None:
             raise WorkFailed("the step had no gradient")
-        copied = None
+        copied, values = None, gradient
         if gradient.is_cuda:
             values = torch.empty(gradient.shape, dtype=gradient.dtype, pin_memory=True)
             values.copy_(gradient, non_blocking=True)
             copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
             copied.record()
-        else:
+        elif self._is_late:
             values = gradient.clone()  # the bucket is used again in the next step
         current = _Pending(values, copied, step, size, weight, mark)
         if self._is_late:
@@ -161,7 +166,7 @@ class Exchange:
     def _understand(self, pending: _Pending) -> Report:
         if pending.copied is not None:
             pending.copied.synchronize()
-        numbers = [float(number) for number in pending.values.tolist()]
+        numbers: list[float] = pending.values.tolist()
         world = self._world_size
         rows = [numbers[row * world : (row + 1) * world] for row in range(_ROWS)]
         seconds, samples, losses, marks, data, copy, host, wait, worst = rows

@@ -22,16 +22,17 @@ class Reduction:
 
     def __init__(self, replica: Replica) -> None:
         self._replica = replica
+        self._group = dist.distributed_c10d._get_default_group()
         self._worst = torch.zeros((), dtype=replica.slot.dtype, device=replica.slot.device)
+        self._is_spoilt = False
 
     def __call__(self, bucket: GradBucket) -> torch.futures.Future[torch.Tensor]:
         """Start the sum of one bucket; DDP calls this in the same order on all ranks."""
         buffer = bucket.buffer()
         self._look_at(buffer)
         if bucket.is_last():  # the slot was registered first, so it is here
-            self._replica.tell_worst(self._worst)
-            self._worst = torch.zeros_like(self._worst)
-        return dist.all_reduce(buffer, async_op=True).get_future().then(_value)  # type: ignore[no-any-return]
+            self._tell()
+        return self._group.allreduce([buffer]).get_future().then(_value)
 
     def _look_at(self, buffer: torch.Tensor) -> None:
         """Whatever is not finite stays not finite in ``_worst``. No host waits for a GPU here."""
@@ -39,7 +40,14 @@ class Reduction:
             self._worst = torch.maximum(self._worst, torch.linalg.vector_norm(buffer, torch.inf).to(self._worst.dtype))
         # The sum is much the quickest on a CPU; finite numbers may overflow in it.
         elif not isfinite(buffer.sum()) and not bool(buffer.isfinite().all()):
-            self._worst.fill_(torch.nan)
+            self._is_spoilt = True
+
+    def _tell(self) -> None:
+        if self._worst.is_cuda:
+            self._replica.tell_worst(self._worst)
+            self._worst = torch.zeros_like(self._worst)
+        elif self._is_spoilt:
+            self._replica.tell_worst(self._worst.fill_(torch.nan))
 
 
 def _value(done: Any) -> torch.Tensor:
