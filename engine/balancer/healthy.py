@@ -72,7 +72,7 @@ def remember(healthy: Healthy, seen: Seen) -> Healthy:
     if healthy.samples == 0:
         healthy = replace(healthy, samples=seen.work.samples)
     elif moved and _is_calm(healthy):
-        healthy = Healthy(healthy.factor, 0, TOLERANCE_MOVED, healthy.sigma, healthy.parts, seen.work.samples)
+        healthy = replace(healthy, count=0, most=TOLERANCE_MOVED, samples=seen.work.samples)
     return replace(healthy, history=(*healthy.history[-(HISTORY - 1) :], seen))
 
 

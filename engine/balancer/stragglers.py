@@ -24,7 +24,7 @@ LEAST = 0.10
 SIGMAS = 2.2
 """Noise that seven of ten steps exceed by chance less than once in a million steps."""
 _SANE = 1e6
-"""Seconds beyond which no clock can have meant it."""
+"""Seconds beyond which no clock can have meant it, and one over those below which."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,7 @@ def start_watch(ranks: int) -> Watch:
 
 def watch(models: Sequence[StepTime], state: Watch, step: int, works: Sequence[Work]) -> tuple[Watch, tuple[RankEvent, ...]]:
     """Take what every rank told in one full step; gives what was found or has ended."""
+    works = [_without_strange_parts(work) for work in works]
     healthy = tuple(_seen(*one, step) for one in zip(state.ranks, models, works, strict=True))
     state = replace(state, ranks=healthy)
     told: list[RankEvent] = []
@@ -75,9 +76,17 @@ def _seen(healthy: Healthy, model: StepTime, work: Work, step: int) -> Healthy:
     return remember(healthy, Seen(step, work, model.at(work.samples))) if _is_sane(work) else healthy
 
 
+def _without_strange_parts(work: Work) -> Work:
+    """Parts that no clock can have meant (NaN, negative, longer than the whole) count as compute."""
+    parts = (work.data_seconds, work.copy_seconds, work.host_seconds)
+    if all(0.0 <= part <= work.seconds for part in parts) and work.compute_seconds >= 0.0:
+        return work
+    return Work(work.seconds, work.samples, wait_seconds=work.wait_seconds)
+
+
 def _is_sane(work: Work) -> bool:
     """Whether the rank took part and its clock can be meant."""
-    return work.samples > 0 and 0.0 < work.seconds < _SANE
+    return work.samples > 0 and 1.0 / _SANE < work.seconds < _SANE
 
 
 def _judge(models: Sequence[StepTime], state: Watch, rank: int, step: int) -> tuple[Watch, list[RankEvent]]:
