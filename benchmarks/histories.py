@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from paceline.engine.balancer.allocate import allocate
 from paceline.engine.balancer.model import slowest
 from paceline.engine.events import RankEvent, SharesChanged, StepsTaken
 
@@ -28,8 +29,13 @@ class TakenStep:
     """Local batch sizes it was taken with, by rank."""
     seconds: float
     """From its begin to the end of the optimizer; median over the ranks, who meet in every step."""
-    compute_seconds: float
-    """Of the slowest rank."""
+    work: tuple[float, ...]
+    """Each rank's own seconds of it."""
+
+    @property
+    def compute_seconds(self) -> float:
+        """Of the slowest rank."""
+        return max(self.work)
 
 
 def steps_taken(lines: Iterable[StepsTaken], ranks: int) -> list[TakenStep]:
@@ -45,13 +51,21 @@ def steps_taken(lines: Iterable[StepsTaken], ranks: int) -> list[TakenStep]:
         parts = [by_rank[rank] for rank in range(ranks)]
         sizes = tuple(part.local_batch_size for part in parts)
         seconds = median(part.step_seconds for part in parts)
-        taken.append(TakenStep(step, sizes, seconds, max(part.compute_seconds for part in parts)))
+        taken.append(TakenStep(step, sizes, seconds, tuple(part.compute_seconds for part in parts)))
     return taken
 
 
 def overhead_seconds(taken: Sequence[TakenStep]) -> float:
     """What a step takes beyond the slowest rank's compute: communication and optimizer, which an oracle pays as well."""
     return median(step.seconds - step.compute_seconds for step in taken)
+
+
+def at_exact_shares(step: TakenStep) -> float:
+    """Seconds it would have taken with the exact shares of the declared speeds: every rank's own seconds, noise and all, scaled to
+    its exact share; what came beyond the slowest rank's stays as it was."""
+    exact = allocate(declared(), sum(step.sizes))
+    slowest_rank = max(seconds * best / size for seconds, best, size in zip(step.work, exact, step.sizes, strict=True) if size)
+    return slowest_rank + step.seconds - step.compute_seconds
 
 
 def changes_at(lines: Iterable[RankEvent]) -> list[int]:

@@ -11,7 +11,7 @@ from paceline.engine.events import SharesChanged, StepsTaken
 
 from benchmarks import balancer, table
 from benchmarks.claims import CLAIMS, Figure, claims_table, rules_table
-from benchmarks.histories import TakenStep, changes_at, lost_steps, old_steps, overhead_seconds, steps_taken
+from benchmarks.histories import TakenStep, at_exact_shares, changes_at, lost_steps, old_steps, overhead_seconds, steps_taken
 from benchmarks.reference_lab import DEVICES, Fault, declared, oracle_seconds
 
 SAMPLES = 304
@@ -26,8 +26,8 @@ def history(shares_from: dict[int, tuple[int, ...]], steps: int = 45) -> list[Ta
     taken = []
     for step in range(steps):
         sizes = shares_from[max(begin for begin in shares_from if begin <= step)]
-        compute = slowest(declared([FAULT], step), sizes)
-        taken.append(TakenStep(step, sizes, compute + OVERHEAD, compute))
+        work = tuple(time.at(size) for time, size in zip(declared([FAULT], step), sizes, strict=True))
+        taken.append(TakenStep(step, sizes, max(work) + OVERHEAD, work))
     return taken
 
 
@@ -63,6 +63,14 @@ def test_every_old_step_is_lost_by_what_it_takes_beyond_the_oracles() -> None:
     assert lost_steps(taken, [FAULT], OVERHEAD, 10, 45) == pytest.approx(2 * (slow / best - 1))
 
 
+def test_a_step_with_other_shares_is_scaled_rank_by_rank_to_the_exact_ones() -> None:
+    sizes = (HEALTHY[0] - 4, HEALTHY[1], HEALTHY[2] + 2, HEALTHY[3] + 2)
+    times = [time.scaled(noise) for time, noise in zip(declared(), (1.1, 1.0, 0.9, 1.0), strict=True)]
+    work, exact = ([time.at(size) for time, size in zip(times, shares, strict=True)] for shares in (sizes, HEALTHY))
+    taken = TakenStep(3, sizes, max(work) + OVERHEAD, tuple(work))
+    assert at_exact_shares(taken) == pytest.approx(max(exact) + OVERHEAD)
+
+
 def test_a_step_is_read_from_the_lines_of_all_ranks_and_a_summary_gives_its_mean() -> None:
     lines = [
         StepsTaken(rank=rank, step=step, steps=steps, local_batch_size=size, compute_seconds=0.3 + rank / 100, step_seconds=0.4)
@@ -72,7 +80,7 @@ def test_a_step_is_read_from_the_lines_of_all_ranks_and_a_summary_gives_its_mean
     ]
     taken = steps_taken(lines, 2)
     assert [step.step for step in taken] == [0, 1, 2]  # rank 1 was stopped before it told of step 3
-    assert taken[1] == TakenStep(1, (100, 50), 0.4, 0.31)
+    assert taken[1] == TakenStep(1, (100, 50), 0.4, (0.3, 0.31))
     assert changes_at([SharesChanged(step=7), StepsTaken(), SharesChanged(step=3)]) == [3, 7]
 
 
