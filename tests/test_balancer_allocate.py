@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from paceline.engine.balancer.allocate import allocate
-from paceline.engine.balancer.model import StepTime, fit, slowest
+from paceline.engine.balancer.model import StepTime, fit, quickest, slowest
 from paceline.engine.errors import PlanImpossible
 
 times = st.builds(
@@ -46,6 +46,7 @@ def test_no_way_of_sharing_is_faster_than_the_allocation(problem: tuple[list[Ste
     assert sum(sizes) == samples
     assert all(low <= size <= high for low, size, high in zip(lows, sizes, highs, strict=True))
     assert slowest(models, sizes) <= best * (1 + 1e-12)
+    assert quickest(models, samples) <= best * (1 + 1e-12)
 
 
 @given(st.lists(times, min_size=1, max_size=8), st.integers(0, 2000), st.sampled_from([1, 4, 8]))

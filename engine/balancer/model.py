@@ -39,3 +39,16 @@ def fit(small: tuple[int, float], large: tuple[int, float]) -> StepTime:
 def slowest(times: Sequence[StepTime], local_batch_sizes: Sequence[int]) -> float:
     """Compute seconds of a step: those of the rank that all others wait for."""
     return max(time.at(size) for time, size in zip(times, local_batch_sizes, strict=True))
+
+
+def quickest(times: Sequence[StepTime], samples: int) -> float:
+    """A bound that no sharing of a step can beat, whatever its limits: all ranks end together, samples may be cut; else 0.
+
+    T = (B + sum a/c) / sum 1/c, where T is not less than any a.
+    """
+    fixed = rates = 0.0
+    for time in times:
+        rates += 1.0 / time.seconds_per_sample
+        fixed += time.fixed_seconds / time.seconds_per_sample
+    seconds = (samples + fixed) / rates
+    return seconds if all(seconds >= time.fixed_seconds for time in times) else 0.0

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from .beliefs import Belief, believe, forgotten
 from .devices import among, share
-from .model import StepTime, slowest
+from .model import StepTime, quickest, slowest
 from .tracker import Tracker
 
 LEAST_GAIN = 0.005
@@ -131,6 +131,10 @@ def decide(problem: Problem, memory: Memory, observed: Sequence[Observation]) ->
     tried = _tried_again(problem, memory, believed, before)
     if tried is not None:
         return _changed(rest, *tried, before, slowest(believed, tried[0]))
+    most = 1.0 - quickest(believed, problem.global_batch_size) / before
+    if most <= LEAST_GAIN:  # nearly every step of a settled run: nothing has to be allocated to know it
+        reason = f"shares rest: a change would save at most {most * 100:.1f} %"
+        return replace(rest, reason=reason, predicted_before=before, predicted_after=before)
     lows = [sizes[rank] if rank in pinned else low for rank, low in enumerate(problem.lows)]
     highs = [sizes[rank] if rank in pinned else high for rank, high in enumerate(problem.highs)]
     best = share(believed, problem.global_batch_size, lows, highs, problem.quantum)
