@@ -57,6 +57,7 @@ BESIDE = (
     Setting("hybrid, 1.2x", factor=1.2),
     Setting("hybrid, 8 % noise, 3 % outliers", noise=sim.HARD),
     Setting("hybrid, 8 % noise, 1.2x", noise=sim.HARD, factor=1.2),
+    Setting("hybrid, 4 % noise of ten steps each", noise=sim.LASTING),
     Setting("hybrid, fixed costs 20-150 ms", devices=COSTLY),
     Setting("dynamic, fixed costs 20-150 ms", "dynamic", COSTLY),
     Setting("hybrid, times 2 steps late (GPU)", lag=2),
@@ -118,11 +119,11 @@ def adaptation(seeds: int) -> None:
         else:
             beside.append((setting.name, outcomes))
     print(
-        f"\n{'SIM, no goal, median / p90':<34}{'efficiency':>11}{'changes/100':>13}{'old shares':>12}{'lost':>12}{'recovery':>11}"
+        f"\n{'SIM, no goal, median / p90':<36}{'efficiency':>11}{'changes/100':>13}{'old shares':>12}{'lost':>12}{'recovery':>11}"
     )
     for name, outcomes in beside:
         print(
-            f"{name:<34}{median(one.efficiency for one in outcomes):>11.4f}{mean(one.changes for one in outcomes):>13.2f}"
+            f"{name:<36}{median(one.efficiency for one in outcomes):>11.4f}{mean(one.changes for one in outcomes):>13.2f}"
             f"{pair([one.old for one in outcomes], 0):>12}{pair([one.lost for one in outcomes], 1):>12}"
             f"{pair([one.recovered_old for one in outcomes], 0):>11}"
         )

@@ -11,6 +11,7 @@ from paceline.engine.experiments.rules import field
 from paceline.engine.experiments.simulation import (
     CALM,
     HARD,
+    LASTING,
     USUAL,
     Injection,
     Rule,
@@ -65,7 +66,7 @@ def test_a_device_twice_as_slow_gets_its_new_share_within_three_steps_and_its_ol
         assert median(steps_lost(steps[begin:end]) for steps in runs) <= 3
 
 
-@pytest.mark.parametrize(("noise", "efficiency", "changes"), [(USUAL, 0.99, 2.0), (HARD, 0.985, 3.0)])
+@pytest.mark.parametrize(("noise", "efficiency", "changes"), [(USUAL, 0.99, 2.0), (HARD, 0.985, 3.0), (LASTING, 0.96, 4.0)])
 def test_noise_costs_little_and_moves_shares_rarely(noise: object, efficiency: float, changes: float) -> None:
     runs = [simulate(HYBRID, Scenario(LAB, 256, 200, noise, profile=misjudged(LAB, 0.25, seed)), seed)[50:] for seed in range(20)]
     assert median(mean_efficiency(steps) for steps in runs) >= efficiency

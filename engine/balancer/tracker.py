@@ -23,6 +23,8 @@ GAIN, FORGET = 0.03, 0.97
 """Least weight of one ordinary error on the factor (before, it is the one of a plain mean); memory of the noise estimate."""
 SIGMA_LEAST, SIGMA_MOST = 0.02, 0.10
 """Bounds on the relative noise of one step."""
+CORRELATION_MOST, CORRELATION_CLIP = 0.9, 1.5
+"""Bound on the correlation of successive errors, and in sigmas on each of the two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +39,17 @@ class Tracker:
     """Relative noise of one step, from the mean absolute error (sigma = 1.25 mean |e|)."""
     recent: tuple[float, ...] = ()
     """What single observations said the factor is: the last five of this speed at most."""
+    correlation: float = 0.0
+    """Of successive errors, 0 to 0.9: how much noise lasts from step to step."""
     above: float = 0.0
     below: float = 0.0
     """The two CUSUM statistics."""
 
     @property
     def variance(self) -> float:
-        """Of the factor, relative: that of a mean of its observations, later that of the moving average."""
-        return self.sigma * self.sigma * max(GAIN / 2, 1.0 / max(self.count, 1))
+        """Of the factor, relative: of a mean of its observations, later of a moving average. Noise that lasts averages out less."""
+        inflation = (1.0 + self.correlation) / (1.0 - self.correlation)
+        return self.sigma * self.sigma * inflation * max(GAIN / 2, 1.0 / max(self.count, 1))
 
 
 def observe(tracker: Tracker, seconds: float, model_seconds: float, *, is_prior_known: bool = True) -> tuple[Tracker, bool]:
@@ -67,7 +72,9 @@ def observe(tracker: Tracker, seconds: float, model_seconds: float, *, is_prior_
     if alike is not None:
         # The new speed was seen twice already: two observations of the next warm-up.
         first, second = recent[-3:][alike[0]], recent[-3:][alike[1]]
-        return Tracker((first + second) / 2, count=2, sigma=tracker.sigma, recent=(first, second)), True
+        return Tracker(
+            (first + second) / 2, count=2, sigma=tracker.sigma, correlation=tracker.correlation, recent=(first, second)
+        ), True
 
     error = errors[-1]
     z = min(max(error / tracker.sigma, -DRIFT_CLIP), DRIFT_CLIP)
@@ -75,13 +82,16 @@ def observe(tracker: Tracker, seconds: float, model_seconds: float, *, is_prior_
     below = max(0.0, tracker.below - z - DRIFT_SLACK)
     if max(above, below) > DRIFT_ALARM:
         lately = recent[-3:]
-        return Tracker(sorted(lately)[1], count=3, sigma=tracker.sigma, recent=lately), False
+        return Tracker(sorted(lately)[1], count=3, sigma=tracker.sigma, correlation=tracker.correlation, recent=lately), False
     tracker = replace(tracker, recent=recent, above=above, below=below, count=tracker.count + 1)
     if abs(error) < OUTLIER * tracker.sigma:
+        last, this = (min(max(e / tracker.sigma, -CORRELATION_CLIP), CORRELATION_CLIP) for e in errors[-2:])
+        correlation = FORGET * tracker.correlation + (1.0 - FORGET) * last * this
+        correlation = min(max(correlation, 0.0), CORRELATION_MOST)
         sigma = FORGET * tracker.sigma + (1.0 - FORGET) * 1.25 * abs(error)
         sigma = min(max(sigma, SIGMA_LEAST), SIGMA_MOST)
         gain = max(GAIN, 1.0 / tracker.count)
-        return replace(tracker, factor=_moved(tracker.factor, gain * error), sigma=sigma), False
+        return replace(tracker, factor=_moved(tracker.factor, gain * error), sigma=sigma, correlation=correlation), False
     return tracker, False
 
 

@@ -6,6 +6,7 @@ the step (``lag`` steps later where a GPU takes part) and its sizes hold from th
 
 from __future__ import annotations
 
+import math
 import random
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -41,11 +42,14 @@ class Noise:
     """Relative standard deviation, Gaussian."""
     outliers: float = 0.0
     """Probability of a step that takes 1.5 to 3 times as long."""
+    lasting: float = 0.0
+    """Correlation of a rank's successive steps: .9 lasts for about ten of them."""
 
 
 CALM = Noise()
 USUAL = Noise(0.04, 0.01)
 HARD = Noise(0.08, 0.03)
+LASTING = Noise(0.04, 0.01, 0.9)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,15 +122,18 @@ def simulate(rule: Rule, scenario: Scenario, seed: int) -> list[Step]:
     numbers = random.Random(seed)
     problem = scenario.problem(rule.policy)
     memory = rule.start(problem)
+    levels = [0.0] * len(scenario.devices)
     on_their_way: deque[list[Observation]] = deque()
     steps: list[Step] = []
     for number in range(scenario.steps):
         truth, sizes = scenario.truth(number), memory.local_batch_sizes
         oracle = _oracle_seconds(truth, scenario.global_batch_size)
         steps.append(Step(sizes, slowest(truth, sizes), oracle, bool(steps) and steps[-1].sizes != sizes))
-        on_their_way.append(
-            [Observation(time.at(size) * _noisy(scenario.noise, numbers), size) for time, size in zip(truth, sizes, strict=True)]
-        )
+        seen = []
+        for rank, (time, size) in enumerate(zip(truth, sizes, strict=True)):
+            levels[rank], factor = _noise(scenario.noise, levels[rank], numbers)
+            seen.append(Observation(time.at(size) * factor, size))
+        on_their_way.append(seen)
         if len(on_their_way) > scenario.lag:
             memory = rule.decide(problem, memory, on_their_way.popleft()).memory
     return steps
@@ -176,9 +183,11 @@ def misjudged(devices: Sequence[StepTime], error: float, seed: int) -> tuple[Ste
     )
 
 
-def _noisy(noise: Noise, numbers: random.Random) -> float:
-    factor = max(0.2, 1.0 + noise.sigma * numbers.gauss(0.0, 1.0))
-    return factor * numbers.uniform(1.5, 3.0) if numbers.random() < noise.outliers else factor
+def _noise(noise: Noise, level: float, numbers: random.Random) -> tuple[float, float]:
+    """The next level of a rank's noise, of unit variance (an AR(1) process), and by which factor this step differs."""
+    level = noise.lasting * level + math.sqrt(1.0 - noise.lasting * noise.lasting) * numbers.gauss(0.0, 1.0)
+    factor = max(0.2, 1.0 + noise.sigma * level)
+    return level, factor * numbers.uniform(1.5, 3.0) if numbers.random() < noise.outliers else factor
 
 
 @lru_cache(maxsize=4096)
