@@ -3,7 +3,7 @@
 The simulated lab has the reference lab's four devices under the policy hybrid, whose decisions are the very code of a run; 4 %
 noise on every part of every rank's step, 1 % outliers of 1.5 to 3 times. 600 histories, each with one fault of a random rank, cause
 and size from 1.2 to 2.5 for 30 to 80 steps. Then the same lab, whose slowest device is four times slower than its fastest, runs
-100,000 steps without a fault, with shares that move and small last steps. All seeds stand in the raw CSV.
+100,000 steps without a fault. All seeds stand in the raw CSV.
 """
 
 from __future__ import annotations

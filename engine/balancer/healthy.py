@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from .causes import middle, parts_of
 from .work import Work
 
-WARM_UP = 8
-"""Steps whose median sets the correction, at the start and where the local batch size has moved."""
+FEW, WARM_UP = 4, 8
+"""Steps from which, and up to which, their median is the correction, at the start and where the local batch size has moved."""
 TOLERANCE, TOLERANCE_MOVED = 1.05, 1.10
 """A fit may be that much too fast; where the local batch size has moved, the line was never measured."""
 MOVED = 0.10
@@ -56,6 +56,12 @@ class Healthy:
     """Local batch size it was learned at."""
     history: tuple[Seen, ...] = ()
     """The last steps, oldest first."""
+    first: int = 0
+    """Step from which they were taken at about these samples, or by a rank that was not calm."""
+
+    def recent(self, steps: int) -> tuple[Seen, ...]:
+        """The last steps, at most so many, that can be compared with what is healthy now."""
+        return tuple(seen for seen in self.history[-steps:] if seen.step >= self.first)
 
     def error(self, seen: Seen) -> float:
         """How much slower than healthy a step was, relative."""
@@ -66,13 +72,13 @@ class Healthy:
         return tuple(part * self.factor * seen.model_seconds for part in self.parts)
 
 
-def remember(healthy: Healthy, seen: Seen) -> Healthy:
+def remember(healthy: Healthy, seen: Seen, *, is_straggler: bool) -> Healthy:
     """Take note of a step without learning from it; start over where the local batch size moved while the rank was calm."""
     moved = abs(seen.work.samples - healthy.samples) > MOVED * healthy.samples
     if healthy.samples == 0:
         healthy = replace(healthy, samples=seen.work.samples)
-    elif moved and _is_calm(healthy):
-        healthy = replace(healthy, count=0, most=TOLERANCE_MOVED, samples=seen.work.samples)
+    elif moved and not is_straggler and _is_calm(healthy):
+        healthy = replace(healthy, count=0, most=TOLERANCE_MOVED, samples=seen.work.samples, first=seen.step)
     return replace(healthy, history=(*healthy.history[-(HISTORY - 1) :], seen))
 
 
@@ -80,6 +86,8 @@ def learn(healthy: Healthy) -> Healthy:
     """Let the newest step of a rank that is no straggler correct what is healthy."""
     seen = healthy.history[-1]
     count = healthy.count + 1
+    if count < FEW:
+        return replace(healthy, count=count)
     if count <= WARM_UP:
         recent = healthy.history[-count:]
         factor = min(middle([one.work.seconds / one.model_seconds for one in recent]), healthy.most)
@@ -109,5 +117,5 @@ def _parts(healthy: Healthy, recent: tuple[Seen, ...]) -> tuple[float, ...]:
 
 
 def _is_calm(healthy: Healthy) -> bool:
-    errors = sorted(healthy.error(seen) for seen in healthy.history[-3:])
+    errors = sorted(healthy.error(seen) for seen in healthy.recent(3))
     return not errors or (errors[(len(errors) - 1) // 2] < CALM and errors[-1] < max(2 * CALM, ORDINARY * healthy.sigma))

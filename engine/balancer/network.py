@@ -9,7 +9,7 @@ from .causes import middle
 WINDOW, NEEDED = 10, 7
 """Full steps that are looked at, and how many of them have to agree."""
 LEAST = 0.075
-"""Of a healthy step: growth below it is told to nobody. Less than the 10 % of a rank, because unequal ranks hide part of a delay."""
+"""Of a healthy step: growth below it is told to nobody. Less than a rank's 10 %, because unequal ranks hide part of a delay."""
 NOISES = 3.0
 """Times the mean absolute error."""
 GAIN = 0.02

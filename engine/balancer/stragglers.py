@@ -60,7 +60,11 @@ def start_watch(ranks: int) -> Watch:
 def watch(models: Sequence[StepTime], state: Watch, step: int, works: Sequence[Work]) -> tuple[Watch, tuple[RankEvent, ...]]:
     """Take what every rank told in one full step; gives what was found or has ended."""
     works = [_without_strange_parts(work) for work in works]
-    healthy = tuple(_seen(*one, step) for one in zip(state.ranks, models, works, strict=True))
+    open_for = dict(state.open)
+    healthy = tuple(
+        remember(known, Seen(step, work, model.at(work.samples)), is_straggler=rank in open_for) if _is_sane(work) else known
+        for rank, (known, model, work) in enumerate(zip(state.ranks, models, works, strict=True))
+    )
     state = replace(state, ranks=healthy)
     told: list[RankEvent] = []
     for rank, work in enumerate(works):
@@ -70,10 +74,6 @@ def watch(models: Sequence[StepTime], state: Watch, step: int, works: Sequence[W
     state, events = _judge_network(models, state, step, works)
     told += events
     return _counted(models, state, works), tuple(told)
-
-
-def _seen(healthy: Healthy, model: StepTime, work: Work, step: int) -> Healthy:
-    return remember(healthy, Seen(step, work, model.at(work.samples))) if _is_sane(work) else healthy
 
 
 def _without_strange_parts(work: Work) -> Work:
@@ -93,7 +93,7 @@ def _judge(models: Sequence[StepTime], state: Watch, rank: int, step: int) -> tu
     """One rank after its newest step."""
     healthy, alert = state.ranks[rank], dict(state.open).get(rank)
     threshold = max(LEAST, SIGMAS * healthy.sigma)
-    recent = healthy.history[-WINDOW:]
+    recent = healthy.recent(WINDOW)
     errors = [healthy.error(seen) for seen in recent]
     is_slow = sum(error >= threshold for error in errors) >= NEEDED
     if alert is None and not is_slow:
@@ -114,9 +114,9 @@ def _judge(models: Sequence[StepTime], state: Watch, rank: int, step: int) -> tu
 def _found(models: Sequence[StepTime], state: Watch, rank: int, step: int) -> StragglerFound:
     """The alert of a rank most of whose last steps were slow: those above half of what the slow ones have in common."""
     healthy = state.ranks[rank]
-    half = sorted(healthy.error(seen) for seen in healthy.history[-WINDOW:])[-(NEEDED + 1) // 2] / 2
+    half = sorted(healthy.error(seen) for seen in healthy.recent(WINDOW))[-(NEEDED + 1) // 2] / 2
     since = _since(healthy, lambda error: error >= half)
-    slow = [seen for seen in healthy.history[-WINDOW:] if seen.step >= since and healthy.error(seen) >= half]
+    slow = [seen for seen in healthy.recent(WINDOW) if seen.step >= since and healthy.error(seen) >= half]
     cause, ought, took = blame([seen.work for seen in slow], [healthy.expected(seen) for seen in slow])
     slowdown = 1.0 + middle([healthy.error(seen) for seen in slow])
     now = tuple(one.history[-1].work.samples if one.history and one.history[-1].step == step else 0 for one in state.ranks)
@@ -139,7 +139,7 @@ def _found(models: Sequence[StepTime], state: Watch, rank: int, step: int) -> St
 def _since(healthy: Healthy, is_such: Callable[[float], bool]) -> int:
     """First step of the newest run of steps whose errors are such; up to three exceptions in a row are passed over."""
     first, misses = healthy.history[-1].step, 0
-    for seen in reversed(healthy.history):
+    for seen in reversed(healthy.recent(len(healthy.history))):
         if is_such(healthy.error(seen)):
             first, misses = seen.step, 0
         elif (misses := misses + 1) > WINDOW - NEEDED:
@@ -148,10 +148,13 @@ def _since(healthy: Healthy, is_such: Callable[[float], bool]) -> int:
 
 
 def _has(healthy: Healthy, cause: str, least: float) -> bool:
-    """Whether that part of the work is still larger than it should be."""
-    index, recent = PARTS.index(cause), healthy.history[-WINDOW:]
-    excess = [parts_of(seen.work)[index] - healthy.expected(seen)[index] for seen in recent]
-    return middle(excess) >= least * middle([healthy.factor * seen.model_seconds for seen in recent])
+    """Whether that part of the work is still larger than it should be, by more than a few exceptions."""
+    index = PARTS.index(cause)
+    large = 0
+    for seen in healthy.recent(WINDOW):
+        excess = parts_of(seen.work)[index] - healthy.expected(seen)[index]
+        large += excess >= least * healthy.factor * seen.model_seconds
+    return large > WINDOW - NEEDED
 
 
 def _sizes_before(state: Watch, since: int, now: tuple[int, ...]) -> tuple[int, ...]:
