@@ -402,7 +402,7 @@ class StragglerEnded(RankEvent):
     straggler: int | None = None
     cause: str = "compute"
     slowdown: float = 1.0
-    """Mean over the steps for which it was known."""
+    """Mean over the slow steps for which it was known."""
     since: int = 0
     step: int = 0
     """First healthy step."""

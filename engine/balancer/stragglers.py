@@ -33,7 +33,7 @@ class Open:
 
     found: StragglerFound
     steps: int = 0
-    """Full steps since it was found."""
+    """Slow full steps since it was found."""
     slowdown: float = 0.0
     """Sum over these steps."""
     lost: float = 0.0
@@ -249,6 +249,9 @@ def _counted(models: Sequence[StepTime], state: Watch, works: Sequence[Work]) ->
     opened = []
     for who, alert in state.open:
         slowdown = alert.found.slowdown if who is None else 1.0 + errors[who]
+        if slowdown < 1.0 + LEAST / 2:  # it has recovered, which is not certain yet
+            opened.append((who, alert))
+            continue
         before = slowest(actual, alert.found.before)
         opened.append(
             (
