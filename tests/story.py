@@ -33,6 +33,7 @@ from paceline.engine.events import (
     SharesChanged,
     StandaloneMeasured,
     StepsTaken,
+    StragglerFound,
     Ticked,
 )
 from paceline.engine.telemetry.recording import Recorder
@@ -88,7 +89,20 @@ def trouble() -> list[Event]:
     hot = DeviceReading(0, "GTX 1650", "cuda", 0.99, 3 * GIB, 4 * GIB, 87.0, 71.0, 75.0, 1110.0, ("thermal",))
     return [
         *kept,
+        replace(NodeReported(node="demo3", devices=(replace(hot, clock=1665.0, throttle=(), temperature=71.0),)), at=end - 0.1),
         replace(NodeReported(node="demo3", devices=(hot,)), at=end + 0.1),
+        StragglerFound(
+            at=end + 0.5,
+            node="demo1",
+            run_id=RUN,
+            case="dynamic",
+            straggler=2,
+            slowdown=1.52,
+            since=14,
+            step=20,
+            part_expected_seconds=0.4,
+            part_seconds=0.61,
+        ),
         NodeLost(at=end + 1, node="demo4", reason="connection reset by peer"),
         RankFailed(at=end + 2, node="demo2", run_id=RUN, rank=1, case="dynamic", reason="CUDA error: out of memory"),
         *(event for second in range(3, 9) for event in _still(end + second)),

@@ -66,15 +66,12 @@ def key(run: RunState, event: StragglerFound | StragglerEnded) -> str:
 
 
 def describe(run: RunState, straggler: Straggler) -> str:
-    """One line for the list of alerts and the narration; the node stands beside it."""
+    """One line for the list of alerts and the narration, what matters most first; the node stands beside it."""
     event = straggler.found
+    who = "all ranks" if event.straggler is None else f"rank {event.straggler}"
     why = straggler.evidence or _stamps(event)
-    costly = ", costs more than it brings" if event.is_costly else ""
-    if event.straggler is None:
-        return f"network: steps {event.slowdown:.2f}x longer for all ranks since step {event.since}: {why}"
-    device = _place(run, event.straggler)[1]
-    who = f"rank {event.straggler}" + (f" ({device})" if device else "")
-    return f"{who} {event.slowdown:.2f}x slower since step {event.since}{costly}: {why}"
+    about = filter(None, ("costs more than it brings" if event.is_costly else "", _place(run, event.straggler)[1]))
+    return f"{who} {event.slowdown:.2f}x slower: {why}; " + ", ".join((f"since step {event.since}", *about))
 
 
 def _place(run: RunState, rank: int | None) -> tuple[str, str]:
@@ -84,7 +81,7 @@ def _place(run: RunState, rank: int | None) -> tuple[str, str]:
 
 def _stamps(event: StragglerFound) -> str:
     """The part that grew, by the rank's own stamps."""
-    name = {"network": "communication", "host": "host CPU stalls"}.get(event.cause, event.cause)
+    name = {"network": "network: communication", "host": "host CPU stalls"}.get(event.cause, event.cause)
     return f"{name} {event.part_expected_seconds * 1000:.0f} -> {event.part_seconds * 1000:.0f} ms a step"
 
 
