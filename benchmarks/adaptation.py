@@ -3,7 +3,7 @@
 gain: throughput of ``hybrid`` over ``equal``, balance efficiency and imbalance, three times, each policy first in its turn.
 injections: 20 times one device becomes 2x slower and recovers, under ``hybrid`` and under ``dynamic``, in one launch.
 noise: 4 % noise with outliers on every device; ``hybrid`` against the exact shares in the very same steps, two seeds.
-All run through the command line; devices are emulated, everything else is real. All three by default, in under ten minutes.
+All run through the command line; devices are emulated, everything else is real. All three by default, in about ten minutes.
 """
 
 from __future__ import annotations
