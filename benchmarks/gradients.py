@@ -1,4 +1,4 @@
-"""Gradients of unequal shares against one process, and every sample exactly once: ``python benchmarks/gradients.py [--histories N]``.
+"""Gradients of unequal shares against one process, and every sample exactly once: ``python benchmarks/gradients.py``.
 
 REAL: three gloo processes, shares that change in every step, ranks without samples, micro-batches of unlike number a rank, and a
 loss over padded sequences that counts valid tokens. In every step one process computes the gradient of the whole batch at the same
@@ -29,8 +29,7 @@ from paceline.engine.training.timing import CpuTimer
 from paceline.engine.training.trainer import assemble
 from torch import nn
 
-CHECKOUT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(CHECKOUT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.table import row, write_csv
 from tests.tokens import TokenTask, token_data, token_model

@@ -202,3 +202,24 @@ def test_the_stamp_comes_after_the_last_gradient_of_the_network(clock: Clock) ->
 )
 def test_a_broken_collective_is_told_from_a_fault_of_ones_own(error: Exception, is_other: bool) -> None:
     assert is_collateral(error) == is_other
+
+
+def test_micro_batches_take_as_long_together_as_the_batch_would_at_once(clock: Clock) -> None:
+    timer = device(10.0, None)
+    timer.begin(0, 4 * TENTH)
+    timer.loaded()
+    timer.copied()
+    replica = Replica(build(WORKLOAD.name), timer, 0, 1)
+    for part in range(4):
+        output, anchor = replica(torch.rand(TENTH, 1, 8, 8), part == 3)
+        (output.sum() + anchor).backward()
+        if part < 3:
+            # The gradients of the first stage come unpaced; the next forward makes up for it.
+            assert 0.1 * part + 0.08 < clock.now - 100 <= 0.1 * (part + 1)
+            timer.micro_batch_ends()
+        assert timer.memory_used() == device(10.0, None)._fixed_bytes + timer._sample_bytes * TENTH
+    timer.end()
+    timer.stepped()
+    times = timer.take()[0]
+    assert times.compute_seconds == pytest.approx(0.4)
+    assert times.backward_seconds == pytest.approx(0.4 * 2 / 3 - 3 * 0.1 / 6)

@@ -32,7 +32,10 @@ class Reduction:
         self._look_at(buffer)
         if bucket.is_last():  # the slot was registered first, so it is here
             self._tell()
-        return self._group.allreduce([buffer]).get_future().then(_value)
+        return self._sum(buffer).then(_value)
+
+    def _sum(self, buffer: torch.Tensor) -> torch.futures.Future[Any]:
+        return self._group.allreduce([buffer]).get_future()
 
     def _look_at(self, buffer: torch.Tensor) -> None:
         """Whatever is not finite stays not finite in ``_worst``. No host waits for a GPU here."""
