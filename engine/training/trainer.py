@@ -53,7 +53,8 @@ class Trainer:
         first, last = slices(sizes, self.replica.rank)
         weight = size if self.data.weights is None else self.data.weigh(state.rows(0, size))
         mark = fingerprint(step, (state.seed, state.epoch, state.offset, *sizes))
-        batch = self._take(step, state.rows(first, last))
+        self.timer.begin(step, last - first)
+        batch = self._take(state.rows(first, last))
         if self.data.ahead is not None:
             self.data.ahead.expect(state.next(size).rows(first, last))
         self._backward(batch, weight, mark)
@@ -64,7 +65,8 @@ class Trainer:
     def step_alone(self, step: int, rows: Rows) -> None:
         """The same step without the others: no communication, this rank's weights go their own way."""
         with self.ddp.no_sync():
-            self._backward(self._take(step, rows), self.data.weigh(rows), 0.0)
+            self.timer.begin(step, len(rows))
+            self._backward(self._take(rows), self.data.weigh(rows), 0.0)
         self._update()
 
     def pool_statistics(self, group: Group) -> None:
@@ -76,14 +78,13 @@ class Trainer:
         self.loss_sum.zero_()
         self.trained = 0
 
-    def _take(self, step: int, rows: Rows) -> tuple[torch.Tensor, torch.Tensor]:
+    def _take(self, rows: Rows) -> tuple[torch.Tensor, torch.Tensor]:
         """The whole local batch on the device. It is the work on it that memory limits, not the batch itself."""
-        self.ddp.zero_grad(set_to_none=True)  # the slot's, too: the optimizer does not know it
-        self.timer.begin(step, len(rows))
         batch = self.data.read(rows, self.device)
         self.timer.loaded()
         x, y = copy_to(self.device, *batch)
         self.timer.copied()
+        self.ddp.zero_grad(set_to_none=True)  # the slot's, too: the optimizer does not know it
         return x, y
 
     def _backward(self, batch: tuple[torch.Tensor, torch.Tensor], weight: int, mark: float) -> None:
