@@ -53,7 +53,7 @@ def result_lines(view: View, width: int, height: int) -> list[Strip]:
     )
     if not run.document and not run.is_bench and len(run.cases) < 2:
         return _train_lines(run, {"epochs": _epochs_so_far(run)}, width)
-    lines = [_title(run, document, width), line(width, (_source(run, document), PALETTE.dim)), line(width)]
+    lines = [_title(run, document, width), line(width, (fit(_source(run, document), width), PALETTE.dim)), line(width)]
     lines += _table(rows, width)
     lines += [line(width), *_device_lines(run, document, width)]
     for warning in document.get("warnings") or ():
@@ -86,8 +86,8 @@ def _source(run: RunState, document: Mapping[str, Any]) -> str:
     data = document.get("data")
     rows = _number(data.get("rows")) if isinstance(data, Mapping) else None
     source = untrusted((data.get("source") if isinstance(data, Mapping) else "") or run.source)
-    told = f"{source}, {rows:,.0f} rows · " if rows is not None and source else f"{source} · " if source else ""
-    return f"{told}first epoch of each case left out"
+    told = f" · {source}, {rows:,.0f} rows" if rows is not None and source else f" · {source}" if source else ""
+    return f"first epoch of each case left out{told}"
 
 
 def _document_row(case: Mapping[str, Any]) -> Row:
