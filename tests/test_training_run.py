@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,10 @@ from paceline.engine.events import (
     StandaloneMeasured,
     StepsTaken,
 )
+from paceline.engine.plan import Emulation
 from paceline.engine.specs import FaultSpec
+from paceline.engine.training.emulation import EmulatedTimer
+from paceline.engine.training.models import build
 from paceline.engine.training.workloads import WORKLOADS
 
 from .training_lab import LIMIT, Lab, digit_arrays, make_plan, toy_arrays
@@ -164,6 +168,20 @@ def test_a_loss_that_is_not_finite_is_blamed_on_its_rank(tmp_path: Path) -> None
     lab.start()
     assert lab.follow() == [1]
     assert "rank 0 is not finite in step 0" in lab.first(RankFailed).reason
+
+
+def test_a_device_with_little_memory_keeps_its_share_in_micro_batches(tmp_path: Path) -> None:
+    plan = make_plan("sp500-mlp", SPEEDS, ["hybrid"], epochs=2, batch=64)
+    timer = EmulatedTimer(plan.ranks[0], Emulation(42.0), WORKLOADS["sp500-mlp"], build("sp500-mlp"))
+    memory = timer._fixed_bytes + 10 * timer._sample_bytes
+    plan = replace(plan, ranks=(replace(plan.ranks[0], memory=memory), plan.ranks[1]))
+    lab = Lab(tmp_path, plan, toy_arrays(160))
+    lab.start()
+    assert lab.follow() == [0, 0], lab.output()
+    ended = lab.of(CaseEnded, 0)[0].local_batch_sizes
+    assert abs(ended[0] - 48) <= 3
+    assert max(event.memory_used for event in lab.of(StepsTaken, 0)) <= memory
+    assert sum(lab.of(RankEpochEnded, rank)[1].samples for rank in (0, 1)) == 160
 
 
 @pytest.mark.slow
