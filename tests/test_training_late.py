@@ -90,3 +90,34 @@ def test_a_loss_that_spoilt_the_last_step_of_an_epoch_is_found_before_it_is_eval
         exchange.read(step, 4, 4, 5.0)
     with pytest.raises(WorkFailed, match="loss of rank 0 is not finite in step 1"):
         exchange.settle()
+
+
+def late_exchange() -> Exchange:
+    replica = Replica(build("digits-cnn"), CpuTimer(), 0, 2)
+    replica.slot.grad = torch.zeros_like(replica.slot)
+    return Exchange(replica, 0, 2, is_late=True)
+
+
+@pytest.mark.parametrize(
+    ("marks", "loss", "is_vetoed"), [((7.0, 7.0), 1.0, 0.0), ((7.0, 8.0), 1.0, 1.0), ((7.0, 7.0), float("nan"), 1.0)]
+)
+def test_a_wrong_step_is_vetoed_before_the_optimizer_though_it_is_read_late(
+    marks: tuple[float, float], loss: float, is_vetoed: float
+) -> None:
+    exchange = late_exchange()
+    told = exchange._replica.slot.grad
+    assert told is not None
+    told[4], told[6], told[7] = loss, *marks
+    veto = exchange.veto(7.0)
+    assert veto is not None
+    assert float(veto) == is_vetoed
+
+
+def test_a_vetoed_step_changes_neither_weights_nor_moments() -> None:
+    weight = torch.nn.Parameter(torch.ones(3))
+    optimizer = torch.optim.Adam([weight], fused=True)
+    weight.grad = torch.full((3,), float("nan"))
+    optimizer.found_inf = torch.ones(())  # type: ignore[attr-defined]
+    optimizer.step()
+    assert weight.tolist() == [1.0, 1.0, 1.0]
+    assert optimizer.state[weight]["exp_avg"].tolist() == [0.0, 0.0, 0.0]

@@ -129,8 +129,8 @@ class _Pending:
 class Exchange:
     """Reads the slot after backward and stops the run before ranks can drift apart.
 
-    With a GPU among the ranks every rank reads one step late, so that no host waits for its device: what is wrong with a step is
-    then found right after it instead of before the optimizer, and the run ends there.
+    With a GPU among the ranks every rank reads one step late, so that no host waits for its device. The device itself then keeps
+    the optimizer from a step that is wrong (``veto``), and the run ends right after it.
     """
 
     def __init__(self, replica: Replica, rank: int, world_size: int, *, is_late: bool) -> None:
@@ -157,6 +157,17 @@ class Exchange:
         if self._is_late:
             current, self._pending = self._pending, current  # type: ignore[assignment]
         return None if current is None else self._understand(current)
+
+    def veto(self, mark: float) -> torch.Tensor | None:
+        """Late reading: 1 on the device where this step must not be taken, for shares differ or a gradient is not finite, else 0.
+
+        All ranks hold the same bits and so the same answer. None where ``read`` has looked at the step already.
+        """
+        told = self._replica.slot.grad
+        if not self._is_late or told is None:
+            return None
+        marks = told[3 * self._world_size : 4 * self._world_size]
+        return ((marks.round() != mark).any() | ~told.isfinite().all()).float()
 
     def settle(self) -> None:
         """At the end of an epoch: look at what is still to be read, so that nobody evaluates weights that its last step spoilt."""

@@ -59,7 +59,7 @@ class Trainer:
             self.data.ahead.expect(state.next(size).rows(first, last))
         self._backward(batch, weight, mark)
         report = self.exchange.read(step, size, weight, mark)
-        self._update()
+        self._update(self.exchange.veto(mark))
         return report
 
     def step_alone(self, step: int, rows: Rows) -> None:
@@ -116,8 +116,9 @@ class Trainer:
             output, anchor = self.ddp(x, is_last)
         return self.task.loss_sum(output, y), anchor
 
-    def _update(self) -> None:
-        """The same on all ranks: they hold the same gradient."""
+    def _update(self, veto: torch.Tensor | None = None) -> None:
+        """The same on all ranks: they hold the same gradient. A veto of 1 makes the optimizer leave everything as it is."""
+        self.optimizer.found_inf = veto  # type: ignore[attr-defined]  # torch's own door for this, opened for GradScaler
         if self.max_gradient_norm is not None:
             nn.utils.clip_grad_norm_(self.replica.model.parameters(), self.max_gradient_norm)
         self.optimizer.step()
@@ -146,7 +147,8 @@ def make_trainer(
     torch.manual_seed(seed)
     replica = Replica(build(workload.name).to(group.device), timer, group.rank, group.size, is_bfloat16=is_bfloat16)
     # Adam keeps the learning rate of the workload whatever the shares: the global batch, and so the gradient, is the same.
-    optimizer = torch.optim.Adam(replica.model.parameters(), lr=workload.learning_rate)
+    # Fused is the kind that obeys a veto on the device, without its host.
+    optimizer = torch.optim.Adam(replica.model.parameters(), lr=workload.learning_rate, fused=is_late)
     return assemble(replica, optimizer, task, data, timer, most_at_once, workload.max_gradient_norm, is_late=is_late)
 
 
