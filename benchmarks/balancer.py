@@ -1,6 +1,6 @@
 """Everything the balancer claims, measured in turn: ``python benchmarks/balancer.py [BENCHMARK ...]`` (all by default).
 
-Each is one command of its own; their lines are gathered into one table and, when all ran, into docs/design/balancer-proof.md.
+Each is one command of its own whose lines are kept in benchmarks/results; docs/design/balancer-proof.md gathers the newest of all.
 Leave the machine alone meanwhile: REAL rows are processes on its cores. Status 1 where a goal was missed or a benchmark broke.
 """
 
@@ -29,16 +29,25 @@ BLOCK = re.compile(r"(<!-- figures: .*? -->\n).*?(<!-- /figures -->)", re.DOTALL
 def measure(benchmark: str) -> list[Figure]:
     """Run one benchmark, show what it prints as it comes, and take its figures. That it broke is one, too."""
     command = [sys.executable, str(CHECKOUT / "benchmarks" / f"{benchmark}.py")]
-    figures = []
+    lines = []
     with subprocess.Popen(command, cwd=CHECKOUT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:
             print(line, end="", flush=True)
-            if found := ROW.match(line.rstrip()):
-                figures.append(Figure(benchmark, found["what"], found["goal"], found["figure"], found["verdict"] == "met"))
+            lines.append(line.rstrip())
+    (RESULTS / f"{benchmark}.txt").write_text("\n".join(lines) + "\n")
+    figures = kept(benchmark)
     if process.returncode != 0:
         figures.append(Figure(benchmark, f"{benchmark} ran to its end", "status 0", f"status {process.returncode}", False))
     return figures
+
+
+def kept(benchmark: str) -> list[Figure]:
+    """The figures of its newest run; none where it never ran."""
+    path = RESULTS / f"{benchmark}.txt"
+    lines = path.read_text().splitlines() if path.exists() else []
+    found = [match for line in lines if (match := ROW.match(line))]
+    return [Figure(benchmark, row["what"], row["goal"], row["figure"], row["verdict"] == "met") for row in found]
 
 
 def write_page(figures: list[Figure]) -> None:
@@ -58,8 +67,7 @@ def main(wanted: list[str]) -> int:
     print("\nall figures")
     for figure in figures:
         row(figure.what, figure.goal, figure.figure, figure.is_met)
-    if not wanted:
-        write_page(figures)
+    write_page([figure for benchmark in BENCHMARKS for figure in kept(benchmark)])
     return 0 if all(figure.is_met for figure in figures) else 1
 
 
