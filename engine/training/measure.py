@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from dataclasses import dataclass, field
 from statistics import median
+
+import torch
 
 from ..balancer.model import StepTime, fit
 from ..events import DeviceProbed, StandaloneMeasured
@@ -23,6 +26,8 @@ LARGE_SECONDS = 0.4
 """What a step of the larger probe size should take: long enough that a scheduler's millisecond is noise."""
 TRIAL_SECONDS = 0.05
 """A trial step at least this long predicts the larger size well enough."""
+ROOM = 0.8
+"""Part of a device's memory that a step may fill; optimizer and gradient buckets come on top of what the probe has seen."""
 REPEATS = 4
 """Steps per probe size, of which the median counts."""
 STANDALONE_STEPS = 10
@@ -37,13 +42,16 @@ def probe(
     limit = timer.most_samples()
     most = batch if limit is None else min(limit, batch)
     replica = Replica(build(workload.name).to(group.device), timer, 0, 1, is_bfloat16=is_bfloat16)
-    line = _probe(replica, task, data, timer, most, log)
+    line, most = _probe(replica, task, data, timer, most, log)
     table = group.gather([line.fixed_seconds, line.seconds_per_sample, float(most)])
     return tuple(StepTime(row[0], row[1]) for row in table), tuple(round(row[2]) for row in table)
 
 
-def _probe(replica: Replica, task: Task, data: Split, timer: CpuTimer, most: int, log: RankLog) -> StepTime:
-    """Fit t = a + c b to this rank's device."""
+def _probe(replica: Replica, task: Task, data: Split, timer: CpuTimer, most: int, log: RankLog) -> tuple[StepTime, int]:
+    """Fit t = a + c b to this rank's device; also how many of ``most`` samples fit in its memory at once.
+
+    Running out of memory is an answer here, not a failure: the size that did not fit is never asked for again.
+    """
     device = replica.slot.device
 
     def seconds(size: int) -> float:
@@ -61,14 +69,34 @@ def _probe(replica: Replica, task: Task, data: Split, timer: CpuTimer, most: int
         timer.settle()
         return timer.take()[-1].compute_seconds
 
+    def is_too_much(size: int) -> bool:
+        """Whether a step of that many samples runs out of memory."""
+        try:
+            seconds(size)
+        except torch.OutOfMemoryError:
+            replica.zero_grad(set_to_none=True)
+            timer.let_go()
+            return True
+        return False
+
     seconds(1)  # first use of kernels and threads, not measured
     trial, took = 1, seconds(1)
     while took < TRIAL_SECONDS and trial < most:
-        trial = min(trial * 4, most)
-        took = seconds(trial)
+        if is_too_much(larger := min(trial * 4, most)):
+            most = max(trial, larger // 2)
+            break
+        trial, took = larger, seconds(larger)
     large = max(1, min(int(trial * LARGE_SECONDS / took), most))
+    while large > trial and is_too_much(large):
+        large = most = max(trial, large // 2)
     small = max(1, large // 4)
-    times = {size: median([seconds(size) for _ in range(REPEATS)]) for size in (small, large)}
+    times: dict[int, float] = {}
+    peaks: list[tuple[int, int | None]] = []
+    for size in (small, large):
+        timer.peak_memory()  # of what was before
+        times[size] = median([seconds(size) for _ in range(REPEATS)])
+        peaks.append((size, timer.peak_memory()))
+    most = min(most, fits_at_once(peaks[0], peaks[1], timer.memory_total()))
     line = fit((small, times[small]), (large, times[large]))
     log.write(
         DeviceProbed(
@@ -78,7 +106,16 @@ def _probe(replica: Replica, task: Task, data: Split, timer: CpuTimer, most: int
             seconds_per_sample=line.seconds_per_sample,
         )
     )
-    return line
+    return line, most
+
+
+def fits_at_once(small: tuple[int, int | None], large: tuple[int, int | None], room: int | None) -> int:
+    """Samples that a step may hold, by the line through two measured peaks ``(samples, bytes)``; no limit if unknown."""
+    (few, few_bytes), (many, many_bytes) = small, large
+    if few_bytes is None or many_bytes is None or room is None or many_bytes <= few_bytes or many <= few:
+        return sys.maxsize
+    each = (many_bytes - few_bytes) / (many - few)
+    return max(many, int(few + (ROOM * room - few_bytes) / each))
 
 
 @dataclass(slots=True)

@@ -127,8 +127,19 @@ class CpuTimer:
         return None
 
     def most_samples(self) -> int | None:
-        """Largest local batch that fits in memory; None: unknown."""
+        """Largest local batch that fits in memory; None: unknown before it is tried."""
         return None
+
+    def memory_total(self) -> int | None:
+        """Bytes of the device; None where a step's memory cannot be measured."""
+        return None
+
+    def peak_memory(self) -> int | None:
+        """Most bytes in use at a time since the last call; None where torch does not count them."""
+        return None
+
+    def let_go(self) -> None:
+        """After memory ran out: give back what is only kept for later."""
 
 
 class _Marks:
@@ -244,6 +255,20 @@ class CudaTimer(CpuTimer):
     def memory_used(self) -> int | None:
         """Bytes that torch has reserved on the device."""
         return int(torch.cuda.memory_reserved(self._device))
+
+    def memory_total(self) -> int | None:
+        """Bytes of the device, as its driver says."""
+        return int(torch.cuda.get_device_properties(self._device).total_memory)
+
+    def peak_memory(self) -> int | None:
+        """Counted by torch's allocator."""
+        peak = int(torch.cuda.max_memory_allocated(self._device))
+        torch.cuda.reset_peak_memory_stats(self._device)
+        return peak
+
+    def let_go(self) -> None:
+        """The allocator's cache; the marks of the step that broke off are left to the next one."""
+        torch.cuda.empty_cache()
 
     def _collect(self) -> None:
         while self._open and self._open[0].stepped.query():  # type: ignore[no-untyped-call]
