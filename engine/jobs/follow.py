@@ -15,7 +15,7 @@ from typing import Any
 
 from ..agent.rundir import read_json
 from ..errors import NodeRefused, NodeUnreachable, UsageError
-from ..events import Event, RankEvent, RunEnded, RunUnreachable
+from ..events import Event, RunEnded, RunUnreachable
 from ..ssh.fleet import Fleet
 from ..ssh.link import Link
 from ..wire import decode, encode
@@ -127,8 +127,3 @@ def copied_events(directory: RunDirectory) -> list[Event]:
         node = path.relative_to(directory.path / "nodes").parts[0]
         found += events_of(path.read_bytes().split(b"\n"), node, directory.run_id)
     return found
-
-
-def rank_events(directory: RunDirectory) -> list[RankEvent]:
-    """Only what the ranks wrote."""
-    return [event for event in copied_events(directory) if isinstance(event, RankEvent)]
