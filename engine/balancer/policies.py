@@ -13,7 +13,6 @@ from dataclasses import dataclass, field, replace
 from .beliefs import Belief, believe, forgotten
 from .devices import among, share
 from .model import StepTime, quickest, slowest
-from .tracker import Tracker
 
 LEAST_GAIN = 0.005
 """Predicted gain below which shares rest, however certain it is."""
@@ -75,11 +74,6 @@ class Memory:
     """Compute seconds of a step with the newest shares, until the first such step has shown what changing costs."""
     steps_since_change: int = 0
     changes: int = 0
-
-    @property
-    def trackers(self) -> tuple[Tracker, ...]:
-        """Each rank's speed on its own line."""
-        return tuple(belief.tracker for belief in self.beliefs)
 
 
 @dataclass(frozen=True, slots=True)
