@@ -52,6 +52,10 @@ class DeviceReading:
     """None: could not be read; (): none."""
     error: str = ""
     """Why the device could not be read."""
+    holder: str = ""
+    """The run that holds the lock of the device, whoever started it."""
+    holder_user: str = ""
+    """The user that run belongs to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +143,14 @@ class NodeLost(Event):
     """The link is gone; runs on the node go on."""
 
     reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeWarned(Event):
+    """The node works, but something of it deserves attention before a long run."""
+
+    reason: str = ""
+    hint: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -245,6 +257,14 @@ class LaunchStarted(Event):
     """The runner has started torchrun."""
 
     pid: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadingsKept(Event):
+    """Every 10 s: what the node's readings were, for the nights when no control centre looks on."""
+
+    host: HostReading = field(default_factory=HostReading)
+    devices: tuple[DeviceReading, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -480,6 +500,7 @@ EVENTS: dict[str, type[Event]] = {
         NodeConnected,
         NodeDenied,
         NodeLost,
+        NodeWarned,
         NodeReported,
         RunPrepared,
         RunPlanned,
@@ -489,6 +510,7 @@ EVENTS: dict[str, type[Event]] = {
         ResultDerived,
         RunnerStarted,
         LaunchStarted,
+        ReadingsKept,
         PeerLost,
         RunnerEnded,
         StoreOpened,
