@@ -63,6 +63,10 @@ class PlanImpossible(PacelineError):
     exit_status = 5
 
 
+class DeviceInUse(PlanImpossible):
+    """Another run holds a device, or a stranger's process computes on it."""
+
+
 class Interrupted(PacelineError):
     """A person pressed Ctrl-C."""
 

@@ -69,6 +69,8 @@ class ProcessReading:
     """Bytes of the device."""
     run_id: str = ""
     """The run of ours it belongs to, if any."""
+    is_graphics: bool = False
+    """Whether it only draws, as a desktop does: that is no use of the device for computing."""
 
 
 @dataclass(frozen=True, slots=True)

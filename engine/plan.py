@@ -91,6 +91,8 @@ class Plan:
     seed: int = 0
     backend: str = "gloo"
     is_bench: bool = False
+    is_shared: bool = False
+    """Whether its devices may be used by others at the same time: then no lock is taken."""
     timeout: float = 60.0
     """Seconds after which a collective that does not end counts as failed."""
 

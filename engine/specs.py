@@ -108,3 +108,5 @@ class TrainSpec:
     """A file of the centre that replaces the workload's own source."""
     is_bench: bool = False
     """Whether standalone rates are measured after each case."""
+    is_shared: bool = False
+    """Whether devices that others use are used all the same."""

@@ -5,6 +5,7 @@ Indices are NVML's, in the order of the PCI bus: a launch that uses them sets CU
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import pwd
 from collections.abc import Callable
@@ -118,7 +119,8 @@ class NvidiaDevices:
         if compute is None and graphics is None:
             return None
         memory = {int(process.pid): process.usedGpuMemory for process in (*(graphics or ()), *(compute or ()))}
-        return tuple(_describe(pid, used) for pid, used in sorted(memory.items()))
+        computing = {int(process.pid) for process in compute or ()}
+        return tuple(_describe(pid, used, pid not in computing) for pid, used in sorted(memory.items()))
 
 
 def _number(value: Any, divisor: int = 1) -> float | None:
@@ -129,11 +131,11 @@ def _text(value: Any) -> str:
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
-def _describe(pid: int, memory: int | None) -> ProcessReading:
+def _describe(pid: int, memory: int | None, is_graphics: bool) -> ProcessReading:
     """Whose process it is; in a container the pid may mean nothing to us, then user and name stay empty."""
     user = name = run_id = ""
     directory = Path(f"/proc/{pid}")
-    try:
+    with contextlib.suppress(OSError):  # gone meanwhile, or somebody else's: what is known by then stands
         owner = directory.stat().st_uid
         name = (directory / "comm").read_text(errors="replace").strip()
         try:
@@ -143,6 +145,4 @@ def _describe(pid: int, memory: int | None) -> ProcessReading:
         marks = (directory / "environ").read_bytes().split(b"\0")  # ours only; of others it is not readable
         prefix = f"{RUN_MARK}=".encode()
         run_id = next((mark[len(prefix) :].decode(errors="replace") for mark in marks if mark.startswith(prefix)), "")
-    except OSError:
-        return ProcessReading(pid=pid, user=user, name=name, memory=memory)
-    return ProcessReading(pid=pid, user=user, name=name, memory=memory, run_id=run_id)
+    return ProcessReading(pid=pid, user=user, name=name, memory=memory, run_id=run_id, is_graphics=is_graphics)

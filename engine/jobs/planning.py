@@ -66,6 +66,7 @@ def make_plan(spec: TrainSpec, run_id: str, nodes: Sequence[Candidate], data: Da
         seed=spec.seed,
         backend="nccl" if all(rank.device_kind == "cuda" for rank in ranks) else "gloo",
         is_bench=spec.is_bench,
+        is_shared=spec.is_shared,
     )
 
 
