@@ -103,12 +103,12 @@ class Control:
         ]
         return {"nodes": nodes}
 
-    async def run(self, spec: TrainSpec) -> Document:
-        """Launch a job on all devices and follow it to its result (verbs train and bench)."""
+    async def run(self, spec: TrainSpec, is_waiting: bool = False) -> Document:
+        """Launch a job on all devices and follow it to its result (verbs train and bench). ``is_waiting``: until they are free."""
         from .jobs.undertake import Undertaking
 
         self._undertaking = Undertaking(self.inventory, self._fleet, self._attendance, self.publish)
-        return await self._undertaking.carry_out(spec, self.runs, self._patience)
+        return await self._undertaking.carry_out(spec, self.runs, self._patience, is_waiting)
 
     async def jobs(self) -> Document:
         """All runs that any node knows, and those known here whose nodes are silent."""

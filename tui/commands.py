@@ -77,6 +77,9 @@ def _job_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--epochs", metavar="N", type=positive, help="passes over the data (default: the workload's own)")
     parser.add_argument("--global-batch-size", metavar="N", type=positive, help="samples per optimizer step of all ranks together")
     parser.add_argument("--seed", metavar="N", type=seed, default=0, help="of model and order of samples (default: 0)")
+    others = parser.add_mutually_exclusive_group()
+    others.add_argument("--wait", action="store_true", help="wait here until nobody else uses the devices, then start")
+    others.add_argument("--share", action="store_true", help="start although others use the devices")
     parser.add_argument("--csv", metavar="FILE", help="columns Date,Close, instead of the workload's own source (sp500-mlp)")
 
 
@@ -111,6 +114,7 @@ def _spec(args: argparse.Namespace, policies: tuple[str, ...], is_bench: bool) -
         seed=args.seed,
         csv=args.csv,
         is_bench=is_bench,
+        is_shared=args.share,
     )
 
 
@@ -119,11 +123,11 @@ async def _status(control: Control, args: argparse.Namespace) -> Document:
 
 
 async def _train(control: Control, args: argparse.Namespace) -> Document:
-    return await control.run(_spec(args, (args.policy,), is_bench=False))
+    return await control.run(_spec(args, (args.policy,), is_bench=False), args.wait)
 
 
 async def _bench(control: Control, args: argparse.Namespace) -> Document:
-    return await control.run(_spec(args, tuple(args.policies.split(",")), is_bench=True))
+    return await control.run(_spec(args, tuple(args.policies.split(",")), is_bench=True), args.wait)
 
 
 async def _jobs(control: Control, args: argparse.Namespace) -> Document:

@@ -60,7 +60,7 @@ async def push_data(fleet: Fleet, nodes: Sequence[NodeSpec], data: DataPlan, sou
 async def submit(fleet: Fleet, spec: TrainSpec, plan: Plan, publish: Publish) -> None:
     """Start a runner on every node, then tell all of them who their peers are. On any failure before that, end those that wait."""
     token = secrets.token_hex(16)
-    publish(RunPrepared(run_id=plan.run_id, phase=f"starting {len(plan.nodes)} runners"))
+    publish(RunPrepared(phase=f"starting {len(plan.nodes)} runners"))
     body = {"spec": to_plain(spec), "plan": to_plain(plan), "token": token}
 
     async def start(name: str) -> int:

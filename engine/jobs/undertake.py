@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import math
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -10,9 +12,9 @@ from typing import Any
 
 from ..agent.rundir import read_json
 from ..datasets import prepare
-from ..errors import UsageError
+from ..errors import DeviceInUse, UsageError
 from ..events import Event, ResultDerived, RunPrepared
-from ..plan import Plan
+from ..plan import DataPlan, Plan
 from ..specs import Inventory, NodeSpec, TrainSpec
 from ..ssh.fleet import Fleet
 from ..telemetry.attendance import Attendance
@@ -20,6 +22,7 @@ from ..training.workloads import WORKLOADS
 from .directory import RunDirectory, check_writable
 from .follow import Follower
 from .launch import announce, new_run_id, push_data, submit
+from .occupancy import in_use
 from .planning import Candidate, make_plan
 from .result import derive
 
@@ -35,43 +38,78 @@ class Undertaking:
         self._home = Path(inventory.path).parent
         self.run_id: str | None = None
 
-    async def carry_out(self, spec: TrainSpec, runs: Path, patience: float) -> Document:
-        """Launch and follow to the end; gives the result. Whatever fails before the runners know their peers starts nothing."""
+    async def carry_out(self, spec: TrainSpec, runs: Path, patience: float, is_waiting: bool = False) -> Document:
+        """Launch and follow to the end; gives the result. Whatever fails before the runners know their peers starts nothing.
+
+        ``is_waiting``: wait here until nobody uses the devices any more; on the nodes is nothing until then. Else, and without
+        ``spec.is_shared``, devices in use raise DeviceInUse.
+        """
         if spec.workload not in WORKLOADS:
             raise UsageError(f"unknown workload {spec.workload!r}", hint="known: " + ", ".join(WORKLOADS))
         check_writable(runs)
-        plan, source = await self._decide(spec)
-        directory = RunDirectory(runs, plan.run_id)
-        try:
-            follower = Follower(directory, tuple(node.name for node in plan.nodes), self._fleet, self._publish)
-            self._publish(announce(plan, _rows(source)))
-            self.run_id = plan.run_id
-            try:
-                await submit(self._fleet, spec, plan, self._publish)
-            except BaseException:  # it was withdrawn everywhere: an interrupt must not say that it goes on
-                self.run_id = None
-                raise
-            self._publish(RunPrepared(run_id=plan.run_id, phase="starting torchrun on every node"))
-            await follower.to_the_end(patience)
-            return conclude(directory, self._publish)
-        finally:
-            directory.close()
-
-    async def _decide(self, spec: TrainSpec) -> tuple[Plan, Path]:
-        """Prepare data, wait for the nodes, plan, and bring the data to where the plan needs them."""
         self._publish(RunPrepared(phase=f"preparing the data of {spec.workload}"))
         csv = Path(spec.csv) if spec.csv else None
         data, source = await asyncio.to_thread(prepare, spec.workload, csv, self._home / "data")
+        while True:
+            plan = await self._decide(spec, data, is_waiting)
+            await self._bring(plan, source)
+            directory = RunDirectory(runs, plan.run_id)
+            try:
+                await self._start(spec, plan, directory)
+                self._publish(announce(plan, _rows(source)))
+                self._publish(RunPrepared(run_id=plan.run_id, phase="starting torchrun on every node"))
+                await Follower(directory, tuple(node.name for node in plan.nodes), self._fleet, self._publish).to_the_end(patience)
+                return conclude(directory, self._publish)
+            except DeviceInUse:  # another launch was faster by a moment
+                if not is_waiting:
+                    raise
+            finally:
+                directory.close()
+
+    async def _start(self, spec: TrainSpec, plan: Plan, directory: RunDirectory) -> None:
+        """Submit; what was withdrawn everywhere leaves nothing here either, and an interrupt must not say that it goes on."""
+        self.run_id = plan.run_id
+        try:
+            await submit(self._fleet, spec, plan, self._publish)
+        except BaseException:
+            self.run_id = None
+            with contextlib.suppress(OSError):
+                directory.path.rmdir()
+            raise
+
+    async def _decide(self, spec: TrainSpec, data: DataPlan, is_waiting: bool) -> Plan:
+        """Wait for the nodes and plan; and, if it is asked for, wait until the devices of the plan are free."""
         self._publish(RunPrepared(phase=f"waiting for {len(self._inventory.nodes)} nodes"))
         await self._attendance.complete()
-        nodes = [await self._candidate(node) for node in self._inventory.nodes if not node.read_only]
-        plan = make_plan(spec, new_run_id(datetime.now()), nodes, data, WORKLOADS[spec.workload])
-        used = {node.name for node in plan.nodes}
-        await push_data(self._fleet, [node for node in self._inventory.nodes if node.name in used], data, source, self._publish)
-        return plan, source
+        told: list[str] = []
+        patience = math.inf if is_waiting else 5.0
+        while True:
+            nodes = [await self._candidate(node, patience) for node in self._inventory.nodes if not node.read_only]
+            plan = make_plan(spec, new_run_id(datetime.now()), nodes, data, WORKLOADS[spec.workload])
+            busy = [] if spec.is_shared else in_use(plan, nodes)
+            if not busy:
+                return plan
+            if not is_waiting:
+                raise DeviceInUse("; ".join(busy), hint="--wait starts when they are free, --share uses them all the same")
+            if busy != told:
+                told = busy
+                self._publish(RunPrepared(phase="waiting: " + "; ".join(busy)))
+            await self._all_there_again()
 
-    async def _candidate(self, node: NodeSpec) -> Candidate:
-        link = await self._fleet.link(node.name, patience=5.0)
+    async def _all_there_again(self) -> None:
+        """Wait for a change, and through the absence of nodes: who waits for a device waits for its machine too."""
+        await self._attendance.changed()
+        while len(self._attendance.reached) < len(self._inventory.nodes):
+            await self._attendance.changed()
+
+    async def _bring(self, plan: Plan, source: Path) -> None:
+        """Bring the data to the nodes of the plan."""
+        used = {node.name for node in plan.nodes}
+        nodes = [node for node in self._inventory.nodes if node.name in used]
+        await push_data(self._fleet, nodes, plan.data, source, self._publish)
+
+    async def _candidate(self, node: NodeSpec, patience: float) -> Candidate:
+        link = await self._fleet.link(node.name, patience)
         facts = self._attendance.facts[node.name]
         devices = tuple(device.reading for device in self._attendance.state.nodes[node.name].devices)
         return Candidate(node, devices, facts.address, facts.interface, link.python)

@@ -43,8 +43,12 @@ class Attendance:
     async def settled(self) -> None:
         """Wait until every node has reported once, or failed once."""
         while not all(self._is_settled(name) for name in self._nodes):
-            self._changed.clear()
-            await self._changed.wait()
+            await self.changed()
+
+    async def changed(self) -> None:
+        """Wait for the next event."""
+        self._changed.clear()
+        await self._changed.wait()
 
     async def complete(self) -> None:
         """Wait until every node has reported. Raises NodeRefused or NodeUnreachable for those that do not."""
