@@ -150,4 +150,5 @@ class Control:
 
 def _device(reading: DeviceReading) -> Document:
     keys = ("index", "name", "kind", "utilization", "memory_used", "memory_total", "temperature", "power", "clock")
-    return {key: getattr(reading, key) for key in keys} | {"throttle": list(reading.throttle), "error": reading.error or None}
+    words = {"error": reading.error or None, "holder": reading.holder or None, "holder_user": reading.holder_user or None}
+    return {key: getattr(reading, key) for key in keys} | {"throttle": list(reading.throttle)} | words

@@ -16,6 +16,7 @@ from paceline.engine.events import (
     NodeLost,
     NodeReported,
     NodeSummary,
+    NodeWarned,
     ProcessReading,
     RankEvent,
     RankFailed,
@@ -375,3 +376,11 @@ def test_a_straggler_s_alert_ends_with_its_case_at_the_latest() -> None:
     state = reduce(hot_run(), CaseEnded(at=70.0, run_id="r", case="hybrid"))
     assert straggler_alert(state).ended_at == 70.0
     assert not state.runs["r"].cases[0].stragglers[0].is_open
+
+
+def test_what_deserves_attention_on_a_node_is_told_once_and_until_it_connects_again() -> None:
+    warned = NodeWarned(node="a", reason="it kills background processes", hint="systemd keeps runs there")
+    state = fold([InventoryRead(nodes=(NodeSummary("a"),)), warned, warned])
+    assert [(alert.severity, alert.text) for alert in state.alerts] == [("warning", "it kills background processes")]
+    state = reduce(state, NodeConnected(node="a"))
+    assert all(alert.ended_at is not None for alert in state.alerts)

@@ -14,6 +14,7 @@ from paceline.engine.events import (
     NodeConnected,
     NodeDenied,
     NodeLost,
+    NodeWarned,
     PeerLost,
     RankFailed,
     RankJoined,
@@ -73,6 +74,8 @@ class Narrator:
                 return f"{event.node} lost: {event.reason}"
             case NodeDenied():
                 return f"{event.node} refused: {event.reason}"
+            case NodeWarned():
+                return f"{event.node}: {event.reason}" + (f" ({event.hint})" if event.hint else "")
             case RunPrepared():
                 return event.phase
             case RunPlanned():

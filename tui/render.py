@@ -46,7 +46,10 @@ def _status(document: Document) -> str:
             used = memory(device["memory_used"], device["memory_total"])
             name = f"{device['index']} {untrusted(device['name'])}"
             util = right(percent(device["utilization"]), 6)
-            lines.append(head + fit(name, 20) + fit(device["kind"], 10) + util + "  " + right(used, 20))
+            holder = (
+                f"  {untrusted(device['holder'])} of {untrusted(device['holder_user'] or 'somebody')}" if device["holder"] else ""
+            )
+            lines.append(head + fit(name, 20) + fit(device["kind"], 10) + util + "  " + right(used, 20) + holder)
             head = " " * 26
     return "\n".join(lines)
 

@@ -28,6 +28,14 @@ def clear(state: State, key: str) -> State:
     return replace(state, alerts=tuple(_ended(alert, state.at) if alert.key == key else alert for alert in state.alerts))
 
 
+def clear_prefix(state: State, prefix: str) -> State:
+    """End the trouble of all causes whose keys begin so."""
+    for alert in state.alerts:
+        if alert.ended_at is None and alert.key.startswith(prefix):
+            state = clear(state, alert.key)
+    return state
+
+
 def clear_all(state: State, run_id: str) -> State:
     """End what is bound to a run that is over, but keep what made it fail."""
     if not any(alert.run_id == run_id and alert.severity == "warning" and alert.ended_at is None for alert in state.alerts):

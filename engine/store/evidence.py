@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..events import DeviceReading, StragglerEnded, StragglerFound
-from .alerts import clear, raise_alert
+from .alerts import clear, clear_prefix, raise_alert
 from .state import CaseState, DeviceState, RunState, State, Straggler
 
 CLOCKED_DOWN = 0.95
@@ -54,10 +54,7 @@ def ended(state: State, run: RunState, event: StragglerEnded) -> State:
 
 def over(state: State, run_id: str) -> State:
     """End the alerts of a case that is over: whoever is still slow in the next one is found again."""
-    for alert in state.alerts:
-        if alert.ended_at is None and alert.key.startswith(f"straggler {run_id} "):
-            state = clear(state, alert.key)
-    return state
+    return clear_prefix(state, f"straggler {run_id} ")
 
 
 def key(run: RunState, event: StragglerFound | StragglerEnded) -> str:

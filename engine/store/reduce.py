@@ -20,6 +20,7 @@ from ..events import (
     NodeDenied,
     NodeLost,
     NodeReported,
+    NodeWarned,
     PeerLost,
     RankEvent,
     RankFailed,
@@ -40,7 +41,7 @@ from ..events import (
     Ticked,
 )
 from . import evidence, runs
-from .alerts import clear, clear_all, device_alerts, raise_alert
+from .alerts import clear, clear_all, clear_prefix, device_alerts, raise_alert
 from .history import CLOCKS, EVENTS, recent
 from .state import STALE_AFTER, DeviceState, NodeState, RunState, State
 
@@ -59,7 +60,7 @@ def reduce(state: State, event: Event) -> State:
         case NodeConnected():
             node = replace(_node(state, event), state="ok", reason="", hint="", at=state.at)
             state = _with(state, replace(node, hostname=event.hostname, system=event.system))
-            return clear(state, f"node {event.node}")
+            return clear_prefix(clear(state, f"node {event.node}"), f"warned {event.node} ")
         case NodeDenied():
             state = _with(state, replace(_node(state, event), state="refused", reason=event.reason, hint=event.hint))
             return raise_alert(
@@ -69,6 +70,9 @@ def reduce(state: State, event: Event) -> State:
             state = _with(state, replace(_node(state, event), state="lost", reason=event.reason))
             hint = "runs on it go on; it is tried again by itself"
             return raise_alert(state, f"node {event.node}", "critical", f"lost: {event.reason}", hint=hint, node=event.node)
+        case NodeWarned():
+            key = f"warned {event.node} {event.reason}"
+            return raise_alert(state, key, "warning", event.reason, hint=event.hint, node=event.node)
         case NodeReported():
             return _reported(state, event)
         case RunPrepared(run_id=""):

@@ -120,6 +120,8 @@ def _who(state: State, node: NodeState, reading: DeviceReading) -> Piece:
     if found:
         run, rank = found
         return f"{untrusted(run.run_id)[-6:]} rank {rank.rank}", PALETTE.accent
+    if reading.holder:
+        return f"{untrusted(reading.holder)[-6:]} of {untrusted(reading.holder_user) or 'somebody'}", PALETTE.text
     if reading.processes:
         owners = ", ".join(dict.fromkeys(untrusted(process.user or process.name) for process in reading.processes))
         return owners, PALETTE.text
