@@ -5,7 +5,7 @@ Runs on both sides and imports the standard library only. Every node gets the sa
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from .specs import FaultSpec
 
@@ -43,7 +43,7 @@ class RankPlan:
 
 @dataclass(frozen=True, slots=True)
 class NodePlan:
-    """One machine of the run."""
+    """One machine of the run. Its environment is not here: it may hold secrets, and a plan is kept and copied."""
 
     name: str
     node_rank: int
@@ -53,7 +53,6 @@ class NodePlan:
     interface: str
     """Network interface that carries the training traffic, for gloo and NCCL."""
     python: str
-    env: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

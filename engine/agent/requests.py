@@ -63,7 +63,7 @@ async def _launch(home: NodeHome, run: Path, body: Body) -> Body:
         stderr=asyncio.subprocess.PIPE,
         start_new_session=True,
     )
-    asked = {key: body[key] for key in ("spec", "plan", "token")}
+    asked = {key: body[key] for key in ("spec", "plan", "token")} | {"env": body.get("env", {})}
     out, err = await asyncio.wait_for(runner.communicate(json.dumps(asked).encode()), 60.0)
     if not out.strip():
         last = err.decode(errors="replace").strip().splitlines()[-1:] or ["no word from it"]

@@ -1,7 +1,7 @@
 """The runner: one detached process per run and node that owns the run directory and its torchrun, whatever becomes of the link.
 
-``python -m paceline.engine.agent.runner ROOT NODE`` reads {"spec", "plan", "token"} from standard input, detaches, answers with one
-line {"port"} or {"error"} and goes on alone. It ends its processes before it writes exit.json, and writes exit.json last.
+``python -m paceline.engine.agent.runner ROOT NODE`` reads {"spec", "plan", "token", "env"} from standard input, detaches, answers
+with one line {"port"} or {"error"} and goes on alone. It ends its processes before it writes exit.json, and writes exit.json last.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ PR_SET_PDEATHSIG = 1
 class Runner:
     """One run on one node, from its empty directory to exit.json."""
 
-    def __init__(self, root: Path, plan: Plan, node: NodePlan, token: str) -> None:
+    def __init__(self, root: Path, plan: Plan, node: NodePlan, token: str, env: dict[str, str]) -> None:
         self.run = root / "runs" / plan.run_id
-        self._root, self._plan, self._node = root, plan, node
+        self._root, self._plan, self._node, self._env = root, plan, node, env
         self._blame: asyncio.Future[Blame] = asyncio.get_running_loop().create_future()
         self._store: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._mesh = Mesh(node.name, token, self._hear)
@@ -110,7 +110,7 @@ class Runner:
         command = [node.python, "-m", "torch.distributed.run", "--standalone", "--nnodes", "1"]
         command += ["--nproc-per-node", str(len(node.ranks)), "--local-addr", node.address, "--max-restarts", "0"]
         command += ["-m", "paceline.engine.training", str(self.run), node.name]
-        env = {**os.environ, **node.env, RUN_MARK: plan.run_id, ROOT_MARK: str(self._root), "PACELINE_NODE": node.name}
+        env = {**os.environ, **self._env, RUN_MARK: plan.run_id, ROOT_MARK: str(self._root), "PACELINE_NODE": node.name}
         env |= {"GLOO_SOCKET_IFNAME": node.interface, "NCCL_SOCKET_IFNAME": node.interface}
         env["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # device indices are NVML's
         env |= {"PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": env.get("OMP_NUM_THREADS", "1")}
@@ -224,7 +224,7 @@ async def _main(root: Path, asked: dict[str, Any]) -> None:
     run = root / "runs" / plan.run_id
     try:
         lock = _take_directory(run, asked)
-        runner = Runner(root, plan, node, asked["token"])
+        runner = Runner(root, plan, node, asked["token"], asked["env"])
         try:
             answer: dict[str, Any] = {"port": await runner.listen(), "pid": os.getpid()}
         except OSError as error:

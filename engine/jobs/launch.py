@@ -57,15 +57,19 @@ async def push_data(fleet: Fleet, nodes: Sequence[NodeSpec], data: DataPlan, sou
     await together(push(node) for node in nodes)
 
 
-async def submit(fleet: Fleet, spec: TrainSpec, plan: Plan, publish: Publish) -> None:
-    """Start a runner on every node, then tell all of them who their peers are. On any failure before that, end those that wait."""
+async def submit(fleet: Fleet, nodes: Sequence[NodeSpec], spec: TrainSpec, plan: Plan, publish: Publish) -> None:
+    """Start a runner on every node, then tell all of them who their peers are. On any failure before that, end those that wait.
+
+    The environment of ``nodes`` may hold secrets: each node is told its own, and no file keeps it.
+    """
     token = secrets.token_hex(16)
     publish(RunPrepared(phase=f"starting {len(plan.nodes)} runners"))
     body = {"spec": to_plain(spec), "plan": to_plain(plan), "token": token}
+    env = {node.name: node.env for node in nodes}
 
     async def start(name: str) -> int:
         link = await fleet.link(name, patience=30.0)
-        return int((await link.ask("launch", **body))["port"])
+        return int((await link.ask("launch", **body, env=env[name]))["port"])
 
     try:
         ports = await together(start(node.name) for node in plan.nodes)

@@ -46,7 +46,6 @@ def make_plan(spec: TrainSpec, run_id: str, nodes: Sequence[Candidate], data: Da
                 address=candidate.spec.address or candidate.address,
                 interface=candidate.spec.interface or candidate.interface,
                 python=candidate.python,
-                env=candidate.spec.env,
             )
         )
     batch = spec.global_batch_size or workload.global_batch_size

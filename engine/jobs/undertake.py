@@ -70,7 +70,7 @@ class Undertaking:
         """Submit; what was withdrawn everywhere leaves nothing here either, and an interrupt must not say that it goes on."""
         self.run_id = plan.run_id
         try:
-            await submit(self._fleet, spec, plan, self._publish)
+            await submit(self._fleet, self._inventory.nodes, spec, plan, self._publish)
         except BaseException:
             self.run_id = None
             with contextlib.suppress(OSError):
