@@ -1,0 +1,102 @@
+"""The language behind ``/``: what it lets pass, and what it refuses with the column."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from paceline.tui.filter import FLAGS, LONGEST, NUMBERS, TEXTS, FilterRefused, Subject, parse
+
+BUSY = Subject(
+    numbers={"util": 97.0, "mem": 90.0, "temp": 87.0, "rank": 2.0},
+    sizes={"mem": 3.6 * 2**30},
+    texts={"node": "lab3", "device": "GTX 1650", "job": "20260101-0000-abcdef", "user": "eve", "state": "ok"},
+    flags=frozenset({"busy", "throttled", "fault"}),
+)
+IDLE = Subject(
+    numbers={"util": 3.0, "mem": 2.0}, texts={"node": "lab10", "device": "RTX 4090", "state": "ok"}, flags=frozenset({"free"})
+)
+MUTE = Subject(texts={"node": "hades", "device": "RTX 3090", "state": "lost"}, flags=frozenset({"fault", "lost"}))
+
+
+@pytest.mark.parametrize(
+    ("text", "passed"),
+    [
+        ("", [BUSY, IDLE, MUTE]),
+        ("util<20", [IDLE]),
+        ("util > 90", [BUSY]),
+        ("util!=3", [BUSY]),
+        ("mem>3GiB", [BUSY]),
+        ("mem>80%", [BUSY]),
+        ("job:*", [BUSY]),
+        ("util<20 & job:*", []),
+        ("node:lab[1-3]", [BUSY]),
+        ("node:lab*", [BUSY, IDLE]),
+        ("node:lab3,hades", [BUSY, MUTE]),
+        ("node=LAB3", [BUSY]),
+        ("state!=ok", [MUTE]),
+        ("fault", [BUSY, MUTE]),
+        ("fault !lost", [BUSY]),
+        ("!(free | lost)", [BUSY]),
+        ("free | lost", [IDLE, MUTE]),
+        ("free | util>90 & temp>80", [BUSY, IDLE]),
+        ("rtx", [IDLE, MUTE]),
+        ('"gtx 1650"', [BUSY]),
+        ('device:"gtx 1650"', [BUSY]),
+        ("1650", [BUSY]),
+    ],
+)
+def test_a_filter_lets_pass_what_it_says(text: str, passed: list[Subject]) -> None:
+    found = parse(text)
+    assert [subject for subject in (BUSY, IDLE, MUTE) if found(subject)] == passed
+
+
+@pytest.mark.parametrize(
+    ("text", "column", "told"),
+    [
+        ("utl<20", 1, "did you mean util"),
+        ("free & temp>hot", 13, "a number"),
+        ("(free", 1, "never closed"),
+        ("free)", 5, "no beginning"),
+        ("& free", 1, "nothing before"),
+        ("free &", 7, "missing"),
+        ("node<3", 5, "is a text"),
+        ("job:", 5, "job:* is any"),
+        ("node:lab[3-1]", 6, "does not run upwards"),
+        ("temp>3GiB", 6, "no size"),
+        ('"open', 1, "never closed"),
+        ("x" * (LONGEST + 1), LONGEST + 1, "longer"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_with_its_column(text: str, column: int, told: str) -> None:
+    with pytest.raises(FilterRefused) as refused:
+        parse(text)
+    assert (refused.value.column, told in str(refused.value)) == (column, True), str(refused.value)
+
+
+WORDS = st.one_of(
+    st.sampled_from(FLAGS),
+    st.builds("{}{}{}".format, st.sampled_from(NUMBERS), st.sampled_from(("<", ">=", "=", "!=")), st.integers(0, 100)),
+    st.builds("{}:{}*".format, st.sampled_from(TEXTS), st.sampled_from(("lab", "rtx", "2026"))),
+)
+
+
+@given(WORDS, WORDS, st.sampled_from((BUSY, IDLE, MUTE)))
+def test_not_and_or_keep_their_laws(one: str, other: str, subject: Subject) -> None:
+    def holds(text: str) -> bool:
+        return parse(text)(subject)
+
+    assert holds(f"!({one} & {other})") == holds(f"!{one} | !{other}")
+    assert holds(f"{one} {other}") == (holds(one) and holds(other))
+    assert holds(f"{one} | {other}") == (holds(one) or holds(other))
+    assert holds(f"!!{one}") == holds(one)
+
+
+@given(st.text(max_size=80))
+def test_any_text_is_a_filter_or_refused(text: str) -> None:
+    column = 1
+    try:
+        assert parse(text)(BUSY) in (True, False)
+    except FilterRefused as refused:
+        column = refused.column
+    assert 1 <= column <= len(text) + 1
