@@ -1,7 +1,7 @@
 """One event is one JSON line, and back; the same for specs and plans.
 
 Runs on both sides and imports the standard library only. Readers ignore unknown fields, fill in missing ones and answer None for
-unknown kinds; nothing read here can raise anything but ValueError.
+unknown kinds; nothing read here can raise anything but ValueError, whatever the other side sent.
 """
 
 from __future__ import annotations
@@ -11,12 +11,28 @@ import functools
 import json
 import types
 import typing
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from .events import EVENTS, Event
 
 T = TypeVar("T")
+Convert = Callable[[Any], Any]
+LARGEST = 2**64
+"""Integers from outside are smaller: a larger one is no count of anything, and arithmetic with floats would fail on it."""
+_NUMBERS = (int, float)
 _dumps = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode
+
+
+class _Misfit(ValueError):
+    """A value of the wrong type; ``where`` grows on the way up."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.where = ""
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.args[0]}"
 
 
 def to_plain(value: Any) -> Any:
@@ -32,47 +48,140 @@ def to_plain(value: Any) -> Any:
     return value
 
 
-@functools.cache
-def _fields(cls: type) -> dict[str, Any]:
-    return typing.get_type_hints(cls)
-
-
 def from_plain(cls: type[T], plain: Any) -> T:
-    """Build a dataclass from a dict. Raises ValueError naming the field whose type is wrong."""
-    value = _convert(cls, plain, cls.__name__)
-    return typing.cast(T, value)
+    """Build a dataclass from a dict. Raises ValueError naming the field whose type is wrong.
+
+    A float that is not finite counts as None where that may be, and is refused elsewhere.
+    """
+    try:
+        return typing.cast(T, _converter(typing.cast(Any, cls))(plain))
+    except _Misfit as error:
+        error.where = cls.__name__ + error.where
+        raise
 
 
-def _convert(kind: Any, plain: Any, where: str) -> Any:
-    if kind is Any:
-        return plain
+@functools.cache
+def _converter(kind: Any) -> Convert:
+    """How a plain value becomes a value of this type; made once a type, because readings come by the thousand."""
     origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return lambda plain: plain
     if origin in (typing.Union, types.UnionType):
-        if plain is None and type(None) in args:
-            return None
-        return _convert(next(a for a in args if a is not type(None)), plain, where)
+        inner = next(a for a in args if a is not type(None))
+        return _optional(inner) if type(None) in args else _converter(inner)
     if dataclasses.is_dataclass(kind):
-        if not isinstance(plain, dict):
-            raise ValueError(f"{where}: expected an object, got {type(plain).__name__}")
-        hints = _fields(typing.cast(type, kind))
-        found = {k: _convert(hints[k], v, f"{where}.{k}") for k, v in plain.items() if k in hints}
-        try:
-            return typing.cast(Any, kind)(**found)
-        except TypeError as error:
-            raise ValueError(f"{where}: {error}") from None
+        return _object(typing.cast(type, kind))
     if origin is tuple:
-        if not isinstance(plain, list):
-            raise ValueError(f"{where}: expected a list, got {type(plain).__name__}")
-        return tuple(_convert(args[0], item, f"{where}[{i}]") for i, item in enumerate(plain))
+        return _sequence(_converter(args[0]))
     if origin is dict:
-        if not isinstance(plain, dict):
-            raise ValueError(f"{where}: expected an object, got {type(plain).__name__}")
-        return {key: _convert(args[1], item, f"{where}.{key}") for key, item in plain.items()}
-    if kind is float and isinstance(plain, int) and not isinstance(plain, bool):
-        return float(plain)
-    if not isinstance(plain, kind) or (kind is not bool and isinstance(plain, bool)):
-        raise ValueError(f"{where}: expected {kind.__name__}, got {type(plain).__name__}")
-    return plain
+        return _mapping(_converter(args[1]))
+    return _float if kind is float else _scalar(kind)
+
+
+def _object(cls: type) -> Convert:
+    hints = typing.get_type_hints(cls)
+    asis = {name: _asis(kind) for name, kind in hints.items()}
+    converters: dict[str, Convert] = {}  # filled when they are needed: classes may name one another
+
+    def convert(plain: Any) -> Any:
+        if type(plain) is not dict:
+            raise _Misfit(f"expected an object, got {type(plain).__name__}")
+        found = {}
+        for name, value in plain.items():
+            accepted = asis.get(name)
+            if accepted is None:
+                continue
+            given = type(value)
+            if given in accepted and (given not in _NUMBERS or -LARGEST < value < LARGEST):
+                found[name] = value  # most values, without another call
+                continue
+            if name not in converters:
+                converters[name] = _converter(hints[name])
+            try:
+                found[name] = converters[name](value)
+            except _Misfit as error:
+                error.where = f".{name}{error.where}"
+                raise
+        try:
+            return cls(**found)
+        except TypeError as error:
+            raise _Misfit(str(error)) from None
+
+    return convert
+
+
+def _asis(kind: Any) -> frozenset[type]:
+    """Types whose values stay what they are; of numbers only those that are finite and not too large."""
+    members = typing.get_args(kind) if typing.get_origin(kind) in (typing.Union, types.UnionType) else (kind,)
+    return frozenset(member for member in members if member in (str, bool, int, float, type(None)))
+
+
+def _optional(inner: Any) -> Convert:
+    convert = _converter(inner)
+    if inner is float:
+        return lambda plain: plain if plain is None else _finite(plain)
+    return lambda plain: plain if plain is None else convert(plain)
+
+
+def _sequence(convert: Convert) -> Convert:
+    def convert_all(plain: Any) -> tuple[Any, ...]:
+        if type(plain) is not list:
+            raise _Misfit(f"expected a list, got {type(plain).__name__}")
+        found: list[Any] = []
+        try:
+            for item in plain:
+                found.append(convert(item))
+        except _Misfit as error:
+            error.where = f"[{len(found)}]{error.where}"
+            raise
+        return tuple(found)
+
+    return convert_all
+
+
+def _mapping(convert: Convert) -> Convert:
+    def convert_all(plain: Any) -> dict[str, Any]:
+        if type(plain) is not dict:
+            raise _Misfit(f"expected an object, got {type(plain).__name__}")
+        found = {}
+        for key, item in plain.items():
+            try:
+                found[key] = convert(item)
+            except _Misfit as error:
+                error.where = f".{key}{error.where}"
+                raise
+        return found
+
+    return convert_all
+
+
+def _scalar(kind: type) -> Convert:
+    def check(plain: Any) -> Any:
+        if type(plain) is not kind:
+            raise _Misfit(f"expected {kind.__name__}, got {type(plain).__name__}")
+        if isinstance(plain, int) and not -LARGEST < plain < LARGEST:
+            raise _Misfit("an integer that large is no count")
+        return plain
+
+    return check
+
+
+def _float(plain: Any) -> float:
+    found = _finite(plain)
+    if found is None:
+        raise _Misfit("expected a number, got none")
+    return found
+
+
+def _finite(plain: Any) -> float | None:
+    """The number as a float, None when it is not finite."""
+    if type(plain) is not float:
+        if type(plain) is not int:
+            raise _Misfit(f"expected float, got {type(plain).__name__}")
+        if not -LARGEST < plain < LARGEST:
+            raise _Misfit("an integer that large is no measurement")
+        plain = float(plain)
+    return plain if plain - plain == 0.0 else None
 
 
 def encode(event: Event) -> str:
@@ -92,9 +201,14 @@ def decode(line: str | bytes) -> Event | None:
         plain = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"not a JSON line: {error}") from None
+    return event_from(plain)
+
+
+def event_from(plain: Any) -> Event | None:
+    """A line that was parsed already as an event, as ``decode`` does it."""
     if not isinstance(plain, dict) or not isinstance(plain.get("kind"), str):
         raise ValueError("not an event: no kind")
-    cls = EVENTS.get(plain.pop("kind"))
+    cls = EVENTS.get(plain["kind"])
     return None if cls is None else from_plain(cls, plain)
 
 

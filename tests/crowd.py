@@ -132,7 +132,7 @@ class PlayedNode:
                 temperature=round(40.0 + 40.0 * rnd(), 1),
                 power=round(100.0 + 600.0 * rnd(), 1),
                 power_limit=700.0,
-                clock=round(1000.0 + 980.0 * rnd()),
+                clock=round(1000.0 + 980.0 * rnd(), 1),
                 processes=(ProcessReading(4000 + index, "lab", "python", int(rnd() * MEMORY)),),
             )
             for index in self._devices
