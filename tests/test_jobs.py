@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from paceline.engine.agent.frames import FrameRefused, Seal
 from paceline.engine.errors import PlanImpossible, WorkFailed
 from paceline.engine.events import DeviceReading
 from paceline.engine.jobs.directory import RunDirectory
@@ -88,23 +89,26 @@ def test_a_dead_runner_without_a_last_word_has_failed() -> None:
     assert node_verdict({"exit": None, "is_alive": False}).state == "failed"
 
 
-def test_copies_refuse_gaps_and_foreign_names(tmp_path: Path) -> None:
+async def test_copies_refuse_gaps_and_foreign_names(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path, "r")
     directory.append("a", "out.log", 0, b"one")
-    with pytest.raises(WorkFailed, match="continues at byte 5, but 3"):
+    with pytest.raises(FrameRefused, match="continues at byte 5, but 3"):
         directory.append("a", "out.log", 5, b"two")
     for name in ("../out.log", "/etc/passwd", "ranks/../x.jsonl", "ranks/a.jsonl", "other"):
         with pytest.raises(WorkFailed, match="refused"):
             directory.append("a", name, 0, b"x")
-    assert directory.offsets("a") == {"out.log": 3}
+    assert await directory.resume("a") == {"out.log": 3}
+    directory.close()
+    again = RunDirectory(tmp_path, "r")
+    assert await again.resume("a") == {"out.log": 3}
 
 
 def test_copies_are_compared_with_the_sums_of_the_node(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path, "r")
     directory.append("a", "out.log", 0, b"one")
-    directory.check("a", {"out.log": {"length": 3, "sha256": hashlib.sha256(b"one").hexdigest()}})
+    directory.check("a", {"out.log": Seal(3, hashlib.sha256(b"one").hexdigest())})
     with pytest.raises(WorkFailed, match="differs"):
-        directory.check("a", {"out.log": {"length": 3, "sha256": hashlib.sha256(b"two").hexdigest()}})
+        directory.check("a", {"out.log": Seal(3, hashlib.sha256(b"two").hexdigest())})
 
 
 def test_only_one_process_writes_a_run_directory(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from paceline.engine.agent import blame
 from paceline.engine.agent.processes import marked
 from paceline.engine.agent.rundir import read_json, runner_is_alive
-from paceline.engine.agent.tails import follow
+from paceline.engine.agent.tails import Following
 from paceline.engine.errors import StorageFailed, UsageError
 from paceline.engine.events import RankFailed, RunnerEnded
 from paceline.engine.wire import decode, encode
@@ -167,7 +167,11 @@ async def test_following_sends_every_byte_once_and_ends_with_sums(lab: Callable[
     await one.start()
     frames: list[dict[str, Any]] = []
     await one.until(0, "exit.json")
-    await follow(one.run(0), {"out.log": 7}, frames.append)
+
+    async def send(frame: dict[str, Any]) -> None:
+        frames.append(frame)
+
+    await Following(one.run(0), 1, {"out.log": 7}, 1 << 20, send).to_the_end()
     log = [frame for frame in frames if frame.get("file") == "out.log"]
     assert log[0]["offset"] == 7
     assert frames[-1]["end"]["out.log"]["length"] == (one.run(0) / "out.log").stat().st_size

@@ -26,6 +26,7 @@ from ..specs import DeviceSpec
 from ..wire import dumps, encode, from_plain
 from .home import NodeHome
 from .host import interface_addresses, where_reached
+from .outgoing import Outgoing
 from .processes import boot_id
 from .readings import Readings
 from .requests import REQUESTS
@@ -41,7 +42,7 @@ class Agent:
 
     def __init__(self, home: NodeHome, output: int) -> None:
         self._home = home
-        self._output = output
+        self._out = Outgoing(output)
         self._lines: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._answering: set[asyncio.Task[None]] = set()
         self._reporting: asyncio.Task[None] | None = None
@@ -57,6 +58,7 @@ class Agent:
             self._take(line)
         if self._reporting is not None and self._reporting.done():
             await self._reporting  # raises what ended it: an agent without readings is of no use
+        await self._out.flushed(1.0)
         return 0
 
     def _take(self, line: bytes) -> None:
@@ -83,7 +85,8 @@ class Agent:
         readings = await loop.run_in_executor(None, Readings, self._home, declared)
         due = loop.time()
         while True:
-            self._write_line(encode(await loop.run_in_executor(None, readings.read)))
+            await self._out.calm()
+            self._out.say(encode(await loop.run_in_executor(None, readings.read)))
             due = max(due + interval, loop.time())
             await asyncio.sleep(due - loop.time())
 
@@ -93,7 +96,7 @@ class Agent:
             request = REQUESTS.get(word)
             if request is None:
                 raise UsageError(f"this agent knows no request {word!r}")
-            answer = await request(self._home, message, lambda frame: self._write({"frame": frame}))
+            answer = await request(self._home, message, lambda frame: self._out.carry(dumps({"frame": frame})))
             self._write({"id": number, "answer": answer})
         except PacelineError as error:
             self._refuse(number, error)
@@ -108,16 +111,7 @@ class Agent:
         self._write({"id": number, "error": {"type": type(error).__name__, "reason": error.reason, "hint": error.hint}})
 
     def _write(self, message: Body) -> None:
-        self._write_line(dumps(message))
-
-    def _write_line(self, line: str) -> None:
-        """Blocks while the centre does not read: the agent then waits with it instead of piling up lines."""
-        data = line.encode() + b"\n"
-        while data:
-            try:
-                data = data[os.write(self._output, data) :]
-            except OSError:  # the centre is gone; standard input will say so too
-                return
+        self._out.say(dumps(message))
 
 
 def hello() -> Body:

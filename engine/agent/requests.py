@@ -1,4 +1,4 @@
-"""What a control centre may ask an agent: launch, introduce, runs, follow, cancel. Each answer is one JSON object."""
+"""What a control centre may ask an agent: launch, introduce, runs, files, follow, cancel. Each answer is one JSON object."""
 
 from __future__ import annotations
 
@@ -16,36 +16,26 @@ from typing import Any
 
 from .. import errors
 from ..events import RunnerEnded
+from .following import acknowledge, files, follow, unfollow
 from .home import NodeHome
 from .mesh import introduce as introduce_runner
 from .processes import GRACE, end_marked, marked
 from .processes import send as send_signal
-from .rundir import facts, read_json, runner_is_alive, write_once
-from .tails import follow as follow_run
+from .rundir import facts, read_json, run_of, runner_is_alive, write_once
+from .tails import Send
 
 Body = dict[str, Any]
-Send = Callable[[Body], None]
 Request = Callable[[NodeHome, Body, Send], Awaitable[Body]]
 
 KILLED = "its runner was killed"
 
-_following: dict[str, asyncio.Task[None]] = {}
-"""One follower a run and agent; asking again replaces it."""
 _starting: dict[str, asyncio.Lock] = {}
 """By run: a launch that is being withdrawn has to be over before there is something to end."""
 
 
-def _run(home: NodeHome, body: Body) -> Path:
-    """The directory of the run that is asked about; a name that could lead elsewhere is refused."""
-    name = str(body["run_id"])
-    if not name or "/" in name or name.startswith("."):
-        raise errors.UsageError(f"not a run id: {name!r}")
-    return home.runs / name
-
-
 async def launch(home: NodeHome, body: Body, send: Send) -> Body:
     """Start the runner of a run. The same id again answers with the runner that is there; with another spec it is refused."""
-    run = _run(home, {"run_id": body["plan"]["run_id"]})
+    run = run_of(home, {"run_id": body["plan"]["run_id"]})
     async with _starting.setdefault(str(run), asyncio.Lock()):
         return await _launch(home, run, body)
 
@@ -77,7 +67,7 @@ async def _launch(home: NodeHome, run: Path, body: Body) -> Body:
 
 async def introduce(home: NodeHome, body: Body, send: Send) -> Body:
     """Tell the runner its peers: from now on the run goes on without us."""
-    start = read_json(_run(home, body) / "start.json")
+    start = read_json(run_of(home, body) / "start.json")
     if start is None:
         raise errors.WorkFailed(f"run {body['run_id']} has no runner here")
     address = body["peers"][home.name][0]
@@ -94,20 +84,9 @@ async def runs(home: NodeHome, body: Body, send: Send) -> Body:
     return {"runs": [facts(path) for path in found]}
 
 
-async def follow(home: NodeHome, body: Body, send: Send) -> Body:
-    """Send the run's files from these offsets on, as frames beside the answers."""
-    run = _run(home, body)
-    if not run.exists():
-        raise errors.UsageError(f"no run {run.name} here")
-    if (old := _following.pop(run.name, None)) is not None:
-        old.cancel()
-    _following[run.name] = asyncio.ensure_future(follow_run(run, dict(body["offsets"]), send))
-    return {}
-
-
 async def cancel(home: NodeHome, body: Body, send: Send) -> Body:
     """End the run here and everything it started; answers when no process is left, or with the pids that stayed."""
-    run = _run(home, body)
+    run = run_of(home, body)
     async with _starting.setdefault(str(run), asyncio.Lock()):
         return await _cancel(home, run)
 
@@ -151,7 +130,10 @@ REQUESTS: dict[str, Request] = {
     "launch": launch,
     "introduce": introduce,
     "runs": runs,
+    "files": files,
     "follow": follow,
+    "acknowledge": acknowledge,
+    "unfollow": unfollow,
     "cancel": cancel,
 }
 """Every request by its word on the wire."""

@@ -5,18 +5,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
-from ..errors import StorageFailed
+from ..errors import StorageFailed, UsageError
 from ..wire import dumps
+from .home import NodeHome
 from .processes import is_alive
 
 ONCE = ("spec.json", "plan.json", "start.json", "store.json", "exit.json")
 """Files written once, aside, and renamed into place."""
+RESERVED = ".exit.json.reserved"
+"""Space for exit.json, taken at the start: a run must be able to end on a full disk."""
+EXIT_ROOM = 8192
+"""Bytes of it; two pages hold any exit.json, whose reason is cut."""
+
+
+def run_of(home: NodeHome, body: dict[str, Any]) -> Path:
+    """The directory of the run that is asked about. Raises UsageError for a name that could lead elsewhere."""
+    name = str(body["run_id"])
+    if not name or "/" in name or name.startswith("."):
+        raise UsageError(f"not a run id: {name!r}")
+    return home.runs / name
 
 
 def write_once(path: Path, value: Any) -> None:
@@ -35,6 +51,69 @@ def write_once(path: Path, value: Any) -> None:
     except OSError as error:
         aside.unlink(missing_ok=True)
         raise storage_failed(path, error) from None
+
+
+def take(run: Path, asked: dict[str, Any]) -> int | None:
+    """Make the run directory ours: all of it or nothing. Gives the handle that holds its lock; None: another runner has it.
+
+    Raises StorageFailed. ``mkdir`` decides who starts a run, so that it starts once.
+    """
+    try:
+        run.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        run.mkdir(mode=0o700)
+    except FileExistsError:
+        return None
+    except OSError as error:
+        raise storage_failed(run, error) from None
+    handle = os.open(run, os.O_RDONLY | os.O_CLOEXEC)
+    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    try:
+        (run / "ranks").mkdir(mode=0o700)
+        with open(os.open(run / RESERVED, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(b" " * EXIT_ROOM)
+            file.flush()
+            os.fsync(file.fileno())
+        write_once(run / "plan.json", asked["plan"])
+        write_once(run / "spec.json", asked["spec"])
+    except (OSError, StorageFailed) as error:
+        shutil.rmtree(run, ignore_errors=True)
+        os.close(handle)
+        raise storage_failed(run, error) if isinstance(error, OSError) else error from None
+    return handle
+
+
+def is_taken(run: Path) -> bool:
+    """Whether a runner holds the directory."""
+    try:
+        handle = os.open(run, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
+def finish(run: Path, ended: Any) -> None:
+    """Write exit.json, the last file of a run, into the space that was kept for it. Raises StorageFailed."""
+    data = dumps(ended).encode() + b"\n"
+    if len(data) <= EXIT_ROOM:
+        with contextlib.suppress(OSError):  # without the reserve: the ordinary way
+            handle = os.open(run / RESERVED, os.O_WRONLY)
+            try:
+                os.pwrite(handle, data, 0)
+                os.ftruncate(handle, len(data))
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+            os.rename(run / RESERVED, run / "exit.json")
+            return
+    write_once(run / "exit.json", ended)
+    with contextlib.suppress(OSError):
+        (run / RESERVED).unlink(missing_ok=True)
 
 
 def storage_failed(path: Path, error: OSError) -> StorageFailed:

@@ -6,26 +6,31 @@ A broken link changes nothing but the view: following goes on from the byte wher
 from __future__ import annotations
 
 import asyncio
-import base64
-import contextlib
+import heapq
 import math
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
-from typing import Any
 
+from ..agent.frames import End, FrameRefused, Trouble, read_frame
 from ..agent.rundir import read_json
-from ..errors import NodeRefused, NodeUnreachable, UsageError
+from ..errors import NodeRefused, NodeUnreachable, PacelineError, UsageError, WorkFailed
 from ..events import Event, RunEnded, RunUnreachable
 from ..ssh.fleet import Fleet
 from ..ssh.link import Link
-from ..wire import decode, encode
+from .derived import Reader, events_of
 from .directory import RunDirectory
+from .inbox import WINDOW, Inbox
 from .lifecycle import Verdict, fold, node_verdict
 from .together import together
 
 Publish = Callable[[Event], None]
 RETRY = 0.5
 """Seconds between two tries to reach a node again; the fleet itself backs off."""
+KEEP = 1.0
+"""Seconds between two times that what came is forced onto the disk."""
+REFUSALS = 5
+"""Askings in a row that may end with a frame that does not fit, until the node is no longer believed."""
 
 
 class Follower:
@@ -33,23 +38,47 @@ class Follower:
 
     def __init__(self, directory: RunDirectory, nodes: tuple[str, ...], fleet: Fleet, publish: Publish) -> None:
         self._directory, self._nodes, self._fleet, self._publish = directory, nodes, fleet, publish
-        self._tails: dict[tuple[str, str], bytes] = {}
         self._verdicts: dict[str, Verdict | None] = dict.fromkeys(nodes)
         self._lost: set[str] = set()
+        self._refusals: dict[str, int] = dict.fromkeys(nodes, 0)
 
     async def to_the_end(self, patience: float = math.inf) -> Verdict:
         """Follow until every node has ended; then publish RunEnded. Raises NodeUnreachable when nodes are left that were silent
-        for ``patience`` seconds, and none of the others tells how the run ended."""
-        await together(self._follow(node, patience) for node in self._nodes)
+        for ``patience`` seconds, and none of the others tells how the run ended; StorageFailed when there is no space here."""
+        is_over = asyncio.Event()
+
+        async def follow_all() -> None:
+            try:
+                await together(self._follow(node, patience) for node in self._nodes)
+            finally:
+                is_over.set()
+
+        await self._catch_up()
+        await together([follow_all(), self._keep(is_over)])
         verdict = fold(self._verdicts)
         if verdict.state == "unreachable":
             self._emit(RunUnreachable(nodes=tuple(sorted(self._lost))))
             silent = ", ".join(sorted(self._lost))
             hint = f"the run is not touched; paceline jobs tells about it, paceline cancel {self._directory.run_id} stops it"
             raise NodeUnreachable(f"{silent} silent for {patience:.0f} s", hint=hint)
-        ended = RunEnded(state=verdict.state, reason=verdict.reason, rank=verdict.rank, failed_node=verdict.node)
-        self._emit(ended)
+        self._emit(RunEnded(state=verdict.state, reason=verdict.reason, rank=verdict.rank, failed_node=verdict.node))
+        await self._directory.keep()
         return verdict
+
+    async def _keep(self, is_over: asyncio.Event) -> None:
+        """Force what came onto the disk, again and again."""
+        while not is_over.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(is_over.wait(), KEEP)
+            await self._directory.keep()
+
+    async def _catch_up(self) -> None:
+        """Derive what earlier followers had copied and not yet derived, as far as clocks tell in the order of its happening."""
+        reader = self._directory.reader
+        for count, event in enumerate(in_order(reader)):
+            self._emit(event)
+            if count % 1000 == 0:
+                await asyncio.sleep(0)
 
     async def _follow(self, node: str, patience: float) -> None:
         """One node, over as many connections as it takes."""
@@ -66,23 +95,54 @@ class Follower:
                     return
             except UsageError:
                 self._verdicts[node] = Verdict("failed", "the node does not know the run any more", node=node)
+            except FrameRefused as error:
+                self._refusals[node] += 1
+                if self._refusals[node] >= REFUSALS:
+                    hint = "what runs there is not touched; paceline attach tries again"
+                    raise WorkFailed(
+                        f"its bytes of run {self._directory.run_id} do not fit: {error}", node=node, hint=hint
+                    ) from None
             else:
                 if self._verdicts[node] is None:  # the link broke in between
                     self._reach(node, False)
             await asyncio.sleep(0 if self._verdicts[node] else RETRY)
 
     async def _listen(self, node: str, link: Link) -> None:
-        """Take the node's frames until it has ended, or the link is lost."""
-        frames: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
-        stop = link.on_frame(frames.put_nowait)
-        link.lost.add_done_callback(lambda _: frames.put_nowait(None))
+        """Take the node's frames until it has ended, or the link is lost. Raises FrameRefused when they do not fit."""
+        offsets = await self._directory.resume(node)
+        inbox = Inbox()
+        stop = link.on_frame(inbox.hear)
+        link.lost.add_done_callback(lambda _: inbox.close())
         try:
-            await link.ask("follow", run_id=self._directory.run_id, offsets=self._directory.offsets(node))
-            while self._verdicts[node] is None and (frame := await frames.get()) is not None:
-                if frame["run_id"] == self._directory.run_id:
-                    self._take(node, frame)
+            await link.ask("follow", run_id=self._directory.run_id, gen=inbox.gen, offsets=offsets, window=WINDOW)
+            taken = told = 0
+            while self._verdicts[node] is None and (frame := await inbox.next()) is not None:
+                said = read_frame(frame)
+                if isinstance(said, Trouble):
+                    raise FrameRefused(said.reason)
+                if isinstance(said, End):
+                    await self._end(node, said)
+                    continue
+                self._directory.append(node, said.file, said.offset, said.data)
+                self._derive(node, said.file)
+                taken += len(said.data)
+                self._refusals[node] = 0
+                if taken - told >= WINDOW // 4:
+                    told = taken
+                    await link.ask("acknowledge", gen=inbox.gen, taken=taken)
+        except FrameRefused:
+            with suppress(PacelineError):
+                await link.ask("unfollow", gen=inbox.gen)
+            raise
         finally:
             stop()
+
+    async def _end(self, node: str, end: End) -> None:
+        """All is here: compare it, keep it, and say how it ended."""
+        self._directory.check(node, end.seals)
+        await self._directory.keep()
+        ended = read_json(self._directory.copy_of(node, "exit.json"))
+        self._verdicts[node] = node_verdict({"exit": ended, "is_alive": not end.is_gone})
 
     def _reach(self, node: str, is_reached: bool) -> None:
         before = set(self._lost)
@@ -90,34 +150,33 @@ class Follower:
         if self._lost != before:
             self._emit(RunUnreachable(nodes=tuple(sorted(self._lost))))
 
-    def _take(self, node: str, frame: dict[str, Any]) -> None:
-        """Keep the bytes first, then tell what they say."""
-        if "end" in frame:
-            self._directory.check(node, frame["end"])
-            exit_path = self._directory.copy_of(node, "exit.json")
-            self._verdicts[node] = node_verdict({"exit": read_json(exit_path)})
-            return
-        name, data = str(frame["file"]), base64.b64decode(frame["data"])
-        self._directory.append(node, name, int(frame["offset"]), data)
+    def _derive(self, node: str, name: str) -> None:
+        """Tell what the copy says beyond what was told."""
         if name.endswith(".jsonl"):
-            *lines, rest = (self._tails.get((node, name), b"") + data).split(b"\n")
-            self._tails[node, name] = rest
-            for event in events_of(lines, node, self._directory.run_id):
-                self._emit(event)
+            for events in self._directory.reader.read(node, name):
+                for event in events:
+                    self._emit(event)
+            self._directory.show_events()
 
     def _emit(self, event: Event) -> None:
         event = replace(event, run_id=self._directory.run_id)
-        self._directory.add_event(encode(event))
+        self._directory.add_event(event)
         self._publish(event)
 
 
-def events_of(lines: list[bytes], node: str, run_id: str) -> Iterator[Event]:
-    """Lines of a node's file as events that know where they come from; what cannot be read is passed over, the copy keeps it."""
-    for line in lines:
-        with contextlib.suppress(ValueError):
-            event = decode(line) if line else None
-            if event is not None:
-                yield replace(event, node=node, run_id=run_id)
+def in_order(reader: Reader) -> Iterator[Event]:
+    """Events that a reader has not read yet. Each file keeps its order; files are merged by the clocks of their nodes, and that is
+    only as good as these clocks."""
+
+    def timed(node: str, name: str) -> Iterator[tuple[float, Event]]:
+        at = 0.0
+        for events in reader.read(node, name):
+            for event in events:
+                at = max(at, event.node_time or 0.0)
+                yield at, event
+
+    for _, event in heapq.merge(*(timed(node, name) for node, name in reader.files()), key=lambda pair: pair[0]):
+        yield event
 
 
 def copied_events(directory: RunDirectory) -> list[Event]:

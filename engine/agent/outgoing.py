@@ -1,0 +1,74 @@
+"""Lines on their way to the centre: answers and readings first, followed bytes after them, and none of both without bound.
+
+A thread writes, because a pipe that nobody reads blocks; the agent itself never does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import os
+import threading
+from collections.abc import Callable
+
+CALM = 64
+"""Lines that may wait before whoever reports by itself has to wait too."""
+
+
+class Outgoing:
+    """The one writer of the agent's output."""
+
+    def __init__(self, output: int) -> None:
+        self._output = output
+        self._loop = asyncio.get_running_loop()
+        self._urgent: collections.deque[bytes] = collections.deque()
+        self._bulk: collections.deque[bytes] = collections.deque()
+        self._is_writing = False
+        self._changed = threading.Condition()
+        self._written = asyncio.Event()
+        threading.Thread(target=self._write, daemon=True).start()
+
+    def say(self, line: str) -> None:
+        """Send before all bytes that are followed."""
+        with self._changed:
+            self._urgent.append(line.encode() + b"\n")
+            self._changed.notify()
+
+    async def calm(self) -> None:
+        """Wait while the centre does not read what is said already."""
+        await self._until(lambda: len(self._urgent) < CALM)
+
+    async def carry(self, line: str) -> None:
+        """Send when nothing more urgent waits. Comes back when the line before it is out."""
+        await self._until(lambda: not self._bulk)
+        with self._changed:
+            self._bulk.append(line.encode() + b"\n")
+            self._changed.notify()
+
+    async def flushed(self, patience: float) -> None:
+        """Wait until all is out, ``patience`` seconds at most."""
+        try:
+            await asyncio.wait_for(self._until(lambda: not (self._urgent or self._bulk or self._is_writing)), patience)
+        except asyncio.TimeoutError:
+            return
+
+    async def _until(self, is_true: Callable[[], bool]) -> None:
+        while not is_true():
+            self._written.clear()
+            if not is_true():
+                await self._written.wait()
+
+    def _write(self) -> None:
+        while True:
+            with self._changed:
+                while not (self._urgent or self._bulk):
+                    self._changed.wait()
+                data = (self._urgent or self._bulk).popleft()
+                self._is_writing = True
+            try:
+                while data:
+                    data = data[os.write(self._output, data) :]
+            except OSError:  # the centre is gone; standard input will say so too
+                pass
+            self._is_writing = False
+            self._loop.call_soon_threadsafe(self._written.set)
