@@ -1,42 +1,117 @@
-"""How Paceline looks: one accent, colours that mean something, and a glyph for every state so that colour is never alone."""
+"""How Paceline looks: four themes of one accent each, colours that mean something, and a glyph for every state.
+
+Colour is never alone: a state is a glyph and a word too. ``PALETTE`` is what the one terminal of this process wears at the moment.
+"""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 from rich.style import Style
 from textual.color import Color
 from textual.theme import Theme
 
-NIGHT = Theme(
-    name="paceline",
-    primary="#5cc8c2",
-    secondary="#7d8fa9",
+
+def _theme(
+    name: str,
+    *,
+    accent: str,
+    ok: str,
+    warning: str,
+    critical: str,
+    ground: tuple[str, str, str],
+    text: tuple[str, str, str, str],
+    fills: tuple[str, str, str],
+    is_dark: bool = True,
+) -> Theme:
+    """``ground``: background, surface, panel; ``text``: strong, usual, dim, faint; ``fills``: past bars, waiting, rest of a bar."""
+    background, surface, panel = ground
+    strong, usual, dim, faint = text
+    past, wait, rest = fills
+    return Theme(
+        name=name,
+        primary=accent,
+        secondary=dim,
+        accent=accent,
+        foreground=usual,
+        background=background,
+        surface=surface,
+        panel=panel,
+        success=ok,
+        warning=warning,
+        error=critical,
+        dark=is_dark,
+        variables={
+            "border": rest,
+            "border-blurred": rest,
+            "block-cursor-text-style": "none",
+            "input-selection-background": f"{accent} 35%",
+            "scrollbar": rest,
+            "scrollbar-background": background,
+            "scrollbar-hover": faint,
+            "strong": strong,
+            "dim": dim,
+            "faint": faint,
+            "past": past,
+            "wait": wait,
+            "rest": rest,
+        },
+    )
+
+
+NIGHT = _theme(
+    "night",
     accent="#5cc8c2",
-    foreground="#d5dbe3",
-    background="#0e1217",
-    surface="#141a21",
-    panel="#1c242d",
-    success="#8fbf7f",
+    ok="#8fbf7f",
     warning="#e3a84e",
-    error="#e8686a",
-    dark=True,
-    variables={
-        "border": "#2c3844",
-        "border-blurred": "#2c3844",
-        "block-cursor-text-style": "none",
-        "input-selection-background": "#5cc8c2 35%",
-        "scrollbar": "#26303a",
-        "scrollbar-background": "#0e1217",
-        "scrollbar-hover": "#35424f",
-    },
+    critical="#e8686a",
+    ground=("#0e1217", "#141a21", "#1c242d"),
+    text=("#f2f5f8", "#d5dbe3", "#8593a3", "#4a5765"),
+    fills=("#3a7f7c", "#c98b3c", "#2c3844"),
 )
-"""Blue-green for what works, amber and a bright glyph for trouble: told apart with any colour vision, and without colour."""
+"""Blue-green on near black."""
+
+DAY = _theme(
+    "day",
+    accent="#00707a",
+    ok="#2f6f2a",
+    warning="#8a5300",
+    critical="#b3202a",
+    ground=("#fbfaf7", "#f1efe9", "#e6e3da"),
+    text=("#14181d", "#2a3038", "#5c6672", "#9aa3ad"),
+    fills=("#6aa8ad", "#b9822f", "#d5d1c6"),
+    is_dark=False,
+)
+"""The same on paper, for bright rooms and projectors."""
+
+SIGNAL = _theme(
+    "signal",
+    accent="#56b4e9",
+    ok="#8fcdf2",
+    warning="#f0e442",
+    critical="#ff7043",
+    ground=("#0d1016", "#141923", "#1d2430"),
+    text=("#ffffff", "#dde3ea", "#93a0b0", "#526071"),
+    fills=("#2f7fb0", "#d9a400", "#2d3847"),
+)
+"""Blue, yellow and vermilion after Okabe and Ito (2008): told apart with any colour vision."""
+
+CONTRAST = _theme(
+    "contrast",
+    accent="#00e5ff",
+    ok="#7cff6b",
+    warning="#ffd400",
+    critical="#ff8a80",
+    ground=("#000000", "#000000", "#1a1a1a"),
+    text=("#ffffff", "#ffffff", "#d0d0d0", "#a8a8a8"),
+    fills=("#00a0b3", "#ffb300", "#6e6e6e"),
+)
+"""Every word at seven to one or more against black."""
+
+THEMES: dict[str, Theme] = {theme.name: theme for theme in (NIGHT, DAY, SIGNAL, CONTRAST)}
+"""By name; the first one is worn unless a person says otherwise."""
 
 
-@dataclass(frozen=True, slots=True)
 class Palette:
-    """Ready styles for segments. All are full Style values: a segment without one crashes Textual under NO_COLOR."""
+    """Ready styles for segments, of one theme at a time. All are full Style values: one without crashes Textual under NO_COLOR."""
 
     text: Style
     strong: Style
@@ -55,6 +130,35 @@ class Palette:
     tab: Style
     ramp: tuple[Style, ...]
     """Of filled curves, from the ground up."""
+    heat: tuple[Style, ...]
+    """Of heat maps, from nothing to full: only lightness grows, so that it reads without colour vision."""
+
+    def __init__(self, theme: Theme) -> None:
+        self.wear(theme)
+
+    def wear(self, theme: Theme) -> None:
+        """Become the palette of another theme; whoever draws next draws with it."""
+        named = theme.variables
+        background = theme.background or "#000000"
+        self.text = Style(color=theme.foreground)
+        self.strong = Style(color=named["strong"], bold=True)
+        self.dim = Style(color=named["dim"])
+        self.faint = Style(color=named["faint"])
+        self.accent = self.bar = Style(color=theme.accent)
+        self.accent_strong = Style(color=theme.accent, bold=True)
+        self.ok = Style(color=theme.success)
+        self.warning = Style(color=theme.warning)
+        self.critical = Style(color=theme.error, bold=True)
+        self.bar_past = Style(color=named["past"])
+        self.rest = Style(color=named["rest"])
+        self.wait = Style(color=named["wait"])
+        self.cursor = Style(bgcolor=theme.panel)
+        self.tab = Style(color=background, bold=True, bgcolor=theme.accent)
+        ground = Color.parse(background).blend(Color.parse(theme.primary), 0.3)
+        self.ramp = tuple(Style(color=ground.blend(Color.parse(theme.primary), step / 9).hex) for step in range(10))
+        self.heat = tuple(
+            Style(color=Color.parse(named["rest"]).blend(Color.parse(theme.primary), step / 20).hex) for step in range(21)
+        )
 
     def of(self, state: str) -> Style:
         """The colour of a state's word."""
@@ -94,29 +198,4 @@ GLYPHS = {
 }
 """State as a sign; its word always stands beside it."""
 
-
-def _palette(theme: Theme) -> Palette:
-    def style(colour: str | None, *, bold: bool = False, background: str | None = None) -> Style:
-        return Style(color=colour, bold=bold, bgcolor=background)
-
-    return Palette(
-        text=style(theme.foreground),
-        strong=style("#f2f5f8", bold=True),
-        dim=style("#8593a3"),
-        faint=style("#4a5765"),
-        accent=style(theme.accent),
-        accent_strong=style(theme.accent, bold=True),
-        ok=style(theme.success),
-        warning=style(theme.warning),
-        critical=style(theme.error, bold=True),
-        bar=style(theme.accent),
-        bar_past=style("#3a7f7c"),
-        rest=style("#26303a"),
-        wait=style("#c98b3c"),
-        cursor=style(None, background="#202b36"),
-        tab=style("#0e1217", bold=True, background=theme.accent),
-        ramp=tuple(style(Color.parse("#1f4a4c").blend(Color.parse(theme.primary), step / 9).hex) for step in range(10)),
-    )
-
-
-PALETTE = _palette(NIGHT)
+PALETTE = Palette(NIGHT)

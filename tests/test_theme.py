@@ -1,0 +1,102 @@
+"""Themes: words can be read, and states are told apart with any colour vision."""
+
+from __future__ import annotations
+
+from itertools import combinations, pairwise
+
+import pytest
+from paceline.tui.theme import GLYPHS, PALETTE, THEMES, Palette
+from textual.color import Color
+from textual.theme import Theme
+
+# Full dichromacy in linear RGB, after Machado, Oliveira and Fernandes (2009).
+VISION = {
+    "usual": ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
+    "protanopia": ((0.152286, 1.052583, -0.204868), (0.114503, 0.786281, 0.099216), (-0.003882, -0.048116, 1.051998)),
+    "deuteranopia": ((0.367322, 0.860646, -0.227968), (0.280085, 0.672501, 0.047413), (-0.011820, 0.042940, 0.968881)),
+    "tritanopia": ((1.255528, -0.076749, -0.178779), (-0.078411, 0.930809, 0.147602), (0.004733, 0.691367, 0.303900)),
+}
+
+
+def linear(colour: Color) -> tuple[float, ...]:
+    return tuple(c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour.normalized)
+
+
+def lab(rgb: tuple[float, ...]) -> tuple[float, float, float]:
+    """CIE L*a*b* of linear sRGB, white D65."""
+    r, g, b = (min(1.0, max(0.0, c)) for c in rgb)
+    xyz = (
+        (0.4124 * r + 0.3576 * g + 0.1805 * b) / 0.9505,
+        0.2126 * r + 0.7152 * g + 0.0722 * b,
+        (0.0193 * r + 0.1192 * g + 0.9505 * b) / 1.089,
+    )
+    x, y, z = (c ** (1 / 3) if c > 0.008856 else 7.787 * c + 16 / 116 for c in xyz)
+    return 116 * y - 16, 500 * (x - y), 200 * (y - z)
+
+
+def difference(one: str, other: str, vision: str) -> float:
+    """CIE 1976 colour difference as that vision sees it; about 2 is just noticeable."""
+    seen = []
+    for name in (one, other):
+        rgb = linear(Color.parse(name))
+        seen.append(lab(tuple(sum(a * c for a, c in zip(row, rgb, strict=True)) for row in VISION[vision])))
+    return sum((a - b) ** 2 for a, b in zip(*seen, strict=True)) ** 0.5
+
+
+def contrast(one: str, other: str) -> float:
+    """Of WCAG 2, from 1 to 21."""
+    lights = []
+    for name in (one, other):
+        r, g, b = linear(Color.parse(name))
+        lights.append(0.2126 * r + 0.7152 * g + 0.0722 * b + 0.05)
+    return max(lights) / min(lights)
+
+
+def words(theme: Theme) -> dict[str, str]:
+    named = {
+        "text": theme.foreground,
+        "accent": theme.accent,
+        "ok": theme.success,
+        "warning": theme.warning,
+        "critical": theme.error,
+    }
+    return {name: str(colour) for name, colour in named.items()} | {"dim": theme.variables["dim"]}
+
+
+@pytest.mark.parametrize("theme", THEMES.values(), ids=THEMES)
+def test_every_word_can_be_read_on_its_ground(theme: Theme) -> None:
+    least = 7.0 if theme.name == "contrast" else 4.5
+    poor = {name: contrast(colour, str(theme.background)) for name, colour in words(theme).items()}
+    assert {name: round(found, 1) for name, found in poor.items() if found < least} == {}
+
+
+@pytest.mark.parametrize("vision", VISION)
+def test_states_are_told_apart_with_any_colour_vision(vision: str) -> None:
+    found = words(THEMES["signal"])
+    states = {name: found[name] for name in ("ok", "warning", "critical")}
+    near = {(a, b): difference(states[a], states[b], vision) for a, b in combinations(states, 2)}
+    assert {pair: round(value) for pair, value in near.items() if value < 25} == {}
+
+
+@pytest.mark.parametrize("theme", THEMES.values(), ids=THEMES)
+def test_heat_grows_evenly_in_lightness(theme: Theme) -> None:
+    palette = Palette(theme)
+    lights = [lab(linear(Color.parse(style.color.name)))[0] for style in palette.heat if style.color is not None]
+    steps = [b - a for a, b in pairwise(lights)]
+    assert len(lights) == 21
+    assert all(step > 0 for step in steps) or all(step < 0 for step in steps)
+
+
+def test_a_state_has_a_sign_of_its_own_wherever_colours_are_missing() -> None:
+    worst = ("ok", "warning", "critical", "stale", "connecting", "running", "cancelled", "waiting")
+    assert len({GLYPHS[state] for state in worst}) == len(worst)
+
+
+def test_a_theme_is_worn_at_once_by_whoever_draws() -> None:
+    before = PALETTE.text
+    PALETTE.wear(THEMES["day"])
+    try:
+        assert PALETTE.text != before
+    finally:
+        PALETTE.wear(THEMES["night"])
+    assert PALETTE.text == before
