@@ -120,7 +120,7 @@ class HostileNode:
 
     async def ask(self, word: str, **body: Any) -> dict[str, Any]:
         """One answer, honest or not."""
-        if word == "files":
+        if word == "listing":
             return {
                 "entries": self._random.choice((self.entries,) * 20 + ((), None, {}, "x")),
                 "is_cut": self._random.random() < 0.1,

@@ -35,7 +35,7 @@ class NodeFiles:
 
     async def ask(self, word: str, **body: Any) -> dict[str, Any]:
         self._before(word, body)
-        if word == "files":
+        if word == "listing":
             return files.list_files(self.run)
         if word == "seal":
             return files.seal(self.run, body["name"])

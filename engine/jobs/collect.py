@@ -72,7 +72,7 @@ class _Node:
         return {"name": self._name, "state": state, "reason": reason}, self._files
 
     async def _fetch(self, patterns: Sequence[str]) -> None:
-        answer = await self._ask("files")
+        answer = await self._ask("listing")
         offers, refusals = sort_out(answer.get("entries"))
         chosen = set(wanted([offer.name for offer in offers], patterns))
         offers = [offer for offer in offers if offer.name in chosen]

@@ -1,0 +1,149 @@
+"""Removing what nodes keep of ours: what is in use stays, links are not followed, and nothing outside the root is touched."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from paceline.engine.agent import sweep
+from paceline.engine.agent.home import NodeHome
+from paceline.engine.agent.processes import RUN_MARK
+from paceline.engine.errors import UsageError
+
+DIGEST = "ab" * 8
+BUNDLE = "cd" * 32 + ".zip"
+LONG_AGO = 1_000_000_000.0
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> NodeHome:
+    """A node with a run that ended, its data and an old bundle."""
+    home = NodeHome(tmp_path / "root", "n0")
+    home.prepare()
+    run = home.runs / "r1"
+    (run / "ranks").mkdir(parents=True)
+    (run / "ranks" / "0.jsonl").write_text("12345")
+    (run / "plan.json").write_text(json.dumps({"data": {"digest": DIGEST}}))
+    (run / "exit.json").write_text(json.dumps({"state": "done"}))
+    (home.data / DIGEST).mkdir()
+    (home.data / DIGEST / "train_x.npy").write_bytes(b"1234567")
+    (home.bundles / BUNDLE).write_bytes(b"zip")
+    for path in (home.data / DIGEST, home.bundles / BUNDLE):
+        os.utime(path, (LONG_AGO, LONG_AGO))
+    return home
+
+
+@pytest.fixture
+def child() -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Processes of a test, which end with it."""
+    started: list[subprocess.Popen[bytes]] = []
+    yield started
+    for one in started:
+        one.kill()
+        one.wait()
+
+
+def uses(home: NodeHome) -> dict[str, str]:
+    return {thing["name"]: thing["use"] for thing in sweep.stored(home)}
+
+
+def remove(home: NodeHome, kind: str, name: str) -> str:
+    (done,) = sweep.remove(home, [{"kind": kind, "name": name}])
+    return str(done["reason"])
+
+
+def test_everything_of_ours_is_told_with_its_size_and_state(home: NodeHome) -> None:
+    found = {thing["name"]: thing for thing in sweep.stored(home)}
+    assert set(found) == {"r1", DIGEST, BUNDLE}
+    assert (found["r1"]["kind"], found["r1"]["state"], found[DIGEST]["size"], found[BUNDLE]["size"]) == ("runs", "done", 7, 3)
+    assert found[BUNDLE]["age"] > 1e8
+    assert set(uses(home).values()) == {""}
+
+
+def test_what_is_not_in_use_goes_and_nothing_stays_behind(home: NodeHome) -> None:
+    things = [{"kind": thing["kind"], "name": thing["name"]} for thing in sweep.stored(home)]
+    assert [done["reason"] for done in sweep.remove(home, things)] == ["", "", ""]
+    assert sorted(path.name for path in home.root.rglob("*")) == ["bundles", "data", "runs"]
+
+
+def test_a_run_whose_runner_holds_its_lock_stays_and_so_do_its_data(home: NodeHome) -> None:
+    handle = os.open(home.runs / "r1", os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    assert uses(home)["r1"] == "its runner is alive"
+    assert uses(home)[DIGEST] == "a run uses it"
+    assert remove(home, "runs", "r1") == "its runner is alive"
+    assert remove(home, "data", DIGEST) == "a run uses it"
+    os.close(handle)
+    assert remove(home, "runs", "r1") == ""
+    assert not (home.runs / "r1").exists()
+
+
+def test_a_run_with_a_process_left_stays(home: NodeHome, child: list[subprocess.Popen[bytes]]) -> None:
+    child.append(subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, env={RUN_MARK: "r1"}))
+    assert remove(home, "runs", "r1") == "a process of it is alive"
+    assert (home.runs / "r1" / "exit.json").exists()
+
+
+def test_the_bundle_that_a_program_runs_from_stays(home: NodeHome, child: list[subprocess.Popen[bytes]]) -> None:
+    command = [sys.executable, "-c", "input()"]
+    child.append(subprocess.Popen(command, stdin=subprocess.PIPE, env={"PYTHONPATH": str(home.bundles / BUNDLE)}))
+    assert remove(home, "bundles", BUNDLE) == "programs run from it"
+    assert (home.bundles / BUNDLE).exists()
+
+
+def test_what_came_a_moment_ago_stays_for_who_brought_it(home: NodeHome) -> None:
+    os.utime(home.data / DIGEST)
+    assert remove(home, "data", DIGEST) == "came within the last hour"
+
+
+def test_links_are_removed_themselves_and_never_what_they_lead_to(home: NodeHome, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "precious").write_text("precious")
+    (home.runs / "r1" / "link").symlink_to(outside)
+    (home.runs / "r1" / "file").symlink_to(outside / "precious")
+    (home.runs / "linked").symlink_to(outside)
+    (home.data / "ef").symlink_to(outside)
+    assert remove(home, "runs", "r1") == ""
+    assert remove(home, "runs", "linked") == "not what its name says: left alone"
+    assert (outside / "precious").read_text() == "precious"
+
+
+def test_a_directory_of_ours_that_became_a_link_is_not_entered(home: NodeHome, tmp_path: Path) -> None:
+    home.runs.rename(tmp_path / "elsewhere")
+    home.runs.symlink_to(tmp_path / "elsewhere")
+    assert "r1" not in uses(home)
+    assert remove(home, "runs", "r1") != ""
+    assert (tmp_path / "elsewhere" / "r1" / "exit.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("runs", ".."),
+        ("runs", "../data"),
+        ("runs", ""),
+        ("runs", "r1/ranks"),
+        ("bundles", "x"),
+        ("", "r1"),
+        ("..", "x"),
+        ("data", "a\0"),
+    ],
+)
+def test_what_cannot_be_ours_is_refused_before_anything_goes(home: NodeHome, kind: str, name: str) -> None:
+    with pytest.raises(UsageError, match="not a thing of ours"):
+        sweep.remove(home, [{"kind": "runs", "name": "r1"}, {"kind": kind, "name": name}])
+    assert (home.runs / "r1").exists()
+
+
+def test_what_a_sweep_left_that_was_cut_off_goes_with_the_next(home: NodeHome) -> None:
+    (home.root / sweep.ASIDE / "half" / "of").mkdir(parents=True)
+    (home.root / sweep.ASIDE / "half" / "of").chmod(0o500)
+    assert sweep.remove(home, []) == []
+    assert not (home.root / sweep.ASIDE).exists()
