@@ -20,16 +20,18 @@ import asyncssh
 
 from .. import errors
 from ..errors import NodeUnreachable, PacelineError, StorageFailed, WorkFailed
-from ..events import Event, NodeConnected
+from ..events import Event, NodeConnected, NodeReported, NodeWarned
 from ..specs import NodeSpec
-from ..wire import decode, dumps, from_plain
+from ..wire import dumps, event_from, from_plain
 from .connect import open_connection
 from .embedded import EmbeddedNode
-from .ship import push_bundle
+from .ship import bundle, push_bundle
 
 Frame = dict[str, Any]
 HELLO_TIMEOUT = 30.0
-"""Seconds for Python to start on the node; a cold network file system is slow."""
+"""Seconds for a shell and Python to start on the node; a cold network file system is slow."""
+SFTP_TIMEOUT = 15.0
+"""Seconds until a file channel is there."""
 CLOSE_TIMEOUT = 3.0
 """Seconds for an orderly end of a connection; then it is cut."""
 LINE_LIMIT = 16 << 20
@@ -37,6 +39,10 @@ LINE_LIMIT = 16 << 20
 NOISE_LIMIT = 64 << 10
 """Bytes that the node's shell may say before the agent does."""
 STATE_DIR = "~/.local/state/paceline"
+HOME, MISSING = b"paceline home ", b"paceline bundle missing"
+"""What our start command says before the agent does: where it is, and perhaps that our modules are not there yet."""
+HEARD = (NodeReported, NodeWarned)
+"""What an agent may tell unasked; everything else is for the centre to say."""
 
 
 class Link:
@@ -59,13 +65,19 @@ class Link:
         self._connection = connection
         self._on_event = on_event
         self._sftp: asyncssh.SFTPClient | None = None
+        self._opening_sftp = asyncio.Lock()
         self._process: asyncssh.SSHClientProcess[bytes] | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._numbers = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._listeners: list[Callable[[Frame], None]] = []
         self._complaints: collections.deque[str] = collections.deque(maxlen=20)
-        self._has_spoken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._has_spoken = False
+        """Whether the agent said hello."""
+        self._is_missing = False
+        """Whether our modules have to be sent first."""
+        self._started = asyncio.Event()
+        """Set with the first of both, and at the end."""
 
     @classmethod
     async def open(
@@ -74,8 +86,7 @@ class Link:
         """Connect, bring our modules, start the agent and hear its hello. Raises NodeRefused, NodeUnreachable, StorageFailed."""
         link = cls(spec, await open_connection(spec, embedded), on_event)
         try:
-            await link._prepare(embedded)
-            await link._start_agent(interval)
+            await link._start(embedded, interval)
         except (asyncssh.Error, OSError) as error:
             await link.close()
             raise NodeUnreachable(f"the connection broke: {_said(error)}", node=spec.name) from None
@@ -85,12 +96,18 @@ class Link:
         return link
 
     async def sftp(self) -> asyncssh.SFTPClient:
-        """The one file channel of this connection."""
-        if self._sftp is None:
-            try:
-                self._sftp = await self._connection.start_sftp_client()
-            except (asyncssh.Error, OSError) as error:
-                raise NodeUnreachable(f"no SFTP: {_said(error)}", node=self.node, hint="sshd needs its sftp subsystem") from None
+        """The one file channel of this connection, opened when it is first needed."""
+        async with self._opening_sftp:
+            if self._sftp is None:
+                try:
+                    async with asyncio.timeout(SFTP_TIMEOUT):
+                        self._sftp = await self._connection.start_sftp_client()
+                except TimeoutError:
+                    raise NodeUnreachable(f"no SFTP within {SFTP_TIMEOUT:.0f} s", node=self.node) from None
+                except (asyncssh.Error, OSError) as error:
+                    raise NodeUnreachable(
+                        f"no SFTP: {_said(error)}", node=self.node, hint="sshd needs its sftp subsystem"
+                    ) from None
         return self._sftp
 
     async def ask(self, word: str, **body: Any) -> dict[str, Any]:
@@ -135,38 +152,45 @@ class Link:
         """A path of nodes.toml on the node: ``~`` is the remote home."""
         return self.home + path[1:] if path == "~" or path.startswith("~/") else path
 
-    async def _prepare(self, embedded: EmbeddedNode | None) -> None:
-        sftp = await self.sftp()
-        try:
-            self.home = str(await sftp.realpath("."))
-        except asyncssh.SFTPError as error:
-            raise StorageFailed(f"no home directory: {error.reason}", node=self.node, hint="set state_dir in nodes.toml") from None
-        if embedded is not None:
-            self.root = self.home
-        else:
-            self.root = f"{self.expand(self._spec.state_dir or STATE_DIR).rstrip('/')}/{self.node}"
-        self.python = self.expand(self._spec.python or ("python3" if embedded is None else sys.executable))
-        self.bundle = await push_bundle(sftp, self.node, self.root)
+    async def _start(self, embedded: EmbeddedNode | None, interval: float) -> None:
+        """Start the agent at once; only where it has no modules of ours yet, bring them and start it again."""
+        python = self._spec.python or ("python3" if embedded is None else sys.executable)
+        root = "~" if embedded is not None else f"{(self._spec.state_dir or STATE_DIR).rstrip('/')}/{self.node}"
+        if not await self._start_agent(root, python, interval):
+            await push_bundle(await self.sftp(), self.node, self.root)
+            if not await self._start_agent(root, python, interval):
+                raise StorageFailed(f"our modules were sent to {self.root} and are not there", node=self.node)
 
-    async def _start_agent(self, interval: float) -> None:
-        # From the directory of bundles, because -m looks for modules in the working directory first and a home may hold anything.
-        agent = shlex.join(["env", f"PYTHONPATH={self.bundle}", self.python, "-m", "paceline.engine.agent", self.root, self.node])
-        script = f"cd {shlex.quote(self.root)}/bundles && exec {agent}"
-        command = "exec " + shlex.join(["/bin/sh", "-c", script])  # whatever the login shell is, it can do that
-        self._process = await self._connection.create_process(command, encoding=None)
-        self._tasks = [asyncio.ensure_future(self._listen()), asyncio.ensure_future(self._collect_complaints())]
-        self._send({"setup": {"devices": list(self._spec.devices), "interval": interval}})
-        signs: set[asyncio.Future[Any]] = {self._has_spoken, self.lost}
-        await asyncio.wait(signs, timeout=HELLO_TIMEOUT, return_when=asyncio.FIRST_COMPLETED)
-        if self.lost.done():
+    async def _start_agent(self, root: str, python: str, interval: float) -> bool:
+        """Whether an agent says hello; False when our modules are not there."""
+        self._is_missing = False
+        self._started.clear()
+        try:
+            async with asyncio.timeout(HELLO_TIMEOUT):
+                command = start_command(root, python, self.node, bundle().name)
+                self._process = await self._connection.create_process(command, encoding=None)
+                self._tasks = [asyncio.ensure_future(self._listen()), asyncio.ensure_future(self._collect_complaints())]
+                self._send({"setup": {"devices": list(self._spec.devices), "interval": interval}})
+                await self._started.wait()
+        except TimeoutError:
+            raise NodeUnreachable(f"the agent said nothing for {HELLO_TIMEOUT:.0f} s", node=self.node) from None
+        if not self.home:
+            raise NodeUnreachable(
+                f"no shell there: {self._last_words()}", node=self.node, hint="Paceline needs /bin/sh on the node"
+            )
+        self.root, self.python = self.expand(root), self.expand(python)
+        self.bundle = f"{self.root}/bundles/{bundle().name}"
+        if self._is_missing:
+            await asyncio.gather(*self._tasks)
+        elif self.lost.done():
             hint = "set python in nodes.toml to an interpreter of 3.10 or newer"
             raise NodeUnreachable(f"the agent did not start: {self.lost.result()}", node=self.node, hint=hint)
-        if not self._has_spoken.done():
-            raise NodeUnreachable(f"the agent said nothing for {HELLO_TIMEOUT:.0f} s", node=self.node)
+        return not self._is_missing
 
     def _connected(self, hello: dict[str, Any]) -> NodeConnected:
         event = from_plain(NodeConnected, hello)
-        addresses = hello.get("addresses") or {}
+        addresses = hello.get("addresses")
+        addresses = addresses if isinstance(addresses, dict) else {}
         address, interface = event.address, event.interface
         if self._spec.interface is not None:
             interface = self._spec.interface
@@ -194,7 +218,7 @@ class Link:
                 *lines, buffer = (buffer + chunk).split(b"\n")
                 for line in lines:
                     self._take(line)
-                if len(buffer) > (LINE_LIMIT if self._has_spoken.done() else NOISE_LIMIT):
+                if len(buffer) > (LINE_LIMIT if self._has_spoken else NOISE_LIMIT):
                     raise ValueError("a line without end")
             await self._process.wait_closed()
             reason = self._last_words()
@@ -203,7 +227,9 @@ class Link:
         except ValueError as error:
             reason = f"the agent was not understood: {error}"
         finally:
-            self._lose(reason)
+            if not self._is_missing:
+                self._lose(reason)
+            self._started.set()
 
     def _take(self, line: bytes) -> None:
         try:
@@ -211,31 +237,31 @@ class Link:
         except (ValueError, RecursionError):
             message = None
         if not isinstance(message, dict):
-            if self._has_spoken.done():
+            if self._has_spoken:
                 raise ValueError(f"not a JSON object: {line[:60]!r}")
-            return  # the greeting of a shell
-        if "kind" in message:
-            event = decode(line)
-            if event is not None:
-                self._on_event(dataclasses.replace(event, node=self.node))
+            self._take_noise(line)
+        elif "kind" in message:
+            event = event_from({**message, "node": self.node, "run_id": ""})
+            if self._has_spoken and isinstance(event, HEARD):
+                self._on_event(event)
         elif "frame" in message:
             for listener in tuple(self._listeners):
                 listener(message["frame"])
-        elif "hello" in message and not self._has_spoken.done():
+        elif "hello" in message and not self._has_spoken:
             self.hello = self._connected(message["hello"])
-            self._has_spoken.set_result(None)
+            self._has_spoken = True
+            self._started.set()
             self._on_event(self.hello)
-        elif (answer := self._waiting.get(message.get("id", 0))) is not None and not answer.done():
-            if "error" in message:
-                answer.set_exception(self._raised(message["error"]))
-            else:
-                answer.set_result(message.get("answer") or {})
+        elif isinstance(number := message.get("id"), int) and (answer := self._waiting.get(number)) and not answer.done():
+            _settle(answer, message, self.node)
 
-    def _raised(self, error: dict[str, Any]) -> PacelineError:
-        kind = getattr(errors, str(error.get("type")), WorkFailed)
-        if not (isinstance(kind, type) and issubclass(kind, PacelineError)):
-            kind = WorkFailed
-        return kind(str(error.get("reason")), node=self.node, hint=error.get("hint"))
+    def _take_noise(self, line: bytes) -> None:
+        """Before the agent speaks: what our start command says, and the greeting of a shell."""
+        if line.startswith(HOME + b"/"):
+            self.home = line.removeprefix(HOME).decode()
+        elif line == MISSING:
+            self._is_missing = True
+            self._started.set()
 
     async def _collect_complaints(self) -> None:
         assert self._process is not None
@@ -255,6 +281,39 @@ class Link:
         for answer in self._waiting.values():
             if not answer.done():
                 answer.set_exception(NodeUnreachable(f"the link was lost: {reason}", node=self.node))
+
+
+def start_command(root: str, python: str, node: str, zip_name: str) -> str:
+    """What starts the agent, whatever the login shell is: it says where it is, and whether our modules are missing.
+
+    ``~`` in ``root`` and ``python`` is the directory in which it starts. From the directory of bundles, because ``-m`` looks for
+    modules in the working directory first and a home may hold anything.
+    """
+    script = (
+        f"h=$(pwd -P); printf '{HOME.decode()}%s\\n' \"$h\"; r={_in_shell(root)}; "
+        f'cd "$r/bundles" 2>/dev/null && [ -f {zip_name} ] || {{ echo {MISSING.decode()}; exit; }}; '
+        f'exec env PYTHONPATH="$r/bundles/{zip_name}" {_in_shell(python)} -m paceline.engine.agent "$r" {shlex.quote(node)}'
+    )
+    return "exec " + shlex.join(["/bin/sh", "-c", script])
+
+
+def _in_shell(path: str) -> str:
+    is_below_home = path == "~" or path.startswith("~/")
+    return '"$h"' + (shlex.quote(path[1:]) if path[1:] else "") if is_below_home else shlex.quote(path)
+
+
+def _settle(answer: asyncio.Future[dict[str, Any]], message: dict[str, Any], node: str) -> None:
+    """Give what the agent said to who asked: an object, or an error of ours."""
+    if "error" not in message:
+        found = message.get("answer")
+        answer.set_result(found if isinstance(found, dict) else {})
+        return
+    error = message["error"] if isinstance(message["error"], dict) else {}
+    kind = getattr(errors, str(error.get("type")), WorkFailed)
+    if not (isinstance(kind, type) and issubclass(kind, PacelineError)):
+        kind = WorkFailed
+    hint = error.get("hint")
+    answer.set_exception(kind(str(error.get("reason")), node=node, hint=hint if isinstance(hint, str) else None))
 
 
 def _said(error: BaseException) -> str:

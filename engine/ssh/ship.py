@@ -6,6 +6,7 @@ is overwritten.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import hashlib
@@ -13,10 +14,10 @@ import importlib.util
 import io
 import secrets
 import zipfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import asyncssh
 
@@ -30,6 +31,10 @@ _PACKAGES = ("agent", "balancer", "training")
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 """A fixed time in every zip entry: the same modules give the same bytes."""
 _BLOCK = 256 << 10
+STALL = 30.0
+"""Seconds in which a node must take one block or answer; a slow line that goes on is fine."""
+FORGET = 3.0
+"""Seconds to look what went wrong and to remove what was written aside; then it stays there, under a name nobody reads."""
 
 
 @dataclass(frozen=True)
@@ -72,12 +77,12 @@ async def push_bundle(sftp: asyncssh.SFTPClient, node: str, root: str) -> str:
     """Put our modules below the node's root, unless they are there already; returns the path of the zip."""
     packed = bundle()
     path = f"{root}/bundles/{packed.name}"
-    async with _storing(sftp, node, path, len(packed.data)):
+    async with _storing(sftp, node, path, len(packed.data)) as went_on:
         await _make_directories(sftp, f"{root}/bundles")
         if not await sftp.exists(path):
             aside = f"{root}/bundles/.{packed.name}.{secrets.token_hex(4)}"
             try:
-                await _write(sftp, aside, packed.data)
+                await _write(sftp, aside, io.BytesIO(packed.data), went_on)
                 await sftp.posix_rename(aside, path)
             except BaseException:
                 await _forget(sftp, aside)
@@ -93,7 +98,7 @@ async def push_tree(link: Link, local: Path, remote: str) -> bool:
     sftp = await link.sftp()
     parent, _, name = remote.rstrip("/").rpartition("/")
     paths = sorted(path for path in local.rglob("*") if path.is_file())
-    async with _storing(sftp, link.node, remote, sum(path.stat().st_size for path in paths)):
+    async with _storing(sftp, link.node, remote, sum(path.stat().st_size for path in paths)) as went_on:
         if await sftp.exists(remote):
             return False
         await _make_directories(sftp, parent)
@@ -103,7 +108,8 @@ async def push_tree(link: Link, local: Path, remote: str) -> bool:
             for path in paths:
                 place = PurePosixPath(aside, path.relative_to(local).as_posix())
                 await _make_directories(sftp, str(place.parent))
-                await _copy(sftp, path, str(place))
+                with path.open("rb") as source:
+                    await _write(sftp, str(place), source, went_on)
             try:
                 await sftp.rename(aside, remote)
             except asyncssh.SFTPError:
@@ -116,22 +122,16 @@ async def push_tree(link: Link, local: Path, remote: str) -> bool:
     return True
 
 
-async def _write(sftp: asyncssh.SFTPClient, path: str, data: bytes) -> None:
-    async with sftp.open(path, "wb", asyncssh.SFTPAttrs(permissions=0o600)) as file:
-        await file.write(data)
-        await _sync(file)
-    await _check_size(sftp, path, len(data))
-
-
-async def _copy(sftp: asyncssh.SFTPClient, local: Path, path: str) -> None:
+async def _write(sftp: asyncssh.SFTPClient, path: str, source: BinaryIO, went_on: Callable[[], None]) -> None:
     sent = 0
     async with sftp.open(path, "wb", asyncssh.SFTPAttrs(permissions=0o600)) as file:
-        with local.open("rb") as source:
-            while block := source.read(_BLOCK):
-                await file.write(block)
-                sent += len(block)
+        while block := source.read(_BLOCK):
+            await file.write(block)
+            sent += len(block)
+            went_on()
         await _sync(file)
     await _check_size(sftp, path, sent)
+    went_on()
 
 
 async def _sync(file: asyncssh.SFTPClientFile) -> None:
@@ -161,18 +161,26 @@ async def _make_directories(sftp: asyncssh.SFTPClient, path: str) -> None:
 
 async def _forget(sftp: asyncssh.SFTPClient, path: str) -> None:
     """Remove what was written aside; a link that is gone leaves it behind, under a name nobody reads."""
-    with contextlib.suppress(asyncssh.Error, OSError):
-        if await sftp.isdir(path):
-            await sftp.rmtree(path)
-        elif await sftp.exists(path):
-            await sftp.remove(path)
+    with contextlib.suppress(asyncssh.Error, OSError, TimeoutError):
+        async with asyncio.timeout(FORGET):
+            if await sftp.isdir(path):
+                await sftp.rmtree(path)
+            elif await sftp.exists(path):
+                await sftp.remove(path)
 
 
 @contextlib.asynccontextmanager
-async def _storing(sftp: asyncssh.SFTPClient, node: str, path: str, size: int) -> AsyncIterator[None]:
-    """Turn the refusals of the other side into StorageFailed, which names node, path and what to do."""
+async def _storing(sftp: asyncssh.SFTPClient, node: str, path: str, size: int) -> AsyncIterator[Callable[[], None]]:
+    """Turn the refusals of the other side into StorageFailed, which names node, path and what to do.
+
+    What is given must be called whenever something was taken: after ``STALL`` seconds without, the node counts as gone.
+    """
+    loop = asyncio.get_running_loop()
     try:
-        yield
+        async with asyncio.timeout(STALL) as limit:
+            yield lambda: limit.reschedule(loop.time() + STALL)
+    except TimeoutError:
+        raise NodeUnreachable(f"{path} could not be written: nothing was taken for {STALL:.0f} s", node=node) from None
     except (asyncssh.SFTPNoConnection, asyncssh.SFTPConnectionLost, asyncssh.DisconnectError, ConnectionError) as error:
         raise NodeUnreachable(f"the link broke while {path} was written: {error}", node=node) from None
     except (asyncssh.SFTPPermissionDenied, asyncssh.SFTPWriteProtect) as error:
@@ -189,11 +197,11 @@ async def _storing(sftp: asyncssh.SFTPClient, node: str, path: str, size: int) -
 
 
 async def _free_bytes(sftp: asyncssh.SFTPClient, path: str) -> int | None:
-    while path not in ("", "/"):
-        path = path.rpartition("/")[0]
-        try:
-            found = await sftp.statvfs(path or "/")
-        except asyncssh.SFTPError:  # not there, or not supported
-            continue
-        return int(found.bavail) * int(found.frsize)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(FORGET):
+            while path not in ("", "/"):
+                path = path.rpartition("/")[0]
+                with contextlib.suppress(asyncssh.SFTPError):  # not there, or not supported
+                    found = await sftp.statvfs(path or "/")
+                    return int(found.bavail) * int(found.frsize)
     return None
