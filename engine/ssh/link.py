@@ -170,7 +170,8 @@ class Link:
                 command = start_command(root, python, self.node, bundle().name)
                 self._process = await self._connection.create_process(command, encoding=None)
                 self._tasks = [asyncio.ensure_future(self._listen()), asyncio.ensure_future(self._collect_complaints())]
-                self._send({"setup": {"devices": list(self._spec.devices), "interval": interval}})
+                with suppress(NodeUnreachable):  # it ended already: what it said tells why
+                    self._send({"setup": {"devices": list(self._spec.devices), "interval": interval}})
                 await self._started.wait()
         except TimeoutError:
             raise NodeUnreachable(f"the agent said nothing for {HELLO_TIMEOUT:.0f} s", node=self.node) from None
