@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING, Any
 from .errors import PacelineError, UsageError
 from .events import DeviceReading, Event, InventoryRead, NodeSummary, RunListed, RunPrepared, Ticked
 from .specs import Inventory, TrainSpec
+from .ssh.questions import Ask
 from .telemetry.attendance import Attendance
 from .telemetry.bus import Bus
 from .telemetry.recording import Recorder
 
 if TYPE_CHECKING:
+    from .jobs.clean import Wish
     from .jobs.undertake import Undertaking
 
 Document = dict[str, Any]
@@ -42,14 +44,18 @@ def inventory_event(inventory: Inventory) -> InventoryRead:
 class Control:
     """A session with the machines of one nodes.toml."""
 
-    def __init__(self, inventory: Inventory, record: Path | None = None, patience: float = math.inf) -> None:
-        """``patience``: seconds a silent node is waited for while a run is followed.
+    def __init__(
+        self, inventory: Inventory, record: Path | None = None, patience: float = math.inf, ask: Ask | None = None
+    ) -> None:
+        """``patience``: seconds a silent node is waited for while a run is followed. ``ask`` puts what a login needs to a person;
+        without it such a node is refused.
 
         Output lies beside nodes.toml: ``logs/runs`` and ``data``.
         """
         self.inventory = inventory
         self.runs = Path(inventory.path).parent / "logs" / "runs"
         self._patience = patience
+        self._ask = ask
         self._bus = Bus(time.monotonic)
         self._attendance = Attendance([node.name for node in inventory.nodes])
         self._bus.subscribe(self._attendance)
@@ -76,7 +82,7 @@ class Control:
         from .ssh.fleet import Fleet
 
         self.publish(inventory_event(self.inventory))
-        self._fleet = Fleet(self.inventory, self.publish)
+        self._fleet = Fleet(self.inventory, self.publish, ask=self._ask)
         await self._fleet.start()
         self._ticker = asyncio.create_task(self._tick(), name="ticker")
 
@@ -130,6 +136,23 @@ class Control:
         await bring_home(row, self._fleet, self.runs, self.publish)
         after = await self._row(run_id)
         return {"run_id": run_id, "state": after["state"], "nodes": row["nodes"], "survivors": survivors}
+
+    async def fetch(self, run_id: str, patterns: Sequence[str], to: Path | None) -> Document:
+        """Bring files of a run home, each node's into a directory of its own; ``to``: other than the run's own."""
+        from .jobs.collect import collect
+
+        row = await self._row(run_id)
+        place = to.absolute() if to is not None else self.runs / row["run_id"] / "files"
+        return await collect(row, patterns, place, self._fleet, self._attendance.reached, self.publish)
+
+    async def clean(self, wish: Wish, is_agreed: bool) -> Document:
+        """Tell what of ours the nodes keep and nobody needs, and remove it when that is agreed."""
+        from .jobs.clean import clean
+
+        await self._attendance.settled()
+        nodes = self.inventory.nodes
+        read_only = [node.name for node in nodes if node.read_only]
+        return await clean(wish, is_agreed, self._fleet, [node.name for node in nodes], self.runs, read_only)
 
     async def _row(self, run_id: str) -> Document:
         """The run in the roster. Raises UsageError when no node knows it."""

@@ -156,8 +156,9 @@ async def test_a_key_that_is_missing_or_locked_is_named(machine: Machine) -> Non
         await open_connection(machine.spec(host_key=machine.fingerprint, key="/nowhere/key"))
     locked = machine.home / "locked"
     asyncssh.generate_private_key("ssh-rsa", key_size=2048).write_private_key(str(locked), "pkcs8-pem", passphrase="secret")
-    with pytest.raises(NodeRefused, match="cannot be read"):
+    with pytest.raises(NodeRefused, match=r"locked for 127\.0\.0\.1 has a passphrase \(unlock it before: ssh-add "):
         await open_connection(machine.spec(host_key=machine.fingerprint, key=str(locked)))
+    assert machine.users == []
 
 
 async def test_ssh_config_gives_what_nodes_toml_leaves_out(machine: Machine) -> None:

@@ -1,46 +1,46 @@
-"""Opening one SSH connection: whom to ask, with which key, and whether the answer may be trusted.
+"""Opening SSH connections: whom to ask, through which machines, and within which time.
 
-Host keys are always verified, those of jump hosts too: against the pin of nodes.toml, else against known_hosts. What nodes.toml
-says of a node wins over ~/.ssh/config, and that over [defaults]. Foreign exceptions end here.
+Every machine on the way is verified and logged into in the same manner. What nodes.toml says of a node wins over ~/.ssh/config, and
+that over [defaults]. Foreign exceptions end here.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import os
+import asyncio
+import getpass
 from collections.abc import Awaitable, Callable
-from pathlib import Path
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import asyncssh
 
 from ..errors import NodeRefused, NodeUnreachable, PacelineError
 from ..specs import NodeSpec
+from .config import Settings, read_config
 from .embedded import EmbeddedNode
+from .login import HINT, Client, Keys, read_keys, unlock
+from .questions import Ask, Desk, Question
+from .trust import HostKeyCheck, HostKeyRefused, remember
 
 CONNECT_TIMEOUT = 10.0
 """Seconds for the TCP connection and the key exchange of one hop."""
 LOGIN_TIMEOUT = 15.0
-"""Seconds for authentication."""
+"""Seconds for authentication at one hop, without the time in which a person thinks."""
 KEEPALIVE_INTERVAL = 3.0
 KEEPALIVE_COUNT = 2
 """A dead peer shows after interval * (count + 1) = 9 s."""
 MAX_JUMPS = 8
+MAX_ENTERING = 8
+"""Logins at one jump host at one time: sshd drops more than MaxStartups (10) at random."""
+_GREETING = 1024
+"""Bytes that are kept of what a server says before its version."""
 
-_HOST_KEY_KINDS = [
-    "ssh-ed25519",
-    "ecdsa-sha2-nistp256",
-    "ecdsa-sha2-nistp384",
-    "ecdsa-sha2-nistp521",
-    "rsa-sha2-512",
-    "rsa-sha2-256",
-]
-"""With a pin: plain keys only, for a fingerprint cannot pin a certificate."""
-_PLACES = ("host", "port", "user", "key", "jump")
+_T = TypeVar("_T")
 
 
-@dataclasses.dataclass(frozen=True)
-class _Hop:
+@dataclass(frozen=True)
+class _Asked:
     """One machine on the way, as far as nodes.toml decides; None: ~/.ssh/config decides."""
 
     host: str
@@ -48,148 +48,287 @@ class _Hop:
     user: str | None = None
     key: str | None = None
     jump: str | None = None
-    host_key: str | None = None
+    pin: str | None = None
     inherited: tuple[str, ...] = ()
 
 
-_T = TypeVar("_T")
+@dataclass(frozen=True)
+class _Hop:
+    """One machine on the way, all that was said of it put together."""
+
+    host: str
+    port: int
+    user: str
+    pin: str | None
+    settings: Settings
+    keys: Keys
+    has_usual_keys: bool
+    """Whether nobody named its keys."""
+
+    @property
+    def place(self) -> str:
+        return f"{self.user}@{self.host}"
 
 
-class _Trust(asyncssh.SSHClient):
-    """Verifies one host key and remembers why it was refused."""
+class Doors:
+    """Opens connections for one control process; bounds the logins at each jump host and shares what a person answers."""
 
-    def __init__(self, pin: str | None, known_files: list[str]) -> None:
-        self._pin = pin
-        self._known_files = known_files
-        self._is_known_otherwise = False
-        self.refusal: tuple[str, str] | None = None
-        """Reason and hint."""
+    def __init__(self, ask: Ask | None = None) -> None:
+        self._ask = Desk(ask) if ask is not None else None
+        self._entering: dict[tuple[str, int], asyncio.Semaphore] = {}
 
-    def match(self, host: str, address: str, port: int | None) -> Any:
-        """The keys that known_hosts has for this host; with a pin none counts, so that ``validate_host_public_key`` decides."""
-        if self._pin is not None:
-            return [], [], [], [], [], [], []
-        found = asyncssh.match_known_hosts(asyncssh.read_known_hosts(self._known_files), host, address, port)
-        self._is_known_otherwise = bool(found[0] or found[1])
-        return found
+    async def open(self, spec: NodeSpec, embedded: EmbeddedNode | None = None) -> asyncssh.SSHClientConnection:
+        """Connect to a node. Raises NodeRefused or NodeUnreachable with the node's name."""
+        try:
+            if embedded is not None:
+                return await _looking_twice(lambda: _connect_embedded(embedded))
+            asked = _Asked(spec.host or spec.name, spec.port, spec.user, spec.key, spec.jump, spec.host_key, spec.inherited)
+            return await self._go(spec.name, await _route(asked, False, MAX_JUMPS))
+        except PacelineError as error:
+            error.node = spec.name
+            raise
 
-    def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
-        """Asked only for a key that is not in known_hosts."""
-        fingerprint = key.get_fingerprint()
-        if self._pin is not None:
-            if fingerprint == self._pin:
-                return True
-            self.refusal = (
-                f"the host key of {host} is {fingerprint}, but nodes.toml pins {self._pin}",
-                "somebody may be in between: compare the fingerprint on the machine itself before you change the pin",
-            )
-        elif self._is_known_otherwise:
-            self.refusal = (
-                f"the host key of {host} has CHANGED: it is now {fingerprint}",
-                "somebody may be in between: compare the fingerprint on the machine itself, then ssh-keygen -R " + host,
-            )
-        else:
-            self.refusal = (
-                f"the host key of {host} is unknown: {fingerprint}",
-                "compare the fingerprint, then put it into nodes.toml as host_key, or connect once with ssh",
-            )
-        return False
+    async def _go(self, node: str, route: list[_Hop]) -> asyncssh.SSHClientConnection:
+        """Log in at one machine after the other, each through the one before."""
+        for hop in route:
+            await unlock(hop.keys, hop.settings, node, hop.host, hop.has_usual_keys, self._ask)
+        here: asyncssh.SSHClientConnection | None = None
+        for hop in route:
+            try:
+                async with AsyncExitStack() as gate:
+                    if hop is not route[-1]:
+                        place = (hop.settings.host, hop.port)
+                        await gate.enter_async_context(self._entering.setdefault(place, asyncio.Semaphore(MAX_ENTERING)))
+                    before = here
+                    there = await _looking_twice(lambda hop=hop, before=before: self._enter(node, hop, before))  # type: ignore[misc]
+            except BaseException:
+                if here is not None:
+                    here.abort()
+                raise
+            if here is not None:
+                there.set_tunnel(here)  # closes with it
+            here = there
+        assert here is not None
+        return here
+
+    async def _enter(
+        self, node: str, hop: _Hop, tunnel: asyncssh.SSHClientConnection | None, tried: tuple[asyncssh.SSHKey, ...] = ()
+    ) -> asyncssh.SSHClientConnection:
+        """Connect to one machine and log in, once its key is trusted.
+
+        ``tried``: keys that it has shown and its pin does not mean: it is asked for other kinds before those.
+        """
+        check = HostKeyCheck(hop.host, hop.settings, hop.port, hop.pin, tried)
+        try:
+            return await self._attempt(node, hop, check, tunnel)
+        except PacelineError:
+            if check.shown is None:
+                raise
+        if hop.pin is not None:
+            if check.has_shown_all:
+                raise check.refusal()
+            return await self._enter(node, hop, tunnel, (*tried, check.shown))
+        if not check.is_unknown or self._ask is None:
+            raise check.refusal()
+        fingerprint = f"{check.shown.get_algorithm()} {check.shown.get_fingerprint()}"
+        question = Question(node, hop.host, "host key", f"The host key of {hop.host} is unknown: {fingerprint}", is_secret=False)
+        if await self._ask(question) != "yes":
+            raise check.refusal()
+        remember(hop.settings, hop.port, check.shown)
+        return await self._attempt_known(node, hop, tunnel)
+
+    async def _attempt_known(
+        self, node: str, hop: _Hop, tunnel: asyncssh.SSHClientConnection | None
+    ) -> asyncssh.SSHClientConnection:
+        """Connect after a person has said yes: now the key is known, and another one is a changed one."""
+        check = HostKeyCheck(hop.host, hop.settings, hop.port, None)
+        try:
+            return await self._attempt(node, hop, check, tunnel)
+        except PacelineError:
+            if check.shown is None:
+                raise
+        raise check.refusal()
+
+    async def _attempt(
+        self, node: str, hop: _Hop, check: HostKeyCheck, tunnel: asyncssh.SSHClientConnection | None
+    ) -> asyncssh.SSHClientConnection:
+        street = _Street(hop.settings) if tunnel is None and not hop.settings.has_command else None
+        keys = hop.keys
+        options: dict[str, Any] = {
+            "tunnel": tunnel if tunnel is not None else street,
+            "username": hop.user,
+            "known_hosts": check.known_hosts,
+            "server_host_key_algs": () if hop.settings.has_host_key_kinds and hop.pin is None else check.algorithms,
+            # An iterator, for it counts as something: asyncssh replaces an empty list by the usual keys.
+            "client_keys": keys.ready or iter(()),
+            "client_certs": hop.settings.certificates,
+            "agent_path": None if keys.identities == [] else hop.settings.agent,
+            "agent_identities": keys.identities,
+        }
+        clients: list[Client] = []
+
+        def client(timing: Callable[[bool], None]) -> Client:
+            clients.append(Client(check, node, hop.place, timing, self._ask))
+            return clients[-1]
+
+        try:
+            return await _translated(hop.host, lambda: _connect(hop.host, hop.port, client, **options))
+        except NodeRefused:
+            if any(visitor.is_unanswered for visitor in clients):
+                raise NodeRefused(f"nobody answered what {hop.host} asked", hint=HINT) from None
+            raise
+        except NodeUnreachable as error:
+            raise _explained(error, hop.host, street.greeting if street is not None else b"") from None
 
 
-async def open_connection(spec: NodeSpec, embedded: EmbeddedNode | None = None) -> asyncssh.SSHClientConnection:
-    """Connect to a node. Raises NodeRefused or NodeUnreachable with the node's name."""
+async def open_connection(
+    spec: NodeSpec, embedded: EmbeddedNode | None = None, ask: Ask | None = None
+) -> asyncssh.SSHClientConnection:
+    """Connect to one node. ``ask`` puts questions to a person; None: what would need one is refused.
+
+    Raises NodeRefused or NodeUnreachable with the node's name.
+    """
+    return await Doors(ask).open(spec, embedded)
+
+
+async def _looking_twice(attempt: Callable[[], Awaitable[_T]]) -> _T:
+    """A key that is not the known one is looked at once more: one byte that fell over in the exchange looks the same."""
     try:
-        if embedded is not None:
-            return await _connect_embedded(embedded)
-        hop = _Hop(spec.host or spec.name, spec.port, spec.user, spec.key, spec.jump, spec.host_key, spec.inherited)
-        return await _connect_hop(hop, None, MAX_JUMPS)
-    except PacelineError as error:
-        error.node = spec.name
-        raise
+        return await attempt()
+    except HostKeyRefused:
+        return await attempt()
 
 
 async def _connect_embedded(embedded: EmbeddedNode) -> asyncssh.SSHClientConnection:
     options: dict[str, Any] = {"config": [], "agent_path": None, "client_keys": [embedded.client_key], "username": "paceline"}
     known: Any = ([embedded.host_key.convert_to_public()], [], [])
-    return await _translated("127.0.0.1", lambda: _connect("127.0.0.1", embedded.port, known_hosts=known, **options))
+
+    def client(timing: Callable[[bool], None]) -> Client:
+        return Client(None, "", "paceline@127.0.0.1", timing, None)
+
+    return await _translated("127.0.0.1", lambda: _connect("127.0.0.1", embedded.port, client, known_hosts=known, **options))
 
 
-async def _connect_hop(hop: _Hop, tunnel: asyncssh.SSHClientConnection | None, jumps_left: int) -> asyncssh.SSHClientConnection:
-    """Connect to one machine, through those before it; each is verified as the node itself is."""
+async def _route(asked: _Asked, is_behind: bool, jumps_left: int) -> list[_Hop]:
+    """All machines on the way to one, itself last. Nothing is connected yet. Raises NodeRefused.
+
+    ``is_behind``: another machine before it was named together with it, so that its own ProxyJump does not count.
+    """
+    host = asked.host
     if jumps_left < 0:
-        raise NodeRefused(f"more than {MAX_JUMPS} jump hosts on the way to {hop.host}", hint="look for a circle of ProxyJump")
-    config = await _translated(hop.host, lambda: _read_config(hop))
-    said = {name: getattr(hop, name) for name in _PLACES}
-    for name, option in (("port", "Port"), ("user", "User"), ("key", "IdentityFile"), ("jump", "ProxyJump")):
-        if name in hop.inherited and config.config.get(option) is not None:
-            said[name] = None
-    jump = said["jump"] or (config.tunnel if tunnel is None else None)
-    if tunnel is None and isinstance(jump, str) and jump.lower() != "none":
+        raise NodeRefused(f"more than {MAX_JUMPS} jump hosts on the way to {host}", hint="look for a circle of ProxyJump")
+    settings = await _translated(host, lambda: read_config(host, None if "user" in asked.inherited else asked.user))
+    if asked.pin is None:
+        settings.refuse_switching_off(host)
+
+    def chosen(name: str, configured: Any) -> Any:
+        own = getattr(asked, name)
+        return configured if own is None or (name in asked.inherited and configured is not None) else own
+
+    key = asked.key if "key" not in asked.inherited or settings.keys is None else None
+    keys = await _translated(host, lambda: asyncio.to_thread(read_keys, settings, key))
+    way: list[_Hop] = []
+    jump = None if is_behind else chosen("jump", settings.jump)
+    if jump is not None and jump.lower() != "none":
         for step in jump.split(","):
-            tunnel = await _connect_hop(_parse_jump(step), tunnel, jumps_left - 1)
-    trust = _Trust(hop.host_key, _known_files(config, hop))
-    options: dict[str, Any] = {"client_factory": lambda: trust, "known_hosts": trust.match, "tunnel": tunnel}
-    if said["user"] is not None:
-        options["username"] = said["user"]
-    if said["key"] is not None:
-        options["client_keys"] = [str(Path(said["key"]).expanduser())]
-    if hop.host_key is not None:
-        options["server_host_key_algs"] = _HOST_KEY_KINDS
-    port = () if said["port"] is None else said["port"]
+            way += await _route(_parse_jump(step), bool(way), jumps_left - 1)
+    port = chosen("port", settings.port) or asyncssh.DEFAULT_PORT
+    user = chosen("user", settings.user) or getpass.getuser()
+    return [*way, _Hop(host, port, user, asked.pin, settings, keys, key is None and settings.keys is None)]
+
+
+async def _connect(host: str, port: int, client: Callable[[Callable[[bool], None]], Client], **options: Any) -> Any:
+    """One connection and login; the time of each phase is ours to count, for asyncssh would count a person's thinking too."""
+    loop = asyncio.get_running_loop()
+    has_begun = False
     try:
-        connection = await _translated(hop.host, lambda: _connect(hop.host, port, **options))
-    except BaseException as error:
-        if tunnel is not None:
-            tunnel.abort()
-        if trust.refusal is not None and isinstance(error, NodeRefused):
-            raise NodeRefused(trust.refusal[0], hint=trust.refusal[1]) from None
-        raise
-    if tunnel is not None:
-        connection.set_tunnel(tunnel)  # closes with it
-    return connection
+        async with asyncio.timeout(CONNECT_TIMEOUT) as limit:
+
+            def timing(goes_on: bool) -> None:
+                nonlocal has_begun
+                has_begun = True
+                if not limit.expired():
+                    limit.reschedule(loop.time() + LOGIN_TIMEOUT if goes_on else None)
+
+            return await asyncssh.connect(
+                host,
+                port,
+                client_factory=lambda: client(timing),
+                connect_timeout=None,
+                login_timeout=0,
+                keepalive_interval=KEEPALIVE_INTERVAL,
+                keepalive_count_max=KEEPALIVE_COUNT,
+                utf8_decode_errors="backslashreplace",
+                gss_kex=False,  # it would take the word of a Kerberos server instead of the host key
+                x509_trusted_certs=None,
+                **options,
+            )
+    except TimeoutError:
+        if has_begun:
+            raise NodeUnreachable(f"{host} did not let us in within {LOGIN_TIMEOUT:.0f} s", hint="is it overloaded?") from None
+        raise NodeUnreachable(
+            f"{host} does not answer within {CONNECT_TIMEOUT:.0f} s", hint="is it up, and the address right?"
+        ) from None
 
 
-async def _read_config(hop: _Hop) -> asyncssh.SSHClientConnectionOptions:
-    """What ~/.ssh/config says about a host; in a thread, for ``Match exec`` runs commands."""
-    user = () if hop.user is None or "user" in hop.inherited else hop.user
-    options: asyncssh.SSHClientConnectionOptions = await asyncssh.SSHClientConnectionOptions.construct(
-        config=(), host=hop.host, username=user, client_keys=None
-    )
-    return options
+class _Street:
+    """The way to a machine that is reached directly. Keeps what it says before its version, which asyncssh throws away."""
 
+    def __init__(self, settings: Settings) -> None:
+        self.greeting = b""
+        self._settings = settings
 
-async def _connect(host: str, port: Any, **options: Any) -> asyncssh.SSHClientConnection:
-    return await asyncssh.connect(
-        host,
-        port,
-        connect_timeout=CONNECT_TIMEOUT,
-        login_timeout=LOGIN_TIMEOUT,
-        keepalive_interval=KEEPALIVE_INTERVAL,
-        keepalive_count_max=KEEPALIVE_COUNT,
-        utf8_decode_errors="backslashreplace",
-        **options,
-    )
-
-
-def _known_files(config: asyncssh.SSHClientConnectionOptions, hop: _Hop) -> list[str]:
-    if hop.host_key is None and config.known_hosts is None:
-        raise NodeRefused(
-            f"~/.ssh/config switches host key checks off for {hop.host} (UserKnownHostsFile none)",
-            hint="remove that line, or pin host_key in nodes.toml",
+    async def create_connection(self, factory: Callable[[], Any], host: str, port: int) -> tuple[asyncio.Transport, Any]:
+        """What asyncssh asks of a tunnel: connect, and hand every byte to what the factory makes."""
+        loop = asyncio.get_running_loop()
+        transport, ear = await loop.create_connection(
+            lambda: _Ear(self, factory()), host, port, family=self._settings.family, local_addr=self._settings.bind
         )
-    named: Any = config.known_hosts or ()  # a list of file names: it can only come from the configuration
-    configured = [os.path.expanduser(name) for name in named]
-    files = configured or [os.path.expanduser("~/.ssh/known_hosts"), "/etc/ssh/ssh_known_hosts"]
-    return [name for name in files if os.access(name, os.R_OK)]
+        return transport, ear.connection
 
 
-def _parse_jump(text: str) -> _Hop:
+class _Ear(asyncio.Protocol):
+    """Listens until the server has named its version; then the connection has the socket for itself."""
+
+    def __init__(self, street: _Street, connection: Any) -> None:
+        self.connection = connection
+        self._street = street
+        self._transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment]
+        self.connection.connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._street.greeting = (self._street.greeting + data)[:_GREETING]
+        if len(self._street.greeting) == _GREETING or b"SSH-" in self._street.greeting:
+            self._transport.set_protocol(self.connection)
+        self.connection.data_received(data)
+
+    def eof_received(self) -> bool | None:
+        return bool(self.connection.eof_received())
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.connection.connection_lost(exc)
+
+
+def _explained(error: NodeUnreachable, host: str, greeting: bytes) -> NodeUnreachable:
+    """What OpenSSH's server says to those whom it turns away at the door."""
+    if b"Not allowed at this time" in greeting:
+        reason = f"{host} accepts no connection from here for some minutes: too many failed or broken logins"
+        return NodeUnreachable(reason, hint="PerSourcePenalties of its sshd; it passes by itself")
+    if b"Exceeded MaxStartups" in greeting:
+        return NodeUnreachable(f"{host} has too many logins going on", hint="MaxStartups of its sshd")
+    return error
+
+
+def _parse_jump(text: str) -> _Asked:
     """``user@host:port``, ``host``, ``[ipv6]:port``."""
     user, _, place = text.strip().rpartition("@")
     host, _, port = place.rpartition(":") if place.count(":") == 1 or "]:" in place else (place, "", "")
     if not host or host.startswith("-") or (port and not port.isdigit()):
         raise NodeRefused(f"not a jump host: {text!r}", hint="expected user@host:port")
-    return _Hop(host.strip("[]"), int(port) if port else None, user or None)
+    return _Asked(host.strip("[]"), int(port) if port else None, user or None)
 
 
 async def _translated(host: str, attempt: Callable[[], Awaitable[_T]]) -> _T:
@@ -197,28 +336,25 @@ async def _translated(host: str, attempt: Callable[[], Awaitable[_T]]) -> _T:
     try:
         return await attempt()
     except asyncssh.HostKeyNotVerifiable as error:
-        raise NodeRefused(f"the host key of {host} was refused: {error.reason}", hint="see known_hosts") from None
+        raise HostKeyRefused(f"the host key of {host} was refused: {error.reason}", hint="see known_hosts") from None
     except asyncssh.PermissionDenied as error:
         raise NodeRefused(
-            f"authentication at {host} failed: {error.reason}",
-            hint="check user and key in nodes.toml; a key with a passphrase belongs into ssh-agent (ssh-add)",
+            f"authentication at {host} failed: {error.reason}", hint=f"check user and key in nodes.toml; {HINT}"
         ) from None
     except (asyncssh.KeyEncryptionError, asyncssh.KeyImportError) as error:
         raise _unreadable(host, error) from None
     except asyncssh.ConfigParseError as error:
         raise NodeRefused(f"~/.ssh/config: {error}", hint="ssh -G HOST shows what is wrong") from None
-    except TimeoutError:
-        raise NodeUnreachable(
-            f"{host} does not answer within {CONNECT_TIMEOUT:.0f} s", hint="is it up, and the address right?"
-        ) from None
     except asyncssh.Error as error:
+        if "Too many authentication failures" in error.reason:
+            raise NodeRefused(f"authentication at {host} failed: {error.reason}", hint=f"too many keys? {HINT}") from None
         raise NodeUnreachable(f"{host}: {error.reason or type(error).__name__}") from None
     except OSError as error:
         if error.filename is not None:  # a file of ours, not the network
             raise _unreadable(host, error) from None
         raise NodeUnreachable(f"{host}: {error.strerror or error}", hint="is it up, and the address right?") from None
-    except ValueError as error:  # asyncssh's word for a broken known_hosts or an impossible setting
-        raise NodeRefused(f"{host}: {error}", hint="check known_hosts and ~/.ssh/config") from None
+    except ValueError as error:  # asyncssh's word for an impossible setting
+        raise NodeRefused(f"{host}: {error}", hint="check ~/.ssh/config") from None
 
 
 def _unreadable(host: str, error: Exception) -> NodeRefused:

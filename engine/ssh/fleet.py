@@ -16,13 +16,13 @@ import asyncssh
 from ..errors import NodeRefused, NodeUnreachable, PacelineError, StorageFailed, UsageError
 from ..events import Event, NodeConnecting, NodeDenied, NodeLost, NodeReported
 from ..specs import Inventory, NodeSpec
+from .connect import Doors
 from .embedded import EmbeddedNode
 from .link import Link
+from .questions import Ask
 
 MAX_CONNECTING = 128
 """Connections being opened at one time, in all; a black hole occupies one for ten seconds."""
-MAX_CONNECTING_PER_JUMP = 8
-"""And through one jump host: sshd drops more than MaxStartups (10) at random."""
 BACK_OFF = (0.5, 30.0)
 """Seconds until the next attempt: at least and at most."""
 STABLE = 10.0
@@ -49,7 +49,10 @@ class _Member:
 class Fleet:
     """The connections to all nodes of an inventory. ``publish`` hears everything that happens to them."""
 
-    def __init__(self, inventory: Inventory, publish: Callable[[Event], None], interval: float = 1.0) -> None:
+    def __init__(
+        self, inventory: Inventory, publish: Callable[[Event], None], interval: float = 1.0, ask: Ask | None = None
+    ) -> None:
+        """``ask`` puts what a login needs to a person; None: what would need one is refused."""
         self._directory = Path(inventory.path).parent / "logs" / "nodes"
         self._members = {spec.name: _Member(spec) for spec in inventory.nodes}
         self._publish = publish
@@ -58,7 +61,7 @@ class Fleet:
         self._embedded: list[EmbeddedNode] = []
         self._waiting: set[asyncio.Future[None]] = set()
         self._connecting = asyncio.Semaphore(MAX_CONNECTING)
-        self._jumping: dict[str, asyncio.Semaphore] = {}
+        self._doors = Doors(ask)
         self._random = random.Random()
 
     async def start(self) -> None:
@@ -159,14 +162,10 @@ class Fleet:
             await asyncio.sleep(self._random.uniform(BACK_OFF[0], longest))
 
     async def _open(self, member: _Member, embedded: EmbeddedNode | None) -> Link:
-        async with contextlib.AsyncExitStack() as gates:
-            if member.spec.jump is not None:
-                gate = self._jumping.setdefault(member.spec.jump, asyncio.Semaphore(MAX_CONNECTING_PER_JUMP))
-                await gates.enter_async_context(gate)
-            await gates.enter_async_context(self._connecting)
+        async with self._connecting:
             if embedded is not None and embedded.port == 0:
                 await embedded.start()
-            return await Link.open(member.spec, embedded, lambda event: self._hear(member, event), self._interval)
+            return await Link.open(member.spec, embedded, lambda event: self._hear(member, event), self._interval, self._doors)
 
     def _hear(self, member: _Member, event: Event) -> None:
         self._publish(event)

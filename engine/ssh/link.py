@@ -23,7 +23,7 @@ from ..errors import NodeUnreachable, PacelineError, StorageFailed, WorkFailed
 from ..events import Event, NodeConnected, NodeReported, NodeWarned
 from ..specs import NodeSpec
 from ..wire import dumps, event_from, from_plain
-from .connect import open_connection
+from .connect import Doors
 from .embedded import EmbeddedNode
 from .ship import bundle, push_bundle
 
@@ -81,10 +81,15 @@ class Link:
 
     @classmethod
     async def open(
-        cls, spec: NodeSpec, embedded: EmbeddedNode | None, on_event: Callable[[Event], None], interval: float = 1.0
+        cls,
+        spec: NodeSpec,
+        embedded: EmbeddedNode | None,
+        on_event: Callable[[Event], None],
+        interval: float = 1.0,
+        doors: Doors | None = None,
     ) -> Link:
         """Connect, bring our modules, start the agent and hear its hello. Raises NodeRefused, NodeUnreachable, StorageFailed."""
-        link = cls(spec, await open_connection(spec, embedded), on_event)
+        link = cls(spec, await (doors or Doors()).open(spec, embedded), on_event)
         try:
             await link._start(embedded, interval)
         except (asyncssh.Error, OSError) as error:

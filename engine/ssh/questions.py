@@ -5,6 +5,7 @@ Answers are used once and kept nowhere.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -27,3 +28,49 @@ class Question:
 
 Ask = Callable[[Question], Awaitable[str | None]]
 """Put a question to a person; None: no answer, and the connection is given up."""
+
+
+class Desk:
+    """Puts questions for many connections: what several wait for is asked once, what was declined is not asked again.
+
+    An answer is handed to those who wait for it at that moment and then forgotten. A code is good for one login and never shared.
+    """
+
+    def __init__(self, ask: Ask) -> None:
+        self._ask = ask
+        self._open: dict[tuple[str, ...], asyncio.Task[str | None]] = {}
+        self._waiting: dict[tuple[str, ...], int] = {}
+        self._declined: set[tuple[str, ...]] = set()
+
+    async def __call__(self, question: Question) -> str | None:
+        """The answer; None where there is none. A question that nobody waits for any more is withdrawn."""
+        if question.kind == "code":
+            return await self._ask(question)
+        key = (question.kind, question.text) if question.kind == "passphrase" else (question.kind, question.host, question.text)
+        if key in self._declined:
+            return None
+        task = self._open.get(key)
+        if task is None:
+            task = self._open[key] = asyncio.create_task(self._put(question, key))
+        self._waiting[key] = self._waiting.get(key, 0) + 1
+        try:
+            return await asyncio.shield(task)
+        finally:
+            self._waiting[key] -= 1
+            if not self._waiting[key]:
+                del self._waiting[key]
+                self._forget(key, task)
+                task.cancel()
+
+    async def _put(self, question: Question, key: tuple[str, ...]) -> str | None:
+        try:
+            answer = await self._ask(question)
+            if answer is None:
+                self._declined.add(key)
+            return answer
+        finally:
+            self._forget(key, asyncio.current_task())
+
+    def _forget(self, key: tuple[str, ...], task: asyncio.Task[str | None] | None) -> None:
+        if self._open.get(key) is task:
+            del self._open[key]
