@@ -60,7 +60,7 @@ def seconds(text: str) -> float:
     except ValueError:
         value = math.nan
     if not value >= 0:
-        raise argparse.ArgumentTypeError(f"expected seconds, 0 or more, got {text!r}")
+        raise argparse.ArgumentTypeError(f"expected a number, 0 or more, got {text[:40]!r}")
     return value
 
 
@@ -95,6 +95,21 @@ def _bench_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _cancel_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_id", metavar="RUN", help="the run, as paceline jobs names it")
+
+
+def _fetch_arguments(parser: argparse.ArgumentParser) -> None:
+    _cancel_arguments(parser)
+    parser.add_argument("patterns", metavar="PATTERN", nargs="*", help="such as checkpoints or '*.pt' (default: all but logs)")
+    parser.add_argument("--to", metavar="DIR", type=Path, help="a directory a node in here (default: logs/runs/RUN/files)")
+
+
+def _clean_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run_ids", metavar="RUN", nargs="*", help="only these runs (default: every run that ended and is here)")
+    parser.add_argument("--older-than", metavar="DAYS", type=seconds, default=0.0, help="only what has not changed for so long")
+    parser.add_argument("--bundles", action="store_true", help="our own modules that no program runs from")
+    parser.add_argument("--data", action="store_true", help="data sets that no living run uses")
+    parser.add_argument("--all", action="store_true", help="also runs of which not everything is here")
+    parser.add_argument("--yes", action="store_true", help="remove; without it only tell what would be removed")
 
 
 def _replay_arguments(parser: argparse.ArgumentParser) -> None:
@@ -138,6 +153,18 @@ async def _cancel(control: Control, args: argparse.Namespace) -> Document:
     return await control.cancel(args.run_id)
 
 
+async def _fetch(control: Control, args: argparse.Namespace) -> Document:
+    return await control.fetch(args.run_id, args.patterns, args.to)
+
+
+async def _clean(control: Control, args: argparse.Namespace) -> Document:
+    from paceline.engine.jobs.clean import KINDS, Wish
+
+    kinds = tuple(kind for kind in KINDS if getattr(args, kind, False))
+    wish = Wish(tuple(args.run_ids), args.older_than, kinds or (("runs",) if args.run_ids else KINDS), args.all)
+    return await control.clean(wish, args.yes)
+
+
 async def _replay(control: Control, args: argparse.Namespace) -> Document:
     raise UsageError("a recording is replayed on its own", hint=f"paceline replay {args.file}")
 
@@ -151,6 +178,8 @@ VERBS: dict[str, Verb] = {
         Verb("bench", "policies against each other", _bench, _bench_arguments, is_launch=True),
         Verb("jobs", "all runs the nodes know of", _jobs),
         Verb("cancel", "stop a run and all its processes", _cancel, _cancel_arguments),
+        Verb("fetch", "bring checkpoints and other files of a run home", _fetch, _fetch_arguments),
+        Verb("clean", "remove what nodes keep of ours and nobody needs", _clean, _clean_arguments),
         Verb("replay", "a recorded session", _replay, _replay_arguments),
     )
 }

@@ -82,6 +82,14 @@ def memory(used: int | None, total: int | None) -> str:
     return f"{part} / {whole}"
 
 
+def size(amount: int) -> str:
+    """``3.6 GiB``, of a file or of many."""
+    for unit, name in ((1024**3, "GiB"), (1024**2, "MiB"), (1024, "KiB")):
+        if amount >= unit:
+            return f"{amount / unit:.1f} {name}"
+    return f"{amount} B"
+
+
 def duration(seconds: float | None) -> str:
     """``61`` as ``1:01``."""
     if seconds is None:

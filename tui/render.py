@@ -8,18 +8,32 @@ from typing import Any
 
 from paceline.engine.reports.table import bench_table, train_table
 
-from .format import fit, memory, percent, right, untrusted
+from .format import count, fit, memory, percent, right, size, untrusted
 
 Document = dict[str, Any]
 
 
 def render(verb: str, document: Document) -> str:
-    """The document of a verb as aligned text, without a newline at the end."""
+    """The document of a verb as aligned text, without a newline at the end. Names and reasons in it are other machines' words."""
+    return _words(verb, _gated(document))
+
+
+def _gated(value: Any) -> Any:
+    """The same document with every text made safe to draw."""
+    if isinstance(value, str):
+        return untrusted(value)
+    if isinstance(value, dict):
+        return {key: _gated(item) for key, item in value.items()}
+    return [_gated(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _words(verb: str, document: Document) -> str:
     if verb in ("demo", "bench", "replay") and "cases" in document:
         return bench_table(document).rstrip()
     if verb in ("train", "replay") and "epochs" in document:
         return train_table(document).rstrip()
-    return {"status": _status, "jobs": _jobs, "cancel": _cancel}.get(verb, lambda plain: str(plain))(document)
+    forms = {"status": _status, "jobs": _jobs, "cancel": _cancel, "fetch": _fetch, "clean": _clean}
+    return forms.get(verb, str)(document)
 
 
 def replayed(path: Path) -> Document:
@@ -71,3 +85,27 @@ def _cancel(document: Document) -> str:
     stayed = ", ".join(f"{survivor['pid']} on {survivor['node']}" for survivor in document["survivors"])
     left = f"these processes could not be stopped: {stayed}" if stayed else "no process is left"
     return f"run {document['run_id']} {document['state']}: {left}"
+
+
+def _fetch(document: Document) -> str:
+    files = document["files"]
+    lines = [f"{file['node']}: {file['name']} {file['state']}: {file['reason']}" for file in files if file["reason"]]
+    lines += [f"{node['name']}: {node['reason']}" for node in document["nodes"] if node["reason"]]
+    here = [file for file in files if file["state"] in ("fetched", "present")]
+    new = [file for file in here if file["state"] == "fetched"]
+    told = f"{count(len(new), 'file')} fetched, {size(sum(file['size'] for file in new))}"
+    told += f"; {len(here) - len(new)} were there already" if len(here) > len(new) else ""
+    return "\n".join([*lines, f"{told}; in {document['directory']}"])
+
+
+def _clean(document: Document) -> str:
+    lines = [f"{'node':<14}{'what':<9}{'name':<24}{'size':>10}  state"]
+    for thing in document["things"]:
+        name = thing["name"] if thing["kind"] == "runs" else thing["name"][:12] + "…"
+        what = fit(thing["node"], 13) + " " + fit(thing["kind"].removesuffix("s"), 9) + fit(name, 24)
+        lines.append(
+            f"{what}{right(size(thing['size']), 10)}  {thing['state']}" + (f": {thing['reason']}" if thing["reason"] else "")
+        )
+    lines += [f"{node['name']}: {node['reason']}" for node in document["nodes"] if node["reason"]]
+    word = "removed" if document["removed"] else "would be removed; with --yes it is"
+    return "\n".join([*(lines if len(lines) > 1 else []), f"{size(document['bytes'])} {word}"])
