@@ -7,6 +7,7 @@ that over [defaults]. Foreign exceptions end here.
 from __future__ import annotations
 
 import asyncio
+import functools
 import getpass
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -19,8 +20,9 @@ from ..errors import NodeRefused, NodeUnreachable, PacelineError
 from ..specs import NodeSpec
 from .config import Settings, read_config
 from .embedded import EmbeddedNode
-from .login import HINT, Client, Keys, read_keys, unlock
+from .login import HINT, Client, Keys, Login, read_keys, unlock
 from .questions import Ask, Desk, Question
+from .street import Street
 from .trust import HostKeyCheck, HostKeyRefused, remember
 
 CONNECT_TIMEOUT = 10.0
@@ -33,8 +35,6 @@ KEEPALIVE_COUNT = 2
 MAX_JUMPS = 8
 MAX_ENTERING = 8
 """Logins at one jump host at one time: sshd drops more than MaxStartups (10) at random."""
-_GREETING = 1024
-"""Bytes that are kept of what a server says before its version."""
 
 _T = TypeVar("_T")
 
@@ -77,21 +77,44 @@ class Doors:
         self._ask = Desk(ask) if ask is not None else None
         self._entering: dict[tuple[str, int], asyncio.Semaphore] = {}
 
-    async def open(self, spec: NodeSpec, embedded: EmbeddedNode | None = None) -> asyncssh.SSHClientConnection:
-        """Connect to a node. Raises NodeRefused or NodeUnreachable with the node's name."""
+    async def open(
+        self, spec: NodeSpec, embedded: EmbeddedNode | None = None, heard: Callable[[], None] = lambda: None
+    ) -> asyncssh.SSHClientConnection:
+        """Connect to a node. Raises NodeRefused or NodeUnreachable with the node's name.
+
+        ``heard`` is called when the first machine on the way has spoken, or a person is asked: from then on it is not silent.
+        """
         try:
             if embedded is not None:
-                return await _looking_twice(lambda: _connect_embedded(embedded))
+                return await _looking_twice(lambda: _connect_embedded(embedded, heard))
             asked = _Asked(spec.host or spec.name, spec.port, spec.user, spec.key, spec.jump, spec.host_key, spec.inherited)
-            return await self._go(spec.name, await _route(asked, False, MAX_JUMPS))
+            return await _Visit(spec.name, self._ask, heard, self._entering).go(await _route(asked, False, MAX_JUMPS))
         except PacelineError as error:
             error.node = spec.name
             raise
 
-    async def _go(self, node: str, route: list[_Hop]) -> asyncssh.SSHClientConnection:
+
+class _Visit:
+    """One attempt at one node."""
+
+    def __init__(
+        self, node: str, ask: Ask | None, heard: Callable[[], None], entering: dict[tuple[str, int], asyncio.Semaphore]
+    ) -> None:
+        self._node = node
+        self._person = ask
+        self._ask = self._put if ask is not None else None
+        self._heard = heard
+        self._entering = entering
+
+    async def _put(self, question: Question) -> str | None:
+        assert self._person is not None
+        self._heard()
+        return await self._person(question)
+
+    async def go(self, route: list[_Hop]) -> asyncssh.SSHClientConnection:
         """Log in at one machine after the other, each through the one before."""
         for hop in route:
-            await unlock(hop.keys, hop.settings, node, hop.host, hop.has_usual_keys, self._ask)
+            await unlock(hop.keys, hop.settings, self._node, hop.host, hop.has_usual_keys, self._ask)
         here: asyncssh.SSHClientConnection | None = None
         for hop in route:
             try:
@@ -99,8 +122,7 @@ class Doors:
                     if hop is not route[-1]:
                         place = (hop.settings.host, hop.port)
                         await gate.enter_async_context(self._entering.setdefault(place, asyncio.Semaphore(MAX_ENTERING)))
-                    before = here
-                    there = await _looking_twice(lambda hop=hop, before=before: self._enter(node, hop, before))  # type: ignore[misc]
+                    there = await _looking_twice(functools.partial(self._enter, hop, here))
             except BaseException:
                 if here is not None:
                     here.abort()
@@ -112,7 +134,7 @@ class Doors:
         return here
 
     async def _enter(
-        self, node: str, hop: _Hop, tunnel: asyncssh.SSHClientConnection | None, tried: tuple[asyncssh.SSHKey, ...] = ()
+        self, hop: _Hop, tunnel: asyncssh.SSHClientConnection | None, tried: tuple[asyncssh.SSHKey, ...] = ()
     ) -> asyncssh.SSHClientConnection:
         """Connect to one machine and log in, once its key is trusted.
 
@@ -120,39 +142,25 @@ class Doors:
         """
         check = HostKeyCheck(hop.host, hop.settings, hop.port, hop.pin, tried)
         try:
-            return await self._attempt(node, hop, check, tunnel)
+            return await self._attempt(hop, check, tunnel)
         except PacelineError:
             if check.shown is None:
                 raise
-        if hop.pin is not None:
-            if check.has_shown_all:
-                raise check.refusal()
-            return await self._enter(node, hop, tunnel, (*tried, check.shown))
+        if hop.pin is not None and not check.has_shown_all:
+            return await self._enter(hop, tunnel, (*tried, check.shown))
         if not check.is_unknown or self._ask is None:
             raise check.refusal()
         fingerprint = f"{check.shown.get_algorithm()} {check.shown.get_fingerprint()}"
-        question = Question(node, hop.host, "host key", f"The host key of {hop.host} is unknown: {fingerprint}", is_secret=False)
-        if await self._ask(question) != "yes":
+        text = f"The host key of {hop.host} is unknown: {fingerprint}"
+        if await self._ask(Question(self._node, hop.host, "host key", text, is_secret=False)) != "yes":
             raise check.refusal()
         remember(hop.settings, hop.port, check.shown)
-        return await self._attempt_known(node, hop, tunnel)
-
-    async def _attempt_known(
-        self, node: str, hop: _Hop, tunnel: asyncssh.SSHClientConnection | None
-    ) -> asyncssh.SSHClientConnection:
-        """Connect after a person has said yes: now the key is known, and another one is a changed one."""
-        check = HostKeyCheck(hop.host, hop.settings, hop.port, None)
-        try:
-            return await self._attempt(node, hop, check, tunnel)
-        except PacelineError:
-            if check.shown is None:
-                raise
-        raise check.refusal()
+        return await self._enter(hop, tunnel)  # it is known now: another key would be a changed one
 
     async def _attempt(
-        self, node: str, hop: _Hop, check: HostKeyCheck, tunnel: asyncssh.SSHClientConnection | None
+        self, hop: _Hop, check: HostKeyCheck, tunnel: asyncssh.SSHClientConnection | None
     ) -> asyncssh.SSHClientConnection:
-        street = _Street(hop.settings) if tunnel is None and not hop.settings.has_command else None
+        street = Street(hop.settings, self._heard) if tunnel is None and not hop.settings.has_command else None
         keys = hop.keys
         options: dict[str, Any] = {
             "tunnel": tunnel if tunnel is not None else street,
@@ -165,20 +173,15 @@ class Doors:
             "agent_path": None if keys.identities == [] else hop.settings.agent,
             "agent_identities": keys.identities,
         }
-        clients: list[Client] = []
-
-        def client(timing: Callable[[bool], None]) -> Client:
-            clients.append(Client(check, node, hop.place, timing, self._ask))
-            return clients[-1]
-
+        login = Login(self._node, hop.place, self._ask)
         try:
-            return await _translated(hop.host, lambda: _connect(hop.host, hop.port, client, **options))
+            return await _translated(hop.host, lambda: _connect(hop.host, hop.port, login, check, self._heard, **options))
         except NodeRefused:
-            if any(visitor.is_unanswered for visitor in clients):
+            if login.is_unanswered:
                 raise NodeRefused(f"nobody answered what {hop.host} asked", hint=HINT) from None
             raise
         except NodeUnreachable as error:
-            raise _explained(error, hop.host, street.greeting if street is not None else b"") from None
+            raise street.explained(error, hop.host) if street is not None else error from None
 
 
 async def open_connection(
@@ -199,14 +202,13 @@ async def _looking_twice(attempt: Callable[[], Awaitable[_T]]) -> _T:
         return await attempt()
 
 
-async def _connect_embedded(embedded: EmbeddedNode) -> asyncssh.SSHClientConnection:
+async def _connect_embedded(embedded: EmbeddedNode, heard: Callable[[], None]) -> asyncssh.SSHClientConnection:
     options: dict[str, Any] = {"config": [], "agent_path": None, "client_keys": [embedded.client_key], "username": "paceline"}
     known: Any = ([embedded.host_key.convert_to_public()], [], [])
-
-    def client(timing: Callable[[bool], None]) -> Client:
-        return Client(None, "", "paceline@127.0.0.1", timing, None)
-
-    return await _translated("127.0.0.1", lambda: _connect("127.0.0.1", embedded.port, client, known_hosts=known, **options))
+    login = Login("", "paceline@127.0.0.1", None)
+    return await _translated(
+        "127.0.0.1", lambda: _connect("127.0.0.1", embedded.port, login, None, heard, known_hosts=known, **options)
+    )
 
 
 async def _route(asked: _Asked, is_behind: bool, jumps_left: int) -> list[_Hop]:
@@ -237,7 +239,9 @@ async def _route(asked: _Asked, is_behind: bool, jumps_left: int) -> list[_Hop]:
     return [*way, _Hop(host, port, user, asked.pin, settings, keys, key is None and settings.keys is None)]
 
 
-async def _connect(host: str, port: int, client: Callable[[Callable[[bool], None]], Client], **options: Any) -> Any:
+async def _connect(
+    host: str, port: int, login: Login, check: HostKeyCheck | None, heard: Callable[[], None], **options: Any
+) -> asyncssh.SSHClientConnection:
     """One connection and login; the time of each phase is ours to count, for asyncssh would count a person's thinking too."""
     loop = asyncio.get_running_loop()
     has_begun = False
@@ -246,14 +250,16 @@ async def _connect(host: str, port: int, client: Callable[[Callable[[bool], None
 
             def timing(goes_on: bool) -> None:
                 nonlocal has_begun
+                if not has_begun:
+                    heard()
                 has_begun = True
                 if not limit.expired():
                     limit.reschedule(loop.time() + LOGIN_TIMEOUT if goes_on else None)
 
-            return await asyncssh.connect(
+            connection: asyncssh.SSHClientConnection = await asyncssh.connect(
                 host,
                 port,
-                client_factory=lambda: client(timing),
+                client_factory=lambda: Client(login, check, timing),
                 connect_timeout=None,
                 login_timeout=0,
                 keepalive_interval=KEEPALIVE_INTERVAL,
@@ -263,63 +269,13 @@ async def _connect(host: str, port: int, client: Callable[[Callable[[bool], None
                 x509_trusted_certs=None,
                 **options,
             )
+            return connection
     except TimeoutError:
         if has_begun:
             raise NodeUnreachable(f"{host} did not let us in within {LOGIN_TIMEOUT:.0f} s", hint="is it overloaded?") from None
         raise NodeUnreachable(
             f"{host} does not answer within {CONNECT_TIMEOUT:.0f} s", hint="is it up, and the address right?"
         ) from None
-
-
-class _Street:
-    """The way to a machine that is reached directly. Keeps what it says before its version, which asyncssh throws away."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.greeting = b""
-        self._settings = settings
-
-    async def create_connection(self, factory: Callable[[], Any], host: str, port: int) -> tuple[asyncio.Transport, Any]:
-        """What asyncssh asks of a tunnel: connect, and hand every byte to what the factory makes."""
-        loop = asyncio.get_running_loop()
-        transport, ear = await loop.create_connection(
-            lambda: _Ear(self, factory()), host, port, family=self._settings.family, local_addr=self._settings.bind
-        )
-        return transport, ear.connection
-
-
-class _Ear(asyncio.Protocol):
-    """Listens until the server has named its version; then the connection has the socket for itself."""
-
-    def __init__(self, street: _Street, connection: Any) -> None:
-        self.connection = connection
-        self._street = street
-        self._transport: asyncio.Transport
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport  # type: ignore[assignment]
-        self.connection.connection_made(transport)
-
-    def data_received(self, data: bytes) -> None:
-        self._street.greeting = (self._street.greeting + data)[:_GREETING]
-        if len(self._street.greeting) == _GREETING or b"SSH-" in self._street.greeting:
-            self._transport.set_protocol(self.connection)
-        self.connection.data_received(data)
-
-    def eof_received(self) -> bool | None:
-        return bool(self.connection.eof_received())
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.connection.connection_lost(exc)
-
-
-def _explained(error: NodeUnreachable, host: str, greeting: bytes) -> NodeUnreachable:
-    """What OpenSSH's server says to those whom it turns away at the door."""
-    if b"Not allowed at this time" in greeting:
-        reason = f"{host} accepts no connection from here for some minutes: too many failed or broken logins"
-        return NodeUnreachable(reason, hint="PerSourcePenalties of its sshd; it passes by itself")
-    if b"Exceeded MaxStartups" in greeting:
-        return NodeUnreachable(f"{host} has too many logins going on", hint="MaxStartups of its sshd")
-    return error
 
 
 def _parse_jump(text: str) -> _Asked:

@@ -131,19 +131,65 @@ def _with_certificate(key: asyncssh.SSHKey, path: str) -> Any:
     return (key, str(certificate)) if certificate.exists() else key
 
 
-class Client(asyncssh.SSHClient):
-    """Our side of one login: judges the host key, counts the time, and puts the server's questions to a person."""
+class Login:
+    """What one login has asked a person so far; the connection behind it may be opened several times."""
 
-    def __init__(self, check: HostKeyCheck | None, node: str, place: str, timing: Callable[[bool], None], ask: Ask | None) -> None:
-        """``place``: ``user@host``; ``timing`` is told when the login begins or goes on (True), and when a person is to think."""
-        self._check = check
+    def __init__(self, node: str, place: str, ask: Ask | None) -> None:
+        """``place``: ``user@host``."""
         self._node = node
         self._place = place
-        self._timing = timing
         self._ask = ask
         self._tries = self._rounds = 0
         self.is_unanswered = False
         """Whether a person was asked and gave no answer."""
+
+    def may_try(self) -> bool:
+        """Begin one more try, if there is somebody to ask and a try left."""
+        self._tries += 1
+        return self._ask is not None and self._tries <= TRIES and not self.is_unanswered
+
+    async def password(self, timing: Callable[[bool], None]) -> str | None:
+        """A password; None: no more of them."""
+        if not self.may_try():
+            return None
+        return await self._put("password", f"{self._again}Password of {self._place}", True, timing)
+
+    async def challenge(self, words: str, prompts: Sequence[tuple[str, bool]], timing: Callable[[bool], None]) -> list[str] | None:
+        """Answers to the server's own questions."""
+        self._rounds += 1
+        if self._rounds > _ROUNDS or len(prompts) > _PROMPTS:
+            return None
+        answers = []
+        for prompt, is_shown in prompts:
+            kind = "password" if "password" in prompt.lower() else "code"
+            text = f"{self._again}{self._place} asks: {' '.join(f'{words} {prompt}'.split())[:_LENGTH]}"
+            answer = await self._put(kind, text, not is_shown, timing)
+            if answer is None:
+                return None
+            answers.append(answer)
+        return answers
+
+    @property
+    def _again(self) -> str:
+        return "That was not it. " if self._tries > 1 else ""
+
+    async def _put(self, kind: str, text: str, is_secret: bool, timing: Callable[[bool], None]) -> str | None:
+        assert self._ask is not None
+        timing(False)
+        answer = await self._ask(Question(self._node, self._place.rpartition("@")[2], kind, text, is_secret))
+        timing(True)
+        self.is_unanswered = answer is None
+        return answer
+
+
+class Client(asyncssh.SSHClient):
+    """asyncssh's questions to us: it judges the host key, counts the time, and hands on what the server asks."""
+
+    def __init__(self, login: Login, check: HostKeyCheck | None, timing: Callable[[bool], None]) -> None:
+        """``timing`` is told when the login begins or goes on (True), and when a person is to think."""
+        self._login = login
+        self._check = check
+        self._timing = timing
 
     def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
         """Asked for keys that known_hosts does not have."""
@@ -155,45 +201,14 @@ class Client(asyncssh.SSHClient):
 
     def password_auth_requested(self) -> Awaitable[str | None]:
         """A password, as long as there are tries left."""
-        return self._password()
+        return self._login.password(self._timing)
 
     def kbdint_auth_requested(self) -> str | None:
         """Whether the server may ask its own questions."""
-        return "" if self._may_try() else None
+        return "" if self._login.may_try() else None
 
     def kbdint_challenge_received(
         self, name: str, instructions: str, lang: str, prompts: Sequence[tuple[str, bool]]
     ) -> Awaitable[list[str] | None]:
         """The server's own questions: passwords and one-time codes."""
-        return self._challenge(" ".join((name, instructions)), prompts)
-
-    def _may_try(self) -> bool:
-        self._tries += 1
-        return self._ask is not None and self._tries <= TRIES and not self.is_unanswered
-
-    async def _password(self) -> str | None:
-        again = "That was not it. " if self._tries else ""
-        return await self._put("password", f"{again}Password of {self._place}", True) if self._may_try() else None
-
-    async def _challenge(self, words: str, prompts: Sequence[tuple[str, bool]]) -> list[str] | None:
-        self._rounds += 1
-        if self._rounds > _ROUNDS or len(prompts) > _PROMPTS:
-            return None
-        answers = []
-        for prompt, is_shown in prompts:
-            kind = "password" if "password" in prompt.lower() else "code"
-            again = "That was not it. " if self._tries > 1 else ""
-            text = f"{again}{self._place} asks: {' '.join(f'{words} {prompt}'.split())[:_LENGTH]}"
-            answer = await self._put(kind, text, not is_shown)
-            if answer is None:
-                return None
-            answers.append(answer)
-        return answers
-
-    async def _put(self, kind: str, text: str, is_secret: bool) -> str | None:
-        assert self._ask is not None
-        self._timing(False)
-        answer = await self._ask(Question(self._node, self._place.rpartition("@")[2], kind, text, is_secret))
-        self._timing(True)
-        self.is_unanswered = answer is None
-        return answer
+        return self._login.challenge(f"{name} {instructions}", prompts, self._timing)
