@@ -116,6 +116,12 @@ class Control:
         self._undertaking = Undertaking(self.inventory, self._fleet, self._attendance, self.publish)
         return await self._undertaking.carry_out(spec, self.runs, self._patience, is_waiting)
 
+    async def plan(self, spec: TrainSpec) -> Document:
+        """What ``run`` would do, without doing it."""
+        from .jobs.undertake import Undertaking
+
+        return await Undertaking(self.inventory, self._fleet, self._attendance, self.publish).rehearse(spec, self.runs)
+
     async def jobs(self) -> Document:
         """All runs that any node knows, and those known here whose nodes are silent."""
         from .jobs.roster import roster

@@ -145,6 +145,10 @@ async def _bench(control: Control, args: argparse.Namespace) -> Document:
     return await control.run(_spec(args, tuple(args.policies.split(",")), is_bench=True), args.wait)
 
 
+async def _plan(control: Control, args: argparse.Namespace) -> Document:
+    return await control.plan(_spec(args, (args.policy,), is_bench=False))
+
+
 async def _jobs(control: Control, args: argparse.Namespace) -> Document:
     return await control.jobs()
 
@@ -174,6 +178,7 @@ VERBS: dict[str, Verb] = {
     for verb in (
         Verb("status", "nodes, devices and what runs on them", _status),
         Verb("demo", "the embedded lab, then bench on it", _bench, _bench_arguments, is_launch=True, is_on_embedded_lab=True),
+        Verb("plan", "what train would do, without doing it", _plan, _train_arguments),
         Verb("train", "one job: a workload under one policy", _train, _train_arguments, is_launch=True),
         Verb("bench", "policies against each other", _bench, _bench_arguments, is_launch=True),
         Verb("jobs", "all runs the nodes know of", _jobs),

@@ -8,7 +8,7 @@ from typing import Any
 
 from paceline.engine.reports.table import bench_table, train_table
 
-from .format import count, fit, memory, percent, right, size, untrusted
+from .format import count, duration, fit, memory, percent, right, size, untrusted
 
 Document = dict[str, Any]
 
@@ -32,7 +32,7 @@ def _words(verb: str, document: Document) -> str:
         return bench_table(document).rstrip()
     if verb in ("train", "replay") and "epochs" in document:
         return train_table(document).rstrip()
-    forms = {"status": _status, "jobs": _jobs, "cancel": _cancel, "fetch": _fetch, "clean": _clean}
+    forms = {"status": _status, "plan": _plan, "jobs": _jobs, "cancel": _cancel, "fetch": _fetch, "clean": _clean}
     return forms.get(verb, str)(document)
 
 
@@ -65,6 +65,28 @@ def _status(document: Document) -> str:
             )
             lines.append(head + fit(name, 20) + fit(device["kind"], 10) + util + "  " + right(used, 20) + holder)
             head = " " * 26
+    return "\n".join(lines)
+
+
+def _plan(document: Document) -> str:
+    emulated = ", emulated" if document["emulated"] else ""
+    lines = [
+        f"{document['workload']} on {count(len(document['devices']), 'device')}{emulated}, {document['backend']}: "
+        f"{document['epochs']} epochs of {document['steps_per_epoch']} steps, global batch {document['global_batch_size']}",
+        f"data: {document['data']['source']}, {document['samples_per_epoch']:,} training samples",
+        f"{'rank':>4}  {'node':<14}{'device':<22}{'kind':<10}{'memory':>8}",
+    ]
+    for device in document["devices"]:
+        name = f"{device['index']} {device['name']}"
+        gib = "—" if device["memory"] is None else f"{device['memory'] / 2**30:.1f} GiB"
+        start = f"{device['rank']:>4}  {fit(device['node'], 14)}{fit(name, 22)}{fit(device['kind'], 10)}{right(gib, 8)}"
+        lines.append(start + (f"  in use by {device['in_use']}" if device["in_use"] else ""))
+    for case in document["cases"]:
+        rate = case["expected_samples_per_second"]
+        told = "nothing alike was measured here yet"
+        if rate is not None:
+            told = f"{rate:,.0f} samples/s, {duration(case['expected_seconds'])} expected, as in run {case['as_measured_in']}"
+        lines.append(f"{case['policy']}: {told}")
     return "\n".join(lines)
 
 

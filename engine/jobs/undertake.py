@@ -22,8 +22,9 @@ from ..training.workloads import WORKLOADS
 from .directory import RunDirectory, check_writable
 from .follow import Follower
 from .launch import announce, new_run_id, push_data, submit
-from .occupancy import in_use
+from .occupancy import in_use, users
 from .planning import Candidate, make_plan
+from .rehearsal import rehearsal
 from .result import derive
 
 Publish = Callable[[Event], None]
@@ -44,12 +45,7 @@ class Undertaking:
         ``is_waiting``: wait here until nobody uses the devices any more; on the nodes is nothing until then. Else, and without
         ``spec.is_shared``, devices in use raise DeviceInUse.
         """
-        if spec.workload not in WORKLOADS:
-            raise UsageError(f"unknown workload {spec.workload!r}", hint="known: " + ", ".join(WORKLOADS))
-        check_writable(runs)
-        self._publish(RunPrepared(phase=f"preparing the data of {spec.workload}"))
-        csv = Path(spec.csv) if spec.csv else None
-        data, source = await asyncio.to_thread(prepare, spec.workload, csv, self._home / "data")
+        data, source = await self._prepare(spec, runs)
         while True:
             plan = await self._decide(spec, data, is_waiting)
             await self._bring(plan, source)
@@ -65,6 +61,23 @@ class Undertaking:
                     raise
             finally:
                 directory.close()
+
+    async def rehearse(self, spec: TrainSpec, runs: Path) -> Document:
+        """What ``carry_out`` would do. Data are prepared here; nothing is sent to a node and nothing starts."""
+        data, source = await self._prepare(spec, runs)
+        await self._attendance.complete()
+        plan, nodes = await self._plan(spec, data, patience=5.0)
+        results = (found for path in sorted(runs.glob("*/result.json"), reverse=True) if (found := read_json(path)) is not None)
+        return rehearsal(plan, _rows(source), users(plan, nodes), results)
+
+    async def _prepare(self, spec: TrainSpec, runs: Path) -> tuple[DataPlan, Path]:
+        """Refuse what cannot be launched from here, and prepare the data."""
+        if spec.workload not in WORKLOADS:
+            raise UsageError(f"unknown workload {spec.workload!r}", hint="known: " + ", ".join(WORKLOADS))
+        check_writable(runs)
+        self._publish(RunPrepared(phase=f"preparing the data of {spec.workload}"))
+        csv = Path(spec.csv) if spec.csv else None
+        return await asyncio.to_thread(prepare, spec.workload, csv, self._home / "data")
 
     async def _start(self, spec: TrainSpec, plan: Plan, directory: RunDirectory) -> None:
         """Submit; what was withdrawn everywhere leaves nothing here either, and an interrupt must not say that it goes on."""
@@ -84,8 +97,7 @@ class Undertaking:
         told: list[str] = []
         patience = math.inf if is_waiting else 5.0
         while True:
-            nodes = [await self._candidate(node, patience) for node in self._inventory.nodes if not node.read_only]
-            plan = make_plan(spec, new_run_id(datetime.now()), nodes, data, WORKLOADS[spec.workload])
+            plan, nodes = await self._plan(spec, data, patience)
             busy = [] if spec.is_shared else in_use(plan, nodes)
             if not busy:
                 return plan
@@ -95,6 +107,11 @@ class Undertaking:
                 told = busy
                 self._publish(RunPrepared(phase="waiting: " + "; ".join(busy)))
             await self._all_there_again()
+
+    async def _plan(self, spec: TrainSpec, data: DataPlan, patience: float) -> tuple[Plan, list[Candidate]]:
+        """The plan for the devices that are there now, and the nodes it was made from."""
+        nodes = [await self._candidate(node, patience) for node in self._inventory.nodes if not node.read_only]
+        return make_plan(spec, new_run_id(datetime.now()), nodes, data, WORKLOADS[spec.workload]), nodes
 
     async def _all_there_again(self) -> None:
         """Wait for a change, and through the absence of nodes: who waits for a device waits for its machine too."""

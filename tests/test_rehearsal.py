@@ -1,0 +1,74 @@
+"""What a launch would do, without doing it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from paceline.engine.events import DeviceReading
+from paceline.engine.jobs.planning import Candidate, make_plan
+from paceline.engine.jobs.rehearsal import rehearsal
+from paceline.engine.plan import DataPlan, Plan
+from paceline.engine.specs import NodeSpec, TrainSpec
+from paceline.engine.training.workloads import WORKLOADS
+
+from .documents import documented, paths
+
+BEFORE: dict[str, Any] = {
+    "run_id": "20260101-0000-abcdef",
+    "state": "done",
+    "workload": "digits-cnn",
+    "global_batch_size": 384,
+    "devices": [{"node": f"lab{i}", "index": 0, "name": "RTX 3060"} for i in range(2)],
+    "cases": [{"policy": "equal", "samples_per_second": 400.0}, {"policy": "hybrid", "samples_per_second": 900.0}],
+}
+
+
+def planned(*policies: str, nodes: int = 2) -> Plan:
+    device = DeviceReading(index=0, name="RTX 3060", kind="cuda", memory_total=12 << 30)
+    found = [Candidate(NodeSpec(f"lab{i}"), (device,), "127.0.0.1", "lo", "python3") for i in range(nodes)]
+    spec = TrainSpec(policies=policies, epochs=4)
+    return make_plan(spec, "r1", found, DataPlan("0" * 64, "made up", 1800, "0" * 64), WORKLOADS["digits-cnn"])
+
+
+def test_steps_are_rounded_up_and_ranks_are_named() -> None:
+    found = rehearsal(planned("hybrid"), 1437, [None, "python (pid 7) of eve"], [])
+    assert (found["steps_per_epoch"], found["epochs"], found["backend"]) == (4, 4, "nccl")
+    assert [(device["rank"], device["node"], device["in_use"]) for device in found["devices"]] == [
+        (0, "lab0", None),
+        (1, "lab1", "python (pid 7) of eve"),
+    ]
+    assert found["cases"][0]["expected_seconds"] is None
+
+
+def test_what_the_same_took_before_is_what_is_expected() -> None:
+    equal, hybrid = rehearsal(planned("equal", "hybrid"), 900, [None, None], [BEFORE])["cases"]
+    assert (equal["expected_samples_per_second"], equal["expected_seconds"]) == (400.0, 9.0)
+    assert (hybrid["expected_seconds"], hybrid["as_measured_in"]) == (4.0, BEFORE["run_id"])
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"workload": "sp500-mlp"},
+        {"global_batch_size": 64},
+        {"state": "failed"},
+        {"devices": BEFORE["devices"][:1]},
+        {"cases": [{"policy": "hybrid", "samples_per_second": None}]},
+        {"cases": []},
+    ],
+)
+def test_what_was_not_the_same_says_nothing(other: dict[str, Any]) -> None:
+    (case,) = rehearsal(planned("hybrid"), 900, [None, None], [BEFORE | other])["cases"]
+    assert case["expected_seconds"] is None
+
+
+def test_a_training_counts_as_much_as_a_bench() -> None:
+    training = {key: value for key, value in BEFORE.items() if key != "cases"} | {"policy": "hybrid", "samples_per_second": 450.0}
+    (case,) = rehearsal(planned("hybrid"), 900, [None, None], [training])["cases"]
+    assert case["expected_seconds"] == 8.0
+
+
+def test_the_document_is_the_one_that_is_promised() -> None:
+    found = rehearsal(planned("hybrid"), 900, [None, None], [BEFORE])
+    assert paths(found) | {"schema"} == documented("plan")
