@@ -35,11 +35,13 @@ from paceline.engine.events import (
 )
 from paceline.engine.store.history import POINTS, RECENT, curve, recent
 from paceline.engine.store.questions import (
+    Parts,
     imbalance_now,
     limit_of,
     occupants,
     open_alerts,
     progress,
+    step_parts,
     throughput_now,
     throughput_of,
     wall_clock,
@@ -364,10 +366,11 @@ def test_an_alert_tells_what_the_balancer_did_and_ends_with_the_straggler() -> N
         predicted_after=0.48,
     )
     state = reduce(hot_run(), change)
-    assert straggler_alert(state).hint == "shares 190/194 -> 250/134: 480 instead of 600 ms a step"
+    assert straggler_alert(state).deed == "shares 190/194 -> 250/134: 480 instead of 600 ms a step"
     assert open_alerts(state)
     state = reduce(state, ENDED)
     assert straggler_alert(state).ended_at == 60.0
+    assert straggler_alert(state).deed == "changed shares brought back 80 % of the lost time"
     (straggler,) = state.runs["r"].cases[0].stragglers
     assert (straggler.is_open, straggler.ended) == (False, ENDED)
 
@@ -384,3 +387,30 @@ def test_what_deserves_attention_on_a_node_is_told_once_and_until_it_connects_ag
     assert [(alert.severity, alert.text) for alert in state.alerts] == [("warning", "it kills background processes")]
     state = reduce(state, NodeConnected(node="a"))
     assert all(alert.ended_at is not None for alert in state.alerts)
+
+
+def test_a_step_is_split_into_data_host_compute_communication_and_wait() -> None:
+    ranks = (RankSummary(0, "a"), RankSummary(1, "b"))
+    first = StepsTaken(run_id="r", case="x", rank=0, steps=1, samples=8, compute_seconds=0.4, wait_seconds=0.02, step_seconds=0.42)
+    second = replace(first, rank=1, compute_seconds=0.3, wait_seconds=0.12, data_seconds=0.05, copy_seconds=0.01, host_seconds=0.04)
+    parts = step_parts(fold([RunPlanned(run_id="r", cases=("x",), ranks=ranks), first, second]).runs["r"])
+    assert parts[0] == Parts(data=0.0, host=0.0, compute=0.4, communication=0.02, wait=0.0)
+    found = parts[1]
+    assert [round(part, 6) for part in (found.data, found.host, found.compute, found.communication, found.wait)] == [
+        0.06,
+        0.04,
+        0.2,
+        0.02,
+        0.1,
+    ]
+
+
+def test_a_rank_alone_communicates_with_nobody() -> None:
+    alone = StepsTaken(run_id="r", case="x", steps=1, samples=8, compute_seconds=0.4, wait_seconds=0.02, step_seconds=0.42)
+    assert step_parts(fold([alone]).runs["r"])[0].communication == 0.0
+
+
+def test_a_healthy_report_leaves_the_alerts_of_other_nodes_alone_and_ends_its_own() -> None:
+    hot = NodeReported(at=1.0, node="a", devices=(DeviceReading(0, "T4", throttle=("thermal",)),))
+    state = fold([hot, replace(hot, node="b"), replace(hot, at=2.0, devices=(DeviceReading(0, "T4"),))])
+    assert [(alert.node, alert.ended_at) for alert in state.alerts] == [("a", 2.0), ("b", None)]

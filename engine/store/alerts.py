@@ -9,23 +9,33 @@ from .history import EVENTS
 from .state import Alert, State
 
 
-def raise_alert(state: State, key: str, severity: str, text: str, hint: str = "", node: str = "", run_id: str = "") -> State:
+def raise_alert(
+    state: State,
+    key: str,
+    severity: str,
+    text: str,
+    hint: str = "",
+    node: str = "",
+    run_id: str = "",
+    rank: int | None = None,
+    deed: str = "",
+) -> State:
     """Add trouble, or bring the words of the same trouble up to date."""
     for index, alert in enumerate(state.alerts):
         if alert.key == key and alert.ended_at is None:
-            if (alert.text, alert.severity, alert.hint) == (text, severity, hint):
+            if (alert.text, alert.severity, alert.hint, alert.deed) == (text, severity, hint, deed):
                 return state
-            same = replace(alert, text=text, severity=severity, hint=hint)
+            same = replace(alert, text=text, severity=severity, hint=hint, deed=deed)
             return replace(state, alerts=(*state.alerts[:index], same, *state.alerts[index + 1 :]))
-    found = Alert(key, severity, text, state.at, hint, node, run_id)
+    found = Alert(key, severity, text, state.at, hint, node, run_id, rank, deed)
     return replace(state, alerts=(*state.alerts[-(EVENTS - 1) :], found))
 
 
-def clear(state: State, key: str) -> State:
-    """End the trouble of this cause, if there is any."""
+def clear(state: State, key: str, deed: str = "") -> State:
+    """End the trouble of this cause, if there is any; ``deed`` is the last word on what was done."""
     if not any(alert.key == key and alert.ended_at is None for alert in state.alerts):
         return state
-    return replace(state, alerts=tuple(_ended(alert, state.at) if alert.key == key else alert for alert in state.alerts))
+    return replace(state, alerts=tuple(_ended(alert, state.at, deed) if alert.key == key else alert for alert in state.alerts))
 
 
 def clear_prefix(state: State, prefix: str) -> State:
@@ -48,22 +58,26 @@ def clear_all(state: State, run_id: str) -> State:
     )
 
 
-def _ended(alert: Alert, at: float) -> Alert:
-    return alert if alert.ended_at is not None else replace(alert, ended_at=at)
+def _ended(alert: Alert, at: float, deed: str = "") -> Alert:
+    return alert if alert.ended_at is not None else replace(alert, ended_at=at, deed=deed or alert.deed)
 
 
 def device_alerts(state: State, event: NodeReported) -> State:
     """Raise or end what the readings of one node say: unreadable devices and clocks held down by heat or power."""
+    is_open = {alert.key for alert in state.alerts if alert.ended_at is None and alert.node == event.node}
     for reading in event.devices:
+        # Nearly every reading of hundreds of nodes is of a device that is well and was: this line is all it costs.
+        if not (reading.error or reading.throttle or is_open):
+            continue
         where = f"{event.node} {reading.index}"
         if reading.error:
             text = f"device {reading.index} {reading.name}: {reading.error}"
             state = raise_alert(state, f"device {where}", "critical", text, node=event.node)
-        else:
+        elif f"device {where}" in is_open:
             state = clear(state, f"device {where}")
         if reading.throttle:
             text = f"device {reading.index} {reading.name} clocks down: {', '.join(reading.throttle)}"
             state = raise_alert(state, f"throttle {where}", "warning", text, "check its cooling and power limit", event.node)
-        else:
+        elif f"throttle {where}" in is_open:
             state = clear(state, f"throttle {where}")
     return state

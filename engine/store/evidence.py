@@ -28,8 +28,10 @@ def told(state: State, run: RunState) -> State:
     case = None if run.is_over else run.current
     for straggler in case.stragglers if case is not None else ():
         if straggler.is_open and case is not None:
-            node, text = _place(run, straggler.found.straggler)[0], describe(run, straggler)
-            state = raise_alert(state, key(run, straggler.found), "warning", text, _deed(case, straggler), node, run.run_id)
+            rank = straggler.found.straggler
+            node, text, hint = _place(run, rank)[0], describe(run, straggler), _advice(case, straggler)
+            deed = _deed(case, straggler)
+            state = raise_alert(state, key(run, straggler.found), "warning", text, hint, node, run.run_id, rank, deed)
     return state
 
 
@@ -49,7 +51,8 @@ def with_readings(state: State, run: RunState, node: str) -> RunState:
 
 def ended(state: State, run: RunState, event: StragglerEnded) -> State:
     """The alert of a straggler that is itself again, with what the shares brought back."""
-    return clear(state, key(run, event))
+    gain = "" if event.gain is None else f"changed shares brought back {event.gain * 100:.0f} % of the lost time"
+    return clear(state, key(run, event), gain)
 
 
 def over(state: State, run_id: str) -> State:
@@ -128,9 +131,26 @@ def _deed(case: CaseState, straggler: Straggler) -> str:
         if done[0].predicted_before is not None and last.predicted_after is not None:
             effect = f": {last.predicted_after * 1000:.0f} instead of {done[0].predicted_before * 1000:.0f} ms a step{measured}"
         return f"shares {_sizes(done[0].before)} -> {_sizes(last.after)}{effect}"
+    return ""
+
+
+def _advice(case: CaseState, straggler: Straggler) -> str:
+    """What a person can do: against the cause where it is known, else for the others."""
+    event, seen = straggler.found, straggler.evidence
+    if event.is_costly:
+        return "the others are faster without this rank: start again without it"
+    if "also used by" in seen:
+        return "ask whose process that is, or take another device"
+    if "thermal" in seen or "clock" in seen:
+        return "check its cooling and power limit"
     if event.straggler is not None and case.policy in ("equal", "proportional"):
         return f"{case.policy} keeps the shares; hybrid would move work to the others"
-    return ""
+    return {
+        "data": "its input is slow: look at the disk the data lies on",
+        "host-to-device": "copies to the device are slow: look at its bus and at who else copies",
+        "host": "its processor is busy: look who else computes there",
+        "network": "look at the slowest link between the nodes",
+    }.get(event.cause, "")
 
 
 def _sizes(sizes: tuple[int, ...]) -> str:

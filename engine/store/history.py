@@ -17,8 +17,10 @@ EVENTS = 200
 
 
 def recent(history: tuple[T, ...], value: T, limit: int = RECENT) -> tuple[T, ...]:
-    """Append and forget the oldest. Copies at most ``limit`` references, about a microsecond."""
-    return (*history[-(limit - 1) :], value)
+    """Append and forget the oldest. Adding copies ``limit`` references once or twice, unpacking would do it three times."""
+    if len(history) >= limit:
+        history = history[1 - limit :]
+    return history + (value,)  # noqa: RUF005
 
 
 def curve(history: tuple[T, ...], point: T) -> tuple[T, ...]:

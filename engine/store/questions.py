@@ -103,6 +103,37 @@ def limit_of(run: RunState, case: CaseState) -> float | None:
     return sum(rates.values()) if rates and set(rates) == set(run.ranks) else None
 
 
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The step of one rank, in seconds, in the order in which they pass."""
+
+    data: float
+    """Until the batch lay in the device's memory."""
+    host: float
+    """The host's thread was due to run and did not."""
+    compute: float
+    """The rest of its own work."""
+    communication: float
+    wait: float
+    """For others."""
+
+
+def step_parts(run: RunState) -> dict[int, Parts]:
+    """The last step of every rank that has stepped. Nobody stamps communication: whoever comes last waits for the wire alone."""
+    ranks = {rank.rank: rank for rank in run.ranks.values() if rank.compute_seconds is not None}
+    wire = min((max(0.0, rank.wait_seconds or 0.0) for rank in ranks.values()), default=0.0)
+    if len(run.ranks) < 2:
+        wire = 0.0
+    return {number: _parts(rank, wire) for number, rank in ranks.items()}
+
+
+def _parts(rank: RankState, wire: float) -> Parts:
+    own = max(0.0, rank.compute_seconds or 0.0)
+    data = min(own, max(0.0, rank.data_seconds or 0.0))
+    host = min(own - data, max(0.0, rank.host_seconds or 0.0))
+    return Parts(data, host, own - data - host, wire, max(0.0, (rank.wait_seconds or 0.0) - wire))
+
+
 def imbalance_now(run: RunState) -> float | None:
     """(max - min) / mean of the ranks' compute seconds in their last summaries."""
     seconds = [rank.compute_seconds for rank in run.ranks.values() if rank.compute_seconds is not None]

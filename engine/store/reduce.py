@@ -105,7 +105,8 @@ def reduce(state: State, event: Event) -> State:
         case RankFailed(is_collateral=False):
             state = _with_run(state, runs.rank_failed(_run(state, event), event))
             key = f"rank {event.rank} {event.run_id}"
-            return raise_alert(state, key, "critical", f"rank {event.rank} failed: {event.reason}", "", event.node, event.run_id)
+            text = f"rank {event.rank} failed: {event.reason}"
+            return raise_alert(state, key, "critical", text, "its log says more", event.node, event.run_id, event.rank)
         case StepsTaken():
             return _with_run(state, runs.stepped(_run(state, event), event))
         case StragglerFound():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from ..events import (
     CaseEnded,
@@ -29,6 +30,10 @@ from .state import CaseState, Decision, EpochPoint, RankState, RunState, Straggl
 
 MEASURED_STEPS = 10
 """Steps after a decision over which its effect is measured."""
+_UNKNOWN: dict[str, Any] = dict.fromkeys(
+    ("step", "samples_per_second", "compute_seconds", "data_seconds", "host_seconds", "wait_seconds", "step_seconds")
+)
+"""What a rank's last case says nothing about in the next one."""
 MOSTLY = 0.9
 """Share of the agreed samples from which a summary counts as one of full steps."""
 
@@ -128,6 +133,8 @@ def stepped(run: RunState, event: StepsTaken) -> RunState:
             rank,
             local_batch_size=size,
             compute_seconds=event.compute_seconds,
+            data_seconds=event.data_seconds + event.copy_seconds,
+            host_seconds=event.host_seconds,
             wait_seconds=event.wait_seconds,
             step_seconds=event.step_seconds,
         )
@@ -243,10 +250,7 @@ def _at_case(run: RunState, event: RankEvent) -> tuple[RunState, int]:
     if index <= run.case:
         return run, index
     # The numbers of the last case say nothing of the new one: they would be drawn as its throughput.
-    ranks = {
-        number: replace(rank, step=None, samples_per_second=None, compute_seconds=None, wait_seconds=None, step_seconds=None)
-        for number, rank in run.ranks.items()
-    }
+    ranks = {number: replace(rank, **_UNKNOWN) for number, rank in run.ranks.items()}
     return replace(run, case=index, ranks=ranks, cases=_measured_all(run.cases)), index
 
 

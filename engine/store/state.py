@@ -55,6 +55,10 @@ class RankState:
     is_joined: bool = False
     local_batch_size: int | None = None
     compute_seconds: float | None = None
+    data_seconds: float | None = None
+    """Part of the compute seconds: until the batch lay in the device's memory."""
+    host_seconds: float | None = None
+    """Part of the compute seconds: the host's thread was due to run and did not."""
     wait_seconds: float | None = None
     step_seconds: float | None = None
     samples_per_second: float | None = None
@@ -153,8 +157,13 @@ class Alert:
     text: str
     at: float
     hint: str = ""
+    """What a person can do."""
     node: str = ""
     run_id: str = ""
+    rank: int | None = None
+    """Of the run, whose trouble it is."""
+    deed: str = ""
+    """What was done about it already."""
     ended_at: float | None = None
     """When it was over; None: it is still so."""
 
