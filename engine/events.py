@@ -56,6 +56,16 @@ class DeviceReading:
     """The run that holds the lock of the device, whoever started it."""
     holder_user: str = ""
     """The user that run belongs to."""
+    memory_clock: float | None = None
+    """MHz."""
+    fan: float | None = None
+    """Share of its full speed, 0 to 1; None where the device has none of its own."""
+    pcie: tuple[int, ...] = ()
+    """Generation and width of its link now, then the most that card and slot allow; (): unknown. An idle link may slow down."""
+    ecc_errors: int | None = None
+    """Memory errors that could not be corrected since the driver was loaded; None: the device does not count them."""
+    performance_state: int | None = None
+    """0 is the fastest, 15 the slowest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +81,35 @@ class ProcessReading:
     """The run of ours it belongs to, if any."""
     is_graphics: bool = False
     """Whether it only draws, as a desktop does: that is no use of the device for computing."""
+    rank: int | None = None
+    """Of that run; of a foreign job what its launcher says. None: it does not tell, or we may not ask."""
+
+
+@dataclass(frozen=True, slots=True)
+class DiskReading:
+    """A file system of a machine."""
+
+    mount: str = ""
+    """Where it is found."""
+    source: str = ""
+    """The device, or the server and its directory."""
+    used: int | None = None
+    """Bytes; None: it did not answer, as a server that is gone."""
+    total: int | None = None
+    """Bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkReading:
+    """A network interface of a machine."""
+
+    interface: str = ""
+    received: float | None = None
+    """Bytes a second since the last reading."""
+    sent: float | None = None
+    """Bytes a second since the last reading."""
+    speed: float | None = None
+    """Bits a second that the link was set up with; None: it does not tell, as virtual ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +122,18 @@ class HostReading:
     memory_total: int | None = None
     disk_free: int | None = None
     """Bytes free where the node keeps its state."""
+    cores: int | None = None
+    """Processors the system schedules on."""
+    load: float | None = None
+    """Processes that ran or wanted to, mean of the last minute."""
+    swap_used: int | None = None
+    """Bytes."""
+    swap_total: int | None = None
+    """Bytes."""
+    uptime: float | None = None
+    """Seconds since it was started."""
+    disks: tuple[DiskReading, ...] = ()
+    links: tuple[LinkReading, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
