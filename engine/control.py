@@ -138,7 +138,8 @@ class Control:
         from .jobs.cancel import bring_home, cancel
 
         row = await self._row(run_id)
-        survivors = await cancel(row, self._fleet, self._attendance.reached)
+        read_only = [node.name for node in self.inventory.nodes if node.read_only]
+        survivors = await cancel(row, self._fleet, self._attendance.reached, read_only)
         await bring_home(row, self._fleet, self.runs, self.publish)
         after = await self._row(run_id)
         return {"run_id": run_id, "state": after["state"], "nodes": row["nodes"], "survivors": survivors}

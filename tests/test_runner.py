@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from paceline.engine.agent import blame
+from paceline.engine.agent.memory import OomKills
 from paceline.engine.agent.processes import marked
 from paceline.engine.agent.rundir import read_json, runner_is_alive
 from paceline.engine.agent.tails import Following
@@ -112,7 +113,7 @@ async def test_a_full_disk_is_named_although_nobody_could_write_that_down(
 ) -> None:
     one = lab(STAYS)
     monkeypatch.setattr(blame, "disk_free", lambda path: 0)
-    found = blame.local_blame(one.run(0), one.plan, one.plan.nodes[0], 1)
+    found = blame.local_blame(one.run(0), one.plan, one.plan.nodes[0], 1, OomKills())
     assert found.reason == f"torchrun on n0: exit status 1: no space left for {one.run(0)}"
 
 

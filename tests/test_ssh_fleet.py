@@ -99,7 +99,7 @@ async def test_a_request_is_answered_and_an_error_comes_back_as_it_was_raised(la
 
 async def test_many_requests_at_once_each_get_their_own_answer(lab: Lab) -> None:
     demo1 = await lab.fleet.link("demo1")
-    answers = await asyncio.gather(*(demo1.ask("cancel", run_id=f"none-{number}") for number in range(50)))
+    answers = await asyncio.gather(*(demo1.ask("cancel", run_id=f"none-{number}", epoch=1) for number in range(50)))
     assert answers == [{"is_known": False, "survivors": []}] * 50
 
 

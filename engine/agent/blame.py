@@ -12,13 +12,15 @@ from ..events import RankFailed
 from ..plan import NodePlan, Plan
 from ..wire import decode, to_plain
 from .host import disk_free
+from .memory import OomKills, oom_kills, told
+from .rundir import ROOM
 
 _EXIT = re.compile(r"rank\s*:\s*\d+ \(local_rank: (\d+)\)\s*exitcode\s*:\s*(-?\d+)", re.S)
-
-ROOM = 64 << 10
-"""Bytes; with less on a node its ranks and torchrun may not even get their last words out."""
 _TORCHRUN = re.compile(r"^[EW]\d{4} [^\n]*torch/distributed/", re.M)
 """Where torchrun begins to speak of a rank that failed."""
+
+_MEMORY = re.compile(r"MemoryError|OutOfMemoryError|can't allocate memory|Cannot allocate memory|CUBLAS_STATUS_ALLOC_FAILED")
+"""What Python, torch's allocators and cuBLAS say where none is left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,28 +41,42 @@ class Blame:
         return plain
 
 
-def local_blame(run: Path, plan: Plan, node: NodePlan, status: int) -> Blame:
-    """Read the cause from what the node's own ranks wrote, else from torchrun's report, else from its exit status."""
+def local_blame(run: Path, plan: Plan, node: NodePlan, status: int, before: OomKills) -> Blame:
+    """Read the cause from what the node's own ranks wrote, else from torchrun's report, else from its exit status.
+
+    ``before``: what the kernel had killed for lack of memory when the run began.
+    """
     failures = [failed for rank in node.ranks if (failed := _failure(run / "ranks" / f"{rank}.jsonl")) is not None]
     for failed in failures:
         if not failed.is_collateral:
-            return Blame("failed", f"{_who(plan, failed.rank)}: {failed.reason}", failed.rank, node.name)
+            return Blame("failed", f"{_who(plan, failed.rank)}: {_named(failed.reason)}", failed.rank, node.name)
     told = {failed.rank for failed in failures}
     for local_rank, code in _exits(run / "out.log"):
         rank = node.ranks[local_rank] if local_rank < len(node.ranks) else None
         if rank is not None and code < 0:
-            return Blame("failed", f"{_who(plan, rank)}: killed by {_signal_name(-code)}", rank, node.name)
+            return Blame("failed", f"{_who(plan, rank)}: {_killed(-code, before)}", rank, node.name)
         if rank is not None and rank not in told:  # it died before it could write, as when a module is missing
             last = _last_line(run / "out.log", _TORCHRUN)
             return Blame("failed", f"{_who(plan, rank)}: exit status {code}" + (f": {last}" if last else ""), rank, node.name)
     for failed in failures:
         return Blame("failed", f"{_who(plan, failed.rank)}: {failed.reason}", failed.rank, node.name, is_collateral=True)
-    ended = f"killed by {_signal_name(-status)}" if status < 0 else f"exit status {status}"
+    ended = _killed(-status, before) if status < 0 else f"exit status {status}"
     last = _last_line(run / "out.log")
     free = disk_free(run)
     if free is not None and free < ROOM:  # then nobody could write down why
         last = f"no space left for {run}"
     return Blame("failed", f"torchrun on {node.name}: {ended}" + (f": {last}" if last else ""), None, node.name)
+
+
+def _killed(number: int, before: OomKills) -> str:
+    """By which signal; that memory was the reason is said only where the kernel has counted it."""
+    why = told(before, oom_kills()) if number == signal.SIGKILL else ""
+    return f"killed by {_signal_name(number)}" + (f" ({why})" if why else "")
+
+
+def _named(reason: str) -> str:
+    """A rank's own words; of those that mean memory, the ones a person looks for."""
+    return f"out of memory: {reason}" if _MEMORY.search(reason) and "out of memory" not in reason.lower() else reason
 
 
 def _who(plan: Plan, rank: int) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 
-from ..events import NodeReported
+from ..events import DeviceReading, NodeReported
 from ..specs import DeviceSpec
+from . import locks
 from .emulated import EmulatedDevices
 from .home import NodeHome
 from .host import Host
@@ -29,4 +31,9 @@ class Readings:
         else:
             devices = self._nvidia.read() if self._nvidia is not None else ()
             devices = devices or (self._host.as_device(host),)
+        devices = tuple(self._with_holder(device) for device in devices)
         return NodeReported(node=self._home.name, node_time=time.time(), host=host, devices=devices)
+
+    def _with_holder(self, device: DeviceReading) -> DeviceReading:
+        run_id, user = locks.holder(self._home.root, device.kind, device.index)
+        return dataclasses.replace(device, holder=run_id, holder_user=user) if run_id else device

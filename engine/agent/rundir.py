@@ -17,12 +17,15 @@ from typing import Any
 from ..errors import StorageFailed, UsageError
 from ..wire import dumps
 from .home import NodeHome
+from .host import disk_free
 from .processes import is_alive
 
 ONCE = ("spec.json", "plan.json", "start.json", "store.json", "exit.json")
 """Files written once, aside, and renamed into place."""
 RESERVED = ".exit.json.reserved"
 """Space for exit.json, taken at the start: a run must be able to end on a full disk."""
+ROOM = 64 << 10
+"""Bytes; with less on a node its runner, ranks and torchrun may not even get their last words out."""
 EXIT_ROOM = 8192
 """Bytes of it; two pages hold any exit.json, whose reason is cut."""
 
@@ -60,6 +63,9 @@ def take(run: Path, asked: dict[str, Any]) -> int | None:
     """
     try:
         run.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise storage_failed(run.parent, error) from None
+    try:
         run.mkdir(mode=0o700)
     except FileExistsError:
         return None
@@ -161,19 +167,55 @@ def _last_step(path: Path, tail: int = 8192) -> int | None:
     return None
 
 
+def all_facts(runs: Path) -> list[dict[str, Any]]:
+    """Facts of all runs there are, in the order of their names. What has ended does not change: it is read once."""
+    try:
+        names = sorted(entry.name for entry in os.scandir(runs))
+    except OSError:  # no run yet
+        return []
+    for gone in _ended.keys() - {str(runs / name) for name in names}:
+        del _ended[gone]
+    return [found for name in names if (runs / name / "spec.json").exists() and (found := facts(runs / name))]
+
+
+_ended: dict[str, dict[str, Any]] = {}
+"""Facts of ended runs by their path, as this process read them."""
+
+
 def facts(run: Path) -> dict[str, Any]:
-    """What a control centre must know to list or adopt the run: asked, started, ended, alive, step."""
+    """What a control centre must know to list, adopt or act on the run: asked, started, ended, alive, step, lease."""
+    lease = read_json(run / "lease.json") or {}
+    acting = {"epoch": lease.get("epoch", 0), "holder": lease.get("holder", "")}
+    if (known := _ended.get(str(run))) is not None:
+        return {**known, **acting}
     spec = read_json(run / "spec.json") or {}
     plan = read_json(run / "plan.json") or {}
     start = read_json(run / "start.json") or {}
-    return {
+    ended = read_json(run / "exit.json")
+    is_alive = ended is None and runner_is_alive(run)
+    if not is_alive and ended is None:
+        ended = read_json(run / "exit.json")  # it may have ended between the two looks
+    found = {
         "run_id": run.name,
         "workload": spec.get("workload", ""),
         "policies": spec.get("policies", []),
         "nodes": [node["name"] for node in plan.get("nodes", [])],
         "started": start.get("wall_time"),
-        "is_launched": (run / "events.jsonl").exists() and b'"LaunchStarted"' in (run / "events.jsonl").read_bytes()[:65536],
-        "is_alive": runner_is_alive(run),
-        "exit": read_json(run / "exit.json"),
+        "is_launched": ended is None and _is_launched(run),
+        "is_alive": is_alive,
+        "is_full": ended is None and not is_alive and (disk_free(run) or ROOM) < ROOM,
+        "exit": ended,
         "step": last_step(run),
     }
+    if ended is not None:
+        _ended[str(run)] = found
+    return {**found, **acting}
+
+
+def _is_launched(run: Path) -> bool:
+    """Whether torchrun was started: one of the first lines says so."""
+    try:
+        with (run / "events.jsonl").open("rb") as file:
+            return b'"LaunchStarted"' in file.read(65536)
+    except OSError:
+        return False

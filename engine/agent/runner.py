@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import ctypes
 import dataclasses
-import fcntl
 import json
 import os
 import shutil
@@ -24,16 +23,27 @@ from ..errors import PacelineError, WorkFailed
 from ..events import Event, LaunchStarted, PeerLost, RunnerEnded, RunnerStarted
 from ..plan import NodePlan, Plan
 from ..wire import encode, from_plain
+from . import lease, locks
 from .blame import Blame, local_blame
+from .detach import answer_once, leave
+from .family import SESSIONS, Family
+from .home import NodeHome
+from .kept import KeptReadings
+from .memory import oom_kills
 from .mesh import Mesh
-from .processes import GRACE, ROOT_MARK, RUN_MARK, boot_id, end_marked, start_time
-from .rundir import storage_failed, write_once
+from .processes import ROOT_MARK, RUN_MARK, boot_id, start_time
+from .rundir import finish, take, write_once
 
 INTRODUCTION = 60.0
 """Seconds within which the control centre must name the peers; else nothing starts."""
 VERDICT = 8.0
 """Seconds a runner whose ranks only saw broken collectives waits for the peer that knows the cause."""
+LOOK = 2.0
+"""Seconds between two looks at the processes, so that those of a killed runner are known."""
+LAST_TRIES = 600
+"""Seconds in which a full disk may yet take the end of the run."""
 PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
 
 
 class Runner:
@@ -46,12 +56,14 @@ class Runner:
         self._store: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._mesh = Mesh(node.name, token, self._hear)
         self._others_done: set[str] = set()
+        self._family: Family | None = None
+        self._oom_kills = oom_kills()
 
     async def listen(self) -> int:
         """Open the mesh and take note of the start; returns the port."""
         port = await self._mesh.listen(self._node.address)
         started = RunnerStarted(pid=os.getpid(), boot_id=boot_id(), start_time=start_time(os.getpid()) or 0)
-        identity = {"pid": started.pid, "boot_id": started.boot_id, "start_time": started.start_time}
+        identity = {"pid": started.pid, "boot_id": started.boot_id, "start_time": started.start_time, "session": os.getsid(0)}
         write_once(self.run / "start.json", {**identity, "wall_time": time.time(), "port": port, "node": self._node.name})
         self._write(started)
         return port
@@ -71,7 +83,8 @@ class Runner:
             await asyncio.gather(work, return_exceptions=True)
         blame = self._blame.result()
         self._mesh.tell({"ended": blame.as_dict()})
-        survivors = await loop.run_in_executor(None, end_marked, self._plan.run_id, self._root, GRACE)
+        family = self._family or Family(self.run)
+        survivors = await loop.run_in_executor(None, family.end)
         ended = RunnerEnded(
             state=blame.state,
             reason=blame.reason,
@@ -81,8 +94,17 @@ class Runner:
             node_time=time.time(),
         )
         self._write(ended)
-        write_once(self.run / "exit.json", ended)
         await self._mesh.close()
+        await self._finish(dataclasses.replace(ended, reason=ended.reason[:2000]))
+
+    async def _finish(self, ended: RunnerEnded) -> None:
+        """The last word. Where a full disk does not even take that, wait for space: without it the end would look like a kill."""
+        for _ in range(LAST_TRIES):
+            with contextlib.suppress(PacelineError):
+                finish(self.run, ended)
+                (self.run / SESSIONS).unlink(missing_ok=True)
+                return
+            await asyncio.sleep(1.0)
 
     async def _work(self) -> Blame:
         """Meet the peers, start torchrun, pass the store's address on, wait for the end."""
@@ -93,14 +115,16 @@ class Runner:
         lower = [node.name for node in self._plan.nodes if node.node_rank < self._node.node_rank]
         await self._mesh.join(peers, lower, INTRODUCTION)
         process = await self._start_torchrun()
-        pass_on = asyncio.ensure_future(self._pass_store_on())
+        self._family = Family(self.run, spared=(process.pid,))
+        aside = [asyncio.ensure_future(task) for task in (self._pass_store_on(), self._look_around(), self._keep_readings())]
         try:
             status = await process.wait()
         finally:
-            pass_on.cancel()
+            for task in aside:
+                task.cancel()
         if status == 0:
             return Blame("done")
-        blame = local_blame(self.run, self._plan, self._node, status)
+        blame = local_blame(self.run, self._plan, self._node, status, self._oom_kills)
         if blame.is_collateral:  # some other node knows better: its word arrives as the decision
             await asyncio.sleep(VERDICT)
         return blame
@@ -126,6 +150,18 @@ class Runner:
             )
         self._write(LaunchStarted(pid=process.pid))
         return process
+
+    async def _look_around(self) -> None:
+        """Write down which sessions belong to the run while its descent can still be seen."""
+        assert self._family is not None
+        while True:
+            await asyncio.get_running_loop().run_in_executor(None, self._family.record)
+            await asyncio.sleep(LOOK)
+
+    async def _keep_readings(self) -> None:
+        """What the devices did, also when nobody looks on. In a thread of its own: a driver that hangs stops nothing else."""
+        kept = KeptReadings(NodeHome(self._root, self._node.name), [self._plan.ranks[rank] for rank in self._node.ranks])
+        await kept.write_on(self._write_line)
 
     async def _pass_store_on(self) -> None:
         """Rank 0 opens the group's store at a port of the kernel's choice; its runner reads it there and tells the others."""
@@ -162,9 +198,11 @@ class Runner:
 
     def _write(self, event: Event) -> None:
         """Append one event; a full disk must not stop the runner from ending its processes."""
-        line = encode(_stamped(event)).encode() + b"\n"
+        self._write_line(encode(_stamped(event)))
+
+    def _write_line(self, line: str) -> None:
         with contextlib.suppress(OSError), (self.run / "events.jsonl").open("ab") as file:
-            file.write(line)
+            file.write(line.encode() + b"\n")
 
 
 def _stamped(event: Event) -> Event:
@@ -181,75 +219,46 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def _take_directory(run: Path, asked: dict[str, Any]) -> int:
-    """Make the run directory ours: all of it or nothing. Returns the handle that holds its lock."""
-    try:
-        run.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise storage_failed(run.parent, error) from None
-    try:
-        run.mkdir(mode=0o700)
-    except FileExistsError:
-        raise WorkFailed(f"run {run.name} is already here") from None
-    except OSError as error:
-        raise storage_failed(run, error) from None
-    try:
-        (run / "ranks").mkdir(mode=0o700)
-        write_once(run / "spec.json", asked["spec"])
-        write_once(run / "plan.json", asked["plan"])
-    except (OSError, PacelineError) as error:
-        shutil.rmtree(run, ignore_errors=True)
-        raise storage_failed(run, error) if isinstance(error, OSError) else error from None
-    handle = os.open(run, os.O_RDONLY)
-    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    return handle
-
-
-def _detach() -> None:
-    """Leave the agent's session and its children for good; standard output stays open for the one answer."""
-    if os.fork():
-        os._exit(0)
-    os.setsid()
-    if os.fork():
-        os._exit(0)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    silence = os.open(os.devnull, os.O_RDWR)
-    os.dup2(silence, 0)
-    os.dup2(silence, 2)
+def _adopt_orphans() -> None:
+    """Whoever is left behind by its parent becomes our child instead of init's, and stays findable (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
 
 
 async def _main(root: Path, asked: dict[str, Any]) -> None:
     plan = from_plain(Plan, asked["plan"])
     node = next(node for node in plan.nodes if node.name == asked["node"])
     run = root / "runs" / plan.run_id
+    ranks = [plan.ranks[rank] for rank in node.ranks]
+    devices: list[int] = []
+    lock: int | None = None
     try:
-        lock = _take_directory(run, asked)
-        runner = Runner(root, plan, node, asked["token"], asked["env"])
-        try:
-            answer: dict[str, Any] = {"port": await runner.listen(), "pid": os.getpid()}
-        except OSError as error:
+        lock = take(run, asked)
+        if lock is None:
+            answer_once({"taken": run.name})
+            return
+        devices = locks.take(root, ranks, plan.run_id, plan.is_shared)
+        lease.take(run, lease.FIRST, str(asked.get("holder") or ""))
+        runner = Runner(root, plan, node, asked["token"], asked.get("env") or {})
+        answer: dict[str, Any] = {"port": await runner.listen(), "pid": os.getpid()}
+    except (PacelineError, OSError) as error:
+        if lock is not None:
             shutil.rmtree(run, ignore_errors=True)
-            raise WorkFailed(f"cannot listen on {node.address}: {error.strerror}", hint="set address in nodes.toml") from None
-    except PacelineError as error:
-        _answer({"error": {"type": type(error).__name__, "reason": error.reason, "hint": error.hint}})
+        if isinstance(error, OSError):
+            error = WorkFailed(f"cannot listen on {node.address}: {error.strerror}", hint="set address in nodes.toml")
+        answer_once({"error": {"type": type(error).__name__, "reason": error.reason, "hint": error.hint}})
         return
-    _answer(answer)
+    answer_once(answer)
     try:
         await runner.follow_through()
     finally:
+        locks.release(devices)
         os.close(lock)
-
-
-def _answer(value: dict[str, Any]) -> None:
-    """The one line the agent waits for; then standard output is closed, so that the agent's pipe ends."""
-    with contextlib.suppress(OSError):
-        os.write(1, json.dumps(value).encode() + b"\n")
-    silence = os.open(os.devnull, os.O_RDWR)
-    os.dup2(silence, 1)
 
 
 if __name__ == "__main__":
     os.umask(0o077)
     request = {**json.loads(sys.stdin.buffer.read()), "node": sys.argv[2]}
-    _detach()
+    leave()
+    _adopt_orphans()
     asyncio.run(_main(Path(sys.argv[1]), request))

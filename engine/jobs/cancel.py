@@ -1,15 +1,20 @@
-"""Ending a run, whoever started it, and bringing home what it left."""
+"""Ending a run, whoever started it, and bringing home what it left.
+
+Who ends it takes its lease first, node by node in the order of the plan: of two at the same moment one gets the first node, and the
+other is told who.
+"""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
-from ..errors import NodeUnreachable, PacelineError
+from ..errors import NodeUnreachable, PacelineError, UsageError
 from ..events import Event
 from ..ssh.fleet import Fleet
+from .asking import ask_again, holder
 from .directory import RunDirectory
 from .follow import Follower
 from .lifecycle import ENDED
@@ -21,23 +26,40 @@ HOMECOMING = 10.0
 """Seconds a silent node is waited for when an ended run is brought home; its copies can wait for another day."""
 
 
-async def cancel(row: Row, fleet: Fleet, reached: list[str]) -> list[Row]:
+PATIENCE = 5.0
+"""Seconds a broken link is waited for in the middle of it."""
+
+
+async def cancel(row: Row, fleet: Fleet, reached: list[str], read_only: Collection[str] = ()) -> list[Row]:
     """Stop a run (a row of the roster) on every node that answers; gives the processes that stayed, as {node, pid}.
 
-    Returns when nothing else of it is left there. Raises NodeUnreachable when part of it may go on elsewhere.
+    Returns when nothing else of it is left there. Raises UsageError where a node may only be read, WorkFailed naming another
+    control centre that acts on the run, and NodeUnreachable when part of it may go on elsewhere.
     """
+    if kept := [name for name in row["nodes"] if name in read_only]:
+        raise UsageError(f"nodes.toml says read_only of {', '.join(kept)}", hint="nothing is stopped there from here")
     told = [name for name in row["nodes"] if name in reached]
     silent = [name for name in row["nodes"] if name not in reached]
 
+    epoch = await _take_lease(row["run_id"], fleet, told, holder())
+
     async def end(name: str) -> list[Row]:
-        link = await fleet.link(name, patience=5.0)
-        answer = await link.ask("cancel", run_id=row["run_id"])
+        answer = await ask_again(fleet, name, "cancel", PATIENCE, run_id=row["run_id"], epoch=epoch)
         return [{"node": name, "pid": pid} for pid in answer["survivors"]]
 
     left = await together(end(name) for name in told)
     if silent and row["state"] not in ENDED:
         raise NodeUnreachable(f"{', '.join(silent)} out of reach: what runs there goes on", hint="cancel again when it is back")
     return [survivor for survivors in left for survivor in survivors]
+
+
+async def _take_lease(run_id: str, fleet: Fleet, nodes: list[str], holder: str) -> int:
+    """Leave to act on all these nodes: the highest epoch any of them has seen, plus one."""
+    held = await together(ask_again(fleet, name, "lease", PATIENCE, run_id=run_id) for name in nodes)
+    epoch = max((int(lease["epoch"]) for lease in held), default=0) + 1
+    for name in nodes:
+        await ask_again(fleet, name, "lease", PATIENCE, run_id=run_id, epoch=epoch, holder=holder)
+    return epoch
 
 
 async def bring_home(row: Row, fleet: Fleet, runs: Path, publish: Callable[[Event], None]) -> None:

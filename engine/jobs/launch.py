@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 
+from ..agent.lease import FIRST
 from ..errors import PacelineError
 from ..events import Event, RankSummary, RunPlanned, RunPrepared
 from ..plan import DataPlan, Plan
@@ -19,9 +20,12 @@ from ..specs import NodeSpec, TrainSpec
 from ..ssh.fleet import Fleet
 from ..ssh.ship import push_tree
 from ..wire import to_plain
+from .asking import ask_again, holder
 from .together import together
 
 Publish = Callable[[Event], None]
+PATIENCE = 30.0
+"""Seconds a node is waited for in the middle of a launch: half of what a runner waits for its peers."""
 
 
 def new_run_id(now: datetime) -> str:
@@ -64,20 +68,18 @@ async def submit(fleet: Fleet, nodes: Sequence[NodeSpec], spec: TrainSpec, plan:
     """
     token = secrets.token_hex(16)
     publish(RunPrepared(phase=f"starting {len(plan.nodes)} runners"))
-    body = {"spec": to_plain(spec), "plan": to_plain(plan), "token": token}
+    body = {"spec": to_plain(spec), "plan": to_plain(plan), "token": token, "holder": holder()}
     env = {node.name: node.env for node in nodes}
 
     async def start(name: str) -> int:
-        link = await fleet.link(name, patience=30.0)
-        return int((await link.ask("launch", **body, env=env[name]))["port"])
+        return int((await ask_again(fleet, name, "launch", PATIENCE, **body, env=env[name]))["port"])
 
     try:
         ports = await together(start(node.name) for node in plan.nodes)
         peers = {node.name: [node.address, port] for node, port in zip(plan.nodes, ports, strict=True)}
 
         async def introduce(name: str) -> None:
-            link = await fleet.link(name, patience=30.0)
-            await link.ask("introduce", run_id=plan.run_id, token=token, peers=peers)
+            await ask_again(fleet, name, "introduce", PATIENCE, run_id=plan.run_id, token=token, peers=peers)
 
         await together(introduce(node.name) for node in plan.nodes)
     except (PacelineError, asyncio.CancelledError):
@@ -90,6 +92,6 @@ async def withdraw(fleet: Fleet, plan: Plan) -> None:
 
     async def end(name: str) -> None:
         link = await fleet.link(name, patience=2.0)
-        await link.ask("cancel", run_id=plan.run_id)
+        await link.ask("cancel", run_id=plan.run_id, epoch=FIRST)
 
     await asyncio.gather(*(end(node.name) for node in plan.nodes), return_exceptions=True)

@@ -31,7 +31,7 @@ def node_verdict(facts: Mapping[str, Any]) -> Verdict:
         return Verdict(ended["state"], ended.get("reason", ""), ended.get("rank"), ended.get("failed_node", ""))
     if facts.get("is_alive"):
         return Verdict("running" if facts.get("is_launched") else "starting")
-    return Verdict("failed", "its runner was killed")
+    return Verdict("failed", "no space left on the node to say how it ended" if facts.get("is_full") else "its runner was killed")
 
 
 def fold(parts: Mapping[str, Verdict | None]) -> Verdict:

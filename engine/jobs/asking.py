@@ -1,0 +1,38 @@
+"""Who asks, and requests that must not fail because a link blinked: only those that a node answers the same when asked again."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import os
+import socket
+from typing import Any
+
+from ..errors import NodeUnreachable
+from ..ssh.fleet import Fleet
+
+Body = dict[str, Any]
+
+
+def holder() -> str:
+    """This control process, as nodes name it to others."""
+    return f"{getpass.getuser()}@{socket.gethostname()}/{os.getpid()}"
+
+
+async def ask_again(fleet: Fleet, node: str, word: str, patience: float, **body: Any) -> Body:
+    """Ask over as many links as it takes, for ``patience`` seconds from the first loss on. Raises what the node raises.
+
+    Raises NodeUnreachable when no link comes back in time.
+    """
+    deadline: float | None = None
+    while True:
+        left = patience if deadline is None else deadline - asyncio.get_running_loop().time()
+        link = await fleet.link(node, patience=max(0.0, left))
+        try:
+            return await link.ask(word, **body)
+        except NodeUnreachable:
+            now = asyncio.get_running_loop().time()
+            deadline = now + patience if deadline is None else deadline
+            if now >= deadline:
+                raise
+            await asyncio.sleep(0.1)  # the fleet learns of the loss in its own time
