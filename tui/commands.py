@@ -35,6 +35,8 @@ class Verb:
     """Whether it starts a run: then an interrupt asks what to do with it."""
     is_on_embedded_lab: bool = False
     """Whether it always runs on the embedded lab."""
+    aliases: tuple[str, ...] = ()
+    """Short words for it at the ``:`` prompt."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -176,13 +178,13 @@ async def _replay(control: Control, args: argparse.Namespace) -> Document:
 VERBS: dict[str, Verb] = {
     verb.name: verb
     for verb in (
-        Verb("status", "nodes, devices and what runs on them", _status),
+        Verb("status", "nodes, devices and what runs on them", _status, aliases=("st", "nodes")),
         Verb("demo", "the embedded lab, then bench on it", _bench, _bench_arguments, is_launch=True, is_on_embedded_lab=True),
         Verb("plan", "what train would do, without doing it", _plan, _train_arguments),
         Verb("train", "one job: a workload under one policy", _train, _train_arguments, is_launch=True),
         Verb("bench", "policies against each other", _bench, _bench_arguments, is_launch=True),
-        Verb("jobs", "all runs the nodes know of", _jobs),
-        Verb("cancel", "stop a run and all its processes", _cancel, _cancel_arguments),
+        Verb("jobs", "all runs the nodes know of", _jobs, aliases=("ps",)),
+        Verb("cancel", "stop a run and all its processes", _cancel, _cancel_arguments, aliases=("stop",)),
         Verb("fetch", "bring checkpoints and other files of a run home", _fetch, _fetch_arguments),
         Verb("clean", "remove what nodes keep of ours and nobody needs", _clean, _clean_arguments),
         Verb("replay", "a recorded session", _replay, _replay_arguments),
@@ -191,15 +193,20 @@ VERBS: dict[str, Verb] = {
 """Every verb by its word."""
 
 
+def verb_of(word: str) -> Verb | None:
+    """A verb by its word or by one of its short ones."""
+    return VERBS.get(word) or next((verb for verb in VERBS.values() if word in verb.aliases), None)
+
+
 def parse(line: str) -> tuple[Verb, argparse.Namespace]:
     """A line typed at the ``:`` prompt. Raises UsageError."""
     try:
         words = shlex.split(line)
     except ValueError as error:
         raise UsageError(f"cannot read {line!r}: {error}") from None
-    if not words or words[0] not in VERBS:
+    verb = verb_of(words[0]) if words else None
+    if verb is None:
         raise UsageError(f"unknown verb {words[0] if words else ''!r}", hint="known: " + ", ".join(VERBS))
-    verb = VERBS[words[0]]
     parser = Parser(prog=verb.name, description=verb.summary, add_help=False)
     verb.arguments(parser)
     return verb, parser.parse_args(words[1:])
