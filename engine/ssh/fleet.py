@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import random
+import resource
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,13 +22,20 @@ from .connect import Doors
 from .embedded import EmbeddedNode
 from .link import Link
 from .questions import Ask
+from .search import BESIDE, Search
 
 MAX_CONNECTING = 128
-"""Connections being opened at one time, in all; a black hole occupies one for ten seconds."""
+"""Connections being opened at one time, in all."""
+SILENCE = 0.5
+"""Seconds after which an attempt that hears nothing gives its place to another: a black hole shall hold up nobody."""
 BACK_OFF = (0.5, 30.0)
-"""Seconds until the next attempt: at least and at most."""
+"""Seconds until the next attempt where the last one failed: at least and at most."""
 STABLE = 10.0
 """Seconds a link must hold until the back-off starts over."""
+FRESH = 1.2
+"""Seconds between attempts at a node that was connected and is silent now, so that it is found when its link is back."""
+MAX_SEARCHING = 40.0
+"""Such attempts a second, in all: each costs some milliseconds, and nothing else may suffer from a lab that is out of reach."""
 
 
 class _Member:
@@ -35,6 +44,9 @@ class _Member:
     def __init__(self, spec: NodeSpec) -> None:
         self.spec = spec
         self.link: Link | None = None
+        self.search: Search[Link] | None = None
+        """While it is looked for, having been connected before."""
+        self.was_connected = False
         self.trouble: PacelineError | None = None
         """What the last attempt ended with."""
         self.is_settled = False
@@ -66,6 +78,7 @@ class Fleet:
 
     async def start(self) -> None:
         """Begin to connect to every node; returns at once."""
+        _make_room(len(self._members) * (BESIDE + 2))
         client_key = asyncssh.generate_private_key("ssh-ed25519")
         self._tasks = [asyncio.ensure_future(self._keep(member, client_key)) for member in self._members.values()]
 
@@ -140,35 +153,83 @@ class Fleet:
             attempt += 1
             self._publish(NodeConnecting(node=name, attempt=attempt))
             link: Link | None = None
-            began = loop.time()
+            is_stable = False
             try:
-                link = member.link = await self._open(member, embedded)
+                link = member.link = await self._reach(member, embedded)
                 began = loop.time()
                 self._tell()
-                member.trouble = NodeUnreachable(f"the link was lost: {await link.lost}", node=name)
+                reason = await link.lost
+                is_stable = loop.time() - began >= STABLE
+                self._lose(member, NodeUnreachable(f"the link was lost: {reason}", node=name))
             except NodeRefused:
                 raise
             except PacelineError as error:
-                member.trouble = error
+                self._lose(member, error)
             finally:
                 member.link = None
                 if link is not None:
                     await link.close()
-            member.is_settled = True
-            self._publish(NodeLost(node=name, reason=member.trouble.reason))
-            self._tell()
-            failures = 0 if link is not None and loop.time() - began >= STABLE else failures + 1
-            longest = min(BACK_OFF[1], BACK_OFF[0] * 2.0 ** min(failures, 8))
-            await asyncio.sleep(self._random.uniform(BACK_OFF[0], longest))
+            failures = 0 if is_stable else failures + 1
+            await asyncio.sleep(self._random.uniform(0.0, min(BACK_OFF[1], BACK_OFF[0] * 2.0 ** min(failures, 8))))
 
-    async def _open(self, member: _Member, embedded: EmbeddedNode | None) -> Link:
-        async with self._connecting:
+    async def _reach(self, member: _Member, embedded: EmbeddedNode | None) -> Link:
+        """Open the link; of a node that was connected before as soon as it can be."""
+        if not member.was_connected:
+            link = await self._open(member, embedded, lambda: None)
+            member.was_connected = True
+            return link
+        member.search = Search(lambda heard: self._open(member, embedded, heard))
+        try:
+            link = await member.search.find(self._pace, lambda error: self._lose(member, error))
+        finally:
+            member.search = None
+        for other in self._members.values():
+            if other.search is not None:  # it may have been lost with this one
+                other.search.hurry(self._random.uniform(0.0, BACK_OFF[0]))
+        return link
+
+    def _pace(self) -> float:
+        """Seconds until the next attempt at one of those that are looked for."""
+        searching = sum(member.search is not None for member in self._members.values())
+        return self._random.uniform(0.8, 1.2) * min(BACK_OFF[1], max(FRESH, searching / MAX_SEARCHING))
+
+    def _lose(self, member: _Member, trouble: PacelineError) -> None:
+        """Say that a node is out of reach, once for every reason."""
+        is_news = member.link is not None or member.trouble is None or member.trouble.reason != trouble.reason
+        member.link = None
+        member.trouble = trouble
+        member.is_settled = True
+        if is_news or member.search is None:
+            self._publish(NodeLost(node=member.spec.name, reason=trouble.reason))
+        self._tell()
+
+    async def _open(self, member: _Member, embedded: EmbeddedNode | None, heard: Callable[[], None]) -> Link:
+        """One attempt, which needs one of the places; while nobody speaks it keeps it for a moment only."""
+        await self._connecting.acquire()
+        with contextlib.ExitStack() as place:
+            place.callback(self._connecting.release)
+            silence = asyncio.get_running_loop().call_later(SILENCE, place.close)
+            place.callback(silence.cancel)
+
+            def spoke() -> None:
+                silence.cancel()
+                heard()
+
             if embedded is not None and embedded.port == 0:
                 await embedded.start()
-            return await Link.open(member.spec, embedded, lambda event: self._hear(member, event), self._interval, self._doors)
+            hear = functools.partial(self._hear, member)
+            return await Link.open(member.spec, embedded, hear, self._interval, self._doors, spoke)
 
     def _hear(self, member: _Member, event: Event) -> None:
         self._publish(event)
         if isinstance(event, NodeReported) and not member.is_settled:
             member.is_settled = True
             self._tell()
+
+
+def _make_room(wanted: int) -> None:
+    """Allow as many open files as the nodes may need, where the system lets us."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted += 1024
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard))

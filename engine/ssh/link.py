@@ -87,9 +87,13 @@ class Link:
         on_event: Callable[[Event], None],
         interval: float = 1.0,
         doors: Doors | None = None,
+        heard: Callable[[], None] = lambda: None,
     ) -> Link:
-        """Connect, bring our modules, start the agent and hear its hello. Raises NodeRefused, NodeUnreachable, StorageFailed."""
-        link = cls(spec, await (doors or Doors()).open(spec, embedded), on_event)
+        """Connect, bring our modules, start the agent and hear its hello. ``heard`` is called with the first word from there.
+
+        Raises NodeRefused, NodeUnreachable, StorageFailed.
+        """
+        link = cls(spec, await (doors or Doors()).open(spec, embedded, heard), on_event)
         try:
             await link._start(embedded, interval)
         except (asyncssh.Error, OSError) as error:
