@@ -99,7 +99,8 @@ def text(random_numbers: random.Random, most: int = 12) -> str:
 
 def unseen(shown: str) -> list[str]:
     """Characters of a shown text that act on a terminal or on the order of text."""
-    return [sign for sign in shown if unicodedata.category(sign) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")]
+    acting = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Mn", "Me")
+    return [sign for sign in shown if unicodedata.category(sign) in acting or sign in "\u115f\u1160\u3164\uffa0"]
 
 
 class HostileNode:

@@ -14,6 +14,9 @@ from .commands import VERBS, Parser, seconds
 EXIT_STATUSES = """exit status: 0 done, 1 the work failed, 2 usage or configuration, 3 a node was unreachable,
 4 authentication or host key refused, 5 the plan is impossible, 130 interrupted"""
 
+LONGEST = 2000
+"""Characters of an error's one line; a banner of a node may be part of it."""
+
 
 def build_parser() -> argparse.ArgumentParser:
     """All options, and a sub-parser a verb."""
@@ -79,7 +82,9 @@ def main(argv: list[str] | None = None) -> int:
 
         return run_screen(args, home_of(args))
     except PacelineError as error:
-        print(f"paceline: {error}", file=sys.stderr)
+        from .format import untrusted
+
+        print(f"paceline: {untrusted(error, LONGEST)}", file=sys.stderr)
         return error.exit_status
     except BrokenPipeError:  # the reader of our output left, as in `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -12,6 +12,9 @@ UNKNOWN = "—"
 _REFUSED = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 """Unicode categories that act on a terminal or on the order of text instead of being seen."""
 
+_FILLERS = frozenset("\u115f\u1160\u3164\uffa0")
+"""Letters that nobody sees."""
+
 
 def untrusted(text: object, width: int = 500) -> str:
     """Remote text, safe to draw: one line, no control, bidirectional or invisible characters, at most ``width`` characters.
@@ -20,14 +23,15 @@ def untrusted(text: object, width: int = 500) -> str:
     """
     if isinstance(text, str) and len(text) <= width and text.isascii() and text.isprintable():
         return text
-    cut = str(text)[: 4 * width].replace("\n", " ").replace("\t", " ")
+    whole = str(text)
+    cut = whole[: 4 * width].replace("\n", " ").replace("\t", " ")
     seen = "".join(c for c in cut if (c.isprintable() if c.isascii() else _is_seen(c)))
-    return seen if len(seen) <= width else seen[: width - 1] + "…"
+    return seen if len(seen) <= width and len(whole) <= 4 * width else seen[: width - 1] + "…"
 
 
 def _is_seen(character: str) -> bool:
     category = unicodedata.category(character)
-    return category not in _REFUSED and not category.startswith("M")
+    return category not in _REFUSED and character not in _FILLERS and not category.startswith("M")
 
 
 def fit(text: str, width: int) -> str:

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from ..agent.rundir import read_json, write_once
-from ..events import Event, RunEnded
+from ..events import Event, LaunchStarted, PeerLost, RankEvent, ReadingsKept, RunEnded, RunnerEnded, RunnerStarted
 from ..wire import decode, encode
 
 MARK = ".derived.json"
+WRITTEN = (RunnerStarted, LaunchStarted, ReadingsKept, PeerLost, RunnerEnded, RankEvent)
+"""What a runner or a rank may write; everything else is for the centre to say."""
 BLOCK = 1 << 20
 """Bytes of a copy that are read at a time."""
 Positions = dict[str, dict[str, int]]
@@ -27,7 +29,7 @@ def events_of(lines: list[bytes], node: str, run_id: str) -> Iterator[Event]:
     for line in lines:
         with contextlib.suppress(ValueError):
             event = decode(line) if line else None
-            if event is not None:
+            if isinstance(event, WRITTEN):
                 yield replace(event, node=node, run_id=run_id)
 
 
