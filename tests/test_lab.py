@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -171,3 +172,20 @@ def test_nothing_is_started_on_a_node_that_may_only_be_read(lab: LabDirectory) -
     status, _ = lab.run("train")
     assert (status, "no device can take part" in lab.told()) == (5, True)
     assert not list(lab.path.glob("logs/nodes/*/runs/*"))
+
+
+def test_a_device_in_use_is_refused_with_its_owner_or_shared_or_waited_for(lab: LabDirectory) -> None:
+    first = lab.start("train", "--epochs", "1000")
+    lab.wait_for("epoch 1/1000", first)
+    run_id = lab.run_id()
+    status, _ = lab.run("train")
+    (refusal,) = [line for line in lab.told().splitlines() if line.startswith("paceline: ")]
+    assert (status, f"n0 / fast is in use by run {run_id}" in refusal, "--wait" in refusal) == (5, True, True), refusal
+    assert lab.run("train", "--epochs", "1", "--share")[0] == 0, lab.told()
+    waiting = lab.start("train", "--epochs", "1", "--wait")
+    lab.wait_for("waiting: n0 / fast is in use", waiting)
+    assert lab.run("cancel", run_id)[0] == 0
+    out, _ = waiting.communicate()
+    assert waiting.returncode == 0, lab.told()
+    assert json.loads(out)["state"] == "done"
+    assert first.wait() == 1
