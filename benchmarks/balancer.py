@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import os
 import re
-import subprocess
 import sys
 from datetime import date
 from pathlib import Path
@@ -18,36 +17,13 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(CHECKOUT))
 
 from benchmarks.claims import Figure, claims_table, rules_table  # noqa: E402
-from benchmarks.table import RESULTS, ROW, row  # noqa: E402
+from benchmarks.measured import kept, measure  # noqa: E402
+from benchmarks.table import RESULTS, row  # noqa: E402
 
 BENCHMARKS = ("gradients", "cost", "adaptation", "causes", "alerts_sim", "balancer_sim")
 """Those that need the machine's cores first."""
 PAGE = CHECKOUT / "docs" / "design" / "balancer-proof.md"
 BLOCK = re.compile(r"(<!-- figures: .*? -->\n).*?(<!-- /figures -->)", re.DOTALL)
-
-
-def measure(benchmark: str) -> list[Figure]:
-    """Run one benchmark, show what it prints as it comes, and take its figures. That it broke is one, too."""
-    command = [sys.executable, str(CHECKOUT / "benchmarks" / f"{benchmark}.py")]
-    lines = []
-    with subprocess.Popen(command, cwd=CHECKOUT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            print(line, end="", flush=True)
-            lines.append(line.rstrip())
-    (RESULTS / f"{benchmark}.txt").write_text("\n".join(lines) + "\n")
-    figures = kept(benchmark)
-    if process.returncode != 0:
-        figures.append(Figure(benchmark, f"{benchmark} ran to its end", "status 0", f"status {process.returncode}", False))
-    return figures
-
-
-def kept(benchmark: str) -> list[Figure]:
-    """The figures of its newest run; none where it never ran."""
-    path = RESULTS / f"{benchmark}.txt"
-    lines = path.read_text().splitlines() if path.exists() else []
-    found = [match for line in lines if (match := ROW.match(line))]
-    return [Figure(benchmark, row["what"], row["goal"], row["figure"], row["verdict"] == "met") for row in found]
 
 
 def write_page(figures: list[Figure]) -> None:
