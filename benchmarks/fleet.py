@@ -1,7 +1,7 @@
 """Everything the fleet claims, measured in turn: ``python benchmarks/fleet.py [BENCHMARK ...]`` (all by default).
 
-Many nodes are played by one server process of ours that emits real agent lines. The counts of faults, kills, cuts and cancels come from
-``make soak``, which takes longer. Leave the machine alone meanwhile. Status 1 where a goal was missed or a benchmark broke.
+Many nodes are played by one server process of ours that emits real agent lines. The counts of faults, kills, cuts and cancels come
+from ``make soak``, which takes longer. Leave the machine alone meanwhile. Status 1 where a goal was missed or a benchmark broke.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.measured import measure  # noqa: E402
-from benchmarks.table import row  # noqa: E402
+from benchmarks.measured import measure
+from benchmarks.table import row
 
 BENCHMARKS = ("fleet_scale",)
 
