@@ -166,7 +166,7 @@ EMBEDDED = NODE + 'kind = "embedded"\ndevices = [{ name = "d", speed = 1, memory
         ("defaults = 1\n" + NODE, ":1: defaults: expected a table, got 1"),
         ("[[node]]\nname = 'a\n", ":2: not TOML:"),
         ("[[node]]\nname = 'a'\nname = 'b'\n", ":3: not TOML: Cannot overwrite a value"),
-        ("x = " + "[" * 5000, ": not TOML: "),
+        ("x = " + "[" * 5000, ":1: not TOML: nested too deeply"),
     ],
 )
 def test_what_is_wrong_is_refused_with_its_line_and_what_was_expected(tmp_path: Path, text: str, said: str) -> None:

@@ -6,7 +6,9 @@ Every key is in one table with the function that reads its value, so nothing unk
 from __future__ import annotations
 
 import difflib
+import os
 import re
+import stat
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,9 +35,11 @@ def _load(path: Path) -> str:
     hint = "write one, or name it with --nodes FILE"
     try:
         with path.open("rb") as file:
+            status = os.fstat(file.fileno())
             data = file.read(SIZE_LIMIT + 1)
     except OSError as error:
         raise ConfigurationError(f"{path}: {error.strerror}", hint=hint) from None
+    _check_owner(path, status)
     if len(data) > SIZE_LIMIT:
         raise ConfigurationError(f"{path}: larger than {SIZE_LIMIT >> 20} MiB: not a nodes.toml")
     try:
@@ -43,6 +47,17 @@ def _load(path: Path) -> str:
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise ConfigurationError(f"{path}:{line}: expected UTF-8 text, got byte 0x{data[error.start]:02x}") from None
+
+
+def _check_owner(path: Path, status: os.stat_result) -> None:
+    """The file says which programs run where: what a stranger can write is not read.
+
+    A group may write it, as git checks it out under umask 002. Root reads everybody's, as in containers.
+    """
+    if stat.S_ISREG(status.st_mode) and status.st_mode & stat.S_IWOTH:
+        raise ConfigurationError(f"{path}: every user of this machine can change it", hint=f"chmod o-w {path}")
+    if status.st_uid not in (0, os.geteuid()) and os.geteuid() != 0:
+        raise ConfigurationError(f"{path}: belongs to another user", hint="copy it, and name the copy with --nodes FILE")
 
 
 class _Reader:
@@ -159,7 +174,11 @@ class _Reader:
         raise ConfigurationError(f"{self._path}:{line_of(self._text, key)}: {name}: {expected}")
 
     def _refuse_syntax(self, error: Exception) -> NoReturn:
-        said = re.sub(r"\s+", " ", str(error)) or "nested too deeply"
+        if isinstance(error, RecursionError):
+            lines = self._text.split("\n")
+            line = max(range(len(lines)), key=lambda number: lines[number].count("[") + lines[number].count("{")) + 1
+            raise ConfigurationError(f"{self._path}:{line}: not TOML: nested too deeply") from None
+        said = re.sub(r"\s+", " ", str(error))
         found = re.fullmatch(r"(.*) \(at (?:line (\d+), column \d+|end of document)\)", said)
         if found is None:
             raise ConfigurationError(f"{self._path}: not TOML: {said}") from None
