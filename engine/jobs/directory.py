@@ -52,6 +52,7 @@ class RunDirectory:
         self.run_id = run_id
         self._copies: dict[tuple[str, str], _Copy] = {}
         self._unkept: set[Path] = set()
+        self._keeping = asyncio.Lock()
         try:
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._lock = os.open(self.path, os.O_RDONLY)
@@ -117,16 +118,16 @@ class RunDirectory:
 
     async def keep(self) -> None:
         """Force what came onto the disk: the copies first, then what is derived from them. An interrupt waits for it."""
-        unkept, self._unkept = self._unkept, set()
-        try:
-            mark = self._derived.mark()
-            keeping = asyncio.ensure_future(asyncio.to_thread(_force, unkept))
-            await _whole(keeping)
-            await _whole(asyncio.ensure_future(asyncio.to_thread(self._derived.keep, mark)))
-        except OSError as error:
-            raise _not_written(self.path, error) from None
-        except StorageFailed as error:
-            raise StorageFailed(error.reason, hint=SPACE) from None
+        async with self._keeping:
+            unkept, self._unkept = self._unkept, set()
+            try:
+                mark = self._derived.mark()
+                await _whole(asyncio.ensure_future(asyncio.to_thread(_force, unkept)))
+                await _whole(asyncio.ensure_future(asyncio.to_thread(self._derived.keep, mark)))
+            except OSError as error:
+                raise _not_written(self.path, error) from None
+            except StorageFailed as error:
+                raise StorageFailed(error.reason, hint=SPACE) from None
 
     def check(self, node: str, seals: Mapping[str, Seal]) -> None:
         """Compare the copies with the lengths and SHA-256 sums the node gives at the end. Raises WorkFailed."""
