@@ -7,7 +7,7 @@ from rich.segment import Segment
 from textual.strip import Strip
 
 _TWINS = {
-    **dict(zip("●✔▶↻◌■▲✖·◇", "o+>~?#!X.<", strict=True)),
+    **dict(zip("●✔▶↻◌■▲▼✖·◇", "o+>~?#!vX.<", strict=True)),
     **dict(zip("▁▂▃▄▅▆▇█", "_.,-=+*#", strict=True)),
     **dict(zip("▏▎▍▌▋▊▉", "|||####", strict=True)),
     **dict(zip("░▒▓▀", '.:%"', strict=True)),
@@ -34,3 +34,17 @@ def _plain(character: str) -> str:
 def strip_to_ascii(strip: Strip) -> Strip:
     """A drawn line, its styles kept."""
     return Strip([Segment(to_ascii(text), style, control) for text, style, control in strip], strip.cell_length)
+
+
+class Charset:
+    """Which characters the one terminal of this process is given: worn like the palette, asked for each finished line."""
+
+    def __init__(self) -> None:
+        self.is_ascii = False
+
+    def finish(self, strip: Strip) -> Strip:
+        """The line as this terminal can show it."""
+        return strip_to_ascii(strip) if self.is_ascii else strip
+
+
+CHARSET = Charset()

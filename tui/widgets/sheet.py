@@ -1,4 +1,7 @@
-"""Two widgets for everything that is drawn: a sheet of lines, and a list with a cursor. Both are told; neither asks."""
+"""Two widgets for everything that is drawn: a sheet of lines, and a list with a cursor. Both are told; neither asks.
+
+Only lines that differ are painted again; a theme that is put on repaints them all.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +16,29 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 from textual.widget import Widget
 
+from ..ascii import CHARSET
 from ..messages import View
 
 Draw = Callable[[View, int, int], Sequence[Strip]]
 """(view, width, height) -> lines."""
 
 
+def changed_regions(before: Sequence[Strip], after: Sequence[Strip], width: int, top: int = 0) -> list[Region] | None:
+    """Where lines differ, neighbours joined; None: in so many that one paint of everything is cheaper."""
+    rows = [y for y in range(max(len(before), len(after))) if before[y : y + 1] != after[y : y + 1]]
+    if 2 * len(rows) > len(after):
+        return None
+    regions: list[Region] = []
+    for y in rows:
+        if regions and regions[-1].bottom == y + top:
+            regions[-1] = Region(0, regions[-1].y, width, regions[-1].height + 1)
+        else:
+            regions.append(Region(0, y + top, width, 1))
+    return regions
+
+
 class Sheet(Widget):
-    """Lines drawn by one pure function; painted again only when a line differs."""
+    """Lines drawn by one pure function; painted again only where a line differs."""
 
     def __init__(self, draw: Draw, title: str = "", widget_id: str | None = None) -> None:
         super().__init__(id=widget_id)
@@ -38,18 +56,24 @@ class Sheet(Widget):
     def on_resize(self, event: Resize) -> None:
         self._redraw()
 
+    def notify_style_update(self) -> None:
+        super().notify_style_update()
+        self._redraw()
+
     def _redraw(self) -> None:
         width, height = self.size
         if self._view is None or not width or not height:
             return
-        lines = self._draw(self._view, width, height)
-        if lines != self._lines:
-            self._lines = lines
+        before, self._lines = self._lines, self._draw(self._view, width, height)
+        regions = changed_regions(before, self._lines, width)
+        if regions is None:
             self.refresh()
+        elif regions:
+            self.refresh(*regions)
 
     def render_line(self, y: int) -> Strip:
         if y < len(self._lines):
-            return self._lines[y].apply_style(self.rich_style)
+            return CHARSET.finish(self._lines[y]).apply_style(self.rich_style)
         return Strip.blank(self.size.width, self.rich_style)
 
 
@@ -67,7 +91,7 @@ class Rows(ScrollView, can_focus=True):
     ]
 
     class Chosen(Message):
-        """Enter was pressed on a row."""
+        """Enter was pressed on a row, or it was clicked twice."""
 
         def __init__(self, key: str) -> None:
             super().__init__()
@@ -80,6 +104,10 @@ class Rows(ScrollView, can_focus=True):
         self._row = row
         self._view: View | None = None
         self._keys: Sequence[str] = ()
+        self._drawn: dict[int, Strip] = {}
+        """Rows as they stand on the screen, by their place in the list; the heading is -1."""
+        self._has_moved = False
+        """Whether a person has put the cursor somewhere; before, it stays at the top, whatever comes there."""
         self.cursor = 0
 
     @property
@@ -87,31 +115,90 @@ class Rows(ScrollView, can_focus=True):
         """The row under the cursor."""
         return self._keys[self.cursor] if self.cursor < len(self._keys) else None
 
+    @property
+    def top_key(self) -> str | None:
+        """The first row that is seen."""
+        top = round(self.scroll_offset.y)
+        return self._keys[top] if top < len(self._keys) else None
+
     def tell(self, view: View, keys: Sequence[str]) -> None:
-        """Show these rows; the cursor stays on its row wherever that went."""
+        """Show these rows; the cursor stays on its row wherever that went, and in sight if it was."""
         key = self.key
+        was_seen = 0 <= self.cursor - round(self.scroll_offset.y) < self.size.height - 1
         self._view = view
-        self._keys = keys
-        self.cursor = keys.index(key) if key in keys else min(self.cursor, max(0, len(keys) - 1))
-        size = Size(self.size.width, len(keys) + 1)
-        if size != self.virtual_size:
-            self.virtual_size = size
-        self.refresh()
+        if keys is not self._keys:
+            self._keys = keys
+            follows = self._has_moved and key in keys
+            self.cursor = keys.index(key) if follows and key is not None else min(self.cursor, max(0, len(keys) - 1))
+            size = Size(self.size.width, len(keys) + 1)
+            if size != self.virtual_size:
+                self.virtual_size = size
+            if was_seen:
+                self._scroll_to_cursor()
+        self.repaint()
+
+    def go_to(self, key: str) -> None:
+        """Put the cursor on a row, if it is there."""
+        if key in self._keys:
+            self.action_move(self._keys.index(key) - self.cursor)
+
+    def on_resize(self, event: Resize) -> None:
+        self._drawn.clear()
+
+    def notify_style_update(self) -> None:
+        super().notify_style_update()
+        self._drawn.clear()
+
+    def watch_has_focus(self, _has_focus: bool) -> None:
+        super().watch_has_focus(_has_focus)
+        self._drawn.clear()
+
+    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
+        super().watch_scroll_y(old_value, new_value)
+        self._drawn.clear()
+
+    def repaint(self) -> None:
+        """Draw what is seen, and paint what differs from before."""
+        width, height = self.size
+        if not width or not height:
+            return
+        top = round(self.scroll_offset.y)
+        places = (-1, *range(top, top + height - 1))
+        before = [self._drawn.get(place) for place in places]
+        after = [self._strip(place, width) for place in places]
+        self._drawn = dict(zip(places, after, strict=True))
+        blank = Strip([])
+        regions = changed_regions([blank if strip is None else strip for strip in before], after, width)
+        if regions is None:
+            self.refresh()
+        elif regions:
+            self.refresh(*regions)
+
+    def _strip(self, place: int, width: int) -> Strip:
+        if place < 0:
+            return self._heading(width)
+        if self._view is None or place >= len(self._keys):
+            return Strip.blank(width, self.rich_style)
+        return self._row(self._view, self._keys[place], width, place == self.cursor and self.has_focus)
 
     def render_line(self, y: int) -> Strip:
-        width = self.size.width
-        if y == 0:
-            return self._heading(width).apply_style(self.rich_style)
-        index = y - 1 + round(self.scroll_offset.y)
-        if self._view is None or index >= len(self._keys):
-            return Strip.blank(width, self.rich_style)
-        strip = self._row(self._view, self._keys[index], width, index == self.cursor and self.has_focus)
-        return strip.apply_style(self.rich_style)
+        place = y - 1 + round(self.scroll_offset.y) if y else -1
+        strip = self._drawn.get(place)
+        if strip is None:
+            strip = self._drawn[place] = self._strip(place, self.size.width)
+        return CHARSET.finish(strip).apply_style(self.rich_style)
+
+    def _scroll_to_cursor(self) -> None:
+        self.scroll_to_region(Region(0, self.cursor, 1, 2), animate=False)
 
     def action_move(self, rows: int) -> None:
+        left = self.cursor
         self.cursor = min(max(0, self.cursor + rows), max(0, len(self._keys) - 1))
-        self.scroll_to_region(Region(0, self.cursor, 1, 2), animate=False)
-        self.refresh()
+        self._has_moved = self.cursor > 0
+        self._scroll_to_cursor()
+        for place in {left, self.cursor}:
+            self._drawn.pop(place, None)
+            self.refresh_line(place + 1)
 
     def action_page(self, pages: int) -> None:
         self.action_move(pages * max(1, self.size.height - 2))
@@ -121,5 +208,8 @@ class Rows(ScrollView, can_focus=True):
             self.post_message(self.Chosen(self.key))
 
     def on_click(self, event: Click) -> None:
-        if event.y >= 1:
-            self.action_move(event.y - 1 + round(self.scroll_offset.y) - self.cursor)
+        place = event.y - 1 + round(self.scroll_offset.y)
+        if event.y >= 1 and place < len(self._keys):
+            self.action_move(place - self.cursor)
+            if event.chain == 2:
+                self.action_choose()
