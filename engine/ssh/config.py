@@ -38,6 +38,8 @@ class Settings:
     """Whether new entries hide the name, as HashKnownHosts wants."""
     has_host_key_kinds: bool
     """Whether HostKeyAlgorithms is set: then it decides which kinds of keys are asked for."""
+    has_ciphers: bool
+    """Whether Ciphers is set: then it decides."""
     has_command: bool
     """Whether a ProxyCommand makes the connection."""
     family: int
@@ -108,6 +110,7 @@ def _read(host: str, user: str | None) -> Settings:
         known_files=tuple(os.path.expanduser(name) for name in (*own, *everybody_s)),
         has_hashed_names=bool(config.get("HashKnownHosts")),
         has_host_key_kinds=config.get("HostKeyAlgorithms") is not None,
+        has_ciphers=config.get("Ciphers") is not None,
         has_command=config.get("ProxyCommand") is not None,
         family=config.get("AddressFamily") or 0,
         bind=(str(bind), 0) if bind else None,

@@ -35,6 +35,8 @@ KEEPALIVE_COUNT = 2
 MAX_JUMPS = 8
 MAX_ENTERING = 8
 """Logins at one jump host at one time: sshd drops more than MaxStartups (10) at random."""
+_CIPHERS = "^aes256-gcm@openssh.com,aes128-gcm@openssh.com"
+"""Asked for first: to open a packet of 3 kB takes one call and a fifth of the time of ChaCha20, which is put together in Python."""
 
 _T = TypeVar("_T")
 
@@ -167,6 +169,7 @@ class _Visit:
             "username": hop.user,
             "known_hosts": check.known_hosts,
             "server_host_key_algs": () if hop.settings.has_host_key_kinds and hop.pin is None else check.algorithms,
+            "encryption_algs": () if hop.settings.has_ciphers else _CIPHERS,
             # An iterator, for it counts as something: asyncssh replaces an empty list by the usual keys.
             "client_keys": keys.ready or iter(()),
             "client_certs": hop.settings.certificates,
