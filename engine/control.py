@@ -79,10 +79,13 @@ class Control:
 
     async def open(self) -> None:
         """Begin: name the machines, then connect to all of them at once. Returns before any has answered."""
+        from .jobs.survival import Survival
         from .ssh.fleet import Fleet
 
         self.publish(inventory_event(self.inventory))
         self._fleet = Fleet(self.inventory, self.publish, ask=self._ask)
+        self._survival = Survival(self.inventory.nodes, self._fleet, self.publish)
+        self._bus.subscribe(self._survival)
         await self._fleet.start()
         self._ticker = asyncio.create_task(self._tick(), name="ticker")
 
@@ -91,6 +94,7 @@ class Control:
         if hasattr(self, "_ticker"):
             self._ticker.cancel()
             await asyncio.gather(self._ticker, return_exceptions=True)
+            await self._survival.close()
             await self._fleet.close()
         if self._recorder:
             self._recorder.close()
@@ -113,14 +117,15 @@ class Control:
         """Launch a job on all devices and follow it to its result (verbs train and bench). ``is_waiting``: until they are free."""
         from .jobs.undertake import Undertaking
 
-        self._undertaking = Undertaking(self.inventory, self._fleet, self._attendance, self.publish)
+        self._undertaking = Undertaking(self.inventory, self._fleet, self._attendance, self._survival, self.publish)
         return await self._undertaking.carry_out(spec, self.runs, self._patience, is_waiting)
 
     async def plan(self, spec: TrainSpec) -> Document:
         """What ``run`` would do, without doing it."""
         from .jobs.undertake import Undertaking
 
-        return await Undertaking(self.inventory, self._fleet, self._attendance, self.publish).rehearse(spec, self.runs)
+        undertaking = Undertaking(self.inventory, self._fleet, self._attendance, self._survival, self.publish)
+        return await undertaking.rehearse(spec, self.runs)
 
     async def jobs(self) -> Document:
         """All runs that any node knows, and those known here whose nodes are silent."""

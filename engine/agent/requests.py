@@ -9,7 +9,7 @@ from typing import Any
 from . import detach
 from .acting import cancel, introduce, launch, take_lease
 from .following import acknowledge, files, follow, unfollow
-from .home import NodeHome
+from .home import NodeHome, network_file_system
 from .keeping import listing, read, remove, seal, stored
 from .rundir import all_facts
 from .tails import Send
@@ -24,8 +24,8 @@ async def runs(home: NodeHome, body: Body, send: Send) -> Body:
 
 
 async def survival(home: NodeHome, body: Body, send: Send) -> Body:
-    """Where the proof stands that background processes survive here: see ``detach.standing``."""
-    return detach.standing(home)
+    """Where the proof stands that background processes survive here (``detach.standing``), and a network file system if any."""
+    return {**detach.standing(home), "file_system": network_file_system(home.root)}
 
 
 async def plant(home: NodeHome, body: Body, send: Send) -> Body:

@@ -26,6 +26,7 @@ from .occupancy import in_use, users
 from .planning import Candidate, make_plan
 from .rehearsal import rehearsal
 from .result import derive
+from .survival import Survival
 
 Publish = Callable[[Event], None]
 Document = dict[str, Any]
@@ -34,8 +35,9 @@ Document = dict[str, Any]
 class Undertaking:
     """A job on all machines of a session. ``run_id`` is set while there is a run to speak of."""
 
-    def __init__(self, inventory: Inventory, fleet: Fleet, attendance: Attendance, publish: Publish) -> None:
+    def __init__(self, inventory: Inventory, fleet: Fleet, attendance: Attendance, survival: Survival, publish: Publish) -> None:
         self._inventory, self._fleet, self._attendance, self._publish = inventory, fleet, attendance, publish
+        self._survival = survival
         self._home = Path(inventory.path).parent
         self.run_id: str | None = None
 
@@ -81,6 +83,7 @@ class Undertaking:
 
     async def _start(self, spec: TrainSpec, plan: Plan, directory: RunDirectory) -> None:
         """Submit; what was withdrawn everywhere leaves nothing here either, and an interrupt must not say that it goes on."""
+        await self._survival.proved(node.name for node in plan.nodes)
         self.run_id = plan.run_id
         try:
             await submit(self._fleet, self._inventory.nodes, spec, plan, self._publish)

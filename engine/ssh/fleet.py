@@ -30,6 +30,8 @@ SILENCE = 0.5
 """Seconds after which an attempt that hears nothing gives its place to another: a black hole shall hold up nobody."""
 BACK_OFF = (0.5, 30.0)
 """Seconds until the next attempt where the last one failed: at least and at most."""
+VISIT_INTERVAL = 3600.0
+"""Seconds between readings that nobody hears."""
 STABLE = 10.0
 """Seconds a link must hold until the back-off starts over."""
 FRESH = 1.2
@@ -91,6 +93,13 @@ class Fleet:
         if member.link is not None:
             return member.link
         raise member.trouble or NodeUnreachable(f"no answer within {patience:g} s", node=name)
+
+    async def visit(self, name: str) -> Link:
+        """A second connection to a node of its own kind, for the caller to close; its readings are not heard and nobody is asked.
+
+        Raises NodeRefused, NodeUnreachable or StorageFailed.
+        """
+        return await Link.open(self._members[name].spec, None, lambda event: None, VISIT_INTERVAL)
 
     async def settled(self, patience: float = 30.0) -> None:
         """Wait until every node has reported, refused us, or failed once; at most ``patience`` seconds."""
