@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import dataclasses
 import io
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from paceline.engine.agent.frames import FrameRefused, read_frame
 from paceline.engine.agent.mesh import Mesh, introduce
 from paceline.engine.events import EVENTS, Event, NodeDenied, NodeLost, NodeWarned, RankFailed, RunEnded
 from paceline.engine.jobs.derived import events_of
@@ -24,7 +26,7 @@ from paceline.engine.specs import NodeSpec
 from paceline.engine.ssh.link import Link
 from paceline.engine.store.reduce import reduce
 from paceline.engine.store.state import State
-from paceline.engine.wire import dumps, encode
+from paceline.engine.wire import decode, dumps, encode
 from paceline.tui.app import PacelineApp
 from paceline.tui.format import cell_len, untrusted
 from paceline.tui.narration import Narrator
@@ -203,6 +205,37 @@ async def test_every_screen_draws_strangers_words_harmlessly(size: tuple[int, in
         assert unseen(screen_text(app).replace("\n", "")) == []
 
 
+async def draw_mad_sessions(count: int) -> int:
+    """So many sessions in which nodes say impossible things, on every screen; how many paints held a control character."""
+    random_numbers = random.Random(SEED)
+    found = 0
+    for _ in range(count):
+        events: list[Event] = []
+        for event in (*story.healthy(), *story.trouble()):
+            events.append(event)
+            if random_numbers.random() < 0.3:
+                with contextlib.suppress(ValueError):
+                    mad = decode(dumps(mutated(json.loads(encode(event)), random_numbers)))
+                    events += [dataclasses.replace(mad, at=event.at)] if mad is not None else []
+        async with PacelineApp(story.StorySession(events)).run_test(size=random_numbers.choice(((80, 24), (160, 50)))) as pilot:
+            app = await shown(pilot)
+            for mode in MODES:
+                await app.action_visit(mode)
+                await until(pilot, lambda mode=mode, app=app: app.current_mode == mode)
+                found += unseen(screen_text(app).replace("\n", "")) != []
+    print(f"sessions of nodes that lost their mind, seed {SEED}: {count}, paints with control characters: {found}")
+    return found
+
+
+async def test_screens_survive_what_cannot_be() -> None:
+    assert await draw_mad_sessions(3) == 0
+
+
+@pytest.mark.slow
+async def test_screens_survive_a_hundred_sessions_of_what_cannot_be() -> None:
+    assert await draw_mad_sessions(100) == 0
+
+
 # Frames -------------------------------------------------------------------------------------------------------------------------
 
 
@@ -306,9 +339,15 @@ async def hear_lines(count: int) -> dict[str, int]:
         ears.hear(event)
         counts["control characters"] += sum(len(unseen(line)) for line in ears.take())
 
+    def read(frame: Any) -> None:
+        if isinstance(frame, dict):
+            with contextlib.suppress(FrameRefused):
+                read_frame(frame)
+
     def link() -> Link:
         made = Link(NodeSpec("n0"), None, hear)  # type: ignore[arg-type]
         made.on_frame(inbox.hear)
+        made.on_frame(read)
         made._take(b'{"hello": {"hostname": "x"}}')
         made._waiting = {number: asyncio.get_running_loop().create_future() for number in (1, 2)}
         return made
