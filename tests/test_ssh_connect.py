@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import getpass
-import os
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -17,6 +16,9 @@ from paceline.engine.errors import NodeRefused, NodeUnreachable
 from paceline.engine.specs import NodeSpec
 from paceline.engine.ssh import connect
 from paceline.engine.ssh.connect import open_connection
+from paceline.engine.ssh.questions import Ask, Question
+
+from .sshd import needs_sshd, sshd
 
 
 class Machine:
@@ -88,9 +90,9 @@ async def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
     await served.acceptor.wait_closed()
 
 
-async def visit(spec: NodeSpec) -> None:
+async def visit(spec: NodeSpec, ask: Ask | None = None) -> None:
     """Connect, run something, leave."""
-    connection = await open_connection(spec)
+    connection = await open_connection(spec, ask=ask)
     assert (await connection.run("true")).exit_status == 0
     connection.close()
     await connection.wait_closed()
@@ -238,42 +240,186 @@ async def test_a_server_that_says_nothing_is_unreachable(machine: Machine, monke
     silent.close()
 
 
-@pytest.mark.skipif(not os.path.exists("/usr/sbin/sshd"), reason="no /usr/sbin/sshd: apt-get install openssh-server")
+@needs_sshd
 async def test_openssh_s_own_server_is_spoken_to(machine: Machine, tmp_path: Path) -> None:
-    host_key, authorized = tmp_path / "host", tmp_path / "authorized"
-    machine.host_key.write_private_key(str(host_key))
-    host_key.chmod(0o600)
-    authorized.write_text(asyncssh.read_private_key(str(machine.key_file)).export_public_key().decode())
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    options = {
-        "ListenAddress": f"127.0.0.1:{port}",
-        "HostKey": host_key,
-        "AuthorizedKeysFile": authorized,
-        "StrictModes": "no",
-        "UsePAM": "no",
-        "PidFile": "none",
-        "Subsystem": "sftp internal-sftp",
-    }
-    if os.getuid() == 0:
-        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # where sshd separates privileges
-    arguments = [part for name, value in options.items() for part in ("-o", f"{name}={value}")]
-    command = ["/usr/sbin/sshd", "-D", "-e", "-f", "/dev/null", *arguments]
-    server = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
-    try:
-        assert server.stderr is not None
-        await server.stderr.readline()  # "Server listening on ..."
-        spec = machine.spec(port=port, user=getpass.getuser())
+    client = asyncssh.read_private_key(str(machine.key_file))
+    async with sshd(tmp_path / "real", [machine.host_key], client) as server:
+        spec = machine.spec(port=server.port, user=getpass.getuser())
         with pytest.raises(NodeRefused, match="is unknown"):
             await open_connection(spec)
-        machine.known(machine.host_key, f"[127.0.0.1]:{port}")
+        machine.known(machine.host_key, f"[127.0.0.1]:{server.port}")
         connection = await open_connection(spec)
         assert (await connection.run("echo there")).stdout == "there\n"
         async with connection.start_sftp_client() as sftp:
             assert await sftp.exists("/")
         connection.close()
         await connection.wait_closed()
-    finally:
-        server.terminate()
-        await server.communicate()
+
+
+async def test_an_unknown_key_is_asked_about_once_and_written_down_as_ssh_would(machine: Machine) -> None:
+    asked: list[Question] = []
+
+    async def agree(question: Question) -> str:
+        asked.append(question)
+        return "yes"
+
+    known = machine.home / ".ssh" / "known_hosts"
+    known.write_text("# a last line without its end")
+    await visit(machine.spec(), agree)
+    assert [(question.kind, question.host, question.is_secret) for question in asked] == [("host key", "127.0.0.1", False)]
+    assert machine.fingerprint in asked[0].text
+    line = f"[127.0.0.1]:{machine.port} {machine.host_key.export_public_key().decode().strip()}"
+    assert known.read_text() == f"# a last line without its end\n{line}\n"
+    await visit(machine.spec())
+    known.unlink()
+    machine.config("Host *\n  HashKnownHosts yes\n")
+    await visit(machine.spec(), agree)
+    assert known.read_text().startswith("|1|")
+    assert known.stat().st_mode & 0o777 == 0o600
+    await visit(machine.spec())
+    assert len(asked) == 2
+
+
+async def test_whoever_says_no_to_a_key_logs_in_nowhere(machine: Machine) -> None:
+    async def decline(question: Question) -> None:
+        return None
+
+    with pytest.raises(NodeRefused, match="is unknown"):
+        await open_connection(machine.spec(), ask=decline)
+    assert machine.users == []
+    assert not (machine.home / ".ssh" / "known_hosts").exists()
+
+
+async def test_nobody_is_asked_about_a_changed_or_revoked_key_or_a_wrong_pin(machine: Machine) -> None:
+    async def never(question: Question) -> str:
+        raise AssertionError(question)
+
+    machine.known(asyncssh.generate_private_key("ssh-ed25519"))
+    with pytest.raises(NodeRefused, match="CHANGED"):
+        await open_connection(machine.spec(), ask=never)
+    machine.known(machine.host_key, "@revoked *")
+    for spec in (machine.spec(), machine.spec(host_key=machine.fingerprint)):
+        with pytest.raises(NodeRefused, match="revoked"):
+            await open_connection(spec, ask=never)
+    assert machine.users == []
+
+
+async def test_a_revocation_for_one_port_holds_though_the_key_is_known_for_the_host(machine: Machine) -> None:
+    machine.known(machine.host_key, "127.0.0.1")
+    await visit(machine.spec())
+    machine.known(machine.host_key, f"@revoked [127.0.0.1]:{machine.port}")
+    with pytest.raises(NodeRefused, match="revoked"):
+        await open_connection(machine.spec())
+
+
+async def test_a_key_of_another_port_is_unknown_here_and_not_changed(machine: Machine) -> None:
+    machine.known(asyncssh.generate_private_key("ssh-ed25519"), "127.0.0.1")
+    with pytest.raises(NodeRefused, match="is unknown"):
+        await open_connection(machine.spec())
+
+
+async def test_a_key_known_by_address_does_not_speak_for_a_name(machine: Machine) -> None:
+    machine.known(machine.host_key)
+    with pytest.raises(NodeRefused, match="is unknown"):
+        await open_connection(machine.spec(host="localhost"))
+
+
+async def test_known_hosts_that_cannot_be_read_trusts_nobody(machine: Machine) -> None:
+    machine.known(machine.host_key)
+    with (machine.home / ".ssh" / "known_hosts").open("a") as file:
+        file.write("broken\n")
+    with pytest.raises(NodeRefused, match="known_hosts cannot be read"):
+        await open_connection(machine.spec())
+
+
+@pytest.mark.parametrize("pinned", range(3), ids=["ed25519", "ecdsa", "rsa"])
+async def test_a_pin_of_any_kind_of_key_is_found(machine: Machine, pinned: int) -> None:
+    keys = [
+        machine.host_key,
+        asyncssh.generate_private_key("ecdsa-sha2-nistp256"),
+        asyncssh.generate_private_key("ssh-rsa", key_size=2048),
+    ]
+    acceptor = await asyncssh.listen(
+        "127.0.0.1", 0, server_host_keys=keys, authorized_client_keys=machine.authorized, process_factory=_leave, config=[]
+    )
+    await visit(machine.spec(port=acceptor.get_port(), host_key=keys[pinned].get_fingerprint()))
+    stranger = asyncssh.generate_private_key("ssh-ed25519").get_fingerprint()
+    with pytest.raises(NodeRefused, match=r"but nodes\.toml pins") as caught:
+        await open_connection(machine.spec(port=acceptor.get_port(), host_key=stranger))
+    assert all(key.get_fingerprint() in caught.value.reason for key in keys)
+    acceptor.close()
+    await acceptor.wait_closed()
+
+
+def _leave(process: asyncssh.SSHServerProcess[str]) -> None:
+    process.exit(0)
+
+
+async def test_a_changed_kind_of_key_is_a_changed_key(machine: Machine) -> None:
+    machine.known(asyncssh.generate_private_key("ssh-rsa", key_size=2048))
+    with pytest.raises(NodeRefused, match="CHANGED"):
+        await open_connection(machine.spec())
+
+
+OFF = (
+    "StrictHostKeyChecking no",
+    "StrictHostKeyChecking=off",
+    "stricthostkeychecking accept-new",
+    "UserKnownHostsFile none",
+    "UserKnownHostsFile /dev/null",
+    "UserKnownHostsFile ~/.ssh/known_hosts /dev/null",
+    "NoHostAuthenticationForLocalhost yes",
+)
+
+
+@pytest.mark.parametrize("line", OFF)
+@pytest.mark.parametrize("block", ["Host 127.0.0.1", "Match host 127.0.0.1", "Match final all"])
+async def test_a_line_that_switches_checking_off_is_refused_by_name(machine: Machine, line: str, block: str) -> None:
+    machine.known(machine.host_key)
+    machine.config(f"{block}\n  {line}\n")
+    with pytest.raises(NodeRefused, match=r"switches host key checks off for 127\.0\.0\.1 \(") as caught:
+        await open_connection(machine.spec())
+    assert line.replace("=", " ").split()[0].lower() in caught.value.reason.lower()
+    assert machine.users == []
+    machine.config(f"Host elsewhere\n  {line}\n")
+    await visit(machine.spec())
+
+
+@pytest.mark.parametrize("line", OFF)
+async def test_such_a_line_for_a_jump_host_is_refused_though_the_node_is_pinned(machine: Machine, line: str) -> None:
+    machine.config(f"Host gate\n  HostName 127.0.0.1\n  Port 1\n  {line}\nHost 127.0.0.1\n  ProxyJump gate\n")
+    with pytest.raises(NodeRefused, match="switches host key checks off for gate"):
+        await open_connection(machine.spec(host_key=machine.fingerprint))
+
+
+async def test_lines_that_keep_checking_on_are_no_trouble(machine: Machine) -> None:
+    machine.known(machine.host_key)
+    for line in ("StrictHostKeyChecking yes", "StrictHostKeyChecking ask", "NoHostAuthenticationForLocalhost no"):
+        machine.config(f"Host *\n  {line}\n")
+        await visit(machine.spec())
+
+
+async def test_one_flipped_byte_in_the_exchange_is_no_changed_key(machine: Machine) -> None:
+    machine.known(machine.host_key)
+    genuine, seen = machine.port, 0
+    blob = machine.host_key.convert_to_public().public_data
+
+    async def lead(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal seen
+        seen += 1
+        number = seen
+        there, back = await asyncio.open_connection("127.0.0.1", genuine)
+
+        async def carry(source: asyncio.StreamReader, sink: asyncio.StreamWriter, is_noisy: bool) -> None:
+            while data := await source.read(65536):
+                sink.write(data.replace(blob, blob[:-1] + bytes([blob[-1] ^ 1])) if is_noisy else data)
+            sink.close()
+
+        await asyncio.gather(carry(reader, back, False), carry(there, writer, number == 1))
+
+    line = await asyncio.start_server(lead, "127.0.0.1", 0)
+    port = line.sockets[0].getsockname()[1]
+    machine.known(machine.host_key, f"[127.0.0.1]:{port}")
+    await visit(machine.spec(port=port))
+    assert (seen, machine.users) == (2, ["lab"])
+    line.close()

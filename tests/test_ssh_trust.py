@@ -1,0 +1,45 @@
+"""Men in the middle against real servers: refused, and not one word of ours to them."""
+
+from __future__ import annotations
+
+import collections
+import random
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from . import impostors
+from .impostors import Case, Stage, play
+
+QUICK = 40
+SEEDS = range(3)
+
+
+@pytest_asyncio.fixture
+async def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stage]:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    async with Stage(tmp_path).set() as made:
+        yield made
+
+
+async def _refused(stage: Stage, chosen: list[tuple[Case, int]]) -> None:
+    wrong = {}
+    for case, seed in chosen:
+        if trouble := await play(stage, case, seed):
+            wrong[case, seed] = trouble
+    counts = collections.Counter(case.attack for case, _ in chosen)
+    print("men in the middle:", ", ".join(f"{attack} {counts[attack]}" for attack in impostors.ATTACKS), "| succeeded:", len(wrong))
+    assert not wrong
+
+
+async def test_no_impostor_is_let_in_or_told_anything(stage: Stage) -> None:
+    chosen = random.Random(1).sample(impostors.cases(), QUICK)
+    await _refused(stage, [(case, 0) for case in chosen])
+
+
+@pytest.mark.slow
+async def test_no_impostor_is_let_in_or_told_anything_in_any_combination(stage: Stage) -> None:
+    await _refused(stage, [(case, seed) for seed in SEEDS for case in impostors.cases()])
