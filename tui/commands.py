@@ -87,12 +87,18 @@ def _job_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _train_arguments(parser: argparse.ArgumentParser) -> None:
     _job_arguments(parser)
+    _notice_argument(parser)
     parser.add_argument("--policy", metavar="P", default="hybrid", help=f"one of {', '.join(POLICIES)} (default: hybrid)")
 
 
 def _bench_arguments(parser: argparse.ArgumentParser) -> None:
     _job_arguments(parser)
+    _notice_argument(parser)
     parser.add_argument("--policies", metavar="A,B", default=",".join(POLICIES), help="what to compare (default: all four)")
+
+
+def _notice_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--on-end", metavar="COMMAND", help="run this when the run has ended; PACELINE_STATE tells it how")
 
 
 def _cancel_arguments(parser: argparse.ArgumentParser) -> None:
@@ -140,11 +146,17 @@ async def _status(control: Control, args: argparse.Namespace) -> Document:
 
 
 async def _train(control: Control, args: argparse.Namespace) -> Document:
-    return await control.run(_spec(args, (args.policy,), is_bench=False), args.wait)
+    from paceline.engine.jobs.notice import announced
+
+    async with announced(control, args.on_end):
+        return await control.run(_spec(args, (args.policy,), is_bench=False), args.wait)
 
 
 async def _bench(control: Control, args: argparse.Namespace) -> Document:
-    return await control.run(_spec(args, tuple(args.policies.split(",")), is_bench=True), args.wait)
+    from paceline.engine.jobs.notice import announced
+
+    async with announced(control, args.on_end):
+        return await control.run(_spec(args, tuple(args.policies.split(",")), is_bench=True), args.wait)
 
 
 async def _plan(control: Control, args: argparse.Namespace) -> Document:

@@ -65,6 +65,8 @@ class Narrator:
             self._tick()
         elif (sentence := self._sentence(event, run)) is not None:
             self.say(sentence)
+            if isinstance(event, RunEnded) and self._is_live:
+                self._write("\a")
 
     def _sentence(self, event: Event, run: RunState | None) -> str | None:
         match event:
