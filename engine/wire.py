@@ -21,6 +21,7 @@ Convert = Callable[[Any], Any]
 LARGEST = 2**64
 """Integers from outside are smaller: a larger one is no count of anything, and arithmetic with floats would fail on it."""
 _NUMBERS = (int, float)
+_SCALARS = frozenset((str, int, bool, type(None)))
 _dumps = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode
 
 
@@ -185,14 +186,39 @@ def _finite(plain: Any) -> float | None:
 
 
 def encode(event: Event) -> str:
-    """One event as one line, without the newline; fields that hold their default are left out."""
-    plain: dict[str, Any] = {"kind": type(event).__name__}
-    for f in dataclasses.fields(event):
-        value = getattr(event, f.name)
-        if f.default is not dataclasses.MISSING and value == f.default and type(value) is type(f.default):
+    """One event as one line, without the newline; fields that hold their default are left out, of values inside it too."""
+    return _dumps({"kind": type(event).__name__, **_sparse(event)})
+
+
+def _sparse(value: Any) -> dict[str, Any]:
+    """What differs from the defaults of its class; NaN and infinities become None."""
+    plain: dict[str, Any] = {}
+    for name, default, kind in _defaults(typing.cast(Any, type(value))):
+        item = getattr(value, name)
+        given = type(item)
+        if given is kind and (item is default or item == default):
             continue
-        plain[f.name] = to_plain(value)
-    return _dumps(plain)
+        if given is float:
+            plain[name] = item if item - item == 0.0 else None
+        elif given in _SCALARS:
+            plain[name] = item
+        else:
+            plain[name] = _sparse_inside(item)
+    return plain
+
+
+def _sparse_inside(value: Any) -> Any:
+    if hasattr(value, "__dataclass_fields__"):
+        return _sparse(value)
+    if isinstance(value, (list, tuple)):
+        return [_sparse_inside(item) for item in value]
+    return to_plain(value)
+
+
+@functools.cache
+def _defaults(cls: Any) -> tuple[tuple[str, Any, type], ...]:
+    """Name, default and type of the default of each field; looked up once a class, because readings come by the thousand."""
+    return tuple((f.name, f.default, type(f.default)) for f in dataclasses.fields(cls))
 
 
 def decode(line: str | bytes) -> Event | None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from paceline.engine.events import EVENTS, DeviceReading, NodeReported, StepsTaken
+from paceline.engine.events import EVENTS, DeviceReading, NodeReported, ProcessReading, StepsTaken
 from paceline.engine.specs import NodeSpec
 from paceline.engine.wire import LARGEST, decode, dumps, encode, from_plain
 
@@ -70,3 +70,11 @@ def test_unknown_fields_are_passed_over_and_missing_ones_filled() -> None:
 
 def test_values_that_are_no_numbers_are_written_as_unknown() -> None:
     assert json.loads(dumps(DeviceReading(power=float("nan"))))["power"] is None
+
+
+def test_what_is_not_known_of_a_device_takes_no_room_on_the_line_and_what_is_zero_does() -> None:
+    reported = NodeReported(node="atlas", devices=(DeviceReading(index=1, utilization=0.0, processes=(ProcessReading(7),)),))
+    line = encode(reported)
+    devices = [{"index": 1, "utilization": 0.0, "processes": [{"pid": 7}]}]
+    assert json.loads(line) == {"kind": "NodeReported", "node": "atlas", "host": {}, "devices": devices}
+    assert decode(line) == reported

@@ -17,6 +17,7 @@ import platform
 import signal
 import socket
 import threading
+import time
 import traceback
 from pathlib import Path
 from typing import Any
@@ -78,17 +79,20 @@ class Agent:
             task.add_done_callback(self._answering.discard)
 
     async def _report(self, setup: Body) -> None:
-        """Readings again and again; a thread takes them, so that a driver that hangs stops nothing else."""
+        """Readings again and again, by a thread of their own: a driver that hangs stops nothing else. Raises what ends it."""
         declared = tuple(from_plain(DeviceSpec, device) for device in setup.get("devices", ()))
         interval = float(setup.get("interval", 1.0))
         loop = asyncio.get_running_loop()
-        readings = await loop.run_in_executor(None, Readings, self._home, declared)
-        due = loop.time()
-        while True:
-            await self._out.calm()
-            self._out.say(encode(await loop.run_in_executor(None, readings.read)))
-            due = max(due + interval, loop.time())
-            await asyncio.sleep(due - loop.time())
+        ended = loop.create_future()
+
+        def report() -> None:
+            try:
+                _read_on(Readings(self._home, declared), interval, self._out)
+            except BaseException as error:
+                loop.call_soon_threadsafe(ended.set_exception, error)
+
+        threading.Thread(target=report, daemon=True).start()
+        await ended
 
     async def _answer(self, message: Body) -> None:
         number, word = message.get("id"), message["ask"]
@@ -127,6 +131,15 @@ def hello() -> Body:
         "interface": interface,
         "addresses": addresses,
     }
+
+
+def _read_on(readings: Readings, interval: float, out: Outgoing) -> None:
+    """A reading at every moment that is due; what comes too late is not made up for."""
+    due = time.monotonic()
+    while True:
+        out.report(encode(readings.read()))
+        due = max(due + interval, time.monotonic())
+        time.sleep(max(0.0, due - time.monotonic()))
 
 
 def _read_lines(loop: asyncio.AbstractEventLoop, lines: asyncio.Queue[bytes | None]) -> None:
