@@ -60,14 +60,15 @@ class Control:
         self._attendance = Attendance([node.name for node in inventory.nodes])
         self._bus.subscribe(self._attendance)
         self._undertaking: Undertaking | None = None
+        self._attached: str | None = None
         self._recorder = Recorder(record, version("paceline"), self._recording_failed) if record else None
         if self._recorder:
             self._bus.subscribe(self._recorder)
 
     @property
     def run_id(self) -> str | None:
-        """The run this control process launched last, for an interrupt to name; None while nothing of it was started."""
-        return self._undertaking.run_id if self._undertaking else None
+        """The run this control process launched or took up last, for an interrupt to name; None while nothing was started."""
+        return self._undertaking.run_id if self._undertaking else self._attached
 
     def subscribe(self, listener: Callable[[Event], None]) -> Callable[[], None]:
         """Hear every event from now on; what is returned ends that."""
@@ -148,6 +149,14 @@ class Control:
         await bring_home(row, self._fleet, self.runs, self.publish)
         after = await self._row(run_id)
         return {"run_id": run_id, "state": after["state"], "nodes": row["nodes"], "survivors": survivors}
+
+    async def attach(self, run_id: str) -> Document:
+        """Follow a run that is there to its result, whoever launched it."""
+        from .jobs.attach import attach
+
+        row = await self._row(run_id)
+        self._undertaking, self._attached = None, run_id
+        return await attach(row, self._fleet, self._attendance.reached, self.runs, self.publish, self._patience)
 
     async def fetch(self, run_id: str, patterns: Sequence[str], to: Path | None) -> Document:
         """Bring files of a run home, each node's into a directory of its own; ``to``: other than the run's own."""

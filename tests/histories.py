@@ -286,9 +286,9 @@ async def _centre(runs: Path, nodes: tuple[str, ...], fleet: Any, disk: FullDisk
     try:
         done, _ = await asyncio.wait({following}, timeout=life)
         if not done:  # killed: nothing is written down any more, and what lay in buffers is gone
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, directory._derived._file.fileno())
-            os.close(nowhere)
+            with open(os.devnull, "wb") as nowhere:
+                if (file := directory._derived._file) is not None:
+                    os.dup2(nowhere.fileno(), file.fileno())
             return False
         following.result()
     except StorageFailed:

@@ -32,7 +32,7 @@ class Verb:
     perform: Callable[[Control, argparse.Namespace], Awaitable[Document]]
     arguments: Callable[[argparse.ArgumentParser], None] = lambda parser: None
     is_launch: bool = False
-    """Whether it starts a run: then an interrupt asks what to do with it."""
+    """Whether it starts a run or takes one up: then an interrupt asks what to do with it."""
     is_on_embedded_lab: bool = False
     """Whether it always runs on the embedded lab."""
     aliases: tuple[str, ...] = ()
@@ -171,6 +171,10 @@ async def _cancel(control: Control, args: argparse.Namespace) -> Document:
     return await control.cancel(args.run_id)
 
 
+async def _attach(control: Control, args: argparse.Namespace) -> Document:
+    return await control.attach(args.run_id)
+
+
 async def _fetch(control: Control, args: argparse.Namespace) -> Document:
     return await control.fetch(args.run_id, args.patterns, args.to)
 
@@ -196,6 +200,7 @@ VERBS: dict[str, Verb] = {
         Verb("train", "one job: a workload under one policy", _train, _train_arguments, is_launch=True),
         Verb("bench", "policies against each other", _bench, _bench_arguments, is_launch=True),
         Verb("jobs", "all runs the nodes know of", _jobs, aliases=("ps",)),
+        Verb("attach", "follow a run to its end, whoever launched it", _attach, _cancel_arguments, is_launch=True),
         Verb("cancel", "stop a run and all its processes", _cancel, _cancel_arguments, aliases=("stop",)),
         Verb("fetch", "bring checkpoints and other files of a run home", _fetch, _fetch_arguments),
         Verb("clean", "remove what nodes keep of ours and nobody needs", _clean, _clean_arguments),

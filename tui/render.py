@@ -28,9 +28,9 @@ def _gated(value: Any) -> Any:
 
 
 def _words(verb: str, document: Document) -> str:
-    if verb in ("demo", "bench", "replay") and "cases" in document:
+    if verb in ("demo", "bench", "attach", "replay") and "cases" in document:
         return bench_table(document).rstrip()
-    if verb in ("train", "replay") and "epochs" in document:
+    if verb in ("train", "attach", "replay") and "epochs" in document:
         return train_table(document).rstrip()
     forms = {"status": _status, "plan": _plan, "jobs": _jobs, "cancel": _cancel, "fetch": _fetch, "clean": _clean}
     return forms.get(verb, str)(document)

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import UsageError
 from .home import NodeHome
-from .rundir import run_of
+from .rundir import read_json, run_of
 from .tails import Following, Send, files_of
 
 Body = dict[str, Any]
@@ -24,6 +24,16 @@ async def files(home: NodeHome, body: Body, send: Send) -> Body:
         with contextlib.suppress(FileNotFoundError):  # removed meanwhile
             found[name] = (run / name).stat().st_size
     return {"files": found}
+
+
+async def plan(home: NodeHome, body: Body, send: Send) -> Body:
+    """What was decided, for a centre that did not decide it, and how many samples an epoch has (0: the data are gone)."""
+    run = run_of(home, body)
+    found = read_json(run / "plan.json")
+    if found is None:
+        raise UsageError(f"no run {run.name} here")
+    manifest = read_json(home.data / str(found.get("data", {}).get("digest")) / "manifest.json") or {}
+    return {"plan": found, "samples": manifest.get("arrays", {}).get("train_x", {}).get("shape", [0])[0]}
 
 
 async def follow(home: NodeHome, body: Body, send: Send) -> Body:

@@ -8,7 +8,7 @@ from typing import Any
 
 from . import detach
 from .acting import cancel, introduce, launch, take_lease
-from .following import acknowledge, files, follow, unfollow
+from .following import acknowledge, files, follow, plan, unfollow
 from .home import NodeHome, network_file_system
 from .keeping import listing, read, remove, seal, stored
 from .rundir import all_facts
@@ -45,6 +45,7 @@ REQUESTS: dict[str, Request] = {
     "launch": launch,
     "introduce": introduce,
     "runs": runs,
+    "plan": plan,
     "files": files,
     "follow": follow,
     "acknowledge": acknowledge,

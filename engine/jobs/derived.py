@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from ..agent.rundir import read_json, write_once
 from ..events import Event, LaunchStarted, PeerLost, RankEvent, ReadingsKept, RunEnded, RunnerEnded, RunnerStarted
@@ -31,6 +31,15 @@ def events_of(lines: list[bytes], node: str, run_id: str) -> Iterator[Event]:
             event = decode(line) if line else None
             if isinstance(event, WRITTEN):
                 yield replace(event, node=node, run_id=run_id)
+
+
+def read_events(file: Iterable[bytes]) -> Iterator[Event]:
+    """Lines of a derived file as the events they are."""
+    for line in file:
+        with contextlib.suppress(ValueError):
+            event = decode(line)
+            if event is not None:
+                yield event
 
 
 class Reader:
@@ -73,8 +82,9 @@ class Derived:
         """Take up where the last mark stands; without one that fits, from nothing. Raises OSError."""
         self._path, self._mark = directory / "events.jsonl", directory / MARK
         self._length, self.positions, self._has_ended = self._taken_up(directory / "nodes")
-        self._file = open(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab")  # noqa: SIM115 - as long as we
-        self._file.truncate(self._length)
+        self._file: BinaryIO | None = None
+        if self._path.exists():
+            self._open().truncate(self._length)
 
     def add(self, event: Event) -> None:
         """Append one event; the end of a run once only. ``flush`` makes it seen. Raises OSError."""
@@ -83,28 +93,35 @@ class Derived:
                 return
             self._has_ended = True
         line = encode(event).encode() + b"\n"
-        self._file.write(line)
+        (self._file or self._open()).write(line)
         self._length += len(line)
 
     def flush(self) -> None:
         """Let readers of the growing file see all of it. Raises OSError."""
-        self._file.flush()
+        if self._file is not None:
+            self._file.flush()
 
     def mark(self) -> dict[str, Any]:
         """What stands for what now: to be kept by ``keep`` once the copies are on disk."""
-        self._file.flush()
+        self.flush()
         positions = {node: dict(places) for node, places in self.positions.items()}
         return {"length": self._length, "positions": positions, "has_ended": self._has_ended}
 
     def keep(self, mark: dict[str, Any]) -> None:
         """Write a mark down. May run in a thread. Raises OSError or StorageFailed."""
-        os.fsync(self._file.fileno())
-        write_once(self._mark, mark)
+        if self._file is not None:
+            os.fsync(self._file.fileno())
+            write_once(self._mark, mark)
 
     def close(self) -> None:
         """Give the file back; a full disk was told before."""
-        with contextlib.suppress(OSError):
-            self._file.close()
+        if self._file is not None:
+            with contextlib.suppress(OSError):
+                self._file.close()
+
+    def _open(self) -> BinaryIO:
+        self._file = open(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab")  # noqa: SIM115 - as long as we
+        return self._file
 
     def _taken_up(self, nodes: Path) -> tuple[int, Positions, bool]:
         nothing: tuple[int, Positions, bool] = 0, {}, False

@@ -116,14 +116,16 @@ class RunDirectory:
 
     _write = staticmethod(os.write)
 
-    async def keep(self) -> None:
-        """Force what came onto the disk: the copies first, then what is derived from them. An interrupt waits for it."""
+    async def keep(self, is_told: bool = True) -> None:
+        """Force what came onto the disk: the copies first, then what is derived from them, if all that was read is added
+        (``is_told``). An interrupt waits for it."""
         async with self._keeping:
             unkept, self._unkept = self._unkept, set()
             try:
-                mark = self._derived.mark()
+                mark = self._derived.mark() if is_told else None
                 await _whole(asyncio.ensure_future(asyncio.to_thread(_force, unkept)))
-                await _whole(asyncio.ensure_future(asyncio.to_thread(self._derived.keep, mark)))
+                if mark is not None:
+                    await _whole(asyncio.ensure_future(asyncio.to_thread(self._derived.keep, mark)))
             except OSError as error:
                 raise _not_written(self.path, error) from None
             except StorageFailed as error:

@@ -36,7 +36,14 @@ REFUSALS = 5
 class Follower:
     """Follows one run on all its nodes. One writer: it holds the run directory."""
 
-    def __init__(self, directory: RunDirectory, nodes: tuple[str, ...], fleet: Fleet, publish: Publish) -> None:
+    def __init__(
+        self, directory: RunDirectory, nodes: tuple[str, ...], fleet: Fleet, publish: Publish, is_late: bool = False
+    ) -> None:
+        """``is_late``: the run has a past, which is brought home first and then told in the order of its happening."""
+        self._behind = set(nodes) if is_late else set()
+        """Nodes whose past is not here yet."""
+        self._is_telling = False
+        """Whether that past is being told: events in between are read and not told yet."""
         self._directory, self._nodes, self._fleet, self._publish = directory, nodes, fleet, publish
         self._verdicts: dict[str, Verdict | None] = dict.fromkeys(nodes)
         self._lost: set[str] = set()
@@ -53,7 +60,8 @@ class Follower:
             finally:
                 is_over.set()
 
-        await self._catch_up()
+        if not self._behind:
+            await self._catch_up()
         await together([follow_all(), self._keep(is_over)])
         verdict = fold(self._verdicts)
         if verdict.state == "unreachable":
@@ -70,15 +78,19 @@ class Follower:
         while not is_over.is_set():
             with suppress(TimeoutError):
                 await asyncio.wait_for(is_over.wait(), KEEP)
-            await self._directory.keep()
+            await self._directory.keep(is_told=not self._is_telling)
 
     async def _catch_up(self) -> None:
         """Derive what earlier followers had copied and not yet derived, as far as clocks tell in the order of its happening."""
-        reader = self._directory.reader
-        for count, event in enumerate(in_order(reader)):
+        self._is_telling = True
+        for count, event in enumerate(in_order(self._directory.reader)):
             self._emit(event)
             if count % 1000 == 0:
                 await asyncio.sleep(0)
+        self._is_telling = False
+        for event in in_order(self._directory.reader):  # what came meanwhile, in one go
+            self._emit(event)
+        self._directory.show_events()
 
     async def _follow(self, node: str, patience: float) -> None:
         """One node, over as many connections as it takes."""
@@ -91,6 +103,7 @@ class Follower:
                 await self._listen(node, link)
             except (NodeUnreachable, NodeRefused):
                 self._reach(node, False)
+                await self._caught_up(node)  # nobody waits for it
                 if is_decided or math.isfinite(patience):
                     return
             except UsageError:
@@ -110,6 +123,7 @@ class Follower:
     async def _listen(self, node: str, link: Link) -> None:
         """Take the node's frames until it has ended, or the link is lost. Raises FrameRefused when they do not fit."""
         offsets = await self._directory.resume(node)
+        missing = await self._missing(node, link, offsets)
         inbox = Inbox()
         stop = link.on_frame(inbox.hear)
         link.lost.add_done_callback(lambda _: inbox.close())
@@ -127,6 +141,8 @@ class Follower:
                 self._derive(node, said.file)
                 taken += len(said.data)
                 self._refusals[node] = 0
+                if node in self._behind and taken >= missing:
+                    await self._caught_up(node)
                 if taken - told >= WINDOW // 4:
                     told = taken
                     await link.ask("acknowledge", gen=inbox.gen, taken=taken)
@@ -137,10 +153,26 @@ class Follower:
         finally:
             stop()
 
+    async def _missing(self, node: str, link: Link, offsets: dict[str, int]) -> int:
+        """Bytes that were written before we came, and are not here; 0 where nobody asks."""
+        if node not in self._behind:
+            return 0
+        sizes = (await link.ask("files", run_id=self._directory.run_id)).get("files")
+        known = sizes if isinstance(sizes, dict) else {}
+        return sum(max(0, size - offsets.get(name, 0)) for name, size in known.items() if isinstance(size, int))
+
+    async def _caught_up(self, node: str) -> None:
+        """The past of this node is here; when that of all is, it is told."""
+        if node in self._behind:
+            self._behind.discard(node)
+            if not self._behind:
+                await self._catch_up()
+
     async def _end(self, node: str, end: End) -> None:
         """All is here: compare it, keep it, and say how it ended."""
         self._directory.check(node, end.seals)
-        await self._directory.keep()
+        await self._caught_up(node)
+        await self._directory.keep(is_told=not self._is_telling)
         ended = read_json(self._directory.copy_of(node, "exit.json"))
         self._verdicts[node] = node_verdict({"exit": ended, "is_alive": not end.is_gone})
 
@@ -152,7 +184,7 @@ class Follower:
 
     def _derive(self, node: str, name: str) -> None:
         """Tell what the copy says beyond what was told."""
-        if name.endswith(".jsonl"):
+        if name.endswith(".jsonl") and not (self._behind or self._is_telling):
             for events in self._directory.reader.read(node, name):
                 for event in events:
                     self._emit(event)
