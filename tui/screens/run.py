@@ -2,37 +2,105 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import ClassVar
 
-from textual.containers import Horizontal
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.strip import Strip
 from textual.widget import Widget
 
 from ..messages import View
-from ..widgets.decision_rows import alert_lines, decision_lines
-from ..widgets.rank_rows import rank_lines
+from ..widgets.decision_rows import Moment, alert_lines, decision_lines, moments
+from ..widgets.rank_rows import Look, look, rank_heading, rank_legend, rank_line, rank_order
 from ..widgets.run_charts import loss_chart, throughput_chart
 from ..widgets.run_head import run_head
-from ..widgets.sheet import Sheet
+from ..widgets.sheet import Rows, Sheet
 from .deck import Deck
+
+FRAMED = 34
+"""Lines of the terminal from which panels have frames."""
 
 
 class RunScreen(Deck):
     """One run, live. Small terminals keep progress, ranks, throughput, the last decision and the worst alert."""
 
     NAME = "run"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("n", "moment(1)", "next decision or trouble"),
+        Binding("N", "moment(-1)", "previous decision or trouble"),
+    ]
 
     def body(self) -> Iterable[Widget]:
+        self._moment: Moment | None = None
+        self._look: tuple[View, int, Look | None] | None = None
+        self._seen: View | None = None
         yield Sheet(run_head, widget_id="head")
-        yield Sheet(rank_lines, "ranks", "ranks")
+        with Vertical(id="ranks") as panel:
+            panel.border_title = "ranks"
+            yield Rows(self._heading, self._rank)
+            yield Sheet(self._legend, widget_id="legend")
         with Horizontal(id="middle"):
-            yield Sheet(throughput_chart, "throughput, samples/s", "throughput")
-            yield Sheet(loss_chart, "training loss", "loss")
-        yield Sheet(decision_lines, "decisions", "decisions")
+            yield Sheet(self._throughput, "throughput, samples/s", "throughput")
+            yield Sheet(loss_chart, "loss", "loss")
+        yield Sheet(self._decisions, "decisions and events", "decisions")
         yield Sheet(alert_lines, "alerts", "alerts")
 
     def show(self, view: View) -> None:
-        amount = len(view.run.ranks) if view.run is not None else 0
-        self.query_one("#ranks").styles.height = min(max(amount, 1) + 2, max(6, self.size.height // 3)) + 2 * (
-            self.size.height >= 34
-        )
+        self._seen = view
+        run, height = view.run, self.size.height
+        frame = 2 * (height >= FRAMED)
+        room = self._room()
+        amount = len(run.ranks) if run is not None else 0
+        self.query_one("#ranks").styles.height = min(max(amount, 1), room) + 2 + frame
+        if frame:
+            found = decision_lines(view, max(1, self.size.width - 4), height // 4)
+            self.query_one("#decisions").styles.height = max(6, len(found) + 2)
+            self.query_one("#alerts").styles.height = min(6, max(3, len(alert_lines(view, 100, 4)) + 2))
         super().show(view)
+        self.query_one(Rows).tell(view, rank_order(run, room) if run is not None else ())
+
+    def _room(self) -> int:
+        """Ranks that are seen at once."""
+        return max(6, self.size.height // 3) - 2
+
+    # Ranks ----------------------------------------------------------------------------------------------------------------------
+
+    def _common(self, view: View, width: int) -> Look | None:
+        """What the lines of the ranks have in common, measured once for all of them."""
+        if self._look is None or self._look[0] is not view or self._look[1] != width:
+            self._look = (view, width, look(view, width))
+        return self._look[2]
+
+    def _heading(self, width: int) -> Strip:
+        view = self._seen or self.deck.view
+        return rank_heading(view, self._common(view, width), width)
+
+    def _rank(self, view: View, key: str, width: int, is_under_cursor: bool) -> Strip:
+        seen = self._common(view, width)
+        return rank_line(view, seen, key, width, is_under_cursor) if seen is not None else Strip.blank(width)
+
+    def _legend(self, view: View, width: int, height: int) -> Sequence[Strip]:
+        amount = len(view.run.ranks) if view.run is not None else 0
+        return rank_legend(view, width, amount - self._room())
+
+    # Moments --------------------------------------------------------------------------------------------------------------------
+
+    def _throughput(self, view: View, width: int, height: int) -> Sequence[Strip]:
+        return throughput_chart(view, width, height, self._moment.at if self._moment is not None else None)
+
+    def _decisions(self, view: View, width: int, height: int) -> Sequence[Strip]:
+        return decision_lines(view, width, height, self._moment.key if self._moment is not None else None)
+
+    def action_moment(self, steps: int) -> None:
+        """Go through what happened, towards now or back from it."""
+        view = self._seen or self.deck.view
+        found = moments(view.state, view.run)
+        if not found:
+            self.deck.tell("nothing was decided and nothing went wrong so far", "ok")
+            return
+        keys = [moment.key for moment in found]
+        at = keys.index(self._moment.key) if self._moment is not None and self._moment.key in keys else -1
+        # Newest stand first: the next one is one up. Where none is looked at, both keys begin with the newest.
+        self._moment = found[max(0, min(len(found) - 1, at - steps))] if at >= 0 else found[0]
+        self.show(view)

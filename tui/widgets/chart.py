@@ -32,6 +32,16 @@ class Mark:
     at: float
     name: str = ""
     sign: str = "┴"
+    is_drawn: bool = False
+    """Whether a faint line stands over it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """A value that the curves are compared with: a dotted line, named at its right end."""
+
+    value: float
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,19 +92,28 @@ def chart(
     height: int,
     labels: Style,
     faint: Style,
-    levels: Sequence[float] = (),
+    levels: Sequence[Level] = (),
     marks: Sequence[Mark] = (),
     form: str = "{:,.0f}",
 ) -> list[Strip]:
     """A whole chart: labelled axis, dotted levels, curves, marks. The last two lines are axis and names of marks."""
-    inner, rows = width - AXIS, height - 2
+    gutter = max((len(level.name) + 1 for level in levels if level.name), default=0)
+    inner, rows = width - AXIS - gutter, height - 2
     if inner < 8 or rows < 2:
         return []
     grid: list[list[Piece]] = [[(" ", faint)] * inner for _ in range(rows)]
+    places = [(round((mark.at - frame.start) / max(1e-9, frame.end - frame.start) * (inner - 1)), mark) for mark in marks]
+    for x, mark in places:
+        if mark.is_drawn and 0 <= x < inner:
+            for row in grid:
+                row[x] = ("┊", faint)
+    ends = [""] * rows
     for level in levels:
-        y = _row(level, frame, rows)
+        y = _row(level.value, frame, rows)
         if 0 <= y < rows:
             grid[y] = [("┈", faint)] * inner
+            # Two levels so near that they share a line: the first one named is the one that matters more.
+            ends[y] = ends[y] or level.name
     for curve in curves:
         for y, bits in enumerate(plot(curve.points, frame, inner, rows)):
             for x, cell in enumerate(bits):
@@ -107,11 +126,10 @@ def chart(
     strips = []
     for y, row in enumerate(grid):
         label = right(form.format(ticks[y]), AXIS - 2) + " ┤" if y in ticks else " " * (AXIS - 1) + "│"
-        strips.append(line(width, (label, labels), *row))
+        strips.append(line(width, (label, labels), *row, (f" {ends[y]}" if ends[y] else "", labels)))
     axis, names = ["─"] * inner, [" "] * inner
     free = 0
-    for mark in marks:
-        x = round((mark.at - frame.start) / max(1e-9, frame.end - frame.start) * (inner - 1))
+    for x, mark in places:
         if not 0 <= x < inner:
             continue
         axis[x] = mark.sign

@@ -9,29 +9,39 @@ from textual.strip import Strip
 from ..format import loss, number, percent, ratio, untrusted
 from ..messages import View
 from ..theme import PALETTE
-from .chart import Curve, Frame, Mark, chart
+from .chart import Curve, Frame, Level, Mark, chart
 from .lines import Piece, line, nice_ceiling
 
 GAP = 3.0
 """Seconds without a step that a curve does not bridge."""
 
 
-def throughput_chart(view: View, width: int, height: int) -> list[Strip]:
-    """Samples per second over the whole run, with the cases and their rebalances on the axis."""
+def throughput_chart(view: View, width: int, height: int, moment: float | None = None) -> list[Strip]:
+    """Samples per second over the whole run, with the cases and what happened on the axis; ``moment`` is looked at."""
     run = view.run
     if run is None or not any(case.throughput for case in run.cases):
         return [line(width, ("samples per second appear here with the first steps", PALETTE.dim))]
     now = run.current
     best = max(value for case in run.cases for _, value in case.throughput)
-    levels = _levels(run)
-    high = nice_ceiling(max([best, *levels]) * 1.03)
+    levels = _levels(run, is_named=width >= 60)
+    high = nice_ceiling(max([best, *(level.value for level in levels)]) * 1.03)
     start, end = _span(run, view.state.at)
     frame = Frame(start, end, 0.0, high, GAP)
     curves = [Curve(case.throughput, PALETTE.bar if case is now else PALETTE.bar_past) for case in run.cases]
-    marks = [Mark(case.started_at, untrusted(case.name)) for case in run.cases if case.started_at is not None]
-    marks += [Mark(decision.at, "", "▲") for case in run.cases for decision in case.decisions]
-    lines = chart(curves, frame, width, height - 1, PALETTE.dim, PALETTE.faint, levels, sorted(marks, key=lambda mark: mark.at))
-    return [*lines, line(width, *_throughput_words(run, now))]
+    lines = chart(curves, frame, width, height - 1, PALETTE.dim, PALETTE.faint, levels, _marks(run, moment))
+    return [*lines, line(width, *_throughput_words(run, now, width))]
+
+
+def _marks(run: RunState, moment: float | None) -> list[Mark]:
+    """Cases by name; rebalances and stragglers by sign, and by name where only one case needs the room."""
+    is_one = len(run.cases) == 1
+    marks = [Mark(case.started_at, untrusted(case.name)) for case in run.cases if case.started_at is not None and not is_one]
+    for case in run.cases:
+        marks += [Mark(one.at, "straggler" if is_one else "", "▼") for one in case.stragglers]
+        marks += [Mark(one.at, "rebalance" if is_one else "", "▲", is_drawn=True) for one in case.decisions]
+    if moment is not None:
+        marks.append(Mark(moment, "", "◆", is_drawn=True))
+    return sorted(marks, key=lambda mark: (mark.at, mark.sign == "◆"))
 
 
 def _span(run: RunState, at: float) -> tuple[float, float]:
@@ -41,27 +51,35 @@ def _span(run: RunState, at: float) -> tuple[float, float]:
     return start, max(until, start + 20.0)
 
 
-def _levels(run: RunState) -> list[float]:
-    """What the curve is compared with: the sum of the standalone rates, once a case has all of them."""
+def _levels(run: RunState, is_named: bool) -> list[Level]:
+    """What the curve is compared with, once known: the sum of the standalone rates, and what equal shares came to."""
     limits = (limit_of(run, case) for case in reversed(run.cases))
-    return [limit for limit in limits if limit is not None][:1]
+    levels = [Level(limit, f"limit {number(limit)}" if is_named else "") for limit in limits if limit is not None][:1]
+    equal = _equal(run, run.current)
+    return [*levels, Level(equal, f"equal {number(equal)}" if is_named else "")] if equal is not None else levels
 
 
-def _throughput_words(run: RunState, case: CaseState | None) -> list[Piece]:
+def _equal(run: RunState, but: CaseState | None) -> float | None:
+    """Throughput with equal shares, of another case than the one in hand."""
+    return next((throughput_of(case) for case in run.cases if case.policy == "equal" and case is not but), None)
+
+
+def _throughput_words(run: RunState, case: CaseState | None, width: int) -> list[Piece]:
     now = throughput_now(case) if case is not None else None
     pieces: list[Piece] = [
         (f"{number(now)} samples/s", PALETTE.accent_strong),
         (" now" if not run.is_over else " at the end", PALETTE.dim),
     ]
-    equal = next((throughput_of(found) for found in run.cases if found.policy == "equal" and found is not case), None)
+    equal = _equal(run, case)
     if now is not None and equal:
         pieces.append((f" · {ratio(now / equal)} equal", PALETTE.text))
-    for level in _levels(run):
-        if now is not None and level > 0:
-            pieces.append((f" · {percent(now / level)} of the sum of rates {number(level)} ┈", PALETTE.dim))
-    if any(found.decisions for found in run.cases):
-        pieces.append((" · ▲ rebalance", PALETTE.dim))
-    return pieces
+    limit = next((limit for limit in (limit_of(run, found) for found in reversed(run.cases)) if limit), None)
+    if now is not None and limit is not None:
+        pieces.append((f" · {percent(now / limit)} of the sum of rates", PALETTE.text))
+    signs = " · ▲ rebalance" if any(found.decisions for found in run.cases) else ""
+    signs += " · ▼ straggler" if any(found.stragglers for found in run.cases) else ""
+    used = sum(len(text) for text, _ in pieces)
+    return [*pieces, (signs, PALETTE.dim)] if used + len(signs) <= width else pieces
 
 
 def loss_chart(view: View, width: int, height: int) -> list[Strip]:
@@ -77,11 +95,14 @@ def loss_chart(view: View, width: int, height: int) -> list[Strip]:
     frame = Frame(
         start, max(end, start + 10.0), min(0.0, low) if low < 0.3 * high else low, high if high > low else low + 1.0, 60.0
     )
-    lines = chart([Curve(case.losses, PALETTE.bar)], frame, width, height, PALETTE.dim, PALETTE.faint, form="{:.2f}")
+    checked = [(epoch.at, epoch.loss) for epoch in case.epochs if epoch.loss is not None]
+    curves = [Curve(checked, PALETTE.dim), Curve(case.losses, PALETTE.bar)]
+    marks = [Mark(one.at, "", "▲") for one in case.decisions]
+    lines = chart(curves, frame, width, height, PALETTE.dim, PALETTE.faint, marks=marks, form="{:.2f}")
     words: list[Piece] = [(untrusted(case.name), PALETTE.accent_strong), (f"  loss {loss(values[-1])}", PALETTE.text)]
     if case.epochs:
         last = case.epochs[-1]
-        words.append((f" · validation {loss(last.loss)}", PALETTE.text))
+        words.append((f" · validation {loss(last.loss)}", PALETTE.dim))
         if last.metric is not None:
             shown = percent(last.metric) if last.metric_name == "accuracy" else loss(last.metric)
             words.append((f" · {untrusted(last.metric_name)} {shown}", PALETTE.text))

@@ -54,6 +54,7 @@ def _progress(view: View, run: RunState, width: int) -> Strip:
         return line(width, (f"{who} out of reach: the view is missing, the run goes on there", PALETTE.warning))
     seen = progress(run, view.state.at)
     case = run.current
+    model = _by_the_model(run, seen.steps_total - seen.steps)
     text = ""
     if run.cases and all(found.state == "done" for found in run.cases):
         return line(width, ("all cases are done, collecting the result", PALETTE.text))
@@ -66,5 +67,16 @@ def _progress(view: View, run: RunState, width: int) -> Strip:
             text = f"  {untrusted(case.name)}: measuring each device alone"
     left = "" if seen.seconds_left is None else f" · about {duration(seen.seconds_left)} left"
     tail = f" {percent(seen.fraction)}{left}"
+    text += model if width >= 120 else ""
     room = max(8, width - len(tail) - len(text) - 1)
     return line(width, *gauge(seen.fraction, room, PALETTE.accent, PALETTE.rest), (tail, PALETTE.text), (text, PALETTE.dim))
+
+
+def _by_the_model(run: RunState, steps: int) -> str:
+    """What is left of the case in hand as its last decision predicted it, beside what its steps measure."""
+    case = run.current
+    last = case.decisions[-1] if case is not None and case.decisions else None
+    if last is None or last.predicted_after is None or last.measured is None or steps <= 0:
+        return ""
+    predicted, measured = duration(last.predicted_after * steps), duration(last.measured * steps)
+    return f" · of this case {measured} left, predicted {predicted}"
