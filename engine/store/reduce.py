@@ -59,7 +59,8 @@ def reduce(state: State, event: Event) -> State:
             return _with(state, replace(node, state="lost" if node.state == "lost" else "connecting", attempt=event.attempt))
         case NodeConnected():
             node = replace(_node(state, event), state="ok", reason="", hint="", at=state.at)
-            state = _with(state, replace(node, hostname=event.hostname, system=event.system))
+            node = replace(node, hostname=event.hostname, system=event.system, python=event.python)
+            state = _with(state, replace(node, address=event.address, interface=event.interface))
             return clear_prefix(clear(state, f"node {event.node}"), f"warned {event.node} ")
         case NodeDenied():
             state = _with(state, replace(_node(state, event), state="refused", reason=event.reason, hint=event.hint))

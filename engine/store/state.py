@@ -41,6 +41,11 @@ class NodeState:
     """Last word from it, stream seconds; None: never."""
     hostname: str = ""
     system: str = ""
+    python: str = ""
+    address: str = ""
+    """For training traffic,"""
+    interface: str = ""
+    """and where it arrives."""
 
 
 @dataclass(frozen=True, slots=True)
