@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..agent.rundir import read_json
-from ..errors import NodeRefused, NodeUnreachable, StorageFailed, WorkFailed
+from ..errors import PacelineError, WorkFailed
 from ..events import Event, ResultDerived, RunPrepared
 from ..plan import Plan
 from ..ssh.fleet import Fleet
@@ -42,9 +42,8 @@ async def attach(row: Document, fleet: Fleet, reached: Collection[str], runs: Pa
         if (result := read_json(path / "result.json")) is not None:
             if not is_told:
                 _tell_past(path, publish)
-            document = {key: value for key, value in result.items() if key != "schema"}
-            publish(ResultDerived(run_id=path.name, document=document))
-            return document
+            publish(ResultDerived(run_id=path.name, document=result))
+            return result
         try:
             directory = RunDirectory(runs, row["run_id"])
         except RunIsFollowed:
@@ -70,7 +69,7 @@ async def _tell_plan(row: Document, fleet: Fleet, nodes: list[str], path: Path, 
             answer = await (await fleet.link(name, patience=5.0)).ask("plan", run_id=row["run_id"])
             plain, samples = answer.get("plan"), answer.get("samples", 0)
             break
-        except (NodeUnreachable, NodeRefused, StorageFailed):
+        except PacelineError:  # out of reach, or it keeps nothing of the run any more: the next one may
             continue
     plain = plain or next((read_json(copy) for copy in sorted(path.glob("nodes/*/plan.json"))), None)
     try:

@@ -1,0 +1,140 @@
+"""A run is taken up again: by another centre, by the same one, and beside a process that follows it already."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import random
+from collections.abc import AsyncIterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from paceline.engine.agent.home import NodeHome
+from paceline.engine.agent.rundir import write_once
+from paceline.engine.errors import WorkFailed
+from paceline.engine.events import Event, LaunchStarted, ResultDerived, RunEnded, RunPlanned, StepsTaken
+from paceline.engine.jobs.attach import attach
+from paceline.engine.jobs.directory import RunDirectory
+from paceline.engine.jobs.follow import Follower
+from paceline.engine.plan import CasePlan, DataPlan, NodePlan, Plan, RankPlan
+
+from .histories import RUN, PlayedFleet, Server, Written, hurry
+
+ROW = {"run_id": RUN, "nodes": ["a"], "state": "running"}
+
+
+class Centre:
+    """A run on one node that is written from the first moment, and fleets that reach it."""
+
+    def __init__(self, server: Server, path: Path) -> None:
+        self.runs = path / "runs"
+        self._server = server
+        server.homes["a"] = NodeHome(path / "nodes" / "a", "a")
+        self.written = Written(server.homes["a"], random.Random(7))
+        data = DataPlan("0" * 64, "made up", 1, "0" * 64)
+        ranks = (RankPlan(0, "a", 0, 0, 0, "emulated", "device"),)
+        nodes = (NodePlan("a", 0, (0,), "127.0.0.1", "lo", "python3"),)
+        write_once(self.written.run / "plan.json", Plan(RUN, "digits-cnn", (CasePlan("equal", "equal"),), nodes, ranks, data, 1, 8))
+        self.fleets: list[PlayedFleet] = []
+
+    def fleet(self) -> PlayedFleet:
+        """A new one: another control process."""
+        gate = SimpleNamespace(client_key=self._server.client_key, host_key=self._server.host_key, port=self._server.port)
+        self.fleets.append(PlayedFleet({"a": gate}))
+        return self.fleets[-1]
+
+    def attach(self, runs: Path, heard: list[Event]) -> asyncio.Task[dict[str, object]]:
+        return asyncio.ensure_future(attach(ROW, self.fleet(), ["a"], runs, heard.append, 10.0))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+async def centre(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Centre]:
+    hurry(monkeypatch)
+    async with Server() as server:
+        made = Centre(server, tmp_path)
+        yield made
+        for fleet in made.fleets:
+            await fleet.close()
+
+
+def told(heard: list[Event]) -> list[int]:
+    return [event.step for event in heard if isinstance(event, StepsTaken) and event.rank == 0]
+
+
+def expected(centre: Centre) -> list[int]:
+    return [event.step for event in centre.written.expected("ranks/0.jsonl") if isinstance(event, StepsTaken)]
+
+
+async def test_a_centre_that_launched_nothing_follows_a_run_to_its_result(centre: Centre, tmp_path: Path) -> None:
+    heard: list[Event] = []
+    work = centre.attach(tmp_path / "elsewhere", heard)
+    await centre.written.write()
+    document = await work
+    assert (document["run_id"], document["state"]) == (RUN, "done")
+    assert isinstance(heard[0], RunPlanned)
+    assert isinstance(heard[-1], ResultDerived)
+    assert (told(heard), len(expected(centre)) > 0) == (expected(centre), True)
+
+
+async def test_the_past_of_a_run_is_told_in_the_order_of_its_happening(centre: Centre) -> None:
+    await centre.written.write()
+    heard: list[Event] = []
+    await centre.attach(centre.runs, heard)
+    assert told(heard) == expected(centre)
+    again: list[Event] = []
+    assert (await centre.attach(centre.runs, again))["state"] == "done"
+    assert [type(event) for event in again].count(RunEnded) == 1
+    assert told(again) == expected(centre)
+
+
+async def test_a_second_process_reads_along_and_ends_with_the_same_result(centre: Centre) -> None:
+    first: list[Event] = []
+    second: list[Event] = []
+    following = centre.attach(centre.runs, first)
+    while not (centre.runs / RUN / "nodes").exists():
+        await asyncio.sleep(0.005)
+    reading = centre.attach(centre.runs, second)
+    await centre.written.write()
+    assert await following == await reading
+    assert told(first) == told(second) == expected(centre)
+
+
+async def test_who_reads_along_takes_over_when_the_follower_is_gone(centre: Centre) -> None:
+    following = centre.attach(centre.runs, [])
+    while not (centre.runs / RUN / "nodes").exists():
+        await asyncio.sleep(0.005)
+    reading = centre.attach(centre.runs, [])
+    await asyncio.sleep(0)
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
+    await centre.written.write()
+    assert (await reading)["state"] == "done"
+
+
+async def test_a_run_without_a_plan_cannot_be_taken_up(centre: Centre) -> None:
+    (centre.written.run / "plan.json").write_text("[]")
+    with pytest.raises(WorkFailed, match="no plan"):
+        await centre.attach(centre.runs, [])
+
+
+async def test_a_full_disk_here_stops_the_following_and_a_later_one_goes_on(centre: Centre) -> None:
+    directory = RunDirectory(centre.runs, RUN)
+    full = iter([3, 0])
+
+    def write(handle: int, data: memoryview) -> int:
+        if (room := next(full)) == 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return os.write(handle, data[:room])
+
+    directory._write = write  # type: ignore[method-assign]
+    with pytest.raises(WorkFailed, match="No space left"):
+        await Follower(directory, ("a",), centre.fleet(), lambda event: None).to_the_end()  # type: ignore[arg-type]
+    directory.close()
+    heard: list[Event] = []
+    work = centre.attach(centre.runs, heard)
+    await centre.written.write()
+    assert (await work)["state"] == "done"
+    launches = [event.pid for event in heard if isinstance(event, LaunchStarted)]
+    assert launches == [event.pid for event in centre.written.expected("events.jsonl") if isinstance(event, LaunchStarted)]
