@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .specs import FaultSpec
+from .specs import FaultSpec, LinkSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +90,8 @@ class Plan:
     seed: int = 0
     backend: str = "gloo"
     is_bench: bool = False
+    link: LinkSpec | None = None
+    """The network that is played between the ranks; None: the real one."""
     is_shared: bool = False
     """Whether its devices may be used by others at the same time: then no lock is taken."""
     timeout: float = 60.0

@@ -80,11 +80,25 @@ class NodeSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class LinkSpec:
+    """The network that an embedded lab plays between its nodes: every ring of ranks, every pair."""
+
+    latency: float
+    """Seconds of one hop."""
+    bandwidth: float
+    """Bytes per second of one link."""
+    jitter: float = 0.0
+    """Relative standard deviation of what a message takes."""
+
+
+@dataclass(frozen=True, slots=True)
 class Inventory:
     """All machines one nodes.toml names."""
 
     path: str
     nodes: tuple[NodeSpec, ...]
+    link: LinkSpec | None = None
+    """Of embedded nodes; None: as fast as this machine."""
 
     @property
     def lab(self) -> str:

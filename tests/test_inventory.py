@@ -13,7 +13,7 @@ from paceline.engine.errors import ConfigurationError, UsageError
 from paceline.engine.inventory.lines import line_of
 from paceline.engine.inventory.nodeset import expand, select
 from paceline.engine.inventory.toml import read_inventory
-from paceline.engine.specs import Inventory, NodeSpec
+from paceline.engine.specs import Inventory, LinkSpec, NodeSpec
 
 CHECKOUT = Path(__file__).parents[1]
 LAB = """\
@@ -282,3 +282,23 @@ def test_an_unknown_node_is_refused_with_the_nearest_name() -> None:
 def test_any_text_is_a_node_set_or_refused(text: str) -> None:
     with contextlib.suppress(UsageError):
         assert expand(text)
+
+
+def test_a_played_network_is_read_with_its_units(tmp_path: Path) -> None:
+    text = LAB + '[link]\nlatency = "2 ms"\nbandwidth = "1 Gbit/s"\njitter = 0.05\n'
+    assert read_inventory(write(tmp_path, text)).link == LinkSpec(latency=0.002, bandwidth=125e6, jitter=0.05)
+    assert read_inventory(write(tmp_path, LAB)).link is None
+
+
+@pytest.mark.parametrize(
+    ("link", "told"),
+    [
+        ('latency = "2 ms"', "bandwidth: a played network has"),
+        ('latency = 2\nbandwidth = "1 Gbit/s"', "latency: expected a time"),
+        ('latency = "2 ms"\nbandwidth = "fast"', "bandwidth: expected a bandwidth"),
+        ('latency = "2 ms"\nbandwidth = "1 Gbit/s"\njitter = 2', "jitter: expected a relative"),
+        ('latency = "2 ms"\nbandwith = "1 Gbit/s"', "did you mean 'bandwidth'"),
+    ],
+)
+def test_a_wrong_network_is_refused_with_its_key(tmp_path: Path, link: str, told: str) -> None:
+    assert told in refusal(tmp_path, LAB + f"[link]\n{link}\n")

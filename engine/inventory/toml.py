@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ..errors import ConfigurationError
-from ..specs import DeviceSpec, FaultSpec, Inventory, NodeSpec
+from ..specs import DeviceSpec, FaultSpec, Inventory, LinkSpec, NodeSpec
 from .lines import line_of
-from .values import DEVICE, FAULT, OWN, SHARED, Readers, Wrong
+from .values import DEVICE, FAULT, LINK, OWN, SHARED, Readers, Wrong
 
 SIZE_LIMIT = 1 << 20
 """Bytes; a file with a thousand nodes has a tenth of it."""
@@ -70,7 +70,7 @@ class _Reader:
             whole = tomllib.loads(self._text)
         except (ValueError, RecursionError, OverflowError) as error:
             self._refuse_syntax(error)
-        self._check_keys((), whole, ("defaults", "node"))
+        self._check_keys((), whole, ("defaults", "node", "link"))
         defaults = self._values(("defaults",), self._table(("defaults",), whole.get("defaults", {})), SHARED, "[defaults]")
         nodes = whole.get("node", [])
         if not isinstance(nodes, list):
@@ -83,7 +83,8 @@ class _Reader:
             if any(spec.name == other.name for other in specs):
                 self._refuse(("node", index, "name"), f"expected a name of its own, {spec.name!r} is taken")
             specs.append(spec)
-        return Inventory(path=str(self._path.absolute()), nodes=tuple(specs))
+        link = self._link(whole["link"]) if "link" in whole else None
+        return Inventory(path=str(self._path.absolute()), nodes=tuple(specs), link=link)
 
     def _node(self, key: Key, table: Mapping[str, Any], defaults: Mapping[str, Any]) -> NodeSpec:
         own = self._values(key, table, {**SHARED, **OWN}, "a node", nested=("devices", "fault"))
@@ -110,6 +111,13 @@ class _Reader:
             values["key"] = str(self._path.absolute().parent / values["key"])
         inherited = tuple(sorted(name for name in defaults if name not in own))
         return NodeSpec(**values, devices=devices, faults=faults, inherited=inherited)
+
+    def _link(self, value: Any) -> LinkSpec:
+        values = self._values(("link",), self._table(("link",), value), LINK, "[link]")
+        for name in ("latency", "bandwidth"):
+            if name not in values:
+                self._refuse(("link", name), "a played network has latency and bandwidth")
+        return LinkSpec(**values)
 
     def _device(self, key: Key, value: Any) -> DeviceSpec:
         table = self._table(key, value)

@@ -11,7 +11,7 @@ from ..specs import FAULT_CAUSES
 
 KINDS = ("ssh", "embedded")
 UNITS = {"B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-
+SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
 
 Readers = dict[str, Callable[[Any], Any]]
 
@@ -173,6 +173,25 @@ def _memory(value: Any) -> int:
     return size
 
 
+def _seconds(value: Any) -> float:
+    """``"2 ms"`` as seconds."""
+    found = re.fullmatch(r"(\d{1,6}(?:\.\d{1,6})?)\s*(us|ms|s)", value) if isinstance(value, str) and value.isascii() else None
+    if found is None or float(found[1]) * SECONDS[found[2]] > 10:
+        raise Wrong('expected a time of up to 10 s, such as "2 ms"')
+    return float(found[1]) * SECONDS[found[2]]
+
+
+def _bandwidth(value: Any) -> float:
+    """``"1 Gbit/s"`` and ``"25 MB/s"`` as bytes per second."""
+    found = (
+        re.fullmatch(r"(\d{1,6}(?:\.\d{1,6})?)\s*([KMG])(bit|B)/s", value) if isinstance(value, str) and value.isascii() else None
+    )
+    number = 0.0 if found is None else float(found[1]) * UNITS[found[2] + "B"] / (8 if found[3] == "bit" else 1)
+    if not 1e3 <= number <= 1e12:
+        raise Wrong('expected a bandwidth such as "1 Gbit/s" or "25 MB/s"')
+    return number
+
+
 SHARED: Readers = {
     "kind": _kind,
     "port": _port,
@@ -190,4 +209,5 @@ SHARED: Readers = {
 OWN: Readers = {"name": _name, "host": _argument, "host_key": _host_key, "address": _address}
 """Keys that are one node's own."""
 DEVICE: Readers = {"name": _text, "speed": _speed, "memory": _memory, "noise": _noise, "outliers": _portion}
+LINK: Readers = {"latency": _seconds, "bandwidth": _bandwidth, "jitter": _noise}
 FAULT: Readers = {"at_step": _step, "slowdown": _slowdown, "until_step": _step, "cause": _cause, "device": _step}

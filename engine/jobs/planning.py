@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ..errors import PlanImpossible
 from ..events import DeviceReading
 from ..plan import CasePlan, DataPlan, Emulation, NodePlan, Plan, RankPlan
-from ..specs import NodeSpec, TrainSpec
+from ..specs import LinkSpec, NodeSpec, TrainSpec
 from ..training.workloads import Workload
 
 
@@ -23,9 +23,12 @@ class Candidate:
     python: str
 
 
-def make_plan(spec: TrainSpec, run_id: str, nodes: Sequence[Candidate], data: DataPlan, workload: Workload) -> Plan:
+def make_plan(
+    spec: TrainSpec, run_id: str, nodes: Sequence[Candidate], data: DataPlan, workload: Workload, link: LinkSpec | None = None
+) -> Plan:
     """One rank a device, in the order of nodes.toml. CPU devices take part only where no better one is in the whole run.
 
+    ``link`` is played where all nodes of the run are embedded: with a real one among them there is a real network to meet.
     Raises PlanImpossible when the global batch has fewer samples than there are ranks, or no device is left.
     """
     ranks: list[RankPlan] = []
@@ -65,6 +68,7 @@ def make_plan(spec: TrainSpec, run_id: str, nodes: Sequence[Candidate], data: Da
         seed=spec.seed,
         backend="nccl" if all(rank.device_kind == "cuda" for rank in ranks) else "gloo",
         is_bench=spec.is_bench,
+        link=link if all(rank.emulation is not None for rank in ranks) else None,
         is_shared=spec.is_shared,
     )
 

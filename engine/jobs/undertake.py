@@ -114,7 +114,8 @@ class Undertaking:
     async def _plan(self, spec: TrainSpec, data: DataPlan, patience: float) -> tuple[Plan, list[Candidate]]:
         """The plan for the devices that are there now, and the nodes it was made from."""
         nodes = [await self._candidate(node, patience) for node in self._inventory.nodes if not node.read_only]
-        return make_plan(spec, new_run_id(datetime.now()), nodes, data, WORKLOADS[spec.workload]), nodes
+        workload = WORKLOADS[spec.workload]
+        return make_plan(spec, new_run_id(datetime.now()), nodes, data, workload, self._inventory.link), nodes
 
     async def _all_there_again(self) -> None:
         """Wait for a change, and through the absence of nodes: who waits for a device waits for its machine too."""

@@ -14,6 +14,7 @@ from ..wire import from_plain
 from .data import load
 from .device import device_of, timer_for
 from .group import die_with_parent, is_collateral, join, own_rank
+from .link import PlayedLink
 from .loop import Case
 from .measure import Standalone, probe
 from .normalization import least_samples
@@ -39,12 +40,15 @@ def train(run_dir: Path, plan: Plan, rank: RankPlan, log: RankLog) -> None:
     is_bfloat16 = agree(group, is_wanted=workload.is_bfloat16)
     profile, most = probe(workload, task, training, timer, group, batch, log, is_bfloat16=is_bfloat16)
     standalone = Standalone(group, training, log)
+    link = None if plan.link is None else PlayedLink(plan.link, group.size, plan.seed)
 
     for planned in plan.cases:
         log.case = planned.name
         at_once = most[rank.rank]
         is_late = plan_has_gpu(plan)
-        trainer = make_trainer(workload, task, training, timer, group, plan.seed, at_once, is_late=is_late, is_bfloat16=is_bfloat16)
+        trainer = make_trainer(
+            workload, task, training, timer, group, plan.seed, at_once, is_late=is_late, is_bfloat16=is_bfloat16, link=link
+        )
         # What does not fit in memory at once is trained in micro-batches, so memory bounds no share.
         lows = (least_samples(trainer.replica.model),) * group.size
         problem = Problem(planned.policy, batch, profile, lows=lows, highs=(batch,) * group.size)

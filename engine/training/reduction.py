@@ -15,13 +15,16 @@ import torch.distributed as dist
 from torch.distributed import GradBucket  # type: ignore[attr-defined]
 
 from .exchange import Replica
+from .link import PlayedLink
 
 
 class Reduction:
     """Sums buckets over the ranks; remembers whether what this rank put in was finite."""
 
-    def __init__(self, replica: Replica) -> None:
+    def __init__(self, replica: Replica, link: PlayedLink | None = None) -> None:
+        """``link``: a network to play; None: the real one alone."""
         self._replica = replica
+        self._link = link
         self._group = dist.distributed_c10d._get_default_group()
         self._worst = torch.zeros((), dtype=replica.slot.dtype, device=replica.slot.device)
         self._is_spoilt = False
@@ -32,7 +35,10 @@ class Reduction:
         self._look_at(buffer)
         if bucket.is_last():  # the slot was registered first, so it is here
             self._tell()
-        return self._sum(buffer).then(_value)
+        total = self._sum(buffer)
+        if self._link is not None:
+            total = self._link.carry(total, self._link.ring_seconds(buffer.nbytes))
+        return total.then(_value)
 
     def _sum(self, buffer: torch.Tensor) -> torch.futures.Future[Any]:
         return self._group.allreduce([buffer]).get_future()

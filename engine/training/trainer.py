@@ -13,6 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from .data import Split, copy_to
 from .exchange import Exchange, Replica, Report, fingerprint
 from .group import Group
+from .link import PlayedLink
 from .models import build
 from .normalization import norms_of, pool, usable
 from .reduction import Reduction
@@ -142,6 +143,7 @@ def make_trainer(
     *,
     is_late: bool,
     is_bfloat16: bool,
+    link: PlayedLink | None = None,
 ) -> Trainer:
     """A network fresh from the seed, so that all cases of a launch begin alike."""
     torch.manual_seed(seed)
@@ -149,7 +151,7 @@ def make_trainer(
     # Adam keeps the learning rate of the workload whatever the shares: the global batch, and so the gradient, is the same.
     # Fused is the kind that obeys a veto on the device, without its host.
     optimizer = torch.optim.Adam(replica.model.parameters(), lr=workload.learning_rate, fused=is_late)
-    return assemble(replica, optimizer, task, data, timer, most_at_once, workload.max_gradient_norm, is_late=is_late)
+    return assemble(replica, optimizer, task, data, timer, most_at_once, workload.max_gradient_norm, is_late=is_late, link=link)
 
 
 def assemble(
@@ -162,6 +164,7 @@ def assemble(
     max_gradient_norm: float | None = None,
     *,
     is_late: bool = False,
+    link: PlayedLink | None = None,
 ) -> Trainer:
     """A network and its optimizer, made ready for unequal shares. Collective: all ranks of the group do it."""
     device = replica.slot.device
@@ -171,7 +174,7 @@ def assemble(
         gradient_as_bucket_view=True,
     )
     ddp.broadcast_buffers = False  # see ``normalization``; newer torch calls the argument otherwise
-    ddp.register_comm_hook(Reduction(replica), lambda reduction, bucket: reduction(bucket))
+    ddp.register_comm_hook(Reduction(replica, link), lambda reduction, bucket: reduction(bucket))
     return Trainer(
         device,
         data,
