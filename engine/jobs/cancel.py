@@ -30,18 +30,19 @@ PATIENCE = 5.0
 """Seconds a broken link is waited for in the middle of it."""
 
 
-async def cancel(row: Row, fleet: Fleet, reached: list[str], read_only: Collection[str] = ()) -> list[Row]:
+async def cancel(row: Row, fleet: Fleet, reached: list[str], read_only: Collection[str] = (), who: str | None = None) -> list[Row]:
     """Stop a run (a row of the roster) on every node that answers; gives the processes that stayed, as {node, pid}.
 
-    Returns when nothing else of it is left there. Raises UsageError where a node may only be read, WorkFailed naming another
-    control centre that acts on the run, and NodeUnreachable when part of it may go on elsewhere.
+    ``who``: as nodes name us to others; None: this process. Returns when nothing else of it is left there. Raises UsageError where a
+    node may only be read, WorkFailed naming another control centre that acts on the run, and NodeUnreachable when part of it may go
+    on elsewhere.
     """
     if kept := [name for name in row["nodes"] if name in read_only]:
         raise UsageError(f"nodes.toml says read_only of {', '.join(kept)}", hint="nothing is stopped there from here")
     told = [name for name in row["nodes"] if name in reached]
     silent = [name for name in row["nodes"] if name not in reached]
 
-    epoch = await _take_lease(row["run_id"], fleet, told, holder())
+    epoch = await _take_lease(row["run_id"], fleet, told, who or holder())
 
     async def end(name: str) -> list[Row]:
         answer = await ask_again(fleet, name, "cancel", PATIENCE, run_id=row["run_id"], epoch=epoch)
