@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import base64
+import copy
 import hashlib
+import io
 import random
 import unicodedata
 from collections.abc import Callable
 from typing import Any
 
 from paceline.engine.errors import NodeUnreachable, WorkFailed
+from paceline.tui.narration import Narrator
 
 SIGNS = (
     *(chr(code) for code in (*range(0x20), 0x7F, *range(0x80, 0xA0))),
@@ -79,6 +82,13 @@ NUMBERS = (0, 1, 5, 5, 5, 300_000, -1, 1 << 49, 1 << 70, True, 2.5, "5", None, [
 GARBAGE = (None, 7, "x", [], {}, [[]], {"name": None}, {"name": 3}, {"name": ["a"]}, {"name": "a", "size": {}}, True)
 
 
+VALUES = (
+    *(None, True, False, 0, -1, 1, 2**31, 2**63, -(2**63), 10**30, 0.0, -0.5, 1e308, 1e-320, "", "x", "ok", "done"),
+    *("\x1b[31m\u202e", [], {}, [[]], [None], {"a": 1}, [{}], ["x"] * 50, [1, 2, 3], [-1, -1, -1, -1]),
+)
+"""What may stand where something else belongs."""
+
+
 def text(random_numbers: random.Random, most: int = 12) -> str:
     """A line of a log, a name, a reason: some of it readable, some of it an attack."""
     parts = []
@@ -101,6 +111,58 @@ def unseen(shown: str) -> list[str]:
     """Characters of a shown text that act on a terminal or on the order of text."""
     acting = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Mn", "Me")
     return [sign for sign in shown if unicodedata.category(sign) in acting or sign in "\u115f\u1160\u3164\uffa0"]
+
+
+def mutated(plain: Any, random_numbers: random.Random) -> Any:
+    """A JSON value with one or more of its parts changed, removed or exchanged."""
+    plain = copy.deepcopy(plain)
+    for _ in range(random_numbers.choice((1, 1, 1, 2, 3, 6))):
+        place = plain
+        while isinstance(place, dict | list) and place:
+            key = random_numbers.choice(sorted(place)) if isinstance(place, dict) else random_numbers.randrange(len(place))
+            if not isinstance(place[key], dict | list) or random_numbers.random() < 0.3:
+                if random_numbers.random() < 0.1:
+                    del place[key]
+                else:
+                    place[key] = copy.deepcopy(random_numbers.choice((*VALUES, text(random_numbers, 3))))
+                break
+            place = place[key]
+    return plain
+
+
+def broken(line: bytes, random_numbers: random.Random) -> bytes:
+    """A line as a bad disk or a bad mind would send it."""
+    kind = random_numbers.random()
+    if kind < 0.6:
+        return line
+    at = random_numbers.randrange(len(line) + 1)
+    if kind < 0.7:
+        return line[:at]
+    if kind < 0.8:
+        return line[:at] + random_numbers.randbytes(random_numbers.randint(1, 8)) + line[at:]
+    if kind < 0.9:
+        return line[:at] + bytes([random_numbers.randrange(256)]) + line[at + 1 :]
+    return random_numbers.choice(
+        (b"", b"[" * 100_000, b"NaN", b"1e999", b'{"a":' * 5_000, b"null", b'"\\ud800"', b"9" * 5_000, b"\xff\xfe")
+    )
+
+
+class Ears:
+    """A session that a narrator listens to, whose words are kept."""
+
+    def __init__(self) -> None:
+        self.said = io.StringIO()
+        self._narrator = Narrator(self.said, self._take)
+
+    def _take(self, listener: Any) -> None:
+        self.hear = listener
+
+    def take(self) -> list[str]:
+        """The lines said since the last time."""
+        lines = self.said.getvalue().splitlines()
+        self.said.seek(0)
+        self.said.truncate()
+        return lines
 
 
 class HostileNode:

@@ -2,61 +2,30 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import copy
 import dataclasses
-import io
 import json
 import os
 import random
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from paceline.engine.agent.frames import FrameRefused, read_frame
-from paceline.engine.agent.mesh import Mesh, introduce
-from paceline.engine.events import EVENTS, Event, NodeDenied, NodeLost, NodeWarned, RankFailed, RunEnded
-from paceline.engine.jobs.derived import events_of
-from paceline.engine.jobs.inbox import Inbox
-from paceline.engine.specs import NodeSpec
-from paceline.engine.ssh.link import Link
-from paceline.engine.store.reduce import reduce
-from paceline.engine.store.state import State
+from paceline.engine.events import Event, NodeDenied, NodeLost, NodeWarned, RankFailed, RunEnded
 from paceline.engine.wire import decode, dumps, encode
 from paceline.tui.app import PacelineApp
 from paceline.tui.format import cell_len, untrusted
-from paceline.tui.narration import Narrator
 from paceline.tui.render import render
 
 from . import story
-from .hostile import text, unseen
+from .hostile import Ears, mutated, text, unseen
 from .test_tui import MODES, screen_text, shown, until
 
 SEED = 20261121
 LONGEST = 500
 """Characters of one shown text."""
-
-
-class Ears:
-    """A session that a narrator listens to, whose words are kept."""
-
-    def __init__(self) -> None:
-        self.said = io.StringIO()
-        self._narrator = Narrator(self.said, self._take)
-
-    def _take(self, listener: Any) -> None:
-        self.hear = listener
-
-    def take(self) -> list[str]:
-        """The lines said since the last time."""
-        lines = self.said.getvalue().splitlines()
-        self.said.seek(0)
-        self.said.truncate()
-        return lines
 
 
 # Lines --------------------------------------------------------------------------------------------------------------------------
@@ -234,211 +203,3 @@ async def test_screens_survive_what_cannot_be() -> None:
 @pytest.mark.slow
 async def test_screens_survive_a_hundred_sessions_of_what_cannot_be() -> None:
     assert await draw_mad_sessions(100) == 0
-
-
-# Frames -------------------------------------------------------------------------------------------------------------------------
-
-
-SAID = [
-    *{type(event): event for event in (*story.healthy(), *story.trouble())}.values(),
-    *(kind() for kind in EVENTS.values()),
-]
-"""One event of every kind, with values where the story has some."""
-FRAME = {"run_id": "r", "gen": 1, "file": "out.log", "offset": 0, "len": 3, "crc32": 0, "data": "AAAA"}
-VALUES = (
-    *(
-        None,
-        True,
-        False,
-        0,
-        -1,
-        1,
-        2**31,
-        2**63,
-        -(2**63),
-        10**30,
-        0.0,
-        -0.5,
-        1e308,
-        1e-320,
-        "",
-        "x",
-        "ok",
-        "done",
-        "\x1b[31m\u202e",
-    ),
-    *([], {}, [[]], [None], {"a": 1}, [{}], ["x"] * 50, [1, 2, 3], [-1, -1, -1, -1]),
-)
-
-
-def mutated(plain: Any, random_numbers: random.Random) -> Any:
-    """A JSON value with one or more of its parts changed, removed or exchanged."""
-    plain = copy.deepcopy(plain)
-    for _ in range(random_numbers.choice((1, 1, 1, 2, 3, 6))):
-        place = plain
-        while isinstance(place, dict | list) and place:
-            key = random_numbers.choice(sorted(place)) if isinstance(place, dict) else random_numbers.randrange(len(place))
-            if not isinstance(place[key], dict | list) or random_numbers.random() < 0.3:
-                if random_numbers.random() < 0.1:
-                    del place[key]
-                else:
-                    place[key] = copy.deepcopy(random_numbers.choice((*VALUES, text(random_numbers, 3))))
-                break
-            place = place[key]
-    return plain
-
-
-def broken(line: bytes, random_numbers: random.Random) -> bytes:
-    """A line as a bad disk or a bad mind would send it."""
-    kind = random_numbers.random()
-    if kind < 0.6:
-        return line
-    at = random_numbers.randrange(len(line) + 1)
-    if kind < 0.7:
-        return line[:at]
-    if kind < 0.8:
-        return line[:at] + random_numbers.randbytes(random_numbers.randint(1, 8)) + line[at:]
-    if kind < 0.9:
-        return line[:at] + bytes([random_numbers.randrange(256)]) + line[at + 1 :]
-    return random_numbers.choice(
-        (b"", b"[" * 100_000, b"NaN", b"1e999", b'{"a":' * 5_000, b"null", b'"\\ud800"', b"9" * 5_000, b"\xff\xfe")
-    )
-
-
-def lines_of_a_node(random_numbers: random.Random) -> Iterator[bytes]:
-    """Endless lines of an agent that lost its mind."""
-    plains = [json.loads(encode(event)) for event in SAID]
-    while True:
-        kind = random_numbers.random()
-        if kind < 0.7:
-            plain: Any = mutated(random_numbers.choice(plains), random_numbers)
-        elif kind < 0.85:
-            plain = {"frame": mutated(FRAME, random_numbers)}
-        elif kind < 0.95:
-            answer = {
-                "id": random_numbers.choice((1, 2, -1, 10**30, "1", None, [], {})),
-                "answer": copy.deepcopy(random_numbers.choice(VALUES)),
-            }
-            plain = mutated({**answer, "error": {"type": "OSError", "reason": "x"}}, random_numbers)
-        else:
-            plain = mutated({"hello": {"hostname": "x", "addresses": {"lo": "127.0.0.1"}}}, random_numbers)
-        yield broken(dumps(plain).encode(), random_numbers)
-
-
-async def hear_lines(count: int) -> dict[str, int]:
-    """So many broken lines into a link, its listeners, the copies, the state and the narration; counts of what came of it."""
-    random_numbers = random.Random(SEED)
-    counts = dict.fromkeys(("frames", "heard", "refused", "tracebacks", "control characters"), 0)
-    ears = Ears()
-    state = State()
-
-    def hear(event: Event) -> None:
-        nonlocal state
-        counts["heard"] += 1
-        state = reduce(state, dataclasses.replace(event, at=float(counts["frames"])))
-        ears.hear(event)
-        counts["control characters"] += sum(len(unseen(line)) for line in ears.take())
-
-    def read(frame: Any) -> None:
-        if isinstance(frame, dict):
-            with contextlib.suppress(FrameRefused):
-                read_frame(frame)
-
-    def link() -> Link:
-        made = Link(NodeSpec("n0"), None, hear)  # type: ignore[arg-type]
-        made.on_frame(inbox.hear)
-        made.on_frame(read)
-        made._take(b'{"hello": {"hostname": "x"}}')
-        made._waiting = {number: asyncio.get_running_loop().create_future() for number in (1, 2)}
-        return made
-
-    inbox = Inbox()
-    inbox.gen = 1
-    node = link()
-    for line in lines_of_a_node(random_numbers):
-        if counts["frames"] == count:
-            break
-        counts["frames"] += 1
-        try:
-            try:
-                node._take(line)
-            except ValueError:  # the link is closed and opened again
-                counts["refused"] += 1
-                inbox = Inbox()
-                inbox.gen = 1
-                node = link()
-            for event in events_of([line], "n0", "r"):
-                hear(event)
-            if counts["frames"] % 5_000 == 0:
-                state = State()
-        except Exception as error:
-            print(f"seed {SEED}, frame {counts['frames']}: {error!r}: {line[:300]!r}")
-            counts["tracebacks"] += 1
-    for future in node._waiting.values():
-        future.cancel()
-    print(f"broken frames, seed {SEED}: {counts}")
-    return counts
-
-
-async def test_broken_frames_end_in_an_event_or_a_refusal() -> None:
-    counts = await hear_lines(3_000)
-    assert (counts["tracebacks"], counts["control characters"]) == (0, 0)
-    assert min(counts["heard"], counts["refused"]) > 100
-
-
-@pytest.mark.slow
-async def test_a_hundred_thousand_broken_frames_end_in_an_event_or_a_refusal() -> None:
-    counts = await hear_lines(100_000)
-    assert (counts["frames"], counts["tracebacks"], counts["control characters"]) == (100_000, 0, 0)
-
-
-def test_an_agent_cannot_speak_for_the_centre_nor_a_rank_for_the_run() -> None:
-    lines = [encode(kind()).encode() for kind in EVENTS.values()]
-    kinds = {type(event).__name__ for line in lines for event in events_of([line], "n0", "r")}
-    assert not kinds & {
-        "InventoryRead",
-        "Ticked",
-        "NodeConnected",
-        "NodeReported",
-        "RunPlanned",
-        "RunEnded",
-        "ResultDerived",
-        "RunListed",
-    }
-    assert {"StepsTaken", "RunnerEnded", "ReadingsKept", "PeerLost"} <= kinds
-
-
-def test_an_agent_answers_after_any_number_of_broken_requests(tmp_path: Path) -> None:
-    random_numbers = random.Random(SEED)
-    words = ("runs", "files", "follow", "cancel", "introduce", "listing", "read", "seal", "stored", "remove", "lease", *VALUES)
-    asked = []
-    for _ in range(400):
-        plain = {"id": 1, "ask": random_numbers.choice(words), "run_id": "r", "name": "x", "offset": 0, "things": [{"kind": "x"}]}
-        asked.append(broken(dumps(mutated(plain, random_numbers)).encode(), random_numbers).replace(b"\n", b" "))
-    last = b'{"id": 77, "ask": "runs"}'
-    command = [sys.executable, "-m", "paceline.engine.agent", str(tmp_path / "root"), "n0"]
-    setup = b'{"setup": {"interval": 1000}}'
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as agent:
-        out, _ = agent.communicate(b"\n".join([setup, *asked, last]) + b"\n")
-    answers = [json.loads(line) for line in out.splitlines()]
-    assert [line for line in answers if line.get("id") == 77] == [{"id": 77, "answer": {"runs": []}}]
-    assert {path.name for path in tmp_path.iterdir()} == {"root"}
-
-
-async def test_a_runner_listens_to_its_peers_after_any_number_of_strangers() -> None:
-    random_numbers = random.Random(SEED)
-    heard: list[Any] = []
-    mesh = Mesh("n0", "secret", lambda peer, message: heard.append(peer))
-    port = await mesh.listen("127.0.0.1")
-    for line in lines_of_a_node(random_numbers):
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(line.replace(b"secret", b"") + b"\n")
-        assert await reader.read() == b""
-        writer.close()
-        heard.append(None)
-        if len(heard) == 300:
-            break
-    await introduce("127.0.0.1", port, "secret", {"n0": ["127.0.0.1", port]})
-    assert await mesh.peers == {"n0": ("127.0.0.1", port)}
-    assert set(heard) == {None}
-    await mesh.close()

@@ -97,7 +97,7 @@ class Agent:
     async def _answer(self, message: Body) -> None:
         number, word = message.get("id"), message["ask"]
         try:
-            request = REQUESTS.get(word)
+            request = REQUESTS.get(word) if isinstance(word, str) else None
             if request is None:
                 raise UsageError(f"this agent knows no request {word!r}")
             answer = await request(self._home, message, lambda frame: self._out.carry(dumps({"frame": frame})))

@@ -85,7 +85,7 @@ class Mesh:
                 writer.close()
                 return
             self._adopt(str(hello["node"]), reader, writer)
-        except (ValueError, KeyError, AttributeError, TypeError, OSError, asyncio.TimeoutError):
+        except (ValueError, LookupError, AttributeError, TypeError, RecursionError, OSError, asyncio.TimeoutError):
             writer.close()  # a stranger, or a scanner: none of our business
 
     def _adopt(self, peer: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -100,12 +100,14 @@ class Mesh:
         try:
             while line := await reader.readline():
                 message = json.loads(line)
+                if not isinstance(message, dict):
+                    raise ValueError("it said what is no message")
                 if "ended" in message:
                     self._ended.add(peer)
                 self._on_message(peer, message)
         except ConnectionResetError:
             pass
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             reason = f"no word from it for {SILENCE} s" if isinstance(error, TimeoutError) else str(error)
         if peer not in self._ended:
             self._on_message(peer, {"lost": reason})

@@ -137,7 +137,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
     """A JSON object of the run directory; None where it is not (yet) there or not whole."""
     try:
         value = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
 

@@ -28,10 +28,22 @@ def node_verdict(facts: Mapping[str, Any]) -> Verdict:
     """The state of one node's part, from the facts its agent gives (see agent.rundir.facts)."""
     ended = facts.get("exit")
     if ended is not None:
-        return Verdict(ended["state"], ended.get("reason", ""), ended.get("rank"), ended.get("failed_node", ""))
+        return _ended(ended)
     if facts.get("is_alive"):
         return Verdict("running" if facts.get("is_launched") else "starting")
     return Verdict("failed", "no space left on the node to say how it ended" if facts.get("is_full") else "its runner was killed")
+
+
+def _ended(ended: Any) -> Verdict:
+    """What exit.json says, whoever wrote it."""
+    state, reason, rank, node = (
+        (ended.get(key) for key in ("state", "reason", "rank", "failed_node")) if isinstance(ended, Mapping) else [None] * 4
+    )
+    if state not in ENDED:
+        return Verdict("failed", "its exit.json does not say how it ended")
+    is_rank = isinstance(rank, int) and not isinstance(rank, bool) and rank >= 0
+    texts = (str(word) if isinstance(word, str) else "" for word in (reason, node))
+    return Verdict(state, next(texts), rank if is_rank else None, next(texts))
 
 
 def fold(parts: Mapping[str, Verdict | None]) -> Verdict:

@@ -50,6 +50,11 @@ def is_run_id(name: object) -> bool:
     return isinstance(name, str) and _RUN_ID.fullmatch(name) is not None
 
 
+def is_node_name(name: object) -> bool:
+    """Whether a word can be the name of a node, and so of its directory: what nodes.toml accepts as one."""
+    return is_run_id(name)
+
+
 def is_copied(name: str) -> bool:
     """Whether following a run brings this file home anyway."""
     return _COPIED.fullmatch(name) is not None

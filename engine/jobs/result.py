@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import WorkFailed
+from ..events import Event
+from ..plan import Plan
 from ..reports.bench import bench_document, train_document
 from ..reports.table import report_markdown
 from .directory import RunDirectory
 from .follow import copied_events
-from .lifecycle import fold, node_verdict
+from .lifecycle import Verdict, fold, node_verdict
 
 
 def derive(directory: RunDirectory) -> tuple[dict[str, Any], str]:
@@ -22,6 +24,14 @@ def derive(directory: RunDirectory) -> tuple[dict[str, Any], str]:
     exits = {node.name: read_json(directory.copy_of(node.name, "exit.json")) for node in plan.nodes}
     verdict = fold({node: node_verdict({"exit": ended}) for node, ended in exits.items()})
     events = copied_events(directory)
+    try:
+        return _document(directory, plan, events, verdict)
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:  # what nodes wrote contradicts itself
+        reason = f"no result can be derived from what the nodes of run {plan.run_id} wrote: {type(error).__name__}: {error}"
+        raise WorkFailed(reason, hint=f"the copies stay in {directory.path}") from None
+
+
+def _document(directory: RunDirectory, plan: Plan, events: list[Event], verdict: Verdict) -> tuple[dict[str, Any], str]:
     if plan.is_bench:
         document = bench_document(plan, events)
         document |= {"run_id": plan.run_id, "run_dir": str(directory.path), "state": verdict.state}
