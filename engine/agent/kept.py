@@ -33,7 +33,7 @@ class KeptReadings:
     def __init__(self, home: NodeHome, ranks: Sequence[RankPlan]) -> None:
         self._home = home
         self._wanted = {(rank.device_kind, rank.device_index) for rank in ranks}
-        declared = {rank.device_index: rank for rank in ranks if rank.emulation is not None}
+        declared = {rank.device_index: rank for rank in ranks if rank.device_kind == "emulated"}
         self._declared = tuple(_declared(declared.get(index)) for index in range(max(declared, default=-1) + 1))
 
     async def write_on(self, write: Callable[[str], None]) -> None:
@@ -92,7 +92,5 @@ def _rounded(value: float | None, digits: int) -> float | None:
 
 
 def _declared(rank: RankPlan | None) -> DeviceSpec:
-    """The device of a rank as its node declares it; a device of others is passed over anyway."""
-    if rank is None or rank.emulation is None:
-        return DeviceSpec("", 1.0, 0)
-    return DeviceSpec(rank.device_name, rank.emulation.speed, rank.memory or 0)
+    """The device of a rank as its node declares it, its speed left out, which no reading tells; others are passed over anyway."""
+    return DeviceSpec("", 1.0, 0) if rank is None else DeviceSpec(rank.device_name, 1.0, rank.memory or 0)

@@ -33,9 +33,9 @@ PATIENCE = 5.0
 async def cancel(row: Row, fleet: Fleet, reached: list[str], read_only: Collection[str] = (), who: str | None = None) -> list[Row]:
     """Stop a run (a row of the roster) on every node that answers; gives the processes that stayed, as {node, pid}.
 
-    ``who``: as nodes name us to others; None: this process. Returns when nothing else of it is left there. Raises UsageError where a
-    node may only be read, WorkFailed naming another control centre that acts on the run, and NodeUnreachable when part of it may go
-    on elsewhere.
+    ``who``: as nodes name us to others; None: this process. Returns when nothing else of it is left there. Raises UsageError where
+    a node may only be read, WorkFailed naming another control centre that acts on the run, and NodeUnreachable when part of it may
+    go on elsewhere.
     """
     if kept := [name for name in row["nodes"] if name in read_only]:
         raise UsageError(f"nodes.toml says read_only of {', '.join(kept)}", hint="nothing is stopped there from here")
