@@ -23,7 +23,8 @@ from textual.widgets import Input
 from .format import count, untrusted
 from .messages import StateChanged, View
 from .screens.dialogs import Confirm, Help
-from .screens.lists import AlertsScreen, FleetScreen, JobsScreen
+from .screens.fleet import FleetScreen
+from .screens.lists import AlertsScreen, JobsScreen
 from .screens.results import ResultsScreen
 from .screens.run import RunScreen
 from .session import Session

@@ -1,149 +1,233 @@
-"""The rows of the fleet: every device of every node, trouble first. Pure."""
+"""The rows of the fleet: one line a device, with everything that is known of it and who uses it. Pure."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from paceline.engine.events import DeviceReading
-from paceline.engine.store.questions import occupants
-from paceline.engine.store.state import NodeState, State
+from paceline.engine.store.state import DeviceState, NodeState, State
+from rich.cells import cell_len as cells
+from rich.style import Style
 from textual.strip import Strip
 
-from ..format import age, count, fit, memory, number, percent, right, untrusted
+from ..format import UNKNOWN, age, count, fit, memory, number, percent, right, untrusted
 from ..messages import View
 from ..theme import GLYPHS, PALETTE
+from .fleet_order import Listing, Wish, found
 from .lines import NONE, Piece, bar, history, line, spread
+from .subjects import Scene, fall, is_free, trouble, workers
 
 WIDE = 120
 """Columns from which a row has room for bars, power and clocks."""
-_ORDER = {"refused": 0, "lost": 0, "stale": 1, "connecting": 2, "ok": 3}
 
 
-def fleet_keys(state: State) -> list[str]:
-    """One key a row, ``node index``; a node without devices has one row of its own."""
-    nodes = sorted(state.nodes.values(), key=_trouble)
-    return [f"{node.name} {index}" for node in nodes for index in (range(len(node.devices)) if node.devices else (-1,))]
-
-
-def _trouble(node: NodeState) -> int:
-    is_troubled = any(device.reading.error or device.reading.throttle for device in node.devices)
-    return 1 if node.state == "ok" and is_troubled else _ORDER.get(node.state, 3)
-
-
-def fleet_heading(width: int) -> Strip:
-    """Names of the columns."""
+def fleet_heading(width: int, wish: Wish | None = None, is_alone: bool = False) -> Strip:
+    """Names of the columns; the one that sorts is marked. ``is_alone``: all are of one node, which is told elsewhere."""
     if width < WIDE:
-        names = f"{fit('node', 8)} {fit('device', 11)} {right('util', 5)} {fit('history', 8)} {right('memory', 13)}  °C"
+        columns = [fit("node", 8), fit("device", 11), right("util", 5), fit("history", 8), right("memory", 13), right("°C", 3)]
     else:
-        names = f"{fit('node', 10)} {fit('device', 22)} {right('util', 5)}  {fit('', 10)} {fit('history', _history(width))}  "
-        names += f"{fit('', 8)} {right('memory', 13)} {right('W', 8)} {right('°C', 4)} {right('MHz', 6)}"
-    return line(width, (f"  {names}  who", PALETTE.dim))
+        columns = [fit("node", 10), fit("device", 22), right("util", 5), fit("", 11), fit("history", _history(width)), fit("", 9)]
+        columns += [right("memory", 13), right("W", 8), right("°C", 4), right("MHz", 6) + " "]
+    sorts = {"utilization": "util", "temperature": "°C", "power": "W"}.get(wish.order, wish.order) if wish is not None else ""
+    pieces: list[Piece] = [("  ", PALETTE.dim)]
+    for column in columns[1:] if is_alone else columns:
+        pieces.append((column + " ", PALETTE.text if column.strip() == sorts else PALETTE.dim))
+    return line(width, *pieces, (" who", PALETTE.dim))
 
 
 def _history(width: int) -> int:
-    return max(8, width - 123)
+    return max(8, min(60, (width - 123) // 2 + 8))
 
 
-def fleet_row(view: View, key: str, width: int, is_under_cursor: bool) -> Strip:
-    """One device."""
-    name, _, number_text = key.rpartition(" ")
-    node, index = view.state.nodes.get(name), int(number_text)
+def fleet_row(
+    view: View,
+    scene: Scene,
+    key: str,
+    width: int,
+    is_under_cursor: bool = False,
+    is_named: bool = True,
+    is_marked: bool = False,
+    is_alone: bool = False,
+) -> Strip:
+    """One device. ``is_named``: it begins a group, so that the name of its node is told; ``is_alone``: no name has a column."""
+    node, device = found(view.state, key)
     background = PALETTE.cursor if is_under_cursor else NONE
     if node is None:
         return Strip.blank(width, NONE)
-    if index < 0 or index >= len(node.devices):
+    mark: Piece = ("▎" if is_marked else " ", PALETTE.accent)
+    if device is None:
         text = node.reason or ("connecting" if node.state == "connecting" else "no device found")
         word = PALETTE.of(node.state)
-        pieces: list[Piece] = [(GLYPHS[node.state] + " ", word), (fit(untrusted(node.name), 10) + " ", PALETTE.text)]
-        return line(width, *pieces, (f"{node.state}  ", word), (untrusted(text), PALETTE.dim), background=background)
-    device = node.devices[index]
+        name: Piece = (fit(untrusted(node.name), 10 if width >= WIDE else 8) + " ", PALETTE.text)
+        tries = f", try {node.attempt}" if node.state == "connecting" and node.attempt > 1 else ""
+        about = (f"  {untrusted(text)}{tries}" if text != node.state else tries, PALETTE.dim)
+        return line(width, (GLYPHS[node.state], word), mark, name, (node.state, word), about, background=background)
+    state = trouble(node, device.reading, scene)
+    start: list[Piece] = [(GLYPHS[state], PALETTE.of(state)), mark]
+    style = PALETTE.text if node.state == "ok" else PALETTE.dim
+    if not is_alone:
+        start.append((fit(untrusted(node.name) if is_named else "", 10 if width >= WIDE else 8) + " ", style))
+    pieces = _wide(node, device, style, _history(width)) if width >= WIDE else _narrow(node, device, style)
+    room = width - sum(cells(text) for text, _ in (*start, *pieces))
+    return line(width, *start, *pieces, *who(view.state, scene, node, device, room), background=background)
+
+
+def _narrow(node: NodeState, device: DeviceState, style: Style) -> list[Piece]:
     reading = device.reading
-    is_fresh = node.state == "ok"
-    text_style = PALETTE.text if is_fresh else PALETTE.dim
-    state = _device_state(node, reading)
-    busy = PALETTE.bar if is_fresh else PALETTE.dim
-    util = None if reading.error else reading.utilization
-    start: list[Piece] = [(GLYPHS[state] + " ", PALETTE.of(state))]
-    shown_name = untrusted(node.name) if index == 0 else ""
-    who_text, who_style = _who(view.state, node, reading)
-    temperature = number(reading.temperature)
-    hot = PALETTE.warning if reading.throttle else text_style
-    if width < WIDE:
-        star = "*" if reading.kind == "emulated" else ""
-        start += [
-            (fit(shown_name, 8) + " ", text_style),
-            (fit(untrusted(reading.name) + star, 11) + " ", text_style),
-            (right(percent(util), 5) + " ", text_style),
-            (history(device.utilization, 8) + " ", busy),
-            (right(memory(reading.memory_used, reading.memory_total), 13) + " ", text_style),
-            (right(temperature, 3) + "  ", hot),
-        ]
-        return line(width, *start, (fit(who_text, width - 57), who_style), background=background)
-    filled = reading.memory_used / reading.memory_total if reading.memory_used is not None and reading.memory_total else None
-    power = number(reading.power) + (f"/{reading.power_limit:.0f}" if reading.power_limit else "")
-    label = " emulated" if reading.kind == "emulated" else ""
-    device_name = fit(f"{reading.index} {untrusted(reading.name)}", 22 - len(label))
-    start += [
-        (fit(shown_name, 10) + " ", text_style),
-        (device_name, text_style),
-        (label + " ", PALETTE.faint if not is_fresh else PALETTE.dim),
-        (right(percent(util), 5) + "  ", text_style),
-        (bar(util, 10) + " ", busy),
-        (history(device.utilization, _history(width)) + "  ", PALETTE.bar_past if is_fresh else PALETTE.faint),
-        (bar(filled, 8) + " ", PALETTE.bar_past if is_fresh else PALETTE.faint),
-        (right(memory(reading.memory_used, reading.memory_total), 13) + " ", text_style),
-        (right(power, 8) + " ", text_style),
-        (right(temperature, 4) + " ", hot),
-        (right(number(reading.clock), 6) + "  ", hot),
+    star = "*" if reading.kind == "emulated" else ""
+    index = f"{reading.index} " if len(node.devices) > 1 else ""
+    return [
+        (fit(fit(index + untrusted(reading.name), 11 - len(star)).rstrip() + star, 12), style),
+        (right(percent(_utilization(reading)), 5) + " ", style),
+        (history(device.utilization, 8) + " ", PALETTE.bar if node.state == "ok" else PALETTE.dim),
+        (right(memory(reading.memory_used, reading.memory_total), 13) + " ", style),
+        (right(number(reading.temperature), 3), _hot(device, style)),
+        ("▼ " if fall(device) is not None else "  ", PALETTE.warning),
     ]
-    taken = 93 + _history(width)
-    return line(width, *start, (fit(who_text, width - taken), who_style), background=background)
 
 
-def _device_state(node: NodeState, reading: DeviceReading) -> str:
-    if node.state != "ok":
-        return node.state
-    return "critical" if reading.error else "warning" if reading.throttle else "ok"
+def _wide(node: NodeState, device: DeviceState, style: Style, past: int) -> list[Piece]:
+    reading, is_fresh = device.reading, node.state == "ok"
+    used, total = reading.memory_used, reading.memory_total
+    label = " emulated" if reading.kind == "emulated" else ""
+    limit = f"/{reading.power_limit:.0f}" if reading.power_limit else ""
+    util = _utilization(reading)
+    fill = PALETTE.bar_past if is_fresh else PALETTE.faint
+    return [
+        (fit(f"{reading.index} {untrusted(reading.name)}", 22 - len(label)), style),
+        (label + " ", PALETTE.dim if is_fresh else PALETTE.faint),
+        (right(percent(util), 5) + "  ", style),
+        (bar(util, 10) + " ", PALETTE.bar if is_fresh else PALETTE.dim),
+        (history(device.utilization, past) + "  ", fill),
+        (bar(used / total if used is not None and total else None, 8) + " ", fill),
+        (right(memory(used, total), 13) + " ", style),
+        (right(number(reading.power) + limit, 8) + " ", style),
+        (right(number(reading.temperature), 4) + " ", _hot(device, style)),
+        (right(number(reading.clock), 6), _hot(device, style)),
+        ("▼  " if fall(device) is not None else "   ", PALETTE.warning),
+    ]
 
 
-def _who(state: State, node: NodeState, reading: DeviceReading) -> Piece:
-    """Why a device is of interest, shortest first: trouble, then our job, then foreign processes, then free."""
+def _utilization(reading: DeviceReading) -> float | None:
+    return None if reading.error else reading.utilization
+
+
+def _hot(device: DeviceState, style: Style) -> Style:
+    return PALETTE.warning if device.reading.throttle else style
+
+
+def who(state: State, scene: Scene, node: NodeState, device: DeviceState, room: int) -> list[Piece]:
+    """Why a device is of interest: its trouble, then who uses it, as much as fits."""
+    reading = device.reading
+    pieces = [piece for piece in (_woe(state, scene, node, device), _owner(scene, node, reading)) if piece[0]]
+    if len(pieces) == 2 and cells(pieces[0][0]) + cells(pieces[1][0]) + 2 > room:
+        owner = pieces[1]
+        left = room - cells(pieces[0][0]) - 2
+        pieces = [pieces[0], (fit(owner[0], left), owner[1])] if left >= 6 else pieces[:1]
+    if len(pieces) == 2:
+        pieces.insert(1, ("  ", NONE))
+    return pieces if len(pieces) > 1 else [(fit(text, room), style) for text, style in pieces]
+
+
+def _woe(state: State, scene: Scene, node: NodeState, device: DeviceState) -> Piece:
+    """What is wrong, in words; empty: nothing."""
+    reading = device.reading
     if node.state in ("lost", "refused"):
-        return f"{node.state}: {untrusted(node.reason)}", PALETTE.of(node.state)
+        return ": ".join(filter(None, (node.state, untrusted(node.reason)))), PALETTE.of(node.state)
     if node.state == "stale" and node.at is not None:
         return f"no word for {age(state.at - node.at)}", PALETTE.warning
     if node.state == "connecting":
         return ("connecting" if node.attempt < 2 else f"connecting, try {node.attempt}"), PALETTE.dim
     if reading.error:
         return untrusted(reading.error), PALETTE.critical
+    lost = fall(device)
+    less = f"−{lost * 100:.0f} % clock" if lost is not None else ""
     if reading.throttle:
-        return untrusted(", ".join(reading.throttle)), PALETTE.warning
-    found = occupants(state).get((node.name, reading.index))
-    if found:
-        run, rank = found
-        return f"{untrusted(run.run_id)[-6:]} rank {rank.rank}", PALETTE.accent
+        return ": ".join(filter(None, (untrusted(", ".join(reading.throttle)), less))), PALETTE.warning
+    if (node.name, reading.index) in scene.slowed:
+        return " ".join(filter(None, ("straggler", less))), PALETTE.warning
+    return less, PALETTE.warning
+
+
+def _owner(scene: Scene, node: NodeState, reading: DeviceReading) -> Piece:
+    """Our rank, else the run that holds it, else the users of its processes, else that it is free."""
+    place = (node.name, reading.index)
+    held = scene.holders.get(place)
+    if held is not None:
+        run, rank = held
+        return f"{untrusted(run.run_id)[-6:]} rank {rank.rank}", PALETTE.accent if node.state == "ok" else PALETTE.dim
+    style = PALETTE.text if node.state == "ok" else PALETTE.dim
     if reading.holder:
-        return f"{untrusted(reading.holder)[-6:]} of {untrusted(reading.holder_user) or 'somebody'}", PALETTE.text
-    if reading.processes:
-        owners = ", ".join(dict.fromkeys(untrusted(process.user or process.name) for process in reading.processes))
-        return owners, PALETTE.text
-    return ("free" if reading.utilization is not None else "—"), PALETTE.dim
+        return f"{untrusted(reading.holder)[-6:]} of {untrusted(reading.holder_user) or 'somebody'}", style
+    running = workers(reading)
+    if running:
+        first = running[0]
+        owners = dict.fromkeys(untrusted(process.user or f"pid {process.pid}", 40) for process in running)
+        if len(running) == 1 and first.user and first.name:
+            return f"{untrusted(first.name, 40)} of {untrusted(first.user, 40)}", style
+        more = f" +{len(owners) - 3}" if len(owners) > 3 else ""
+        return ", ".join(list(owners)[:3]) + more, style
+    if node.state != "ok" or reading.error:
+        return "", style
+    return ("free" if is_free(reading, place, scene) else UNKNOWN), PALETTE.dim
 
 
-def fleet_summary(view: View, width: int, height: int) -> list[Strip]:
-    """One line over the list: how many answer, and what is wrong."""
-    state = view.state
-    nodes = list(state.nodes.values())
+def fleet_summary(view: View, listing: Listing, wish: Wish, marked: int, density: str, width: int) -> list[Strip]:
+    """One line over the list: what is wrong in all of it, and which part of it is listed how."""
+    nodes = list(view.state.nodes.values())
     if not nodes:
         return [line(width, ("no nodes yet: name your machines in nodes.toml, or try  paceline demo", PALETTE.dim))]
-    devices = [device for node in nodes for device in node.devices]
-    left: list[Piece] = [(f"{count(len(devices), 'device')} on {count(len(nodes), 'node')}", PALETTE.text)]
+    end = _listed(listing, wish, density)
+    free = width - 2 - sum(cells(text) for text, _ in end)
+    left: list[Piece] = []
+    for text, style in _about(nodes, listing, wish, marked, is_short=width < WIDE):
+        room = free - sum(cells(other) for other, _ in left)
+        if cells(text) <= room:
+            left.append((text, style))
+    return [spread(width, left, end)] if left else [line(width, *end)]
+
+
+def _listed(listing: Listing, wish: Wish, density: str) -> list[Piece]:
+    """``5 of 19 devices · by trouble · faults only``: never left out, and short enough for the smallest screen."""
+    pieces: list[Piece] = []
+    if listing.hidden:
+        pieces.append((f"{listing.shown:,} of {count(listing.devices, 'device')}", PALETTE.text))
+        pieces.append((" · ", PALETTE.faint))
+    pieces.append((f"by {wish.order}{', reversed' if wish.is_reversed else ''}", PALETTE.dim))
+    if wish.is_faults_only:
+        pieces += [(" · ", PALETTE.faint), ("faults only", PALETTE.accent)]
+    if density:
+        pieces += [(" · ", PALETTE.faint), (density, PALETTE.dim)]
+    return pieces
+
+
+def _about(nodes: Sequence[NodeState], listing: Listing, wish: Wish, marked: int, is_short: bool) -> list[Piece]:
+    pieces: list[Piece] = []
+    if wish.text:
+        pieces.append((f"/ {fit(untrusted(wish.text), 24 if is_short else 60).rstrip()}  ", PALETTE.accent))
+    if not listing.hidden:
+        pieces.append((f"{count(listing.devices, 'device')} on {count(len(nodes), 'node')}  ", PALETTE.text))
     for word in ("refused", "lost", "stale", "connecting"):
         amount = sum(node.state == word for node in nodes)
         if amount:
-            left.append((f"  {GLYPHS[word]} {amount} {word}", PALETTE.of(word)))
+            pieces.append((f"{GLYPHS[word]} {amount} {word}  ", PALETTE.of(word)))
+    if marked:
+        pieces.append((f"▎{marked} marked  ", PALETTE.accent))
+    readings = [device.reading for node in nodes for device in node.devices]
+    if is_short and any(reading.kind == "emulated" for reading in readings):
+        pieces.append(("* emulated  ", PALETTE.dim))
     fresh = [device.reading.utilization for node in nodes if node.state == "ok" for device in node.devices]
     used = [utilization for utilization in fresh if utilization is not None]
     if used:
-        left.append((f"  mean utilization {percent(sum(used) / len(used))}", PALETTE.dim))
-    is_emulated = any(device.reading.kind == "emulated" for device in devices)
-    note = "* emulated" if width < WIDE and is_emulated else "trouble first"
-    return [spread(width, left, [(note, PALETTE.dim)])]
+        pieces.append((f"mean utilization {percent(sum(used) / len(used))}", PALETTE.dim))
+    return pieces
+
+
+def hidden_line(listing: Listing, width: int) -> Strip:
+    """Under the list: what is not in it, and the keys that bring it back; empty where all is there."""
+    parts = []
+    if listing.healthy:
+        parts.append(f"+{count(listing.healthy, 'healthy device')} hidden (x shows {'it' if listing.healthy == 1 else 'them'})")
+    if listing.filtered:
+        parts.append(f"+{listing.filtered:,} hidden by the filter (Esc clears it)")
+    return line(width, ("  " + ", ".join(parts) if parts else "", PALETTE.dim))

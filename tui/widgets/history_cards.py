@@ -10,7 +10,7 @@ from textual.strip import Strip
 from ..format import fit, percent, untrusted
 from ..messages import View
 from ..theme import PALETTE
-from .fleet_rows import fleet_keys
+from .fleet_order import found
 from .lines import NONE, Piece, line
 
 LOWEST, HIGHEST = 3, 14
@@ -18,10 +18,10 @@ LOWEST, HIGHEST = 3, 14
 _EIGHTHS = " ▁▂▃▄▅▆▇█"
 
 
-def history_cards(view: View, width: int, height: int) -> list[Strip]:
+def history_cards(view: View, keys: Sequence[str], width: int, height: int) -> list[Strip]:
     """As many cards as fit, in the order of the list above; how many did not is said."""
-    found = [_device(view, key) for key in fleet_keys(view.state)]
-    devices = [(node, device) for node, device in found if node is not None and device is not None]
+    places = (found(view.state, key) for key in keys)
+    devices = [(node, device) for node, device in places if node is not None and device is not None]
     columns = 1 if width < 70 or len(devices) == 1 else 2
     deep = -(-len(devices) // columns)
     rows = min(HIGHEST, height // max(1, deep) - 2)
@@ -40,12 +40,6 @@ def history_cards(view: View, width: int, height: int) -> list[Strip]:
     if hidden > 0:
         lines.append(line(width, (f"+{hidden} devices without a curve here", PALETTE.dim)))
     return lines
-
-
-def _device(view: View, key: str) -> tuple[NodeState | None, DeviceState | None]:
-    name, _, index = key.rpartition(" ")
-    node = view.state.nodes.get(name)
-    return node, node.devices[int(index)] if node is not None and int(index) >= 0 else None
 
 
 def _card(node: NodeState, device: DeviceState, width: int, rows: int) -> list[list[Piece]]:

@@ -97,6 +97,9 @@ class Rows(ScrollView, can_focus=True):
             super().__init__()
             self.key = key
 
+    class Moved(Message):
+        """A person put the cursor on another row."""
+
     def __init__(self, heading: Callable[[int], Strip], row: Callable[[View, str, int, bool], Strip]) -> None:
         """``row(view, key, width, is_under_cursor)`` draws one row."""
         super().__init__(id="rows")
@@ -199,6 +202,8 @@ class Rows(ScrollView, can_focus=True):
         for place in {left, self.cursor}:
             self._drawn.pop(place, None)
             self.refresh_line(place + 1)
+        if left != self.cursor:
+            self.post_message(self.Moved())
 
     def action_page(self, pages: int) -> None:
         self.action_move(pages * max(1, self.size.height - 2))

@@ -1,0 +1,196 @@
+"""The fleet: where is trouble, what is free. A list of devices, with curves or a heat map where that says more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import ClassVar
+
+from paceline.engine.store.state import State
+from textual.binding import Binding, BindingType
+from textual.strip import Strip
+from textual.widget import Widget
+
+from ..messages import View
+from ..widgets.filter_line import FilterLine
+from ..widgets.fleet_order import ORDERS, Listing, Wish, arrange
+from ..widgets.fleet_rows import fleet_heading, fleet_row, fleet_summary, hidden_line
+from ..widgets.heat import heat_lines, layout
+from ..widgets.history_cards import history_cards
+from ..widgets.sheet import Rows, Sheet
+from ..widgets.subjects import Scene, scene_of
+from .deck import Deck
+from .node import NodeScreen
+
+CARDS = 10
+"""Lines left under the list from which the curves are drawn."""
+LEAST = 9
+"""Lines that the list keeps beside anything else, its heading among them."""
+TALL = 34
+"""Lines from which the summary has air around it."""
+DENSITIES = ("cards", "lines", "heat")
+"""Few devices, some, hundreds: chosen by the room there is, unless a person chooses."""
+
+
+class FleetScreen(Deck):
+    """Every device of every node, the worst first."""
+
+    NAME = "fleet"
+    KEYS = (
+        (":", "command"),
+        ("/", "filter"),
+        ("?", "help"),
+        ("f", "faults"),
+        ("o", "order"),
+        ("d", "density"),
+        ("Enter", "node"),
+        ("q", "quit"),
+        ("Space", "mark"),
+        ("p", "pause"),
+    )
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("slash", "filter", "filter:  util<20 & free   job:*   node:lab[1-3]", id="fleet.filter"),
+        Binding("f", "faults", "faults only, or all", id="fleet.faults"),
+        Binding("x", "reveal", "show what is hidden", id="fleet.reveal"),
+        Binding("o", "order", f"order: {', '.join(ORDERS)}", id="fleet.order"),
+        Binding("r", "reverse", "reverse the order", id="fleet.reverse"),
+        Binding("space", "mark", "mark a device", id="fleet.mark"),
+        Binding("d", "density", "curves, lines or heat map", id="fleet.density"),
+        Binding("escape", "undo", "clear the filter, else back to the run", id="fleet.undo"),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wish = Wish()
+        self.listing = Listing()
+        self.marked: set[str] = set()
+        """Keys of marked rows."""
+        self.density = ""
+        """As a person chose it; empty: by itself."""
+        self._view: View | None = None
+        self._scene = Scene({}, frozenset())
+        self._runs: object = None
+        self._stamp: object = None
+        self._heat: tuple[object, Sequence[Strip]] = (None, ())
+        self._rows = Rows(lambda width: fleet_heading(width, self.wish), self._row)
+        self._filter = FilterLine()
+
+    def body(self) -> Iterable[Widget]:
+        yield Sheet(self._summary, widget_id="summary")
+        yield Sheet(self._map, widget_id="heat")
+        yield self._rows
+        yield Sheet(lambda view, width, height: [hidden_line(self.listing, width)], widget_id="hidden")
+        yield Sheet(
+            lambda view, width, height: history_cards(view, self.listing.keys, width, height), "utilization", widget_id="cards"
+        )
+        yield self._filter
+
+    # What is drawn --------------------------------------------------------------------------------------------------------------
+
+    def show(self, view: View) -> None:
+        self._view = view
+        state = view.state
+        if state.runs is not self._runs:
+            self._runs, self._scene = state.runs, scene_of(state)
+        # Sorting 2,048 devices at each frame would cost more than drawing those that are seen.
+        stamp = (int(state.at), self.wish, tuple((node.name, node.state, len(node.devices)) for node in state.nodes.values()))
+        if stamp != self._stamp:
+            self._stamp, self.listing = stamp, arrange(state, self._scene, self.wish)
+        self._share(state)
+        for sheet in self.query(Sheet):
+            if sheet.display:
+                sheet.tell(view)
+        self._rows.tell(view, self.listing.keys)
+
+    def _share(self, state: State) -> None:
+        """Give list, curves and map their part of the screen."""
+        width, height = self.size
+        rows = len(self.listing.keys)
+        room = height - 2 - (3 if height >= TALL else 1) - bool(self.listing.hidden)
+        density = self.density or self._fitting(state, rows, room)
+        self.set_class(density == "cards", "roomy")
+        self.set_class(density == "heat", "hot")
+        self.set_class(bool(self.listing.hidden), "hiding")
+        taken = 0
+        if density == "cards":
+            taken = min(max(CARDS, room - rows - 1), room - min(rows + 1, LEAST))
+        elif density == "heat":
+            most = room - min(rows + 1, max(LEAST, room // 3))
+            taken = layout(state, width - 2, most).lines
+            self.query_one("#heat").styles.height = taken
+            taken += height >= TALL
+        self._rows.styles.height = max(2, min(rows + 1, room - taken))
+
+    def _fitting(self, state: State, rows: int, room: int) -> str:
+        """The density that suits the number of devices; a filter leaves few, faults only leaves the map of all."""
+        amount = rows + (0 if self.wish.text else self.listing.healthy)
+        has_past = any(device.utilization for node in state.nodes.values() for device in node.devices)
+        if has_past and amount and amount + 1 + CARDS <= room:
+            return "cards"
+        return "heat" if amount > 2 * room else "lines"
+
+    def _summary(self, view: View, width: int, height: int) -> Sequence[Strip]:
+        chosen = {"": "", "cards": "curves", "lines": "lines", "heat": "heat map"}[self.density]
+        return fleet_summary(view, self.listing, self.wish, len(self.marked), chosen, width)
+
+    def _map(self, view: View, width: int, height: int) -> Sequence[Strip]:
+        """Drawn as often as the list is sorted: readings come once a second too."""
+        stamp = (self._stamp, width, height)
+        if stamp != self._heat[0]:
+            self._heat = (stamp, heat_lines(view.state, self._scene, width, height))
+        return self._heat[1]
+
+    def _row(self, view: View, key: str, width: int, is_under_cursor: bool) -> Strip:
+        is_named = key in self.listing.named or key == self._rows.top_key
+        return fleet_row(view, self._scene, key, width, is_under_cursor, is_named, key in self.marked)
+
+    # What the keys do -----------------------------------------------------------------------------------------------------------
+
+    def _wish(self, wish: Wish) -> None:
+        """Obey at once, without waiting for the next reading."""
+        self.wish = wish
+        if self._view is not None:
+            self.show(self._view)
+
+    def action_filter(self) -> None:
+        self._filter.ask()
+
+    def on_filter_line_typed(self, message: FilterLine.Typed) -> None:
+        self._wish(replace(self.wish, text=message.text, passes=message.passes))
+
+    def action_faults(self) -> None:
+        self._wish(replace(self.wish, is_faults_only=not self.wish.is_faults_only))
+
+    def action_reveal(self) -> None:
+        if not self.listing.hidden:
+            self.deck.tell("nothing is hidden", "ok")
+            return
+        self._filter.clear()
+        self._wish(replace(self.wish, is_faults_only=False, text="", passes=None))
+
+    def action_order(self) -> None:
+        place = ORDERS.index(self.wish.order) + 1
+        self._wish(replace(self.wish, order=ORDERS[place % len(ORDERS)]))
+
+    def action_reverse(self) -> None:
+        self._wish(replace(self.wish, is_reversed=not self.wish.is_reversed))
+
+    def action_mark(self) -> None:
+        if self._rows.key is not None:
+            self.marked ^= {self._rows.key}
+            self._rows.action_move(1)
+            self._wish(self.wish)
+
+    def action_density(self) -> None:
+        shown = "cards" if self.has_class("roomy") else "heat" if self.has_class("hot") else "lines"
+        self.density = DENSITIES[(DENSITIES.index(shown) + 1) % len(DENSITIES)]
+        self._wish(self.wish)
+
+    async def action_undo(self) -> None:
+        if self.wish.text:
+            self._filter.clear()
+        else:
+            await self.deck.action_back()
+
+    def on_rows_chosen(self, message: Rows.Chosen) -> None:
+        self.deck.push_screen(NodeScreen(message.key.rpartition(" ")[0]))

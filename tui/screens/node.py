@@ -1,0 +1,89 @@
+"""One node: its machine, its devices with everything they say, who uses them, and what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import ClassVar
+
+from paceline.engine.store.state import NodeState, State
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal
+from textual.strip import Strip
+from textual.widget import Widget
+
+from ..format import untrusted
+from ..messages import View
+from ..theme import PALETTE
+from ..widgets.fleet_order import found, key_of
+from ..widgets.fleet_rows import fleet_heading, fleet_row
+from ..widgets.lines import line
+from ..widgets.node_rows import device_facts, disk_lines, host_lines, link_lines, node_alerts, node_head, process_lines
+from ..widgets.sheet import Draw, Rows, Sheet
+from ..widgets.subjects import scene_of
+from .deck import Deck
+
+TALL = 34
+"""Lines from which panels have frames."""
+
+
+class NodeScreen(Deck):
+    """Reached from the fleet by Enter; Escape goes back there."""
+
+    NAME = "fleet"
+    KEYS = (("Esc", "fleet"), ("Enter", "its run"), (":", "command"), ("?", "help"), ("p", "pause"), ("q", "quit"))
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,backspace,1", "back", "back to the fleet", id="node.back"),
+    ]
+
+    def __init__(self, node: str) -> None:
+        super().__init__()
+        self.node = node
+        self._rows = Rows(lambda width: fleet_heading(width, is_alone=True), self._row)
+
+    def body(self) -> Iterable[Widget]:
+        yield Sheet(self._of_node(node_head), widget_id="identity")
+        with Horizontal(id="machine"):
+            yield Sheet(self._of_node(host_lines), "machine", "host")
+            yield Sheet(self._of_node(disk_lines), "disks", "disks")
+            yield Sheet(self._of_node(link_lines), "links", "links")
+        yield self._rows
+        yield Sheet(self._facts, widget_id="facts")
+        yield Sheet(self._processes, "processes", "processes")
+        yield Sheet(self._of_node(node_alerts), "alerts", "alerts")
+
+    def show(self, view: View) -> None:
+        node = view.state.nodes.get(self.node)
+        devices = len(node.devices) if node is not None else 0
+        height = self.size.height
+        self._rows.styles.height = min(max(devices, 1) + 1, max(2, height // 3))
+        self._rows.tell(view, [key_of(self.node, place) for place in range(devices)] or [key_of(self.node, -1)])
+        super().show(view)
+
+    def on_rows_moved(self, message: Rows.Moved) -> None:
+        super().show(self.deck.view)
+
+    def on_rows_chosen(self, message: Rows.Chosen) -> None:
+        self.deck.look_at_device(message.key)
+
+    def action_back(self) -> None:
+        self.dismiss()
+
+    def _of_node(self, draw: Callable[[State, NodeState, int, int], list[Strip]]) -> Draw:
+        def drawn(view: View, width: int, height: int) -> Sequence[Strip]:
+            node = view.state.nodes.get(self.node)
+            if node is None:
+                return [line(width, (f"{untrusted(self.node)} is no longer in nodes.toml", PALETTE.dim))]
+            return draw(view.state, node, width, height)
+
+        return drawn
+
+    def _facts(self, view: View, width: int, height: int) -> Sequence[Strip]:
+        node, device = found(view.state, self._rows.key or key_of(self.node, -1))
+        return device_facts(node, device, width, height) if node is not None else []
+
+    def _processes(self, view: View, width: int, height: int) -> Sequence[Strip]:
+        node = view.state.nodes.get(self.node)
+        return process_lines(view.state, scene_of(view.state), node, width, height) if node is not None else []
+
+    def _row(self, view: View, key: str, width: int, is_under_cursor: bool) -> Strip:
+        return fleet_row(view, scene_of(view.state), key, width, is_under_cursor, is_alone=True)
