@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from paceline.engine.agent import host
 from paceline.engine.agent.emulated import FRESH, IDLE_MEMORY, MEMORY_FRESH, SCRIPTED_TEMPERATURE, EmulatedDevices
 from paceline.engine.agent.home import NodeHome
-from paceline.engine.agent.host import Host, disk_free, interface_addresses, where_reached
+from paceline.engine.agent.host import interface_addresses, where_reached
 from paceline.engine.agent.nvml import PROCESSES_EVERY, RETRY_EVERY, NvidiaDevices
 from paceline.engine.agent.readings import Readings
 from paceline.engine.errors import StorageFailed
@@ -245,21 +244,6 @@ def test_a_machine_without_a_gpu_shows_its_processor(tmp_path: Path, monkeypatch
     (device,) = report.devices
     assert (device.kind, device.index, report.node) == ("cpu", 0, "atlas")
     assert device.name
-
-
-def test_the_first_utilization_of_the_processor_is_unknown(tmp_path: Path) -> None:
-    machine = Host(tmp_path)
-    assert machine.read().cpu is None
-    second = machine.read()
-    assert second.cpu is None or 0.0 <= second.cpu <= 1.0
-    assert second.disk_free == pytest.approx(disk_free(tmp_path), rel=0.1)
-
-
-def test_without_psutil_the_machine_is_unknown_but_for_its_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host, "psutil", None)
-    reading = Host(tmp_path).read()
-    assert (reading.cpu, reading.memory_used, reading.memory_total) == (None, None, None)
-    assert reading.disk_free is not None
 
 
 def test_the_address_is_where_the_centre_came_in() -> None:

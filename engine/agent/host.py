@@ -1,4 +1,7 @@
-"""Readings of the machine itself: processor, memory, free disk, and where its peers reach it."""
+"""Readings of the machine itself: processor, memory, disks, links, and where its peers reach it.
+
+Linux tells all of it in /proc, read here without a parser for more than is shown; elsewhere psutil is asked, where it is there.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +12,15 @@ import os
 import platform
 import socket
 import struct
+import time
 from pathlib import Path
 from types import ModuleType
 
 from ..events import DeviceReading, HostReading
-
-try:
-    psutil: ModuleType | None = importlib.import_module("psutil")
-except ImportError:  # a node need not have it: then these readings are unknown
-    psutil = None
+from .disks import Disks
+from .links import Links
+from .processes import PROC
+from .procfile import ProcFile
 
 _SIOCGIFADDR = 0x8915
 
@@ -25,21 +28,58 @@ _SIOCGIFADDR = 0x8915
 class Host:
     """Reads the machine. The first processor utilization is unknown: it is a mean since the last reading."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, proc: Path = PROC) -> None:
         self._root = root
-        self._is_first = True
         self._processor = processor_name()
+        self._stat, self._memory = ProcFile(proc / "stat"), ProcFile(proc / "meminfo")
+        self._psutil = None if self._stat.read() else _psutil()
+        self._cores = os.cpu_count()
+        self._before: tuple[int, int] | None = None
+        self._disks, self._links = Disks(proc), Links(proc)
 
     def read(self) -> HostReading:
         """One reading; what cannot be known is None."""
-        cpu = used = total = None
-        if psutil is not None:
-            percent = psutil.cpu_percent(None)
-            cpu = None if self._is_first else percent / 100
-            self._is_first = False
-            memory = psutil.virtual_memory()
-            used, total = memory.total - memory.available, memory.total
-        return HostReading(cpu=cpu, memory_used=used, memory_total=total, disk_free=disk_free(self._root))
+        memory = self._read_memory()
+        return HostReading(
+            cpu=self._utilization(),
+            memory_used=_difference(memory.get("MemTotal"), memory.get("MemAvailable")),
+            memory_total=memory.get("MemTotal"),
+            disk_free=disk_free(self._root),
+            cores=self._cores,
+            load=_load(),
+            swap_used=_difference(memory.get("SwapTotal"), memory.get("SwapFree")),
+            swap_total=memory.get("SwapTotal"),
+            uptime=self._uptime(),
+            disks=self._disks.read(),
+            links=self._links.read(),
+        )
+
+    def _utilization(self) -> float | None:
+        """Time not idle over all time since the last reading, of all processors."""
+        if self._psutil is not None:
+            times = self._psutil.cpu_times()
+            now = (int(100 * (sum(times) - times.idle)), int(100 * sum(times)))
+        else:
+            # user nice system idle iowait irq softirq steal (proc_stat(5)); what follows is counted in the first two already
+            ticks = [int(word) for word in self._stat.read(1024).partition(b"\n")[0].split()[1:9]]
+            if len(ticks) < 4:
+                return None
+            now = (sum(ticks) - sum(ticks[3:5]), sum(ticks))
+        before, self._before = self._before, now
+        if before is None or now[1] <= before[1]:
+            return None
+        return round(min(1.0, max(0.0, (now[0] - before[0]) / (now[1] - before[1]))), 3)
+
+    def _read_memory(self) -> dict[str, int]:
+        if self._psutil is not None:
+            memory, swap = self._psutil.virtual_memory(), self._psutil.swap_memory()
+            return {"MemTotal": memory.total, "MemAvailable": memory.available, "SwapTotal": swap.total, "SwapFree": swap.free}
+        return memory_of(self._memory.read())
+
+    def _uptime(self) -> float | None:
+        if self._psutil is not None:
+            return round(time.time() - float(self._psutil.boot_time()))
+        return round(time.clock_gettime(time.CLOCK_BOOTTIME)) if hasattr(time, "CLOCK_BOOTTIME") else None
 
     def as_device(self, reading: HostReading) -> DeviceReading:
         """The processor as the device of a machine that has no GPU."""
@@ -50,6 +90,17 @@ class Host:
             memory_used=reading.memory_used,
             memory_total=reading.memory_total,
         )
+
+
+def memory_of(meminfo: bytes) -> dict[str, int]:
+    """Bytes by the names of proc_meminfo(5); only what a reading needs, and only what is there."""
+    found = {}
+    for name in ("MemTotal", "MemAvailable", "SwapTotal", "SwapFree"):
+        _, _, rest = meminfo.partition(f"{name}:".encode())
+        words = rest[:40].split(None, 2)
+        if len(words) > 1 and words[0].isdigit() and words[1] == b"kB":
+            found[name] = int(words[0]) << 10
+    return found
 
 
 def disk_free(path: Path) -> int | None:
@@ -114,3 +165,21 @@ def _interface_of_ipv6(address: ipaddress.IPv6Address) -> str:
         return ""
     wanted = f"{int(address):032x}"
     return next((line.split()[-1] for line in lines if line.startswith(wanted)), "")
+
+
+def _load() -> float | None:
+    try:
+        return round(os.getloadavg()[0], 2)
+    except OSError:
+        return None
+
+
+def _difference(total: int | None, free: int | None) -> int | None:
+    return None if total is None or free is None else total - free
+
+
+def _psutil() -> ModuleType | None:
+    try:
+        return importlib.import_module("psutil")
+    except ImportError:  # a node need not have it: then these readings are unknown
+        return None

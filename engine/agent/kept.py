@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..events import DeviceReading, NodeReported
+from ..events import DeviceReading, HostReading, NodeReported
 from ..plan import RankPlan
 from ..specs import DeviceSpec
 from ..wire import to_plain
@@ -59,7 +59,8 @@ class KeptReadings:
 def kept_line(reported: NodeReported, wanted: set[tuple[str, int]]) -> str:
     """One ReadingsKept line of these devices, as (kind, index); what says nothing is left out: readers fill it in."""
     devices = [_sparse(_small(device)) for device in reported.devices if (device.kind, device.index) in wanted]
-    host = replace(reported.host, memory_total=None, cpu=_rounded(reported.host.cpu, 2))
+    now = reported.host
+    host = HostReading(cpu=_rounded(now.cpu, 2), memory_used=now.memory_used, disk_free=now.disk_free, load=now.load)
     line = {"kind": "ReadingsKept", "node_time": round(time.time(), 1), "host": _sparse(host), "devices": devices}
     return json.dumps(line, separators=(",", ":"))
 
@@ -78,6 +79,10 @@ def _small(device: DeviceReading) -> DeviceReading:
         temperature=_rounded(device.temperature, 0),
         power=_rounded(device.power, 0),
         clock=_rounded(device.clock, 0),
+        memory_clock=None,
+        fan=None,
+        pcie=(),
+        performance_state=None,
         error=device.error[:100],
     )
 
