@@ -24,6 +24,8 @@ from .telemetry.recording import Recorder
 
 if TYPE_CHECKING:
     from .jobs.clean import Wish
+    from .jobs.logs import Line
+    from .jobs.logs import Wish as LogWish
     from .jobs.undertake import Undertaking
 
 Document = dict[str, Any]
@@ -157,6 +159,12 @@ class Control:
         row = await self._row(run_id)
         self._undertaking, self._attached = None, run_id
         return await attach(row, self._fleet, self._attendance.reached, self.runs, self.publish, self._patience)
+
+    async def logs(self, run_id: str, wish: LogWish, show: Callable[[Line], None] | None = None) -> Document:
+        """What a run wrote. ``show``: line by line instead, until it has ended."""
+        from .jobs.logs import logs
+
+        return await logs(await self._row(run_id), wish, self._fleet, self._attendance.reached, self.runs, show)
 
     async def fetch(self, run_id: str, patterns: Sequence[str], to: Path | None) -> Document:
         """Bring files of a run home, each node's into a directory of its own; ``to``: other than the run's own."""

@@ -105,6 +105,15 @@ def _cancel_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_id", metavar="RUN", help="the run, as paceline jobs names it")
 
 
+def _logs_arguments(parser: argparse.ArgumentParser) -> None:
+    _cancel_arguments(parser)
+    parser.add_argument("--rank", metavar="N", type=seed, help="only lines of this rank")
+    parser.add_argument("--node", metavar="SET", help="only these nodes, such as lab[1-4]")
+    parser.add_argument("--grep", metavar="TEXT", help="only lines in which this regular expression is found")
+    parser.add_argument("--lines", metavar="N", type=seed, default=1000, help="the last so many; 0: all (default: 1000)")
+    parser.add_argument("--follow", action="store_true", help="go on until the run has ended")
+
+
 def _fetch_arguments(parser: argparse.ArgumentParser) -> None:
     _cancel_arguments(parser)
     parser.add_argument("patterns", metavar="PATTERN", nargs="*", help="such as checkpoints or '*.pt' (default: all but logs)")
@@ -175,6 +184,25 @@ async def _attach(control: Control, args: argparse.Namespace) -> Document:
     return await control.attach(args.run_id)
 
 
+async def _logs(control: Control, args: argparse.Namespace) -> Document:
+    import re
+
+    from paceline.engine.inventory.nodeset import expand
+    from paceline.engine.jobs.logs import Wish
+
+    from .logs import show
+
+    if not hasattr(args, "json"):
+        raise UsageError("logs speaks to a shell", hint=f"paceline --batch logs {args.run_id}")
+    try:
+        grep = re.compile(args.grep) if args.grep is not None else None
+    except re.error as error:
+        raise UsageError(f"--grep {args.grep!r}: {error}") from None
+    nodes = tuple(expand(args.node)) if args.node is not None else None
+    wish = Wish(args.rank, nodes, grep, args.lines)
+    return await control.logs(args.run_id, wish, show if args.follow and not args.json else None)
+
+
 async def _fetch(control: Control, args: argparse.Namespace) -> Document:
     return await control.fetch(args.run_id, args.patterns, args.to)
 
@@ -201,6 +229,7 @@ VERBS: dict[str, Verb] = {
         Verb("bench", "policies against each other", _bench, _bench_arguments, is_launch=True),
         Verb("jobs", "all runs the nodes know of", _jobs, aliases=("ps",)),
         Verb("attach", "follow a run to its end, whoever launched it", _attach, _cancel_arguments, is_launch=True),
+        Verb("logs", "what a run wrote, node by node or rank by rank", _logs, _logs_arguments),
         Verb("cancel", "stop a run and all its processes", _cancel, _cancel_arguments, aliases=("stop",)),
         Verb("fetch", "bring checkpoints and other files of a run home", _fetch, _fetch_arguments),
         Verb("clean", "remove what nodes keep of ours and nobody needs", _clean, _clean_arguments),

@@ -9,13 +9,14 @@ from typing import Any
 from paceline.engine.reports.table import bench_table, train_table
 
 from .format import count, duration, fit, memory, percent, right, size, untrusted
+from .logs import log_text
 
 Document = dict[str, Any]
 
 
 def render(verb: str, document: Document) -> str:
     """The document of a verb as aligned text, without a newline at the end. Names and reasons in it are other machines' words."""
-    return _words(verb, _gated(document))
+    return log_text(document) if verb == "logs" else _words(verb, _gated(document))  # a line of a log may be longer than a name
 
 
 def _gated(value: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from typing import Any
 
 from ..errors import UsageError
@@ -34,6 +35,11 @@ async def plan(home: NodeHome, body: Body, send: Send) -> Body:
         raise UsageError(f"no run {run.name} here")
     manifest = read_json(home.data / str(found.get("data", {}).get("digest")) / "manifest.json") or {}
     return {"plan": found, "samples": manifest.get("arrays", {}).get("train_x", {}).get("shape", [0])[0]}
+
+
+async def clock(home: NodeHome, body: Body, send: Send) -> Body:
+    """This machine's time, for a centre that wants to know how far it is from its own."""
+    return {"time": time.time()}
 
 
 async def follow(home: NodeHome, body: Body, send: Send) -> Body:

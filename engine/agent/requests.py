@@ -8,7 +8,7 @@ from typing import Any
 
 from . import detach
 from .acting import cancel, introduce, launch, take_lease
-from .following import acknowledge, files, follow, plan, unfollow
+from .following import acknowledge, clock, files, follow, plan, unfollow
 from .home import NodeHome, network_file_system
 from .keeping import listing, read, remove, seal, stored
 from .rundir import all_facts
@@ -46,6 +46,7 @@ REQUESTS: dict[str, Request] = {
     "introduce": introduce,
     "runs": runs,
     "plan": plan,
+    "clock": clock,
     "files": files,
     "follow": follow,
     "acknowledge": acknowledge,
