@@ -13,7 +13,6 @@ import pytest
 from paceline.engine.agent import locks
 from paceline.engine.agent.kept import kept_line
 from paceline.engine.agent.readings import Readings
-from paceline.engine.agent.rundir import runner_is_alive
 from paceline.engine.errors import DeviceInUse, StorageFailed
 from paceline.engine.events import DeviceReading, HostReading, NodeReported, ProcessReading, ReadingsKept
 from paceline.engine.plan import RankPlan
@@ -120,9 +119,8 @@ async def test_a_runner_holds_its_device_and_readings_say_so_until_it_is_killed(
         await one.launch(0, plan=to_plain(plan), spec=SPEC)
     assert not (one.homes[0].runs / plan.run_id).exists()
     os.kill(one.pid(0), signal.SIGKILL)
-    while runner_is_alive(one.run(0)):
+    while readings.read().devices[0].holder:  # its last thread takes a moment longer than the process
         await asyncio.sleep(0.02)
-    assert readings.read().devices[0].holder == ""
     await one.end()
 
 

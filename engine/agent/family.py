@@ -23,6 +23,9 @@ KILL_LIMIT = 10.0
 """Seconds in which killed processes must be gone; who stays then hangs in the kernel."""
 PAUSE = 0.05
 """Seconds between two looks."""
+BREATH = 0.01
+QUIET = 8
+"""Looks in a row, a breath apart, that must find nobody: one alone may miss who lives for a moment only and has a child by then."""
 
 
 class Family:
@@ -35,6 +38,7 @@ class Family:
         self._marks = {f"{RUN_MARK}={run.name}".encode(), f"{ROOT_MARK}={run.parent.parent}".encode()}
         self._recorded: dict[int, int] = {}
         """Sessions of the run, each with the start time of its leader, 0: it was gone already."""
+        self._written: dict[int, int] = {}
         self._runner = 0
         self._read_start()
 
@@ -78,13 +82,13 @@ class Family:
 
     def record(self) -> None:
         """Write down the sessions, so that they are known when the runner is not there any more. A full disk is passed over."""
-        before = dict(self._recorded)
         self.look()
-        if self._recorded != before:
+        if self._recorded != self._written:
             aside = self._run / f".{SESSIONS}.{os.getpid()}"
             try:
                 aside.write_text(json.dumps({"boot_id": boot_id(), "sessions": self._recorded}))
                 aside.rename(self._run / SESSIONS)
+                self._written = dict(self._recorded)
             except OSError:
                 with contextlib.suppress(OSError):
                     aside.unlink(missing_ok=True)
@@ -104,12 +108,14 @@ class Family:
             if time.monotonic() >= deadline:
                 break
             time.sleep(PAUSE)
-        deadline = time.monotonic() + KILL_LIMIT
-        while left := self._frozen(deadline):
+        deadline, quiet = time.monotonic() + KILL_LIMIT, 0
+        while told and quiet < QUIET:
+            left = self._frozen(deadline)
             processes.send(signal.SIGKILL, left)
+            quiet = 0 if left else quiet + 1
             if time.monotonic() >= deadline:
                 return sorted(self.look())
-            time.sleep(PAUSE)
+            time.sleep(PAUSE if left else BREATH)
         return []
 
     def _frozen(self, deadline: float) -> dict[int, int]:

@@ -203,7 +203,7 @@ def facts(run: Path) -> dict[str, Any]:
         "started": start.get("wall_time"),
         "is_launched": ended is None and _is_launched(run),
         "is_alive": is_alive,
-        "is_full": ended is None and not is_alive and (disk_free(run) or ROOM) < ROOM,
+        "is_full": ended is None and not is_alive and (free := disk_free(run)) is not None and free < ROOM,
         "exit": ended,
         "step": last_step(run),
     }
