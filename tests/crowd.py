@@ -310,10 +310,19 @@ class CrowdProcess:
         self._process.stdin.flush()
         return self._answer()
 
+    def hang_up(self) -> None:
+        """End its standard input; returns when the process has ended by itself."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
     def close(self) -> None:
         """End the process."""
         self._process.kill()
-        self._process.communicate()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
 
     def _answer(self) -> str:
         assert self._process.stdout is not None

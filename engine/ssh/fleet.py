@@ -116,14 +116,12 @@ class Fleet:
                 raise end
 
     async def _wait_until(self, is_true: Callable[[], bool], patience: float) -> None:
-        async def wait() -> None:
-            while not is_true():
-                woken = asyncio.get_running_loop().create_future()
-                self._waiting.add(woken)
-                await woken
-
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(wait(), patience)
+            async with asyncio.timeout(patience):
+                while not is_true():
+                    woken = asyncio.get_running_loop().create_future()
+                    self._waiting.add(woken)
+                    await woken
 
     def _tell(self) -> None:
         """Something changed: whoever waits looks again."""

@@ -149,7 +149,8 @@ class Link:
             task.cancel()
         self._connection.close()
         try:
-            await asyncio.wait_for(self._connection.wait_closed(), CLOSE_TIMEOUT)
+            async with asyncio.timeout(CLOSE_TIMEOUT):  # wait_for of 3.11 may swallow a cancellation
+                await self._connection.wait_closed()
         except TimeoutError:
             self._connection.abort()
             await self._connection.wait_closed()
