@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..agent.private import make_directory, write_bytes
 from ..errors import StorageFailed
 
 
@@ -17,9 +18,9 @@ def write_atomically(path: Path, content: bytes) -> None:
     """Write one file aside and rename it into its place."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     with _told(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_directory(path.parent)
         try:
-            aside.write_bytes(content)
+            write_bytes(aside, content)
             aside.replace(path)
         finally:
             aside.unlink(missing_ok=True)
@@ -28,13 +29,13 @@ def write_atomically(path: Path, content: bytes) -> None:
 def write_directory(path: Path, files: dict[str, bytes]) -> None:
     """Write a directory aside and rename it into its place; one that stands there and is not whole makes way."""
     with _told(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_directory(path.parent)
         aside = Path(tempfile.mkdtemp(prefix=".preparing-", dir=path.parent))
         try:
             new = aside / "new"
-            new.mkdir()
+            new.mkdir(mode=0o700)
             for name, content in files.items():
-                (new / name).write_bytes(content)
+                write_bytes(new / name, content)
             if path.exists():
                 path.rename(aside / "broken")
             try:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..agent.frames import FrameRefused, Seal
+from ..agent.private import make_directory, write_bytes
 from ..agent.rundir import read_json, write_once
 from ..errors import StorageFailed, WorkFailed
 from ..events import Event
@@ -54,7 +55,7 @@ class RunDirectory:
         self._unkept: set[Path] = set()
         self._keeping = asyncio.Lock()
         try:
-            self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_directory(self.path)
             self._lock = os.open(self.path, os.O_RDONLY)
         except OSError as error:
             raise _not_written(self.path, error) from None
@@ -100,7 +101,7 @@ class RunDirectory:
         if copy.length != offset:
             raise FrameRefused(f"{name} continues at byte {offset}, but {copy.length} bytes are here")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_directory(path.parent)
             handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
             try:
                 view = memoryview(data)
@@ -159,7 +160,7 @@ class RunDirectory:
         """Write report.md, then result.json, which is last."""
         try:
             aside = self.path / ".report.md"
-            aside.write_text(report)
+            write_bytes(aside, report.encode())
             aside.rename(self.path / "report.md")
         except OSError as error:
             raise _not_written(self.path / "report.md", error) from None
@@ -181,7 +182,7 @@ def check_writable(runs: Path) -> None:
     """Fail before anything starts if the centre has no space for a run directory. Raises StorageFailed."""
     probe = runs / f".space-{os.getpid()}-{time.monotonic_ns()}"
     try:
-        runs.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_directory(runs)
         with probe.open("wb") as file:
             file.write(b"\0" * 65536)
             file.flush()

@@ -18,6 +18,7 @@ from typing import Any
 
 import asyncssh
 
+from ..agent.private import make_directory
 from ..errors import StorageFailed
 
 HANG_UP_GRACE = 2.0
@@ -45,7 +46,7 @@ class EmbeddedNode:
     async def start(self) -> None:
         """Make the directory and listen on 127.0.0.1, at a port of the kernel's choice."""
         try:
-            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_directory(self.directory)
         except OSError as error:
             raise StorageFailed(f"cannot make {self.directory}: {error.strerror}", node=self.directory.name) from None
         self._acceptor = await asyncssh.listen(
