@@ -154,11 +154,12 @@ class Server:
 
 
 class PlayedFleet:
-    """Links through the proxy, one a node, opened when they are asked for."""
+    """Links through the proxy, one a node, opened when they are asked for, without any back-off."""
 
-    def __init__(self, gates: dict[str, Any]) -> None:
+    def __init__(self, gates: dict[str, Any], specs: dict[str, NodeSpec] | None = None) -> None:
+        """``gates``: key, host key and port of each played node; ``specs``: real nodes."""
         self.opened = 0
-        self._gates = gates
+        self._gates, self._specs = gates, specs or {}
         self._links: dict[str, Link] = {}
 
     async def link(self, name: str, patience: float = 30.0) -> Link:
@@ -169,7 +170,8 @@ class PlayedFleet:
                 await link.close()
             self.opened += 1
             try:
-                link = await Link.open(NodeSpec(name, kind="embedded"), self._gates[name], lambda event: None)
+                spec = self._specs.get(name) or NodeSpec(name, kind="embedded")
+                link = await Link.open(spec, self._gates.get(name), lambda event: None)
             except NodeRefused as error:  # a broken handshake may look like a refusal; a fleet would say so and stop here
                 raise NodeUnreachable(error.reason, node=name) from None
             self._links[name] = link
