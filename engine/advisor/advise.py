@@ -1,0 +1,167 @@
+"""Advice: the best single device, the best subset, a verdict in one sentence, what would help, and where it would turn. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+from ..balancer.devices import EXACT
+from ..errors import PlanImpossible
+from ..profiling.profile import AllReduceProfile, Profile
+from .predict import Candidate, Prediction, predict
+from .remedies import Remedy, remedies
+
+BAND = 0.05
+"""A speed-up within this of 1 is about the same."""
+PAYS = 1.1
+"""From this speed-up on it is said to pay, where a break-even is looked for."""
+LARGEST_FACTOR = 64
+"""Batches are looked at up to so many times the one that was asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """Everything that can be said before a launch."""
+
+    workload: str
+    best_single: Prediction
+    """The fastest device alone, at its best batch of those looked at."""
+    candidates: tuple[Prediction, ...]
+    """Fastest first; the best single devices are among them."""
+    recommended: Prediction
+    """At the batch that was asked for: the subset that train --devices auto uses, which may be one device."""
+    asked: Prediction
+    """All devices, balanced, at the batch that was asked for."""
+    serial_part: float
+    """Amdahl's: the part of the best single device's step that no sharing makes shorter, 0 to 1."""
+    break_even_batch: int | None
+    """Smallest global batch at which all devices are PAYS times the best single device; None: none that was looked at."""
+    break_even_bandwidth: float | None
+    """Bytes a second from which the batch that was asked for does; 0: any will do; None: no bandwidth helps."""
+    remedies: tuple[Remedy, ...]
+    verdict: str
+
+    def speedup(self, prediction: Prediction) -> float:
+        """Over the best single device at its best batch."""
+        return prediction.samples_per_second / self.best_single.samples_per_second
+
+    def efficiency(self, prediction: Prediction) -> float:
+        """Throughput over the sum of what its devices do alone, each at its own share."""
+        alone = sum(size / prediction.compute_seconds for size in prediction.local_batch_sizes)
+        return prediction.samples_per_second / alone
+
+
+def advise(profile: Profile, global_batch_size: int) -> Advice:
+    """Look at every sensible subset and batch. Raises PlanImpossible when not one device was timed."""
+    usable = [index for index, device in enumerate(profile.devices) if device.time is not None]
+    if not usable:
+        raise PlanImpossible("no device was timed", hint="paceline profile")
+    batches = _batches(global_batch_size)
+    singles = [predict(profile, Candidate((index,), batch)) for index in usable for batch in batches]
+    best_single = max(singles, key=lambda one: one.samples_per_second)
+    found = list(singles)
+    if profile.all_reduce is not None and profile.gradient is not None:
+        for group in _groups(profile, usable, global_batch_size):
+            found += _try(profile, (Candidate(group, batch, balanced) for batch in batches for balanced in (True, False)))
+    found.sort(key=lambda one: (-one.samples_per_second, len(one.candidate.devices)))
+    at_asked = [one for one in found if one.candidate.global_batch_size == global_batch_size and one.candidate.is_balanced]
+    recommended = at_asked[0]
+    asked = next((one for one in at_asked if len(one.candidate.devices) == len(usable)), recommended)
+    rest = dict(zip(("break_even_batch", "break_even_bandwidth"), _break_even(profile, found, asked, best_single), strict=True))
+    device = profile.devices[best_single.candidate.devices[0]]
+    serial = (device.fixed_seconds or 0.0) + (profile.gradient.optimizer_seconds if profile.gradient else 0.0)
+    advice = Advice(
+        workload=profile.workload,
+        best_single=best_single,
+        candidates=tuple(found),
+        recommended=recommended,
+        asked=asked,
+        serial_part=min(1.0, serial / best_single.step_seconds),
+        remedies=remedies(profile, asked, best_single) if len(usable) > 1 else (),
+        verdict="",
+        break_even_batch=rest["break_even_batch"] if rest["break_even_batch"] is None else int(rest["break_even_batch"]),
+        break_even_bandwidth=rest["break_even_bandwidth"],
+    )
+    return replace(advice, verdict=_verdict(profile, advice))
+
+
+def _batches(asked: int) -> list[int]:
+    """The one that was asked for, its halves and its doubles."""
+    smaller = [asked >> power for power in range(1, 4) if asked >> power]
+    larger = [asked << power for power in range(1, LARGEST_FACTOR.bit_length())]
+    return [asked, *smaller, *larger]
+
+
+def _groups(profile: Profile, usable: Sequence[int], batch: int) -> Iterable[tuple[int, ...]]:
+    """Every subset of two or more; of many devices those that remain when the slowest leave one after another."""
+    if len(usable) <= EXACT:
+        for count in range(2, min(len(usable), batch) + 1):
+            yield from combinations(usable, count)
+        return
+    fastest = sorted(usable, key=lambda index: -profile.devices[index].rate)
+    for count in range(2, min(len(usable), batch) + 1):
+        yield tuple(sorted(fastest[:count]))
+
+
+def _try(profile: Profile, candidates: Iterable[Candidate]) -> list[Prediction]:
+    found = []
+    for candidate in candidates:
+        try:
+            found.append(predict(profile, candidate))
+        except PlanImpossible:
+            continue
+    return found
+
+
+def _break_even(
+    profile: Profile, found: Sequence[Prediction], asked: Prediction, best_single: Prediction
+) -> tuple[float | None, float | None]:
+    """The smallest batch and the least bandwidth at which these devices together are PAYS times the best one alone."""
+    goal = PAYS * best_single.samples_per_second
+    alike = [one for one in found if one.candidate.devices == asked.candidate.devices and one.candidate.is_balanced]
+    batch = min((one.candidate.global_batch_size for one in alike if one.samples_per_second >= goal), default=None)
+    measured = profile.all_reduce
+    if measured is None or len(asked.candidate.devices) < 2:
+        return batch, None
+
+    def rate(beta: float) -> float:
+        faster = replace(profile, all_reduce=AllReduceProfile(measured.world_size, measured.alpha, beta))
+        return predict(faster, asked.candidate).samples_per_second
+
+    low, high = measured.beta / 1e6, measured.beta * 1e6
+    scale = 2 * (measured.world_size - 1) / measured.world_size  # beta of the sum to bytes a second of a link
+    if rate(high) < goal:
+        return batch, None
+    if rate(low) >= goal:
+        return batch, 0.0
+    for _ in range(80):
+        middle = (low * high) ** 0.5
+        low, high = (low, middle) if rate(middle) >= goal else (middle, high)
+    return batch, high * scale
+
+
+def _verdict(profile: Profile, advice: Advice) -> str:
+    """One sentence: whether it pays, by how much, and the first thing to do."""
+    asked, best = advice.asked, advice.best_single
+    device = profile.devices[best.candidate.devices[0]]
+    alone = f"{device.name} of {device.node} alone ({best.samples_per_second:,.0f} samples/s)"
+    count = len(asked.candidate.devices)
+    if count < 2:
+        return f"There is one device: {alone}."
+    speedup = advice.speedup(asked)
+    at = f"{asked.samples_per_second:,.0f} samples/s at a batch of {asked.candidate.global_batch_size}"
+    if speedup > 1 + BAND:
+        told = f"It pays: {count} devices give {speedup:.2f}x of {alone}, {at}"
+        better = advice.speedup(advice.recommended)
+        if len(advice.recommended.candidate.devices) < count and better > speedup * 1.01:
+            told += f"; {len(advice.recommended.candidate.devices)} of them give {better:.2f}x"
+        return told + "."
+    what = "Distributing does not pay" if speedup < 1 - BAND else "It makes no difference"
+    told = f"{what}: {count} devices give {speedup:.2f}x of {alone}, {at}"
+    if asked.exposed_seconds > 0.1 * asked.step_seconds:
+        told += f"; {asked.exposed_seconds / asked.step_seconds:.0%} of a step is gradients on their way"
+    helpful = next((remedy for remedy in advice.remedies if remedy.speedup > 1 + BAND), None)
+    if helpful is not None:
+        told += f". {helpful.name[0].upper()}{helpful.name[1:]} would give {helpful.speedup:.2f}x"
+    return told + "."

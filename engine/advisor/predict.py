@@ -1,0 +1,168 @@
+"""How long a step of one candidate takes: exact shares, the overlap of buckets with backward, what a remedy changes. Pure.
+
+    ready_k = t - t_b (1 - phi) (1 - u_k) o        e_k = max(ready_k, e_(k-1)) + m_k alpha_W + n_k / beta_W
+    T = max(t, e_K) + optimizer seconds
+
+t: compute seconds of the slowest rank; t_b: of its last micro-batch, the only one whose backward sends; u_k: the part of backward
+that is done when bucket k closes; o: the calibrated share of the overlap that happens; m_k: the sums a bucket needs. For a ring of
+W ranks alpha_W = 2 (W - 1) hop and beta_W = BW W / (2 (W - 1)); hop and BW come from the all-reduce that was measured over the
+whole group (Patarasuk and Yuan 2009).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..balancer.allocate import allocate
+from ..balancer.model import StepTime
+from ..errors import PlanImpossible
+from ..profiling.profile import DeviceProfile, Profile
+
+COMPRESSIONS = ("none", "bf16", "fp16", "powersgd")
+"""What may become of gradients on their way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One way to train."""
+
+    devices: tuple[int, ...]
+    """Indices into the profile's devices, in their order."""
+    global_batch_size: int
+    is_balanced: bool = True
+    """Shares by speed; else equal ones."""
+    compression: str = "none"
+    local_steps: int = 1
+    """Optimizer steps between two averages of the weights (local SGD); 1: gradients are summed in every step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a candidate is expected to do."""
+
+    candidate: Candidate
+    local_batch_sizes: tuple[int, ...]
+    compute_seconds: float
+    """Of the slowest rank in one step."""
+    communication_seconds: float
+    """Of one step, if nothing overlapped."""
+    exposed_seconds: float
+    """Communication that nothing hides, in one step."""
+    step_seconds: float
+
+    @property
+    def samples_per_second(self) -> float:
+        """Throughput."""
+        return self.candidate.global_batch_size / self.step_seconds
+
+    @property
+    def ratio(self) -> float | None:
+        """R: compute over communication; None without communication."""
+        return self.compute_seconds / self.communication_seconds if self.communication_seconds > 0 else None
+
+
+def predict(profile: Profile, candidate: Candidate) -> Prediction:
+    """Predict one candidate. Raises PlanImpossible when its batch cannot be shared, or a device was not timed."""
+    devices = [profile.devices[index] for index in candidate.devices]
+    times = [_time(device) for device in devices]
+    sizes = shares(times, candidate)
+    last = 0.0
+    compute = 0.0
+    for device, time, size in zip(devices, times, sizes, strict=True):
+        whole, part = micro_batched(device, time, size)
+        if whole > compute:
+            compute, last = whole, part
+    optimizer = profile.gradient.optimizer_seconds if profile.gradient is not None else 0.0
+    if len(devices) < 2:
+        return Prediction(candidate, sizes, compute, 0.0, 0.0, compute + optimizer)
+    communication, end = _exchange(profile, candidate, compute, last)
+    exposed = max(0.0, end - compute)
+    if candidate.local_steps > 1:  # weights are averaged after the step, and nothing hides that
+        communication = exposed = _whole_sum(profile, candidate) / candidate.local_steps
+    return Prediction(candidate, sizes, compute, communication, exposed, compute + exposed + optimizer)
+
+
+def shares(times: Sequence[StepTime], candidate: Candidate) -> tuple[int, ...]:
+    """Local batch sizes: the balancer's exact ones, or equal ones whose rest goes to the first ranks."""
+    batch, world = candidate.global_batch_size, len(times)
+    if batch < world:
+        raise PlanImpossible(f"a global batch of {batch} cannot be shared by {world} devices", hint="raise --global-batch-size")
+    if candidate.is_balanced:
+        return allocate(times, batch, [1] * world)
+    return tuple(batch // world + (rank < batch % world) for rank in range(world))
+
+
+def micro_batched(device: DeviceProfile, time: StepTime, size: int) -> tuple[float, float]:
+    """Seconds of a local batch, in parts where memory does not hold it at once; and of the last part."""
+    parts = 1 if device.largest_batch is None else max(1, -(-size // max(1, device.largest_batch)))
+    if not size:
+        return 0.0, 0.0
+    last = time.fixed_seconds + time.seconds_per_sample * (size - size * (parts - 1) // parts)
+    return parts * time.fixed_seconds + time.seconds_per_sample * size, last
+
+
+def _time(device: DeviceProfile) -> StepTime:
+    if device.time is None:
+        raise PlanImpossible(
+            f"{device.name} was not timed: {device.error or 'no profile'}", node=device.node, hint="paceline profile"
+        )
+    return device.time
+
+
+def ring(profile: Profile, candidate: Candidate) -> tuple[float, float]:
+    """alpha and beta of a sum over the ranks of a candidate, from the sum that was measured over all."""
+    measured = profile.all_reduce
+    if measured is None:
+        raise PlanImpossible("no all-reduce was measured between these devices", hint="paceline profile")
+    whole, world = measured.world_size, len(candidate.devices)
+    hop = measured.alpha / (2 * (whole - 1))
+    bandwidth = measured.beta * 2 * (whole - 1) / whole
+    return 2 * (world - 1) * hop, bandwidth * _link_factor(profile, candidate) * world / (2 * (world - 1))
+
+
+def _link_factor(profile: Profile, candidate: Candidate) -> float:
+    """A ring is as fast as its slowest link: how much faster that of the subset is than that of all."""
+    nodes = {profile.devices[index].node for index in candidate.devices}
+    known = [link for link in profile.links if link.bandwidth]
+    inside = [link.bandwidth or 0.0 for link in known if link.source in nodes and link.target in nodes]
+    everywhere = [link.bandwidth or 0.0 for link in known]
+    return min(inside) / min(everywhere) if inside else 1.0
+
+
+def _exchange(profile: Profile, candidate: Candidate, compute: float, last: float) -> tuple[float, float]:
+    """Communication seconds in all, and when the last bucket is through, counted from the start of the step."""
+    gradient = profile.gradient
+    if gradient is None:
+        raise PlanImpossible("no gradient was measured for this workload", hint="paceline profile")
+    alpha, beta = ring(profile, candidate)
+    backward = last * (1.0 - gradient.forward_share)
+    total = end = 0.0
+    buckets = zip(_sent(profile, candidate.compression), gradient.closed_at, strict=True)
+    for number, ((messages, size), closed_at) in enumerate(buckets):
+        is_last = number == len(gradient.bucket_bytes) - 1
+        # Compressed gradients leave the step's report to a small sum of its own.
+        seconds = (messages + (is_last and candidate.compression != "none")) * alpha + size / beta
+        ready = compute - backward * (1.0 - closed_at) * profile.overlap
+        end = max(ready, end) + seconds
+        total += seconds
+    return total, end
+
+
+def _sent(profile: Profile, compression: str) -> list[tuple[int, float]]:
+    """Of each bucket how many sums, and how many bytes in them."""
+    assert profile.gradient is not None
+    sizes = profile.gradient.bucket_bytes
+    if compression in ("bf16", "fp16"):
+        return [(1, size / 2) for size in sizes]
+    if compression == "powersgd":
+        small = profile.gradient.low_rank_bytes or sizes
+        return [(3, float(size)) for size in small]  # what has no matrix form, then both factors
+    return [(1, float(size)) for size in sizes]
+
+
+def _whole_sum(profile: Profile, candidate: Candidate) -> float:
+    """One sum of all weights at once."""
+    assert profile.gradient is not None
+    alpha, beta = ring(profile, candidate)
+    return alpha + sum(profile.gradient.bucket_bytes) / beta

@@ -1,0 +1,67 @@
+"""Lines through measurements that a few wild ones cannot bend: step times over batch sizes, all-reduce over message sizes. Pure.
+
+Huber's loss by iteratively reweighted least squares (Huber 1964; Holland and Welsch 1977), each point weighed by 1/t besides, so
+that a relative error counts alike at every size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+TUNING = 1.345
+"""Huber's k: 95 % efficient where noise is normal."""
+ROUNDS = 50
+_CONVERGED = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """y = offset + slope x, both >= 0."""
+
+    offset: float
+    slope: float
+    residual: float
+    """Median of the relative errors, 0 to 1."""
+
+    def at(self, x: float) -> float:
+        """The fitted y."""
+        return self.offset + self.slope * x
+
+
+def line(xs: Sequence[float], ys: Sequence[float]) -> Line:
+    """Fit measurements, all > 0. One point, or points of one x, give a line through the origin. Raises ValueError without any."""
+    if not xs or len(xs) != len(ys) or min(ys) <= 0.0:
+        raise ValueError("a line needs measurements above 0")
+    weights = [1.0] * len(xs)
+    offset, slope = _least_squares(xs, ys, weights)
+    for _ in range(ROUNDS):
+        errors = [(y - offset - slope * x) / y for x, y in zip(xs, ys, strict=True)]
+        scale = median(map(abs, errors)) / 0.6745  # of a normal distribution with that median error
+        if scale <= _CONVERGED:
+            break
+        weights = [min(1.0, TUNING * scale / max(abs(error), _CONVERGED)) for error in errors]
+        before = offset, slope
+        offset, slope = _least_squares(xs, ys, weights)
+        if abs(offset - before[0]) + abs(slope - before[1]) * max(xs) <= _CONVERGED * max(ys):
+            break
+    errors = [abs(y - offset - slope * x) / y for x, y in zip(xs, ys, strict=True)]
+    return Line(offset, slope, median(errors))
+
+
+def _least_squares(xs: Sequence[float], ys: Sequence[float], weights: Sequence[float]) -> tuple[float, float]:
+    """Weighted by 1/y as well; through the origin, or level, where the free line would have a negative part."""
+    w = sum(weight / (y * y) for y, weight in zip(ys, weights, strict=True))
+    sx = sum(weight * x / (y * y) for x, y, weight in zip(xs, ys, weights, strict=True))
+    sy = sum(weight / y for y, weight in zip(ys, weights, strict=True))
+    sxx = sum(weight * x * x / (y * y) for x, y, weight in zip(xs, ys, weights, strict=True))
+    sxy = sum(weight * x / y for x, y, weight in zip(xs, ys, weights, strict=True))
+    spread = w * sxx - sx * sx
+    slope = (w * sxy - sx * sy) / spread if spread > 1e-12 * w * sxx else -1.0
+    offset = (sy - slope * sx) / w
+    if slope < 0.0 and spread > 1e-12 * w * sxx and sxy * w < sx * sy:
+        return sy / w, 0.0  # it does not grow with x at all
+    if slope < 0.0 or offset < 0.0:
+        return 0.0, sxy / sxx
+    return offset, slope
