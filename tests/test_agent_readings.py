@@ -1,19 +1,15 @@
-"""What an agent reads: emulated devices from their ranks' lines, NVIDIA devices through NVML, the machine itself."""
+"""What an agent reads: emulated devices from their ranks' lines, a processor where there is none, and where the node is reached."""
 
 from __future__ import annotations
 
-import os
 import sys
 import time
-import types
 from pathlib import Path
-from typing import Any
 
 import pytest
 from paceline.engine.agent.emulated import FRESH, IDLE_MEMORY, MEMORY_FRESH, SCRIPTED_TEMPERATURE, EmulatedDevices
 from paceline.engine.agent.home import NodeHome
 from paceline.engine.agent.host import interface_addresses, where_reached
-from paceline.engine.agent.nvml import PROCESSES_EVERY, RETRY_EVERY, NvidiaDevices
 from paceline.engine.agent.readings import Readings
 from paceline.engine.errors import StorageFailed
 from paceline.engine.events import DeviceReading, StepsTaken
@@ -115,127 +111,6 @@ def test_a_plan_that_is_not_whole_disturbs_nothing(node: Node, plan: bytes) -> N
     (node.run / "plan.json").write_bytes(plan)
     node.write(1)
     assert node.read().utilization == 0.0
-
-
-class Lost(Exception):
-    """An NVML error."""
-
-    def __init__(self, value: int) -> None:
-        super().__init__(f"error {value}")
-        self.value = value
-
-
-class Driver(types.ModuleType):
-    """A pynvml with one healthy device and one whose driver knows little; functions can be made to fail."""
-
-    NVMLError = Lost
-    NVML_ERROR_GPU_IS_LOST = 15
-    NVML_ERROR_UNINITIALIZED = 1
-    NVML_TEMPERATURE_GPU = 0
-    NVML_CLOCK_SM = 1
-
-    def __init__(self) -> None:
-        super().__init__("pynvml")
-        self.failing: dict[tuple[str, int], int] = {}
-        self.calls: list[str] = []
-        self.is_there = True
-        for name, answer in {
-            "nvmlDeviceGetName": "H200",
-            "nvmlDeviceGetUtilizationRates": types.SimpleNamespace(gpu=37, memory=5),
-            "nvmlDeviceGetMemoryInfo": types.SimpleNamespace(used=5 << 30, total=141 << 30),
-            "nvmlDeviceGetTemperature": 61,
-            "nvmlDeviceGetPowerUsage": 350_500,
-            "nvmlDeviceGetEnforcedPowerLimit": 700_000,
-            "nvmlDeviceGetClockInfo": 1980,
-            "nvmlDeviceGetCurrentClocksEventReasons": 0x4 | 0x40 | 0x1,
-            "nvmlDeviceGetComputeRunningProcesses": [types.SimpleNamespace(pid=os.getpid(), usedGpuMemory=1 << 30)],
-            "nvmlDeviceGetGraphicsRunningProcesses": [],
-        }.items():
-            setattr(self, name, self._function(name, answer))
-
-    def _function(self, name: str, answer: Any) -> Any:
-        def ask(index: int, *_: Any) -> Any:
-            self.calls.append(name)
-            if (name, index) in self.failing:
-                raise Lost(self.failing[name, index])
-            return answer
-
-        return ask
-
-    def nvmlInit(self) -> None:  # noqa: N802 - NVML's own name
-        if not self.is_there:
-            raise Lost(12)
-
-    def nvmlShutdown(self) -> None:  # noqa: N802
-        pass
-
-    def nvmlDeviceGetCount(self) -> int:  # noqa: N802
-        return 2
-
-    def nvmlDeviceGetHandleByIndex(self, index: int) -> int:  # noqa: N802
-        return index
-
-
-def test_a_device_says_all_that_its_driver_tells() -> None:
-    device = NvidiaDevices(Driver()).read()[0]
-    assert (device.name, device.kind, device.utilization) == ("H200", "cuda", 0.37)
-    assert (device.memory_used, device.memory_total, device.temperature) == (5 << 30, 141 << 30, 61.0)
-    assert (device.power, device.power_limit, device.clock) == (350.5, 700.0, 1980.0)
-    assert device.throttle == ("power cap", "thermal (hardware)")
-
-
-@pytest.mark.skipif(not Path("/proc/self/comm").exists(), reason="processes are described from /proc")
-def test_a_process_on_a_device_has_a_user_a_name_and_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    device = NvidiaDevices(Driver()).read()[0]
-    assert device.processes is not None
-    (process,) = device.processes
-    assert (process.pid, process.memory) == (os.getpid(), 1 << 30)
-    assert process.user
-    assert process.name == Path("/proc/self/comm").read_text().strip()
-    assert process.run_id == ""
-
-
-def test_what_a_device_does_not_support_is_unknown_and_the_rest_stays() -> None:
-    driver = Driver()
-    for name in ("nvmlDeviceGetUtilizationRates", "nvmlDeviceGetPowerUsage", "nvmlDeviceGetMemoryInfo"):
-        driver.failing[name, 1] = 3  # NVML_ERROR_NOT_SUPPORTED
-    device = NvidiaDevices(driver).read()[1]
-    assert (device.utilization, device.power, device.memory_used, device.memory_total) == (None, None, None, None)
-    assert (device.temperature, device.error) == (61.0, "")
-
-
-def test_an_older_driver_is_asked_by_the_older_name() -> None:
-    driver = Driver()
-    driver.failing["nvmlDeviceGetCurrentClocksEventReasons", 0] = 13  # NVML_ERROR_FUNCTION_NOT_FOUND
-    driver.nvmlDeviceGetCurrentClocksThrottleReasons = lambda handle: 0x8  # type: ignore[attr-defined]
-    assert NvidiaDevices(driver).read()[0].throttle == ("hardware slowdown",)
-
-
-def test_a_lost_device_says_so_beside_the_healthy_one_and_may_come_back() -> None:
-    driver = Driver()
-    devices = NvidiaDevices(driver)
-    driver.failing["nvmlDeviceGetMemoryInfo", 1] = driver.NVML_ERROR_GPU_IS_LOST
-    healthy, lost = devices.read()
-    assert (healthy.error, lost.error, lost.utilization, lost.name) == ("", "error 15", None, "H200")
-    del driver.failing["nvmlDeviceGetMemoryInfo", 1]
-    readings = [devices.read()[1] for _ in range(RETRY_EVERY + 1)]
-    assert (readings[-1].error, readings[-1].utilization) == ("", 0.37)
-
-
-def test_processes_are_looked_at_less_often_than_the_rest() -> None:
-    driver = Driver()
-    devices = NvidiaDevices(driver)
-    for _ in range(PROCESSES_EVERY):
-        devices.read()
-    assert driver.calls.count("nvmlDeviceGetUtilizationRates") == 2 * PROCESSES_EVERY
-    assert driver.calls.count("nvmlDeviceGetComputeRunningProcesses") == 2
-
-
-def test_without_driver_or_module_there_are_no_devices() -> None:
-    driver = Driver()
-    driver.is_there = False
-    assert NvidiaDevices(driver).read() == ()
-    assert NvidiaDevices(None).read() == ()
 
 
 def test_a_machine_without_a_gpu_shows_its_processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Readings of NVIDIA devices through NVML: what the driver does not tell is None, a device that is lost says so.
+"""Readings of NVIDIA devices through NVML: what the driver does not tell is None, a device that is lost or gone says so.
 
 Indices are NVML's, in the order of the PCI bus: a launch that uses them sets CUDA_DEVICE_ORDER=PCI_BUS_ID.
 """
@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import pwd
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import Any
 
 from ..events import DeviceReading, ProcessReading
-from .processes import RUN_MARK
+from .owners import Owners
 
 PROCESSES_EVERY = 5
 """Readings between two looks at the processes, which cost the most."""
+SLOW_EVERY = 10
+"""Readings between two looks at what rarely changes: limits, link, errors, fan."""
 RETRY_EVERY = 30
-"""Readings until a driver that was lost is tried again."""
+"""Readings until a driver that is not there, or has lost a device, is opened again."""
 
 _THROTTLE = {
     # nvmlClocksEventReasons of NVML's API reference; idle and clocks set by the user are no trouble
@@ -30,6 +31,32 @@ _THROTTLE = {
     0x0040: "thermal (hardware)",
     0x0080: "power brake",
 }
+
+
+_NO_DRIVER = (9, 12)
+"""NVML_ERROR_DRIVER_NOT_LOADED and _LIBRARY_NOT_FOUND: a machine without NVIDIA devices, which is no trouble."""
+_NOT_FOR_US = (3, 4, 13)
+"""NVML_ERROR_NOT_SUPPORTED, _NO_PERMISSION and _FUNCTION_NOT_FOUND: the device is well and does not tell."""
+_UNINITIALIZED = 1
+_REOPEN = (_UNINITIALIZED, 15, 16, 28)
+"""Also NVML_ERROR_GPU_IS_LOST, _RESET_REQUIRED and _GPU_NOT_FOUND: nothing but opening the driver anew can help."""
+GONE = "the driver no longer knows this device"
+
+Ask = Callable[..., Any]
+
+
+@dataclass
+class _Device:
+    """What is known of a device between two readings."""
+
+    handle: Any
+    name: str
+    uuid: str
+    """Empty: it never told."""
+    error: str = ""
+    """Why there is no handle."""
+    slow: dict[str, Any] = field(default_factory=dict)
+    processes: tuple[ProcessReading, ...] | None = None
 
 
 def load() -> ModuleType | None:
@@ -45,82 +72,160 @@ class NvidiaDevices:
 
     def __init__(self, nvml: ModuleType | None) -> None:
         self._nvml: Any = nvml
-        self._handles: list[Any] = []
-        self._names: list[str] = []
-        self._processes: dict[int, tuple[ProcessReading, ...] | None] = {}
+        self._devices: list[_Device] = []
+        self._owners = Owners()
         self._count = 0
-        self._lost_at: int | None = None
-        if nvml is not None:
-            self._open()
+        self._open_at: int | None = 0 if nvml is not None else None
+        """The reading before which the driver is opened."""
+        self._is_open = False
+        self._trouble = ""
+        """Why the driver cannot be opened."""
 
     def read(self) -> tuple[DeviceReading, ...]:
-        """One reading a device, in the order of their indices. May take as long as the driver likes: call it in a thread."""
-        if self._lost_at is not None and self._count - self._lost_at >= RETRY_EVERY:
+        """One reading a device, in the order of their indices. May take as long as the driver likes."""
+        if self._open_at is not None and self._count >= self._open_at:
             self._open()
-        readings = tuple(self._read_device(index) for index in range(len(self._handles)))
+        if not self._devices and self._trouble:
+            readings: tuple[DeviceReading, ...] = (DeviceReading(kind="cuda", error=self._trouble),)
+        else:
+            if self._count % PROCESSES_EVERY == 0:
+                self._look_at_processes()
+            readings = tuple(self._read_device(index, device) for index, device in enumerate(self._devices))
         self._count += 1
         return readings
 
     def _open(self) -> None:
         nvml = self._nvml
+        self._open_at = self._count + RETRY_EVERY
         try:
-            if self._lost_at is not None:
-                nvml.nvmlShutdown()
+            if self._is_open:
+                with contextlib.suppress(nvml.NVMLError):  # it does not know us any more
+                    nvml.nvmlShutdown()
+            self._is_open = False
             nvml.nvmlInit()
-            handles = [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(nvml.nvmlDeviceGetCount())]
-            self._names = [_text(nvml.nvmlDeviceGetName(handle)) for handle in handles]
-        except nvml.NVMLError:  # no library, no driver, or not yet back
-            self._lost_at = self._count if self._handles else None
+            self._is_open = True
+            count = nvml.nvmlDeviceGetCount()
+        except nvml.NVMLError as problem:
+            is_trouble = self._devices or problem.value not in _NO_DRIVER
+            self._trouble = str(problem) if is_trouble else ""
             return
-        self._handles, self._lost_at = handles, None
+        self._trouble = ""
+        if count or not self._devices:
+            self._open_at = None
+        before = self._devices
+        self._devices = [self._find(index, before) for index in range(count)]
+        here = {device.uuid for device in self._devices}
+        for device in before:  # shown on, behind the others: an index belongs to whom the driver gives it
+            if device.uuid and device.uuid not in here:
+                self._devices.append(replace(device, handle=None, error=GONE, processes=None))
 
-    def _read_device(self, index: int) -> DeviceReading:
-        nvml, handle = self._nvml, self._handles[index]
-        error = ""
+    def _find(self, index: int, before: list[_Device]) -> _Device:
+        nvml = self._nvml
+        try:
+            handle = nvml.nvmlDeviceGetHandleByIndex(index)
+            return _Device(handle, _text(nvml.nvmlDeviceGetName(handle)), _text(nvml.nvmlDeviceGetUUID(handle)))
+        except nvml.NVMLError as problem:
+            self._open_at = self._count + RETRY_EVERY
+            if index < len(before):
+                return replace(before[index], handle=None, error=str(problem), processes=None)
+            return _Device(None, "", "", str(problem))
 
-        def ask(function: str, *arguments: Any) -> Any:
-            nonlocal error
-            try:
-                return getattr(nvml, function)(handle, *arguments)
-            except (nvml.NVMLError, AttributeError) as problem:
-                if getattr(problem, "value", None) in (nvml.NVML_ERROR_GPU_IS_LOST, nvml.NVML_ERROR_UNINITIALIZED):
-                    error = str(problem)
-                return None
+    def _read_device(self, index: int, device: _Device) -> DeviceReading:
+        nvml, handle = self._nvml, device.handle
+        if handle is None:
+            return DeviceReading(index=index, name=device.name, kind="cuda", error=device.error)
 
-        memory = ask("nvmlDeviceGetMemoryInfo")
-        if error:  # asking on would only repeat it
-            self._lost_at = self._count if self._lost_at is None else self._lost_at
-            return DeviceReading(index=index, name=self._names[index], kind="cuda", error=error)
+        ask, memory = self._asker(handle), None
+        try:
+            memory = nvml.nvmlDeviceGetMemoryInfo(handle)
+        except nvml.NVMLError as problem:
+            if problem.value not in _NOT_FOR_US:  # asking on would only repeat it
+                return self._failed(index, device, problem)
+        if self._count % SLOW_EVERY == 0 or not device.slow:
+            device.slow = _slow(nvml, ask)
         rates = ask("nvmlDeviceGetUtilizationRates")
         reasons = ask("nvmlDeviceGetCurrentClocksEventReasons")
         if reasons is None:  # drivers before 535 know the older name only
             reasons = ask("nvmlDeviceGetCurrentClocksThrottleReasons")
-        if self._count % PROCESSES_EVERY == 0:
-            self._processes[index] = self._read_processes(ask)
         return DeviceReading(
             index=index,
-            name=self._names[index],
+            name=device.name,
             kind="cuda",
             utilization=None if rates is None else rates.gpu / 100,
             memory_used=None if memory is None else int(memory.used),
             memory_total=None if memory is None else int(memory.total),
             temperature=_number(ask("nvmlDeviceGetTemperature", nvml.NVML_TEMPERATURE_GPU)),
             power=_number(ask("nvmlDeviceGetPowerUsage"), 1000),
-            power_limit=_number(ask("nvmlDeviceGetEnforcedPowerLimit"), 1000),
             clock=_number(ask("nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_SM)),
-            throttle=tuple(word for bit, word in _THROTTLE.items() if (reasons or 0) & bit),
-            processes=self._processes.get(index),
-            error=error,
+            throttle=_throttle(reasons or 0),
+            processes=device.processes,
+            **device.slow,
         )
 
-    def _read_processes(self, ask: Callable[..., Any]) -> tuple[ProcessReading, ...] | None:
-        compute = ask("nvmlDeviceGetComputeRunningProcesses")
-        graphics = ask("nvmlDeviceGetGraphicsRunningProcesses")
-        if compute is None and graphics is None:
-            return None
-        memory = {int(process.pid): process.usedGpuMemory for process in (*(graphics or ()), *(compute or ()))}
-        computing = {int(process.pid) for process in compute or ()}
-        return tuple(_describe(pid, used, pid not in computing) for pid, used in sorted(memory.items()))
+    def _failed(self, index: int, device: _Device, problem: Any) -> DeviceReading:
+        if problem.value in _REOPEN and self._open_at is None:
+            self._open_at = self._count + (1 if problem.value == _UNINITIALIZED else RETRY_EVERY)
+        return DeviceReading(index=index, name=device.name, kind="cuda", error=self._trouble or str(problem))
+
+    def _look_at_processes(self) -> None:
+        """Of all devices at once: a process may be on several."""
+        for device in self._devices:
+            device.processes = None if device.handle is None else _processes(self._asker(device.handle))
+        owners = self._owners.look({process.pid for device in self._devices for process in device.processes or ()})
+        for device in self._devices:
+            if device.processes:
+                device.processes = tuple(
+                    replace(owners[process.pid], memory=process.memory, is_graphics=process.is_graphics)
+                    for process in device.processes
+                )
+
+    def _asker(self, handle: Any) -> Ask:
+        """Asks a device by the name of a function; None: it does not tell, or this pynvml does not know the function."""
+        nvml = self._nvml
+
+        def ask(function: str, *arguments: Any) -> Any:
+            try:
+                return getattr(nvml, function)(handle, *arguments)
+            except (nvml.NVMLError, AttributeError):
+                return None
+
+        return ask
+
+
+def _slow(nvml: Any, ask: Ask) -> dict[str, Any]:
+    """What rarely changes, in the fields of a reading."""
+    link = (
+        ask("nvmlDeviceGetCurrPcieLinkGeneration"),
+        ask("nvmlDeviceGetCurrPcieLinkWidth"),
+        ask("nvmlDeviceGetMaxPcieLinkGeneration"),
+        ask("nvmlDeviceGetMaxPcieLinkWidth"),
+    )
+    state = ask("nvmlDeviceGetPerformanceState")
+    return {
+        "power_limit": _number(ask("nvmlDeviceGetEnforcedPowerLimit"), 1000),
+        "memory_clock": _number(ask("nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_MEM)),
+        "fan": _number(ask("nvmlDeviceGetFanSpeed"), 100),
+        "pcie": () if None in link else link,
+        "ecc_errors": ask("nvmlDeviceGetTotalEccErrors", nvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, nvml.NVML_VOLATILE_ECC),
+        "performance_state": state if state is not None and 0 <= state <= 15 else None,
+    }
+
+
+def _processes(ask: Ask) -> tuple[ProcessReading, ...] | None:
+    """Their pids and memory. What computes and draws computes."""
+    compute = ask("nvmlDeviceGetComputeRunningProcesses")
+    graphics = ask("nvmlDeviceGetGraphicsRunningProcesses")
+    if compute is None and graphics is None:
+        return None
+    found = {}
+    for is_graphics, processes in ((True, graphics), (False, compute)):
+        for process in processes or ():
+            found[process.pid] = ProcessReading(process.pid, memory=process.usedGpuMemory, is_graphics=is_graphics)
+    return tuple(found[pid] for pid in sorted(found))
+
+
+def _throttle(reasons: int) -> tuple[str, ...]:
+    return tuple(word for bit, word in _THROTTLE.items() if reasons & bit) if reasons else ()
 
 
 def _number(value: Any, divisor: int = 1) -> float | None:
@@ -129,20 +234,3 @@ def _number(value: Any, divisor: int = 1) -> float | None:
 
 def _text(value: Any) -> str:
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
-
-
-def _describe(pid: int, memory: int | None, is_graphics: bool) -> ProcessReading:
-    """Whose process it is; in a container the pid may mean nothing to us, then user and name stay empty."""
-    user = name = run_id = ""
-    directory = Path(f"/proc/{pid}")
-    with contextlib.suppress(OSError):  # gone meanwhile, or somebody else's: what is known by then stands
-        owner = directory.stat().st_uid
-        name = (directory / "comm").read_text(errors="replace").strip()
-        try:
-            user = pwd.getpwuid(owner).pw_name
-        except KeyError:
-            user = str(owner)
-        marks = (directory / "environ").read_bytes().split(b"\0")  # ours only; of others it is not readable
-        prefix = f"{RUN_MARK}=".encode()
-        run_id = next((mark[len(prefix) :].decode(errors="replace") for mark in marks if mark.startswith(prefix)), "")
-    return ProcessReading(pid=pid, user=user, name=name, memory=memory, run_id=run_id, is_graphics=is_graphics)
