@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from paceline.engine.events import (
@@ -21,6 +22,7 @@ from paceline.engine.events import (
     RankEvent,
     RankFailed,
     RankSummary,
+    ReadingsKept,
     RunEnded,
     RunListed,
     RunPlanned,
@@ -352,6 +354,27 @@ def test_a_stranger_on_the_very_device_is_named_and_our_own_process_is_not() -> 
     device = DeviceReading(0, "GTX 1650", "cuda", 0.99, processes=(ours, stranger))
     state = reduce(hot_run(), NodeReported(at=32.0, node="demo2", devices=(device,)))
     assert straggler_alert(state).text.startswith("rank 1 1.52x slower: also used by miner 77 of eve;")
+
+
+@pytest.mark.parametrize(("node", "is_live"), [("demo1", False), ("demo2", False), ("demo2", True)])
+def test_a_straggler_of_the_night_has_the_readings_of_that_hour_as_evidence(node: str, is_live: bool) -> None:
+    """Written down by rank 0, here or on another node; read in the morning, when the device is cool or its node is gone."""
+    ranks = (RankSummary(0, "demo1", 0, "RTX 3060"), RankSummary(1, "demo2", 0, "GTX 1650"))
+    usual = [DeviceReading(0, kind="cuda", clock=1665.0, temperature=70.0)] * 5
+    hot = [DeviceReading(0, kind="cuda", clock=1110.0, temperature=88.0, throttle=("thermal (hardware)",))] * 2
+    night = [
+        ReadingsKept(at=5.0, node="demo2", run_id="r", node_time=1000.0 + 10 * index, devices=(device,))
+        for index, device in enumerate(usual + hot + (usual * 20 if is_live else []))
+    ]
+    state = fold(
+        [
+            RunPlanned(at=1.0, run_id="r", cases=("hybrid",), ranks=ranks),
+            *([NodeReported(at=2.0, node="demo2", devices=(usual[0],))] if is_live else []),
+            *night,
+            replace(FOUND, at=6.0, node=node, node_time=1055.0),
+        ]
+    )
+    assert "thermal (hardware): clock 1,665 -> 1,110 MHz, 88 °C" in straggler_alert(state).text
 
 
 def test_an_alert_tells_what_the_balancer_did_and_ends_with_the_straggler() -> None:

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..events import DeviceReading, StragglerEnded, StragglerFound
+from ..events import DeviceReading, HostReading, ReadingsKept, StragglerEnded, StragglerFound
 from .alerts import clear, clear_prefix, raise_alert
-from .state import CaseState, DeviceState, RunState, State, Straggler
+from .history import CLOCKS
+from .state import CaseState, DeviceState, NodeState, RunState, State, Straggler
 
 CLOCKED_DOWN = 0.95
 """A clock below this share of the highest of the last minute is worth telling."""
+LONG_AGO, USUAL, NEXT = 30.0, 600.0, 10.0
+"""Seconds after which a straggler is news no more; before it, in which clocks were usual; and to the next kept reading after it."""
 BUSY = 0.9
 """Utilization of a machine's processor from which it has nothing left to give."""
 
@@ -91,10 +94,35 @@ def _evidence(state: State, run: RunState, event: StragglerFound) -> str:
     node = state.nodes.get(rank.node) if rank is not None else None
     if rank is None or node is None:
         return ""
-    if event.cause == "host" and node.host.cpu is not None and node.host.cpu >= BUSY:
-        return f"{_stamps(event)}, processor {node.host.cpu * 100:.0f} % busy"
-    device = next((one for one in node.devices if one.reading.index == rank.device_index), None)
+    host, devices = _seen(node, event)
+    if event.cause == "host" and host.cpu is not None and host.cpu >= BUSY:
+        return f"{_stamps(event)}, processor {host.cpu * 100:.0f} % busy"
+    device = next((one for one in devices if one.reading.index == rank.device_index), None)
     return _of_device(device, run.run_id) if event.cause == "compute" and device is not None else ""
+
+
+def _seen(node: NodeState, event: StragglerFound) -> tuple[HostReading, tuple[DeviceState, ...]]:
+    """The readings that speak of the event's time: live ones, or those a runner kept while nobody looked on.
+
+    Times are compared on one machine only: of other nodes kept readings count as long as there are no live ones.
+    """
+    kept = node.kept
+    if event.node == node.name and event.node_time is not None:
+        then = event.node_time
+        if kept and (kept[-1].node_time or 0.0) - then <= LONG_AGO and node.state == "ok":
+            return node.host, node.devices
+        kept = tuple(one for one in kept if one.node_time is not None and then - USUAL <= one.node_time <= then + NEXT)
+    elif node.state == "ok":
+        return node.host, node.devices
+    if not kept:
+        return (node.host, node.devices) if node.state == "ok" else (HostReading(), ())
+    newest = kept[-1]
+    clocks = {device.index: tuple(_clock(one, device.index) for one in kept[-CLOCKS:]) for device in newest.devices}
+    return newest.host, tuple(DeviceState(device, clocks=clocks[device.index]) for device in newest.devices)
+
+
+def _clock(kept: ReadingsKept, index: int) -> float | None:
+    return next((device.clock for device in kept.devices if device.index == index), None)
 
 
 def _of_device(device: DeviceState, run_id: str) -> str:

@@ -8,6 +8,8 @@ T = TypeVar("T")
 
 RECENT = 300
 """Samples of one reading that are kept: five minutes at one a second."""
+KEPT = 4320
+"""Readings kept by a node's runners that are remembered: a night at one in ten seconds."""
 CLOCKS = 60
 """Clocks of a device that are kept: what was usual a moment ago."""
 POINTS = 512

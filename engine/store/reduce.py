@@ -25,6 +25,7 @@ from ..events import (
     RankEvent,
     RankFailed,
     RankJoined,
+    ReadingsKept,
     ResultDerived,
     RunEnded,
     RunListed,
@@ -42,7 +43,7 @@ from ..events import (
 )
 from . import evidence, runs
 from .alerts import clear, clear_all, clear_prefix, device_alerts, raise_alert
-from .history import CLOCKS, EVENTS, recent
+from .history import CLOCKS, EVENTS, KEPT, recent
 from .state import STALE_AFTER, DeviceState, NodeState, RunState, State
 
 
@@ -76,6 +77,9 @@ def reduce(state: State, event: Event) -> State:
             return raise_alert(state, key, "warning", event.reason, hint=event.hint, node=event.node)
         case NodeReported():
             return _reported(state, event)
+        case ReadingsKept():
+            node = _node(state, event)
+            return _with(state, replace(node, kept=recent(node.kept, event, KEPT)))
         case RunPrepared(run_id=""):
             return replace(state, phase=event.phase, fraction=event.fraction)
         case RunPrepared() | RunPlanned():

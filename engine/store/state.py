@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..events import DeviceReading, HostReading, StragglerEnded, StragglerFound
+from ..events import DeviceReading, HostReading, ReadingsKept, StragglerEnded, StragglerFound
 
 STALE_AFTER = 5.0
 """Seconds without a report after which an answering node counts as stale."""
@@ -46,6 +46,8 @@ class NodeState:
     """For training traffic,"""
     interface: str = ""
     """and where it arrives."""
+    kept: tuple[ReadingsKept, ...] = ()
+    """What its runners wrote down every ten seconds, newest last: for what happened while nobody looked on."""
 
 
 @dataclass(frozen=True, slots=True)
