@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import json
 import os
@@ -9,12 +10,15 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from paceline.engine.agent import sweep
 from paceline.engine.agent.home import NodeHome
 from paceline.engine.agent.processes import RUN_MARK
+from paceline.engine.agent.requests import REQUESTS
 from paceline.engine.errors import UsageError
+from paceline.engine.jobs.clean import Wish, choose, clean, missing_here
 
 DIGEST = "ab" * 8
 BUNDLE = "cd" * 32 + ".zip"
@@ -147,3 +151,88 @@ def test_what_a_sweep_left_that_was_cut_off_goes_with_the_next(home: NodeHome) -
     (home.root / sweep.ASIDE / "half" / "of").chmod(0o500)
     assert sweep.remove(home, []) == []
     assert not (home.root / sweep.ASIDE).exists()
+
+
+# At the centre -----------------------------------------------------------------------------------------------------------------
+
+
+def thing(kind: str, name: str, age_days: float = 10.0, use: str = "") -> dict[str, Any]:
+    return {"kind": kind, "name": name, "size": 5, "age": age_days * 86400.0, "use": use}
+
+
+THINGS = [thing("runs", "old"), thing("runs", "new", 1.0), thing("runs", "going", 10.0, "its runner is alive"), thing("data", "d")]
+
+
+def chosen(wish: Wish, missing: str = "") -> dict[str, str]:
+    return {row["name"]: row["state"] for row in choose(wish, THINGS, lambda run_id: missing)}
+
+
+def test_without_words_everything_that_nobody_needs_may_go() -> None:
+    assert chosen(Wish()) == {"old": "removable", "new": "removable", "going": "kept", "d": "removable"}
+
+
+def test_kinds_ages_and_names_narrow_it_down() -> None:
+    assert chosen(Wish(kinds=("data",))) == {"d": "removable"}
+    assert chosen(Wish(older_than=5.0)) == {"old": "removable", "going": "kept", "d": "removable"}
+    assert chosen(Wish(runs=("new",), kinds=("runs",))) == {"new": "removable"}
+    assert chosen(Wish(runs=("new",), kinds=("data",))) == {"new": "removable", "d": "removable"}
+
+
+def test_a_run_that_is_not_here_is_named_and_kept_unless_told_otherwise() -> None:
+    assert chosen(Wish(kinds=("runs",)), "not brought home") == {"old": "kept", "new": "kept", "going": "kept"}
+    assert chosen(Wish(kinds=("runs",), is_all=True), "not brought home") == {
+        "old": "removable",
+        "new": "removable",
+        "going": "kept",
+    }
+
+
+def test_a_run_is_here_when_its_result_copies_and_fetched_files_are(tmp_path: Path) -> None:
+    entry = {"kind": "file", "size": 3, "mtime_ns": 0}
+    listing = {"entries": [entry | {"name": "out.log"}, entry | {"name": "model.pt"}, entry | {"name": "lease.json"}]}
+    here = tmp_path / "r1"
+    steps = [here / "result.json", here / "nodes" / "n0" / "out.log", here / "files" / "n0" / "model.pt"]
+    told = []
+    for path in steps:
+        told.append(missing_here(tmp_path, "r1", "n0", listing))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"123")
+    assert [words.partition(":")[0] for words in told] == ["not brought home", "out.log is not here", "model.pt is not here"]
+    assert missing_here(tmp_path, "r1", "n0", listing) == ""
+    steps[-1].write_bytes(b"12")
+    assert "model.pt is not here" in missing_here(tmp_path, "r1", "n0", listing)
+
+
+class Nodes:
+    """A fleet of one node that answers with the agent's own functions."""
+
+    def __init__(self, home: NodeHome) -> None:
+        self._home = home
+
+    async def link(self, name: str, patience: float) -> Nodes:
+        return self
+
+    async def ask(self, word: str, **body: Any) -> dict[str, Any]:
+        return await REQUESTS[word](self._home, body, lambda frame: asyncio.sleep(0))
+
+
+async def test_nothing_goes_before_a_person_has_agreed(home: NodeHome, tmp_path: Path) -> None:
+    wish = Wish(is_all=True)
+    shown = await clean(wish, False, Nodes(home), ["n0"], tmp_path)  # type: ignore[arg-type]
+    assert {thing["state"] for thing in shown["things"]} == {"removable"}
+    assert (shown["removed"], shown["bytes"]) == (False, sum(thing["size"] for thing in shown["things"]))
+    assert len(sweep.stored(home)) == 3
+    done = await clean(wish, True, Nodes(home), ["n0"], tmp_path)  # type: ignore[arg-type]
+    assert ({thing["state"] for thing in done["things"]}, done["bytes"]) == ({"removed"}, shown["bytes"])
+    assert sweep.stored(home) == []
+
+
+async def test_a_node_that_is_read_only_keeps_everything(home: NodeHome, tmp_path: Path) -> None:
+    done = await clean(Wish(is_all=True), True, Nodes(home), ["n0"], tmp_path, ["n0"])  # type: ignore[arg-type]
+    assert {thing["state"] for thing in done["things"]} == {"kept"}
+    assert (done["bytes"], len(sweep.stored(home))) == (0, 3)
+
+
+async def test_a_run_that_no_node_has_is_a_usage_error(home: NodeHome, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no run 'other'"):
+        await clean(Wish(runs=("other",)), True, Nodes(home), ["n0"], tmp_path)  # type: ignore[arg-type]

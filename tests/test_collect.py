@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import functools
 import os
 import random
 import socket
@@ -318,3 +320,59 @@ def test_hostile_file_trees_write_nothing_outside(tmp_path: Path) -> None:
 def test_ten_thousand_hostile_file_trees_write_nothing_outside(tmp_path: Path) -> None:
     counts = attack(10_000, tmp_path)
     assert (counts["trees"], counts["tracebacks"], counts["writes outside"]) == (10_000, 0, 0)
+
+
+CALLS = ("open", "mkdir", "pwrite", "fsync", "link", "unlink", "scandir", "stat", "fstatvfs")
+"""What fetching asks of the system."""
+
+
+def test_whatever_the_disk_refuses_nothing_half_written_gets_a_name(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first call fails, then the second, and so on, until a fetch needs no more calls than that."""
+    real = {name: getattr(os, name) for name in CALLS}
+    tries = refused = 0
+    while True:
+        tries += 1
+        calls, home, node = iter(range(tries)), tmp_path / f"home{tries}", Remembered(run)
+
+        def failing(name: str, *args: Any, calls: Any = calls, **options: Any) -> Any:
+            if next(calls, None) is None:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return real[name](*args, **options)
+
+        for name in CALLS:
+            monkeypatch.setattr(quarantine.os, name, functools.partial(failing, name))
+        is_spent = False
+        try:
+            document = asyncio.run(fetch(node, home))
+            is_spent = document["state"] == "done" and next(calls, None) is not None
+        except StorageFailed:
+            refused += 1
+        finally:
+            for name in CALLS:
+                monkeypatch.setattr(quarantine.os, name, real[name])
+        here = {path: path.read_bytes() for path in (home / "n0").rglob("*") if path.is_file()}
+        assert all(data == (run / path.relative_to(home / "n0")).read_bytes() for path, data in here.items())
+        assert asyncio.run(fetch(NodeFiles(run), home))["state"] == "done"
+        if is_spent:
+            break
+    print(f"fetches with a call refused: {tries - 1}, told in one line: {refused}")
+    assert refused > 20
+
+
+class Remembered(NodeFiles):
+    """A node whose answers were taken before the disk here begins to fail."""
+
+    def __init__(self, run: Path) -> None:
+        super().__init__(run)
+        names = [entry["name"] for entry in files.list_files(run)["entries"]]
+        self._answers: dict[tuple[str, ...], dict[str, Any]] = {("listing",): files.list_files(run)}
+        for name in names:
+            self._answers["seal", name] = files.seal(run, name)
+            for offset in range(0, (run / name).stat().st_size + files.CHUNK, files.CHUNK):
+                self._answers["read", name, str(offset)] = files.read_piece(run, name, offset)
+
+    async def ask(self, word: str, **body: Any) -> dict[str, Any]:
+        key = (word, *(str(body[field]) for field in ("name", "offset") if field in body))
+        return self._answers[key]

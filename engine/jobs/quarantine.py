@@ -59,7 +59,8 @@ class Landing:
 
     def free(self) -> int:
         """Bytes that this user can still write there."""
-        found = os.fstatvfs(self._aside)
+        with self._told(self.path):
+            found = os.fstatvfs(self._aside)
         return found.f_bavail * found.f_frsize
 
     def keep_only(self, offers: list[Offer]) -> None:
@@ -98,7 +99,7 @@ class Landing:
 
     def forget(self, offer: Offer) -> None:
         """Throw a part away whose bytes are not those of the node."""
-        with contextlib.suppress(FileNotFoundError):
+        with self._told(self.path / offer.name), contextlib.suppress(FileNotFoundError):
             os.unlink(_part_name(offer), dir_fd=self._aside)
 
     def land(self, offer: Offer) -> None:
