@@ -36,7 +36,7 @@ class FilterLine(Horizontal):
         self.text = ""
 
     def compose(self) -> ComposeResult:
-        yield Static("/", markup=False)
+        yield Static("/ ", markup=False)
         yield self._input
         yield self._error
 

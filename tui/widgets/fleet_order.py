@@ -9,7 +9,7 @@ from paceline.engine.events import DeviceReading
 from paceline.engine.store.state import DeviceState, NodeState, State
 
 from ..filter import Filter
-from .subjects import FAULTY, SEVERITY, Scene, device_subject, trouble
+from .subjects import SEVERITY, Scene, device_subject, trouble
 
 ORDERS = ("trouble", "node", "utilization", "memory", "temperature", "power")
 """What the list can be sorted by; the first one unless a person says otherwise."""
@@ -65,7 +65,8 @@ def found(state: State, key: str) -> tuple[NodeState | None, DeviceState | None]
 
 
 def arrange(state: State, scene: Scene, wish: Wish) -> Listing:
-    """The list as a person wants it. Unknown values come last, whatever the direction."""
+    """The list as a person wants it. Unknown values come last, whatever the direction; what is not known to be well is no
+    healthy device, so that faults only leaves it there."""
     rows: list[tuple[float | None, int, int, str]] = []
     devices = shown = healthy = filtered = 0
     value = _VALUES[wish.order]
@@ -73,16 +74,14 @@ def arrange(state: State, scene: Scene, wish: Wish) -> Listing:
         devices += len(node.devices)
         if not node.devices:
             severity = SEVERITY[node.state]
-            if wish.is_faults_only and severity > FAULTY:
-                healthy += 1
-            elif wish.passes is not None and not wish.passes(device_subject(node, _NONE, scene, state.at)):
+            if wish.passes is not None and not wish.passes(device_subject(node, _NONE, scene, state.at)):
                 filtered += 1
             else:
                 rows.append((value(_NONE, severity), number, -1, key_of(name, -1)))
             continue
         for place, device in enumerate(node.devices):
             severity = SEVERITY[trouble(node, device.reading, scene)]
-            if wish.is_faults_only and severity > FAULTY:
+            if wish.is_faults_only and severity == SEVERITY["ok"]:
                 healthy += 1
             elif wish.passes is not None and not wish.passes(device_subject(node, device, scene, state.at)):
                 filtered += 1

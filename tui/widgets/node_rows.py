@@ -88,13 +88,19 @@ def disk_lines(state: State, node: NodeState, width: int, height: int) -> list[S
             (fit(untrusted(disk.mount), width - room - 20) + " ", style),
             (bar(None if is_mute else _full(disk), room), fill),
         ]
-        text = "no answer" if is_mute else memory(disk.used, disk.total)
+        text = "no answer" if is_mute else _capacity(disk)
         lines.append(line(width, *pieces, (" " + right(text, 18), word)))
     return _counted(lines, len(disks) - len(shown), "disk", width)
 
 
 def _full(disk: DiskReading) -> float:
     return disk.used / disk.total if disk.used is not None and disk.total else 0.0
+
+
+def _capacity(disk: DiskReading) -> str:
+    if disk.used is None or disk.total is None or disk.total < 1024 * GIB:
+        return memory(disk.used, disk.total)
+    return f"{disk.used / GIB / 1024:.1f} / {disk.total / GIB / 1024:.1f} TiB"
 
 
 def _disk_word(disk: DiskReading) -> str:
@@ -154,7 +160,8 @@ def _inline(what: str, parts: Sequence[str], width: int) -> Strip:
 
 
 def _counted(lines: list[Strip], hidden: int, what: str, width: int) -> list[Strip]:
-    return [*lines, line(width, (f"+{count(hidden, what)} hidden", PALETTE.dim))] if hidden > 0 else lines
+    many = "processes" if what == "process" else ""
+    return [*lines, line(width, (f"+{count(hidden, what, many)} hidden", PALETTE.dim))] if hidden > 0 else lines
 
 
 def device_facts(node: NodeState, device: DeviceState | None, width: int, height: int) -> list[Strip]:
@@ -165,14 +172,14 @@ def device_facts(node: NodeState, device: DeviceState | None, width: int, height
     now, most = reading.pcie[:2], reading.pcie[2:4]
     pcie = f"PCIe {now[0]} x{now[1]}" + (f" of {most[0]} x{most[1]}" if most and most != now else "") if len(now) == 2 else ""
     facts = [
-        "emulated" if reading.kind == "emulated" else reading.kind,
+        "emulated" if reading.kind == "emulated" else "",
         f"power {number(reading.power)} of {number(reading.power_limit)} W" if reading.power is not None else "",
         f"clock {number(reading.clock)} MHz" if reading.clock is not None else "",
-        f"memory clock {number(reading.memory_clock)} MHz" if reading.memory_clock is not None else "",
+        f"memory {number(reading.memory_clock)} MHz" if reading.memory_clock is not None else "",
         f"P{reading.performance_state}" if reading.performance_state is not None else "",
         f"fan {percent(reading.fan)}" if reading.fan is not None else "",
         pcie,
-        f"{reading.ecc_errors} uncorrected memory errors" if reading.ecc_errors is not None else "",
+        f"ECC errors {reading.ecc_errors}" if reading.ecc_errors is not None else "",
     ]
     trouble = ", ".join(filter(None, (untrusted(reading.error), *map(untrusted, reading.throttle))))
     name: Piece = (f"{reading.index} {fit(untrusted(reading.name), 24).rstrip()}  ", PALETTE.text)

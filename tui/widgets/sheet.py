@@ -109,6 +109,7 @@ class Rows(ScrollView, can_focus=True):
         self._keys: Sequence[str] = ()
         self._drawn: dict[int, Strip] = {}
         """Rows as they stand on the screen, by their place in the list; the heading is -1."""
+        self._width = 0
         self._has_moved = False
         """Whether a person has put the cursor somewhere; before, it stays at the top, whatever comes there."""
         self.cursor = 0
@@ -117,6 +118,11 @@ class Rows(ScrollView, can_focus=True):
     def key(self) -> str | None:
         """The row under the cursor."""
         return self._keys[self.cursor] if self.cursor < len(self._keys) else None
+
+    @property
+    def columns(self) -> int:
+        """Width of a row: what the scroll bar leaves."""
+        return self.scrollable_content_region.width
 
     @property
     def top_key(self) -> str | None:
@@ -133,7 +139,7 @@ class Rows(ScrollView, can_focus=True):
             self._keys = keys
             follows = self._has_moved and key in keys
             self.cursor = keys.index(key) if follows and key is not None else min(self.cursor, max(0, len(keys) - 1))
-            size = Size(self.size.width, len(keys) + 1)
+            size = Size(self.columns, len(keys) + 1)
             if size != self.virtual_size:
                 self.virtual_size = size
             if was_seen:
@@ -144,9 +150,6 @@ class Rows(ScrollView, can_focus=True):
         """Put the cursor on a row, if it is there."""
         if key in self._keys:
             self.action_move(self._keys.index(key) - self.cursor)
-
-    def on_resize(self, event: Resize) -> None:
-        self._drawn.clear()
 
     def notify_style_update(self) -> None:
         super().notify_style_update()
@@ -162,7 +165,7 @@ class Rows(ScrollView, can_focus=True):
 
     def repaint(self) -> None:
         """Draw what is seen, and paint what differs from before."""
-        width, height = self.size
+        width, height = self.columns, self.size.height
         if not width or not height:
             return
         top = round(self.scroll_offset.y)
@@ -178,6 +181,10 @@ class Rows(ScrollView, can_focus=True):
             self.refresh(*regions)
 
     def _strip(self, place: int, width: int) -> Strip:
+        """A row as it is now; a scroll bar that comes or goes changes the width without a word."""
+        if width != self._width:
+            self._width = width
+            self._drawn.clear()
         if place < 0:
             return self._heading(width)
         if self._view is None or place >= len(self._keys):
@@ -186,9 +193,11 @@ class Rows(ScrollView, can_focus=True):
 
     def render_line(self, y: int) -> Strip:
         place = y - 1 + round(self.scroll_offset.y) if y else -1
-        strip = self._drawn.get(place)
+        width = self.columns
+        strip = self._drawn.get(place) if width == self._width else None
         if strip is None:
-            strip = self._drawn[place] = self._strip(place, self.size.width)
+            strip = self._strip(place, width)
+            self._drawn[place] = strip
         return CHARSET.finish(strip).apply_style(self.rich_style)
 
     def _scroll_to_cursor(self) -> None:
