@@ -13,6 +13,7 @@ from typing import ClassVar
 
 from paceline.engine.errors import PacelineError
 from paceline.engine.events import Event, ResultDerived, RunPlanned
+from paceline.engine.ssh.questions import Question
 from paceline.engine.store.reduce import reduce
 from paceline.engine.store.state import State
 from textual.app import App
@@ -22,7 +23,7 @@ from textual.widgets import Input
 
 from .format import count, untrusted
 from .messages import StateChanged, View
-from .screens.dialogs import Confirm, Help
+from .screens.dialogs import Answer, Confirm, Help, HostKey
 from .screens.fleet import FleetScreen
 from .screens.lists import AlertsScreen, JobsScreen
 from .screens.results import ResultsScreen
@@ -86,6 +87,7 @@ class PacelineApp(App[None]):
         self._is_new = False
         self._has_navigated = False
         self._quiet_after = 0.0
+        self._at_the_desk = asyncio.Lock()
         session.subscribe(self._hear)
 
     # The stream in --------------------------------------------------------------------------------------------------------------
@@ -223,6 +225,18 @@ class PacelineApp(App[None]):
             self.tell(f"saved {self.save_screenshot(name, '.')}", "done")
         except OSError as error:
             self.tell(f"cannot save {name}: {error.strerror}", "critical")
+
+    async def ask(self, question: Question) -> str | None:
+        """Put a question of a login to the person, one after the other; None: no answer."""
+        async with self._at_the_desk:
+            answered: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
+            screen = HostKey(question) if question.kind == "host key" else Answer(question)
+            await self.push_screen(screen, lambda answer: None if answered.done() else answered.set_result(answer))
+            try:
+                return await answered
+            finally:
+                if answered.cancelled():  # whoever asked has gone: so does the question
+                    screen.withdraw()
 
     # The way out ----------------------------------------------------------------------------------------------------------------
 

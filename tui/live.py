@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from paceline.engine.errors import PacelineError, UsageError
 from paceline.engine.events import Event, InventoryRead, RunPrepared
 from paceline.engine.specs import Inventory
+from paceline.engine.ssh.questions import Ask, Question
 
 from .commands import parse
 
@@ -27,9 +28,14 @@ class LiveSession:
         from paceline.engine.control import Control, inventory_event
 
         self.inventory: InventoryRead | None = inventory_event(inventory)
-        self._control: Control = Control(inventory, record)
+        self._control: Control = Control(inventory, record, ask=self._put)
+        self.ask: Ask | None = None
+        """Who answers what a login needs; without one such a node is refused."""
         self._line = line
         self._work: set[asyncio.Task[None]] = set()
+
+    async def _put(self, question: Question) -> str | None:
+        return None if self.ask is None else await self.ask(question)
 
     def subscribe(self, listener: Callable[[Event], None]) -> object:
         """Hear every event."""

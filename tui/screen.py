@@ -16,9 +16,12 @@ from .session import Session
 def run(args: argparse.Namespace, nodes: Path) -> int:
     """Open the screen and stay until the person leaves; returns the exit status."""
     from .app import PacelineApp
+    from .live import LiveSession
 
     session = _session(args, nodes)
     app = PacelineApp(session)
+    if isinstance(session, LiveSession):
+        session.ask = app.ask
     app.run()
     return app.return_code or 0
 
