@@ -1,4 +1,4 @@
-"""What lies over a screen: the help, the question before something that cannot be undone, and what a machine wants to know first."""
+"""What lies over a screen: the help, the question before something that cannot be undone, and what a machine wants to know."""
 
 from __future__ import annotations
 
