@@ -193,15 +193,15 @@ class Link:
         self.bundle = f"{self.root}/bundles/{bundle().name}"
         if self._is_missing:
             await asyncio.gather(*self._tasks)
-        elif self.lost.done():
+        elif not self._has_spoken:
             hint = "set python in nodes.toml to an interpreter of 3.10 or newer"
             raise NodeUnreachable(f"the agent did not start: {self.lost.result()}", node=self.node, hint=hint)
         return not self._is_missing
 
     def _connected(self, hello: dict[str, Any]) -> NodeConnected:
         event = from_plain(NodeConnected, hello)
-        addresses = hello.get("addresses")
-        addresses = addresses if isinstance(addresses, dict) else {}
+        given = hello.get("addresses")
+        addresses = {str(name): str(own) for name, own in given.items()} if isinstance(given, dict) else {}
         address, interface = event.address, event.interface
         if self._spec.interface is not None:
             interface = self._spec.interface

@@ -124,12 +124,19 @@ async def push_tree(link: Link, local: Path, remote: str) -> bool:
 
 async def _write(sftp: asyncssh.SFTPClient, path: str, source: BinaryIO, went_on: Callable[[], None]) -> None:
     sent = 0
-    async with sftp.open(path, "wb", asyncssh.SFTPAttrs(permissions=0o600)) as file:
+    file = await sftp.open(path, "wb", asyncssh.SFTPAttrs(permissions=0o600))
+    try:
         while block := source.read(_BLOCK):
             await file.write(block)
             sent += len(block)
             went_on()
         await _sync(file)
+        await file.close()
+    except BaseException:
+        with contextlib.suppress(asyncssh.Error, OSError, TimeoutError):  # who took nothing may not take this either
+            async with asyncio.timeout(FORGET):
+                await file.close()
+        raise
     await _check_size(sftp, path, sent)
     went_on()
 
