@@ -201,13 +201,17 @@ async def bring_home(path: Path, size: int, faults: Iterator[Fault | None]) -> d
         return {"seconds": seconds, "agent": most, "centre": peak("self") - before, "cuts": len(node.proxy.acted)}
 
 
+def gigabyte_faults() -> Iterator[Fault | None]:
+    """Four cuts on the way of a gigabyte, packed as it travels."""
+    rng = random.Random(1)
+    return iter([Fault(rng.choice(CUTS), rng.randrange(20 * MEBI, 60 * MEBI), is_answer=True) for _ in range(4)])
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.usefixtures("hasty")
 async def test_a_log_of_a_gigabyte_comes_home_through_cuts_in_little_memory(tmp_path: Path) -> None:
-    rng = random.Random(1)
-    faults = [Fault(rng.choice(CUTS), rng.randrange(20 * MEBI, 60 * MEBI), is_answer=True) for _ in range(4)]
-    found = await bring_home(tmp_path, 1 << 30, iter(faults))
+    found = await bring_home(tmp_path, 1 << 30, gigabyte_faults())
     print(
         f"\n1 GiB in {found['seconds']:.1f} s through {found['cuts']} cuts: agent {found['agent'] >> 20} MiB at most, "
         f"centre {found['centre'] >> 20} MiB more than before"

@@ -44,6 +44,13 @@ def test_merging_never_changes_the_order_within_a_file(times: list[list[float | 
         assert [line for line in found if line.node == str(i)] == file
 
 
+def test_output_stands_before_the_last_event_of_its_node() -> None:
+    events = [Line("a", None, 1.0, "started"), Line("a", None, 9.0, "ended")]
+    output = [Line("a", 0, None, "Traceback"), Line("a", 0, None, "boom")]
+    found = merged([events, output, [Line("b", None, 5.0, "b")]])
+    assert [line.text for line in found] == ["started", "b", "Traceback", "boom", "ended"]
+
+
 def test_a_line_names_its_rank_by_its_prefix_or_by_being_the_only_one() -> None:
     named = list(Lines("a", "out.log", (4, 5), Clock()).feed(b"[rank5]: boom\n[rank 4] hm\n[4]:x\nplain\n"))
     assert [line.rank for line in named] == [5, 4, 4, None]

@@ -11,7 +11,7 @@ import heapq
 import json
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,7 +115,7 @@ class Lines:
             if not isinstance(event, dict) or event.get("kind") in _QUIET:
                 return
             at, rank = event.get("node_time"), event.get("rank", 0 if self._is_rank(event) else None)
-            words = " ".join(f"{key}={json.dumps(value)}" for key, value in event.items() if key not in _KNOWN)
+            words = " ".join(f"{key}={_word(value)}" for key, value in event.items() if key not in _KNOWN)
             at = at - self._clock.offset if isinstance(at, (int, float)) and not isinstance(at, bool) else None
             is_rank = isinstance(rank, int) and not isinstance(rank, bool)
             yield Line(self._node, rank if is_rank else None, at, f"{event.get('kind')} {words}".strip()[:LONGEST])
@@ -124,16 +124,31 @@ class Lines:
         return "case" in event
 
 
-def merged(files: Iterable[Iterable[Line]]) -> Iterator[Line]:
-    """Lines of many files in one order: by time where lines carry one; one without goes where that before it in its file went."""
+def _word(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else json.dumps(value, ensure_ascii=False)
 
-    def timed(lines: Iterable[Line]) -> Iterator[tuple[float, Line]]:
+
+def merged(files: Sequence[Sequence[Line]]) -> Iterator[Line]:
+    """Lines of many files in one order. Within a file it never changes; between files it is by time, where lines carry one.
+
+    A line without goes where the one before it went; a file that knows no times, as the output of a program, stands in one piece
+    before the last event of its node: there a person looks for what went wrong.
+    """
+    last: dict[str, float] = {}
+    for lines in files:
+        for line in lines:
+            last[line.node] = max(last.get(line.node, 0.0), line.at or 0.0)
+
+    def placed(lines: Sequence[Line]) -> Iterator[tuple[tuple[float, int], Line]]:
+        if all(line.at is None for line in lines):
+            yield from (((last[line.node], 0), line) for line in lines)
+            return
         at = 0.0
         for line in lines:
             at = max(at, line.at or 0.0)
-            yield at, line
+            yield (at, 1), line
 
-    return (line for _, line in heapq.merge(*(timed(lines) for lines in files), key=lambda pair: pair[0]))
+    return (line for _, line in heapq.merge(*(placed(lines) for lines in files), key=lambda pair: pair[0]))
 
 
 class _Source:
@@ -248,7 +263,7 @@ async def logs(
     wanted = [name for name in row["nodes"] if wish.nodes is None or name in wish.nodes]
     sources = await together(_source(name, fleet, name in reached, path) for name in wanted)
     found = await together(source.past(wish) for source in sources)
-    lines = list(merged(file for files in found for file in files))
+    lines = list(merged([file for files in found for file in files]))
     if show is None:
         lines += [line for source in sources for line in source.last(wish)]
     lines = lines[-wish.lines :] if wish.lines else lines
