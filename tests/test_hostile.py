@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import json
 import os
 import random
 import subprocess
@@ -13,15 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from paceline.engine.events import Event, NodeDenied, NodeLost, NodeWarned, RankFailed, RunEnded
-from paceline.engine.wire import decode, dumps, encode
-from paceline.tui.app import PacelineApp
+from paceline.engine.events import NodeDenied, NodeLost, NodeWarned, RankFailed, RunEnded
 from paceline.tui.format import cell_len, untrusted
 from paceline.tui.render import render
 
-from . import story
-from .hostile import Ears, mutated, text, unseen
-from .test_tui import MODES, screen_text, shown, until
+from .hostile import Ears, text, unseen
 
 SEED = 20261121
 LONGEST = 500
@@ -137,69 +130,3 @@ def test_an_error_on_the_command_line_says_nothing_to_the_terminal(words: tuple[
         assert unseen(stream.decode().replace("\n", "")) == []
     assert ended.returncode not in (0, -6)
     assert b"Traceback" not in ended.stderr
-
-
-# Screens ------------------------------------------------------------------------------------------------------------------------
-
-
-def told_by_a_stranger(value: Any, before: str) -> Any:
-    """The same event or value with every text of it hostile, and equal texts still equal."""
-    if isinstance(value, str):
-        return before + value if value else value
-    if isinstance(value, dict):
-        return {key: told_by_a_stranger(item, before) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(told_by_a_stranger(item, before) for item in value)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        keep = ("kind", "state", "device_kind", "policy", "metric_name", "severity")  # words of ours, checked elsewhere
-        fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value) if field.name not in keep}
-        return dataclasses.replace(value, **{name: told_by_a_stranger(item, before) for name, item in fields.items()})
-    return value
-
-
-@pytest.mark.parametrize("size", [(40, 10), (80, 24), (160, 50)])
-async def test_every_screen_draws_strangers_words_harmlessly(size: tuple[int, int]) -> None:
-    before = "[red]\x1b[31m\u202e\u200b語e\u0301[/\x9b"
-    events = [told_by_a_stranger(event, before) for event in (*story.healthy(), *story.trouble())]
-    async with PacelineApp(story.StorySession(events)).run_test(size=size) as pilot:
-        app = await shown(pilot)
-        for mode in MODES:
-            await app.action_visit(mode)
-            await until(pilot, lambda mode=mode: app.current_mode == mode)
-            assert unseen(screen_text(app).replace("\n", "")) == []
-        app.tell(before * 100)
-        await app.action_visit("run")
-        app.action_cancel()
-        await pilot.pause()
-        assert unseen(screen_text(app).replace("\n", "")) == []
-
-
-async def draw_mad_sessions(count: int) -> int:
-    """So many sessions in which nodes say impossible things, on every screen; how many paints held a control character."""
-    random_numbers = random.Random(SEED)
-    found = 0
-    for _ in range(count):
-        events: list[Event] = []
-        for event in (*story.healthy(), *story.trouble()):
-            events.append(event)
-            if random_numbers.random() < 0.3:
-                with contextlib.suppress(ValueError):
-                    mad = decode(dumps(mutated(json.loads(encode(event)), random_numbers)))
-                    events += [dataclasses.replace(mad, at=event.at)] if mad is not None else []
-        async with PacelineApp(story.StorySession(events)).run_test(size=random_numbers.choice(((80, 24), (160, 50)))) as pilot:
-            app = await shown(pilot)
-            for mode in MODES:
-                await app.action_visit(mode)
-                await until(pilot, lambda mode=mode, app=app: app.current_mode == mode)
-                found += unseen(screen_text(app).replace("\n", "")) != []
-    print(f"sessions of nodes that lost their mind, seed {SEED}: {count}, paints with control characters: {found}")
-    return found
-
-
-async def test_screens_survive_what_cannot_be() -> None:
-    assert await draw_mad_sessions(3) == 0
-
-
-@pytest.mark.slow
-async def test_screens_survive_a_hundred_sessions_of_what_cannot_be() -> None:
-    assert await draw_mad_sessions(100) == 0
