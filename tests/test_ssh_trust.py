@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from paceline.engine.specs import NodeSpec
+from paceline.engine.ssh.connect import open_connection
 
 from . import impostors
 from .impostors import Case, Stage, play
@@ -33,6 +35,18 @@ async def _refused(stage: Stage, chosen: list[tuple[Case, int]]) -> None:
     counts = collections.Counter(case.attack for case, _ in chosen)
     print("men in the middle:", ", ".join(f"{attack} {counts[attack]}" for attack in impostors.ATTACKS), "| succeeded:", len(wrong))
     assert not wrong
+
+
+async def test_a_login_at_an_impostor_would_be_seen(stage: Stage) -> None:
+    for (_, _, role), place in stage.places.items():
+        if role == "impostor":
+            spec = NodeSpec(
+                "atlas", "ssh", "127.0.0.1", place.port, host_key=place.key.get_fingerprint(), key=str(stage.client_file)
+            )
+            connection = await open_connection(spec)
+            connection.abort()
+            await connection.wait_closed()
+            assert place.logins > 0
 
 
 async def test_no_impostor_is_let_in_or_told_anything(stage: Stage) -> None:
