@@ -12,6 +12,7 @@ import asyncio
 import json
 import random
 import re
+import resource
 import socket
 import subprocess
 import sys
@@ -334,6 +335,10 @@ class CrowdProcess:
 
 async def serve(directory: Path, nodes: int, devices: int, seed: int) -> None:
     """Play them until standard input ends."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 256 + 8 * nodes  # listeners, connections, attempts, and what fills the backlog of a black hole
+    if hard == resource.RLIM_INFINITY or hard >= wanted > soft:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
     crowd = Crowd(directory, nodes, devices, seed)
     print(f"ready {await crowd.start()}", flush=True)
     lines = asyncio.StreamReader()

@@ -177,7 +177,8 @@ class Fleet:
                 if link is not None:
                     await link.close()
             failures = 0 if is_stable else failures + 1
-            await asyncio.sleep(self._random.uniform(0.0, min(BACK_OFF[1], BACK_OFF[0] * 2.0 ** min(failures, 8))))
+            least, longest = 0.0 if is_stable else BACK_OFF[0], min(BACK_OFF[1], BACK_OFF[0] * 2.0 ** min(failures, 8))
+            await asyncio.sleep(self._random.uniform(least, longest))
 
     async def _reach(self, member: _Member, embedded: EmbeddedNode | None) -> Link:
         """Open the link; of a node that was connected before as soon as it can be."""
