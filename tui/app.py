@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import select
+import shlex
 import signal
 import sys
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from datetime import datetime
 from typing import ClassVar
 
 from paceline.engine.errors import PacelineError
-from paceline.engine.events import Event, ResultDerived, RunPlanned
+from paceline.engine.events import Event, ResultDerived, RunEnded, RunPlanned
 from paceline.engine.ssh.questions import Question
 from paceline.engine.store.reduce import reduce
 from paceline.engine.store.state import State
@@ -119,6 +120,8 @@ class PacelineApp(App[None]):
             self._guide("run")
         elif isinstance(event, ResultDerived):
             self._guide("results")
+        elif isinstance(event, RunEnded) and not self.session.is_replay:
+            self.bell()
 
     def _guide(self, mode: str) -> None:
         """Show what is of interest now, unless a person has chosen what to see."""
@@ -217,7 +220,7 @@ class PacelineApp(App[None]):
 
     def _cancel(self, run_id: str) -> None:
         self.tell(f"cancelling {run_id}", "running")
-        self.run_worker(self._perform(f"cancel {run_id}"), group="verbs")
+        self.run_worker(self._perform(f"cancel {shlex.quote(run_id)}"), group="verbs")
 
     def action_picture(self) -> None:
         name = f"paceline-{self.current_mode}-{datetime.fromtimestamp(self.view.state.clock or 0.0):%H%M%S}.svg"

@@ -105,7 +105,8 @@ def exit_status(document: Document) -> int:
 
 def _print(args: argparse.Namespace, verb: Verb, document: Document) -> None:
     if args.json:
-        print(json.dumps({"schema": 1, **document}, allow_nan=False))
+        line = json.dumps({"schema": 1, **document}, allow_nan=False)
+        print(line.replace("\x7f", "\\u007f"))  # the one control byte that JSON lets pass
     else:
         print(render(verb.name, document))
     sys.stdout.flush()

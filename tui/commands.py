@@ -114,6 +114,11 @@ def _logs_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--follow", action="store_true", help="go on until the run has ended")
 
 
+def _attach_arguments(parser: argparse.ArgumentParser) -> None:
+    _cancel_arguments(parser)
+    _notice_argument(parser)
+
+
 def _fetch_arguments(parser: argparse.ArgumentParser) -> None:
     _cancel_arguments(parser)
     parser.add_argument("patterns", metavar="PATTERN", nargs="*", help="such as checkpoints or '*.pt' (default: all but logs)")
@@ -181,7 +186,10 @@ async def _cancel(control: Control, args: argparse.Namespace) -> Document:
 
 
 async def _attach(control: Control, args: argparse.Namespace) -> Document:
-    return await control.attach(args.run_id)
+    from paceline.engine.jobs.notice import announced
+
+    async with announced(control, args.on_end):
+        return await control.attach(args.run_id)
 
 
 async def _logs(control: Control, args: argparse.Namespace) -> Document:
@@ -228,7 +236,7 @@ VERBS: dict[str, Verb] = {
         Verb("train", "one job: a workload under one policy", _train, _train_arguments, is_launch=True),
         Verb("bench", "policies against each other", _bench, _bench_arguments, is_launch=True),
         Verb("jobs", "all runs the nodes know of", _jobs, aliases=("ps",)),
-        Verb("attach", "follow a run to its end, whoever launched it", _attach, _cancel_arguments, is_launch=True),
+        Verb("attach", "follow a run to its end, whoever launched it", _attach, _attach_arguments, is_launch=True),
         Verb("logs", "what a run wrote, node by node or rank by rank", _logs, _logs_arguments),
         Verb("cancel", "stop a run and all its processes", _cancel, _cancel_arguments, aliases=("stop",)),
         Verb("fetch", "bring checkpoints and other files of a run home", _fetch, _fetch_arguments),
