@@ -15,14 +15,17 @@ from pathlib import Path
 from typing import TypeVar
 
 import asyncssh
+import psutil
 import pytest
 import pytest_asyncio
 from paceline.engine.errors import NodeRefused, NodeUnreachable, StorageFailed, UsageError
 from paceline.engine.events import Event, NodeConnected, NodeDenied, NodeLost, NodeReported
 from paceline.engine.specs import DeviceSpec, Inventory, NodeSpec
-from paceline.engine.ssh import embedded, ship
+from paceline.engine.ssh import embedded, fleet, ship
 from paceline.engine.ssh.fleet import Fleet
 from paceline.engine.ssh.ship import bundle, push_tree
+
+from tests.sshd import needs_sshd, sshd
 
 E = TypeVar("E", bound=Event)
 
@@ -286,3 +289,44 @@ async def test_a_node_without_space_for_our_modules_says_so_at_once(tmp_path: Pa
     with pytest.raises(StorageFailed, match=r"demo1: no space left for .*/bundles/"):
         await lab.fleet.link("demo1")
     await lab.fleet.close()
+
+
+@needs_sshd
+async def test_a_real_sshd_that_was_stopped_is_found_again_and_nobody_knocks_without_a_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(fleet, "FRESH", 0.1)
+    monkeypatch.setattr(fleet, "BACK_OFF", (0.01, 0.02))
+    client, host = (asyncssh.generate_private_key("ssh-ed25519") for _ in range(2))
+    client.write_private_key(str(tmp_path / "key"))
+    (tmp_path / "key").chmod(0o600)
+    async with sshd(tmp_path / "sshd", [host], client) as server:
+        spec = NodeSpec(
+            "atlas",
+            host="127.0.0.1",
+            port=server.port,
+            key=str(tmp_path / "key"),
+            host_key=host.get_fingerprint(),
+            python=sys.executable,
+            state_dir=str(tmp_path / "its state"),
+        )
+        lab = Lab(tmp_path, spec)
+        await lab.fleet.start()
+        await lab.until(lambda: bool(lab.of(NodeReported, "atlas")))
+        assert (await lab.fleet.link("atlas")).root == str(tmp_path / "its state" / "atlas")
+        (listener,) = [child for child in psutil.Process().children() if "sshd" in child.name()]
+        sessions = listener.children()
+        os.kill(listener.pid, signal.SIGSTOP)
+        try:
+            for session in sessions:
+                session.kill()
+            await lab.until(lambda: bool(lab.of(NodeLost, "atlas")))
+            member = lab.fleet._members["atlas"]
+            while member.search is None or len(member.search._silent) < 2:
+                await asyncio.sleep(0.01)
+        finally:
+            os.kill(listener.pid, signal.SIGCONT)
+        await lab.until(lambda: len(lab.of(NodeConnected, "atlas")) > 1)
+        await lab.fleet.close()
+        assert "kex_exchange_identification" not in server.log  # OpenSSH's word for who came and said nothing
