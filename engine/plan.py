@@ -92,6 +92,10 @@ class Plan:
     is_bench: bool = False
     link: LinkSpec | None = None
     """The network that is played between the ranks; None: the real one."""
+    compression: str = "none"
+    """Of gradients on their way: one of specs.COMPRESSIONS."""
+    local_steps: int = 1
+    """Optimizer steps between two averages of the weights; 1: gradients are summed in every step."""
     is_shared: bool = False
     """Whether its devices may be used by others at the same time: then no lock is taken."""
     timeout: float = 60.0

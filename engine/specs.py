@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 
 POLICIES = ("equal", "proportional", "dynamic", "hybrid")
 """Rules that share a global batch between ranks, simplest first."""
+COMPRESSIONS = ("none", "bf16", "fp16", "powersgd")
+"""What may become of gradients on their way: half as many bytes, or matrices of low rank (PowerSGD)."""
 FAULT_CAUSES = ("thermal", "compute", "backward", "data", "host-to-device", "host", "network")
 """What a scripted fault may be: a device that clocks down from heat, or is slow for no reason that readings tell; slow in backward
 only; a slow loader, copy to the device or host thread; gradients that leave the node late."""
@@ -122,5 +124,13 @@ class TrainSpec:
     """A file of the centre that replaces the workload's own source."""
     is_bench: bool = False
     """Whether standalone rates are measured after each case."""
+    devices: str = "all"
+    """``all``, ``auto`` (those that are recommended) or a set of nodes."""
+    accumulation: int = 1
+    """Global batches that one optimizer step takes, so that gradients travel once for all of them."""
+    compression: str = "none"
+    """Of gradients on their way: one of COMPRESSIONS."""
+    local_steps: int = 1
+    """Optimizer steps between two averages of the weights (local SGD); 1: gradients are summed in every step."""
     is_shared: bool = False
     """Whether devices that others use are used all the same."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paceline.engine.errors import UsageError
-from paceline.engine.specs import POLICIES, TrainSpec
+from paceline.engine.specs import COMPRESSIONS, POLICIES, TrainSpec
 
 if TYPE_CHECKING:
     from paceline.engine.control import Control
@@ -79,6 +79,11 @@ def _job_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--epochs", metavar="N", type=positive, help="passes over the data (default: the workload's own)")
     parser.add_argument("--global-batch-size", metavar="N", type=positive, help="samples per optimizer step of all ranks together")
     parser.add_argument("--seed", metavar="N", type=seed, default=0, help="of model and order of samples (default: 0)")
+    parser.add_argument("--accumulation", metavar="K", type=positive, default=1, help="global batches an optimizer step takes (1)")
+    parser.add_argument(
+        "--compression", metavar="C", choices=COMPRESSIONS, default="none", help=f"one of {', '.join(COMPRESSIONS)}"
+    )
+    parser.add_argument("--local-steps", metavar="H", type=positive, default=1, help="optimizer steps between two exchanges (1)")
     others = parser.add_mutually_exclusive_group()
     others.add_argument("--wait", action="store_true", help="wait here until nobody else uses the devices, then start")
     others.add_argument("--share", action="store_true", help="start although others use the devices")
@@ -151,6 +156,9 @@ def _spec(args: argparse.Namespace, policies: tuple[str, ...], is_bench: bool) -
         seed=args.seed,
         csv=args.csv,
         is_bench=is_bench,
+        accumulation=args.accumulation,
+        compression=args.compression,
+        local_steps=args.local_steps,
         is_shared=args.share,
     )
 

@@ -19,9 +19,6 @@ from ..balancer.model import StepTime
 from ..errors import PlanImpossible
 from ..profiling.profile import DeviceProfile, Profile
 
-COMPRESSIONS = ("none", "bf16", "fp16", "powersgd")
-"""What may become of gradients on their way."""
-
 
 @dataclass(frozen=True, slots=True)
 class Candidate:

@@ -51,7 +51,7 @@ def make_plan(
                 python=candidate.python,
             )
         )
-    batch = spec.global_batch_size or workload.global_batch_size
+    batch = (spec.global_batch_size or workload.global_batch_size) * spec.accumulation
     if not ranks:
         raise PlanImpossible("no device can take part", hint="see paceline status")
     if batch < len(ranks):
@@ -69,6 +69,8 @@ def make_plan(
         backend="nccl" if all(rank.device_kind == "cuda" for rank in ranks) else "gloo",
         is_bench=spec.is_bench,
         link=link if all(rank.emulation is not None for rank in ranks) else None,
+        compression=spec.compression,
+        local_steps=spec.local_steps,
         is_shared=spec.is_shared,
     )
 

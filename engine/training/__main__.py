@@ -47,7 +47,18 @@ def train(run_dir: Path, plan: Plan, rank: RankPlan, log: RankLog) -> None:
         at_once = most[rank.rank]
         is_late = plan_has_gpu(plan)
         trainer = make_trainer(
-            workload, task, training, timer, group, plan.seed, at_once, is_late=is_late, is_bfloat16=is_bfloat16, link=link
+            workload,
+            task,
+            training,
+            timer,
+            group,
+            plan.seed,
+            at_once,
+            is_late=is_late,
+            is_bfloat16=is_bfloat16,
+            link=link,
+            compression=plan.compression,
+            local_steps=plan.local_steps,
         )
         # What does not fit in memory at once is trained in micro-batches, so memory bounds no share.
         lows = (least_samples(trainer.replica.model),) * group.size

@@ -14,6 +14,7 @@ from .data import Split, copy_to
 from .exchange import Exchange, Replica, Report, fingerprint
 from .group import Group
 from .link import PlayedLink
+from .local import LocalSteps
 from .models import build
 from .normalization import norms_of, pool, usable
 from .reduction import Reduction
@@ -39,6 +40,8 @@ class Trainer:
     most_at_once: int
     """Samples that fit in memory at a time: a larger local batch is trained in micro-batches."""
     max_gradient_norm: float | None
+    local: LocalSteps | None
+    """Local SGD; None: gradients are summed in every step."""
     loss_sum: torch.Tensor
     """Of this rank since the last reset, in float64; stays on the device."""
     trained: int = 0
@@ -50,6 +53,8 @@ class Trainer:
         The gradient is that of one process with the whole batch: ranks and micro-batches add up their sums of losses, divided by
         what all samples of the step count together. Every rank knows that number from the sampler, so nobody has to be asked.
         """
+        if self.local is not None:
+            return self._local_step(self.local, step, state, sizes)
         size = sum(sizes)
         first, last = slices(sizes, self.replica.rank)
         weight = size if self.data.weights is None else self.data.weigh(state.rows(0, size))
@@ -61,6 +66,26 @@ class Trainer:
         self._backward(batch, weight, mark)
         report = self.exchange.read(step, size, weight, mark)
         self._update(self.exchange.veto(mark))
+        return report
+
+    def _local_step(self, local: LocalSteps, step: int, state: SamplerState, sizes: Sequence[int]) -> Report | None:
+        """A step on this rank's own gradient; at every few of them, and at the end of an epoch, the weights of all are averaged."""
+        size = sum(sizes)
+        first, last = slices(sizes, self.replica.rank)
+        rows = state.rows(first, last)
+        own = len(rows) if self.data.weights is None else self.data.weigh(rows)
+        weight = size if self.data.weights is None else self.data.weigh(state.rows(0, size))
+        mark = fingerprint(step, (state.seed, state.epoch, state.offset, *sizes))
+        self.timer.begin(step, last - first)
+        with self.ddp.no_sync():
+            self._backward(self._take(rows), own, mark)
+        self._step_optimizer(None)
+        report = None
+        if local.is_due(own, weight, is_last=state.next(size).epoch != state.epoch):
+            local.average(self.replica)
+            self.timer.end()  # what was waited for is the average
+            report = self.exchange.read(step, size, weight, mark)
+        self.timer.stepped()
         return report
 
     def step_alone(self, step: int, rows: Rows) -> None:
@@ -119,11 +144,14 @@ class Trainer:
 
     def _update(self, veto: torch.Tensor | None = None) -> None:
         """The same on all ranks: they hold the same gradient. A veto of 1 makes the optimizer leave everything as it is."""
+        self._step_optimizer(veto)
+        self.timer.stepped()
+
+    def _step_optimizer(self, veto: torch.Tensor | None) -> None:
         self.optimizer.found_inf = veto  # type: ignore[attr-defined]  # torch's own door for this, opened for GradScaler
         if self.max_gradient_norm is not None:
             nn.utils.clip_grad_norm_(self.replica.model.parameters(), self.max_gradient_norm)
         self.optimizer.step()
-        self.timer.stepped()
 
 
 def micro_batches(samples: int, most: int) -> list[slice]:
@@ -144,6 +172,8 @@ def make_trainer(
     is_late: bool,
     is_bfloat16: bool,
     link: PlayedLink | None = None,
+    compression: str = "none",
+    local_steps: int = 1,
 ) -> Trainer:
     """A network fresh from the seed, so that all cases of a launch begin alike."""
     torch.manual_seed(seed)
@@ -151,7 +181,19 @@ def make_trainer(
     # Adam keeps the learning rate of the workload whatever the shares: the global batch, and so the gradient, is the same.
     # Fused is the kind that obeys a veto on the device, without its host.
     optimizer = torch.optim.Adam(replica.model.parameters(), lr=workload.learning_rate, fused=is_late)
-    return assemble(replica, optimizer, task, data, timer, most_at_once, workload.max_gradient_norm, is_late=is_late, link=link)
+    return assemble(
+        replica,
+        optimizer,
+        task,
+        data,
+        timer,
+        most_at_once,
+        workload.max_gradient_norm,
+        is_late=is_late,
+        link=link,
+        compression=compression,
+        local_steps=local_steps,
+    )
 
 
 def assemble(
@@ -165,6 +207,8 @@ def assemble(
     *,
     is_late: bool = False,
     link: PlayedLink | None = None,
+    compression: str = "none",
+    local_steps: int = 1,
 ) -> Trainer:
     """A network and its optimizer, made ready for unequal shares. Collective: all ranks of the group do it."""
     device = replica.slot.device
@@ -174,7 +218,8 @@ def assemble(
         gradient_as_bucket_view=True,
     )
     ddp.broadcast_buffers = False  # see ``normalization``; newer torch calls the argument otherwise
-    ddp.register_comm_hook(Reduction(replica, link), lambda reduction, bucket: reduction(bucket))
+    reduction = Reduction(replica, link, compression)
+    ddp.register_comm_hook(reduction, lambda reduction, bucket: reduction(bucket))
     return Trainer(
         device,
         data,
@@ -187,5 +232,6 @@ def assemble(
         norms_of(replica.model),
         most_at_once,
         max_gradient_norm,
+        LocalSteps(reduction, local_steps) if local_steps > 1 else None,
         torch.zeros((), dtype=torch.float64, device=device),
     )
