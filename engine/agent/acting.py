@@ -116,7 +116,8 @@ async def cancel(home: NodeHome, body: Body, send: Send) -> Body:
 def _end(run: Path) -> list[int]:
     """Have the runner end what it started, or do it in its place. Blocks; gives the pids that stayed."""
     start = read_json(run / "start.json")
-    is_going = runner_is_alive(run)
+    is_going = start is not None and runner_is_alive(run)
+    grace = GRACE
     if start is not None and is_going:
         runner = (int(start["pid"]),)
         send_signal(signal.SIGTERM, runner)
@@ -125,20 +126,14 @@ def _end(run: Path) -> list[int]:
         while runner_is_alive(run) and time.monotonic() < deadline:
             time.sleep(0.05)
         if runner_is_alive(run):
+            grace = 0.0  # they had it
             send_signal(signal.SIGKILL, runner)
             while runner_is_alive(run) and time.monotonic() < deadline + GRACE:
                 time.sleep(0.05)
-    family = Family(run)
-    is_going = is_going or bool(family.look())
-    left = family.end()
+    left = Family(run).end(grace)
     if not runner_is_alive(run):
-        # Nobody can cancel what had ended before: then it stays what it was.
-        bury(
-            run,
-            "cancelled" if is_going else "failed",
-            "cancelled by a person after its runner was killed" if is_going else KILLED,
-            left,
-        )
+        # Nobody can cancel what had ended before, as with its runner: then it stays what it was.
+        bury(run, "cancelled" if is_going else "failed", "cancelled by a person" if is_going else KILLED, left)
     return left
 
 

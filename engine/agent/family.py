@@ -21,8 +21,8 @@ SESSIONS = "sessions.json"
 """In the run directory: the sessions seen while the runner lived, for the day it is killed."""
 KILL_LIMIT = 10.0
 """Seconds in which killed processes must be gone; who stays then hangs in the kernel."""
-PAUSE = 0.05
-"""Seconds between two looks."""
+PAUSES = (0.05, 0.5)
+"""Seconds between two looks: at first, and at most; each costs some milliseconds."""
 BREATH = 0.01
 QUIET = 8
 """Looks in a row, a breath apart, that must find nobody: one alone may miss who lives for a moment only and has a child by then."""
@@ -99,7 +99,7 @@ class Family:
         Stopped processes are continued first, or TERM would wait with them.
         """
         told: dict[int, int] = {}
-        deadline = time.monotonic() + grace
+        pause, deadline = PAUSES[0], time.monotonic() + grace
         while left := self.look():
             fresh = [pid for pid, started in left.items() if told.get(pid) != started]
             processes.send(signal.SIGTERM, fresh)
@@ -107,7 +107,8 @@ class Family:
             told.update(left)
             if time.monotonic() >= deadline:
                 break
-            time.sleep(PAUSE)
+            time.sleep(min(pause, max(0.0, deadline - time.monotonic())))
+            pause = min(2 * pause, PAUSES[1])
         deadline, quiet = time.monotonic() + KILL_LIMIT, 0
         while told and quiet < QUIET:
             left = self._frozen(deadline)
@@ -115,7 +116,7 @@ class Family:
             quiet = 0 if left else quiet + 1
             if time.monotonic() >= deadline:
                 return sorted(self.look())
-            time.sleep(PAUSE if left else BREATH)
+            time.sleep(PAUSES[0] if left else BREATH)
         return []
 
     def _frozen(self, deadline: float) -> dict[int, int]:

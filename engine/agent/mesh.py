@@ -7,6 +7,7 @@ machine is gone. Every line is JSON; a connection counts only after the run's se
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 import json
 import socket
@@ -38,7 +39,14 @@ class Mesh:
         return int(self._server.sockets[0].getsockname()[1])
 
     async def join(self, peers: dict[str, tuple[str, int]], lower: list[str], timeout: float) -> None:
-        """Connect to the nodes of lower node rank and wait until all others have come. Raises TimeoutError or OSError."""
+        """Connect to the nodes of lower node rank and wait until all others have come. Raises TimeoutError or OSError.
+
+        Whoever knows the peers tells all others first: a control centre that dies in between has started all of a run or nothing.
+        """
+        for peer in peers:
+            if peer != self._node and peer not in self._writers:
+                with contextlib.suppress(OSError, ValueError, asyncio.TimeoutError):  # it will be missed in a moment
+                    await introduce(*peers[peer], self._token, {node: list(place) for node, place in peers.items()})
         for peer in lower:
             reader, writer = await asyncio.wait_for(asyncio.open_connection(*peers[peer], limit=LINE_LIMIT), timeout)
             self._write(writer, {"token": self._token, "node": self._node})
