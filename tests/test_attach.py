@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import math
 import os
 import random
 from collections.abc import AsyncIterator
@@ -13,12 +14,13 @@ from types import SimpleNamespace
 import pytest
 from paceline.engine.agent.home import NodeHome
 from paceline.engine.agent.rundir import write_once
-from paceline.engine.errors import WorkFailed
+from paceline.engine.errors import NodeUnreachable, UsageError, WorkFailed
 from paceline.engine.events import Event, LaunchStarted, ResultDerived, RunEnded, RunPlanned, StepsTaken
 from paceline.engine.jobs.attach import attach
 from paceline.engine.jobs.directory import RunDirectory
 from paceline.engine.jobs.follow import Follower
 from paceline.engine.plan import CasePlan, DataPlan, NodePlan, Plan, RankPlan
+from paceline.engine.ssh.link import Link
 
 from .histories import RUN, PlayedFleet, Server, Written, hurry
 
@@ -111,6 +113,23 @@ async def test_who_reads_along_takes_over_when_the_follower_is_gone(centre: Cent
     await asyncio.gather(following, return_exceptions=True)
     await centre.written.write()
     assert (await reading)["state"] == "done"
+
+
+class Strangers(PlayedFleet):
+    """A fleet whose nodes.toml does not name all nodes of the run."""
+
+    async def link(self, name: str, patience: float = 30.0) -> Link:
+        if name != "a":
+            raise UsageError(f"nodes.toml names no node {name!r}")
+        return await super().link(name, patience)
+
+
+async def test_a_node_that_is_not_in_this_nodes_toml_is_out_of_reach_and_not_failed(centre: Centre) -> None:
+    await centre.written.write()
+    fleet = centre.fleet()
+    fleet.__class__ = Strangers
+    with pytest.raises(NodeUnreachable, match="b out of reach"):
+        await attach({**ROW, "nodes": ["a", "b"]}, fleet, ["a"], centre.runs, lambda event: None, math.inf)  # type: ignore[arg-type]
 
 
 async def test_a_run_without_a_plan_cannot_be_taken_up(centre: Centre) -> None:

@@ -41,7 +41,7 @@ async def attach(row: Document, fleet: Fleet, reached: Collection[str], runs: Pa
     while True:
         if (result := read_json(path / "result.json")) is not None:
             if not is_told:
-                _tell_past(path, publish)
+                await _tell_past(path, publish)
             publish(ResultDerived(run_id=path.name, document=result))
             return result
         try:
@@ -54,7 +54,7 @@ async def attach(row: Document, fleet: Fleet, reached: Collection[str], runs: Pa
         try:
             is_late = not (path / "events.jsonl").exists()
             if not is_told:
-                _tell_past(path, publish)
+                await _tell_past(path, publish)
             await Follower(directory, tuple(row["nodes"]), fleet, publish, is_late).to_the_end(patience)
             return conclude(directory, publish)
         finally:
@@ -81,12 +81,14 @@ async def _tell_plan(row: Document, fleet: Fleet, nodes: list[str], path: Path, 
     publish(announce(plan, samples if isinstance(samples, int) else 0))
 
 
-def _tell_past(path: Path, publish: Publish) -> None:
+async def _tell_past(path: Path, publish: Publish) -> None:
     """What earlier followers wrote down here."""
     if (path / "events.jsonl").exists():
         with (path / "events.jsonl").open("rb") as file:
-            for event in read_events(file):
+            for count, event in enumerate(read_events(file)):
                 publish(event)
+                if count % 1000 == 0:
+                    await asyncio.sleep(0)
 
 
 async def _read_along(path: Path, run_id: str, publish: Publish) -> None:

@@ -172,9 +172,8 @@ class RunDirectory:
     def plan(self) -> Plan | None:
         """The plan from any node's copy."""
         for path in sorted(self.path.glob("nodes/*/plan.json")):
-            plain = read_json(path)
-            if plain is not None:
-                return from_plain(Plan, plain)
+            with contextlib.suppress(ValueError):  # what one node has may be broken; all were given the same
+                return from_plain(Plan, read_json(path))
         return None
 
 

@@ -67,8 +67,9 @@ class Follower:
         if verdict.state == "unreachable":
             self._emit(RunUnreachable(nodes=tuple(sorted(self._lost))))
             silent = ", ".join(sorted(self._lost))
+            time = f"silent for {patience:.0f} s" if math.isfinite(patience) else "out of reach from here"
             hint = f"the run is not touched; paceline jobs tells about it, paceline cancel {self._directory.run_id} stops it"
-            raise NodeUnreachable(f"{silent} silent for {patience:.0f} s", hint=hint)
+            raise NodeUnreachable(f"{silent} {time}", hint=hint)
         self._emit(RunEnded(state=verdict.state, reason=verdict.reason, rank=verdict.rank, failed_node=verdict.node))
         await self._directory.keep()
         return verdict
@@ -98,7 +99,9 @@ class Follower:
             others = [verdict for name, verdict in self._verdicts.items() if name != node]
             is_decided = any(verdict is not None and verdict.state != "done" for verdict in others)
             try:
-                link = await self._fleet.link(node, patience=5.0 if is_decided else patience)
+                link = await self._link(node, 5.0 if is_decided else patience)
+                if link is None:
+                    return
                 self._reach(node, True)
                 await self._listen(node, link)
             except (NodeUnreachable, NodeRefused):
@@ -119,6 +122,15 @@ class Follower:
                 if self._verdicts[node] is None:  # the link broke in between
                     self._reach(node, False)
             await asyncio.sleep(0 if self._verdicts[node] else RETRY)
+
+    async def _link(self, node: str, patience: float) -> Link | None:
+        """The link of a node; None when this nodes.toml does not name it, so that it stays out of reach."""
+        try:
+            return await self._fleet.link(node, patience=patience)
+        except UsageError:
+            self._reach(node, False)
+            await self._caught_up(node)
+            return None
 
     async def _listen(self, node: str, link: Link) -> None:
         """Take the node's frames until it has ended, or the link is lost. Raises FrameRefused when they do not fit."""
