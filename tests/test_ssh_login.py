@@ -6,6 +6,7 @@ import asyncio
 import getpass
 import os
 import shutil
+import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -15,9 +16,10 @@ import asyncssh
 import pytest
 import pytest_asyncio
 from paceline.engine.errors import NodeRefused, NodeUnreachable
-from paceline.engine.specs import NodeSpec
+from paceline.engine.specs import Inventory, NodeSpec
 from paceline.engine.ssh import connect
 from paceline.engine.ssh.connect import Doors, open_connection
+from paceline.engine.ssh.fleet import Fleet
 from paceline.engine.ssh.questions import Ask, Question
 
 from .sshd import Sshd, needs_sshd, sshd
@@ -430,3 +432,56 @@ async def test_at_most_eight_log_in_at_one_jump_host_at_a_time(house: House) -> 
         connection.abort()
         await connection.wait_closed()
     assert at_once == [0, connect.MAX_ENTERING]
+
+
+@needs_sshd
+async def test_a_fleet_asks_for_what_its_nodes_need_and_then_they_report(house: House) -> None:
+    key = house.key("mine", "secret")
+    servers = [await house.real(name, key) for name in ("first", "second")]
+    (house.ssh / "known_hosts").unlink()
+    nodes = [
+        node(
+            server.port,
+            name=name,
+            key=str(house.home / "mine"),
+            python=sys.executable,
+            state_dir=str(house.home / "state"),
+        )
+        for name, server in zip(("atlas", "boreas"), servers, strict=True)
+    ]
+    asked: list[str] = []
+
+    async def person(question: Question) -> str:
+        asked.append(question.kind)
+        return "secret" if question.kind == "passphrase" else "yes"
+
+    fleet = Fleet(Inventory(str(house.home / "nodes.toml"), tuple(nodes)), lambda event: None, ask=person)
+    await fleet.start()
+    try:
+        for spec in nodes:
+            assert (await fleet.link(spec.name)).hello.node == spec.name
+    finally:
+        await fleet.close()
+    assert asked.count("host key") == 2
+    assert set(asked) == {"passphrase", "host key"}
+    assert len((house.ssh / "known_hosts").read_text().splitlines()) == 2
+
+
+async def test_closing_a_fleet_withdraws_its_questions(house: House) -> None:
+    house.key("mine", "secret")
+    asking, withdrawn = asyncio.Event(), asyncio.Event()
+
+    async def person(question: Question) -> str | None:
+        asking.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            withdrawn.set()
+        return None
+
+    spec = node(1, key=str(house.home / "mine"))
+    fleet = Fleet(Inventory(str(house.home / "nodes.toml"), (spec,)), lambda event: None, ask=person)
+    await fleet.start()
+    await asking.wait()
+    await fleet.close()
+    assert withdrawn.is_set()

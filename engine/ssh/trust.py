@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import fcntl
+import functools
 import hmac
 import os
 import secrets
@@ -143,9 +144,8 @@ def _look_up(settings: Settings, port: int) -> tuple[list[Any], list[Any], list[
     As with ssh, a key known for the name alone is good for every port of it; but when another port shows another key, that one is
     unknown and not changed.
     """
-    files = [name for name in settings.known_files if os.path.exists(name)]
     try:
-        known = asyncssh.read_known_hosts(files)
+        known = _read(tuple(_version(name) for name in settings.known_files if os.path.exists(name)))
     except (OSError, ValueError) as error:  # what cannot be read might hold the key, or its revocation
         raise NodeRefused(f"known_hosts cannot be read: {error}", hint="repair that line or file") from None
     name = settings.name.lower()
@@ -158,3 +158,14 @@ def _look_up(settings: Settings, port: int) -> tuple[list[Any], list[Any], list[
         if is_known:
             keys, authorities = here, authorities_here
     return list(keys), list(authorities), list(revoked), is_known
+
+
+def _version(name: str) -> tuple[str, int, int, int]:
+    found = os.stat(name)
+    return name, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+@functools.lru_cache(maxsize=4)
+def _read(versions: tuple[tuple[str, int, int, int], ...]) -> asyncssh.SSHKnownHosts:
+    """The files in these versions; kept, for many nodes share them, and a thousand lines take some ten milliseconds."""
+    return asyncssh.read_known_hosts([name for name, *_ in versions])
