@@ -49,24 +49,23 @@ def read_keys(settings: Settings, key: str | None) -> Keys:
     """
     found = Keys()
     public: list[bytes] = []
+    is_choosy = settings.has_only_these or key is not None
     named = (os.path.expanduser(key),) if key is not None else settings.keys
     for path in named if named is not None else [os.path.expanduser(f"~/.ssh/{name}") for name in _DEFAULT_KEYS]:
-        half = _public_half(path)
+        half = _public_half(path) if is_choosy else None
         public += [half] if half is not None else []
         try:
-            opened = asyncssh.read_private_key(path)
+            found.ready.append(_with_certificate(asyncssh.read_private_key(path), path))
         except asyncssh.KeyImportError as error:
             if str(error).startswith("Passphrase"):
-                found.locked.append((path, half))
+                found.locked.append((path, half or _public_half(path)))
             elif key is not None and half is None:
                 raise
         except (OSError, ValueError):  # ValueError: a kind that this machine's libraries do not know
             if key is not None:
                 raise
-        else:
-            found.ready.append(_with_certificate(opened, path))
-    if settings.has_only_these or key is not None:
-        found.identities = public if all(half is not None for _, half in found.locked) else None
+    if is_choosy and all(half is not None for _, half in found.locked):
+        found.identities = public
     return found
 
 
