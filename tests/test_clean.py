@@ -6,6 +6,7 @@ import asyncio
 import fcntl
 import json
 import os
+import random
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,8 +18,11 @@ from paceline.engine.agent import sweep
 from paceline.engine.agent.home import NodeHome
 from paceline.engine.agent.processes import RUN_MARK
 from paceline.engine.agent.requests import REQUESTS
-from paceline.engine.errors import UsageError
-from paceline.engine.jobs.clean import Wish, choose, clean, missing_here
+from paceline.engine.errors import NodeUnreachable, UsageError, WorkFailed
+from paceline.engine.jobs.clean import KINDS, Wish, choose, clean, missing_here
+from paceline.tui.render import render
+
+from .hostile import NAMES, mutated
 
 DIGEST = "ab" * 8
 BUNDLE = "cd" * 32 + ".zip"
@@ -206,6 +210,8 @@ def test_a_run_is_here_when_its_result_copies_and_fetched_files_are(tmp_path: Pa
 class Nodes:
     """A fleet of one node that answers with the agent's own functions."""
 
+    node = "n0"
+
     def __init__(self, home: NodeHome) -> None:
         self._home = home
 
@@ -231,6 +237,36 @@ async def test_a_node_that_is_read_only_keeps_everything(home: NodeHome, tmp_pat
     done = await clean(Wish(is_all=True), True, Nodes(home), ["n0"], tmp_path, ["n0"])  # type: ignore[arg-type]
     assert {thing["state"] for thing in done["things"]} == {"kept"}
     assert (done["bytes"], len(sweep.stored(home))) == (0, 3)
+
+
+async def test_a_node_that_lies_or_fails_spoils_nothing_but_its_own_part(home: NodeHome, tmp_path: Path) -> None:
+    random_numbers = random.Random(20261121)
+    before = {str(path) for path in tmp_path.rglob("*")}
+    for _ in range(500):
+        done = await clean(Wish(is_all=random_numbers.random() < 0.5), True, Liar(random_numbers), ["n0"], tmp_path)  # type: ignore[arg-type]
+        assert done["nodes"][0]["state"] in ("ok", "failed", "lost")
+        assert all(thing["kind"] in KINDS and thing["size"] >= 0 for thing in done["things"])
+        assert render("clean", done)
+    assert {str(path) for path in tmp_path.rglob("*")} == before
+
+
+class Liar:
+    """A fleet of one node that says anything of what it keeps."""
+
+    node = "n0"
+
+    def __init__(self, random_numbers: random.Random) -> None:
+        self._random = random_numbers
+
+    async def link(self, name: str, patience: float) -> Liar:
+        return self
+
+    async def ask(self, word: str, **body: Any) -> dict[str, Any]:
+        if self._random.random() < 0.1:
+            raise self._random.choice((WorkFailed("x", node="n0"), NodeUnreachable("x", node="n0")))
+        things = [thing("runs", "r1"), thing("data", "../x"), thing("bundles", "b")]
+        listed = [{"name": self._random.choice(NAMES), "kind": "file", "size": 1, "mtime_ns": 1}]
+        return dict(mutated({"things": things, "entries": listed, "is_cut": False}, self._random))
 
 
 async def test_a_run_that_no_node_has_is_a_usage_error(home: NodeHome, tmp_path: Path) -> None:

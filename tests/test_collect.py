@@ -59,7 +59,7 @@ def forget(event: Event) -> None:
 
 
 async def fetch(link: Any, to: Path, *patterns: str) -> dict[str, Any]:
-    return await collect(ROW, patterns, to, Nodes(n0=link), ["n0"], forget)  # type: ignore[arg-type]
+    return await collect(ROW, patterns, to, Nodes(n0=link), ["n0"], forget, patience=0.0)  # type: ignore[arg-type]
 
 
 def states(document: dict[str, Any]) -> dict[str, str]:

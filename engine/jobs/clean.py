@@ -5,19 +5,23 @@ A run goes when it has ended and all of it is here; data and bundles when nothin
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import NodeRefused, NodeUnreachable, UsageError
+from ..errors import NodeRefused, NodeUnreachable, UsageError, WorkFailed
 from ..ssh.fleet import Fleet
+from ..ssh.link import Link
 from .names import is_copied, is_run_id, sort_out
 from .together import together
 
 Row = dict[str, Any]
 KINDS = ("runs", "data", "bundles")
 DAY = 86400.0
+ANSWER = 600.0
+"""Seconds for a node to look at all it keeps, or to remove it; network file systems are slow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,15 +103,15 @@ async def _one_node(name: str, wish: Wish, is_agreed: bool, fleet: Fleet, runs: 
     """One node as the document has it, and its things."""
     try:
         link = await fleet.link(name, patience=5.0)
-        things = _checked((await link.ask("stored")).get("things"))
+        things = _checked((await _asked(link, "stored")).get("things"))
         listings = {}
         for thing in things:
             if thing["kind"] == "runs" and not thing["use"] and not wish.is_all and (runs / thing["name"] / "result.json").exists():
-                listings[thing["name"]] = await link.ask("listing", run_id=thing["name"])
+                listings[thing["name"]] = await _asked(link, "listing", run_id=thing["name"])
         rows = choose(wish, things, lambda run_id: missing_here(runs, run_id, name, listings.get(run_id, {})))
         going = [{"kind": row["kind"], "name": row["name"]} for row in rows if row["state"] == "removable"]
         if is_agreed and going:
-            answer = (await link.ask("remove", things=going)).get("things")
+            answer = (await _asked(link, "remove", things=going)).get("things")
             told = [one for one in answer if isinstance(one, dict)] if isinstance(answer, list) else []
             reasons = {(str(one.get("kind")), str(one.get("name"))): str(one.get("reason", "")) for one in told}
             for row in rows:
@@ -117,7 +121,16 @@ async def _one_node(name: str, wish: Wish, is_agreed: bool, fleet: Fleet, runs: 
     except (NodeUnreachable, NodeRefused) as error:
         state = "lost" if isinstance(error, NodeUnreachable) else "refused"
         return {"name": name, "state": state, "reason": error.reason}, []
+    except WorkFailed as error:
+        return {"name": name, "state": "failed", "reason": error.reason}, []
     return {"name": name, "state": "ok", "reason": None}, [{"node": name, **row} for row in rows]
+
+
+async def _asked(link: Link, word: str, **body: Any) -> Row:
+    try:
+        return await asyncio.wait_for(link.ask(word, **body), ANSWER)
+    except TimeoutError:
+        raise NodeUnreachable(f"no answer for {ANSWER:.0f} s", node=link.node) from None
 
 
 def _checked(things: Any) -> list[Row]:

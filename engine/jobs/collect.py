@@ -16,6 +16,7 @@ from typing import Any
 from ..errors import NodeRefused, NodeUnreachable, StorageFailed, UsageError, WorkFailed
 from ..events import Event, RunPrepared
 from ..ssh.fleet import Fleet
+from .asking import ask_again
 from .names import Offer, Refusal, sort_out, wanted
 from .quarantine import Landing, Part
 from .together import together
@@ -29,20 +30,25 @@ ANSWER = 60.0
 """Seconds until an answer that does not come counts as a dead node; a sum of a large file may take longer, at ``READ_RATE``."""
 READ_RATE = 20e6
 """Bytes a second that any disk of a node reads."""
-PATIENCE = 30.0
-"""Seconds a node that went away meanwhile is waited for."""
 
 
 async def collect(
-    row: Row, patterns: Sequence[str], to: Path, fleet: Fleet, reached: Sequence[str], publish: Callable[[Event], None]
+    row: Row,
+    patterns: Sequence[str],
+    to: Path,
+    fleet: Fleet,
+    reached: Sequence[str],
+    publish: Callable[[Event], None],
+    patience: float = 30.0,
 ) -> Row:
-    """Fetch from every node of a run (a row of the roster) into ``to``/<node>.
+    """Fetch from every node of a run (a row of the roster) into ``to``/<node>. ``patience``: seconds a lost link is waited for.
 
     Gives {run_id, directory, state, nodes: [{name, state, reason}], files: [{node, name, size, state, reason}]}; a file is
     ``fetched``, ``present`` (the same bytes were there), ``kept`` (others are), ``refused``, ``skipped`` or ``failed``.
     Raises StorageFailed when there is no space here.
     """
-    rows = await together(_Node(name, row["run_id"], to, fleet, publish).fetch(patterns, name in reached) for name in row["nodes"])
+    parts = [_Node(name, row["run_id"], to, fleet, publish, patience) for name in row["nodes"]]
+    rows = await together(part.fetch(patterns, part.name in reached) for part in parts)
     nodes, files = [node for node, _ in rows], [file for _, found in rows for file in found]
     is_whole = all(node["state"] == "ok" for node in nodes) and all(
         file["state"] in ("fetched", "present", "skipped") for file in files
@@ -54,8 +60,9 @@ async def collect(
 class _Node:
     """One node's part of a fetch."""
 
-    def __init__(self, name: str, run_id: str, to: Path, fleet: Fleet, publish: Callable[[Event], None]) -> None:
-        self._name, self._run_id, self._to, self._fleet, self._publish = name, run_id, to, fleet, publish
+    def __init__(self, name: str, run_id: str, to: Path, fleet: Fleet, publish: Callable[[Event], None], patience: float) -> None:
+        self.name = name
+        self._run_id, self._to, self._fleet, self._publish, self._patience = run_id, to, fleet, publish, patience
         self._files: list[Row] = []
 
     async def fetch(self, patterns: Sequence[str], is_reached: bool) -> tuple[Row, list[Row]]:
@@ -69,7 +76,11 @@ class _Node:
             state, reason = "lost" if isinstance(error, NodeUnreachable) else "refused", error.reason
         except UsageError as error:  # the node does not know the run any more
             state, reason = "ok", error.reason
-        return {"name": self._name, "state": state, "reason": reason}, self._files
+        except WorkFailed as error:
+            if error.node is None:  # ours, and so everybody's
+                raise
+            state, reason = "failed", error.reason
+        return {"name": self.name, "state": state, "reason": reason}, self._files
 
     async def _fetch(self, patterns: Sequence[str]) -> None:
         answer = await self._ask("listing")
@@ -83,11 +94,11 @@ class _Node:
                 self._tell(refusal.name, None, refusal.state, refusal.reason)
         if not offers:
             return
-        landing = Landing(self._to, self._name)
+        landing = Landing(self._to, self.name)
         try:
             landing.keep_only(offers)
             for number, offer in enumerate(offers):
-                phase = f"fetching file {number + 1} of {len(offers)} from {self._name}"
+                phase = f"fetching file {number + 1} of {len(offers)} from {self.name}"
                 self._publish(RunPrepared(phase=phase, fraction=number / len(offers)))
                 await self._fetch_one(landing, offer)
         finally:
@@ -112,7 +123,7 @@ class _Node:
             return "kept", "something else stands under this name here"
         with landing.part(offer) as part:
             if (missing := offer.size - part.length) > (free := landing.free()):
-                reason = f"no space for {offer.name!r} of {self._name}: {missing} bytes more, {free} are free"
+                reason = f"no space for {offer.name!r} of {self.name}: {missing} bytes more, {free} are free"
                 raise StorageFailed(reason, hint="what is whole stays; free some space, or name another place with --to")
             await self._fill(part, offer)
             is_whole = await asyncio.to_thread(part.seal) == await self._seal(offer)
@@ -141,7 +152,7 @@ class _Node:
                     window.append((offset, asyncio.create_task(self._ask("read", name=offer.name, offset=offset))))
                     offset += PIECE
                 at, asked = window.popleft()
-                data = _bytes_of(await asked, self._name)
+                data = _bytes_of(await asked, self.name)
                 if len(data) != min(PIECE, offer.size - at):
                     return
                 yield data
@@ -156,19 +167,14 @@ class _Node:
 
     async def _ask(self, word: str, limit: float = ANSWER, **body: Any) -> Row:
         """One request. A link that breaks is waited for, and the same is asked again: asking changes nothing on the node."""
-        for is_last in (False, True):
-            link = await self._fleet.link(self._name, patience=PATIENCE)
-            try:
-                return await asyncio.wait_for(link.ask(word, run_id=self._run_id, **body), limit)
-            except NodeUnreachable:
-                if is_last:
-                    raise
-            except TimeoutError:
-                raise NodeUnreachable(f"no answer for {limit:.0f} s", node=self._name) from None
-        raise AssertionError
+        try:
+            asked = ask_again(self._fleet, self.name, word, self._patience, run_id=self._run_id, **body)
+            return await asyncio.wait_for(asked, limit + self._patience)
+        except TimeoutError:
+            raise NodeUnreachable(f"no answer for {limit:.0f} s", node=self.name) from None
 
     def _tell(self, name: str, size: int | None, state: str, reason: str | None) -> None:
-        self._files.append({"node": self._name, "name": name, "size": size, "state": state, "reason": reason})
+        self._files.append({"node": self.name, "name": name, "size": size, "state": state, "reason": reason})
 
 
 def _bytes_of(answer: Row, node: str) -> bytes:
