@@ -75,7 +75,7 @@ class Narrator:
             case NodeLost():
                 return f"{event.node} lost: {event.reason}"
             case NodeDenied():
-                return f"{event.node} refused: {event.reason}"
+                return f"{event.node} refused: {event.reason}" + (f" ({event.hint})" if event.hint else "")
             case NodeWarned():
                 return f"{event.node}: {event.reason}" + (f" ({event.hint})" if event.hint else "")
             case RunPrepared():
