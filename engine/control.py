@@ -72,6 +72,12 @@ class Control:
         """The run this control process launched or took up last, for an interrupt to name; None while nothing was started."""
         return self._undertaking.run_id if self._undertaking else self._attached
 
+    def copies(self, run_id: str) -> Path | None:
+        """The copies of a run's logs, a directory a node; None: none can be here, as no run of ours has such a name."""
+        from .jobs.names import is_run_id
+
+        return self.runs / run_id / "nodes" if is_run_id(run_id) else None
+
     def subscribe(self, listener: Callable[[Event], None]) -> Callable[[], None]:
         """Hear every event from now on; what is returned ends that."""
         return self._bus.subscribe(listener)

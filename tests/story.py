@@ -137,8 +137,13 @@ class StorySession:
         self.is_replay = is_replay
         self.inventory = next((event for event in events if isinstance(event, InventoryRead)), None)
         self.asked: list[str] = []
+        self.copies: Path | None = None
+        """Where logs of its run lie, if a test wrote some."""
         self.is_closed = False
         self._listeners: list[Callable[[Event], None]] = []
+
+    def logs(self, run_id: str) -> Path | None:
+        return self.copies
 
     def subscribe(self, listener: Callable[[Event], None]) -> None:
         self._listeners.append(listener)

@@ -21,6 +21,7 @@ from paceline.tui.app import PacelineApp
 from paceline.tui.format import fit, right, untrusted
 from paceline.tui.screens.dialogs import Confirm, Help
 from paceline.tui.widgets.lines import bar, gauge, history, nice_ceiling
+from paceline.tui.widgets.list_rows import SCREENS
 from paceline.tui.widgets.prompt import Prompt
 from paceline.tui.widgets.sheet import Rows
 from textual.pilot import Pilot
@@ -28,7 +29,7 @@ from textual.pilot import Pilot
 from . import story
 
 HOSTILE = "[red]x[/ \x1b[31m\x07\u202e\u200b語e\u0301\n" + "y" * 10_000
-MODES = ("fleet", "jobs", "run", "alerts", "results")
+MODES = ("fleet", "jobs", "run", "alerts", "results", "logs")
 
 
 async def until(pilot: Pilot[None], condition: Callable[[], bool]) -> None:
@@ -75,8 +76,8 @@ async def test_a_person_who_chose_a_screen_is_left_there() -> None:
 async def test_number_keys_show_every_screen() -> None:
     async with PacelineApp(story.StorySession(story.healthy())).run_test() as pilot:
         await shown(pilot)
-        for key, mode in enumerate(MODES, 1):
-            await pilot.press(str(key))
+        for key, mode, _ in SCREENS:
+            await pilot.press(key)
             await until(pilot, lambda mode=mode: pilot.app.current_mode == mode)
 
 
@@ -135,7 +136,7 @@ async def test_what_is_prepared_before_a_run_exists_is_said_on_every_screen() ->
     session = story.StorySession([story.inventory(), RunPrepared(at=1.0, phase="bench failed: no space", fraction=0.5)])
     async with PacelineApp(session).run_test() as pilot:
         app = await shown(pilot)
-        for key in "12345":
+        for key, *_ in SCREENS:
             await pilot.press(key)
             await until(pilot, lambda: "bench failed: no space 50 %" in screen_text(app))
 
@@ -203,7 +204,7 @@ async def test_a_tiny_terminal_gets_one_line(size: tuple[int, int]) -> None:
 async def test_every_screen_draws_at_every_size(size: tuple[int, int], events: list) -> None:
     async with PacelineApp(story.StorySession(events)).run_test(size=size) as pilot:
         app = await shown(pilot)
-        for key in "12345":
+        for key, *_ in SCREENS:
             await pilot.press(key)
             await pilot.pause()
             screen_text(app)

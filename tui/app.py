@@ -24,9 +24,11 @@ from textual.widgets import Input
 
 from .format import count, untrusted
 from .messages import StateChanged, View
+from .screens.alerts import AlertsScreen
 from .screens.dialogs import Answer, Confirm, Help, HostKey
 from .screens.fleet import FleetScreen
-from .screens.lists import AlertsScreen, JobsScreen
+from .screens.lists import JobsScreen
+from .screens.logs import LogsScreen
 from .screens.results import ResultsScreen
 from .screens.run import RunScreen
 from .session import Session
@@ -61,6 +63,7 @@ class PacelineApp(App[None]):
         "run": RunScreen,
         "alerts": AlertsScreen,
         "results": ResultsScreen,
+        "logs": LogsScreen,
     }
     DEFAULT_MODE = "fleet"
     HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = [(0, "-tiny-wide"), (40, "-narrow"), (110, "-wide")]

@@ -37,6 +37,10 @@ class LiveSession:
     async def _put(self, question: Question) -> str | None:
         return None if self.ask is None else await self.ask(question)
 
+    def logs(self, run_id: str) -> Path | None:
+        """The copies of a run that is followed from here, or was."""
+        return self._control.copies(run_id)
+
     def subscribe(self, listener: Callable[[Event], None]) -> object:
         """Hear every event."""
         return self._control.subscribe(listener)

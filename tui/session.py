@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
 
 from paceline.engine.events import Event, InventoryRead
@@ -19,6 +20,10 @@ class Session(Protocol):
     @property
     def is_replay(self) -> bool:
         """Whether the events come from a recording."""
+        ...
+
+    def logs(self, run_id: str) -> Path | None:
+        """Where the copies of a run's logs lie, a directory a node; None: there are none to read."""
         ...
 
     def subscribe(self, listener: Callable[[Event], None]) -> object:

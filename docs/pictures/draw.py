@@ -32,6 +32,10 @@ class Excerpt:
         self._is_over = is_over
         self._listener: Callable[[Event], None] = print
 
+    def logs(self, run_id: str) -> Path | None:
+        """A recording holds none."""
+        return None
+
     def subscribe(self, listener: Callable[[Event], None]) -> None:
         """One listener: the screen."""
         self._listener = listener

@@ -30,6 +30,10 @@ class ReplaySession:
         self._changed = asyncio.Event()
         self._is_closed = False
 
+    def logs(self, run_id: str) -> Path | None:
+        """A recording holds events, no lines of logs."""
+        return None
+
     def subscribe(self, listener: Callable[[Event], None]) -> None:
         """Hand every event of the recording to ``listener``."""
         self._listeners.append(listener)

@@ -1,4 +1,4 @@
-"""The screens that are a list with a cursor: jobs, alerts. Each is a summary, a heading and rows."""
+"""The list of runs: a summary, a heading and rows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from textual.widget import Widget
 
 from ..messages import View
-from ..widgets.list_rows import alert_heading, alert_keys, alert_row, alert_summary, job_heading, job_keys, job_row, job_summary
+from ..widgets.list_rows import job_heading, job_keys, job_row, job_summary
 from ..widgets.sheet import Rows, Sheet
 from .deck import Deck
 
@@ -35,17 +35,3 @@ class JobsScreen(Deck):
         run = self.deck.view.state.runs.get(message.key)
         if run is not None and not run.ranks and not self.deck.view.is_replay:  # nobody follows it here
             self.deck.obey(f"attach {message.key}")
-
-
-class AlertsScreen(Deck):
-    """What went wrong, one line a cause."""
-
-    NAME = "alerts"
-
-    def body(self) -> Iterable[Widget]:
-        yield Sheet(alert_summary, widget_id="summary")
-        yield Rows(alert_heading, alert_row)
-
-    def show(self, view: View) -> None:
-        super().show(view)
-        self.query_one(Rows).tell(view, alert_keys(view.state))

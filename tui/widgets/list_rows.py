@@ -1,4 +1,4 @@
-"""The rows of the jobs and of the alerts, and the two bars that frame every screen. Pure."""
+"""The rows of the jobs, and the two bars that frame every screen. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from paceline.engine.store.questions import open_alerts, progress, throughput_no
 from paceline.engine.store.state import State
 from textual.strip import Strip
 
-from ..format import age, clock, count, fit, number, percent, right, untrusted
+from ..format import clock, count, fit, number, percent, right, untrusted
 from ..messages import View
 from ..theme import GLYPHS, PALETTE
 from .lines import NONE, Piece, gauge, line, spread
@@ -19,8 +19,9 @@ SCREENS = (
     ("3", "run", "Run"),
     ("4", "alerts", "Alerts"),
     ("5", "results", "Results"),
+    ("7", "logs", "Logs"),
 )
-"""Key, name and title of every screen."""
+"""Key, name and title of every screen; 6, 8 and 9 are kept for advice, profiles and experiments."""
 
 
 def top_bar(view: View, current: str, width: int) -> Strip:
@@ -114,53 +115,3 @@ def job_summary(view: View, width: int, height: int) -> list[Strip]:
     going = sum(not run.is_over for run in runs)
     left: list[Piece] = [(count(len(runs), "run"), PALETTE.text), (f"  {going} going on", PALETTE.accent if going else PALETTE.dim)]
     return [spread(width, left, [("Enter looks at a run, C cancels it", PALETTE.dim)])]
-
-
-# Alerts -------------------------------------------------------------------------------------------------------------------------
-
-
-def alert_keys(state: State) -> list[str]:
-    """Open trouble first, worst first; then what is over, newest first."""
-    places = {id(alert): str(index) for index, alert in enumerate(state.alerts)}
-    over = sorted((alert for alert in state.alerts if alert.ended_at is not None), key=lambda alert: -alert.at)
-    return [places[id(alert)] for alert in (*open_alerts(state), *over)]
-
-
-def alert_heading(width: int) -> Strip:
-    """Names of the columns."""
-    return line(width, (f"  {fit('since', 9)}{right('for', 8)}  {fit('node', 10)}trouble", PALETTE.dim))
-
-
-def alert_row(view: View, key: str, width: int, is_under_cursor: bool) -> Strip:
-    """One cause."""
-    index = int(key)
-    if index >= len(view.state.alerts):
-        return Strip.blank(width, NONE)
-    alert = view.state.alerts[index]
-    is_over = alert.ended_at is not None
-    until = alert.ended_at if alert.ended_at is not None else view.state.at
-    style = PALETTE.dim if is_over else PALETTE.of(alert.severity)
-    room = max(1, width - 31)
-    text = untrusted(alert.text)
-    hint = f"  → {untrusted(alert.hint)}" if alert.hint and not is_over else ""
-    if len(text) + len(hint) > room:
-        hint = ""
-    return line(
-        width,
-        ((GLYPHS["done"] if is_over else GLYPHS[alert.severity]) + " ", style),
-        (fit(clock(wall_clock(view.state, alert.at)), 9), PALETTE.dim),
-        (right(age(until - alert.at), 8) + "  ", PALETTE.dim),
-        (fit(untrusted(alert.node), 10), PALETTE.dim if is_over else PALETTE.text),
-        (fit(text, room) if not hint else text, PALETTE.dim if is_over else PALETTE.text),
-        (hint, PALETTE.dim),
-        background=PALETTE.cursor if is_under_cursor else NONE,
-    )
-
-
-def alert_summary(view: View, width: int, height: int) -> list[Strip]:
-    """One line over the list."""
-    amount = len(open_alerts(view.state))
-    if not view.state.alerts:
-        return [line(width, (f"{GLYPHS['ok']} ", PALETTE.ok), ("nothing has gone wrong in this session", PALETTE.dim))]
-    text = f"{count(amount, 'trouble')} now" if amount else "nothing is wrong now"
-    return [spread(width, [(text, PALETTE.text)], [(f"{len(view.state.alerts) - amount} over", PALETTE.dim)])]

@@ -1,0 +1,68 @@
+"""What went wrong, one line a cause; the one under the cursor in full below, with the ways from it to its log or its run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import ClassVar
+
+from paceline.engine.store.state import Alert
+from textual.binding import Binding, BindingType
+from textual.strip import Strip
+from textual.widget import Widget
+
+from ..messages import View
+from ..widgets.alert_rows import alert_heading, alert_in_full, alert_order, alert_row, alert_summary
+from ..widgets.sheet import Rows, Sheet
+from .deck import Deck
+from .logs import show_logs
+
+
+class AlertsScreen(Deck):
+    """Trouble of this session. What a person has seen stays known by its key until the session ends."""
+
+    NAME = "alerts"
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("a", "acknowledge", "seen: let the alert sink, or rise again")]
+    KEYS: ClassVar[tuple[tuple[str, str], ...]] = (("a", "seen"), ("Enter", "its log"), *Deck.KEYS)
+
+    def body(self) -> Iterable[Widget]:
+        self._seen: set[str] = set()
+        self._alerts: dict[str, Alert] = {}
+        yield Sheet(lambda view, width, height: alert_summary(view, self._seen, width), widget_id="summary")
+        yield Rows(alert_heading, self._row)
+        yield Sheet(self._full, "the one under the cursor", "full")
+
+    def show(self, view: View) -> None:
+        self._alerts = alert_order(view.state, self._seen)
+        self.query_one("#full").display = bool(self._alerts)
+        self.query_one(Rows).tell(view, list(self._alerts))
+        super().show(view)
+
+    def _row(self, view: View, key: str, width: int, is_under_cursor: bool) -> Strip:
+        return alert_row(view.state, self._alerts[key], key in self._seen, width, is_under_cursor)
+
+    def _full(self, view: View, width: int, height: int) -> Sequence[Strip]:
+        key = self.query_one(Rows).key or ""
+        return alert_in_full(view.state, self._alerts.get(key), key in self._seen, width, height)
+
+    def on_rows_moved(self) -> None:
+        self.query_one("#full", Sheet).tell(self.deck.view)
+
+    def action_acknowledge(self) -> None:
+        """Seen, or after all not."""
+        key = self.query_one(Rows).key
+        if key is not None and self._alerts[key].ended_at is None:
+            self._seen ^= {key}
+            self.show(self.deck.view)
+
+    def on_rows_chosen(self, message: Rows.Chosen) -> None:
+        """To the log of its rank or node where a run has one, else to the run."""
+        alert = self._alerts[message.key]
+        runs = self.deck.view.state.runs
+        run = runs.get(alert.run_id) or next((run for run in reversed(runs.values()) if alert.node in run.nodes), None)
+        if run is None:
+            self.deck.tell("no run of ours was on this node, so there is no log", "ok")
+        elif alert.node or alert.rank is not None:
+            node = alert.node or next((rank.node for rank in run.ranks.values() if rank.rank == alert.rank), "")
+            show_logs(self.deck, run.run_id, node or None, alert.rank)
+        else:
+            self.deck.look_at(run.run_id)

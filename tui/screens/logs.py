@@ -1,0 +1,218 @@
+"""What the programs of a run said: the lines of all nodes in one order, searched, narrowed and followed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING, ClassVar
+
+from paceline.engine.jobs.lines import LineIndex
+from textual.binding import Binding, BindingType
+from textual.strip import Strip
+from textual.widget import Widget
+from textual.widgets import Input
+
+from ..messages import View
+from ..theme import PALETTE
+from ..widgets.lines import line
+from ..widgets.log_rows import LineKeys, log_heading, log_line, log_summary
+from ..widgets.sheet import Rows, Sheet
+from .deck import Deck
+
+if TYPE_CHECKING:
+    from ..app import PacelineApp
+
+SHIFT = 40
+"""Columns that long lines move at a time."""
+PAUSE = 0.5
+"""Seconds between two looks at files that have not grown."""
+
+
+def show_logs(deck: PacelineApp, run_id: str, node: str | None, rank: int | None) -> None:
+    """Go to the logs of a run, narrowed to a node or rank."""
+
+    async def go() -> None:
+        deck.view = replace(deck.view, run_id=run_id)
+        await deck.action_visit("logs")
+        if isinstance(deck.screen, LogsScreen):
+            deck.screen.narrow(node, rank)
+
+    deck.call_later(go)
+
+
+class SearchLine(Input):
+    """The text after ``/``. Hidden until asked for."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "back", show=False)]
+
+    def __init__(self) -> None:
+        super().__init__(placeholder="text to look for; n and N go to the next and the one before", id="search", compact=True)
+        self.cursor_blink = False
+        self.can_focus = False  # while hidden: it would swallow the keys of the screen
+
+    def action_leave(self) -> None:
+        self.can_focus = False
+        self.screen.remove_class("searching")
+        self.screen.set_focus(self.screen.query_one(Rows))
+
+
+class LogsScreen(Deck):
+    """Only lines in sight are read; the files are looked through beside the screen, piece by piece."""
+
+    NAME = "logs"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("slash", "search", "search"),
+        Binding("n", "hit(1)", "next hit"),
+        Binding("N", "hit(-1)", "hit before"),
+        Binding("f", "follow", "stay with the newest line"),
+        Binding("o", "only", "only this node, this rank, or all"),
+        Binding("right", f"shift({SHIFT})", "the rest of long lines"),
+        Binding("left", f"shift(-{SHIFT})", "their beginning"),
+    ]
+    KEYS: ClassVar[tuple[tuple[str, str], ...]] = (("/", "search"), ("n", "next"), ("o", "only"), ("f", "follow"), *Deck.KEYS)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._index: LineIndex | None = None
+        self._narrowed: tuple[str | None, int | None] = (None, None)
+        self._run_id = ""
+        self._wanted = ""
+        self._shift = 0
+        self._is_following = True
+        self._is_reading = False
+
+    def body(self) -> Iterable[Widget]:
+        yield Sheet(self._summary, widget_id="summary")
+        yield Rows(log_heading, self._row)
+        yield SearchLine()
+
+    # Reading --------------------------------------------------------------------------------------------------------------------
+
+    def show(self, view: View) -> None:
+        run_id = view.run.run_id if view.run is not None else ""
+        if run_id != self._run_id:
+            self._begin(run_id)
+        if self._index is not None and self._narrowed != (self._index.node, self._index.rank):
+            self._index.narrow(*self._narrowed)
+            self._is_following = True
+        super().show(view)
+        self._tell(view)
+
+    def _begin(self, run_id: str) -> None:
+        """Another run: its lines from the first on."""
+        self._run_id = run_id
+        copies = self.deck.session.logs(run_id) if run_id else None
+        self._index = LineIndex(copies) if copies is not None else None
+        self._is_following = True
+        self.workers.cancel_group(self, "reading")
+        if self._index is not None:
+            self.run_worker(self._read(self._index), group="reading")
+
+    async def _read(self, index: LineIndex) -> None:
+        while True:
+            found = await asyncio.to_thread(index.scan)
+            index.take(found)
+            was_reading, self._is_reading = self._is_reading, bool(found)
+            if self.is_current and (found or was_reading):
+                self._tell(self.deck.view)
+                self.query_one("#summary", Sheet).tell(self.deck.view)
+            await asyncio.sleep(0.0 if found else PAUSE)
+
+    def _tell(self, view: View) -> None:
+        rows = self.query_one(Rows)
+        rows.tell(view, LineKeys(len(self._index) if self._index is not None else 0))
+        if self._is_following:
+            rows.action_move(len(self._index) if self._index is not None else 0)
+
+    # Looking --------------------------------------------------------------------------------------------------------------------
+
+    def narrow(self, node: str | None, rank: int | None) -> None:
+        """Show only lines of a node or rank; None: of all."""
+        self._narrowed = (node, rank)
+        if self.is_mounted:  # else the first view comes with that
+            self.show(self.deck.view)
+
+    def _row(self, view: View, key: str, width: int, is_under_cursor: bool) -> Strip:
+        if self._index is None or int(key) >= len(self._index):
+            return line(width)
+        seen = self._index.line(int(key))
+        nodes = view.run.nodes if view.run is not None else ()
+        place = nodes.index(seen.node) if seen.node in nodes else 0
+        return log_line(seen, place, self._wanted, self._shift, width, is_under_cursor)
+
+    def _summary(self, view: View, width: int, height: int) -> list[Strip]:
+        index = self._index
+        if index is None:
+            text = "logs appear here with a run that is followed from here"
+            if self._run_id:
+                text = "a recording holds no log lines: 3 shows what happened" if view.is_replay else "no log of this run is here"
+            return [line(width, (text, PALETTE.dim))]
+        narrowed = (index.node, index.rank)
+        return [log_summary(width, self._run_id, len(index), narrowed, self._wanted, self._is_following, self._is_reading)]
+
+    def on_rows_moved(self) -> None:
+        """Who goes back to read stays there; who comes to the end stays at the end."""
+        rows = self.query_one(Rows)
+        self._is_following = self._index is not None and rows.cursor >= len(self._index) - 1
+        self.query_one("#summary", Sheet).tell(self.deck.view)
+
+    def action_follow(self) -> None:
+        self._is_following = not self._is_following
+        self.show(self.deck.view)
+
+    def action_shift(self, columns: int) -> None:
+        self._shift = max(0, self._shift + columns)
+        self._tell(self.deck.view)
+
+    def action_only(self) -> None:
+        """Narrow to the node of this line, then to its rank, then to nothing."""
+        index, key = self._index, self.query_one(Rows).key
+        if index is None or key is None:
+            return
+        seen = index.line(int(key))
+        if index.node is None:
+            self.narrow(seen.node, None)
+        elif index.rank is None and seen.rank is not None:
+            self.narrow(seen.node, seen.rank)
+        else:
+            self.narrow(None, None)
+
+    # Searching ------------------------------------------------------------------------------------------------------------------
+
+    def action_search(self) -> None:
+        search = self.query_one(SearchLine)
+        search.value = self._wanted
+        search.can_focus = True
+        self.add_class("searching")
+        search.focus()
+
+    def on_input_submitted(self, message: Input.Submitted) -> None:
+        if isinstance(message.input, SearchLine):
+            message.stop()
+            self._wanted = message.value
+            message.input.action_leave()
+            self.query_one("#summary", Sheet).tell(self.deck.view)
+            self.query_one(Rows).tell(self.deck.view, LineKeys(len(self._index) if self._index is not None else 0))
+            # At the end there is nothing below: what was said last of it is what one looks for.
+            self._seek(0, -1 if self._is_following else 1)
+
+    def action_hit(self, step: int) -> None:
+        self._seek(step, step)
+
+    def _seek(self, skip: int, step: int) -> None:
+        """Go to the next hit, beside the screen: it may be a gigabyte away."""
+        if self._index is None or not self._wanted:
+            self.deck.tell("/ searches", "ok")
+            return
+        start = self.query_one(Rows).cursor + skip
+        self.run_worker(self._find(self._index, start, step), group="searching", exclusive=True)
+
+    async def _find(self, index: LineIndex, start: int, step: int) -> None:
+        found = await asyncio.to_thread(index.find, self._wanted, start, step)
+        if found is None:
+            self.deck.tell(f"no {'more ' if start else ''}{self._wanted!r} {'below' if step > 0 else 'above'}", "ok")
+            return
+        rows = self.query_one(Rows)
+        self._is_following = False
+        rows.action_move(found - rows.cursor)
