@@ -485,3 +485,19 @@ async def test_closing_a_fleet_withdraws_its_questions(house: House) -> None:
     await asking.wait()
     await fleet.close()
     assert withdrawn.is_set()
+
+
+@needs_sshd
+async def test_batch_ends_with_status_4_and_names_ssh_agent(house: House) -> None:
+    key = house.key("mine", "secret")
+    server = await house.real("sshd", key)
+    told = f'host = "127.0.0.1"\nport = {server.port}\nuser = "{ME}"\nkey = "{house.home / "mine"}"\n'
+    (house.home / "nodes.toml").write_text(f'[[node]]\nname = "atlas"\n{told}')
+    (house.home / "nodes.toml").chmod(0o600)
+    command = [sys.executable, "-m", "paceline.tui", "--nodes", str(house.home / "nodes.toml"), "--batch", "status"]
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.DEVNULL, stdout=pipe, stderr=pipe)
+    _, narration = await process.communicate()
+    assert process.returncode == 4
+    assert b"ssh-add" in narration
+    assert server.logins == 0
