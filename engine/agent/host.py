@@ -22,6 +22,8 @@ from .links import Links
 from .processes import PROC
 from .procfile import ProcFile
 
+SLOW_EVERY = 5
+"""Readings between two looks at what moves slowly by itself."""
 _SIOCGIFADDR = 0x8915
 
 
@@ -32,21 +34,27 @@ class Host:
         self._root = root
         self._processor = processor_name()
         self._stat, self._memory = ProcFile(proc / "stat"), ProcFile(proc / "meminfo")
-        self._psutil = None if self._stat.read() else _psutil()
+        self._psutil = None if self._stat.read(1024) else _psutil()
         self._cores = os.cpu_count()
         self._before: tuple[int, int] | None = None
+        self._disk_free: int | None = None
+        self._load: float | None = None
+        self._count = 0
         self._disks, self._links = Disks(proc), Links(proc)
 
     def read(self) -> HostReading:
         """One reading; what cannot be known is None."""
         memory = self._read_memory()
+        if self._count % SLOW_EVERY == 0:
+            self._disk_free, self._load = disk_free(self._root), _load()
+        self._count += 1
         return HostReading(
             cpu=self._utilization(),
             memory_used=_difference(memory.get("MemTotal"), memory.get("MemAvailable")),
             memory_total=memory.get("MemTotal"),
-            disk_free=disk_free(self._root),
+            disk_free=self._disk_free,
             cores=self._cores,
-            load=_load(),
+            load=self._load,
             swap_used=_difference(memory.get("SwapTotal"), memory.get("SwapFree")),
             swap_total=memory.get("SwapTotal"),
             uptime=self._uptime(),
@@ -74,7 +82,7 @@ class Host:
         if self._psutil is not None:
             memory, swap = self._psutil.virtual_memory(), self._psutil.swap_memory()
             return {"MemTotal": memory.total, "MemAvailable": memory.available, "SwapTotal": swap.total, "SwapFree": swap.free}
-        return memory_of(self._memory.read())
+        return memory_of(self._memory.read(4096))
 
     def _uptime(self) -> float | None:
         if self._psutil is not None:

@@ -9,6 +9,8 @@ from ..events import LinkReading
 from .procfile import ProcFile
 
 SYS = Path("/sys")
+LIMIT = 16384
+"""Bytes of counters, which is more than a hundred interfaces."""
 LOOK_EVERY = 30
 """Readings between two looks at which links there are and how fast."""
 
@@ -26,24 +28,19 @@ class Links:
 
     def read(self) -> tuple[LinkReading, ...]:
         """One reading a link; the first knows no rate."""
-        found, now = _counters_of(self._counters.read()), time.monotonic()
+        lines, now = _lines_of(self._counters.read(LIMIT)), time.monotonic()
         if self._count % LOOK_EVERY == 0:
-            self._speeds = self._look(found)
+            cards = [name for name in lines if (self._net / name / "device").exists()]
+            self._speeds = {name: self._speed(name) for name in sorted(cards or lines.keys() - {"lo"})}
         passed, before = now - self._at, self._before
+        found = {name: _bytes_of(lines[name]) for name in self._speeds if name in lines}  # others are unplugged since the last look
         self._count, self._at, self._before = self._count + 1, now, found
         readings = []
-        for name, speed in self._speeds.items():
-            if name not in found:  # unplugged since the last look
-                continue
-            received = sent = None
-            if name in before and passed > 0:
-                received, sent = (_rate(late - early, passed) for late, early in zip(found[name], before[name], strict=True))
-            readings.append(LinkReading(name, received, sent, speed))
+        for name, (received, sent) in found.items():
+            early = before.get(name) if passed > 0 else None
+            rates = (None, None) if early is None else (_rate(received - early[0], passed), _rate(sent - early[1], passed))
+            readings.append(LinkReading(name, *rates, self._speeds[name]))
         return tuple(readings)
-
-    def _look(self, names: dict[str, tuple[int, int]]) -> dict[str, float | None]:
-        cards = [name for name in names if (self._net / name / "device").exists()]
-        return {name: self._speed(name) for name in sorted(cards or names.keys() - {"lo"})}
 
     def _speed(self, name: str) -> float | None:
         try:
@@ -53,15 +50,15 @@ class Links:
         return megabits * 1e6 if megabits > 0 else None
 
 
-def _counters_of(text: bytes) -> dict[str, tuple[int, int]]:
-    """Bytes received and sent by interface, after the two head lines of proc_net_dev(5)."""
-    found = {}
-    for line in text.split(b"\n")[2:]:
-        name, _, rest = line.partition(b":")
-        fields = rest.split()
-        if len(fields) > 8:
-            found[name.strip().decode(errors="replace")] = (int(fields[0]), int(fields[8]))
-    return found
+def _lines_of(text: bytes) -> dict[str, bytes]:
+    """What stands behind each interface's name, after the two head lines of proc_net_dev(5); a line that is cut is left out."""
+    pairs = (line.partition(b":") for line in text.split(b"\n")[2:-1])
+    return {name.strip().decode(errors="replace"): fields for name, colon, fields in pairs if colon}
+
+
+def _bytes_of(fields: bytes) -> tuple[int, int]:
+    words = fields.split(None, 9)
+    return int(words[0]), int(words[8])
 
 
 def _rate(change: int, seconds: float) -> float | None:

@@ -9,6 +9,7 @@ import contextlib
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -53,6 +54,8 @@ class _Device:
     name: str
     uuid: str
     """Empty: it never told."""
+    moving: tuple[Callable[[], Any], ...] = ()
+    """What every reading asks, ready to be called."""
     error: str = ""
     """Why there is no handle."""
     slow: dict[str, Any] = field(default_factory=dict)
@@ -123,30 +126,36 @@ class NvidiaDevices:
         nvml = self._nvml
         try:
             handle = nvml.nvmlDeviceGetHandleByIndex(index)
-            return _Device(handle, _text(nvml.nvmlDeviceGetName(handle)), _text(nvml.nvmlDeviceGetUUID(handle)))
+            name, uuid = _text(nvml.nvmlDeviceGetName(handle)), _text(nvml.nvmlDeviceGetUUID(handle))
+            return _Device(handle, name, uuid, _moving(nvml, handle))
         except nvml.NVMLError as problem:
             self._open_at = self._count + RETRY_EVERY
             if index < len(before):
                 return replace(before[index], handle=None, error=str(problem), processes=None)
-            return _Device(None, "", "", str(problem))
+            return _Device(None, "", "", error=str(problem))
 
     def _read_device(self, index: int, device: _Device) -> DeviceReading:
         nvml, handle = self._nvml, device.handle
         if handle is None:
             return DeviceReading(index=index, name=device.name, kind="cuda", error=device.error)
 
-        ask, memory = self._asker(handle), None
+        memory = None
         try:
             memory = nvml.nvmlDeviceGetMemoryInfo(handle)
         except nvml.NVMLError as problem:
             if problem.value not in _NOT_FOR_US:  # asking on would only repeat it
                 return self._failed(index, device, problem)
-        if self._count % SLOW_EVERY == 0 or not device.slow:
-            device.slow = _slow(nvml, ask)
-        rates = ask("nvmlDeviceGetUtilizationRates")
-        reasons = ask("nvmlDeviceGetCurrentClocksEventReasons")
+        answers: list[Any] = []
+        for ask in device.moving:
+            try:
+                answers.append(ask())
+            except nvml.NVMLError:
+                answers.append(None)
+        rates, temperature, milliwatts, clock, reasons = answers
         if reasons is None:  # drivers before 535 know the older name only
-            reasons = ask("nvmlDeviceGetCurrentClocksThrottleReasons")
+            reasons = self._asker(handle)("nvmlDeviceGetCurrentClocksThrottleReasons")
+        if self._count % SLOW_EVERY == 0 or not device.slow:
+            device.slow = _slow(nvml, self._asker(handle))
         return DeviceReading(
             index=index,
             name=device.name,
@@ -154,10 +163,10 @@ class NvidiaDevices:
             utilization=None if rates is None else rates.gpu / 100,
             memory_used=None if memory is None else int(memory.used),
             memory_total=None if memory is None else int(memory.total),
-            temperature=_number(ask("nvmlDeviceGetTemperature", nvml.NVML_TEMPERATURE_GPU)),
-            power=_number(ask("nvmlDeviceGetPowerUsage"), 1000),
-            clock=_number(ask("nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_SM)),
-            throttle=_throttle(reasons or 0),
+            temperature=_number(temperature),
+            power=_number(milliwatts, 1000),
+            clock=_number(clock),
+            throttle=_throttle(reasons) if reasons else (),
             processes=device.processes,
             **device.slow,
         )
@@ -180,16 +189,26 @@ class NvidiaDevices:
                 )
 
     def _asker(self, handle: Any) -> Ask:
-        """Asks a device by the name of a function; None: it does not tell, or this pynvml does not know the function."""
+        """Asks a device by the name of a function; None: it does not tell."""
         nvml = self._nvml
 
         def ask(function: str, *arguments: Any) -> Any:
             try:
                 return getattr(nvml, function)(handle, *arguments)
-            except (nvml.NVMLError, AttributeError):
+            except nvml.NVMLError:
                 return None
 
         return ask
+
+
+def _moving(nvml: Any, handle: Any) -> tuple[Callable[[], Any], ...]:
+    return (
+        partial(nvml.nvmlDeviceGetUtilizationRates, handle),
+        partial(nvml.nvmlDeviceGetTemperature, handle, nvml.NVML_TEMPERATURE_GPU),
+        partial(nvml.nvmlDeviceGetPowerUsage, handle),
+        partial(nvml.nvmlDeviceGetClockInfo, handle, nvml.NVML_CLOCK_SM),
+        partial(nvml.nvmlDeviceGetCurrentClocksEventReasons, handle),
+    )
 
 
 def _slow(nvml: Any, ask: Ask) -> dict[str, Any]:
@@ -225,7 +244,7 @@ def _processes(ask: Ask) -> tuple[ProcessReading, ...] | None:
 
 
 def _throttle(reasons: int) -> tuple[str, ...]:
-    return tuple(word for bit, word in _THROTTLE.items() if reasons & bit) if reasons else ()
+    return tuple(word for bit, word in _THROTTLE.items() if reasons & bit)
 
 
 def _number(value: Any, divisor: int = 1) -> float | None:

@@ -15,7 +15,7 @@ class ProcFile:
         except OSError:
             self._handle = None
 
-    def read(self, limit: int = 1 << 16) -> bytes:
+    def read(self, limit: int) -> bytes:
         """At most ``limit`` bytes from its start."""
         if self._handle is None:
             return b""

@@ -31,9 +31,11 @@ class Readings:
         else:
             devices = self._nvidia.read() if self._nvidia is not None else ()
             devices = devices or (self._host.as_device(host),)
-        devices = tuple(self._with_holder(device) for device in devices)
+        held = locks.holders(self._home.root, devices[0].kind, (device.index for device in devices)) if devices else {}
+        if held:
+            devices = tuple(_with_holder(device, held.get(device.index)) for device in devices)
         return NodeReported(node=self._home.name, node_time=time.time(), host=host, devices=devices)
 
-    def _with_holder(self, device: DeviceReading) -> DeviceReading:
-        run_id, user = locks.holder(self._home.root, device.kind, device.index)
-        return dataclasses.replace(device, holder=run_id, holder_user=user) if run_id else device
+
+def _with_holder(device: DeviceReading, owner: tuple[str, str] | None) -> DeviceReading:
+    return device if owner is None else dataclasses.replace(device, holder=owner[0], holder_user=owner[1])
