@@ -15,13 +15,16 @@ import pytest
 from paceline.engine.agent.home import NodeHome
 from paceline.engine.agent.rundir import write_once
 from paceline.engine.errors import NodeUnreachable, UsageError, WorkFailed
-from paceline.engine.events import Event, LaunchStarted, ResultDerived, RunEnded, RunPlanned, StepsTaken
+from paceline.engine.events import Event, LaunchStarted, ResultDerived, RunEnded, RunListed, RunPlanned, StepsTaken
 from paceline.engine.jobs.attach import attach
 from paceline.engine.jobs.directory import RunDirectory
 from paceline.engine.jobs.follow import Follower
 from paceline.engine.plan import CasePlan, DataPlan, NodePlan, Plan, RankPlan
 from paceline.engine.ssh.link import Link
+from paceline.tui.app import PacelineApp
+from paceline.tui.widgets.sheet import Rows
 
+from . import story
 from .histories import RUN, PlayedFleet, Server, Written, hurry
 
 ROW = {"run_id": RUN, "nodes": ["a"], "state": "running"}
@@ -157,3 +160,15 @@ async def test_a_full_disk_here_stops_the_following_and_a_later_one_goes_on(cent
     assert (await work)["state"] == "done"
     launches = [event.pid for event in heard if isinstance(event, LaunchStarted)]
     assert launches == [event.pid for event in centre.written.expected("events.jsonl") if isinstance(event, LaunchStarted)]
+
+
+async def test_enter_on_a_run_that_nobody_follows_here_takes_it_up() -> None:
+    session = story.StorySession([story.inventory(), RunListed(at=1.0, run_id=RUN, workload="digits-cnn", nodes=("a",))])
+    async with PacelineApp(session).run_test() as pilot:
+        await pilot.press("2")
+        while not (rows := pilot.app.screen.query(Rows)) or rows.first().key != RUN:
+            await pilot.pause(0.01)
+        await pilot.press("enter")
+        while not session.asked:
+            await pilot.pause(0.01)
+        assert session.asked == [f"attach {RUN}"]
