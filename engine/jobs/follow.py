@@ -68,7 +68,7 @@ class Follower:
             self._emit(RunUnreachable(nodes=tuple(sorted(self._lost))))
             silent = ", ".join(sorted(self._lost))
             time = f"silent for {patience:.0f} s" if math.isfinite(patience) else "out of reach from here"
-            hint = f"the run is not touched; paceline jobs tells about it, paceline cancel {self._directory.run_id} stops it"
+            hint = f"the run is not touched; paceline attach {self._directory.run_id} follows it again"
             raise NodeUnreachable(f"{silent} {time}", hint=hint)
         self._emit(RunEnded(state=verdict.state, reason=verdict.reason, rank=verdict.rank, failed_node=verdict.node))
         await self._directory.keep()
