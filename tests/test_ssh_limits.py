@@ -13,7 +13,7 @@ from typing import Any
 import asyncssh
 import pytest
 import pytest_asyncio
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from paceline.engine.errors import NodeUnreachable, PacelineError
 from paceline.engine.events import Event, NodeConnected
@@ -47,6 +47,15 @@ async def test_an_agent_that_never_speaks_is_given_up(node: EmbeddedNode, tmp_pa
     monkeypatch.setattr(link, "HELLO_TIMEOUT", 0.5)
     with pytest.raises(NodeUnreachable, match="demo1: the agent said nothing"):
         await opened(node, python=stand_in(tmp_path, "echo Welcome; exec sleep 600"))
+
+
+async def test_a_node_that_lacks_our_modules_and_never_hangs_up_is_given_up(
+    node: EmbeddedNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link, "HELLO_TIMEOUT", 0.5)
+    monkeypatch.setattr(link, "start_command", lambda *_: "echo paceline home /; echo paceline bundle missing; sleep 600")
+    with pytest.raises(NodeUnreachable, match="demo1: the agent said nothing"):
+        await opened(node)
 
 
 async def test_a_channel_for_files_that_never_opens_is_given_up(node: EmbeddedNode, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,7 +145,7 @@ MESSAGE = st.dictionaries(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(MESSAGE, max_size=8), st.booleans())
 def test_whatever_an_agent_says_is_understood_or_ends_its_own_link(messages: list[dict[str, Any]], has_spoken: bool) -> None:
     async def listen() -> None:

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from paceline.engine.events import EVENTS, DeviceReading, NodeReported, ProcessReading, StepsTaken
 from paceline.engine.specs import NodeSpec
@@ -20,6 +20,7 @@ ANYTHING = st.recursive(
 FIELDS = sorted({field.name for kind in EVENTS.values() for field in dataclasses.fields(kind)})
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from(sorted(EVENTS)), st.dictionaries(st.sampled_from(FIELDS), ANYTHING, max_size=6))
 def test_whatever_stands_in_the_fields_an_event_comes_out_or_a_value_error(kind: str, fields: dict[str, Any]) -> None:
     line = json.dumps({**fields, "kind": kind})
@@ -31,6 +32,7 @@ def test_whatever_stands_in_the_fields_an_event_comes_out_or_a_value_error(kind:
     assert decode(encode(event)) == event
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
 def test_bytes_that_are_no_event_are_a_value_error(line: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - any sentence

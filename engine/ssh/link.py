@@ -77,7 +77,7 @@ class Link:
         self._is_missing = False
         """Whether our modules have to be sent first."""
         self._started = asyncio.Event()
-        """Set with the first of both, and at the end."""
+        """Set with the first of both, and at the end of what was started."""
 
     @classmethod
     async def open(
@@ -183,6 +183,8 @@ class Link:
                 with suppress(NodeUnreachable):  # it ended already: what it said tells why
                     self._send({"setup": {"devices": list(self._spec.devices), "interval": interval}})
                 await self._started.wait()
+                if self._is_missing:
+                    await asyncio.gather(*self._tasks)  # its end
         except TimeoutError:
             raise NodeUnreachable(f"the agent said nothing for {HELLO_TIMEOUT:.0f} s", node=self.node) from None
         if not self.home:
@@ -191,9 +193,7 @@ class Link:
             )
         self.root, self.python = self.expand(root), self.expand(python)
         self.bundle = f"{self.root}/bundles/{bundle().name}"
-        if self._is_missing:
-            await asyncio.gather(*self._tasks)
-        elif not self._has_spoken:
+        if not (self._has_spoken or self._is_missing):
             hint = "set python in nodes.toml to an interpreter of 3.10 or newer"
             raise NodeUnreachable(f"the agent did not start: {self.lost.result()}", node=self.node, hint=hint)
         return not self._is_missing
