@@ -79,7 +79,8 @@ async def _with_interrupts(
     if run_id is None:
         raise Interrupted("interrupted; nothing was started")
     if not is_to_stop:
-        raise Interrupted(f"interrupted; run {run_id} goes on", hint=f"paceline attach {run_id} follows it again, paceline cancel {run_id} stops it")
+        hint = f"paceline attach {run_id} follows it again, paceline cancel {run_id} stops it"
+        raise Interrupted(f"interrupted; run {run_id} goes on", hint=hint)
     narrator.say(f"stopping run {run_id} ...")
     left = (await control.cancel(run_id))["survivors"]
     if left:
