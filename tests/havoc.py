@@ -22,7 +22,8 @@ from .centre import NODES, inventory
 from .runners import RUN, STAYS, Lab
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-TORCHRUN = "#!/bin/sh\necho started >> starts\nsleep {seconds}\necho done\n"
+TORCHRUN = "#!/bin/sh\necho started >> starts\nsleep 2\ngrep -q $(basename $PWD) ../../../../../long && sleep 20\necho done\n"
+"""A run that is to be cancelled lasts long enough for that."""
 SIGNS = (".", "spec.json", "start.json", "out.log", "starts")
 """What a run shows of itself, one after the other, while it is launched."""
 STUBBORN = (
@@ -43,19 +44,20 @@ async def kill_centres(place: Path, count: int, seed: int, at_once: int = 4, *, 
     choose = random.Random(seed)
     place.mkdir(parents=True)
     torchrun = place / "torchrun"
-    torchrun.write_text(TORCHRUN.format(seconds=2))
+    torchrun.write_text(TORCHRUN)
     torchrun.chmod(0o755)
     gate = asyncio.Semaphore(at_once)
     runs = [f"20260101-0000-{seed:02d}{number:04d}" for number in range(count)]
     cancelled = {run for run in runs if choose.random() < 0.25}
+    (place / "long").write_text(" ".join(cancelled))
 
     async def once(run: str, sign: str, moment: float, again: float) -> None:
         async with gate:
             await _killed_after(place, run, "train", sign, moment)
             if run in cancelled:
-                await _killed_after(place, run, "cancel", "lease.json", again)
+                await _killed_after(place, run, "cancel", "lease.json", again, '"epoch":2')
 
-    moments = [(choose.choice(SIGNS), choose.uniform(0.0, 0.5), choose.uniform(0.0, 2.0)) for _ in runs]
+    moments = [(choose.choice(SIGNS), choose.uniform(0.0, 0.5), choose.uniform(0.0, 1.0)) for _ in runs]
     await asyncio.gather(*(once(run, *moment) for run, moment in zip(runs, moments, strict=True)))
     counts: Counter[str] = Counter(kills=count + len(cancelled))
     homes = [place / "logs" / "nodes" / name / "runs" for name in NODES]
@@ -82,13 +84,13 @@ async def kill_centres(place: Path, count: int, seed: int, at_once: int = 4, *, 
     return counts
 
 
-async def _killed_after(place: Path, run: str, deed: str, sign: str, seconds: float) -> None:
+async def _killed_after(place: Path, run: str, deed: str, sign: str, seconds: float, text: str = "") -> None:
     """Let a control centre act, and kill it so long after the run shows a sign on its first node."""
     command = (sys.executable, "-m", "tests.centre", str(place), run, deed)
     quiet = asyncio.subprocess.DEVNULL
     centre = await asyncio.create_subprocess_exec(*command, cwd=CHECKOUT, stdin=quiet, stdout=quiet, stderr=quiet)
     seen = place / "logs" / "nodes" / NODES[0] / "runs" / run / sign
-    while centre.returncode is None and not seen.exists():
+    while centre.returncode is None and not (seen.exists() and (not text or text in seen.read_text())):
         await asyncio.sleep(0.005)
     await asyncio.sleep(seconds)
     if centre.returncode is None:
