@@ -23,6 +23,7 @@ from paceline.engine.jobs.clean import KINDS, Wish, choose, clean, missing_here
 from paceline.tui.render import render
 
 from .hostile import NAMES, mutated
+from .test_cli import EMBEDDED, paceline
 
 DIGEST = "ab" * 8
 BUNDLE = "cd" * 32 + ".zip"
@@ -272,3 +273,19 @@ class Liar:
 async def test_a_run_that_no_node_has_is_a_usage_error(home: NodeHome, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no run 'other'"):
         await clean(Wish(runs=("other",)), True, Nodes(home), ["n0"], tmp_path)  # type: ignore[arg-type]
+
+
+def test_the_command_only_tells_until_it_is_told_yes(tmp_path: Path) -> None:
+    (tmp_path / "nodes.toml").write_text(EMBEDDED)
+    run = tmp_path / "logs" / "nodes" / "demo1" / "runs" / "r1"
+    run.mkdir(parents=True)
+    for name in ("spec.json", "exit.json"):
+        (run / name).write_text('{"state": "done"}')
+    told = paceline("--batch", "clean", "r1", "--all", cwd=tmp_path)
+    assert (told.returncode, run.exists()) == (0, True)
+    assert "would be removed; with --yes it is" in told.stdout
+    done = paceline("--batch", "clean", "r1", "--all", "--yes", cwd=tmp_path)
+    assert (done.returncode, run.exists()) == (0, False)
+    gone = paceline("--batch", "fetch", "r1", cwd=tmp_path)
+    assert (gone.returncode, gone.stdout) == (2, "")
+    assert "no run 'r1'" in gone.stderr

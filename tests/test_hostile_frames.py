@@ -8,6 +8,7 @@ import copy
 import dataclasses
 import json
 import random
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,15 +18,19 @@ from typing import Any
 import pytest
 from paceline.engine.agent.frames import FrameRefused, read_frame
 from paceline.engine.agent.mesh import Mesh, introduce
-from paceline.engine.events import EVENTS, Event
+from paceline.engine.errors import WorkFailed
+from paceline.engine.events import EVENTS, Event, RankEvent
 from paceline.engine.jobs.derived import events_of
+from paceline.engine.jobs.directory import RunDirectory
 from paceline.engine.jobs.inbox import Inbox
+from paceline.engine.jobs.result import derive
 from paceline.engine.jobs.roster import roster
+from paceline.engine.plan import CasePlan, DataPlan, NodePlan, Plan, RankPlan
 from paceline.engine.specs import NodeSpec
 from paceline.engine.ssh.link import Link
 from paceline.engine.store.reduce import reduce
 from paceline.engine.store.state import State
-from paceline.engine.wire import dumps, encode
+from paceline.engine.wire import dumps, encode, to_plain
 from paceline.tui.render import render
 
 from . import story
@@ -171,6 +176,54 @@ async def test_a_list_of_runs_that_makes_no_sense_is_read_as_far_as_it_does(tmp_
             assert row["run_id"] in ("x", FACTS["run_id"])
             assert row["state"] in ("starting", "running", "done", "failed", "cancelled", "unreachable")
             assert unseen(render("jobs", {"runs": [row]}).replace("\n", "")) == []
+
+
+def derive_many(count: int, place: Path) -> dict[str, int]:
+    """So many runs whose nodes wrote what cannot be; counts of results and of refusals."""
+    random_numbers = random.Random(SEED)
+    counts = dict.fromkeys(("runs", "derived", "refused", "control characters", "tracebacks"), 0)
+    ranks = [f"n{rank}" for rank in range(4)]
+    nodes = tuple(NodePlan(name, i, (i,), "127.0.0.1", "lo", "python3") for i, name in enumerate(ranks))
+    devices = tuple(RankPlan(i, name, i, 0, 0, "emulated", f"device {i}") for i, name in enumerate(ranks))
+    cases = tuple(CasePlan(name, name) for name in ("equal", "hybrid"))
+    plan = Plan("r", "digits-cnn", cases, nodes, devices, DataPlan("0" * 16, "made up", 1437, "0" * 64), 8, 384, is_bench=True)
+    told = [event for event in story.healthy() if isinstance(event, RankEvent)]
+    for number in range(count):
+        counts["runs"] += 1
+        run = place / str(number)
+        for i, name in enumerate(ranks):
+            (run / "nodes" / name / "ranks").mkdir(parents=True)
+            plain = to_plain(dataclasses.replace(plan, is_bench=number % 2 == 0))
+            plain = mutated(plain, random_numbers) if random_numbers.random() < 0.1 else plain
+            (run / "nodes" / name / "plan.json").write_text(dumps(plain))
+            lines = [encode(event).encode() for event in told if event.rank == i]
+            for at in random_numbers.sample(range(len(lines)), len(lines) // 50):
+                lines[at] = dumps(mutated(json.loads(lines[at]), random_numbers)).encode()
+            (run / "nodes" / name / "ranks" / f"{i}.jsonl").write_bytes(b"\n".join(lines) + b"\n")
+            ended = mutated({"state": "done", "reason": "", "rank": None}, random_numbers) if number % 3 else {"state": "done"}
+            (run / "nodes" / name / "exit.json").write_text(dumps(ended))
+        directory = RunDirectory(place, str(number))
+        try:
+            document, report = derive(directory)
+            counts["derived"] += 1
+            shown = render("bench" if "cases" in document else "train", document)
+            counts["control characters"] += len(unseen(shown.replace("\n", ""))) + len(unseen(report.replace("\n", "")))
+        except WorkFailed:
+            counts["refused"] += 1
+        except Exception as error:
+            print(f"seed {SEED}, run {number}: {error!r}")
+            counts["tracebacks"] += 1
+        finally:
+            directory.close()
+            shutil.rmtree(run)
+    print(f"results of runs that cannot be, seed {SEED}: {counts}")
+    return counts
+
+
+def test_a_result_is_derived_from_what_makes_sense_or_refused_in_one_line(tmp_path: Path) -> None:
+    counts = derive_many(60, tmp_path)
+    assert (counts["tracebacks"], counts["control characters"]) == (0, 0)
+    assert counts["derived"] > 20
 
 
 def test_an_agent_cannot_speak_for_the_centre_nor_a_rank_for_the_run() -> None:
