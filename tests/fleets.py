@@ -49,7 +49,8 @@ def crowd(nodes: int, devices: int, seconds: int = 40) -> list[Event]:
 def crowd_report(place: int, name: str, devices: int, second: int) -> NodeReported:
     """The readings of one node of a crowd at one second."""
     host = HostReading(0.4, 200 * GIB, 512 * GIB, 900 * GIB, 64, 21.5)
-    return NodeReported(at=second + 0.2, node=name, host=host, devices=tuple(_h100(place, index, second) for index in range(devices)))
+    readings = tuple(_h100(place, index, second) for index in range(devices))
+    return NodeReported(at=second + 0.2, node=name, host=host, devices=readings)
 
 
 def _h100(place: int, index: int, second: int) -> DeviceReading:

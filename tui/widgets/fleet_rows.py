@@ -14,7 +14,7 @@ from ..format import UNKNOWN, age, count, fit, memory, number, percent, right, u
 from ..messages import View
 from ..theme import GLYPHS, PALETTE
 from .fleet_order import Listing, Wish, found
-from .lines import NONE, Piece, bar, history, line, spread
+from .lines import NONE, Piece, bar, history, joined, line, spread
 from .subjects import Scene, fall, is_free, trouble, workers
 
 WIDE = 120
@@ -69,7 +69,8 @@ def fleet_row(
         start.append((fit(untrusted(node.name) if is_named else "", 10 if width >= WIDE else 8) + " ", style))
     pieces = _wide(node, device, style, _history(width)) if width >= WIDE else _narrow(node, device, style)
     room = width - sum(cells(text) for text, _ in (*start, *pieces))
-    return line(width, *start, *pieces, *who(view.state, scene, node, device, room), background=background)
+    drawn = joined((*start, *pieces, *who(view.state, scene, node, device, room)))
+    return line(width, *drawn, background=background)
 
 
 def _narrow(node: NodeState, device: DeviceState, style: Style) -> list[Piece]:

@@ -20,6 +20,17 @@ def line(width: int, *pieces: Piece, background: Style = NONE) -> Strip:
     return Strip(segments).adjust_cell_length(width, background)
 
 
+def joined(pieces: Iterable[Piece]) -> list[Piece]:
+    """The same pieces with neighbours of one style as one: a terminal is told each change of style in some forty bytes."""
+    found: list[Piece] = []
+    for text, style in pieces:
+        if found and (found[-1][1] is style or not text.strip(" ")) and not style.bgcolor:
+            found[-1] = (found[-1][0] + text, found[-1][1])
+        elif text:
+            found.append((text, style))
+    return found
+
+
 def spread(width: int, left: Sequence[Piece], end: Sequence[Piece], background: Style = NONE) -> Strip:
     """Some pieces at the left, some at the right edge; where both do not fit, the right ones give way."""
     taken = Strip([Segment(text, style) for text, style in left]).cell_length

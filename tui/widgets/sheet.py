@@ -6,8 +6,10 @@ Only lines that differ are painted again; a theme that is put on repaints them a
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import ClassVar
+from itertools import takewhile
+from typing import ClassVar, cast
 
+from rich.cells import cell_len
 from textual.binding import Binding, BindingType
 from textual.events import Click, Resize
 from textual.geometry import Region, Size
@@ -23,18 +25,31 @@ Draw = Callable[[View, int, int], Sequence[Strip]]
 """(view, width, height) -> lines."""
 
 
-def changed_regions(before: Sequence[Strip], after: Sequence[Strip], width: int, top: int = 0) -> list[Region] | None:
-    """Where lines differ, neighbours joined; None: in so many that one paint of everything is cheaper."""
-    rows = [y for y in range(max(len(before), len(after))) if before[y : y + 1] != after[y : y + 1]]
-    if 2 * len(rows) > len(after):
+def changed_regions(before: Sequence[Strip], after: Sequence[Strip], width: int) -> list[Region] | None:
+    """The part of each line that differs, so that a terminal far away is sent little. None: all of it."""
+    if len(before) != len(after):
         return None
-    regions: list[Region] = []
-    for y in rows:
-        if regions and regions[-1].bottom == y + top:
-            regions[-1] = Region(0, regions[-1].y, width, regions[-1].height + 1)
-        else:
-            regions.append(Region(0, y + top, width, 1))
+    regions = []
+    for y, (old, new) in enumerate(zip(before, after, strict=True)):
+        if old is not new and old != new:
+            start = _alike(old, new, 1)
+            end = min(_alike(old, new, -1), width - start)
+            regions.append(Region(start, y, max(1, width - start - end), 1))
     return regions
+
+
+def _alike(old: Strip, new: Strip, step: int) -> int:
+    """Cells at the left (1) or right (-1) end of two lines that are the same."""
+    cells = 0
+    for (was, was_style, _), (is_now, is_style, _) in zip(list(old)[::step], list(new)[::step], strict=False):
+        if was == is_now and was_style == is_style:
+            cells += cell_len(was)
+            continue
+        if was_style == is_style:
+            same = takewhile(lambda pair: pair[0] == pair[1], zip(was[::step], is_now[::step], strict=False))
+            cells += cell_len("".join(sign for sign, _ in same))
+        break
+    return cells
 
 
 class Sheet(Widget):
@@ -173,8 +188,7 @@ class Rows(ScrollView, can_focus=True):
         before = [self._drawn.get(place) for place in places]
         after = [self._strip(place, width) for place in places]
         self._drawn = dict(zip(places, after, strict=True))
-        blank = Strip([])
-        regions = changed_regions([blank if strip is None else strip for strip in before], after, width)
+        regions = None if None in before else changed_regions(cast("list[Strip]", before), after, width)
         if regions is None:
             self.refresh()
         elif regions:
