@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
+import random
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -135,6 +137,44 @@ async def test_an_outage_is_told_once_and_not_with_every_attempt(
     assert len(lost) <= 2, lost  # the loss, and why it cannot be reached now
     crowd.tell("revive n010")
     await watched.until(lambda: watched.fleet._members["n010"].link is not None)
+
+
+@pytest.mark.parametrize("steps", [12, pytest.param(400, marks=pytest.mark.slow)])
+async def test_whatever_happens_to_nodes_their_events_keep_their_order_and_all_come_back(
+    watched: Watched, crowd: CrowdProcess, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    monkeypatch.setattr(connect, "KEEPALIVE_INTERVAL", 0.3)
+    monkeypatch.setattr(fleet, "BACK_OFF", (0.05, 0.5))
+    monkeypatch.setattr(fleet, "FRESH", 0.2)
+    seed = random.randrange(2**32)
+    rnd = random.Random(seed)
+    names = node_names(NODES)
+    await watched.fleet.start()
+    await watched.until(lambda: len(watched.of(NodeConnected)) == NODES)
+    for _ in range(steps):
+        crowd.tell(f"{rnd.choice(['kill', 'hole', 'revive'])} {','.join(rnd.sample(names, rnd.randint(1, 8)))}")
+        await asyncio.sleep(rnd.uniform(0.0, 0.5))  # what falls between two strokes is part of the history
+    crowd.tell("revive all")
+    for name in names:
+        await watched.fleet.link(name, patience=math.inf)
+    losses = 0
+    for name in names:
+        state = ""
+        for event in watched.events:
+            if event.node != name:
+                continue
+            if isinstance(event, NodeReported):
+                assert state == "connected", (seed, name)
+            elif isinstance(event, NodeConnected):
+                assert state == "connecting", (seed, name)
+                state = "connected"
+            elif isinstance(event, NodeConnecting):
+                assert state != "connected", (seed, name)
+                state = "connecting"
+            elif isinstance(event, NodeLost):
+                losses += state == "connected"
+                state = state if state == "connecting" else "lost"
+    print(f"seed {seed}: {steps} steps, {losses} links lost and found again, 0 events out of order")
 
 
 async def test_closing_while_nodes_are_searched_leaves_no_task(
