@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.measured import measure
 from benchmarks.table import row
 
-BENCHMARKS = ("fleet_scale", "fleet_files", "fleet_node", "fleet_tails")
+BENCHMARKS = ("fleet_trust", "fleet_scale", "fleet_files", "fleet_node", "fleet_tails")
 
 
 def main(wanted: list[str]) -> int:
