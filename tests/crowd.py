@@ -184,7 +184,11 @@ class PlayedNode:
 
 def _answer(word: str) -> dict[str, Any]:
     """What a node without any run answers."""
-    known = {"runs": {"runs": []}, "cancel": {"is_known": False, "survivors": []}}
+    known = {
+        "runs": {"runs": []},
+        "cancel": {"is_known": False, "survivors": []},
+        "survival": {"rung": "setsid", "next": None, "killed": [], "missing": []},
+    }
     if word in known:
         return {"answer": known[word]}
     return {"error": {"type": "UsageError", "reason": f"a played node cannot {word}", "hint": None}}

@@ -9,7 +9,6 @@ import signal
 import sys
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from paceline.engine.agent.family import Family
@@ -139,7 +138,6 @@ async def cancel_stubborn(place: Path, count: int, seed: int, at_once: int = 10)
     """Cancel ``count`` runs whose workers do not want to go: survivors 10 s later, and the longest it took, in seconds."""
     choose = random.Random(seed)
     gate = asyncio.Semaphore(at_once)
-    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(at_once))  # each node has an agent of its own
     counts: Counter[str] = Counter(cancels=count)
     longest = 0.0
 

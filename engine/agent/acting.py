@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ PATIENCE = GRACE + 2.0
 STARTING = 20.0
 """Seconds a launch waits for another one of the same run to have started."""
 TRIES = 5
+_enders = ThreadPoolExecutor(max_workers=64, thread_name_prefix="ending")
+"""Ends take seconds: the threads that read devices must not wait for them."""
 _doing: dict[str, asyncio.Lock] = {}
 """By run: a launch that is being withdrawn has to be over before there is something to end."""
 
@@ -110,7 +113,7 @@ async def cancel(home: NodeHome, body: Body, send: Send) -> Body:
         if not run.exists():
             return {"is_known": False, "survivors": []}
         lease.check(run, int(body["epoch"]))
-        return {"is_known": True, "survivors": await asyncio.get_running_loop().run_in_executor(None, _end, run)}
+        return {"is_known": True, "survivors": await asyncio.get_running_loop().run_in_executor(_enders, _end, run)}
 
 
 def _end(run: Path) -> list[int]:
