@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 from paceline.engine.errors import DataRefused, StorageFailed, UsageError
-from paceline.engine.events import Event, NodeLost, Ticked
+from paceline.engine.events import Event, NodeLost, SharesChanged, Ticked
+from paceline.engine.store.reduce import reduce
+from paceline.engine.store.state import State
 from paceline.engine.telemetry.bus import Bus
 from paceline.engine.telemetry.recording import Recorder, Recording
 from paceline.engine.telemetry.replay import ReplaySession
@@ -150,8 +152,59 @@ async def test_a_closed_replay_ends(tmp_path: Path) -> None:
     await playing
 
 
-@pytest.mark.parametrize("line", ["bench", "speed", "speed none", "speed 0", "speed nan", ""])
+@pytest.mark.parametrize("line", ["bench", "seek", "seek soon", "seek nan", "speed", "speed none", "speed 0", "speed nan", ""])
 async def test_a_replay_says_what_it_can_do(tmp_path: Path, line: str) -> None:
     session = ReplaySession(story.record(tmp_path / "a.jsonl", [Ticked()]))
     with pytest.raises(UsageError):
         await session.perform(line)
+
+
+async def played(session: ReplaySession) -> list[State]:
+    """What a listener knows after each word of the session, the jumps among them."""
+    states = [reduce(State(), session.inventory) if session.inventory is not None else State()]
+    session.subscribe(lambda event: states.append(reduce(states[-1], event)))
+    session.on_jump(states.append)
+    await session.open()
+    return states
+
+
+async def test_going_back_and_on_in_a_replay_gives_the_states_of_the_first_time(tmp_path: Path) -> None:
+    path = story.record(tmp_path / "a.jsonl", story.healthy())
+    session = ReplaySession(path, float("inf"))
+    straight = await played(session)
+    for where in ("30", "-10", "+35.5", "0", "1e9", "60"):
+        states = await played(again := ReplaySession(path, float("inf")))
+        moment = len(states)
+        await again.perform(f"seek {where}")
+        assert states[moment] in straight
+        assert states[-1] == straight[-1]
+
+
+async def test_a_replay_goes_to_what_happened_and_back(tmp_path: Path) -> None:
+    events = [event for event in story.healthy() if event.at < 150]
+    session = ReplaySession(story.record(tmp_path / "a.jsonl", events), 1.0)
+    await session.perform("pause")
+    playing = asyncio.create_task(session.open())
+    moments = [event.at for event in events if isinstance(event, SharesChanged)]
+    for moment in moments:
+        await session.perform("seek next")
+        assert session.at == moment
+    await session.perform("seek previous")
+    assert session.at == moments[-2]
+    await session.perform("seek previous")
+    assert session.at == 0.0
+    await session.close()
+    await playing
+
+
+async def test_a_seek_breaks_into_a_playing_replay(tmp_path: Path) -> None:
+    session = ReplaySession(story.record(tmp_path / "a.jsonl", [Ticked(at=float(at)) for at in range(0, 10_000, 10)]), 1.0)
+    heard: list[Event] = []
+    session.subscribe(heard.append)
+    playing = asyncio.create_task(session.open())
+    await asyncio.sleep(0)
+    await session.perform("seek 9985")
+    await session.perform("speed 1e6")
+    await playing
+    assert heard[-1].at == 9990.0
+    assert len(heard) == 2

@@ -22,7 +22,7 @@ from textual.binding import Binding, BindingType
 from textual.screen import Screen
 from textual.widgets import Input
 
-from .format import count, untrusted
+from .format import count, duration, untrusted
 from .messages import StateChanged, View
 from .screens.alerts import AlertsScreen
 from .screens.dialogs import Answer, Confirm, Help, HostKey
@@ -31,7 +31,7 @@ from .screens.lists import JobsScreen
 from .screens.logs import LogsScreen
 from .screens.results import ResultsScreen
 from .screens.run import RunScreen
-from .session import Session
+from .session import Seekable, Session
 from .theme import NIGHT
 from .widgets.list_rows import SCREENS
 from .widgets.prompt import Prompt
@@ -73,6 +73,10 @@ class PacelineApp(App[None]):
         Binding("colon", "ask", "type a command"),
         Binding("question_mark,f1", "explain", "this help"),
         Binding("p", "pause", "freeze the view; collecting goes on"),
+        Binding("left_square_bracket", "seek('-10')", "replay: 10 s back"),
+        Binding("right_square_bracket", "seek('+10')", "replay: 10 s on"),
+        Binding("less_than_sign", "hurry(0.5)", "replay: half as fast"),
+        Binding("greater_than_sign", "hurry(2)", "replay: twice as fast"),
         Binding("C", "cancel", "cancel a run, after a question"),
         Binding("f12", "picture", "save the screen as SVG"),
         Binding("escape", "back", "back to the run in hand"),
@@ -93,6 +97,8 @@ class PacelineApp(App[None]):
         self._quiet_after = 0.0
         self._at_the_desk = asyncio.Lock()
         session.subscribe(self._hear)
+        if isinstance(session, Seekable):
+            session.on_jump(self._jump)
 
     # The stream in --------------------------------------------------------------------------------------------------------------
 
@@ -125,6 +131,12 @@ class PacelineApp(App[None]):
             self._guide("results")
         elif isinstance(event, RunEnded) and not self.session.is_replay:
             self.bell()
+
+    def _jump(self, state: State) -> None:
+        """The replay goes on from another moment: that is seen even where the view stands still."""
+        self._state = state
+        self.view = replace(self.view, state=state)
+        self._is_new = True
 
     def _guide(self, mode: str) -> None:
         """Show what is of interest now, unless a person has chosen what to see."""
@@ -174,8 +186,29 @@ class PacelineApp(App[None]):
                 return
         self.tell("no run of ours is on this node", "ok")
 
+    def action_seek(self, where: str) -> None:
+        """Go to another moment of a replay."""
+        if isinstance(self.session, Seekable):
+            self._has_navigated = True
+            self.run_worker(self._seek(self.session, where), group="replay")
+        else:
+            self.tell("only a replay can go to another moment", "ok")
+
+    async def _seek(self, session: Seekable, where: str) -> None:
+        await self._perform(f"seek {where}")
+        self.tell(f"replay at {duration(session.at)}", "running")
+
+    def action_hurry(self, factor: float) -> None:
+        """Play faster or slower."""
+        if isinstance(self.session, Seekable):
+            speed = min(64.0, max(0.25, self.session.speed * factor))
+            self.run_worker(self._perform(f"speed {speed:g}"), group="replay")
+            self.tell(f"replay {speed:g}x as fast as it was", "running")
+
     def action_pause(self) -> None:
         self.view = replace(self.view, is_paused=not self.view.is_paused)
+        if isinstance(self.session, Seekable):
+            self.run_worker(self._perform("pause"), group="replay")
         self._paint()
 
     def action_explain(self) -> None:

@@ -4,9 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from paceline.engine.events import Event, InventoryRead
+from paceline.engine.store.state import State
+
+
+@runtime_checkable
+class Seekable(Protocol):
+    """A session that can go to another moment: a replay."""
+
+    at: float
+    """The moment that is shown, seconds of the stream."""
+    speed: float
+
+    def on_jump(self, listener: Callable[[State], None]) -> None:
+        """Hand the whole state to ``listener`` where the stream goes on from another moment."""
+        ...
 
 
 class Session(Protocol):

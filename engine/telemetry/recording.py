@@ -16,6 +16,10 @@ SCHEMA = 1
 """Number of the format. Readers take this and older ones; new kinds and fields do not change it."""
 
 
+Place = tuple[int, int]
+"""Where one is in a recording: bytes and lines before it."""
+
+
 class Recorder:
     """Writes what it is called with. When the disk fails it says so once and stops; the session goes on."""
 
@@ -77,12 +81,19 @@ class Recording:
         self.version = str(header.get("version", ""))
 
     def __iter__(self) -> Iterator[Event]:
+        return (event for _, event in self.read())
+
+    def read(self, place: Place | None = None) -> Iterator[tuple[Place, Event]]:
+        """The events from a place on, each with the place behind it; None: from the first."""
         self.unknown, self.is_cut = {}, False
         try:
             with self.path.open("rb") as file:
-                file.readline()
-                for number, line in enumerate(file, 2):
-                    yield from self._event(number, line)
+                offset, number = place or (len(file.readline()), 1)
+                file.seek(offset)
+                for line in file:
+                    offset, number = offset + len(line), number + 1
+                    for event in self._event(number, line):
+                        yield (offset, number), event
         except OSError as error:
             raise UsageError(f"cannot read the recording {self.path}: {_words(error)}") from None
 

@@ -11,6 +11,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from ..messages import View
+from ..session import Seekable
 from ..widgets.decision_rows import Moment, alert_lines, decision_lines, moments
 from ..widgets.rank_rows import Look, look, rank_heading, rank_legend, rank_line, rank_order
 from ..widgets.run_charts import loss_chart, throughput_chart
@@ -93,8 +94,12 @@ class RunScreen(Deck):
         return decision_lines(view, width, height, self._moment.key if self._moment is not None else None)
 
     def action_moment(self, steps: int) -> None:
-        """Go through what happened, towards now or back from it."""
+        """Go through what happened, towards now or back from it; a replay goes there itself."""
         view = self._seen or self.deck.view
+        if isinstance(self.deck.session, Seekable):
+            self._moment = None
+            self.deck.action_seek("next" if steps > 0 else "previous")
+            return
         found = moments(view.state, view.run)
         if not found:
             self.deck.tell("nothing was decided and nothing went wrong so far", "ok")
