@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 from paceline.engine.events import NodeDenied, NodeLost, NodeWarned, RankFailed, RunEnded
-from paceline.tui.format import cell_len, untrusted
+from paceline.tui.format import cell_len, clock, untrusted
+from paceline.tui.logs import log_line
 from paceline.tui.render import render
 
 from .hostile import Ears, text, unseen
@@ -109,6 +110,14 @@ def test_hostile_lines_reach_the_screen_as_harmless_ones() -> None:
 def test_a_hundred_thousand_hostile_lines_reach_the_screen_as_harmless_ones() -> None:
     counts = show_lines(100_000)
     assert sum(counts.values()) == counts["lines"] == 100_000
+
+
+@pytest.mark.parametrize("at", [1e308, -1e308, 2.0**53, 253402300800.0, -1e15, float("nan"), None])
+def test_a_time_that_no_calendar_has_is_unknown(at: float | None) -> None:
+    run = {"run_id": "r", "state": "done", "workload": "w", "nodes": [], "started": at, "step": None}
+    assert "—" in render("jobs", {"runs": [run]})
+    assert clock(at) == "--:--:--"
+    assert log_line("n0", None, at, "x", False) == "n0  x"
 
 
 def test_a_long_line_is_cut_with_a_mark_and_ends_where_it_is_cut() -> None:

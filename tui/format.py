@@ -112,7 +112,15 @@ def age(seconds: float) -> str:
 
 def clock(seconds: float | None) -> str:
     """Wall clock of this machine's zone, ``14:02:31``."""
-    return "--:--:--" if seconds is None else datetime.fromtimestamp(seconds).strftime("%H:%M:%S")
+    return moment(seconds, "%H:%M:%S") or "--:--:--"
+
+
+def moment(seconds: float | None, form: str) -> str:
+    """A wall clock in a form of strftime; empty where it is unknown, or no time that a calendar has, as a node may say."""
+    try:
+        return "" if seconds is None else datetime.fromtimestamp(seconds).strftime(form)
+    except (OverflowError, ValueError, OSError):
+        return ""
 
 
 def count(amount: int, one: str, many: str = "") -> str:

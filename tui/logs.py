@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import sys
 import zlib
-from datetime import datetime
 from typing import Any, TextIO
 
-from .format import untrusted
+from .format import moment, untrusted
 
 WIDTH = 4000
 """Characters of a line that are shown."""
@@ -23,7 +22,7 @@ def has_colours(stream: TextIO) -> bool:
 
 def log_line(node: str, rank: int | None, at: float | None, text: str, is_coloured: bool) -> str:
     """One line, without the newline. A node has the same colour wherever it is shown."""
-    clock = datetime.fromtimestamp(at).strftime("%H:%M:%S ") if at is not None and 0 <= at < 1 << 40 else ""
+    clock = moment(at, "%H:%M:%S ")
     who = untrusted(node) + ("" if rank is None else f" [{rank}]")
     if is_coloured:
         who = f"\x1b[{COLOURS[zlib.crc32(node.encode()) % len(COLOURS)]}m{who}\x1b[0m"

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from paceline.engine.reports.table import bench_table, train_table
 
-from .format import count, duration, fit, memory, percent, right, size, untrusted
+from .format import count, duration, fit, memory, moment, percent, right, size, untrusted
 from .logs import log_text
 
 Document = dict[str, Any]
@@ -96,7 +95,7 @@ def _jobs(document: Document) -> str:
         return "no runs yet; paceline train starts one"
     lines = [f"{'run':<24}{'state':<13}{'workload':<14}{'started':<18}{'step':>6}  nodes"]
     for run in document["runs"]:
-        started = "—" if run["started"] is None else datetime.fromtimestamp(run["started"]).strftime("%Y-%m-%d %H:%M")
+        started = moment(run["started"], "%Y-%m-%d %H:%M") or "—"
         step = "—" if run["step"] is None else str(run["step"])
         nodes = untrusted(", ".join(run["nodes"]))
         what = fit(run["run_id"], 24) + fit(run["state"], 13) + fit(untrusted(run["workload"]), 14)
