@@ -529,6 +529,18 @@ class StandaloneMeasured(RankEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceUsed(RankEvent):
+    """An emulated device worked outside of any epoch, for a probe or alone for its rate: at most four such lines a second."""
+
+    step: int = -1
+    """The one whose scripted faults act; -1: none do."""
+    utilization: float | None = None
+    """Share of the last second inside paced compute, 0 to 1."""
+    memory_used: int | None = None
+    """Bytes, of the device."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CaseEnded(RankEvent):
     """Rank 0: a case is over."""
 
@@ -577,6 +589,7 @@ EVENTS: dict[str, type[Event]] = {
         RankEpochEnded,
         EpochEnded,
         StandaloneMeasured,
+        DeviceUsed,
         CaseEnded,
         RankFailed,
     )

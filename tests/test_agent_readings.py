@@ -12,7 +12,7 @@ from paceline.engine.agent.home import NodeHome
 from paceline.engine.agent.host import interface_addresses, where_reached
 from paceline.engine.agent.readings import Readings
 from paceline.engine.errors import StorageFailed
-from paceline.engine.events import DeviceReading, StepsTaken
+from paceline.engine.events import DeviceReading, DeviceUsed, Event, StepsTaken
 from paceline.engine.plan import DataPlan, Emulation, Plan, RankPlan
 from paceline.engine.specs import DeviceSpec, FaultSpec
 from paceline.engine.wire import dumps, encode
@@ -37,7 +37,9 @@ class Node:
         self.devices = EmulatedDevices(self.home, DECLARED)
 
     def write(self, step: int, age: float = 0.0, utilization: float | None = 0.8, memory: int | None = 2 << 30) -> None:
-        line = StepsTaken(node_time=time.time() - age, rank=3, step=step, utilization=utilization, memory_used=memory)
+        self.append(StepsTaken(node_time=time.time() - age, rank=3, step=step, utilization=utilization, memory_used=memory))
+
+    def append(self, line: Event) -> None:
         with (self.run / "ranks" / "3.jsonl").open("a") as file:
             file.write(encode(line) + "\n")
 
@@ -77,6 +79,15 @@ def test_an_old_line_stands_for_memory_but_not_for_work(node: Node) -> None:
 def test_what_the_rank_does_not_know_stays_unknown(node: Node) -> None:
     node.write(1, utilization=None, memory=None)
     assert node.read().utilization is None
+
+
+def test_a_device_that_is_measured_outside_of_an_epoch_shows_its_work(node: Node) -> None:
+    node.write(9, age=FRESH + 1)
+    assert node.read().utilization == 0.0
+    node.append(DeviceUsed(node_time=time.time(), rank=3, step=10, utilization=0.98, memory_used=1 << 30))
+    device = node.read()
+    assert (device.utilization, device.memory_used) == (0.98, 1 << 30)
+    assert device.throttle == ("thermal (scripted)",)  # the measured step is one of those that the fault slows
 
 
 def test_a_run_that_is_over_no_longer_counts(node: Node) -> None:

@@ -16,6 +16,7 @@ from paceline.engine.events import (
     CaseEnded,
     CaseStarted,
     DeviceProbed,
+    DeviceUsed,
     EpochEnded,
     RankEpochEnded,
     RankFailed,
@@ -89,6 +90,14 @@ def test_standalone_rates_are_measured_once_for_sizes_alike(bench: Lab) -> None:
         for i, one in enumerate(measured):
             assert one.samples_per_second == pytest.approx(RATE * SPEEDS[rank][0], rel=0.25)
             assert all(abs(one.local_batch_size - b.local_batch_size) > 0.05 * b.local_batch_size for b in measured[:i])
+
+
+def test_a_device_that_is_probed_or_measured_alone_tells_that_it_works(bench: Lab) -> None:
+    for rank in (0, 1):
+        for case in ("", "equal"):
+            used = bench.of(DeviceUsed, rank, case)
+            assert max(use.utilization or 0.0 for use in used) > 0.0
+            assert all(use.memory_used for use in used)
 
 
 def test_only_rank_0_speaks_for_all(bench: Lab) -> None:

@@ -1,6 +1,7 @@
 """Readings of emulated devices: what the ranks that play them wrote down last, never an invention.
 
-Utilization and memory come from the newest StepsTaken line of the rank that owns the device. Clock, power and temperature are
+Utilization and memory come from the newest line of the rank that owns the device: StepsTaken in an epoch, DeviceUsed while it is
+probed or measured alone. Clock, power and temperature are
 unknown, unless a scripted thermal fault gives them; then the throttle text says "(scripted)". Of other faults no reading speaks.
 """
 
@@ -30,6 +31,7 @@ SCRIPTED_CLOCK = 1800.0
 """MHz at full speed, divided by the slowdown of a thermal fault, by script."""
 TAIL = 16384
 """Bytes read from the end of a rank's file."""
+_TELLING = (b'"StepsTaken"', b'"DeviceUsed"')
 
 
 @dataclass
@@ -85,20 +87,20 @@ class EmulatedDevices:
         newest: tuple[float, DeviceReading] | None = None
         for run in self._going.values():
             rank = run.ranks.get(index)
-            found = None if rank is None else _last_steps(run.directory / "ranks" / f"{rank.rank}.jsonl")
+            found = None if rank is None else _last_use(run.directory / "ranks" / f"{rank.rank}.jsonl")
             if rank is None or found is None:
                 continue
-            written, steps = found
+            written, use = found
             if now - written <= MEMORY_FRESH and (newest is None or written > newest[0]):
-                newest = written, _busy(idle, rank, steps, now - written <= FRESH)
+                newest = written, _busy(idle, rank, use, now - written <= FRESH)
         return idle if newest is None else newest[1]
 
 
-def _busy(idle: DeviceReading, rank: RankPlan, steps: dict[str, Any], is_fresh: bool) -> DeviceReading:
-    used = steps.get("memory_used")
-    utilization = steps.get("utilization") if is_fresh else 0.0
+def _busy(idle: DeviceReading, rank: RankPlan, use: dict[str, Any], is_fresh: bool) -> DeviceReading:
+    used = use.get("memory_used")
+    utilization = use.get("utilization") if is_fresh else 0.0
     thermal = tuple(fault for fault in (rank.emulation.faults if rank.emulation else ()) if fault.cause == "thermal")
-    fault = _active(thermal, steps.get("step")) if is_fresh else None
+    fault = _active(thermal, use.get("step")) if is_fresh else None
     slowdown = fault.slowdown if fault is not None else 1.0
     return DeviceReading(
         index=idle.index,
@@ -130,8 +132,8 @@ def _read_plan(run: Path) -> Plan | None:
         return None
 
 
-def _last_steps(path: Path) -> tuple[float, dict[str, Any]] | None:
-    """When the newest StepsTaken line of a rank was written, by the clock of this machine, and the line."""
+def _last_use(path: Path) -> tuple[float, dict[str, Any]] | None:
+    """When the newest line that tells of a rank's device was written, by the clock of this machine, and the line."""
     try:
         with path.open("rb") as file:
             size = file.seek(0, 2)
@@ -141,13 +143,13 @@ def _last_steps(path: Path) -> tuple[float, dict[str, Any]] | None:
     except OSError:  # the rank has not begun
         return None
     for line in reversed(lines):
-        if b'"StepsTaken"' not in line:
+        if not any(kind in line for kind in _TELLING):
             continue
         try:
-            steps = json.loads(line)
+            use = json.loads(line)
         except ValueError:  # cut by the start of the tail
             continue
-        if isinstance(steps, dict) and steps.get("kind") == "StepsTaken":
-            written = steps.get("node_time")
-            return (float(written) if isinstance(written, (int, float)) else modified), steps
+        if isinstance(use, dict) and use.get("kind") in ("StepsTaken", "DeviceUsed"):
+            written = use.get("node_time")
+            return (float(written) if isinstance(written, (int, float)) else modified), use
     return None

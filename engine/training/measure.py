@@ -10,12 +10,12 @@ from statistics import median
 import torch
 
 from ..balancer.model import StepTime, fit
-from ..events import DeviceProbed, StandaloneMeasured
+from ..events import DeviceProbed, DeviceUsed, StandaloneMeasured
 from .data import Split, copy_to
 from .exchange import Replica
 from .group import Group
 from .models import build
-from .ranklog import RankLog
+from .ranklog import LINE_SECONDS, RankLog
 from .sampler import order
 from .tasks import Task
 from .timing import CpuTimer
@@ -35,6 +35,22 @@ NEAR = 0.05
 """Local batch sizes closer than this are measured once."""
 
 
+@dataclass(slots=True)
+class Use:
+    """Tells what an emulated device does outside of the epochs, between two steps. Of a real one its node's readings tell."""
+
+    log: RankLog
+    timer: CpuTimer
+    _told: float = float("-inf")
+
+    def tell(self, step: int) -> None:
+        """A line, where the last one was not just now."""
+        utilization, now = self.timer.utilization(), time.monotonic()
+        if utilization is not None and now - self._told >= LINE_SECONDS:
+            self._told = now
+            self.log.write(DeviceUsed(step=step, utilization=utilization, memory_used=self.timer.memory_used()))
+
+
 def probe(
     workload: Workload, task: Task, data: Split, timer: CpuTimer, group: Group, batch: int, log: RankLog, *, is_bfloat16: bool
 ) -> tuple[tuple[StepTime, ...], tuple[int, ...]]:
@@ -52,7 +68,7 @@ def _probe(replica: Replica, task: Task, data: Split, timer: CpuTimer, most: int
 
     Running out of memory is an answer here, not a failure: the size that did not fit is never asked for again.
     """
-    device = replica.slot.device
+    device, use = replica.slot.device, Use(log, timer)
 
     def seconds(size: int) -> float:
         rows = order(len(data), 0, 0, 0, size)
@@ -67,6 +83,7 @@ def _probe(replica: Replica, task: Task, data: Split, timer: CpuTimer, most: int
         timer.stepped()
         replica.zero_grad(set_to_none=True)
         timer.settle()
+        use.tell(-1)
         return timer.take()[-1].compute_seconds
 
     def is_too_much(size: int) -> bool:
@@ -140,12 +157,13 @@ class Standalone:
 
     def _measure(self, trainer: Trainer, step: int, size: int) -> None:
         rows = order(len(self.data), 0, 0, 0, min(size, len(self.data)))
-        seconds = []
+        seconds, use = [], Use(self.log, trainer.timer)
         for turn in range(STANDALONE_STEPS + 1):
             start = time.perf_counter()
             trainer.step_alone(step + turn, rows)
             trainer.timer.settle()
             seconds.append(time.perf_counter() - start)
+            use.tell(step + turn)
         trainer.timer.take()
         rate = len(rows) / median(seconds[1:])  # the first step alone still meets cold caches
         self._measured.append(size)
