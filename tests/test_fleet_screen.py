@@ -18,9 +18,9 @@ from paceline.tui.screens.fleet import FleetScreen
 from paceline.tui.screens.node import NodeScreen
 from paceline.tui.theme import PALETTE, THEMES
 from paceline.tui.widgets.filter_line import KEPT
-from paceline.tui.widgets.fleet_order import ORDERS, Listing, Wish, arrange, found
+from paceline.tui.widgets.fleet_order import ORDERS, Listing, Wish, arrange, found, key_of
 from paceline.tui.widgets.fleet_rows import fleet_heading, fleet_row, fleet_summary, hidden_line
-from paceline.tui.widgets.heat import heat_lines, layout
+from paceline.tui.widgets.heat import device_at, heat_lines, layout
 from paceline.tui.widgets.lines import line
 from paceline.tui.widgets.node_rows import device_facts, disk_lines, host_lines, link_lines, node_alerts, node_head, process_lines
 from paceline.tui.widgets.sheet import Rows, changed_regions
@@ -188,6 +188,32 @@ def test_a_map_that_does_not_fit_says_how_many_are_hidden() -> None:
     lines = heat_lines(LARGE, scene_of(LARGE), 40, 4)
     assert len(lines) == 4
     assert "+166 nodes hidden" in lines[0].text
+
+
+@pytest.mark.parametrize(("state", "width", "height"), [(CROWD, 158, 30), (CROWD, 78, 6), (LARGE, 198, 30), (LARGE, 78, 10)])
+def test_a_cell_of_the_map_knows_its_device(state: State, width: int, height: int) -> None:
+    known = set(arrange(state, scene_of(state), Wish()).keys)
+    lines = heat_lines(state, scene_of(state), width, height)
+    seen = [device_at(state, width, height, x, y) for y in range(len(lines)) for x in range(width)]
+    assert set(seen) - {None} <= known
+    form = layout(state, width, height).form
+    assert set(seen) - {None} == (known if form != "nodes" else {key_of(name, 0) for name in state.nodes})
+    for y, drawn in enumerate(lines[1:], 1):
+        for x, sign in enumerate(drawn.text):
+            if form == "now" and sign in "▁▂▃▄▅▆▇":
+                device = found(state, device_at(state, width, height, x, y) or "")[1]
+                assert device is not None
+                assert sign == "▁▂▃▄▅▆▇"[round((device.reading.utilization or 0.0) * 20) * 6 // 20]
+
+
+async def test_a_click_on_the_map_puts_the_cursor_on_the_device() -> None:
+    async with PacelineApp(story.StorySession(fleets.crowd(8, 8, 3), is_replay=True)).run_test(size=(80, 24)) as pilot:
+        screen = await fleet(pilot)
+        await pilot.click("#heat", offset=(1 + 5 + 2, 1))
+        assert screen.query_one(Rows).key == "n000 2"
+        await pilot.click("#heat", offset=(1 + 15 + 5, 1), times=2)
+        await until(pilot, lambda: isinstance(pilot.app.screen, NodeScreen))
+        assert pilot.app.screen.node == "n001"
 
 
 def test_only_what_differs_of_a_line_is_painted() -> None:

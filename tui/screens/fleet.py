@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from paceline.engine.store.state import State
 from textual.binding import Binding, BindingType
+from textual.events import Click
 from textual.strip import Strip
 from textual.widget import Widget
 
@@ -15,7 +16,7 @@ from ..messages import View
 from ..widgets.filter_line import FilterLine
 from ..widgets.fleet_order import ORDERS, Listing, Wish, arrange
 from ..widgets.fleet_rows import fleet_heading, fleet_row, fleet_summary, hidden_line
-from ..widgets.heat import heat_lines, layout
+from ..widgets.heat import device_at, heat_lines, layout
 from ..widgets.history_cards import history_cards
 from ..widgets.sheet import Rows, Sheet
 from ..widgets.subjects import Scene, scene_of
@@ -37,16 +38,18 @@ class FleetScreen(Deck):
 
     NAME = "fleet"
     KEYS = (
-        (":", "command"),
-        ("/", "filter"),
-        ("?", "help"),
-        ("f", "faults"),
-        ("o", "order"),
-        ("d", "density"),
-        ("Enter", "node"),
-        ("q", "quit"),
-        ("Space", "mark"),
-        ("p", "pause"),
+        ("command", "command"),
+        ("fleet.filter", "filter"),
+        ("help", "help"),
+        ("fleet.faults", "faults"),
+        ("fleet.order", "order"),
+        ("fleet.density", "density"),
+        ("list.choose", "node"),
+        ("quit", "quit"),
+        ("start", "start"),
+        ("fleet.mark", "mark"),
+        ("pause", "pause"),
+        ("export", "export"),
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("slash", "filter", "filter:  util<20 & free   job:*   node:lab[1-3]", id="fleet.filter"),
@@ -193,4 +196,18 @@ class FleetScreen(Deck):
             await self.deck.action_back()
 
     def on_rows_chosen(self, message: Rows.Chosen) -> None:
-        self.deck.push_screen(NodeScreen(message.key.rpartition(" ")[0]))
+        self._open(message.key)
+
+    def on_click(self, event: Click) -> None:
+        """A cell of the map puts the cursor on its device, and twice opens its node."""
+        if event.widget is None or event.widget.id != "heat" or self._view is None:
+            return
+        width, height = event.widget.size
+        key = device_at(self._view.state, width, height, event.x - 1, event.y)
+        if key is not None and event.chain == 2:
+            self._open(key)
+        elif key is not None:
+            self._rows.go_to(key)
+
+    def _open(self, key: str) -> None:
+        self.deck.push_screen(NodeScreen(key.rpartition(" ")[0]))

@@ -19,18 +19,15 @@ from ..widgets.fleet_rows import fleet_heading, fleet_row
 from ..widgets.lines import line
 from ..widgets.node_rows import device_facts, disk_lines, host_lines, link_lines, node_alerts, node_head, process_lines
 from ..widgets.sheet import Draw, Rows, Sheet
-from ..widgets.subjects import scene_of
+from ..widgets.subjects import Scene, scene_of
 from .deck import Deck
-
-TALL = 34
-"""Lines from which panels have frames."""
 
 
 class NodeScreen(Deck):
     """Reached from the fleet by Enter; Escape goes back there."""
 
     NAME = "fleet"
-    KEYS = (("Esc", "fleet"), ("Enter", "its run"), (":", "command"), ("?", "help"), ("p", "pause"), ("q", "quit"))
+    KEYS = (("node.back", "fleet"), ("list.choose", "its run"), *Deck.KEYS)
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,backspace,1", "back", "back to the fleet", id="node.back"),
     ]
@@ -38,6 +35,7 @@ class NodeScreen(Deck):
     def __init__(self, node: str) -> None:
         super().__init__()
         self.node = node
+        self._scene = Scene({}, frozenset())
         self._rows = Rows(lambda width: fleet_heading(width, is_alone=True), self._row)
 
     def body(self) -> Iterable[Widget]:
@@ -53,6 +51,7 @@ class NodeScreen(Deck):
 
     def show(self, view: View) -> None:
         node = view.state.nodes.get(self.node)
+        self._scene = scene_of(view.state)
         devices = len(node.devices) if node is not None else 0
         height = self.size.height
         self._rows.styles.height = min(max(devices, 1) + 1, max(2, height // 3))
@@ -83,7 +82,7 @@ class NodeScreen(Deck):
 
     def _processes(self, view: View, width: int, height: int) -> Sequence[Strip]:
         node = view.state.nodes.get(self.node)
-        return process_lines(view.state, scene_of(view.state), node, width, height) if node is not None else []
+        return process_lines(view.state, self._scene, node, width, height) if node is not None else []
 
     def _row(self, view: View, key: str, width: int, is_under_cursor: bool) -> Strip:
-        return fleet_row(view, scene_of(view.state), key, width, is_under_cursor, is_alone=True)
+        return fleet_row(view, self._scene, key, width, is_under_cursor, is_alone=True)

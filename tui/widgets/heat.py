@@ -15,6 +15,7 @@ from textual.strip import Strip
 
 from ..format import count, fit, percent, right, untrusted
 from ..theme import GLYPHS, PALETTE
+from .fleet_order import key_of
 from .lines import NONE, Piece, line
 from .subjects import Scene, trouble
 
@@ -64,6 +65,27 @@ def heat_lines(state: State, scene: Scene, width: int, height: int) -> list[Stri
     rows = {"time": _over_time, "now": _now, "nodes": _by_node}[plan.form](nodes, scene, plan, width)
     hidden = max(0, len(nodes) - plan.across * (height - 1)) if plan.form == "nodes" else 0
     return [_legend(plan, hidden, width), *rows[: max(0, height - 1)]]
+
+
+def device_at(state: State, width: int, height: int, x: int, y: int) -> str | None:
+    """The key of the row that a cell of the map stands for; None: of none."""
+    plan, nodes, row = layout(state, width, height), list(state.nodes.values()), y - 1
+    if row < 0 or x < 0:
+        return None
+    if plan.form == "time":
+        places = [(node, place) for node in nodes for place in (range(len(node.devices)) if node.devices else (-1,))]
+        number = x // ((width + GAP) // plan.across) * (plan.lines - 1) + row
+        return key_of(places[number][0].name, places[number][1]) if row < plan.lines - 1 and number < len(places) else None
+    if plan.form == "nodes":
+        column, place = x - plan.label - 1, 0
+    else:
+        column, place = divmod(x, plan.label + 1 + max(1, max((len(node.devices) for node in nodes), default=1)) + GAP)
+        place = max(0, place - plan.label - 1)
+    number = row * plan.across + column
+    if not 0 <= column < plan.across or number >= len(nodes):
+        return None
+    devices = len(nodes[number].devices)
+    return key_of(nodes[number].name, min(place, devices - 1))
 
 
 def _legend(plan: Layout, hidden: int, width: int) -> Strip:
