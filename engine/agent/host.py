@@ -16,14 +16,14 @@ import time
 from pathlib import Path
 from types import ModuleType
 
-from ..events import DeviceReading, HostReading
+from ..events import DeviceReading, HostReading, LinkReading
 from .disks import Disks
 from .links import Links
 from .processes import PROC
 from .procfile import ProcFile
 
 SLOW_EVERY = 5
-"""Readings between two looks at what moves slowly by itself."""
+"""Readings between two looks at what moves slowly, or is a mean anyway."""
 _SIOCGIFADDR = 0x8915
 
 
@@ -39,6 +39,7 @@ class Host:
         self._before: tuple[int, int] | None = None
         self._disk_free: int | None = None
         self._load: float | None = None
+        self._traffic: tuple[LinkReading, ...] = ()
         self._count = 0
         self._disks, self._links = Disks(proc), Links(proc)
 
@@ -46,7 +47,7 @@ class Host:
         """One reading; what cannot be known is None."""
         memory = self._read_memory()
         if self._count % SLOW_EVERY == 0:
-            self._disk_free, self._load = disk_free(self._root), _load()
+            self._disk_free, self._load, self._traffic = disk_free(self._root), _load(), self._links.read()
         self._count += 1
         return HostReading(
             cpu=self._utilization(),
@@ -59,7 +60,7 @@ class Host:
             swap_total=memory.get("SwapTotal"),
             uptime=self._uptime(),
             disks=self._disks.read(),
-            links=self._links.read(),
+            links=self._traffic,
         )
 
     def _utilization(self) -> float | None:

@@ -11,7 +11,7 @@ from .procfile import ProcFile
 SYS = Path("/sys")
 LIMIT = 16384
 """Bytes of counters, which is more than a hundred interfaces."""
-LOOK_EVERY = 30
+LOOK_EVERY = 6
 """Readings between two looks at which links there are and how fast."""
 
 
