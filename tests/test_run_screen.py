@@ -8,6 +8,7 @@ from paceline.engine.events import CaseStarted, Event, NodeReported, RankFailed,
 from paceline.engine.jobs.lines import CHUNK, LineIndex
 from paceline.engine.store.reduce import reduce
 from paceline.engine.store.state import State
+from paceline.engine.telemetry.replay import ReplaySession
 from paceline.tui.app import PacelineApp
 from paceline.tui.messages import View
 from paceline.tui.widgets.alert_rows import alert_in_full, alert_key, alert_order
@@ -16,6 +17,8 @@ from paceline.tui.widgets.log_rows import LineKeys
 from paceline.tui.widgets.rank_rows import look, rank_legend, rank_line, rank_order
 from paceline.tui.widgets.run_charts import throughput_chart
 from paceline.tui.widgets.sheet import Rows
+
+from benchmarks.deck_replay import compare
 
 from . import story
 from .test_tui import HOSTILE, screen_text, shown, until
@@ -328,3 +331,34 @@ async def test_hostile_lines_stay_lines(tmp_path: Path) -> None:
         await pilot.press("right", "/", *"[red]", "enter", "n", "o")
         await until(pilot, lambda: "only node demo1" in screen_text(app))
         assert not {"\x1b", "\x07", "\u202e"} & set(screen_text(app))
+
+
+# Replay ---------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_replay_shows_the_states_and_the_screens_of_the_live_session(tmp_path: Path) -> None:
+    recording = story.record(tmp_path / "a.jsonl", story.trouble())
+    events, states, drawn, screens = compare(recording, moments=2, sizes=((100, 30),))
+    assert events > 500
+    assert drawn == 2 * len(PacelineApp.MODES)
+    assert (states, screens) == (0, 0)
+
+
+async def test_brackets_move_a_replay_by_seconds_and_n_to_what_happened(tmp_path: Path) -> None:
+    session = ReplaySession(story.record(tmp_path / "a.jsonl", story.healthy()), 1.0)
+    async with PacelineApp(session).run_test(size=(160, 50)) as pilot:
+        app = pilot.app
+        assert isinstance(app, PacelineApp)
+        await pilot.press("p", "]", "]")
+        await until(pilot, lambda: 19.9 < session.at < 22 and app.view.state.at > 19)
+        await pilot.press("[")
+        await until(pilot, lambda: app.view.state.at < 12)
+        await pilot.press("3", "n")
+        await until(pilot, lambda: "first fit of all devices" in screen_text(app))
+        assert "demo3 slowed" not in screen_text(app)
+        await pilot.press("n")
+        await until(pilot, lambda: "demo3 slowed" in screen_text(app))
+        await pilot.press("N")
+        await until(pilot, lambda: "demo3 slowed" not in screen_text(app))
+        await pilot.press(">")
+        await until(pilot, lambda: session.speed == 2.0)
