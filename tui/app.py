@@ -1,15 +1,13 @@
-"""The terminal UI: one state, told to one screen at most four times a second, and the keys that work everywhere."""
+"""The terminal UI: one state, told to one screen at most four times a second, and where a person looks. What they do: hands.py."""
 
 from __future__ import annotations
 
 import asyncio
 import select
-import shlex
 import signal
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import datetime
+from pathlib import Path
 from typing import ClassVar
 
 from paceline.engine.errors import PacelineError
@@ -17,30 +15,39 @@ from paceline.engine.events import Event, ResultDerived, RunEnded, RunPlanned
 from paceline.engine.ssh.questions import Question
 from paceline.engine.store.reduce import reduce
 from paceline.engine.store.state import State
-from textual.app import App
+from rich.text import Text
 from textual.binding import Binding, BindingType
-from textual.screen import Screen
-from textual.widgets import Input
 
-from .format import count, duration, untrusted
+from .crash import crashed
+from .format import duration, untrusted
+from .hands import Hands
+from .keys import EVERYWHERE, with_map
 from .messages import StateChanged, View
+from .past import Past
+from .preferences import Preferences
 from .screens.alerts import AlertsScreen
-from .screens.dialogs import Answer, Confirm, Help, HostKey
+from .screens.deck import Deck
+from .screens.dialogs import Answer, HostKey
 from .screens.fleet import FleetScreen
 from .screens.lists import JobsScreen
 from .screens.logs import LogsScreen
+from .screens.node import NodeScreen
 from .screens.results import ResultsScreen
 from .screens.run import RunScreen
 from .session import Seekable, Session
-from .theme import NIGHT
-from .widgets.list_rows import SCREENS
-from .widgets.prompt import Prompt
+from .theme import THEMES
 from .widgets.sheet import Rows
 
 FRAME = 0.25
 """Seconds between two paints of new values; keys are painted at once."""
 NOTICE = 6.0
 """Seconds a notice stays in the bottom line."""
+
+
+def every_binding() -> list[Binding]:
+    """All that a key map can name: keys that work everywhere, those of lists, and those of one screen each."""
+    tables = (EVERYWHERE, Rows.BINDINGS, *(mode.BINDINGS for mode in PacelineApp.MODES.values()), NodeScreen.BINDINGS)
+    return [binding for table in tables for binding in table if isinstance(binding, Binding)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +58,13 @@ class Notice:
     severity: str
 
 
-class PacelineApp(App[None]):
+class PacelineApp(Hands):
     """All screens over one session, live or replayed."""
 
     CSS_PATH = "app.tcss"
     TITLE = "paceline"
     ENABLE_COMMAND_PALETTE = False
-    MODES: ClassVar[dict[str, str | Callable[[], Screen]]] = {
+    MODES: ClassVar[dict[str, type[Deck]]] = {  # type: ignore[assignment]
         "fleet": FleetScreen,
         "jobs": JobsScreen,
         "run": RunScreen,
@@ -68,32 +75,24 @@ class PacelineApp(App[None]):
     DEFAULT_MODE = "fleet"
     HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = [(0, "-tiny-wide"), (40, "-narrow"), (110, "-wide")]
     VERTICAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = [(0, "-tiny-high"), (10, "-short"), (34, "-tall")]
-    BINDINGS: ClassVar[list[BindingType]] = [
-        *(Binding(key, f"visit('{name}')", title) for key, name, title in SCREENS),
-        Binding("colon", "ask", "type a command"),
-        Binding("question_mark,f1", "explain", "this help"),
-        Binding("p", "pause", "freeze the view; collecting goes on"),
-        Binding("left_square_bracket", "seek('-10')", "replay: 10 s back"),
-        Binding("right_square_bracket", "seek('+10')", "replay: 10 s on"),
-        Binding("less_than_sign", "hurry(0.5)", "replay: half as fast"),
-        Binding("greater_than_sign", "hurry(2)", "replay: twice as fast"),
-        Binding("C", "cancel", "cancel a run, after a question"),
-        Binding("f12", "picture", "save the screen as SVG"),
-        Binding("escape", "back", "back to the run in hand"),
-        Binding("q,ctrl+c", "leave", "leave at once; runs go on"),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = list(EVERYWHERE)
 
-    def __init__(self, session: Session) -> None:
+    def __init__(
+        self, session: Session, preferences: Preferences | None = None, past: Past | None = None, log: Path | None = None
+    ) -> None:
+        """``past``: what was typed before; without one it lasts as long as the session. ``log``: where a crash is written down."""
         super().__init__()
         self.session = session
-        self.typed: list[str] = []
-        """What was typed at the prompt, oldest first."""
+        self.preferences = preferences or Preferences()
+        self.past = past or Past()
+        self._log = log
+        self.keys = {binding.id: binding for binding in with_map(every_binding(), self.preferences.keys) if binding.id}
         self.notice: Notice | None = None
         state = reduce(State(), session.inventory) if session.inventory is not None else State()
         self.view = View(state, is_replay=session.is_replay)
         self._state = state
         self._is_new = False
-        self._has_navigated = False
+        self.has_navigated = False
         self._quiet_after = 0.0
         self._at_the_desk = asyncio.Lock()
         session.subscribe(self._hear)
@@ -103,19 +102,18 @@ class PacelineApp(App[None]):
     # The stream in --------------------------------------------------------------------------------------------------------------
 
     def on_mount(self) -> None:
-        self.register_theme(NIGHT)
-        self.theme = NIGHT.name
+        for theme in THEMES.values():
+            self.register_theme(theme)
+        self.wear(self.preferences.theme)
+        self.set_keymap(self.preferences.keys)
         self.set_interval(FRAME, self._frame)
         self._watch_terminal()
         # The session may import much when it opens: the first paint must not wait for that.
-        self.call_after_refresh(self._begin)
-
-    def _begin(self) -> None:
-        self.run_worker(self._open(), group="session")
+        self.call_after_refresh(lambda: self.run_worker(self._open(), group="session"))
 
     async def _open(self) -> None:
         try:
-            await self.session.open()
+            await self.show_answer(await self.session.open())
         except PacelineError as error:
             self.tell(str(error), "critical")
 
@@ -129,7 +127,7 @@ class PacelineApp(App[None]):
             self._guide("run")
         elif isinstance(event, ResultDerived):
             self._guide("results")
-        elif isinstance(event, RunEnded) and not self.session.is_replay:
+        elif isinstance(event, RunEnded) and not self.session.is_replay and self.preferences.bell:
             self.bell()
 
     def _jump(self, state: State) -> None:
@@ -140,7 +138,7 @@ class PacelineApp(App[None]):
 
     def _guide(self, mode: str) -> None:
         """Show what is of interest now, unless a person has chosen what to see."""
-        if not self._has_navigated and self.is_running and len(self.screen_stack) == 1:
+        if not self.has_navigated and self.is_running and len(self.screen_stack) == 1:
             self.call_later(self.switch_mode, mode)
 
     def _frame(self) -> None:
@@ -164,7 +162,7 @@ class PacelineApp(App[None]):
     # Where to look --------------------------------------------------------------------------------------------------------------
 
     async def action_visit(self, mode: str) -> None:
-        self._has_navigated = True
+        self.has_navigated = True
         self.view = replace(self.view, run_id="") if mode == "jobs" else self.view
         await self.switch_mode(mode)
 
@@ -189,81 +187,29 @@ class PacelineApp(App[None]):
     def action_seek(self, where: str) -> None:
         """Go to another moment of a replay."""
         if isinstance(self.session, Seekable):
-            self._has_navigated = True
+            self.has_navigated = True
             self.run_worker(self._seek(self.session, where), group="replay")
         else:
             self.tell("only a replay can go to another moment", "ok")
 
     async def _seek(self, session: Seekable, where: str) -> None:
-        await self._perform(f"seek {where}")
+        await self.perform(f"seek {where}")
         self.tell(f"replay at {duration(session.at)}", "running")
 
     def action_hurry(self, factor: float) -> None:
         """Play faster or slower."""
         if isinstance(self.session, Seekable):
             speed = min(64.0, max(0.25, self.session.speed * factor))
-            self.run_worker(self._perform(f"speed {speed:g}"), group="replay")
+            self.run_worker(self.perform(f"speed {speed:g}"), group="replay")
             self.tell(f"replay {speed:g}x as fast as it was", "running")
 
     def action_pause(self) -> None:
         self.view = replace(self.view, is_paused=not self.view.is_paused)
         if isinstance(self.session, Seekable):
-            self.run_worker(self._perform("pause"), group="replay")
+            self.run_worker(self.perform("pause"), group="replay")
         self._paint()
 
-    def action_explain(self) -> None:
-        lists = [binding for binding in Rows.BINDINGS if isinstance(binding, Binding)]
-        everywhere = [binding for binding in self.BINDINGS if isinstance(binding, Binding)]
-        self.push_screen(Help([*everywhere, *lists]))
-
-    # What to do -----------------------------------------------------------------------------------------------------------------
-
-    def action_ask(self) -> None:
-        self.screen.query_one(Prompt).ask()
-
-    def on_input_submitted(self, message: Input.Submitted) -> None:
-        if isinstance(message.input, Prompt):
-            self.obey(message.input.take().removeprefix(":").strip())
-
-    def obey(self, line: str) -> None:
-        """Carry out what was typed: the name of a screen, ``q``, or a verb of the session."""
-        if line in ("q", "quit", "exit"):
-            self.action_leave()
-        elif line in ("help", "?"):
-            self.action_explain()
-        elif line in self.MODES:
-            self.call_later(self.action_visit, line)
-        elif line:
-            self._has_navigated = False
-            self.run_worker(self._perform(line), group="verbs")
-
-    async def _perform(self, line: str) -> None:
-        try:
-            await self.session.perform(line)
-        except PacelineError as error:
-            self.tell(str(error), "critical")
-
-    def action_cancel(self) -> None:
-        screen = self.screen
-        run_id = screen.run_id if isinstance(screen, JobsScreen) else self.view.run.run_id if self.view.run else ""
-        run = self._state.runs.get(run_id)
-        if run is None or run.is_over:
-            self.tell("no run is going on here", "ok")
-            return
-        what = f"{count(len(run.ranks), 'rank')} on {count(len(run.nodes), 'node')}"
-        text = f"{untrusted(run.workload)}  {untrusted(run_id)}\n\nThis ends {what}: {', '.join(map(untrusted, run.nodes))}."
-        self.push_screen(Confirm("cancel this run?", text), lambda answer: self._cancel(run_id) if answer else None)
-
-    def _cancel(self, run_id: str) -> None:
-        self.tell(f"cancelling {run_id}", "running")
-        self.run_worker(self._perform(f"cancel {shlex.quote(run_id)}"), group="verbs")
-
-    def action_picture(self) -> None:
-        name = f"paceline-{self.current_mode}-{datetime.fromtimestamp(self.view.state.clock or 0.0):%H%M%S}.svg"
-        try:
-            self.tell(f"saved {self.save_screenshot(name, '.')}", "done")
-        except OSError as error:
-            self.tell(f"cannot save {name}: {error.strerror}", "critical")
+    # What is asked --------------------------------------------------------------------------------------------------------------
 
     async def ask(self, question: Question) -> str | None:
         """Put a question of a login to the person, one after the other; None: no answer."""
@@ -281,6 +227,12 @@ class PacelineApp(App[None]):
 
     def action_leave(self) -> None:
         self.exit()
+
+    def _fatal_error(self) -> None:
+        """A fault of ours: the screen ends in order, the traceback goes into a file, and one line says where. Runs go on."""
+        told = crashed(sys.exc_info()[1] or self._exception, self._log)
+        self._exit_renderables[:] = self._exit_renderables or [Text(told)]
+        self._close_messages_no_wait()
 
     def _watch_terminal(self) -> None:
         """Leave when the terminal is gone: Textual would spin at 100 % on a closed standard input."""

@@ -13,7 +13,8 @@ from typing import Any
 from paceline.engine.errors import STATUS_ORDER, Interrupted
 from paceline.engine.inventory.choice import inventory_for
 
-from .commands import VERBS, Document, Verb
+from . import preferences
+from .commands import VERBS, Document, Verb, check_allowed
 from .narration import Narrator
 from .render import render
 
@@ -24,6 +25,7 @@ SECOND_THOUGHT = 10.0
 def run(args: argparse.Namespace, nodes: Path) -> int:
     """Perform one verb without a screen; returns the exit status. Raises PacelineError for the caller to print."""
     verb = VERBS[args.verb]
+    check_allowed(verb, args, args.read_only or preferences.read(preferences.place()).read_only)
     if verb.name == "replay":
         from .render import replayed
 

@@ -34,6 +34,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--patience", metavar="S", type=seconds, default=600.0, help="seconds --batch waits for a silent node (600)"
     )
+    parser.add_argument("--read-only", action="store_true", help="refuse every verb that acts on a node")
+    parser.add_argument("--ascii", action="store_true", help="draw the screen with characters of ASCII only")
     parser.add_argument("--version", action="store_true", help="print the version and leave")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", parser_class=Parser)
     for verb in VERBS.values():

@@ -37,6 +37,15 @@ class Verb:
     """Whether it always runs on the embedded lab."""
     aliases: tuple[str, ...] = ()
     """Short words for it at the ``:`` prompt."""
+    acts: bool = False
+    """Whether it starts, ends or removes something on a node: refused where a session is read-only."""
+
+    @property
+    def needs_words(self) -> bool:
+        """Whether it says nothing without more words, such as the name of a run."""
+        parser = Parser(prog=self.name, add_help=False)
+        self.arguments(parser)
+        return any(action.required for action in parser._actions)
 
 
 class Parser(argparse.ArgumentParser):
@@ -239,16 +248,24 @@ VERBS: dict[str, Verb] = {
     verb.name: verb
     for verb in (
         Verb("status", "nodes, devices and what runs on them", _status, aliases=("st", "nodes")),
-        Verb("demo", "the embedded lab, then bench on it", _bench, _bench_arguments, is_launch=True, is_on_embedded_lab=True),
+        Verb(
+            "demo",
+            "the embedded lab, then bench on it",
+            _bench,
+            _bench_arguments,
+            is_launch=True,
+            acts=True,
+            is_on_embedded_lab=True,
+        ),
         Verb("plan", "what train would do, without doing it", _plan, _train_arguments),
-        Verb("train", "one job: a workload under one policy", _train, _train_arguments, is_launch=True),
-        Verb("bench", "policies against each other", _bench, _bench_arguments, is_launch=True),
+        Verb("train", "one job: a workload under one policy", _train, _train_arguments, is_launch=True, acts=True),
+        Verb("bench", "policies against each other", _bench, _bench_arguments, is_launch=True, acts=True),
         Verb("jobs", "all runs the nodes know of", _jobs, aliases=("ps",)),
         Verb("attach", "follow a run to its end, whoever launched it", _attach, _attach_arguments, is_launch=True),
         Verb("logs", "what a run wrote, node by node or rank by rank", _logs, _logs_arguments),
-        Verb("cancel", "stop a run and all its processes", _cancel, _cancel_arguments, aliases=("stop",)),
+        Verb("cancel", "stop a run and all its processes", _cancel, _cancel_arguments, aliases=("stop",), acts=True),
         Verb("fetch", "bring checkpoints and other files of a run home", _fetch, _fetch_arguments),
-        Verb("clean", "remove what nodes keep of ours and nobody needs", _clean, _clean_arguments),
+        Verb("clean", "remove what nodes keep of ours and nobody needs", _clean, _clean_arguments, acts=True),
         Verb("replay", "a recorded session", _replay, _replay_arguments),
     )
 }
@@ -258,6 +275,13 @@ VERBS: dict[str, Verb] = {
 def verb_of(word: str) -> Verb | None:
     """A verb by its word or by one of its short ones."""
     return VERBS.get(word) or next((verb for verb in VERBS.values() if word in verb.aliases), None)
+
+
+def check_allowed(verb: Verb, args: argparse.Namespace, is_read_only: bool) -> None:
+    """Refuse what acts on nodes while a session is read-only; ``clean`` that only tells is none of that. Raises UsageError."""
+    if is_read_only and verb.acts and getattr(args, "yes", True):
+        hint = "leave out --read-only, or take read_only out of config.toml"
+        raise UsageError(f"{verb.name} is refused: this session is read-only", hint=hint)
 
 
 def parse(line: str) -> tuple[Verb, argparse.Namespace]:

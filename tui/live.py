@@ -12,7 +12,8 @@ from paceline.engine.events import Event, InventoryRead, RunPrepared
 from paceline.engine.specs import Inventory
 from paceline.engine.ssh.questions import Ask, Question
 
-from .commands import parse
+from .commands import check_allowed, parse
+from .session import Answer
 
 if TYPE_CHECKING:
     from paceline.engine.control import Control
@@ -23,7 +24,7 @@ class LiveSession:
 
     is_replay = False
 
-    def __init__(self, inventory: Inventory, line: str, record: Path | None) -> None:
+    def __init__(self, inventory: Inventory, line: str, record: Path | None, is_read_only: bool = False) -> None:
         """``line``: a verb to start at once, empty for none."""
         from paceline.engine.control import Control, inventory_event
 
@@ -32,6 +33,7 @@ class LiveSession:
         self.ask: Ask | None = None
         """Who answers what a login needs; without one such a node is refused."""
         self._line = line
+        self.is_read_only = is_read_only
         self._work: set[asyncio.Task[None]] = set()
 
     async def _put(self, question: Question) -> str | None:
@@ -45,10 +47,11 @@ class LiveSession:
         """Hear every event."""
         return self._control.subscribe(listener)
 
-    async def open(self) -> None:
+    async def open(self) -> Answer | None:
         """Connect to all machines, then start the verb; without one, look which runs there are."""
         await self._control.open()
-        await self.perform(self._line or "jobs")
+        answer = await self.perform(self._line or "jobs")
+        return answer if self._line else None
 
     async def close(self) -> None:
         """Leave: connections end, runs go on."""
@@ -57,14 +60,14 @@ class LiveSession:
         await asyncio.gather(*self._work, return_exceptions=True)
         await self._control.close()
 
-    async def perform(self, line: str) -> None:
+    async def perform(self, line: str) -> Answer | None:
         """Carry out a verb. A launch goes on in the background; its trouble is told in the stream."""
         verb, args = parse(line)
         if verb.name == "replay":
             raise UsageError("a recording is replayed on its own", hint=f"leave with q, then: paceline replay {args.file}")
+        check_allowed(verb, args, self.is_read_only)
         if not verb.is_launch:
-            await verb.perform(self._control, args)
-            return
+            return Answer(verb.name, await verb.perform(self._control, args))
         if self._work:
             raise UsageError("a run is being followed already", hint="C cancels it")
 
@@ -77,3 +80,4 @@ class LiveSession:
         task = asyncio.create_task(work(), name=line)
         self._work.add(task)
         task.add_done_callback(self._work.discard)
+        return None

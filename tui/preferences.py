@@ -46,8 +46,11 @@ def place(env: Mapping[str, str] = os.environ) -> Path:
     )
 
 
-def read(path: Path, themes: tuple[str, ...], actions: tuple[str, ...]) -> Preferences:
-    """The preferences of a file; the usual ones where there is none. Raises ConfigurationError with file and key."""
+def read(path: Path, themes: tuple[str, ...] | None = None, actions: tuple[str, ...] | None = None) -> Preferences:
+    """The preferences of a file; the usual ones where there is none. Raises ConfigurationError with file and key.
+
+    Without ``themes`` and ``actions``, as where no screen is drawn, names of themes and actions are not looked up.
+    """
     try:
         with path.open("rb") as file:
             data = file.read(LONGEST + 1)
@@ -65,11 +68,12 @@ def read(path: Path, themes: tuple[str, ...], actions: tuple[str, ...]) -> Prefe
     for name in ("ascii", "bell", "read_only"):
         _check_type(path, found, name, bool, "true or false")
     _check_type(path, found, "theme", str, "a name in quotes")
-    if found.get("theme", themes[0]) not in themes:
+    if themes is not None and found.get("theme", themes[0]) not in themes:
         raise ConfigurationError(f"{path}: theme: no theme {found['theme']!r}", hint=f"there are {', '.join(themes)}")
     _check_type(path, found, "keys", dict, "a table [keys]")
     keys: dict[str, Any] = found.get("keys", {})
-    _check_names(path, "keys.", keys, actions)
+    if actions is not None:
+        _check_names(path, "keys.", keys, actions)
     for name in keys:
         _check_type(path, keys, name, str, 'a key in quotes, such as "f2"', "keys.")
     return Preferences(**{**found, "keys": keys})

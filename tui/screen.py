@@ -5,28 +5,38 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from paceline.engine.inventory.choice import inventory_for
 
-from .commands import VERBS
+from .commands import VERBS, check_allowed
+from .keys import check_map
+from .past import Past
+from .past import place as past_place
+from .preferences import place, read
 from .session import Session
+from .theme import THEMES
 
 
 def run(args: argparse.Namespace, nodes: Path) -> int:
-    """Open the screen and stay until the person leaves; returns the exit status."""
-    from .app import PacelineApp
+    """Open the screen and stay until the person leaves; returns the exit status. Raises PacelineError before anything is drawn."""
+    from .app import PacelineApp, every_binding
     from .live import LiveSession
 
-    session = _session(args, nodes)
-    app = PacelineApp(session)
+    path = place()
+    preferences = read(path, tuple(THEMES), tuple(binding.id for binding in every_binding() if binding.id))
+    check_map(preferences.keys, str(path))
+    preferences = replace(preferences, ascii=preferences.ascii or args.ascii, read_only=preferences.read_only or args.read_only)
+    session = _session(args, nodes, preferences.read_only)
+    app = PacelineApp(session, preferences, Past(past_place()), nodes.parent / "logs" / "control.log")
     if isinstance(session, LiveSession):
         session.ask = app.ask
     app.run()
     return app.return_code or 0
 
 
-def _session(args: argparse.Namespace, nodes: Path) -> Session:
+def _session(args: argparse.Namespace, nodes: Path, is_read_only: bool) -> Session:
     if args.verb == "replay":
         from paceline.engine.telemetry.replay import ReplaySession
 
@@ -36,4 +46,6 @@ def _session(args: argparse.Namespace, nodes: Path) -> Session:
     is_embedded_only = args.verb is not None and VERBS[args.verb].is_on_embedded_lab
     inventory = inventory_for(nodes, args.only, is_embedded_only)
     words = sys.argv[sys.argv.index(args.verb) :] if args.verb else []
-    return LiveSession(inventory, shlex.join(words), args.record)
+    if args.verb:
+        check_allowed(VERBS[args.verb], args, is_read_only)
+    return LiveSession(inventory, shlex.join(words), args.record, is_read_only)

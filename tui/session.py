@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from paceline.engine.events import Event, InventoryRead
 from paceline.engine.store.state import State
+
+
+class Answer(NamedTuple):
+    """What a verb found out or did."""
+
+    verb: str
+    document: dict[str, Any]
+    """As ``--json`` prints it."""
 
 
 @runtime_checkable
@@ -44,14 +52,20 @@ class Session(Protocol):
         """Call ``listener`` with every event, on the loop that runs the screens."""
         ...
 
-    async def open(self) -> None:
-        """Begin the stream: called once, after the first paint; returns at once or at its end. Raises PacelineError."""
+    async def open(self) -> Answer | None:
+        """Begin the stream: called once, after the first paint; returns at once or at its end. Raises PacelineError.
+
+        Gives the answer to the verb that the person came with.
+        """
         ...
 
     async def close(self) -> None:
         """End the stream and free everything; runs go on."""
         ...
 
-    async def perform(self, line: str) -> None:
-        """Carry out a verb as typed, such as ``bench`` or ``cancel RUN``. Raises PacelineError."""
+    async def perform(self, line: str) -> Answer | None:
+        """Carry out a verb as typed, such as ``bench`` or ``cancel RUN``. Raises PacelineError.
+
+        A launch goes on in the background, and what it does is in the stream: it has no answer.
+        """
         ...

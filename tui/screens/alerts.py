@@ -21,8 +21,10 @@ class AlertsScreen(Deck):
     """Trouble of this session. What a person has seen stays known by its key until the session ends."""
 
     NAME = "alerts"
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("a", "acknowledge", "seen: let the alert sink, or rise again")]
-    KEYS: ClassVar[tuple[tuple[str, str], ...]] = (("a", "seen"), ("Enter", "its log"), *Deck.KEYS)
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("a", "acknowledge", "seen: let the alert sink, or rise again", id="alerts.seen")
+    ]
+    KEYS: ClassVar[tuple[tuple[str, str], ...]] = (("alerts.seen", "seen"), ("list.choose", "its log"), *Deck.KEYS)
 
     def body(self) -> Iterable[Widget]:
         self._seen: set[str] = set()

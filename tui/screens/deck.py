@@ -17,7 +17,7 @@ from ..theme import GLYPHS, PALETTE
 from ..widgets.lines import line
 from ..widgets.list_rows import key_bar, top_bar
 from ..widgets.prompt import Prompt
-from ..widgets.sheet import Sheet
+from ..widgets.sheet import Rows, Sheet
 
 if TYPE_CHECKING:
     from ..app import PacelineApp
@@ -29,13 +29,16 @@ class Deck(Screen[None]):
     AUTO_FOCUS = "Rows"
     NAME: ClassVar[str] = ""
     KEYS: ClassVar[tuple[tuple[str, str], ...]] = (
-        (":", "command"),
-        ("?", "help"),
-        ("p", "pause"),
-        ("C", "cancel"),
-        ("F12", "picture"),
-        ("q", "quit"),
+        ("command", "command"),
+        ("help", "help"),
+        ("start", "start"),
+        ("pause", "pause"),
+        ("cancel", "cancel"),
+        ("quit", "quit"),
+        ("export", "export"),
+        ("picture", "picture"),
     )
+    """What the bottom line shows: a binding by its id, and one word for it."""
 
     @property
     def deck(self) -> PacelineApp:
@@ -45,7 +48,7 @@ class Deck(Screen[None]):
     def compose(self) -> ComposeResult:
         yield Sheet(lambda view, width, height: [top_bar(view, self.NAME, width)], widget_id="top")
         yield from self.body()
-        yield Prompt(self.deck.typed)
+        yield Prompt(self.deck.past, self.deck.completions)
         yield Sheet(self._bottom, widget_id="bottom")
         yield Static("paceline needs 40x10 to draw", id="tiny", markup=False)
 
@@ -67,6 +70,10 @@ class Deck(Screen[None]):
     def on_state_changed(self, message: StateChanged) -> None:
         self.show(message.view)
 
+    def listed(self) -> str:
+        """The list of this screen as text, rows out of sight too; empty where there is none."""
+        return "".join(rows.first().text() for rows in [self.query(Rows)] if rows)
+
     def _bottom(self, view: View, width: int, height: int) -> Sequence[Strip]:
         notice = self.deck.notice
         if notice is not None:
@@ -74,4 +81,4 @@ class Deck(Screen[None]):
         if view.state.phase:
             share = f" {percent(view.state.fraction)}" if view.state.fraction is not None else ""
             return [line(width, (f" {GLYPHS['starting']} {untrusted(view.state.phase)}{share}", PALETTE.text))]
-        return [key_bar(self.KEYS, width)]
+        return [key_bar(self.deck.keys_of(self.KEYS), width)]

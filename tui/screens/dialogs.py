@@ -3,60 +3,94 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import ClassVar
 
 from paceline.engine.ssh.questions import Question
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Vertical
+from textual.containers import Container, Vertical, VerticalScroll
+from textual.content import Content
 from textual.screen import ModalScreen
+from textual.style import Style
 from textual.widgets import Input, Static
 
+from ..commands import Verb
 from ..format import untrusted
+from ..keys import shown
+from ..theme import PALETTE
 
 WIDTH = 64
 """Cells of a line of a question: it fits into the smallest terminal that shows whole screens."""
 
 
-class Help(ModalScreen[None]):
-    """Every key that works here."""
+class Page(ModalScreen[None]):
+    """More than a line: scrolled with the usual keys, left with Escape."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,question_mark,q,enter", "dismiss", "back", show=False)]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,question_mark,q,enter", "dismiss", "back", show=False),
+        Binding("j,down", "turn(1)", "down", show=False),
+        Binding("k,up", "turn(-1)", "up", show=False),
+        Binding("pagedown,space", "turn(10)", "page down", show=False),
+        Binding("pageup", "turn(-10)", "page up", show=False),
+    ]
 
-    def __init__(self, bindings: Iterable[Binding]) -> None:
+    def __init__(self, title: str, columns: Sequence[str | Content]) -> None:
+        """``columns`` stand side by side where there is room, else one below the other."""
         super().__init__()
-        self._keys = list(bindings)
+        self._title, self._columns = title, columns
 
     def compose(self) -> ComposeResult:
-        rows = [f"{key_names(binding):<16} {binding.description}" for binding in self._keys if binding.description]
-        text = "\n".join(dict.fromkeys(rows))
-        with Vertical(id="dialog"):
-            yield Static(text, markup=False)
-            yield Static("\nEsc goes back", classes="hint", markup=False)
+        with Vertical(id="dialog", classes="page"):
+            with VerticalScroll(id="sheet"), Container(id="columns"):
+                for column in self._columns:
+                    yield Static(column, markup=False)
+            yield Static("Esc goes back", classes="hint", markup=False)
 
     def on_mount(self) -> None:
-        self.query_one("#dialog").border_title = "keys"
+        self.query_one("#dialog").border_title = self._title
+        self.query_one("#columns").set_class(len(self._columns) > 1, "several")
+
+    def action_turn(self, lines: int) -> None:
+        self.query_one("#sheet").scroll_relative(y=lines, animate=False)
+
+
+class Told(Page):
+    """What a verb found out, as ``--batch`` prints it."""
+
+    def __init__(self, verb: str, text: str) -> None:
+        super().__init__(verb, ["\n".join(untrusted(line) for line in text.splitlines())])
+
+
+class Help(Page):
+    """Every key that works here, and every verb; made from the tables that make them work."""
+
+    def __init__(
+        self, here: Sequence[Binding], everywhere: Sequence[Binding], lists: Sequence[Binding], verbs: Sequence[tuple[Verb, str]]
+    ) -> None:
+        """``verbs``: with the reason why one cannot be used now, or nothing."""
+        keys = [*_keys("this screen", here), *_keys("everywhere", everywhere), *_keys("lists", lists)]
+        words = [("verbs, after : or in the shell", "strong")]
+        for verb, refusal in verbs:
+            names = f"{verb.name} {' '.join(verb.aliases)}".strip()
+            words.append((f"{names:<16} {verb.summary}{f'  ({refusal})' if refusal else ''}", "faint" if refusal else "text"))
+        words += [("", "text"), ("screens by their names, theme NAME, help, q", "text")]
+        super().__init__("keys and verbs", [_styled(keys), _styled(words)])
+
+
+def _keys(title: str, bindings: Sequence[Binding]) -> list[tuple[str, str]]:
+    rows = [(f"{key_names(binding):<16} {binding.description}", "text") for binding in bindings if binding.description]
+    return [(title, "strong"), *dict.fromkeys(rows), ("", "text")] if rows else []
+
+
+def _styled(lines: Sequence[tuple[str, str]]) -> Content:
+    """Lines, each in a colour of the palette that is worn."""
+    return Content("\n").join(Content.styled(text, Style.from_rich_style(getattr(PALETTE, name))) for text, name in lines)
 
 
 def key_names(binding: Binding) -> str:
-    """Keys as people call them."""
-    names = {
-        "question_mark": "?",
-        "colon": ":",
-        "up": "↑",
-        "down": "↓",
-        "pagedown": "PgDn",
-        "pageup": "PgUp",
-        "home": "Home",
-        "end": "End",
-        "enter": "Enter",
-        "escape": "Esc",
-        "ctrl+c": "Ctrl+C",
-    }
-    return " ".join(
-        names.get(key, key.upper() if key.startswith("f") and key[1:].isdigit() else key) for key in binding.key.split(",")
-    )
+    """Keys of a binding as people call them."""
+    return " ".join(shown(key) for key in binding.key.split(","))
 
 
 class Confirm(ModalScreen[bool]):

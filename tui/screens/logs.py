@@ -62,15 +62,21 @@ class LogsScreen(Deck):
 
     NAME = "logs"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("slash", "search", "search"),
-        Binding("n", "hit(1)", "next hit"),
-        Binding("N", "hit(-1)", "hit before"),
-        Binding("f", "follow", "stay with the newest line"),
-        Binding("o", "only", "only this node, this rank, or all"),
-        Binding("right", f"shift({SHIFT})", "the rest of long lines"),
-        Binding("left", f"shift(-{SHIFT})", "their beginning"),
+        Binding("slash", "search", "search", id="logs.search"),
+        Binding("n", "hit(1)", "next hit", id="logs.next"),
+        Binding("N", "hit(-1)", "hit before", id="logs.previous"),
+        Binding("f", "follow", "stay with the newest line", id="logs.follow"),
+        Binding("o", "only", "only this node, this rank, or all", id="logs.only"),
+        Binding("right", f"shift({SHIFT})", "the rest of long lines", id="logs.right"),
+        Binding("left", f"shift(-{SHIFT})", "their beginning", id="logs.left"),
     ]
-    KEYS: ClassVar[tuple[tuple[str, str], ...]] = (("/", "search"), ("n", "next"), ("o", "only"), ("f", "follow"), *Deck.KEYS)
+    KEYS: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("logs.search", "search"),
+        ("logs.next", "next"),
+        ("logs.only", "only"),
+        ("logs.follow", "follow"),
+        *Deck.KEYS,
+    )
 
     def __init__(self) -> None:
         super().__init__()

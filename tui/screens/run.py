@@ -28,8 +28,8 @@ class RunScreen(Deck):
 
     NAME = "run"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("n", "moment(1)", "next decision or trouble"),
-        Binding("N", "moment(-1)", "previous decision or trouble"),
+        Binding("n", "moment(1)", "next decision or trouble", id="run.next"),
+        Binding("N", "moment(-1)", "previous decision or trouble", id="run.previous"),
     ]
 
     def body(self) -> Iterable[Widget]:

@@ -23,6 +23,8 @@ from ..messages import View
 
 Draw = Callable[[View, int, int], Sequence[Strip]]
 """(view, width, height) -> lines."""
+WRITTEN = 200
+"""Columns of a list that is written to a file."""
 
 
 def changed_regions(before: Sequence[Strip], after: Sequence[Strip], width: int) -> list[Region] | None:
@@ -96,13 +98,13 @@ class Rows(ScrollView, can_focus=True):
     """A list of which only the visible rows are drawn, whatever its length. The first line is a heading that stays."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("j,down", "move(1)", "down", show=False),
-        Binding("k,up", "move(-1)", "up", show=False),
-        Binding("g,home", "move(-1000000)", "first", show=False),
-        Binding("G,end", "move(1000000)", "last", show=False),
-        Binding("pagedown", "page(1)", "page down", show=False),
-        Binding("pageup", "page(-1)", "page up", show=False),
-        Binding("enter", "choose", "look closer", show=False),
+        Binding("j,down", "move(1)", "down", show=False, id="list.down"),
+        Binding("k,up", "move(-1)", "up", show=False, id="list.up"),
+        Binding("g,home", "move(-1000000)", "first", show=False, id="list.first"),
+        Binding("G,end", "move(1000000)", "last", show=False, id="list.last"),
+        Binding("pagedown", "page(1)", "page down", show=False, id="list.pagedown"),
+        Binding("pageup", "page(-1)", "page up", show=False, id="list.pageup"),
+        Binding("enter", "choose", "look closer", show=False, id="list.choose"),
     ]
 
     class Chosen(Message):
@@ -213,6 +215,13 @@ class Rows(ScrollView, can_focus=True):
             strip = self._strip(place, width)
             self._drawn[place] = strip
         return CHARSET.finish(strip).apply_style(self.rich_style)
+
+    def text(self) -> str:
+        """Heading and all rows as lines of text, as wide as what they say."""
+        if self._view is None or not self._keys:
+            return ""
+        strips = [self._heading(WRITTEN), *(self._row(self._view, key, WRITTEN, False) for key in self._keys)]
+        return "".join(f"{strip.text.rstrip()}\n" for strip in strips)
 
     def _scroll_to_cursor(self) -> None:
         self.scroll_to_region(Region(0, self.cursor, 1, 2), animate=False)

@@ -1,0 +1,261 @@
+"""What a person can do from every screen: obey what is typed or chosen, ask before what cannot be undone, show the answer."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from datetime import datetime
+
+from paceline.engine.errors import PacelineError, UsageError
+from paceline.engine.store.state import RunState, State
+from textual.app import App
+from textual.binding import Binding
+from textual.widgets import Input
+
+from .ascii import CHARSET
+from .commands import VERBS, Verb, verb_of
+from .format import count, untrusted
+from .keys import EVERYWHERE, shown
+from .messages import View
+from .past import Past
+from .preferences import Preferences
+from .screens.dialogs import Confirm, Help, Told
+from .screens.lists import JobsScreen
+from .session import Answer, Session
+from .theme import PALETTE, THEMES
+from .widgets.list_rows import SCREENS
+from .widgets.prompt import Prompt
+
+PLACES = tuple(name for _, name, _ in SCREENS)
+"""Names of screens, which the prompt knows too."""
+
+
+class Hands(App[None]):
+    """The part of the app that does things. What it shows, and when, is the rest of it."""
+
+    session: Session
+    preferences: Preferences
+    past: Past
+    view: View
+    keys: Mapping[str, Binding]
+    """Every binding by its id, on the key that the person prefers."""
+    has_navigated: bool
+    """Whether the person chose what to see."""
+
+    def tell(self, text: str, severity: str = "warning") -> None:
+        """Say something in one line at the bottom, for a few seconds."""
+        raise NotImplementedError
+
+    # What is typed --------------------------------------------------------------------------------------------------------------
+
+    def action_ask(self) -> None:
+        self.offer("")
+
+    def offer(self, text: str) -> None:
+        """Open the prompt with the beginning of a line."""
+        found = self.screen.query(Prompt)
+        if found:
+            found.first().ask(text)
+
+    def completions(self, line: str) -> list[str]:
+        """What a line may become, with the runs and nodes that are known."""
+        from .completion import complete
+
+        state = self.view.state
+        if line.startswith("theme "):
+            return [f"theme {name}" for name in THEMES if name.startswith(line[6:]) and name != line[6:]]
+        values = {"RUN": [untrusted(run_id) for run_id in reversed(state.runs)], "SET": [untrusted(name) for name in state.nodes]}
+        return complete(line, values, (*PLACES, "theme", "help", "q"))
+
+    def on_input_submitted(self, message: Input.Submitted) -> None:
+        if not isinstance(message.input, Prompt):
+            return
+        line = message.input.take().removeprefix(":").strip()
+        if line:
+            try:
+                self.past.add(line)
+            except OSError as error:
+                self.tell(f"what was typed is not kept: {error.strerror}")
+            self.obey(line)
+
+    def obey(self, line: str) -> None:
+        """Carry out what was typed: the name of a screen, ``theme NAME``, ``help``, ``q``, or a verb of the session."""
+        match line.split():
+            case ["q" | "quit" | "exit"]:
+                self.exit()
+            case ["help" | "?"]:
+                self.action_explain()
+            case ["theme"]:
+                self.tell(f"{self.theme}; there are {', '.join(THEMES)}", "ok")
+            case ["theme", name]:
+                self.wear(name)
+            case [place] if place in PLACES and place not in ("jobs",):
+                self.call_later(self.run_action, f"visit('{place}')")
+            case [word, run_id, *_] if verb_of(word) is VERBS["logs"] and not run_id.startswith("-"):
+                self._show_logs(line)
+            case _:
+                self._begin(line)
+
+    def _begin(self, line: str) -> None:
+        self.has_navigated = False
+        self.run_worker(self.perform(line), group="verbs")
+
+    async def perform(self, line: str) -> None:
+        """Hand a line to the session, and show what comes of it."""
+        try:
+            answer = await self.session.perform(line)
+        except PacelineError as error:
+            self.tell(str(error), "critical")
+        else:
+            await self.show_answer(answer)
+
+    async def show_answer(self, answer: Answer | None) -> None:
+        """On the screen that has it, in the bottom line if it is one, else on a page of its own."""
+        if answer is None:
+            return
+        if answer.verb in ("status", "jobs"):
+            await self.run_action(f"visit('{'fleet' if answer.verb == 'status' else 'jobs'}')")
+            return
+        from .render import render
+
+        text = render(answer.verb, answer.document)
+        if "\n" in text:
+            self.push_screen(Told(answer.verb, text))
+        else:
+            self.tell(text, "done")
+
+    def _show_logs(self, line: str) -> None:
+        from paceline.engine.inventory.nodeset import expand
+
+        from .commands import parse
+        from .screens.logs import show_logs
+
+        try:
+            _, args = parse(line)
+            nodes = expand(args.node) if args.node is not None else []
+            if args.run_id not in self.view.state.runs:
+                raise UsageError(f"no run {args.run_id!r} is known here", hint="jobs looks for all")
+        except PacelineError as error:
+            self.tell(str(error), "critical")
+            return
+        show_logs(self, args.run_id, nodes[0] if nodes else None, args.rank)  # type: ignore[arg-type]
+
+    # What is looked up ----------------------------------------------------------------------------------------------------------
+
+    def refusal(self, verb: Verb) -> str:
+        """Why a verb cannot be used now, in a word; empty: it can."""
+        return "read-only" if verb.acts and self.is_read_only else ""
+
+    @property
+    def is_read_only(self) -> bool:
+        """Whether everything that acts on nodes is refused."""
+        return self.preferences.read_only
+
+    def keys_of(self, wanted: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Keys as people call them, for ids of bindings and a word each; what a read-only session refuses is left out."""
+        refused = ("start", "cancel") if self.is_read_only else ()
+        return [(shown(self.keys[name].key.split(",")[0]), word) for name, word in wanted if name not in refused]
+
+    def action_palette(self) -> None:
+        from textual.command import CommandPalette
+
+        from .palette import Everything
+
+        self.push_screen(CommandPalette(providers=[Everything], placeholder="what to do, by any part of its name"))
+
+    def action_explain(self) -> None:
+        if not isinstance(self.screen, Help):
+            here = {binding.id for binding in type(self.screen).BINDINGS if isinstance(binding, Binding)}
+            mine = [binding for name, binding in self.keys.items() if name in here]
+            lists = [binding for name, binding in self.keys.items() if name.startswith("list.")]
+            everywhere = [self.keys[binding.id] for binding in EVERYWHERE if binding.id]
+            verbs = [(verb, self.refusal(verb)) for verb in VERBS.values()]
+            self.push_screen(Help(mine, everywhere, lists, verbs))
+
+    # What acts ------------------------------------------------------------------------------------------------------------------
+
+    def action_start(self) -> None:
+        """Fill in a job, see its plan, launch it."""
+        from .screens.form import JobForm
+
+        if self.session.is_replay:
+            self.tell("a replay starts nothing", "ok")
+        elif self.is_read_only:
+            self.tell("this session is read-only: nothing is started", "ok")
+        else:
+            self.push_screen(JobForm(self._rehearse), lambda line: self.obey(line) if line else None)
+
+    async def _rehearse(self, line: str) -> str:
+        from .render import render
+
+        answer = await self.session.perform(line)
+        return render(answer.verb, answer.document) if answer is not None else ""
+
+    def action_cancel(self) -> None:
+        screen = self.screen
+        run_id = screen.run_id if isinstance(screen, JobsScreen) else self.view.run.run_id if self.view.run else ""
+        run = self.view.state.runs.get(run_id)
+        if run is None or run.is_over:
+            self.tell("no run is going on here", "ok")
+            return
+        if self.is_read_only:
+            self.tell("this session is read-only: nothing is cancelled", "ok")
+            return
+        processes = _processes_of(self.view.state, run)
+        amounts = [count(len(run.ranks), "rank")] if run.ranks else []
+        if processes:
+            amounts.append(count(processes, "process", "processes"))
+        what = f"{' and '.join(amounts) or 'all of it'} on {count(len(run.nodes), 'node')}"
+        text = f"{untrusted(run.workload)}  {untrusted(run_id)}\n\nThis ends {what}: {', '.join(map(untrusted, run.nodes))}."
+        self.push_screen(Confirm("cancel this run?", text), lambda answer: self._cancel(run_id) if answer else None)
+
+    def _cancel(self, run_id: str) -> None:
+        self.tell(f"cancelling {run_id}", "running")
+        self.run_worker(self.perform(f"cancel {shlex.quote(run_id)}"), group="verbs")
+
+    # What is kept ---------------------------------------------------------------------------------------------------------------
+
+    def wear(self, name: str) -> None:
+        """Put on a theme at once, everywhere."""
+        if name not in THEMES:
+            self.tell(f"no theme {name!r}; there are {', '.join(THEMES)}", "critical")
+            return
+        PALETTE.wear(THEMES[name])
+        CHARSET.is_ascii = self.preferences.ascii
+        self.theme = name
+        self.view = replace(self.view)  # what was drawn from the old one is drawn again
+
+    def action_picture(self) -> None:
+        name = f"{self._stem()}.svg"
+        try:
+            self.tell(f"saved {self.save_screenshot(name, '.')}", "done")
+        except OSError as error:
+            self.tell(f"cannot save {name}: {error.strerror}", "critical")
+
+    def action_export(self) -> None:
+        """The list of this screen as a text file in the current directory, rows out of sight among them."""
+        from .screens.deck import Deck
+
+        text = self.screen.listed() if isinstance(self.screen, Deck) else ""
+        if not text:
+            self.tell("nothing to write here", "ok")
+            return
+        name = f"{self._stem()}.txt"
+        try:
+            with open(name, "x", encoding="utf-8") as file:
+                file.write(text)
+        except OSError as error:
+            self.tell(f"cannot write {name}: {error.strerror}", "critical")
+        else:
+            self.tell(f"wrote {count(text.count(chr(10)), 'line')} to {name}", "done")
+
+    def _stem(self) -> str:
+        return f"paceline-{self.current_mode}-{datetime.fromtimestamp(self.view.state.clock or 0.0):%H%M%S}"
+
+
+def _processes_of(state: State, run: RunState) -> int:
+    """Processes of a run that its nodes see on their devices; 0: they see none, as on emulated ones."""
+    nodes = [state.nodes[name] for name in run.nodes if name in state.nodes]
+    readings = [(node.name, process) for node in nodes for device in node.devices for process in device.reading.processes or ()]
+    return len({(node, process.pid) for node, process in readings if process.run_id == run.run_id})

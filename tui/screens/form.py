@@ -1,0 +1,104 @@
+"""The form that starts a job: what to train, the plan and the prediction while it is filled in, then the launch."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Awaitable, Callable
+from typing import ClassVar
+
+from paceline.engine.errors import PacelineError
+from paceline.engine.specs import POLICIES
+from paceline.engine.training.workloads import WORKLOADS
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Grid, Horizontal, VerticalScroll
+from textual.screen import ModalScreen
+from textual.widgets import Button, Input, Label, Select, Static
+
+from ..format import untrusted
+
+Rehearse = Callable[[str], Awaitable[str]]
+"""Give the plan of a line such as ``plan --workload digits-cnn`` as text. Raises PacelineError."""
+_OTHERS = {"refuse devices in use": "", "wait until they are free": "--wait", "share them": "--share"}
+
+
+class JobForm(ModalScreen[str | None]):
+    """Ends with the line to launch, such as ``train --workload digits-cnn --policy hybrid``; None: nothing."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "dismiss(None)", "back", show=False),
+        Binding("f5", "launch", "launch", show=False),
+    ]
+
+    def __init__(self, rehearse: Rehearse) -> None:
+        super().__init__()
+        self._rehearse = rehearse
+        self._shown = ""
+        """The line whose plan is on the screen."""
+
+    def compose(self) -> ComposeResult:
+        with VerticalScroll(id="dialog", classes="form"):
+            with Grid(id="fields"):
+                yield Label("workload", markup=False)
+                yield Select(
+                    [(work.name, work.name) for work in WORKLOADS.values()], value="digits-cnn", allow_blank=False, id="workload"
+                )
+                yield Label("policy", markup=False)
+                choices = [(policy, policy) for policy in POLICIES] + [("all four, compared", "bench")]
+                yield Select(choices, value="hybrid", allow_blank=False, id="policy")
+                yield Label("epochs", markup=False)
+                yield Input(placeholder="the workload's own", type="integer", id="epochs")
+                yield Label("global batch", markup=False)
+                yield Input(placeholder="the workload's own", type="integer", id="batch")
+                yield Label("devices in use", markup=False)
+                yield Select([(text, text) for text in _OTHERS], value=next(iter(_OTHERS)), allow_blank=False, id="others")
+            yield Static("", id="plan", markup=False)
+            with Horizontal(id="buttons"):
+                yield Button("Launch  F5", id="launch", variant="primary")
+                yield Button("Back  Esc", id="back")
+
+    def on_mount(self) -> None:
+        self.query_one("#dialog").border_title = "start a job"
+        self._renew()
+
+    @property
+    def line(self) -> str:
+        """What the fields say, as typed at the prompt."""
+        policy = str(self.query_one("#policy", Select).value)
+        words = ["bench"] if policy == "bench" else ["train", "--policy", policy]
+        return shlex.join([*words, *self._common(), *filter(None, [_OTHERS[str(self.query_one("#others", Select).value)]])])
+
+    def _common(self) -> list[str]:
+        words = ["--workload", str(self.query_one("#workload", Select).value)]
+        for field, option in (("#epochs", "--epochs"), ("#batch", "--global-batch-size")):
+            if text := self.query_one(field, Input).value.strip():
+                words += [option, text]
+        return words
+
+    @on(Select.Changed)
+    @on(Input.Changed)
+    def _renew(self) -> None:
+        """Plan again whenever a field changes; the newest question wins."""
+        policy = str(self.query_one("#policy", Select).value)
+        line = shlex.join(["plan", *self._common(), *(() if policy == "bench" else ("--policy", policy))])
+        if line != self._shown:
+            self._shown = line
+            self.run_worker(self._show_plan(line), group="plan", exclusive=True)
+
+    async def _show_plan(self, line: str) -> None:
+        plan = self.query_one("#plan", Static)
+        plan.update("planning ...")
+        try:
+            text = await self._rehearse(line)
+        except PacelineError as error:
+            text = untrusted(error)
+        plan.update(text)
+
+    @on(Button.Pressed, "#back")
+    def _leave(self) -> None:
+        self.dismiss(None)
+
+    @on(Button.Pressed, "#launch")
+    def action_launch(self) -> None:
+        self.dismiss(self.line)
