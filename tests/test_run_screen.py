@@ -333,6 +333,20 @@ async def test_hostile_lines_stay_lines(tmp_path: Path) -> None:
         assert not {"\x1b", "\x07", "\u202e"} & set(screen_text(app))
 
 
+# Results --------------------------------------------------------------------------------------------------------------------------
+
+
+async def test_results_of_several_runs_can_be_chosen() -> None:
+    events = story.healthy()
+    later = [replace(event, run_id="20261120-150000-second", at=event.at + 200) for event in events if event.run_id]
+    async with PacelineApp(story.StorySession([*events, *later])).run_test(size=(120, 40)) as pilot:
+        app = await shown(pilot)
+        await pilot.press("5")
+        await until(pilot, lambda: "run 2 of 2" in screen_text(app))
+        await pilot.press("left")
+        await until(pilot, lambda: "run 1 of 2" in screen_text(app) and story.RUN in screen_text(app))
+
+
 # Replay ---------------------------------------------------------------------------------------------------------------------------
 
 

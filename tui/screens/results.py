@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
+from typing import ClassVar
 
+from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.widget import Widget
 
 from ..messages import View
-from ..widgets.result_rows import result_lines
+from ..widgets.result_rows import result_lines, result_runs, shown_run
 from ..widgets.run_charts import throughput_chart
 from ..widgets.sheet import Sheet
 from .deck import Deck
@@ -21,6 +24,10 @@ class ResultsScreen(Deck):
     """The result of the run in hand, or its cases so far."""
 
     NAME = "results"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("left", "run(-1)", "the run before", id="results.previous"),
+        Binding("right", "run(1)", "the run after", id="results.next"),
+    ]
 
     def body(self) -> Iterable[Widget]:
         with VerticalScroll(id="page"):
@@ -31,3 +38,12 @@ class ResultsScreen(Deck):
         sheet = self.query_one("#results")
         sheet.styles.height = len(result_lines(view, max(1, sheet.size.width), LONGEST))
         super().show(view)
+
+    def action_run(self, step: int) -> None:
+        """Show the result of another run."""
+        view = self.deck.view
+        runs, shown = result_runs(view), shown_run(view)
+        if shown is not None and shown.run_id in runs:
+            place = min(max(0, runs.index(shown.run_id) + step), len(runs) - 1)
+            self.deck.view = replace(view, run_id=runs[place])
+            self.show(self.deck.view)

@@ -41,10 +41,19 @@ class Row:
 
 def result_lines(view: View, width: int, height: int) -> list[Strip]:
     """All there is to say of the run's result."""
-    run = _shown(view)
+    run = shown_run(view)
     if run is None:
         hint = "press : and type  bench  to compare the policies on these devices"
         return [line(width, ("no results yet", PALETTE.strong)), line(width, (hint, PALETTE.dim))]
+    others = result_runs(view)
+    choice: list[Strip] = []
+    if len(others) > 1 and run.run_id in others:
+        text = f"run {others.index(run.run_id) + 1} of {len(others)}"
+        choice = [line(width, (text, PALETTE.accent), ("  ← → show the others", PALETTE.dim)), line(width)]
+    return [*choice, *_result(run, width)]
+
+
+def _result(run: RunState, width: int) -> list[Strip]:
     if run.document is not None and "epochs" in run.document:
         return _train_lines(run, run.document, width)
     document = run.document or {}
@@ -61,7 +70,12 @@ def result_lines(view: View, width: int, height: int) -> list[Strip]:
     return lines
 
 
-def _shown(view: View) -> RunState | None:
+def result_runs(view: View) -> list[str]:
+    """Runs that have come to a result or at least to an epoch, oldest first."""
+    return [run.run_id for run in view.state.runs.values() if run.document is not None or any(case.epochs for case in run.cases)]
+
+
+def shown_run(view: View) -> RunState | None:
     """The run in hand, or the newest one that came to a result."""
     run = view.run
     if run is not None and (run.document is not None or any(case.epochs for case in run.cases)):
