@@ -31,6 +31,8 @@ from benchmarks.table import row  # noqa: E402
 
 RECORDING = CHECKOUT / "data" / "demo" / "reference-lab.jsonl"
 SIZES = ((80, 24), (160, 50))
+STILL = 3
+"""Looks in a row at which a screen must be the same."""
 MOMENTS = 12
 """At which the screens are drawn."""
 
@@ -98,12 +100,14 @@ async def _seen(
 
 
 async def _settled(app: PacelineApp, pilot: Pilot[None]) -> list[Strip]:
-    """What stands on the screen once it does not change any more."""
+    """What stands on the screen once it does not change any more: a layout may follow one refresh after what it is about."""
     before: list[Strip] = []
-    while before != (now := [strip.simplify() for strip in app.screen._compositor.render_strips()]) or not now:
-        before = now
-        await pilot.pause()
-    return now
+    same = 0
+    while same < STILL:
+        await pilot.pause(0.01)
+        now = [strip.simplify() for strip in app.screen._compositor.render_strips()]
+        same, before = (same + 1 if now == before else 0), now
+    return before
 
 
 def compare(recording: Path, moments: int = MOMENTS, sizes: Sequence[tuple[int, int]] = SIZES) -> tuple[int, int, int, int]:
