@@ -24,7 +24,7 @@ from tests.nvml.simulated import LIBRARY, Driver, build, compiler
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason="the simulated driver is built by cc, which this machine has not")
 
-NOT_SUPPORTED, NO_PERMISSION, TIMEOUT, FUNCTION_NOT_FOUND, LOST, UNKNOWN = 3, 4, 10, 13, 15, 999
+NOT_SUPPORTED, NO_PERMISSION, NOT_LOADED, TIMEOUT, FUNCTION_NOT_FOUND, LOST, UNKNOWN = 3, 4, 9, 10, 13, 15, 999
 
 
 @pytest.fixture(scope="session")
@@ -40,6 +40,9 @@ def loaded(library: Path) -> Iterator[Driver]:
         patch.setenv("SIMULATED_NVML", str(library))
         ctypes.CDLL(str(library / LIBRARY))
         yield driver
+        driver.set(f"driver answer={NOT_LOADED}")  # it stays loaded: for all later tests this machine has no driver
+        with pytest.raises(pynvml.NVMLError):
+            pynvml.nvmlInit()
 
 
 @pytest.fixture
@@ -178,7 +181,7 @@ def test_a_driver_that_is_replaced_under_us_is_named_until_it_fits_again(driver:
 
 
 def test_without_a_driver_there_are_no_devices_until_it_is_loaded(driver: Driver) -> None:
-    driver.set("driver answer=9")  # NVML_ERROR_DRIVER_NOT_LOADED
+    driver.set(f"driver answer={NOT_LOADED}")
     devices = NvidiaDevices(pynvml)
     assert devices.read() == ()
     driver.set("driver devices=2")
