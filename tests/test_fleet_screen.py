@@ -11,9 +11,9 @@ from paceline.engine.events import DeviceReading, Event, NodeReported, Ticked
 from paceline.engine.store.reduce import reduce
 from paceline.engine.store.state import NodeState, State
 from paceline.tui.app import PacelineApp
-from paceline.tui.ascii import CHARSET
 from paceline.tui.filter import Subject, parse
 from paceline.tui.messages import View
+from paceline.tui.preferences import Preferences
 from paceline.tui.screens.fleet import FleetScreen
 from paceline.tui.screens.node import NodeScreen
 from paceline.tui.theme import PALETTE, THEMES
@@ -448,13 +448,11 @@ async def test_a_theme_that_is_put_on_repaints_every_line() -> None:
 
 
 async def test_ascii_leaves_no_other_sign_on_the_screen() -> None:
-    CHARSET.is_ascii = True
-    try:
-        async with lab().run_test(size=(80, 24)) as pilot:
-            screen = await fleet(pilot)
-            assert screen_text(screen.deck).isascii()
-    finally:
-        CHARSET.is_ascii = False
+    app = lab()
+    app.preferences = Preferences(ascii=True)
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen = await fleet(pilot)
+        assert screen_text(screen.deck).isascii()
 
 
 # How it looks -------------------------------------------------------------------------------------------------------------------
