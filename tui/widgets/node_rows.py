@@ -57,7 +57,7 @@ def host_lines(state: State, node: NodeState, width: int, height: int) -> list[S
         ("cpu", host.cpu, percent(host.cpu)),
         ("load", host.load / host.cores if host.load is not None and host.cores else None, load),
         ("memory", used, memory(host.memory_used, host.memory_total)),
-        ("swap", swap, memory(host.swap_used, host.swap_total)),
+        ("swap", swap, "none" if host.swap_total == 0 else memory(host.swap_used, host.swap_total)),
     ]
     lines = [
         line(width, (fit(name, 8), PALETTE.dim), (bar(fraction, room), fill), ("  " + right(text, 18), style))
@@ -211,9 +211,9 @@ def process_lines(state: State, scene: Scene, node: NodeState, width: int, heigh
     """Who holds memory of which device: heaviest first on each, our ranks in the colour of ours."""
     heading = f"{'gpu':<5}{right('pid', 8)}  {fit('user', 12)} {fit('process', 20)} {right('memory', 10)}  job"
     if all(device.reading.processes is None for device in node.devices):
-        return [line(width, (fit(heading, width), PALETTE.dim)), line(width, (f"{UNKNOWN}  the node does not tell", PALETTE.dim))][
-            :height
-        ]
+        is_emulated = any(device.reading.kind == "emulated" for device in node.devices)
+        why = "emulated devices have no processes of their own" if is_emulated else "the node does not tell"
+        return [line(width, (fit(heading, width), PALETTE.dim)), line(width, (f"{UNKNOWN}  {why}", PALETTE.dim))][:height]
     rows = [
         (device.reading.index, process)
         for device in node.devices
