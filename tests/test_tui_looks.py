@@ -5,13 +5,16 @@
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from paceline.engine.events import Ticked
 from paceline.tui.app import PacelineApp
 from textual.pilot import Pilot
 
 from . import story
-from .test_tui import MODES, shown, until
+from .test_run_screen import crowd, write_logs
+from .test_tui import MODES, screen_text, shown, until
 
 HEALTHY = story.healthy()
 STORIES = {
@@ -20,10 +23,15 @@ STORIES = {
     "healthy": [event for event in HEALTHY if event.at < 95.0],
     "done": HEALTHY,
     "trouble": story.trouble(),
+    "stale": [
+        *(event for event in HEALTHY if event.at < 92.0),
+        *(Ticked(at=float(at), clock=story.CLOCK + at) for at in range(92, 107)),
+    ],
 }
 SHOTS = [(mode, name) for mode in MODES for name in ("empty", "healthy", "trouble")] + [
     ("fleet", "connecting"),
     ("run", "done"),
+    ("run", "stale"),
     ("results", "done"),
 ]
 
@@ -67,3 +75,28 @@ def test_a_colourless_screen_looks_as_it_was_approved(monkeypatch: pytest.Monkey
         await until(pilot, lambda: app.current_mode == "run")
 
     assert snap_compare(PacelineApp(story.StorySession(STORIES["trouble"])), terminal_size=(160, 50), run_before=visit)
+
+
+@pytest.mark.parametrize("size", [(80, 24), (160, 50)], ids=["80x24", "160x50"])
+def test_lines_of_logs_look_as_they_were_approved(size: tuple[int, int], snap_compare: Callable[..., bool], tmp_path: Path) -> None:
+    async def search(pilot: Pilot[None]) -> None:
+        app = await shown(pilot)
+        await app.action_visit("logs")
+        await until(pilot, lambda: "20 lines" in screen_text(app))
+        await pilot.press("/", *"line 3", "enter")
+        await until(pilot, lambda: "f follows the newest" in screen_text(app))
+
+    write_logs(tmp_path, amount=8)
+    session = story.StorySession(STORIES["healthy"])
+    session.copies = tmp_path
+    assert snap_compare(PacelineApp(session), terminal_size=size, run_before=search)
+
+
+@pytest.mark.parametrize("size", [(80, 24), (160, 50)], ids=["80x24", "160x50"])
+def test_many_ranks_look_as_they_were_approved(size: tuple[int, int], snap_compare: Callable[..., bool]) -> None:
+    async def visit(pilot: Pilot[None]) -> None:
+        app = await shown(pilot)
+        await app.action_visit("run")
+        await until(pilot, lambda: "hidden" in screen_text(app))
+
+    assert snap_compare(PacelineApp(story.StorySession(crowd(64))), terminal_size=size, run_before=visit)
