@@ -27,7 +27,16 @@ class NodeScreen(Deck):
     """Reached from the fleet by Enter; Escape goes back there."""
 
     NAME = "fleet"
-    KEYS = (("node.back", "fleet"), ("list.choose", "its run"), *Deck.KEYS)
+    KEYS = (
+        ("node.back", "fleet"),
+        ("list.choose", "its run"),
+        ("command", "command"),
+        ("help", "help"),
+        ("pause", "pause"),
+        ("quit", "quit"),
+        ("cancel", "cancel"),
+        ("export", "export"),
+    )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,backspace,1", "back", "back to the fleet", id="node.back"),
     ]
