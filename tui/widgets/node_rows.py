@@ -233,7 +233,7 @@ def _process(scene: Scene, node: NodeState, index: int, process: ProcessReading,
     rank = process.rank
     if rank is None and held is not None and held[0].run_id == process.run_id:
         rank = held[1].rank
-    job = untrusted(process.run_id, 60) + (f" rank {rank}" if rank is not None else "")
+    job = untrusted(process.run_id, 60)[0 if width >= 100 else -6 :] + (f" rank {rank}" if rank is not None else "")
     if process.is_graphics:
         job = "draws the desktop"
     style = PALETTE.dim if process.is_graphics or node.state != "ok" else PALETTE.text
