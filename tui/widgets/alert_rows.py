@@ -84,7 +84,7 @@ def alert_in_full(state: State, alert: Alert | None, is_seen: bool, width: int, 
     glyph, word, style = _state(alert, is_seen)
     where = [untrusted(alert.node)] if alert.node else []
     where += [f"rank {alert.rank}"] if alert.rank is not None else []
-    where += [untrusted(alert.run_id)] if alert.run_id else []
+    where += [untrusted(alert.run_id)] if alert.run_id and width >= 100 else []
     until = alert.ended_at if alert.ended_at is not None else state.at
     lasted = "lasted" if alert.ended_at is not None else "for"
     since = f"since {clock(wall_clock(state, alert.at))}, {lasted} {age(until - alert.at)}"

@@ -163,7 +163,8 @@ def _notes(state: State, run: RunState, ranks: Sequence[RankState]) -> dict[int,
         if rank.failure:
             notes[rank.rank] = (GLYPHS["failed"], PALETTE.critical)
         elif not run.is_over and node is not None and node.state in ("stale", "lost", "refused"):
-            notes[rank.rank] = (f"{GLYPHS[node.state]} {node.state}", PALETTE.of(node.state))
+            since = f" {age(silent)}" if silent >= LATE else ""
+            notes[rank.rank] = (f"{GLYPHS[node.state]} {node.state}{since}", PALETTE.of(node.state))
         elif silent >= LATE:
             notes[rank.rank] = (f"{GLYPHS['stale']} silent {age(silent)}", PALETTE.warning)
         elif rank.rank in slow:

@@ -6,11 +6,12 @@ from paceline.engine.store.questions import limit_of, throughput_now, throughput
 from paceline.engine.store.state import CaseState, RunState
 from textual.strip import Strip
 
-from ..format import loss, number, percent, ratio, untrusted
+from ..format import age, loss, number, percent, ratio, untrusted
 from ..messages import View
 from ..theme import PALETTE
 from .chart import Curve, Frame, Level, Mark, chart
 from .lines import Piece, line, nice_ceiling
+from .rank_rows import LATE
 
 GAP = 3.0
 """Seconds without a step that a curve does not bridge."""
@@ -29,7 +30,7 @@ def throughput_chart(view: View, width: int, height: int, moment: float | None =
     frame = Frame(start, end, 0.0, high, GAP)
     curves = [Curve(case.throughput, PALETTE.bar if case is now else PALETTE.bar_past) for case in run.cases]
     lines = chart(curves, frame, width, height - 1, PALETTE.dim, PALETTE.faint, levels, _marks(run, moment))
-    return [*lines, line(width, *_throughput_words(run, now, width))]
+    return [*lines, line(width, *_throughput_words(run, now, width, view.state.at))]
 
 
 def _marks(run: RunState, moment: float | None) -> list[Mark]:
@@ -64,11 +65,11 @@ def _equal(run: RunState, but: CaseState | None) -> float | None:
     return next((throughput_of(case) for case in run.cases if case.policy == "equal" and case is not but), None)
 
 
-def _throughput_words(run: RunState, case: CaseState | None, width: int) -> list[Piece]:
+def _throughput_words(run: RunState, case: CaseState | None, width: int, at: float) -> list[Piece]:
     now = throughput_now(case) if case is not None else None
     pieces: list[Piece] = [
         (f"{number(now)} samples/s", PALETTE.accent_strong),
-        (" now" if not run.is_over else " at the end", PALETTE.dim),
+        _when(run, case, at),
     ]
     equal = _equal(run, case)
     if now is not None and equal:
@@ -80,6 +81,15 @@ def _throughput_words(run: RunState, case: CaseState | None, width: int) -> list
     signs += " · ▼ straggler" if any(found.stragglers for found in run.cases) else ""
     used = sum(len(text) for text, _ in pieces)
     return [*pieces, (signs, PALETTE.dim)] if used + len(signs) <= width else pieces
+
+
+def _when(run: RunState, case: CaseState | None, at: float) -> Piece:
+    """How old the newest step is, where it is not of now."""
+    if run.is_over:
+        return (" at the end", PALETTE.dim)
+    if case is None or case.state != "running" or not case.throughput or at - case.throughput[-1][0] < LATE:
+        return (" now", PALETTE.dim)
+    return (f" {age(at - case.throughput[-1][0])} ago", PALETTE.warning)
 
 
 def loss_chart(view: View, width: int, height: int) -> list[Strip]:
