@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from paceline.engine.datasets import prepare
-from paceline.engine.datasets.digits import split_by_class
 from paceline.engine.datasets.prices import Prices
 from paceline.engine.datasets.sp500 import WINDOW, windows
+from paceline.engine.datasets.split import split_by_class
 from paceline.engine.errors import DataRefused, StorageFailed, UsageError
 
 MONTHLY = Path(__file__).resolve().parents[2] / "shared/data/sp500-monthly.csv"
@@ -49,7 +49,7 @@ def test_digits_are_real_images_in_0_to_1_with_every_class_in_both_parts(tmp_pat
 
 @given(st.lists(st.integers(0, 3), max_size=80))
 def test_every_row_of_a_classified_set_lands_in_exactly_one_part(labels: list[int]) -> None:
-    train, validation = split_by_class(labels)
+    train, validation = split_by_class(labels, "seed")
     assert sorted(train + validation) == list(range(len(labels)))
     for label in set(labels):
         assert sum(labels[index] == label for index in validation) == round(labels.count(label) * 0.2)

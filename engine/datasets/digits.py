@@ -13,8 +13,8 @@ import numpy as np
 
 from ..errors import DataRefused, UsageError
 from .source import Prepared, as_array
+from .split import about, split_by_class
 
-VALIDATION_FRACTION = 0.2
 SEED = "paceline-digits-1"
 """Names the one split we use, so that accuracies of different days and machines can be compared."""
 
@@ -22,14 +22,14 @@ SEED = "paceline-digits-1"
 def load(csv: Path | None, data_dir: Path) -> Prepared:
     """Images in 0..1 as float32 [n, 1, 8, 8], labels as int64; 80/20, every class in proportion."""
     if csv is not None:
-        raise UsageError(f"digits-cnn trains on images and takes no CSV file: {csv}", hint="--csv belongs to sp500-mlp")
+        raise UsageError(f"digits-cnn trains on images and takes no CSV file: {csv}", hint="--csv belongs to sp500-mlp and agnews")
     try:
         from sklearn.datasets import load_digits
     except ImportError:
         raise DataRefused("scikit-learn is not installed, and digits come with it", hint='pip install "paceline[data]"') from None
     bunch = load_digits()
     images, labels = as_array(bunch.images, np.float32), as_array(bunch.target, np.int64)
-    train, validation = split_by_class(labels.tolist())
+    train, validation = split_by_class(labels.tolist(), SEED)
     scaled = (images / np.float32(16)).reshape(len(images), 1, 8, 8)
     return Prepared(
         source="scikit-learn load_digits (UCI handwritten digits)",
@@ -43,30 +43,7 @@ def load(csv: Path | None, data_dir: Path) -> Prepared:
             "validation_x": scaled[validation],
             "validation_y": labels[validation],
         },
-        split={
-            "rule": "by class, in the order of sha256 of seed:index",
-            "seed": SEED,
-            "train": len(train),
-            "validation": len(validation),
-        },
+        split=about(train, validation, SEED),
         scaler={"kind": "divide", "by": 16},
         versions={"scikit-learn": version("scikit-learn")},
     )
-
-
-def split_by_class(labels: list[int]) -> tuple[list[int], list[int]]:
-    """Indices of the training and of the validation rows, both shuffled, every class in the same proportion.
-
-    The order comes from a hash, not from a random generator: no library can change it with its next release.
-    """
-    shuffled = sorted(range(len(labels)), key=lambda index: hashlib.sha256(f"{SEED}:{index}".encode()).digest())
-    left = {label: round(labels.count(label) * VALIDATION_FRACTION) for label in set(labels)}
-    train: list[int] = []
-    validation: list[int] = []
-    for index in shuffled:
-        if left[labels[index]] > 0:
-            left[labels[index]] -= 1
-            validation.append(index)
-        else:
-            train.append(index)
-    return train, validation

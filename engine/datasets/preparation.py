@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,17 @@ import numpy.typing as npt
 
 from ..errors import UsageError
 from ..plan import DataPlan
-from . import digits, sp500
+from . import agnews, digits, sp500
 from .source import Prepared
 from .storage import holds, sha256, write_directory
 
 SCHEMA = 1
-LOADERS: dict[str, Callable[[Path | None, Path], Prepared]] = {"digits-cnn": digits.load, "sp500-mlp": sp500.load}
+LOADERS: dict[str, Callable[[Path | None, Path], Prepared]] = {
+    "digits-cnn": digits.load,
+    "sp500-mlp": sp500.load,
+    "agnews-small": partial(agnews.load, length=128),
+    "agnews-large": partial(agnews.load, length=256),
+}
 """What each workload trains on. A loader takes the CSV file asked for, if any, and the data directory, for a cache."""
 
 

@@ -6,7 +6,6 @@ Needs the standard library only. Nothing is repaired, dropped or filled in: a ho
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import math
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from datetime import date
 from pathlib import Path
 
 from ..errors import DataRefused
+from .csvfile import read_text
 
 COLUMNS = ("Date", "Close")
 HINT = "expected CSV with the columns Date (YYYY-MM-DD) and Close"
@@ -31,17 +31,7 @@ class Prices:
 
 def read_prices(path: Path) -> Prices:
     """Read a whole price file. Raises DataRefused with ``FILE:LINE: what is wrong``."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataRefused(f"{path}: {error.strerror}", hint=HINT) from None
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise DataRefused(f"{path}:{line}: not UTF-8 text", hint=HINT) from None
-    if not text.strip():
-        raise DataRefused(f"{path}: the file is empty", hint=HINT)
+    text, sha256 = read_text(path, HINT)
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     dates: list[str] = []
     closes: list[float] = []
@@ -67,7 +57,7 @@ def read_prices(path: Path) -> Prices:
             closes.append(_price(cells[at_close].strip()))
     except (ValueError, csv.Error) as error:
         raise DataRefused(f"{path}:{reader.line_num or 1}: {error}", hint=HINT) from None
-    return Prices(tuple(dates), tuple(closes), hashlib.sha256(content).hexdigest())
+    return Prices(tuple(dates), tuple(closes), sha256)
 
 
 def _date(text: str) -> str:

@@ -94,8 +94,8 @@ class EmulatedTimer(CpuTimer):
         self._is_computing = True
 
     def run(self, model: nn.Sequential, x: torch.Tensor) -> torch.Tensor:
-        """The forward pass, paced after every stage; backward is paced before every stage."""
-        self._at_once = len(x)
+        """The forward pass, paced after every stage; backward is paced before every stage. Raises as a device without room does."""
+        self.hold(len(x))
         part = (self._begun, len(x) / max(self._samples, 1))
         self._begun += part[1]
         for index, stage in enumerate(model):
@@ -165,6 +165,17 @@ class EmulatedTimer(CpuTimer):
         """By the declared model above."""
         return self._fixed_bytes + self._sample_bytes * self._at_once
 
+    def hold(self, samples: int) -> None:
+        """Take the memory of a micro-batch, by the declared model. Raises torch.OutOfMemoryError where the device has less."""
+        needed = self._fixed_bytes + self._sample_bytes * samples
+        if self._memory is not None and needed > self._memory:
+            raise torch.OutOfMemoryError(f"{samples} samples need {needed >> 20} MiB, the device declares {self._memory >> 20} MiB")
+        self._at_once = samples
+
+    def multiply_for(self, operations: float) -> float:
+        """Seconds of a matrix product of so many operations: the declared speed stands for TFLOPS in float32."""
+        return operations / (self._emulation.speed * 1e12)
+
     def most_samples(self) -> int | None:
         """By the declared model above; None where no memory is declared. More samples are trained in micro-batches."""
         return None if self._memory is None else (self._memory - self._fixed_bytes) // self._sample_bytes
@@ -190,7 +201,8 @@ class _Pace(torch.autograd.Function):
 def _memory_model(model: nn.Sequential, workload: Workload) -> tuple[int, int]:
     """Bytes that a rank needs whatever its batch, and for each sample."""
     activations = 0
-    x = torch.zeros((1, *workload.input_shape))
+    # Ones are words, and so a text of full length.
+    x = torch.ones((1, *workload.input_shape), dtype=torch.int32 if workload.is_text else torch.float32)
     with torch.no_grad():
         for stage in model:
             x = stage(x)
