@@ -96,7 +96,7 @@ def _job_arguments(parser: argparse.ArgumentParser) -> None:
     others = parser.add_mutually_exclusive_group()
     others.add_argument("--wait", action="store_true", help="wait here until nobody else uses the devices, then start")
     others.add_argument("--share", action="store_true", help="start although others use the devices")
-    parser.add_argument("--csv", metavar="FILE", help="instead of the workload's own source: Date,Close (sp500-mlp), class,title,description (agnews)")
+    parser.add_argument("--csv", metavar="FILE", help="own data: columns Date,Close (sp500-mlp) or class,title,description (agnews)")
 
 
 def _train_arguments(parser: argparse.ArgumentParser) -> None:
