@@ -96,7 +96,11 @@ def _job_arguments(parser: argparse.ArgumentParser) -> None:
     others = parser.add_mutually_exclusive_group()
     others.add_argument("--wait", action="store_true", help="wait here until nobody else uses the devices, then start")
     others.add_argument("--share", action="store_true", help="start although others use the devices")
-    parser.add_argument("--csv", metavar="FILE", help="own data: columns Date,Close (sp500-mlp) or class,title,description (agnews)")
+    parser.add_argument("--csv", metavar="FILE", help="own data: Date,Close (sp500-mlp) or class,title,description (agnews)")
+
+
+def _profile_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--workload", metavar="W", default="digits-cnn", help="whose steps are timed (default: digits-cnn)")
 
 
 def _train_arguments(parser: argparse.ArgumentParser) -> None:
@@ -194,6 +198,10 @@ async def _plan(control: Control, args: argparse.Namespace) -> Document:
     return await control.plan(_spec(args, (args.policy,), is_bench=False))
 
 
+async def _profile(control: Control, args: argparse.Namespace) -> Document:
+    return await control.profile(args.workload)
+
+
 async def _jobs(control: Control, args: argparse.Namespace) -> Document:
     return await control.jobs()
 
@@ -257,6 +265,7 @@ VERBS: dict[str, Verb] = {
             acts=True,
             is_on_embedded_lab=True,
         ),
+        Verb("profile", "measure devices, disks and links", _profile, _profile_arguments, is_launch=True, acts=True),
         Verb("plan", "what train would do, without doing it", _plan, _train_arguments),
         Verb("train", "one job: a workload under one policy", _train, _train_arguments, is_launch=True, acts=True),
         Verb("bench", "policies against each other", _bench, _bench_arguments, is_launch=True, acts=True),
