@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .jobs.logs import Line
     from .jobs.logs import Wish as LogWish
     from .jobs.undertake import Undertaking
+    from .profiling.profile import Profile
 
 Document = dict[str, Any]
 
@@ -124,10 +125,7 @@ class Control:
 
     async def run(self, spec: TrainSpec, is_waiting: bool = False) -> Document:
         """Launch a job on all devices and follow it to its result (verbs train and bench). ``is_waiting``: until they are free."""
-        from .jobs.undertake import Undertaking
-
-        self._undertaking = Undertaking(self.inventory, self._fleet, self._attendance, self._survival, self.publish)
-        return await self._undertaking.carry_out(spec, self.runs, self._patience, is_waiting)
+        return await self._undertake().carry_out(spec, self.runs, self._patience, is_waiting)
 
     async def plan(self, spec: TrainSpec) -> Document:
         """What ``run`` would do, without doing it."""
@@ -135,6 +133,20 @@ class Control:
 
         undertaking = Undertaking(self.inventory, self._fleet, self._attendance, self._survival, self.publish)
         return await undertaking.rehearse(spec, self.runs)
+
+    async def profile(self, workload: str) -> Document:
+        """Measure all devices, links and machines with a workload, and keep that."""
+        return (await self._undertake().profile(TrainSpec(workload=workload), self.runs, self._patience))[1]
+
+    async def profile_of(self, workload: str) -> Profile:
+        """The profile of all devices that is kept; where none holds, it is measured first, with a notice."""
+        return await self._undertake().profile_of(TrainSpec(workload=workload), self.runs, self._patience)
+
+    def _undertake(self) -> Undertaking:
+        from .jobs.undertake import Undertaking
+
+        self._undertaking = Undertaking(self.inventory, self._fleet, self._attendance, self._survival, self.publish)
+        return self._undertaking
 
     async def jobs(self) -> Document:
         """All runs that any node knows, and those known here whose nodes are silent."""

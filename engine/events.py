@@ -292,6 +292,27 @@ class ResultDerived(Event):
     document: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProfileKept(Event):
+    """A profile lies on the shelf, measured just now or found there; ``document`` is that of the verb profile."""
+
+    document: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriftFound(Event):
+    """A device takes another time for the same workload than when it was profiled last."""
+
+    device_index: int = 0
+    workload: str = ""
+    slowdown: float = 1.0
+    """Seconds a sample over those of before; below 1 it has become faster."""
+    since: float | None = None
+    """When it was profiled before, seconds since 1970 by the centre's clock."""
+    reason: str = ""
+    """What the driver says differently now."""
+
+
 # Runs: written by the runner into events.jsonl ----------------------------------------------------------------------------------
 
 
@@ -541,6 +562,112 @@ class DeviceUsed(RankEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProfilingAdvanced(RankEvent):
+    """Rank 0: profiling has come to its next part."""
+
+    phase: str = ""
+    """What is measured now, in a few words."""
+    fraction: float = 0.0
+    """Done so far, 0 to 1."""
+    seconds_left: float | None = None
+    """As long as the rest usually takes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceProfiled(RankEvent):
+    """What the rank's device can do, whatever the workload."""
+
+    tflops: dict[str, float] = field(default_factory=dict)
+    """10^12 operations a second of a large matrix product, by number format: fp32, tf32, bf16, fp16."""
+    memory_bandwidth: float | None = None
+    """Bytes a second, read and written; None: emulated devices play none."""
+    host_to_device: float | None = None
+    """Bytes a second; None: it computes where the data lie."""
+    facts: dict[str, str] = field(default_factory=dict)
+    """What the driver says."""
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepTimesProfiled(RankEvent):
+    """How long the rank's device takes for the workload."""
+
+    sizes: tuple[int, ...] = ()
+    """Local batch sizes,"""
+    seconds: tuple[float, ...] = ()
+    """and the median compute seconds of each, without communication."""
+    fixed_seconds: float | None = None
+    """a of t = a + c b."""
+    seconds_per_sample: float | None = None
+    """c of t = a + c b."""
+    residual: float | None = None
+    """Median relative error of that line, 0 to 1."""
+    largest_batch: int | None = None
+    """Samples that fit at once; None: no limit was found."""
+    power: float | None = None
+    """Watts while it trained."""
+    joules_per_sample: float | None = None
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkProfiled(RankEvent):
+    """One rank of a node has measured what it sends to another node."""
+
+    peer: str = ""
+    latency: float | None = None
+    """Seconds of one hop: half of what a small message and its answer take."""
+    bandwidth: float | None = None
+    """Bytes a second."""
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AllReduceProfiled(RankEvent):
+    """Rank 0: sums over all ranks on the real backend, seconds = alpha + bytes / beta."""
+
+    world_size: int = 0
+    alpha: float | None = None
+    beta: float | None = None
+    residual: float | None = None
+    sizes: tuple[int, ...] = ()
+    seconds: tuple[float, ...] = ()
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GradientProfiled(RankEvent):
+    """Rank 0: how the gradients of the workload leave a rank, bucket after bucket."""
+
+    bucket_bytes: tuple[int, ...] = ()
+    closed_at: tuple[float, ...] = ()
+    """The part of backward, 0 to 1, that is done when each closes."""
+    forward_share: float | None = None
+    """The part of compute seconds before backward."""
+    optimizer_seconds: float | None = None
+    low_rank_bytes: tuple[int, ...] = ()
+    """What PowerSGD would send instead of each."""
+    parameters: int = 0
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SystemProfiled(RankEvent):
+    """One rank of a node has measured the machine."""
+
+    processor: str = ""
+    cores: int | None = None
+    memory: int | None = None
+    """Bytes."""
+    disk_write: float | None = None
+    """Bytes a second, past the page cache."""
+    disk_read: float | None = None
+    facts: dict[str, str] = field(default_factory=dict)
+    """Versions of what measured."""
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CaseEnded(RankEvent):
     """Rank 0: a case is over."""
 
@@ -573,6 +700,8 @@ EVENTS: dict[str, type[Event]] = {
         RunUnreachable,
         RunEnded,
         ResultDerived,
+        ProfileKept,
+        DriftFound,
         RunnerStarted,
         LaunchStarted,
         ReadingsKept,
@@ -590,6 +719,13 @@ EVENTS: dict[str, type[Event]] = {
         EpochEnded,
         StandaloneMeasured,
         DeviceUsed,
+        ProfilingAdvanced,
+        DeviceProfiled,
+        StepTimesProfiled,
+        LinkProfiled,
+        AllReduceProfiled,
+        GradientProfiled,
+        SystemProfiled,
         CaseEnded,
         RankFailed,
     )

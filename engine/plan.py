@@ -100,6 +100,8 @@ class Plan:
     """Whether its devices may be used by others at the same time: then no lock is taken."""
     timeout: float = 60.0
     """Seconds after which a collective that does not end counts as failed."""
+    program: str = "training"
+    """What runs once a device: ``training`` or ``profiling``."""
 
     @property
     def is_emulated(self) -> bool:

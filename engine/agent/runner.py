@@ -133,7 +133,7 @@ class Runner:
         node, plan = self._node, self._plan
         command = [node.python, "-m", "torch.distributed.run", "--standalone", "--nnodes", "1"]
         command += ["--nproc-per-node", str(len(node.ranks)), "--local-addr", node.address, "--max-restarts", "0"]
-        command += ["-m", "paceline.engine.training", str(self.run), node.name]
+        command += ["-m", f"paceline.engine.{plan.program}", str(self.run), node.name]
         env = {**os.environ, **self._env, RUN_MARK: plan.run_id, ROOT_MARK: str(self._root), "PACELINE_NODE": node.name}
         env |= {"GLOO_SOCKET_IFNAME": node.interface, "NCCL_SOCKET_IFNAME": node.interface}
         env["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # device indices are NVML's

@@ -7,7 +7,9 @@ from typing import Any
 from ..errors import WorkFailed
 from ..events import Event
 from ..plan import Plan
+from ..profiling.fold import fold as fold_profile
 from ..reports.bench import bench_document, train_document
+from ..reports.profile import profile_document
 from ..reports.table import report_markdown
 from .directory import RunDirectory
 from .follow import copied_events
@@ -32,10 +34,18 @@ def derive(directory: RunDirectory) -> tuple[dict[str, Any], str]:
 
 
 def _document(directory: RunDirectory, plan: Plan, events: list[Event], verdict: Verdict) -> tuple[dict[str, Any], str]:
+    if plan.program == "profiling":
+        profile = fold_profile(plan, events, measured=max((event.node_time or 0.0 for event in events), default=0.0))
+        document = profile_document(profile) | {"run_id": plan.run_id, "run_dir": str(directory.path), "state": verdict.state}
+        return document | _end(verdict), ""
     if plan.is_bench:
         document = bench_document(plan, events)
         document |= {"run_id": plan.run_id, "run_dir": str(directory.path), "state": verdict.state}
     else:
         document = train_document(plan, events, verdict.state, str(directory.path))
-    document |= {"reason": verdict.reason or None, "failed_rank": verdict.rank, "failed_node": verdict.node or None}
+    document |= _end(verdict)
     return document, report_markdown(document)
+
+
+def _end(verdict: Verdict) -> dict[str, Any]:
+    return {"reason": verdict.reason or None, "failed_rank": verdict.rank, "failed_node": verdict.node or None}

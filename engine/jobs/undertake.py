@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from ..datasets import prepare
 from ..errors import DeviceInUse, UsageError
 from ..events import Event, ResultDerived, RunPrepared
 from ..plan import DataPlan, Plan
+from ..profiling.profile import Profile
 from ..specs import Inventory, NodeSpec, TrainSpec
 from ..ssh.fleet import Fleet
 from ..telemetry.attendance import Attendance
@@ -24,6 +26,7 @@ from .follow import Follower
 from .launch import announce, new_run_id, push_data, submit
 from .occupancy import in_use, users
 from .planning import Candidate, make_plan
+from .profiling import Profiling
 from .rehearsal import rehearsal
 from .result import derive
 from .survival import Survival
@@ -50,19 +53,50 @@ class Undertaking:
         data, source = await self._prepare(spec, runs)
         while True:
             plan = await self._decide(spec, data, is_waiting)
-            await self._bring(plan, source)
-            directory = RunDirectory(runs, plan.run_id)
-            try:
-                await self._start(spec, plan, directory)
-                self._publish(announce(plan, _rows(source)))
-                self._publish(RunPrepared(run_id=plan.run_id, phase="starting torchrun on every node"))
-                await Follower(directory, tuple(node.name for node in plan.nodes), self._fleet, self._publish).to_the_end(patience)
-                return conclude(directory, self._publish)
-            except DeviceInUse:  # another launch was faster by a moment
-                if not is_waiting:
-                    raise
-            finally:
-                directory.close()
+            document = await self._launch(spec, plan, source, runs, patience, is_waiting)
+            if document is not None:
+                return document
+
+    async def profile(self, spec: TrainSpec, runs: Path, patience: float) -> tuple[Profile, Document]:
+        """Measure all devices with a workload in a run of its own, and keep what was found. What is left of a run that failed is
+        told too: the document says how it ended."""
+        data, source = await self._prepare(spec, runs)
+        plan = replace(await self._decide(spec, data, False), program="profiling")
+        result = await self._launch(spec, plan, source, runs, patience, False) or {}
+        profile, document = self._taking(plan).keep(runs / plan.run_id)
+        ended = ("state", "reason", "failed_rank", "failed_node")
+        return profile, document | {key: result.get(key) for key in ended}
+
+    async def profile_of(self, spec: TrainSpec, runs: Path, patience: float) -> Profile:
+        """The profile on the shelf where it holds, else measured first, with a notice why."""
+        data, _ = await self._prepare(spec, runs)
+        await self._attendance.complete()
+        plan, _ = await self._plan(spec, data, patience=5.0)
+        if (kept := self._taking(plan).kept()) is not None:
+            return kept
+        return (await self.profile(spec, runs, patience))[0]
+
+    def _taking(self, plan: Plan) -> Profiling:
+        return Profiling(self._home / "data" / "profiles", plan, self._attendance.state, self._publish)
+
+    async def _launch(
+        self, spec: TrainSpec, plan: Plan, source: Path, runs: Path, patience: float, is_waiting: bool
+    ) -> Document | None:
+        """Start and follow what was decided; None: another launch was faster by a moment, and there is time to wait for it."""
+        await self._bring(plan, source)
+        directory = RunDirectory(runs, plan.run_id)
+        try:
+            await self._start(spec, plan, directory)
+            self._publish(announce(plan, _rows(source)))
+            self._publish(RunPrepared(run_id=plan.run_id, phase="starting torchrun on every node"))
+            await Follower(directory, tuple(node.name for node in plan.nodes), self._fleet, self._publish).to_the_end(patience)
+            return conclude(directory, self._publish)
+        except DeviceInUse:
+            if not is_waiting:
+                raise
+            return None
+        finally:
+            directory.close()
 
     async def rehearse(self, spec: TrainSpec, runs: Path) -> Document:
         """What ``carry_out`` would do. Data are prepared here; nothing is sent to a node and nothing starts."""

@@ -5,7 +5,6 @@ Runs on both sides and imports the standard library only. Nothing declared is in
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ..balancer.model import StepTime
@@ -22,7 +21,7 @@ class DeviceProfile:
     """``cuda``, ``cpu`` or ``emulated``."""
     memory: int | None = None
     """Bytes."""
-    tflops: Mapping[str, float] = field(default_factory=dict)
+    tflops: dict[str, float] = field(default_factory=dict)
     """10^12 multiplications and additions a second of a large matrix product, by number format: fp32, tf32, bf16, fp16."""
     memory_bandwidth: float | None = None
     """Bytes a second, of a copy within the device: read and written."""
@@ -43,7 +42,7 @@ class DeviceProfile:
     power: float | None = None
     """Watts while it trained."""
     joules_per_sample: float | None = None
-    facts: Mapping[str, str] = field(default_factory=dict)
+    facts: dict[str, str] = field(default_factory=dict)
     """What the driver says: compute capability, power limit, PCIe link, driver."""
     error: str = ""
     """Why something could not be measured."""
@@ -124,6 +123,8 @@ class SystemProfile:
     disk_write: float | None = None
     """Bytes a second, to the disk and not to the cache."""
     disk_read: float | None = None
+    facts: dict[str, str] = field(default_factory=dict)
+    """Versions of what measured: python, torch."""
     error: str = ""
 
 

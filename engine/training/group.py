@@ -111,6 +111,11 @@ class Group:
 
 def join(plan: Plan, rank: RankPlan, device: torch.device, run_dir: Path, log: RankLog) -> Group:
     """Become part of the run's group; returns when all ranks are there."""
+    return form(plan, rank, device, meet(plan, rank, run_dir, log), log)
+
+
+def meet(plan: Plan, rank: RankPlan, run_dir: Path, log: RankLog) -> Store:
+    """Open or find the run's store; returns when all ranks are there."""
     limit = timedelta(seconds=plan.timeout)
     store = _open_store(plan, limit, log) if rank.rank == 0 else _find_store(run_dir, limit)
     importlib.import_module("torch._dynamo")  # the first optimizer would: a second, better spent while others still start
@@ -118,6 +123,12 @@ def join(plan: Plan, rank: RankPlan, device: torch.device, run_dir: Path, log: R
     # The first meeting may take as long as the slowest node needs to import torch; later the plan's limit holds.
     shared.set(f"here/{rank.rank}", "")
     _await_keys(shared, {f"here/{peer.rank}": peer.rank for peer in plan.ranks}, STORE_TIMEOUT, "join")
+    return shared
+
+
+def form(plan: Plan, rank: RankPlan, device: torch.device, shared: Store, log: RankLog) -> Group:
+    """Open the backend over a store at which all ranks have met."""
+    limit = timedelta(seconds=plan.timeout)
     dist.init_process_group(
         plan.backend,
         store=PrefixStore("backend", shared),

@@ -1,0 +1,117 @@
+"""A profile for a plan's devices: the one on the shelf where it holds, else that of a run, which takes its place there."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..errors import PacelineError, WorkFailed
+from ..events import DriftFound, Event, ProfileKept, RunPrepared
+from ..plan import Plan
+from ..profiling.drift import drifts
+from ..profiling.fold import fold
+from ..profiling.profile import DeviceProfile, Profile
+from ..profiling.shelf import Kept, Shelf, fingerprint
+from ..reports.profile import profile_document
+from ..store.state import State
+from ..training.workloads import WORKLOADS
+from .derived import read_events
+
+Publish = Callable[[Event], None]
+
+
+class Profiling:
+    """One asking for a profile."""
+
+    def __init__(self, place: Path, plan: Plan, state: State, publish: Publish) -> None:
+        """``place``: the shelf; ``state``: what is known of the devices now."""
+        self._shelf, self._plan, self._state, self._publish = Shelf(place), plan, state, publish
+        self._fingerprint = fingerprint(plan, _models(plan.workload))
+
+    def kept(self) -> Profile | None:
+        """The profile that is there and holds; else says why it is measured anew."""
+        kept, why = self._shelf.valid(self._plan, self._fingerprint)
+        if kept is None:
+            self._publish(RunPrepared(phase=f"{self._plan.workload} is profiled first: {why}"))
+            return None
+        self._publish(ProfileKept(document=kept.document))
+        return kept.profile
+
+    def keep(self, run: Path) -> tuple[Profile, dict[str, Any]]:
+        """Fold what a run wrote, compare it with the last one, put it on the shelf, and tell all that.
+
+        Raises WorkFailed where not one device was timed: then what lay there stays.
+        """
+        with (run / "events.jsonl").open("rb") as file:
+            profile = fold(self._plan, read_events(file), measured=time.time())
+        if not any(device.time is not None for device in profile.devices):
+            reason = next((device.error for device in profile.devices if device.error), "no device was timed")
+            raise WorkFailed(f"nothing was profiled: {reason}", hint=f"paceline logs {self._plan.run_id}")
+        before, why = self._shelf.read(self._shelf.path(self._plan))
+        if why:
+            self._publish(RunPrepared(phase=f"the last profile cannot be compared: {why}"))
+        is_alike = before is not None and all(before.fingerprint.get(key) == value for key, value in self._fingerprint.items())
+        found = drifts(before.profile, profile) if before is not None and is_alike else ()
+        if before is not None and is_alike and before.profile.is_calibrated and not found:
+            profile = replace(profile, overlap=before.profile.overlap, is_calibrated=True)
+        document = profile_document(profile, found) | {"run_id": self._plan.run_id}
+        versions = {"versions": _versions(profile.devices)}
+        try:
+            self._shelf.put(self._plan, Kept(profile, {**self._fingerprint, **versions}, document))
+        except PacelineError as error:
+            self._publish(RunPrepared(phase=str(error)))  # what was measured is told all the same
+        self._publish(ProfileKept(document=document))
+        for drift in found:
+            reason = drift.reason or self._now(drift.node, drift.index)
+            self._publish(
+                DriftFound(
+                    node=drift.node,
+                    device_index=drift.index,
+                    workload=profile.workload,
+                    slowdown=drift.slowdown,
+                    since=drift.since,
+                    reason=reason,
+                )
+            )
+        return profile, document
+
+    def calibrate(self, profile: Profile) -> None:
+        """Keep what a probe of real steps has taught about this profile."""
+        kept, _ = self._shelf.read(self._shelf.path(self._plan))
+        if kept is not None:
+            self._shelf.put(self._plan, replace(kept, profile=profile))
+
+    def _now(self, node: str, index: int) -> str:
+        """What the readings say of a device that has changed."""
+        known = self._state.nodes.get(node)
+        reading = next((one.reading for one in known.devices if one.reading.index == index), None) if known else None
+        if reading is None:
+            return ""
+        told = [f"clocks held down by {', '.join(reading.throttle)}"] if reading.throttle else []
+        told += [f"memory clock {reading.memory_clock:.0f} MHz"] if reading.memory_clock is not None else []
+        told += [f"{reading.temperature:.0f} °C"] if reading.temperature is not None else []
+        return ", ".join(told)
+
+
+def shelved(place: Path) -> list[Mapping[str, Any]]:
+    """Documents of all profiles that can be read, oldest first: for the screens of a session that begins."""
+    return [kept.document for kept in Shelf(place).all()]
+
+
+def _models(workload: str) -> str:
+    """Digest of what is timed: the networks, their tasks and how an emulated device is paced."""
+    training = Path(__file__).parents[1] / "training"
+    found = hashlib.sha256(repr(WORKLOADS.get(workload)).encode())
+    for path in (*sorted((training / "models").glob("*.py")), training / "tasks.py", training / "emulation.py"):
+        found.update(path.read_bytes())
+    return found.hexdigest()[:16]
+
+
+def _versions(devices: tuple[DeviceProfile, ...]) -> str:
+    """Of torch and drivers, as the nodes said."""
+    said = {f"{key} {device.facts[key]}" for device in devices for key in ("torch", "driver", "cuda") if key in device.facts}
+    return ", ".join(sorted(said))

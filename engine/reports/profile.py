@@ -1,0 +1,93 @@
+"""The document of the verb profile: what was measured of devices, links and machines, with scores and drift. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..profiling.drift import Drift
+from ..profiling.profile import DeviceProfile, Profile
+
+Document = dict[str, Any]
+
+
+def profile_document(profile: Profile, drifts: Sequence[Drift] = ()) -> Document:
+    """Unknown is None; scores are relative, 1 is the fastest device of those measured with it."""
+    fastest = max((device.rate for device in profile.devices), default=0.0)
+    drift = {(one.node, one.index): one for one in drifts}
+    all_reduce, gradient = profile.all_reduce, profile.gradient
+    return {
+        "workload": profile.workload,
+        "measured": profile.measured,
+        "emulated": any(device.kind == "emulated" for device in profile.devices),
+        "devices": [_device(device, fastest, drift.get(device.key)) for device in profile.devices],
+        "links": [
+            {
+                "from": link.source,
+                "to": link.target,
+                "latency": link.latency,
+                "bandwidth": link.bandwidth,
+                "error": link.error or None,
+            }
+            for link in profile.links
+        ],
+        "all_reduce": all_reduce
+        and {
+            "ranks": all_reduce.world_size,
+            "alpha": all_reduce.alpha,
+            "beta": all_reduce.beta,
+            "residual": all_reduce.residual,
+            "sizes": list(all_reduce.sizes),
+            "seconds": list(all_reduce.seconds),
+        },
+        "gradient": gradient
+        and {
+            "parameters": gradient.parameters,
+            "bucket_bytes": list(gradient.bucket_bytes),
+            "closed_at": list(gradient.closed_at),
+            "forward_share": gradient.forward_share,
+            "optimizer_seconds": gradient.optimizer_seconds,
+            "low_rank_bytes": list(gradient.low_rank_bytes),
+        },
+        "system": [
+            {
+                "node": system.node,
+                "processor": system.processor or None,
+                "cores": system.cores,
+                "memory": system.memory,
+                "disk_write": system.disk_write,
+                "disk_read": system.disk_read,
+                "error": system.error or None,
+            }
+            for system in profile.systems
+        ],
+    }
+
+
+def _device(device: DeviceProfile, fastest: float, drift: Drift | None) -> Document:
+    time = device.time
+    return {
+        "node": device.node,
+        "index": device.index,
+        "name": device.name,
+        "kind": device.kind,
+        "emulated": device.kind == "emulated",
+        "memory": device.memory,
+        "tflops": {form: device.tflops.get(form) for form in ("fp32", "tf32", "bf16", "fp16")},
+        "memory_bandwidth": device.memory_bandwidth,
+        "host_to_device": device.host_to_device,
+        "score": device.rate / fastest if device.rate and fastest else None,
+        "fit": {
+            "a": None if time is None else time.fixed_seconds,
+            "c": None if time is None else time.seconds_per_sample,
+            "residual": device.residual,
+        },
+        "sizes": list(device.sizes),
+        "seconds": list(device.seconds),
+        "largest_batch": device.largest_batch,
+        "power": device.power,
+        "joules_per_sample": device.joules_per_sample,
+        "facts": [{"name": name, "value": value} for name, value in device.facts.items()],
+        "drift": None if drift is None else {"slowdown": drift.slowdown, "since": drift.since, "reason": drift.reason or None},
+        "error": device.error or None,
+    }
