@@ -521,6 +521,12 @@ class RankEpochEnded(RankEvent):
     """Parts of the compute seconds."""
     full_copy_seconds: float = 0.0
     full_host_seconds: float = 0.0
+    full_backward_seconds: float | None = None
+    """Part of the compute seconds, stalls of the host in it included; None: not told."""
+    full_optimizer_seconds: float | None = None
+    """After the wait."""
+    communication_seconds: float | None = None
+    """Least wait of any rank in a full step, mean over the steps of which it is known: what nobody could hide; None: unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
