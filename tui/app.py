@@ -46,8 +46,9 @@ NOTICE = 6.0
 
 def every_binding() -> list[Binding]:
     """All that a key map can name: keys that work everywhere, those of lists, and those of one screen each."""
-    tables = (EVERYWHERE, Rows.BINDINGS, *(mode.BINDINGS for mode in PacelineApp.MODES.values()), NodeScreen.BINDINGS)
-    return [binding for table in tables for binding in table if isinstance(binding, Binding)]
+    screens = (*PacelineApp.MODES.values(), NodeScreen)
+    own = [vars(screen).get("BINDINGS", ()) for screen in screens]  # what a screen inherits is Textual's
+    return [binding for table in (EVERYWHERE, Rows.BINDINGS, *own) for binding in table if isinstance(binding, Binding)]
 
 
 @dataclass(frozen=True, slots=True)

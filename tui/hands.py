@@ -153,8 +153,8 @@ class Hands(App[None]):
         return self.preferences.read_only
 
     def keys_of(self, wanted: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-        """Keys as people call them, for ids of bindings and a word each; what a read-only session refuses is left out."""
-        refused = ("start", "cancel") if self.is_read_only else ()
+        """Keys as people call them, for ids of bindings and a word each, without what a replay or a read-only session refuses."""
+        refused = ("start", "cancel") if self.is_read_only or self.session.is_replay else ()
         return [(shown(self.keys[name].key.split(",")[0]), word) for name, word in wanted if name not in refused]
 
     def action_palette(self) -> None:

@@ -69,8 +69,8 @@ class Help(Page):
         self, here: Sequence[Binding], everywhere: Sequence[Binding], lists: Sequence[Binding], verbs: Sequence[tuple[Verb, str]]
     ) -> None:
         """``verbs``: with the reason why one cannot be used now, or nothing."""
-        keys = [*_keys("this screen", here), *_keys("everywhere", everywhere), *_keys("lists", lists)]
-        words = [("verbs, after : or in the shell", "strong")]
+        keys = [*_keys("this screen", here), *_keys("everywhere", everywhere)]
+        words = [*_keys("lists", lists), ("verbs, after : or in the shell", "strong")]
         for verb, refusal in verbs:
             names = f"{verb.name} {' '.join(verb.aliases)}".strip()
             words.append((f"{names:<16} {verb.summary}{f'  ({refusal})' if refusal else ''}", "faint" if refusal else "text"))
@@ -79,7 +79,7 @@ class Help(Page):
 
 
 def _keys(title: str, bindings: Sequence[Binding]) -> list[tuple[str, str]]:
-    rows = [(f"{key_names(binding):<16} {binding.description}", "text") for binding in bindings if binding.description]
+    rows = [(f"{key_names(binding):<10} {binding.description}", "text") for binding in bindings if binding.description]
     return [(title, "strong"), *dict.fromkeys(rows), ("", "text")] if rows else []
 
 

@@ -55,7 +55,7 @@ class FleetScreen(Deck):
         Binding("slash", "filter", "filter:  util<20 & free   job:*   node:lab[1-3]", id="fleet.filter"),
         Binding("f", "faults", "faults only, or all", id="fleet.faults"),
         Binding("x", "reveal", "show what is hidden", id="fleet.reveal"),
-        Binding("o", "order", f"order: {', '.join(ORDERS)}", id="fleet.order"),
+        Binding("o", "order", "order by something else", id="fleet.order"),
         Binding("r", "reverse", "reverse the order", id="fleet.reverse"),
         Binding("space", "mark", "mark a device", id="fleet.mark"),
         Binding("d", "density", "curves, lines or heat map", id="fleet.density"),

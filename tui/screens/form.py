@@ -36,27 +36,35 @@ class JobForm(ModalScreen[str | None]):
         self._rehearse = rehearse
         self._shown = ""
         """The line whose plan is on the screen."""
+        self._is_refused = False
+        """Whether it cannot be: then it is not launched either."""
 
     def compose(self) -> ComposeResult:
         with VerticalScroll(id="dialog", classes="form"):
             with Grid(id="fields"):
                 yield Label("workload", markup=False)
                 yield Select(
-                    [(work.name, work.name) for work in WORKLOADS.values()], value="digits-cnn", allow_blank=False, id="workload"
+                    [(work.name, work.name) for work in WORKLOADS.values()],
+                    value="digits-cnn",
+                    allow_blank=False,
+                    compact=True,
+                    id="workload",
                 )
                 yield Label("policy", markup=False)
                 choices = [(policy, policy) for policy in POLICIES] + [("all four, compared", "bench")]
-                yield Select(choices, value="hybrid", allow_blank=False, id="policy")
+                yield Select(choices, value="hybrid", allow_blank=False, compact=True, id="policy")
                 yield Label("epochs", markup=False)
-                yield Input(placeholder="the workload's own", type="integer", id="epochs")
+                yield Input(placeholder="the workload's own", type="integer", compact=True, id="epochs")
                 yield Label("global batch", markup=False)
-                yield Input(placeholder="the workload's own", type="integer", id="batch")
+                yield Input(placeholder="the workload's own", type="integer", compact=True, id="batch")
                 yield Label("devices in use", markup=False)
-                yield Select([(text, text) for text in _OTHERS], value=next(iter(_OTHERS)), allow_blank=False, id="others")
+                yield Select(
+                    [(text, text) for text in _OTHERS], value=next(iter(_OTHERS)), allow_blank=False, compact=True, id="others"
+                )
             yield Static("", id="plan", markup=False)
             with Horizontal(id="buttons"):
-                yield Button("Launch  F5", id="launch", variant="primary")
-                yield Button("Back  Esc", id="back")
+                yield Button("Launch  F5", id="launch", variant="primary", compact=True)
+                yield Button("Back  Esc", id="back", compact=True)
 
     def on_mount(self) -> None:
         self.query_one("#dialog").border_title = "start a job"
@@ -87,13 +95,17 @@ class JobForm(ModalScreen[str | None]):
             self.run_worker(self._show_plan(line), group="plan", exclusive=True)
 
     async def _show_plan(self, line: str) -> None:
-        plan = self.query_one("#plan", Static)
+        plan, launch = self.query_one("#plan", Static), self.query_one("#launch", Button)
         plan.update("planning ...")
         try:
             text = await self._rehearse(line)
+            self._is_refused = False
         except PacelineError as error:
             text = untrusted(error)
+            self._is_refused = True
         plan.update(text)
+        plan.set_class(self._is_refused, "refused")
+        launch.disabled = self._is_refused
 
     @on(Button.Pressed, "#back")
     def _leave(self) -> None:
@@ -101,4 +113,5 @@ class JobForm(ModalScreen[str | None]):
 
     @on(Button.Pressed, "#launch")
     def action_launch(self) -> None:
-        self.dismiss(self.line)
+        if not self._is_refused:
+            self.dismiss(self.line)
