@@ -69,7 +69,16 @@ def case_lines(
             full_compute = 3 * size / SPEEDS[rank] * (5 if epoch == 0 else 1)
             lines.append(StepsTaken(case=case, rank=rank, epoch=epoch, step=4 * epoch + 3, steps=4, local_batch_size=size))
             lines.append(
-                RankEpochEnded(case=case, rank=rank, epoch=epoch, full_steps=3, full_compute_seconds=full_compute, samples=250)
+                RankEpochEnded(
+                    case=case,
+                    rank=rank,
+                    epoch=epoch,
+                    full_steps=3,
+                    full_compute_seconds=full_compute,
+                    full_backward_seconds=full_compute / 2,
+                    full_optimizer_seconds=0.1,
+                    samples=250,
+                )
             )
         lines.append(
             EpochEnded(

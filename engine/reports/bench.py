@@ -12,6 +12,7 @@ from ..events import EpochEnded, Event
 from ..plan import Plan
 from .busy import busy_warnings
 from .figures import CaseFigures, Lines, case_figures, gather, rate, ratio
+from .phases import bottleneck, phase_rows
 from .stragglers import stragglers
 
 SCHEMA = 1
@@ -39,6 +40,7 @@ def bench_document(plan: Plan, events: Iterable[Event]) -> dict[str, Any]:
                 "balance_efficiency": one.balance_efficiency,
                 **_balance(one),
                 **_quality(one.last_epoch),
+                **_time(plan, lines, one),
             }
             for one in figures
         ],
@@ -73,6 +75,7 @@ def train_document(plan: Plan, events: Iterable[Event], state: str, run_dir: str
             "samples_per_second_all": one.samples_per_second_all,
         }
         | _balance(one)
+        | _time(plan, lines, one)
         | {
             "devices": _devices(plan, one.standalone_samples_per_second),
             "stragglers": stragglers(plan, lines),
@@ -116,6 +119,11 @@ def _balance(one: CaseFigures) -> dict[str, Any]:
         "changes": one.changes,
         "local_batch_sizes": None if sizes is None else list(sizes),
     }
+
+
+def _time(plan: Plan, lines: Lines, one: CaseFigures) -> dict[str, Any]:
+    """Where the time of a step goes."""
+    return {"phases": phase_rows(plan, lines, one.case) or None, "bottleneck": bottleneck(plan, lines, one.case)}
 
 
 def _quality(last: EpochEnded | None) -> dict[str, Any]:

@@ -9,12 +9,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .phases import COMPUTE, PHASES
+from .phases import sentence as bottleneck_sentence
 from .stragglers import sentence
 
 Document = dict[str, Any]
 UNKNOWN = "—"
 STRAGGLERS = 8
 """As many have a line under a table."""
+SPLIT_RANKS = 16
+"""As many of a case have a row in the table of phases."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,8 @@ def report_markdown(document: Document) -> str:
         body = [bench_markdown(document), "", BENCH_WORDS]
     else:
         body = [epochs_grid(document).markdown(), "", _shared(document), "", TRAIN_WORDS]
+    if (phases := phases_grid(document)).rows:
+        body += ["", "## Where a step goes", "", phases.markdown(), "", PHASE_WORDS]
     data = document["data"]
     source = f"Data: {printable(data['source'])}, {data['rows']:,} rows, sha256 `{data['sha256']}`."
     notes = [f"- {note}" for note in _notes(document)]
@@ -77,6 +83,10 @@ BENCH_WORDS = (
     "Throughput leaves the first epoch out and counts neither evaluation nor checkpoints. *Over best device* compares with the\n"
     "fastest device alone. *Of the limit* is throughput over the sum of the standalone rates at the case's own last local\n"
     "batches. *Imbalance* is (max − min) / mean of the ranks' mean compute seconds in full-size steps."
+)
+PHASE_WORDS = (
+    "Milliseconds of a full-size step, first epoch left out. *Communication* is what nothing hides: the least wait of any rank.\n"
+    "*Wait* is the rest, for other ranks; *host* is a stall of the thread that feeds the device."
 )
 TRAIN_WORDS = "Seconds run from the first step of an epoch to its last gradient: no evaluation, no checkpoint."
 
@@ -131,6 +141,22 @@ def epochs_grid(document: Document) -> Grid:
     return Grid(("epoch", "training loss", "loss", name, "samples/s", "seconds"), rows, text_columns=0)
 
 
+def phases_grid(document: Document) -> Grid:
+    """What each rank spends a step on; a benchmark's ranks case by case."""
+    cases = [(f"{case['policy']} ", case) for case in document["cases"]] if "cases" in document else [("", document)]
+    rows: list[tuple[str, ...]] = []
+    for policy, case in cases:
+        ranks: dict[int, dict[str, Any]] = {}
+        for entry in case.get("phases") or ():
+            ranks.setdefault(entry["rank"], {"node": entry["node"]})[entry["phase"]] = entry["seconds"]
+        for rank, seconds in list(ranks.items())[:SPLIT_RANKS]:
+            parts = (shown(seconds.get(phase), milliseconds) for phase in PHASES)
+            rows.append((f"{policy}{rank} {printable(seconds['node'])}", *parts))
+        if len(ranks) > SPLIT_RANKS:
+            rows.append((f"{policy}{len(ranks) - SPLIT_RANKS} more, in result.json", *[""] * len(PHASES)))
+    return Grid(("rank", *PHASES), rows)
+
+
 def _title(document: Document) -> str:
     devices = len(document["devices"])
     label = " (emulated)" if document["emulated"] else ""
@@ -171,10 +197,13 @@ def _notes(document: Document) -> list[str]:
     baseline = document["data"].get("baseline_mse") if "epochs" in document else None
     known = [] if baseline is None else [f"repeating the last value, without a model, has a loss of {small(baseline)}"]
     ended = [] if document.get("state", "done") == "done" else [f"the run{_state(document)}"]
+    cases = [(f"{case['policy']}: ", case) for case in document["cases"]] if "cases" in document else [("", document)]
+    found = [(who, case.get("bottleneck")) for who, case in cases]
+    costly = [f"{who}{printable(bottleneck_sentence(one))}" for who, one in found if one and one["phase"] != COMPUTE]
     entries = document.get("stragglers", [])
     slow = [printable(sentence(entry)) for entry in entries[:STRAGGLERS]]
     more = [f"and {len(entries) - STRAGGLERS} more stragglers, in result.json"] if len(entries) > STRAGGLERS else []
-    return ended + known + slow + more + [f"warning: {printable(warning)}" for warning in document.get("warnings", ())]
+    return ended + known + costly + slow + more + [f"warning: {printable(warning)}" for warning in document.get("warnings", ())]
 
 
 def shown(value: Any, form: Callable[[Any], str]) -> str:
@@ -195,6 +224,11 @@ def times(value: float) -> str:
 def percent(value: float) -> str:
     """A fraction from 0 to 1 (or beyond) in whole percent."""
     return f"{value * 100:.0f} %"
+
+
+def milliseconds(value: float) -> str:
+    """Seconds of a part of a step: whole milliseconds where they are large enough to say something."""
+    return f"{value * 1000:.0f}" if value >= 0.01 else f"{value * 1000:.1f}"
 
 
 def small(value: float) -> str:

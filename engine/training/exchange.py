@@ -134,7 +134,9 @@ class Exchange:
     """
 
     def __init__(self, replica: Replica, rank: int, world_size: int, *, is_late: bool) -> None:
-        self._replica, self._rank, self._world_size, self._is_late = replica, rank, world_size, is_late
+        self._replica, self._rank, self._world_size = replica, rank, world_size
+        self.is_late = is_late
+        """Whether ``read`` tells of the step before."""
         self._pending: _Pending | None = None
 
     def read(self, step: int, size: int, weight: int, mark: float) -> Report | None:
@@ -151,10 +153,10 @@ class Exchange:
             values.copy_(gradient, non_blocking=True)
             copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
             copied.record()
-        elif self._is_late:
+        elif self.is_late:
             values = gradient.clone()  # the bucket is used again in the next step
         current = _Pending(values, copied, step, size, weight, mark)
-        if self._is_late:
+        if self.is_late:
             current, self._pending = self._pending, current  # type: ignore[assignment]
         return None if current is None else self._understand(current)
 
@@ -164,7 +166,7 @@ class Exchange:
         All ranks hold the same bits and so the same answer. None where ``read`` has looked at the step already.
         """
         told = self._replica.slot.grad
-        if not self._is_late or told is None:
+        if not self.is_late or told is None:
             return None
         marks = told[3 * self._world_size : 4 * self._world_size]
         return ((marks.round() != mark).any() | ~told.isfinite().all()).float()

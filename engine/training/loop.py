@@ -11,6 +11,7 @@ import torch
 
 from ..balancer.policies import Memory, Observation, Problem, decide, sizes_for, start
 from ..balancer.stragglers import Watch, start_watch, watch
+from ..balancer.work import StepTimes
 from ..events import CaseEnded, CaseStarted, EpochEnded, RankEpochEnded, SharesChanged
 from .data import Split
 from .exchange import Report
@@ -139,13 +140,16 @@ class _EpochBook:
         """(step, size, seconds) of steps whose compute seconds are not known yet."""
         self._start = self._step_start = self._now = time.perf_counter()
         self._step = self._size = self._samples = self._full_steps = 0
-        self._full = [0.0] * 5
-        """Compute, wait, data, copy and host seconds of the full steps."""
+        self._full = [0.0] * 7
+        """Compute, wait, data, copy, host, backward and optimizer seconds of the full steps."""
+        self._least_waits: list[float] = []
+        self._first = -1
         self.seconds = 0.0
         """From the first step to the last gradient."""
 
     def step_begins(self, step: int, size: int) -> None:
         self._step, self._size, self._step_start = step, size, time.perf_counter()
+        self._first = step if self._first < 0 else self._first
 
     def last_gradient(self) -> None:
         self.seconds = time.perf_counter() - self._start
@@ -153,6 +157,15 @@ class _EpochBook:
     def step_ends(self, report: Report | None, *, is_change: bool) -> None:
         self._open.append((self._step, self._size, time.perf_counter() - self._step_start))
         self._tell(report, is_change=is_change)
+        self._listen(report)
+
+    def _listen(self, report: Report | None) -> None:
+        """Whoever comes last in a step waits for the wire alone. Waits are told a step late, a GPU's later still, and once."""
+        if report is None or self._case.trainer.local is not None:  # local steps wait for an average now and then
+            return
+        first_told = self._first + (2 if self._case.trainer.exchange.is_late else 1)
+        if report.step >= first_told and all(work.seconds > 0 for work in report.work):
+            self._least_waits.append(min(work.wait_seconds for work in report.work))
 
     def close(self) -> None:
         """Write what is still to be told, and the sums."""
@@ -168,6 +181,9 @@ class _EpochBook:
                 full_data_seconds=self._full[2],
                 full_copy_seconds=self._full[3],
                 full_host_seconds=self._full[4],
+                full_backward_seconds=self._full[5],
+                full_optimizer_seconds=self._full[6],
+                communication_seconds=sum(self._least_waits) / len(self._least_waits) if self._least_waits else None,
             )
         )
 
@@ -177,8 +193,7 @@ class _EpochBook:
             self._samples += times.samples
             if size == self._case.problem.global_batch_size:
                 self._full_steps += 1
-                parts = (times.compute_seconds, times.wait_seconds, times.data_seconds, times.copy_seconds, times.host_seconds)
-                self._full = [total + part for total, part in zip(self._full, parts, strict=True)]
+                self._full = [total + part for total, part in zip(self._full, _parts(times), strict=True)]
             self._lines.add(
                 Step(
                     epoch=self._epoch,
@@ -192,3 +207,9 @@ class _EpochBook:
                 utilization=self._timer.utilization(),
                 memory_used=self._timer.memory_used(),
             )
+
+
+def _parts(times: StepTimes) -> tuple[float, ...]:
+    """What an epoch adds up, in the order of its sums."""
+    own = (times.compute_seconds, times.wait_seconds, times.data_seconds, times.copy_seconds, times.host_seconds)
+    return (*own, times.backward_seconds, times.optimizer_seconds)

@@ -1,0 +1,163 @@
+"""Where the time of a step goes, rank by rank and epoch by epoch; what costs most of it, and what to try next. Pure.
+
+Communication is the least wait of any rank: whoever comes last in a step waits for the wire alone. The rest of a wait is waiting
+for others. Stalls of the host are taken out of forward and backward alike, for they are known of both together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import fsum
+from typing import Any
+
+from ..events import RankEpochEnded
+from ..plan import CasePlan, Plan
+from .figures import Lines
+
+OWN = ("data", "host-to-device", "host", "forward", "backward")
+PHASES = (*OWN, "communication", "wait", "optimizer")
+"""The parts of a step, in their order."""
+COMPUTE = "compute"
+"""Forward and backward: what the devices are there for."""
+WORTH = 0.10
+"""Share of a step below which a part is not worth the trouble."""
+_ADAPTIVE = ("dynamic", "hybrid")
+_TRY = {
+    "data": "keep the data on a local disk, make samples smaller, or give the node's loaders more cores",
+    "host-to-device": "make samples smaller, as integers instead of floats; batches are copied from pinned memory already",
+    "host": "another program takes the processor of this rank: leave it a core, or stop that program",
+    "optimizer": "take fewer and larger steps (--accumulation 4); on GPUs the optimizer is a fused one already",
+    COMPUTE: "nothing to fix: the devices compute; add devices to be faster",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Mean seconds of one rank's full steps, by phase."""
+
+    seconds: tuple[float, ...]
+    """In the order of ``PHASES``."""
+
+    @property
+    def whole(self) -> float:
+        """Seconds of the step."""
+        return fsum(self.seconds)
+
+    @property
+    def own(self) -> float:
+        """What the others may have to wait for."""
+        return fsum(self.seconds[: len(OWN)])
+
+    def share(self, phase: str) -> float:
+        """Of the step, 0 to 1."""
+        return self.seconds[PHASES.index(phase)] / self.whole if self.whole > 0 else 0.0
+
+
+def phase_rows(plan: Plan, lines: Lines, case: CasePlan) -> list[dict[str, Any]]:
+    """One entry a rank and phase; none for a rank whose lines do not tell all phases."""
+    sums = lines.sums.get(case.name, {})
+    epochs = sorted({epoch for _, epoch in sums})
+    by_epoch = [_steps(plan, sums, [epoch]) for epoch in epochs]
+    return [
+        {
+            "rank": rank,
+            "node": plan.ranks[rank].node,
+            "index": plan.ranks[rank].device_index,
+            "phase": phase,
+            "seconds": step.seconds[place],
+            "share": step.share(phase),
+            "seconds_by_epoch": [steps[rank].seconds[place] if rank in steps else None for steps in by_epoch],
+        }
+        for rank, step in sorted(_steady(plan, lines, case).items())
+        for place, phase in enumerate(PHASES)
+    ]
+
+
+def bottleneck(plan: Plan, lines: Lines, case: CasePlan) -> dict[str, Any] | None:
+    """The part of a step that costs most, whose it is, and what to try; None where any rank's phases are unknown.
+
+    Looked at is the rank that the others wait for, because only its parts make the step longer, and the mean wait of all ranks. A
+    part that one rank alone suffers from costs that rank more than it makes all ranks wait on average, and so is named first.
+    """
+    steps = _steady(plan, lines, case)
+    if len(steps) != len(plan.ranks):
+        return None
+    last = max(steps, key=lambda rank: steps[rank].own)
+    shares = {phase: steps[last].share(phase) for phase in PHASES if phase not in ("forward", "backward", "wait")}
+    shares["wait"] = fsum(step.share("wait") for step in steps.values()) / len(steps)
+    phase = max(shares, key=lambda name: shares[name])
+    if shares[phase] < WORTH:
+        phase = COMPUTE
+        shares[phase] = steps[last].share("forward") + steps[last].share("backward")
+    rank = None if phase in ("communication", COMPUTE) else last
+    return {
+        "phase": phase,
+        "share": shares[phase],
+        "rank": rank,
+        "node": None if rank is None else plan.ranks[rank].node,
+        "advice": _advice(plan, case, phase, last),
+    }
+
+
+def sentence(found: dict[str, Any]) -> str:
+    """A bottleneck for people."""
+    whose = "" if found["rank"] is None else f" ({'for ' if found['phase'] == 'wait' else ''}rank {found['rank']}, {found['node']})"
+    return f"{found['phase']}{whose} takes {found['share'] * 100:.0f} % of a step: {found['advice']}"
+
+
+def _advice(plan: Plan, case: CasePlan, phase: str, last: int) -> str:
+    """The next thing to try, of what is not in use yet."""
+    if phase == "wait":
+        if case.policy not in _ADAPTIVE:
+            return "share the batch by measured speed (--policy hybrid)"
+        whom = f"rank {last} ({plan.ranks[last].node})"
+        return f"{whom} takes longer than its share should: see stragglers, or raise the batch if it is only a few samples a rank"
+    if phase == "communication":
+        tries = ["a larger batch (--accumulation 4)"]
+        tries += ["fewer bytes (--compression bf16)"] if plan.compression == "none" else []
+        tries += ["fewer exchanges (--local-steps 8)"] if plan.local_steps == 1 else []
+        tries += ["fewer devices (--devices auto)"] if len(plan.ranks) > 1 else []
+        return "try " + ", ".join(tries)
+    return _TRY[phase]
+
+
+def _steady(plan: Plan, lines: Lines, case: CasePlan) -> dict[int, Step]:
+    """By rank, without the first epoch, which warms up; unless it is the only one."""
+    sums = lines.sums.get(case.name, {})
+    epochs = sorted({epoch for _, epoch in sums})
+    return _steps(plan, sums, epochs[1:] or epochs)
+
+
+def _steps(plan: Plan, sums: dict[tuple[int, int], RankEpochEnded], epochs: list[int]) -> dict[int, Step]:
+    """By rank, of all full steps of some epochs together."""
+    told = {rank: [sums[rank, epoch] for epoch in epochs if (rank, epoch) in sums] for rank in range(len(plan.ranks))}
+    waits = [_mean(mine, "full_wait_seconds") for mine in told.values()]
+    known = [wait for wait in waits if wait is not None]
+    # What no rank tells as communication of a step (local steps do not) is at most the least of the ranks' mean waits.
+    least = min(known) if len(known) == len(waits) and known else None
+    steps = {rank: _step(mine, least) for rank, mine in told.items()}
+    return {rank: step for rank, step in steps.items() if step is not None}
+
+
+def _step(mine: list[RankEpochEnded], least_wait: float | None) -> Step | None:
+    """The mean full step of one rank; None where a part of it is unknown."""
+    names = ("compute", "wait", "data", "copy", "host", "backward", "optimizer")
+    means = [_mean(mine, f"full_{name}_seconds") for name in names]
+    if least_wait is None or any(value is None for value in means):
+        return None
+    counted = [(line.communication_seconds, line.full_steps) for line in mine]
+    told = [(seconds, steps) for seconds, steps in counted if seconds is not None and steps > 0]
+    communicated = fsum(seconds * steps for seconds, steps in told) / sum(steps for _, steps in told) if told else least_wait
+    compute, wait, data, copy, host, backward, optimizer = (max(0.0, value) for value in means if value is not None)
+    passed = max(0.0, compute - data - copy)
+    own = max(0.0, passed - host)
+    behind = own * min(1.0, backward / passed) if passed > 0 else 0.0
+    communicated = min(max(0.0, communicated), wait)
+    return Step((data, copy, passed - own, own - behind, behind, communicated, wait - communicated, optimizer))
+
+
+def _mean(mine: list[RankEpochEnded], name: str) -> float | None:
+    """Of all full steps; None where there was none, or where a line does not tell it."""
+    values = [getattr(line, name) for line in mine]
+    steps = sum(line.full_steps for line in mine)
+    return None if steps <= 0 or None in values else fsum(values) / steps
