@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import PacelineError, UsageError
-from .events import DeviceReading, Event, InventoryRead, NodeSummary, RunListed, RunPrepared, Ticked
+from .events import DeviceReading, Event, InventoryRead, NodeSummary, ProfileKept, RunListed, RunPrepared, Ticked
 from .specs import Inventory, TrainSpec
 from .ssh.questions import Ask
 from .telemetry.attendance import Attendance
@@ -89,10 +89,13 @@ class Control:
 
     async def open(self) -> None:
         """Begin: name the machines, then connect to all of them at once. Returns before any has answered."""
+        from .jobs.profiling import shelved
         from .jobs.survival import Survival
         from .ssh.fleet import Fleet
 
         self.publish(inventory_event(self.inventory))
+        for document in shelved(Path(self.inventory.path).parent / "data" / "profiles"):
+            self.publish(ProfileKept(document=document))
         self._fleet = Fleet(self.inventory, self.publish, ask=self._ask)
         self._survival = Survival(self.inventory.nodes, self._fleet, self.publish)
         self._bus.subscribe(self._survival)

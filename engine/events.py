@@ -309,6 +309,8 @@ class DriftFound(Event):
     """Seconds a sample over those of before; below 1 it has become faster."""
     since: float | None = None
     """When it was profiled before, seconds since 1970 by the centre's clock."""
+    day: str = ""
+    """The day of that, as people of the centre call it: ``3 May``."""
     reason: str = ""
     """What the driver says differently now."""
 

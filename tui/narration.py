@@ -7,15 +7,21 @@ from collections.abc import Callable
 from typing import TextIO
 
 from paceline.engine.events import (
+    AllReduceProfiled,
     CaseStarted,
     DeviceProbed,
+    DeviceProfiled,
+    DriftFound,
     EpochEnded,
     Event,
+    GradientProfiled,
+    LinkProfiled,
     NodeConnected,
     NodeDenied,
     NodeLost,
     NodeWarned,
     PeerLost,
+    ProfilingAdvanced,
     RankFailed,
     RankJoined,
     RunEnded,
@@ -24,11 +30,14 @@ from paceline.engine.events import (
     RunUnreachable,
     SharesChanged,
     StandaloneMeasured,
+    StepTimesProfiled,
     StragglerEnded,
     StragglerFound,
+    SystemProfiled,
     Ticked,
 )
 from paceline.engine.store.evidence import describe
+from paceline.engine.store.profiles import sentence
 from paceline.engine.store.questions import progress
 from paceline.engine.store.reduce import reduce
 from paceline.engine.store.state import RunState, State
@@ -82,10 +91,28 @@ class Narrator:
                 return event.phase
             case RunPlanned():
                 emulated = ", emulated" if event.is_emulated else ""
+                if event.cases == ("profiling",):
+                    return f"run {event.run_id}: profiling {len(event.ranks)} devices{emulated} with {event.workload}"
                 return (
                     f"run {event.run_id}: {event.workload} on {len(event.ranks)} devices{emulated}, global batch "
                     f"{event.global_batch_size}, {event.epochs} epochs, {' then '.join(event.cases)}; data: {event.source}"
                 )
+            case ProfilingAdvanced() if event.phase:
+                left = "" if event.seconds_left is None else f", about {duration(event.seconds_left)} left"
+                return f"{event.fraction * 100:.0f} %: measuring {event.phase}{left}"
+            case StepTimesProfiled():
+                each = event.seconds_per_sample
+                told = f"{1 / each:.1f} samples/s, " if each and each > 0 else ""
+                most = "no limit of samples at once" if event.largest_batch is None else f"{event.largest_batch:,} samples at once"
+                return f"rank {event.rank} on {event.node}: " + (event.error or told + most)
+            case DeviceProfiled(error=reason) | LinkProfiled(error=reason) | SystemProfiled(error=reason) if reason:
+                return f"{event.node}: {reason}"
+            case AllReduceProfiled(error=reason) | GradientProfiled(error=reason) if reason:
+                return f"sums and gradients: {reason}"
+            case DriftFound():
+                return f"{event.node} {sentence(event)}"
+            case RankJoined() if run and run.cases and run.cases[0].name == "profiling":
+                return None
             case RankJoined() if run and all(rank.is_joined for rank in run.ranks.values()):
                 return f"all {event.world_size} ranks have joined ({event.backend}); timing the devices"
             case DeviceProbed():

@@ -7,7 +7,7 @@ from typing import Any
 
 from paceline.engine.reports.table import bench_table, train_table
 
-from .format import count, duration, fit, memory, moment, percent, right, size, untrusted
+from .format import UNKNOWN, count, duration, fit, memory, moment, number, percent, ratio, right, size, untrusted
 from .logs import log_text
 
 Document = dict[str, Any]
@@ -30,6 +30,8 @@ def _gated(value: Any) -> Any:
 def _words(verb: str, document: Document) -> str:
     if verb in ("demo", "bench", "attach", "replay") and "cases" in document:
         return bench_table(document).rstrip()
+    if "all_reduce" in document:
+        return _profile(document)
     if verb in ("train", "attach", "replay") and "epochs" in document:
         return train_table(document).rstrip()
     forms = {"status": _status, "plan": _plan, "jobs": _jobs, "cancel": _cancel, "fetch": _fetch, "clean": _clean}
@@ -88,6 +90,52 @@ def _plan(document: Document) -> str:
             told = f"{rate:,.0f} samples/s, {duration(case['expected_seconds'])} expected, as in run {case['as_measured_in']}"
         lines.append(f"{case['policy']}: {told}")
     return "\n".join(lines)
+
+
+def _profile(document: Document) -> str:
+    emulated = ", emulated" if document["emulated"] else ""
+    lines = [f"{document['workload']} on {count(len(document['devices']), 'device')}{emulated}"]
+    heads = (("score", 7), ("TFLOPS", 9), ("samples/s", 11), ("a, ms", 8), ("residual", 10), ("at once", 11))
+    lines.append(fit("node", 14) + fit("device", 22) + "".join(right(name, width) for name, width in heads))
+    for device in document["devices"]:
+        each, fixed, off = device["fit"]["c"], device["fit"]["a"], device["fit"]["residual"]
+        figures = (
+            number(device["score"], 3),
+            number(device["tflops"]["fp32"], 1),
+            number(1 / each if each else None, 1),
+            number(None if fixed is None else fixed * 1000, 2),
+            UNKNOWN if off is None else f"{off * 100:.1f} %",
+            number(device["largest_batch"]),
+        )
+        name = f"{device['index']} {device['name']}"
+        told = "".join(right(text, width) for text, (_, width) in zip(figures, heads, strict=True))
+        lines.append(fit(device["node"], 13) + " " + fit(name, 21) + " " + told)
+        if device["error"]:
+            lines.append(f"  {device['error']}")
+        if device["drift"]:
+            lines.append(f"  takes {ratio(device['drift']['slowdown'])} the time of before: {device['drift']['reason'] or UNKNOWN}")
+    lines += [
+        f"{link['from']} -> {link['to']}: " + (link["error"] or f"{_micro(link['latency'])}, {_per_second(link['bandwidth'])}")
+        for link in document["links"]
+    ]
+    total = document["all_reduce"]
+    if total:
+        told = f"{total['alpha'] * 1000:.2f} ms + bytes / {_per_second(total['beta'])}"
+        lines.append(f"all-reduce of {count(total['ranks'], 'rank')}: {told}")
+    for system in document["system"]:
+        disk = f"disk {_per_second(system['disk_write'])} written, {_per_second(system['disk_read'])} read"
+        lines.append(
+            f"{system['node']}: {system['processor'] or UNKNOWN}, {number(system['cores'])} cores; {system['error'] or disk}"
+        )
+    return "\n".join(lines)
+
+
+def _micro(seconds: float | None) -> str:
+    return UNKNOWN if seconds is None else f"{seconds * 1e6:,.0f} µs"
+
+
+def _per_second(rate: float | None) -> str:
+    return UNKNOWN if rate is None else f"{size(int(rate))}/s"
 
 
 def _jobs(document: Document) -> str:

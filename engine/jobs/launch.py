@@ -36,13 +36,14 @@ def new_run_id(now: datetime) -> str:
 
 def announce(plan: Plan, samples_per_epoch: int) -> RunPlanned:
     """The plan as screens need it."""
+    is_training = plan.program == "training"
     return RunPlanned(
         run_id=plan.run_id,
         workload=plan.workload,
-        cases=tuple(case.name for case in plan.cases),
+        cases=tuple(case.name for case in plan.cases) if is_training else (plan.program,),
         ranks=tuple(RankSummary(r.rank, r.node, r.device_index, r.device_name, r.device_kind) for r in plan.ranks),
-        epochs=plan.epochs,
-        global_batch_size=plan.global_batch_size,
+        epochs=plan.epochs if is_training else 0,
+        global_batch_size=plan.global_batch_size if is_training else 0,
         samples_per_epoch=samples_per_epoch,
         source=plan.data.source,
         is_emulated=plan.is_emulated,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,7 @@ class Profiling:
                     workload=profile.workload,
                     slowdown=drift.slowdown,
                     since=drift.since,
+                    day=_day(drift.since, time.time()),
                     reason=reason,
                 )
             )
@@ -97,7 +99,15 @@ class Profiling:
         return ", ".join(told)
 
 
-def shelved(place: Path) -> list[Mapping[str, Any]]:
+def _day(then: float, now: float) -> str:
+    """``3 May``, with the year where it is another one, and the hour where it was today."""
+    before, today = datetime.fromtimestamp(then), datetime.fromtimestamp(now)
+    if before.date() == today.date():
+        return f"{before.day} {before:%B %H:%M}"
+    return f"{before.day} {before:%B}" + (f" {before:%Y}" if before.year != today.year else "")
+
+
+def shelved(place: Path) -> list[dict[str, Any]]:
     """Documents of all profiles that can be read, oldest first: for the screens of a session that begins."""
     return [kept.document for kept in Shelf(place).all()]
 

@@ -26,7 +26,7 @@ def measure_host(place: Path, versions: dict[str, str]) -> SystemProfiled:
     error = ""
     path = place / ".disk"
     try:
-        write, read = measure_disk(path)
+        write, read = measure_disk(path, FILE)
     except StorageFailed as failed:
         error = failed.reason
     finally:
@@ -43,7 +43,7 @@ def measure_host(place: Path, versions: dict[str, str]) -> SystemProfiled:
     )
 
 
-def measure_disk(path: Path, size: int = FILE) -> tuple[float, float]:
+def measure_disk(path: Path, size: int) -> tuple[float, float]:
     """Bytes a second written, until they are on the disk, and read from it. Raises StorageFailed, on a full disk too."""
     with mmap.mmap(-1, BLOCK) as block:  # whole pages, as writing past the cache wants them
         block.write(os.urandom(BLOCK))  # some disks make short work of zeros
@@ -60,10 +60,11 @@ def _write(path: Path, block: mmap.mmap, size: int) -> float:
     try:
         begun = time.perf_counter()
         for _ in range(size // BLOCK):
-            left = memoryview(block)
-            while left:
-                left = left[os.write(handle, left) :]
-            left.release()
+            done = 0
+            with memoryview(block) as whole:
+                while done < BLOCK:
+                    with whole[done:] as rest:
+                        done += os.write(handle, rest)
         os.fsync(handle)
         return size / (time.perf_counter() - begun)
     finally:

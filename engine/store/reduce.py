@@ -11,6 +11,7 @@ from ..events import (
     CaseEnded,
     CaseStarted,
     DeviceReading,
+    DriftFound,
     EpochEnded,
     Event,
     InventoryRead,
@@ -22,6 +23,8 @@ from ..events import (
     NodeReported,
     NodeWarned,
     PeerLost,
+    ProfileKept,
+    ProfilingAdvanced,
     RankEvent,
     RankFailed,
     RankJoined,
@@ -41,7 +44,7 @@ from ..events import (
     StragglerFound,
     Ticked,
 )
-from . import evidence, runs
+from . import evidence, profiles, runs
 from .alerts import clear, clear_all, clear_prefix, device_alerts, raise_alert
 from .history import CLOCKS, EVENTS, KEPT, recent
 from .state import STALE_AFTER, DeviceState, NodeState, RunState, State
@@ -97,6 +100,14 @@ def reduce(state: State, event: Event) -> State:
             return state
         case ResultDerived():
             return _with_run(state, replace(_run(state, event), document=event.document))
+        case ProfileKept():
+            return profiles.kept(state, event)
+        case DriftFound():
+            return profiles.drifted(state, event)
+        case ProfilingAdvanced():
+            phase = f"profiling: {event.phase}" if event.phase else ""
+            run = replace(runs.touched(_run(state, event), event), phase=phase, fraction=event.fraction)
+            return _with_run(state, run)
         case PeerLost():
             key = f"peer {event.peer} {event.run_id}"
             return raise_alert(state, key, "critical", f"runner gone: {event.reason}", node=event.peer, run_id=event.run_id)

@@ -249,6 +249,8 @@ class State:
     fraction: float | None = None
     alerts: tuple[Alert, ...] = ()
     """Oldest first."""
+    profiles: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Documents of the verb profile by their workload, the one that was told last being last."""
     events: int = 0
     """How many were reduced."""
     unknown: int = 0

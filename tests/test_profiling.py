@@ -1,0 +1,396 @@
+"""Profiles without a lab: folding lines, the shelf, drift, the search for memory, disks, pairs of nodes, documents and alerts."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import random
+import socket
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from paceline.engine.errors import StorageFailed, WorkFailed
+from paceline.engine.events import (
+    AllReduceProfiled,
+    DeviceProfiled,
+    DriftFound,
+    Event,
+    GradientProfiled,
+    LinkProfiled,
+    ProfileKept,
+    ProfilingAdvanced,
+    RankFailed,
+    RunPrepared,
+    StepTimesProfiled,
+    SystemProfiled,
+)
+from paceline.engine.jobs.profiling import Profiling
+from paceline.engine.plan import CasePlan, DataPlan, Emulation, NodePlan, Plan, RankPlan
+from paceline.engine.profiling.drift import drifts
+from paceline.engine.profiling.fold import fold
+from paceline.engine.profiling.shelf import Kept, Shelf, fingerprint
+from paceline.engine.reports.profile import profile_document
+from paceline.engine.store.reduce import reduce
+from paceline.engine.store.state import State
+from paceline.engine.wire import decode, encode
+from paceline.tui.render import render
+
+from .documents import documented, paths
+
+NODES = ("lab1", "lab2", "lab3")
+RATES = (400.0, 300.0, 100.0)
+
+
+def plan() -> Plan:
+    """Three nodes with an emulated device each."""
+    ranks = tuple(
+        RankPlan(rank, node, rank, 0, 0, "emulated", f"card {rank}", 4 << 30, Emulation(RATES[rank]))
+        for rank, node in enumerate(NODES)
+    )
+    nodes = tuple(NodePlan(node, rank, (rank,), "127.0.0.1", "lo", "python3") for rank, node in enumerate(NODES))
+    data = DataPlan("0" * 16, "test", 1, "0")
+    return Plan("r1", "digits-cnn", (CasePlan("hybrid", "hybrid"),), nodes, ranks, data, 1, 96, program="profiling")
+
+
+def lines(rates: tuple[float, ...] = RATES, clock: str = "5001 MHz") -> list[Event]:
+    """What the ranks of that plan would write."""
+    found: list[Event] = []
+    for rank, (node, rate) in enumerate(zip(NODES, rates, strict=True)):
+        sizes = (1, 2, 4, 8)
+        seconds = tuple(0.001 + size / rate for size in sizes)
+        found += [
+            DeviceProfiled(node=node, rank=rank, tflops={"fp32": rate / 100}, facts={"memory clock": clock}),
+            StepTimesProfiled(
+                node=node,
+                rank=rank,
+                sizes=sizes,
+                seconds=seconds,
+                fixed_seconds=0.001,
+                seconds_per_sample=1 / rate,
+                residual=0.004,
+                largest_batch=1000 * (rank + 1),
+            ),
+            SystemProfiled(
+                node=node, rank=rank, processor="a cpu", cores=8, memory=1 << 34, disk_write=1e9, facts={"torch": "2.13"}
+            ),
+        ]
+        found += [LinkProfiled(node=node, rank=rank, peer=peer, latency=1e-4, bandwidth=1e8) for peer in NODES if peer != node]
+    sums = {"sizes": (1024, 4096), "seconds": (0.002, 0.0021), "alpha": 0.002, "beta": 4e7, "residual": 0.01}
+    found.append(AllReduceProfiled(node="lab1", world_size=3, **sums))
+    buckets = {"bucket_bytes": (4096, 1024), "closed_at": (0.4, 1.0), "low_rank_bytes": (400, 100)}
+    found.append(GradientProfiled(node="lab1", forward_share=0.33, optimizer_seconds=0.001, parameters=1280, **buckets))
+    return found
+
+
+# Fold ---------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_profile_is_the_same_whatever_the_order_of_the_lines_and_over_the_wire() -> None:
+    told = lines()
+    whole = fold(plan(), told, 5.0)
+    for seed in range(20):
+        mixed = random.Random(seed).sample(told, len(told))
+        again = [decode(encode(event)) for event in mixed]
+        assert fold(plan(), [event for event in again if event], 5.0) == whole
+    assert [device.rate for device in whole.devices] == pytest.approx(RATES)
+    assert whole.devices[2].largest_batch == 3000
+    assert whole.devices[0].facts == {"torch": "2.13", "memory clock": "5001 MHz"}
+    assert whole.all_reduce is not None
+    assert whole.gradient is not None
+
+
+def test_a_device_that_vanished_says_so_and_the_others_are_there() -> None:
+    told = [event for event in lines() if not (isinstance(event, DeviceProfiled | StepTimesProfiled) and event.rank == 1)]
+    gone = "CUDA error: the device is lost"
+    profile = fold(plan(), [*told, DeviceProfiled(node="lab2", rank=1, error=gone), StepTimesProfiled(rank=1, error=gone)], 5.0)
+    assert [device.error for device in profile.devices] == ["", gone, ""]
+    assert [device.time is None for device in profile.devices] == [False, True, False]
+
+
+def test_a_rank_that_died_or_said_nothing_is_named_with_what_it_had_measured() -> None:
+    told = [event for event in lines() if not (isinstance(event, StepTimesProfiled) and event.rank == 0)]
+    told = [event for event in told if event.node != "lab3"]
+    profile = fold(plan(), [*told, RankFailed(node="lab1", rank=0, reason="killed by SIGKILL")], 5.0)
+    assert profile.devices[0].tflops == {"fp32": 4.0}
+    assert profile.devices[0].error == "killed by SIGKILL"
+    assert profile.devices[2].error == "nothing came home of it"
+    assert [(link.source, bool(link.error)) for link in profile.links][-2:] == [("lab3", True), ("lab3", True)]
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        StepTimesProfiled(rank=0, sizes=(1, 2), seconds=(0.1,), fixed_seconds=0.0, seconds_per_sample=0.1),
+        StepTimesProfiled(rank=0, sizes=(1,), seconds=(0.1,), fixed_seconds=-1.0, seconds_per_sample=0.1),
+        StepTimesProfiled(rank=0, sizes=(1,), seconds=(0.0,), fixed_seconds=0.0, seconds_per_sample=0.0),
+        AllReduceProfiled(world_size=1, alpha=0.1, beta=1.0),
+        AllReduceProfiled(world_size=3, alpha=-0.1, beta=1.0),
+        GradientProfiled(bucket_bytes=(1, 2), closed_at=(0.5,), forward_share=0.3),
+        GradientProfiled(bucket_bytes=(1,), closed_at=(0.5,), forward_share=1.5),
+        LinkProfiled(node="lab1", peer="lab2", latency=-1.0, bandwidth=0.0),
+        DeviceProfiled(rank=0, tflops={"fp32": -3.0}, memory_bandwidth=-1.0),
+    ],
+)
+def test_what_no_measurement_can_be_is_unknown(nonsense: Event) -> None:
+    profile = fold(plan(), [nonsense], 5.0)
+    assert profile.devices[0].time is None
+    assert profile.devices[0].tflops == {}
+    assert profile.all_reduce is None
+    assert profile.gradient is None
+    assert profile.links[0].latency is None
+    render("profile", profile_document(profile))
+
+
+# Document -----------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_document_is_what_the_docs_promise() -> None:
+    before, now = fold(plan(), lines(), 5.0), fold(plan(), lines((300.0, 300.0, 100.0)), 6.0)
+    told = profile_document(now, drifts(before, now))
+    ended = {"run_id": "r1", "state": "done", "reason": None, "failed_rank": None, "failed_node": None}
+    document = {"schema": 1, **told, **ended}
+    assert paths(json.loads(json.dumps(document))) - {"devices[].drift"} == documented("profile") - {"devices[].drift"}
+    assert [device["score"] for device in document["devices"]] == pytest.approx([1.0, 1.0, 1 / 3])
+
+
+def test_names_of_hostile_nodes_cannot_act_on_a_terminal() -> None:
+    evil = "\x1b[31mlab\x07\u202e"
+    profile = fold(plan(), lines(), 5.0)
+    devices = tuple(replace(device, node=evil, name=evil, error=evil, facts={evil: evil}) for device in profile.devices)
+    links = tuple(replace(link, source=evil, target=evil, error=evil) for link in profile.links)
+    systems = tuple(replace(system, node=evil, processor=evil, error=evil) for system in profile.systems)
+    text = render("profile", profile_document(replace(profile, devices=devices, links=links, systems=systems)))
+    assert not set("\x1b\x07\u202e") & set(text)
+
+
+# Drift --------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_device_that_became_slower_is_told_with_what_its_driver_says() -> None:
+    before = fold(plan(), lines(), 5.0)
+    now = fold(plan(), lines((400.0, 263.0, 100.0), clock="405 MHz"), 6.0)
+    (found,) = drifts(before, now)
+    assert (found.node, found.index, found.since) == ("lab2", 0, 5.0)
+    assert found.slowdown == pytest.approx(300 / 263)
+    assert found.reason == "memory clock 405 MHz, was 5001 MHz"
+    state = reduce(
+        State(), DriftFound(node="lab2", slowdown=1.14, day="3 May", reason="memory clock 405 MHz", workload="digits-cnn")
+    )
+    assert state.alerts[0].text == "device 0: 14 % slower than on 3 May with digits-cnn: memory clock 405 MHz"
+    assert reduce(state, ProfileKept(document={"workload": "digits-cnn"})).alerts[0].ended_at is not None
+
+
+def test_what_measuring_varies_by_is_no_drift() -> None:
+    before = fold(plan(), lines(), 5.0)
+    assert drifts(before, fold(plan(), lines((385.0, 310.0, 96.5)), 6.0)) == ()
+    rough = replace(before, devices=tuple(replace(device, residual=0.1) for device in before.devices))
+    assert drifts(rough, fold(plan(), lines((320.0, 360.0, 90.0)), 6.0)) == ()
+
+
+# Shelf --------------------------------------------------------------------------------------------------------------------------
+
+
+def told_of(place: Path, asked: Plan) -> tuple[Profiling, list[Event]]:
+    said: list[Event] = []
+    return Profiling(place, asked, State(), said.append), said
+
+
+def phases(said: list[Event]) -> str:
+    return " | ".join(event.phase for event in said if isinstance(event, RunPrepared))
+
+
+def run_of(place: Path, events: list[Event]) -> Path:
+    place.mkdir(parents=True, exist_ok=True)
+    (place / "events.jsonl").write_text("".join(encode(event) + "\n" for event in events))
+    return place
+
+
+def test_a_profile_is_kept_found_again_and_compared_with_the_next(tmp_path: Path) -> None:
+    taking, said = told_of(tmp_path / "shelf", plan())
+    assert taking.kept() is None
+    assert "not profiled yet" in phases(said)
+    profile, _ = taking.keep(run_of(tmp_path / "one", lines()))
+    again, said = told_of(tmp_path / "shelf", plan())
+    assert again.kept() == profile
+    assert isinstance(said[0], ProfileKept)
+    again.keep(run_of(tmp_path / "two", lines((400.0, 263.0, 100.0))))
+    assert [event.node for event in said if isinstance(event, DriftFound)] == ["lab2"]
+
+
+def test_a_profile_of_other_hardware_is_refused_and_says_what_differs(tmp_path: Path) -> None:
+    told_of(tmp_path, plan())[0].keep(run_of(tmp_path / "run", lines()))
+    ranks = plan().ranks
+    other = replace(plan(), ranks=(replace(ranks[0], device_name="another card"), *ranks[1:]))
+    taking, said = told_of(tmp_path, other)
+    assert taking.kept() is None
+    assert "other devices" in phases(said)
+    assert "another card" in phases(said)
+    taking.keep(run_of(tmp_path / "next", lines((100.0, 100.0, 100.0))))
+    assert not [event for event in said if isinstance(event, DriftFound)], "another card is no drift"
+
+
+@pytest.mark.parametrize(
+    "broken", [b"", b"{", b"[]", b"null", b'{"schema": 9}', b'{"schema": 1, "profile": {"devices": 3}}', b"\xff"]
+)
+def test_a_broken_profile_is_said_plainly_and_measured_again(tmp_path: Path, broken: bytes) -> None:
+    taking, said = told_of(tmp_path, plan())
+    Shelf(tmp_path).path(plan()).write_bytes(broken)
+    assert taking.kept() is None
+    assert "broken" in phases(said) or "schema" in phases(said)
+    taking.keep(run_of(tmp_path / "run", lines()))
+    assert told_of(tmp_path, plan())[0].kept() is not None
+
+
+def test_a_full_disk_leaves_the_last_profile_and_tells_the_new_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told_of(tmp_path, plan())[0].keep(run_of(tmp_path / "run", lines()))
+    before = Shelf(tmp_path).path(plan()).read_bytes()
+    next_run = run_of(tmp_path / "next", lines((200.0, 300.0, 100.0)))
+
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    taking, said = told_of(tmp_path, plan())
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        profile, _ = taking.keep(next_run)
+    assert profile.devices[0].rate == pytest.approx(200.0)
+    assert "space" in phases(said)
+    assert Shelf(tmp_path).path(plan()).read_bytes() == before
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_where_nothing_was_timed_the_last_profile_stays(tmp_path: Path) -> None:
+    told_of(tmp_path, plan())[0].keep(run_of(tmp_path / "run", lines()))
+    with pytest.raises(WorkFailed, match="it broke"):
+        told_of(tmp_path, plan())[0].keep(run_of(tmp_path / "next", [DeviceProfiled(rank=0, error="it broke")]))
+    assert told_of(tmp_path, plan())[0].kept() is not None
+
+
+def test_what_was_declared_decides_whether_to_measure_and_is_not_in_the_profile(tmp_path: Path) -> None:
+    ranks = plan().ranks
+    faster = replace(plan(), ranks=(replace(ranks[0], emulation=Emulation(987654.0)), *ranks[1:]))
+    assert fingerprint(plan(), "m") != fingerprint(faster, "m")
+    shelf = Shelf(tmp_path)
+    shelf.put(faster, Kept(fold(faster, lines(), 5.0), fingerprint(faster, "m"), {}))
+    assert "987654" not in shelf.path(faster).read_text()
+
+
+# On the node --------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 7, 8, 9, 100, 1000, 917_568, 3_000_001])
+def test_the_largest_batch_is_found_in_log2_plus_3_probes_and_never_too_large(limit: int) -> None:
+    from paceline.engine.profiling.steps import find_largest
+
+    asked: list[int] = []
+
+    def holds(size: int) -> bool:
+        asked.append(size)
+        return size <= limit
+
+    found = find_largest(holds)
+    assert found is not None
+    assert found <= limit < found * 1.13 + 1
+    assert len(asked) <= limit.bit_length() + 1 + 3
+
+
+def test_a_device_without_room_for_one_sample_and_one_without_limit_are_told_apart() -> None:
+    from paceline.engine.profiling.steps import find_largest
+
+    assert find_largest(lambda size: False) == 0
+    assert find_largest(lambda size: True) is None
+
+
+def test_an_emulated_device_runs_out_of_memory_beyond_the_largest_batch_and_not_at_it() -> None:
+    import torch
+    from paceline.engine.profiling.steps import find_largest
+    from paceline.engine.training.emulation import EmulatedTimer
+    from paceline.engine.training.models import build
+    from paceline.engine.training.workloads import WORKLOADS
+
+    rank = RankPlan(0, "n", 0, 0, 0, "emulated", "small", 404 << 20, Emulation(1e6))
+    model = build("digits-cnn")
+    timer = EmulatedTimer(rank, Emulation(1e6), WORKLOADS["digits-cnn"], model)
+
+    def holds(size: int) -> bool:
+        try:
+            timer.hold(size)
+        except torch.OutOfMemoryError:
+            return False
+        return True
+
+    largest = find_largest(holds)
+    assert largest
+    timer.begin(-1, largest)
+    timer.copied()
+    timer.run(model, torch.zeros((largest, 1, 8, 8)))
+    with pytest.raises(torch.OutOfMemoryError, match="declares 404 MiB"):
+        timer.run(model, torch.zeros((2 * largest, 1, 8, 8)))
+
+
+def test_every_pair_meets_once_and_no_node_twice_in_a_round() -> None:
+    from paceline.engine.profiling.network import rounds
+
+    for nodes in range(1, 10):
+        met = []
+        for pairs in rounds(nodes):
+            busy = [node for pair in pairs for node in pair]
+            assert len(busy) == len(set(busy))
+            met += pairs
+        assert sorted(met) == [(a, b) for a in range(nodes) for b in range(a + 1, nodes)]
+
+
+def test_a_link_that_is_blocked_is_said_and_costs_no_more_than_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    from paceline.engine.profiling import network
+
+    monkeypatch.setattr(network, "LIMIT", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes the connection and never answers
+        port = silent.getsockname()[1]
+        told = network.measure_link("lab2", "127.0.0.1", f"{port} token", None)
+        assert told.error == "no way to lab2 at 127.0.0.1: nothing came back in time"
+        assert told.bandwidth is None
+    assert "refused" in network.measure_link("lab2", "127.0.0.1", f"{port} token", None).error
+    assert "did not say" in network.measure_link("lab2", "127.0.0.1", "", None).error
+
+
+def test_a_link_is_measured_by_whom_knows_its_token_and_by_nobody_else() -> None:
+    from paceline.engine.profiling import network
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        threading.Thread(target=network._answer_all, args=(listener, "a" * 32, None), daemon=True).start()
+        assert network.measure_link("lab2", "127.0.0.1", f"{port} {'b' * 32}", None).error
+        told = network.measure_link("lab2", "127.0.0.1", f"{port} {'a' * 32}", None)
+    assert told.error == ""
+    assert told.latency
+    assert told.bandwidth
+
+
+def test_a_disk_is_measured_and_a_full_one_is_said_plainly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from paceline.engine.profiling import host
+
+    monkeypatch.setattr(host, "FILE", 8 << 20)
+    told = host.measure_host(tmp_path, {})
+    assert told.error == ""
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(StorageFailed, match="cannot measure"):
+        host.measure_disk(tmp_path / "gone" / "file", host.FILE)
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "write", full)
+    told = host.measure_host(tmp_path, {})
+    assert "is full" in told.error
+    assert told.disk_write is None
+    assert told.cores
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_progress_of_a_profiling_run_is_shown_until_it_ends() -> None:
+    state = reduce(State(), ProfilingAdvanced(run_id="r1", phase="disks", fraction=0.5, seconds_left=9.0))
+    assert (state.runs["r1"].phase, state.runs["r1"].fraction) == ("profiling: disks", 0.5)
+    assert reduce(state, ProfilingAdvanced(run_id="r1", fraction=1.0)).runs["r1"].phase == ""
