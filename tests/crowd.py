@@ -61,6 +61,7 @@ class PlayedNode:
         self.name = name
         self.home = home
         self.state = "down"
+        self.rate: float | None = None
         self.connections: set[_Connection] = set()
         self._random = random.Random(seed)
         self._devices = range(devices)
@@ -160,7 +161,7 @@ class PlayedNode:
             while line := await process.stdin.readline():
                 message = json.loads(line)
                 if "setup" in message and reporting is None:
-                    reporting = asyncio.create_task(self._report(process, float(message["setup"]["interval"])))
+                    reporting = asyncio.create_task(self._report(process, self._interval(message["setup"])))
                 elif "ask" in message:
                     process.stdout.write(dumps({"id": message["id"], **_answer(message["ask"])}).encode() + b"\n")
         except (asyncssh.Error, OSError):
@@ -169,6 +170,9 @@ class PlayedNode:
             if reporting is not None:
                 reporting.cancel()
             process.close()
+
+    def _interval(self, setup: dict[str, Any]) -> float:
+        return float(setup["interval"]) if self.rate is None else 1.0 / self.rate
 
     async def _report(self, process: asyncssh.SSHServerProcess[bytes], interval: float) -> None:
         loop = asyncio.get_running_loop()
@@ -224,13 +228,16 @@ class _SharedFiles(asyncssh.SFTPServer):
 class Crowd:
     """All nodes of one process."""
 
-    def __init__(self, directory: Path, nodes: int, devices: int, seed: int = 0) -> None:
+    def __init__(self, directory: Path, nodes: int, devices: int, seed: int = 0, rate: float | None = None) -> None:
+        """``rate``: readings a second of each node; without one as often as the centre asks for."""
         self.directory = directory
         self.home = directory / "home"
         (self.home / "bundles").mkdir(mode=0o700, parents=True, exist_ok=True)
         self.nodes = {
             name: PlayedNode(name, devices, self.home, seed + i, self._accept) for i, name in enumerate(node_names(nodes))
         }
+        for node in self.nodes.values():
+            node.rate = rate
         self.by_port = {node.port: node for node in self.nodes.values()}
         self._host_key = asyncssh.generate_private_key("ssh-ed25519")
         self._client_key = asyncssh.generate_private_key("ssh-ed25519")
@@ -298,8 +305,9 @@ def node_names(count: int) -> list[str]:
 class CrowdProcess:
     """A crowd in a process of its own, for tests and benchmarks."""
 
-    def __init__(self, directory: Path, nodes: int, devices: int = 2) -> None:
+    def __init__(self, directory: Path, nodes: int, devices: int = 2, rate: float | None = None) -> None:
         command = [sys.executable, "-m", "tests.crowd", str(directory), "--nodes", str(nodes), "--devices", str(devices)]
+        command += [] if rate is None else ["--rate", str(rate)]
         self._process = subprocess.Popen(command, cwd=CHECKOUT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.nodes_toml = Path(self._answer().removeprefix("ready "))
 
@@ -337,13 +345,13 @@ class CrowdProcess:
         return line.strip()
 
 
-async def serve(directory: Path, nodes: int, devices: int, seed: int) -> None:
+async def serve(directory: Path, nodes: int, devices: int, seed: int, rate: float | None) -> None:
     """Play them until standard input ends."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 256 + 8 * nodes  # listeners, connections, attempts, and what fills the backlog of a black hole
     if hard == resource.RLIM_INFINITY or hard >= wanted > soft:
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
-    crowd = Crowd(directory, nodes, devices, seed)
+    crowd = Crowd(directory, nodes, devices, seed, rate)
     print(f"ready {await crowd.start()}", flush=True)
     lines = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
@@ -360,9 +368,10 @@ def main() -> None:
     parser.add_argument("--nodes", type=int, default=256)
     parser.add_argument("--devices", type=int, default=8, help="of each node")
     parser.add_argument("--seed", type=int, default=0, help="of the readings")
+    parser.add_argument("--rate", type=float, help="readings a second of each node (as often as the centre asks for)")
     asked = parser.parse_args()
     asked.directory.mkdir(parents=True, exist_ok=True)
-    asyncio.run(serve(asked.directory.resolve(), asked.nodes, asked.devices, asked.seed))
+    asyncio.run(serve(asked.directory.resolve(), asked.nodes, asked.devices, asked.seed, asked.rate))
 
 
 if __name__ == "__main__":
