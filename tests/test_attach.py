@@ -16,6 +16,7 @@ from paceline.engine.agent.home import NodeHome
 from paceline.engine.agent.rundir import write_once
 from paceline.engine.errors import NodeUnreachable, UsageError, WorkFailed
 from paceline.engine.events import Event, LaunchStarted, ResultDerived, RunEnded, RunListed, RunPlanned, StepsTaken
+from paceline.engine.jobs import follow
 from paceline.engine.jobs.attach import attach
 from paceline.engine.jobs.directory import RunDirectory
 from paceline.engine.jobs.follow import Follower
@@ -52,6 +53,21 @@ class Centre:
 
     def attach(self, runs: Path, heard: list[Event]) -> asyncio.Task[dict[str, object]]:
         return asyncio.ensure_future(attach(ROW, self.fleet(), ["a"], runs, heard.append, 10.0))  # type: ignore[arg-type]
+
+
+def break_once(monkeypatch: pytest.MonkeyPatch, word: str) -> list[str]:
+    """The first question with this word meets a link that breaks; gives the words that did."""
+    broken: list[str] = []
+    ask = Link.ask
+
+    async def breaking(link: Link, asked: str, **body: object) -> dict[str, object]:
+        if asked == word and not broken:
+            broken.append(asked)
+            raise NodeUnreachable("the link was lost", node=link.node)
+        return await ask(link, asked, **body)
+
+    monkeypatch.setattr(Link, "ask", breaking)
+    return broken
 
 
 @pytest.fixture
@@ -92,6 +108,19 @@ async def test_the_past_of_a_run_is_told_in_the_order_of_its_happening(centre: C
     assert (await centre.attach(centre.runs, again))["state"] == "done"
     assert [type(event) for event in again].count(RunEnded) == 1
     assert told(again) == expected(centre)
+
+
+@pytest.mark.parametrize("word", ["files", "follow", "acknowledge"])
+async def test_a_link_that_breaks_under_a_question_costs_no_patience(
+    centre: Centre, monkeypatch: pytest.MonkeyPatch, word: str
+) -> None:
+    monkeypatch.setattr(follow, "WINDOW", 4)  # every piece is acknowledged
+    broken = break_once(monkeypatch, word)
+    await centre.written.write()
+    heard: list[Event] = []
+    assert (await centre.attach(centre.runs, heard))["state"] == "done"
+    assert broken == [word]
+    assert told(heard) == expected(centre)
 
 
 async def test_a_second_process_reads_along_and_ends_with_the_same_result(centre: Centre) -> None:

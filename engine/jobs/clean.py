@@ -128,7 +128,8 @@ async def _one_node(name: str, wish: Wish, is_agreed: bool, fleet: Fleet, runs: 
 
 async def _asked(link: Link, word: str, **body: Any) -> Row:
     try:
-        return await asyncio.wait_for(link.ask(word, **body), ANSWER)
+        async with asyncio.timeout(ANSWER):  # wait_for of 3.11 may swallow a cancellation
+            return await link.ask(word, **body)
     except TimeoutError:
         raise NodeUnreachable(f"no answer for {ANSWER:.0f} s", node=link.node) from None
 

@@ -168,8 +168,8 @@ class _Node:
     async def _ask(self, word: str, limit: float = ANSWER, **body: Any) -> Row:
         """One request. A link that breaks is waited for, and the same is asked again: asking changes nothing on the node."""
         try:
-            asked = ask_again(self._fleet, self.name, word, self._patience, run_id=self._run_id, **body)
-            return await asyncio.wait_for(asked, limit + self._patience)
+            async with asyncio.timeout(limit + self._patience):  # wait_for of 3.11 may swallow a cancellation
+                return await ask_again(self._fleet, self.name, word, self._patience, run_id=self._run_id, **body)
         except TimeoutError:
             raise NodeUnreachable(f"no answer for {limit:.0f} s", node=self.name) from None
 

@@ -78,7 +78,8 @@ class Follower:
         """Force what came onto the disk, again and again."""
         while not is_over.is_set():
             with suppress(TimeoutError):
-                await asyncio.wait_for(is_over.wait(), KEEP)
+                async with asyncio.timeout(KEEP):  # wait_for of 3.11 may swallow a cancellation
+                    await is_over.wait()
             await self._directory.keep(is_told=not self._is_telling)
 
     async def _catch_up(self) -> None:
@@ -100,15 +101,20 @@ class Follower:
             is_decided = any(verdict is not None and verdict.state != "done" for verdict in others)
             try:
                 link = await self._link(node, 5.0 if is_decided else patience)
-                if link is None:
-                    return
-                self._reach(node, True)
-                await self._listen(node, link)
             except (NodeUnreachable, NodeRefused):
                 self._reach(node, False)
                 await self._caught_up(node)  # nobody waits for it
                 if is_decided or math.isfinite(patience):
                     return
+                await asyncio.sleep(RETRY)
+                continue
+            if link is None:
+                return
+            try:
+                self._reach(node, True)
+                await self._listen(node, link)
+            except (NodeUnreachable, NodeRefused):  # the link broke under a question: patience begins now
+                self._reach(node, False)
             except UsageError:
                 self._verdicts[node] = Verdict("failed", "the node does not know the run any more", node=node)
             except FrameRefused as error:

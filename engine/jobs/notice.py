@@ -71,7 +71,8 @@ async def tell(words: list[str], ended: RunEnded, limit: float = LIMIT) -> str:
     except (OSError, ValueError) as error:
         return getattr(error, "strerror", None) or str(error)
     try:
-        status = await asyncio.wait_for(process.wait(), limit)
+        async with asyncio.timeout(limit):  # wait_for of 3.11 may swallow a cancellation
+            status = await process.wait()
     except (TimeoutError, asyncio.CancelledError) as error:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
