@@ -24,8 +24,8 @@ from .telemetry.recording import Recorder
 
 if TYPE_CHECKING:
     from .jobs.clean import Wish
-    from .jobs.logs import Line
     from .jobs.logs import Wish as LogWish
+    from .jobs.merging import Line
     from .jobs.undertake import Undertaking
     from .profiling.profile import Profile
 
@@ -185,7 +185,8 @@ class Control:
         """What a run wrote. ``show``: line by line instead, until it has ended."""
         from .jobs.logs import logs
 
-        return await logs(await self._row(run_id), wish, self._fleet, self._attendance.reached, self.runs, show)
+        row = await self._row(run_id)
+        return await logs(row, wish, self._fleet, self._attendance.reached, self.runs, show, self._patience)
 
     async def fetch(self, run_id: str, patterns: Sequence[str], to: Path | None) -> Document:
         """Bring files of a run home, each node's into a directory of its own; ``to``: other than the run's own."""

@@ -9,14 +9,16 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from paceline.engine.errors import UsageError
+from paceline.engine.agent.tails import Tail
+from paceline.engine.errors import UsageError, WorkFailed
 from paceline.engine.events import LaunchStarted, RankFailed, RunnerStarted
-from paceline.engine.jobs.logs import Clock, Line, Lines, Wish, logs, merged
+from paceline.engine.jobs.logs import Wish, logs
+from paceline.engine.jobs.merging import LONGEST, Clock, Line, Lines, merged
 from paceline.engine.wire import encode
 from paceline.tui.logs import log_line
 
 from .histories import RUN
-from .test_attach import ROW, Centre, centre
+from .test_attach import ROW, Centre, break_once, centre
 
 __all__ = ["centre"]
 
@@ -24,7 +26,7 @@ __all__ = ["centre"]
 def launches(centre: Centre) -> list[str]:
     """What the node's events read like."""
     events = [event for event in centre.written.expected("events.jsonl") if isinstance(event, LaunchStarted)]
-    return [f"LaunchStarted pid={event.pid}" if event.pid else "LaunchStarted" for event in events]
+    return [f"LaunchStarted  pid {event.pid}" if event.pid else "LaunchStarted" for event in events]
 
 
 @given(st.lists(st.binary(max_size=20), max_size=8))
@@ -103,3 +105,60 @@ async def test_followed_logs_show_every_line_once_until_the_run_has_ended(centre
     await centre.written.write()
     await reading
     assert [line.text for line in shown if line.text.startswith("LaunchStarted")] == launches(centre)
+
+
+@pytest.mark.parametrize("word", ["follow", "unfollow"])
+async def test_followed_logs_go_on_over_another_link(centre: Centre, monkeypatch: pytest.MonkeyPatch, word: str) -> None:
+    shown: list[Line] = []
+    broken = break_once(monkeypatch, word)
+    fleet = centre.fleet()
+    reading = asyncio.ensure_future(
+        logs({**ROW, "run_id": RUN}, Wish(), fleet, ["a"], centre.runs, shown.append)  # type: ignore[arg-type]
+    )
+    await centre.written.write()
+    await reading
+    assert broken == [word]
+    assert [line.text for line in shown if line.text.startswith("LaunchStarted")] == launches(centre)
+
+
+async def test_a_log_that_cannot_be_read_is_an_error_and_not_an_end(centre: Centre, monkeypatch: pytest.MonkeyPatch) -> None:
+    await centre.written.write()
+
+    def refused(tail: Tail, is_final: bool) -> bytes:
+        raise PermissionError(13, "Permission denied", str(tail.path))
+
+    monkeypatch.setattr(Tail, "read", refused)
+    with pytest.raises(WorkFailed, match=r"cannot read .*: Permission denied"):
+        await logs(ROW, Wish(), centre.fleet(), ["a"], centre.runs)  # type: ignore[arg-type]
+
+
+async def test_a_copy_that_nobody_continues_is_read_to_its_end_on_the_node(centre: Centre) -> None:
+    await centre.written.write()
+    copies = centre.runs / RUN / "nodes" / "a"
+    copies.mkdir(parents=True)
+    (copies / "out.log").write_bytes((centre.written.run / "out.log").read_bytes()[:7])
+    shown: list[Line] = []
+    await logs(ROW, Wish(), centre.fleet(), [], centre.runs, shown.append)  # type: ignore[arg-type]
+    assert [line.text for line in shown if line.text.startswith("LaunchStarted")] == launches(centre)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"kind": "RankFailed", "node_time": 1e999}',
+        f'{{"kind": "RankFailed", "node_time": {10**400}}}',
+        '{"kind": "RankFailed", "node_time": true, "rank": true}',
+        '{"kind": "RankFailed", "node_time": NaN, "rank": 1.5}',
+    ],
+)
+def test_times_and_ranks_that_cannot_be_are_none(line: str) -> None:
+    (found,) = Lines("a", "ranks/1.jsonl", (1,), Clock(offset=30.0)).feed(line.encode() + b"\n")
+    assert (found.at, found.rank, found.text) == (None, None, "RankFailed")
+
+
+@pytest.mark.parametrize(
+    "line", ["[" * 20000, '{"kind": "RankFailed", "a": ' + "[" * 20000, "no event", '{"kind": ', "[1]", '{"a": 1}']
+)
+def test_what_is_no_event_is_shown_as_it_stands(line: str) -> None:
+    (found,) = Lines("a", "ranks/1.jsonl", (1,), Clock()).feed(line.encode() + b"\n")
+    assert found == Line("a", None, None, line[:LONGEST])

@@ -36,5 +36,5 @@ def log_text(document: dict[str, Any]) -> str:
 
 
 def show(line: Any) -> None:
-    """Print a line as it comes (engine.jobs.logs.Line)."""
+    """Print a line as it comes (engine.jobs.merging.Line)."""
     print(log_line(line.node, line.rank, line.at, line.text, has_colours(sys.stdout)), flush=True)

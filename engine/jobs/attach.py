@@ -6,13 +6,11 @@ Any centre with the keys may follow. Of those that share a logs directory one wr
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import os
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
-from ..agent.rundir import read_json
+from ..agent.rundir import is_taken, read_json
 from ..errors import PacelineError, WorkFailed
 from ..events import Event, ResultDerived, RunPrepared
 from ..plan import Plan
@@ -99,17 +97,6 @@ async def _read_along(path: Path, run_id: str, publish: Publish) -> None:
             publish(event)
             if count % 1000 == 0:
                 await asyncio.sleep(0)
-        if (path / "result.json").exists() or not _is_followed(path):
+        if (path / "result.json").exists() or not is_taken(path):
             return
         await asyncio.sleep(LOOK)
-
-
-def _is_followed(path: Path) -> bool:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(handle)
-    return False

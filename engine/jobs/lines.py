@@ -6,7 +6,6 @@ program's output have the moment they arrived here; what had arrived before is p
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from bisect import bisect_right, insort
@@ -16,15 +15,15 @@ from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
 
+from .words import QUIET, said
+
 CHUNK = 1 << 20
 """Bytes of one file that are looked through at a time."""
 PIECE = 8 << 10
 """Bytes of output that are found, kept and read as one block. A line that is longer is shown in pieces."""
 KEPT = 256
 """Blocks whose text stays in memory."""
-_HIDDEN = tuple(f'"kind":"{kind}"'.encode() for kind in ("StepsTaken", "RankEpochEnded", "ReadingsKept"))
-"""Events that are figures for a chart, not words for a reader."""
-_ABOUT = frozenset({"kind", "at", "node", "node_time", "run_id", "rank", "case", "before", "after"})
+_HIDDEN = tuple(f'"kind":"{kind}"'.encode() for kind in sorted(QUIET))
 
 
 class Block(NamedTuple):
@@ -159,7 +158,8 @@ class LineIndex:
         while start < len(data):
             end = data.find(b"\n", start) + 1 or len(data)
             if not any(hidden in data[start : start + 40] for hidden in _HIDDEN):
-                file.last = max(file.last, _node_time(data[start:end]))
+                event = said(data[start:end])
+                file.last = max(file.last, (event.at if event else None) or 0.0)
                 yield Block(file.last, number, file.position + start, end - start, 1, file.last > 0)
             start = end
 
@@ -216,27 +216,7 @@ class LineIndex:
         return found
 
 
-def _node_time(data: bytes) -> float:
-    try:
-        found = json.loads(data)["node_time"]
-        return float(found) if 0 <= float(found) < 1e12 else 0.0
-    except (ValueError, KeyError, TypeError):
-        return 0.0
-
-
 def _sentence(text: str) -> str:
     """An event of a rank as words; what is none is shown as it is."""
-    try:
-        event = json.loads(text)
-        words = [f"{key.replace('_', ' ')} {_value(value)}" for key, value in event.items() if key not in _ABOUT]
-        if event.get("before") and event.get("after"):
-            words.insert(0, f"{_value(event['before'])} -> {_value(event['after'])}")
-        return f"{event['kind']}  {' · '.join(words)}"
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return text
-
-
-def _value(value: object) -> str:
-    if isinstance(value, list):
-        return "/".join(map(_value, value))
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    event = said(text)
+    return event.text if event else text

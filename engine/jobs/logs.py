@@ -7,37 +7,32 @@ from __future__ import annotations
 
 import asyncio
 import collections
-import heapq
-import json
+import math
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..agent.frames import FrameRefused, Piece, read_frame
-from ..agent.rundir import read_json
-from ..errors import PacelineError, UsageError, WorkFailed
+from ..agent.frames import FrameRefused, Piece, Trouble, read_frame
+from ..agent.rundir import is_taken, read_json
+from ..errors import NodeUnreachable, PacelineError, UsageError, WorkFailed
 from ..plan import Plan
 from ..ssh.fleet import Fleet
 from ..ssh.link import Link
 from ..wire import from_plain
 from .inbox import WINDOW, Inbox
+from .merging import Clock, Line, Lines, merged
 from .together import together
+from .words import moment
 
 Document = dict[str, Any]
-LONGEST = 16 << 10
-"""Bytes of a line that are shown as one."""
 USUAL = 512
 """Bytes of a line of output, generously: how far from the end of a file its last lines are looked for."""
 LOOK = 0.2
 """Seconds between two looks at a growing copy."""
-_RANK = re.compile(r"\[(?:rank ?)?(\d{1,5})\]:? ?")
-_QUIET = frozenset({"StepsTaken", "RankEpochEnded", "ReadingsKept"})
-"""Events that are figures for a chart, not words for a reader."""
-_KNOWN = ("kind", "node_time", "rank", "node", "run_id", "at")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,108 +50,15 @@ class Wish:
         return (self.rank is None or line.rank == self.rank) and (self.grep is None or self.grep.search(line.text) is not None)
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One line of a node's file."""
-
-    node: str
-    rank: int | None
-    at: float | None
-    """Clock of this machine, seconds since 1970; None: the line carries no time."""
-    text: str
-    """As the node wrote it: hostile until it has passed the gate."""
-
-
-@dataclass(frozen=True, slots=True)
-class Clock:
-    """How a node's clock differs from ours, in seconds."""
-
-    offset: float = 0.0
-    uncertainty: float | None = None
-
-
-class Lines:
-    """Bytes of one file in, whole lines out."""
-
-    def __init__(self, node: str, name: str, ranks: tuple[int, ...], clock: Clock, is_cut: bool = False) -> None:
-        """``ranks``: those of the node, ``is_cut``: the first bytes are the rest of a line that is not wanted."""
-        self._node, self._ranks, self._clock = node, ranks, clock
-        self._is_events = name.endswith(".jsonl")
-        self._rest, self._is_cut = b"", is_cut
-
-    def feed(self, data: bytes) -> Iterator[Line]:
-        """The lines that these bytes end."""
-        *whole, self._rest = (self._rest + data).split(b"\n")
-        for line in whole:
-            yield from self._lines(line)
-        while len(self._rest) > LONGEST and not self._is_events:
-            head, self._rest = self._rest[:LONGEST], self._rest[LONGEST:]
-            yield from self._lines(head)
-
-    def end(self) -> Iterator[Line]:
-        """A last line without its end."""
-        if self._rest:
-            yield from self._lines(self._rest)
-
-    def _lines(self, line: bytes) -> Iterator[Line]:
-        if self._is_cut:
-            self._is_cut = False
-        elif self._is_events:
-            yield from self._event(line)
-        else:
-            text = line.decode(errors="backslashreplace").rstrip("\r")
-            named = _RANK.match(text)
-            rank = int(named[1]) if named else self._ranks[0] if len(self._ranks) == 1 else None
-            yield Line(self._node, rank, None, text)
-
-    def _event(self, line: bytes) -> Iterator[Line]:
-        with suppress(ValueError, RecursionError):
-            event = json.loads(line)
-            if not isinstance(event, dict) or event.get("kind") in _QUIET:
-                return
-            at, rank = event.get("node_time"), event.get("rank", 0 if self._is_rank(event) else None)
-            words = " ".join(f"{key}={_word(value)}" for key, value in event.items() if key not in _KNOWN)
-            at = at - self._clock.offset if isinstance(at, (int, float)) and not isinstance(at, bool) else None
-            is_rank = isinstance(rank, int) and not isinstance(rank, bool)
-            yield Line(self._node, rank if is_rank else None, at, f"{event.get('kind')} {words}".strip()[:LONGEST])
-
-    def _is_rank(self, event: dict[str, Any]) -> bool:
-        return "case" in event
-
-
-def _word(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else json.dumps(value, ensure_ascii=False)
-
-
-def merged(files: Sequence[Sequence[Line]]) -> Iterator[Line]:
-    """Lines of many files in one order. Within a file it never changes; between files it is by time, where lines carry one.
-
-    A line without goes where the one before it went; a file that knows no times, as the output of a program, stands in one piece
-    before the last event of its node: there a person looks for what went wrong.
-    """
-    last: dict[str, float] = {}
-    for lines in files:
-        for line in lines:
-            last[line.node] = max(last.get(line.node, 0.0), line.at or 0.0)
-
-    def placed(lines: Sequence[Line]) -> Iterator[tuple[tuple[float, int], Line]]:
-        if all(line.at is None for line in lines):
-            yield from (((last[line.node], 0), line) for line in lines)
-            return
-        at = 0.0
-        for line in lines:
-            at = max(at, line.at or 0.0)
-            yield (at, 1), line
-
-    return (line for _, line in heapq.merge(*(placed(lines) for lines in files), key=lambda pair: pair[0]))
-
-
 class _Source:
     """The files of one node, wherever they are read."""
 
-    def __init__(self, node: str, ranks: tuple[int, ...], clock: Clock, link: Link | None, copies: Path, run_id: str) -> None:
+    def __init__(
+        self, node: str, ranks: tuple[int, ...], clock: Clock, link: Link | None, path: Path, fleet: Fleet, patience: float
+    ) -> None:
         self.node, self.clock = node, clock
-        self._ranks, self._link, self._copies, self._run_id = ranks, link, copies, run_id
+        self._ranks, self._link, self._path, self._fleet, self._patience = ranks, link, path, fleet, patience
+        self._copies, self._run_id = path / "nodes" / node, path.name
         self._open: dict[str, Lines] = {}
         self._offsets: dict[str, int] = {}
 
@@ -198,7 +100,7 @@ class _Source:
 
     def _bytes(self, sizes: dict[str, int] | None) -> AsyncIterator[tuple[str, bytes]]:
         """Pieces of the files: up to these sizes; None: until the run has ended."""
-        return self._copied(sizes) if self._link is None else self._sent(self._link, sizes)
+        return self._copied(sizes) if self._link is None else self._sent(sizes)
 
     async def _copied(self, sizes: dict[str, int] | None) -> AsyncIterator[tuple[str, bytes]]:
         while True:
@@ -212,9 +114,24 @@ class _Source:
                         await asyncio.sleep(0)
             if sizes is not None or has_ended:
                 return
+            if not is_taken(self._path):  # nobody brings the rest here: the node itself has to tell it
+                async for piece in self._sent(None):
+                    yield piece
+                return
             await asyncio.sleep(LOOK)
 
-    async def _sent(self, link: Link, sizes: dict[str, int] | None) -> AsyncIterator[tuple[str, bytes]]:
+    async def _sent(self, sizes: dict[str, int] | None) -> AsyncIterator[tuple[str, bytes]]:
+        """Over as many links as it takes: what was read is not asked for again. Raises NodeUnreachable when none comes back."""
+        while True:
+            link = await self._fleet.link(self.node, patience=self._patience)
+            try:
+                async for piece in self._asked(link, sizes):
+                    yield piece
+                return
+            except NodeUnreachable:
+                await asyncio.sleep(LOOK)  # the fleet learns of the loss in its own time
+
+    async def _asked(self, link: Link, sizes: dict[str, int] | None) -> AsyncIterator[tuple[str, bytes]]:
         left = {name for name, size in (sizes or {}).items() if size > self._offsets.get(name, 0)}
         if sizes is not None and not left:
             return
@@ -226,17 +143,26 @@ class _Source:
             asked = {"run_id": self._run_id, "gen": inbox.gen, "window": WINDOW, "files": names}
             await link.ask("follow", **asked, offsets=self._offsets)
             taken = told = 0
-            while (frame := await inbox.next()) is not None and isinstance(said := read_frame(frame), Piece):
-                if is_read(said.file) and said.offset == self._offsets.get(said.file, 0):
-                    self._offsets[said.file] = said.offset + len(said.data)
-                    yield said.file, said.data
-                taken += len(said.data)
-                left.discard(said.file if sizes and self._offsets.get(said.file, 0) >= sizes.get(said.file, 0) else "")
+            while (frame := await inbox.next()) is not None:
+                told_now = read_frame(frame)
+                if isinstance(told_now, Trouble):
+                    raise FrameRefused(told_now.reason)
+                if not isinstance(told_now, Piece):
+                    return
+                name, data = told_now.file, told_now.data
+                if is_read(name):
+                    if told_now.offset != (here := self._offsets.get(name, 0)):
+                        raise FrameRefused(f"{name} continues at byte {told_now.offset}, but {here} were read")
+                    self._offsets[name] = here + len(data)
+                    yield name, data
+                taken += len(data)
+                left = {one for one in left if self._offsets.get(one, 0) < (sizes or {})[one]}
                 if sizes is not None and not left:
                     return
                 if taken - told >= WINDOW // 4:
                     told = taken
                     await link.ask("acknowledge", gen=inbox.gen, taken=taken)
+            raise NodeUnreachable("the link was lost", node=self.node)
         except FrameRefused as error:
             raise WorkFailed(f"its log does not fit: {error}", node=self.node) from None
         finally:
@@ -251,17 +177,24 @@ def is_read(name: str) -> bool:
 
 
 async def logs(
-    row: Document, wish: Wish, fleet: Fleet, reached: Collection[str], runs: Path, show: Callable[[Line], None] | None = None
+    row: Document,
+    wish: Wish,
+    fleet: Fleet,
+    reached: Collection[str],
+    runs: Path,
+    show: Callable[[Line], None] | None = None,
+    patience: float = math.inf,
 ) -> Document:
     """The lines of a run (a row of the roster). ``show``: hand them out one by one instead, and go on until the run has ended.
 
-    Raises UsageError for a node that is not of the run, NodeUnreachable where neither the node nor a copy tells.
+    ``patience``: seconds a lost node is waited for. Raises UsageError for a node that is not of the run, NodeUnreachable where
+    neither the node nor a copy tells.
     """
     path = runs / row["run_id"]
     if strangers := [name for name in wish.nodes or () if name not in row["nodes"]]:
         raise UsageError(f"run {row['run_id']} is not on {', '.join(strangers)}", hint=f"it is on {', '.join(row['nodes'])}")
     wanted = [name for name in row["nodes"] if wish.nodes is None or name in wish.nodes]
-    sources = await together(_source(name, fleet, name in reached, path) for name in wanted)
+    sources = await together(_source(name, fleet, name in reached, path, patience) for name in wanted)
     found = await together(source.past(wish) for source in sources)
     lines = list(merged([file for files in found for file in files]))
     if show is None:
@@ -278,7 +211,7 @@ async def logs(
     }
 
 
-async def _source(node: str, fleet: Fleet, is_reached: bool, path: Path) -> _Source:
+async def _source(node: str, fleet: Fleet, is_reached: bool, path: Path, patience: float) -> _Source:
     """Where the node's part is read: here if it has come home or is coming, else there."""
     copies = path / "nodes" / node
     link = await fleet.link(node, patience=5.0) if is_reached else None
@@ -293,7 +226,7 @@ async def _source(node: str, fleet: Fleet, is_reached: bool, path: Path) -> _Sou
         ranks = ()
     if link is None and not copies.exists():
         await fleet.link(node, patience=0.0)  # raises why it is out of reach
-    return _Source(node, ranks, clock, None if is_here else link, copies, path.name)
+    return _Source(node, ranks, clock, None if is_here else link, path, fleet, patience)
 
 
 async def _clock(link: Link) -> Clock:
@@ -301,8 +234,8 @@ async def _clock(link: Link) -> Clock:
     best = Clock(uncertainty=float("inf"))
     for _ in range(3):
         before = time.time()
-        there = (await link.ask("clock")).get("time")
+        there = moment((await link.ask("clock")).get("time"))
         after = time.time()
-        if isinstance(there, (int, float)) and (after - before) / 2 < (best.uncertainty or 0.0):
+        if there is not None and (after - before) / 2 < (best.uncertainty or 0.0):
             best = Clock(there - (before + after) / 2, (after - before) / 2)
     return best if best.uncertainty != float("inf") else Clock()
