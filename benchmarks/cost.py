@@ -82,7 +82,7 @@ class Bare:
         self._timer = Pace(device, emulation, WORKLOAD, model)
         next(model.parameters()).register_hook(lambda _: self._timer.wait_for(1.0))  # the last gradient comes when it is due
         paced = Paced(model, self._timer)
-        self._optimizer = torch.optim.Adam(model.parameters(), lr=WORKLOAD.learning_rate)
+        self._optimizer = torch.optim.Adam(model.parameters(), lr=WORKLOAD.learning_rate, fused=True)
         self._ddp = DistributedDataParallel(paced, gradient_as_bucket_view=True)
         self._data, self._task, self._scale = data, Task(True), len(sizes) / sum(sizes)
         self._slice = slices(sizes, rank)
