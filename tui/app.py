@@ -15,7 +15,6 @@ from paceline.engine.events import Event, ResultDerived, RunEnded, RunPlanned
 from paceline.engine.ssh.questions import Question
 from paceline.engine.store.reduce import reduce
 from paceline.engine.store.state import State
-from rich.text import Text
 from textual.binding import Binding, BindingType
 
 from .crash import crashed
@@ -32,6 +31,7 @@ from .screens.fleet import FleetScreen
 from .screens.lists import JobsScreen
 from .screens.logs import LogsScreen
 from .screens.node import NodeScreen
+from .screens.profiles import ProfilesScreen
 from .screens.results import ResultsScreen
 from .screens.run import RunScreen
 from .session import Seekable, Session
@@ -62,9 +62,10 @@ class Notice:
 class PacelineApp(Hands):
     """All screens over one session, live or replayed."""
 
-    CSS_PATH = "app.tcss"
+    CSS_PATH = Path(__file__).with_name("app.tcss")
     TITLE = "paceline"
     ENABLE_COMMAND_PALETTE = False
+    CLOSE_TIMEOUT = 1.0
     MODES: ClassVar[dict[str, type[Deck]]] = {  # type: ignore[assignment]
         "fleet": FleetScreen,
         "jobs": JobsScreen,
@@ -72,6 +73,7 @@ class PacelineApp(Hands):
         "alerts": AlertsScreen,
         "results": ResultsScreen,
         "logs": LogsScreen,
+        "profiles": ProfilesScreen,
     }
     DEFAULT_MODE = "fleet"
     HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = [(0, "-tiny-wide"), (40, "-narrow"), (110, "-wide")]
@@ -87,6 +89,7 @@ class PacelineApp(Hands):
         self.preferences = preferences or Preferences()
         self.past = past or Past()
         self._log = log
+        self._last_words = ""
         self.keys = {binding.id: binding for binding in with_map(every_binding(), self.preferences.keys) if binding.id}
         self.notice: Notice | None = None
         state = reduce(State(), session.inventory) if session.inventory is not None else State()
@@ -127,7 +130,7 @@ class PacelineApp(Hands):
         if isinstance(event, RunPlanned):
             self._guide("run")
         elif isinstance(event, ResultDerived):
-            self._guide("results")
+            self._guide("profiles" if "all_reduce" in event.document else "results")
         elif isinstance(event, RunEnded) and not self.session.is_replay and self.preferences.bell:
             self.bell()
 
@@ -231,9 +234,14 @@ class PacelineApp(Hands):
 
     def _fatal_error(self) -> None:
         """A fault of ours: the screen ends in order, the traceback goes into a file, and one line says where. Runs go on."""
-        told = crashed(sys.exc_info()[1] or self._exception, self._log)
-        self._exit_renderables[:] = self._exit_renderables or [Text(told)]
+        self._last_words = self._last_words or crashed(sys.exc_info()[1] or self._exception, self._log)
         self._close_messages_no_wait()
+
+    def _print_error_renderables(self) -> None:
+        super()._print_error_renderables()
+        words, self._last_words = self._last_words, ""
+        if words:
+            print(words, file=sys.__stderr__)
 
     def _watch_terminal(self) -> None:
         """Leave when the terminal is gone: Textual would spin at 100 % on a closed standard input."""

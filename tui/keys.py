@@ -34,7 +34,7 @@ EVERYWHERE: tuple[Binding, ...] = (
     Binding("escape", "back", "back to the run in hand", id="back"),
     Binding("ctrl+z", "suspend_process", "to the shell; fg comes back", id="suspend"),
     Binding("q", "leave", "leave at once; runs go on", id="quit"),
-    Binding("ctrl+c", "leave", show=False),
+    Binding("ctrl+c", "leave", show=False, priority=True),  # also where an input or a dialog has the keys
 )
 
 _NAMES = {
