@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import sys
@@ -26,7 +27,8 @@ class LoginServer(EmbeddedNode):
     def __init__(self, home: Path, ends: Callable[[int, int], set[int]]) -> None:
         super().__init__(home, asyncssh.generate_private_key("ssh-ed25519"))
         self._ends = ends
-        self._logins: dict[int, int] = {}
+        self._numbers: dict[asyncio.Task[None] | None, int] = {}
+        """The login of each command, by the task that runs it: at its end the command itself may be gone."""
         self.programs = home / "programs"
         self.programs.mkdir(parents=True)
         self.client_key.write_private_key(str(home / "client"))
@@ -57,14 +59,19 @@ class LoginServer(EmbeddedNode):
         for pid in [pid for pid in pids() if mine in environ(pid)]:
             _kill(pid)
 
+    async def login_ended(self) -> None:
+        """Until all but the first of several logins have taken with them what they take."""
+        while len(self._channels) > 1:
+            await asyncio.sleep(0.01)
+
     def _environment(self, process: asyncssh.SSHServerProcess[bytes]) -> dict[str, str]:
         env = super()._environment(process)
         number = int(env["SSH_CONNECTION"].split()[1])
+        self._numbers[asyncio.current_task()] = number
         return {**env, LOGIN: str(number), "PATH": f"{self.programs}:{env['PATH']}"}
 
     async def _end_group(self, group: int) -> None:
-        mark = next((int(entry.split(b"=")[1]) for entry in environ(group) if entry.startswith(f"{LOGIN}=".encode())), 0)
-        for pid in self._ends(mark, group):
+        for pid in self._ends(self._numbers.pop(asyncio.current_task()), group):
             _kill(pid)
         await super()._end_group(group)
 

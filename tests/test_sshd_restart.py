@@ -85,7 +85,7 @@ async def test_a_run_outlives_sshd_and_is_found_through_a_new_one(tmp_path: Path
         fleet = Fleet(there, heard.append)
         await fleet.start()
         with all_logins_ended(server):
-            survival = Survival(there.nodes, fleet, heard.append, look_after=0.3)
+            survival = Survival(there.nodes, fleet, heard.append, login_ended=lambda: asyncio.sleep(0))
             for name in NODES:
                 survival(NodeConnected(node=name, boot_id=boot_id()))
             await survival.proved(NODES)

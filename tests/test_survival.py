@@ -37,7 +37,7 @@ async def proved(home: Path, ends: Callable[[int, int], set[int]], **programs: s
     heard: list[Event] = []
     spec = server.spec()
     fleet = Fleet(Inventory(str(home / "nodes.toml"), (spec,)), heard.append)
-    survival = Survival((spec,), fleet, heard.append, look_after=0.3)
+    survival = Survival((spec,), fleet, heard.append, server.login_ended)
     await fleet.start()
     try:
         link = await fleet.link("atlas")

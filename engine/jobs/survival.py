@@ -6,7 +6,7 @@ Begins when a node is first reached and delays nothing; a launch waits for the v
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from ..errors import PacelineError
@@ -20,14 +20,23 @@ LOOK_AFTER = 3.0
 """Seconds from the end of the login until the marker is looked for: whatever ends processes with a login does so at once."""
 
 
+async def a_moment() -> None:
+    """Until a login that ended has taken with it what it takes."""
+    await asyncio.sleep(LOOK_AFTER)
+
+
 class Survival:
     """A listener of the bus that proves the nodes of a session, and can be waited for."""
 
     def __init__(
-        self, nodes: Iterable[NodeSpec], fleet: Fleet, publish: Callable[[Event], None], look_after: float = LOOK_AFTER
+        self,
+        nodes: Iterable[NodeSpec],
+        fleet: Fleet,
+        publish: Callable[[Event], None],
+        login_ended: Callable[[], Awaitable[None]] = a_moment,
     ) -> None:
         self._nodes = {node.name for node in nodes if node.kind != "embedded" and not node.read_only}
-        self._fleet, self._publish, self._look_after = fleet, publish, look_after
+        self._fleet, self._publish, self._login_ended = fleet, publish, login_ended
         self._gate = asyncio.Semaphore(AT_ONCE)
         self._boots: dict[str, str] = {}
         self._proofs: dict[str, asyncio.Task[None]] = {}
@@ -82,7 +91,7 @@ class Survival:
             marker = {"pid": 0, "boot_id": "", "start_time": 0, "reason": error.reason}
         finally:
             await visit.close()
-        await asyncio.sleep(self._look_after)
+        await self._login_ended()
         link = await self._fleet.link(node)
         return await link.ask("judge", rung=rung, marker=marker)
 
