@@ -23,6 +23,7 @@ from paceline.engine.events import (
     NodeLost,
     NodeReported,
     NodeSummary,
+    ProfileKept,
     RankFailed,
     RankJoined,
     RankSummary,
@@ -189,8 +190,52 @@ def _report(index: int, second: int, events: list[Event]) -> NodeReported:
     return NodeReported(at=second, node=node, host=host, devices=(reading,))
 
 
+def profile(workload: str = "digits-cnn", slower: float = 1.14) -> dict[str, Any]:
+    """A profile of these machines; the third device has drifted since the last one."""
+    drift = {"slowdown": slower, "since": CLOCK - 17 * 86400.0, "reason": "memory clock 405 MHz, was 5001 MHz"}
+    sizes = [1, 2, 4, 8, 16, 32, 64, 128]
+    return {
+        "workload": workload,
+        "measured": CLOCK - 3 * 3600.0,
+        "emulated": True,
+        "devices": [
+            {
+                "node": node,
+                "index": 0,
+                "name": name,
+                "kind": "emulated",
+                "emulated": True,
+                "memory": memory * GIB,
+                "tflops": {"fp32": rate / 33.5, "tf32": None, "bf16": None, "fp16": None},
+                "score": rate / DEVICES[0][3],
+                "fit": {"a": 0.0009, "c": 1 / rate, "residual": 0.004},
+                "sizes": sizes,
+                "seconds": [0.0009 + size / rate for size in sizes],
+                "largest_batch": 76_458 * memory,
+                "facts": [{"name": "python", "value": "3.11.7"}, {"name": "torch", "value": "2.13.0+cpu"}],
+                "drift": drift if node == "demo3" else None,
+            }
+            for node, name, memory, rate in DEVICES
+        ],
+        "links": [
+            {"from": one, "to": other, "latency": 0.0004, "bandwidth": 1.1e8, "error": None}
+            if (one, other) != ("demo4", "demo2")
+            else {"from": one, "to": other, "error": "no way to demo2 at 10.0.0.2: nothing came back in time"}
+            for one, *_ in DEVICES
+            for other, *_ in DEVICES
+            if one != other
+        ],
+        "all_reduce": {"ranks": 4, "alpha": 0.0024, "beta": 7.3e7, "residual": 0.02, "sizes": [], "seconds": []},
+        "system": [
+            {"node": node, "processor": "a processor", "cores": 8, "memory": 16 * GIB, "disk_write": 4.1e8, "disk_read": 5.2e8}
+            for node, *_ in DEVICES
+        ],
+    }
+
+
 def _arrival() -> Iterator[Event]:
     yield inventory()
+    yield ProfileKept(at=0.05, document=profile())
     for index, (node, *_) in enumerate(DEVICES):
         yield NodeConnecting(at=0.1, node=node)
         yield NodeConnected(at=0.6 + 0.3 * index, node=node, hostname=node, python="3.11.7", system="Linux")

@@ -30,7 +30,7 @@ from textual.widgets import Static
 from . import story
 
 HOSTILE = "[red]x[/ \x1b[31m\x07\u202e\u200b語e\u0301\n" + "y" * 10_000
-MODES = ("fleet", "jobs", "run", "alerts", "results", "logs")
+MODES = ("fleet", "jobs", "run", "alerts", "results", "logs", "profiles")
 
 
 async def until(pilot: Pilot[None], condition: Callable[[], bool]) -> None:

@@ -20,16 +20,14 @@ SCREENS = (
     ("4", "alerts", "Alerts"),
     ("5", "results", "Results"),
     ("7", "logs", "Logs"),
+    ("8", "profiles", "Profiles"),
 )
-"""Key, name and title of every screen; 6, 8 and 9 are kept for advice, profiles and experiments."""
+"""Key, name and title of every screen; 6 and 9 are kept for advice and experiments."""
 
 
 def top_bar(view: View, current: str, width: int) -> Strip:
     """Where we are, of which lab, at what time."""
     state = view.state
-    left: list[Piece] = [(" paceline ", PALETTE.accent_strong)]
-    for key, name, title in SCREENS:
-        left.append((f" {key} {title} ", PALETTE.tab if name == current else PALETTE.dim))
     critical = sum(alert.severity == "critical" for alert in open_alerts(state))
     warning = len(open_alerts(state)) - critical
     signs: list[Piece] = []
@@ -45,11 +43,22 @@ def top_bar(view: View, current: str, width: int) -> Strip:
     label = " · emulated" if is_emulated else ""
     now = (f" {clock(state.clock)} ", PALETTE.text)
     lab = untrusted(state.lab, 24)
+    left = _tabs(current, width - sum(len(text) for text, _ in (*signs, now)))
     for about in (f"  {lab} · {count(len(state.nodes), 'node')}{label} ·", f"  {label[3:]}", ""):
         end = [*signs, (about, PALETTE.dim), now]
         if sum(len(text) for text, _ in (*left, *end)) < width:
             return spread(width, left, end)
     return spread(width, left, signs or [now])
+
+
+def _tabs(current: str, room: int) -> list[Piece]:
+    """The screens' names; where there is less room, without ours, then closer together."""
+    wide = [(f" {key} {title} ", PALETTE.tab if name == current else PALETTE.dim) for key, name, title in SCREENS]
+    close = [(f" {key} {title}", PALETTE.accent_strong if name == current else PALETTE.dim) for key, name, title in SCREENS]
+    for pieces in ([(" paceline ", PALETTE.accent_strong), *wide], wide):
+        if sum(len(text) for text, _ in pieces) < room:
+            return pieces
+    return close
 
 
 def key_bar(keys: Sequence[tuple[str, str]], width: int) -> Strip:
