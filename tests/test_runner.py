@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,26 @@ async def test_exit_json_is_the_last_word_and_repeats_the_last_event(lab: Callab
     event = decode((one.run(0) / "events.jsonl").read_text().splitlines()[-1])
     assert isinstance(event, RunnerEnded)
     assert (event.state, event.reason) == (ended["state"], ended["reason"])
+
+
+async def test_a_store_that_cannot_be_passed_on_ends_the_run_and_says_why(lab: Callable[..., Lab]) -> None:
+    opened = '{\\"kind\\":\\"StoreOpened\\",\\"address\\":\\"127.0.0.1\\",\\"port\\":1}'
+    two = lab(f'mkdir $RUN/store.json; echo "{opened}" > $RUN/ranks/0.jsonl; {STAYS}', STAYS)
+    await two.start()
+    for node in (0, 1):
+        ended = await two.until(node, "exit.json")
+        assert (ended["state"], ended["failed_node"]) == ("failed", "n0")
+        assert "store.json" in ended["reason"]
+        assert marked(RUN, two.homes[node].root) == []
+
+
+async def test_a_peer_that_cannot_be_reached_is_named(lab: Callable[..., Lab]) -> None:
+    two = lab(STAYS, STAYS)
+    port = (await two.launch(1))["port"]
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        peers = {"n0": ["127.0.0.1", gone.getsockname()[1]], "n1": ["127.0.0.1", port]}
+    await two.ask(1, "introduce", run_id=RUN, token="secret", peers=peers)
+    assert "no connection with the runner of n0 at 127.0.0.1: Connection refused" in (await two.until(1, "exit.json"))["reason"]
 
 
 async def test_launching_twice_starts_once(lab: Callable[..., Lab]) -> None:

@@ -25,6 +25,7 @@ from .home import NodeHome
 from .locks import user_name
 from .processes import boot_id, is_alive, start_time
 from .rundir import read_json, storage_failed, write_once
+from .within import within
 
 RUNGS = ("setsid", "systemd", "tmux", "screen")
 """First those that need least: a session of its own; a scope of the user's service manager; a terminal server."""
@@ -108,13 +109,18 @@ async def start(home: NodeHome, rung: str, module: str, request: bytes) -> dict[
             start_new_session=True,
         )
         try:
-            out, err = await asyncio.wait_for(process.communicate(request), START_LIMIT)
+            out, err = await within(START_LIMIT, process.communicate(request))
         except asyncio.TimeoutError:
+            with contextlib.suppress(ProcessLookupError):  # what is told as not started must not start later
+                os.killpg(process.pid, signal.SIGKILL)
             out, err = b"", f"it said nothing for {START_LIMIT:.0f} s".encode()
     if not out.strip():
         last = err.decode(errors="replace").strip().splitlines()[-1:] or ["no word from it"]
         raise errors.WorkFailed(f"the runner did not start: {last[0][:300]}")
-    answer: dict[str, Any] = json.loads(out)
+    try:
+        answer: dict[str, Any] = json.loads(out.strip().splitlines()[-1])  # a site of this Python may have said something before
+    except ValueError:
+        raise errors.WorkFailed(f"the runner did not start: {out.decode(errors='replace').strip()[:300]}") from None
     return answer
 
 

@@ -10,9 +10,13 @@ import asyncio
 import contextlib
 import hmac
 import json
+import os
 import socket
 from collections.abc import Callable
 from typing import Any
+
+from ..errors import WorkFailed
+from .within import within
 
 LINE_LIMIT = 1 << 20
 SILENCE = 60
@@ -39,7 +43,7 @@ class Mesh:
         return int(self._server.sockets[0].getsockname()[1])
 
     async def join(self, peers: dict[str, tuple[str, int]], lower: list[str], timeout: float) -> None:
-        """Connect to the nodes of lower node rank and wait until all others have come. Raises TimeoutError or OSError.
+        """Connect to the nodes of lower node rank and wait until all others have come. Raises WorkFailed.
 
         Whoever knows the peers tells all others first: a control centre that dies in between has started all of a run or nothing.
         """
@@ -48,13 +52,18 @@ class Mesh:
                 with contextlib.suppress(OSError, ValueError, asyncio.TimeoutError):  # it will be missed in a moment
                     await introduce(*peers[peer], self._token, {node: list(place) for node, place in peers.items()})
         for peer in lower:
-            reader, writer = await asyncio.wait_for(asyncio.open_connection(*peers[peer], limit=LINE_LIMIT), timeout)
+            try:
+                reader, writer = await within(timeout, asyncio.open_connection(*peers[peer], limit=LINE_LIMIT))
+            except (OSError, asyncio.TimeoutError) as error:
+                errno = getattr(error, "errno", None)
+                why = os.strerror(errno) if errno else str(error) or f"silent for {timeout:.0f} s"
+                raise WorkFailed(f"no connection with the runner of {peer} at {peers[peer][0]}: {why}") from None
             self._write(writer, {"token": self._token, "node": self._node})
             self._adopt(peer, reader, writer)
         deadline = asyncio.get_running_loop().time() + timeout
         while missing := [peer for peer in peers if peer != self._node and peer not in self._writers]:
             if asyncio.get_running_loop().time() > deadline:
-                raise TimeoutError(f"no connection with the runner of {', '.join(missing)}")
+                raise WorkFailed(f"no connection with the runner of {', '.join(missing)} within {timeout:.0f} s")
             await asyncio.sleep(0.02)
 
     def tell(self, message: dict[str, Any]) -> None:
@@ -70,7 +79,7 @@ class Mesh:
             task.cancel()
         for writer in self._writers.values():
             try:
-                await asyncio.wait_for(writer.drain(), 2.0)
+                await within(2.0, writer.drain())
             except (OSError, asyncio.TimeoutError):
                 continue
             finally:
@@ -82,7 +91,7 @@ class Mesh:
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            hello = json.loads(await asyncio.wait_for(reader.readline(), 10.0))
+            hello = json.loads(await within(10.0, reader.readline()))
             if not hmac.compare_digest(str(hello.get("token")), self._token):
                 raise ValueError("wrong token")
             if "peers" in hello:
@@ -123,11 +132,11 @@ class Mesh:
 
 async def introduce(address: str, port: int, token: str, peers: dict[str, list[Any]]) -> None:
     """The agent tells a runner on its own node who its peers are. Raises OSError or ValueError if it does not listen."""
-    reader, writer = await asyncio.wait_for(asyncio.open_connection(address, port), 10.0)
+    reader, writer = await within(10.0, asyncio.open_connection(address, port))
     try:
         writer.write(json.dumps({"token": token, "peers": peers}).encode() + b"\n")
         await writer.drain()
-        if not await asyncio.wait_for(reader.readline(), 10.0):
+        if not await within(10.0, reader.readline()):
             raise ValueError("the runner did not answer")
     finally:
         writer.close()

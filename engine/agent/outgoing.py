@@ -12,6 +12,8 @@ import os
 import threading
 from collections.abc import Callable
 
+from .within import within
+
 CALM = 64
 """Lines that may wait before whoever reports has to wait too."""
 
@@ -59,7 +61,7 @@ class Outgoing:
     async def flushed(self, patience: float) -> None:
         """Wait until all is out, ``patience`` seconds at most."""
         try:
-            await asyncio.wait_for(self._until(lambda: not (self._urgent or self._bulk or self._is_writing)), patience)
+            await within(patience, self._until(lambda: not (self._urgent or self._bulk or self._is_writing)))
         except asyncio.TimeoutError:
             return
 

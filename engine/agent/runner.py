@@ -33,6 +33,7 @@ from .memory import oom_kills
 from .mesh import Mesh
 from .processes import ROOT_MARK, RUN_MARK, boot_id, start_time
 from .rundir import finish, take, write_once
+from .within import within
 
 INTRODUCTION = 60.0
 """Seconds within which the control centre must name the peers; else nothing starts."""
@@ -77,7 +78,11 @@ class Runner:
         try:
             await asyncio.wait({work, self._blame}, return_when=asyncio.FIRST_COMPLETED)
             if not self._blame.done():
-                self._decide(work.result() if work.exception() is None else Blame("failed", _sentence(work.exception())))
+                self._decide(
+                    work.result()
+                    if work.exception() is None
+                    else Blame("failed", _sentence(work.exception()), node=self._node.name)
+                )
         finally:
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)
@@ -109,16 +114,21 @@ class Runner:
     async def _work(self) -> Blame:
         """Meet the peers, start torchrun, pass the store's address on, wait for the end."""
         try:
-            peers = await asyncio.wait_for(asyncio.shield(self._mesh.peers), INTRODUCTION)
+            peers = await within(INTRODUCTION, asyncio.shield(self._mesh.peers))
         except asyncio.TimeoutError:
             return Blame("failed", "never started: the control centre went away before all nodes were ready")
         lower = [node.name for node in self._plan.nodes if node.node_rank < self._node.node_rank]
         await self._mesh.join(peers, lower, INTRODUCTION)
         process = await self._start_torchrun()
         self._family = Family(self.run, spared=(process.pid,))
-        aside = [asyncio.ensure_future(task) for task in (self._pass_store_on(), self._look_around(), self._keep_readings())]
+        ended = asyncio.ensure_future(process.wait())
+        passing = asyncio.ensure_future(self._pass_store_on())
+        aside = [ended, passing, *(asyncio.ensure_future(task) for task in (self._look_around(), self._keep_readings()))]
         try:
-            status = await process.wait()
+            await asyncio.wait({ended, passing}, return_when=asyncio.FIRST_COMPLETED)
+            if passing.done():  # else the ranks would wait for the store until their patience ends
+                passing.result()
+            status = await ended
         finally:
             for task in aside:
                 task.cancel()
