@@ -12,6 +12,7 @@ from paceline.engine.plan import CasePlan, DataPlan, Emulation, NodePlan, Plan, 
 from paceline.engine.reports.bench import bench_document, train_document
 from paceline.engine.reports.phases import PHASES, sentence
 from paceline.engine.reports.table import report_markdown
+from paceline.tui.widgets.phase_rows import phase_lines
 
 STEPS = 10
 
@@ -166,3 +167,36 @@ def test_of_many_ranks_a_report_shows_some_and_counts_the_rest() -> None:
     report = report_markdown(told(lines, plan_of(ranks=40)))
     assert "| 24 more, in result.json |  |" in report
     assert "| 16 n16 |" not in report
+
+
+def drawn(document: dict[str, Any], width: int = 120) -> str:
+    return "\n".join(strip.text.rstrip() for strip in phase_lines(document, width, 120))
+
+
+def test_results_draw_a_bar_a_rank_and_say_what_to_try_in_as_many_lines_as_it_takes() -> None:
+    document = told([line(0, forward=10, backward=20, wait=60), line(1, forward=30, backward=60)])
+    text = drawn(document)
+    assert [row.split()[:3] for row in text.splitlines() if "▇" in row][:2] == [["0", "n0", "90"], ["1", "n1", "90"]]
+    assert "▅ forward 22 %   ▇ backward 44 %   ░ wait 33 %" in text
+    assert "▲ wait (for rank 1, n1) takes 33 % of a step" in text
+    narrow = drawn(document, 60)
+    assert "(--policy hybrid)" in narrow
+    assert max(map(len, narrow.splitlines())) <= 60
+
+
+def test_a_benchmark_has_a_bar_a_policy_and_an_old_result_none() -> None:
+    plan = replace(plan_of(), cases=(CasePlan("equal", "equal"), CasePlan("hybrid", "hybrid")), is_bench=True)
+    lines = [line(rank, case=case, forward=30, backward=60) for rank in (0, 1) for case in ("equal", "hybrid")]
+    document = bench_document(plan, lines)
+    assert [row.split()[0] for row in drawn(document).splitlines() if "▇▇" in row] == ["equal", "hybrid"]
+    assert drawn({"cases": [{"policy": "equal"}]}) == drawn({}) == ""
+
+
+def test_phases_that_cannot_be_are_not_drawn() -> None:
+    entry = {"rank": "\x1b[2J", "node": "a\nb", "phase": "forward", "seconds": 1.0}
+    strange = [{"phase": "nap", "seconds": 1}, {"phase": "wait", "seconds": float("inf")}, 7, entry]
+    document = {"phases": strange, "bottleneck": {"phase": 1, "share": 0.5, "rank": None, "node": None, "advice": "x\x1b[2J"}}
+    text = drawn(document)
+    assert "\x1b" not in text
+    assert "nap" not in text
+    assert drawn({"phases": "none", "bottleneck": 3}) == ""

@@ -10,10 +10,12 @@ from paceline.engine.store.questions import limit_of, rates_alone, throughput_of
 from paceline.engine.store.state import CaseState, RunState
 from textual.strip import Strip
 
+from ..fields import listed, numeric
 from ..format import UNKNOWN, fit, loss, number, percent, ratio, right, untrusted
 from ..messages import View
 from ..theme import GLYPHS, PALETTE
 from .lines import Piece, bar, line, spread
+from .phase_rows import phase_lines
 
 COLUMNS = (10, 12, 11, 10, 11, 10)
 """Widths of the numbers of the table."""
@@ -58,13 +60,16 @@ def _result(run: RunState, width: int) -> list[Strip]:
         return _train_lines(run, run.document, width)
     document = run.document or {}
     rows = (
-        [_document_row(case) for case in _list(document, "cases")] if run.document else [_live_row(run, case) for case in run.cases]
+        [_document_row(case) for case in listed(document, "cases")]
+        if run.document
+        else [_live_row(run, case) for case in run.cases]
     )
     if not run.document and not run.is_bench and len(run.cases) < 2:
         return _train_lines(run, {"epochs": _epochs_so_far(run)}, width)
     lines = [_title(run, document, width), line(width, (fit(_source(run, document), width), PALETTE.dim)), line(width)]
     lines += _table(rows, width)
     lines += [line(width), *_device_lines(run, document, width)]
+    lines += phase_lines(document, width, WIDEST)
     for warning in document.get("warnings") or ():
         lines.append(line(width, (f"{GLYPHS['warning']} ", PALETTE.warning), (untrusted(warning), PALETTE.text)))
     return lines
@@ -98,25 +103,25 @@ def _title(run: RunState, document: Mapping[str, Any], width: int) -> Strip:
 
 def _source(run: RunState, document: Mapping[str, Any]) -> str:
     data = document.get("data")
-    rows = _number(data.get("rows")) if isinstance(data, Mapping) else None
+    rows = numeric(data.get("rows")) if isinstance(data, Mapping) else None
     source = untrusted((data.get("source") if isinstance(data, Mapping) else "") or run.source)
     told = f" · {source}, {rows:,.0f} rows" if rows is not None and source else f" · {source}" if source else ""
     return f"first epoch of each case left out{told}"
 
 
 def _document_row(case: Mapping[str, Any]) -> Row:
-    changes = _number(case.get("changes"))
+    changes = numeric(case.get("changes"))
     found = case.get("local_batch_sizes")
     return Row(
         policy=untrusted(case.get("policy", "")),
         state="done",
-        rate=_number(case.get("samples_per_second")),
-        over_equal=_number(case.get("speedup_over_equal")),
-        over_best=_number(case.get("speedup_over_best_device")),
-        of_limit=_number(case.get("balance_efficiency")),
-        imbalance=_number(case.get("imbalance")),
-        accuracy=_number(case.get("accuracy")),
-        loss=_number(case.get("loss")),
+        rate=numeric(case.get("samples_per_second")),
+        over_equal=numeric(case.get("speedup_over_equal")),
+        over_best=numeric(case.get("speedup_over_best_device")),
+        of_limit=numeric(case.get("balance_efficiency")),
+        imbalance=numeric(case.get("imbalance")),
+        accuracy=numeric(case.get("accuracy")),
+        loss=numeric(case.get("loss")),
         changes=None if changes is None else int(changes),
         sizes="/".join(untrusted(size, 12) for size in found) if isinstance(found, list) else "",
     )
@@ -190,8 +195,8 @@ def percent2(fraction: float | None) -> str:
 def _device_lines(run: RunState, document: Mapping[str, Any], width: int) -> list[Strip]:
     """What each device does alone: the limit of what sharing can reach."""
     devices = [
-        (f"{untrusted(device.get('node', ''))} {untrusted(device.get('name', ''))}", _number(device.get(ALONE)))
-        for device in _list(document, "devices")
+        (f"{untrusted(device.get('node', ''))} {untrusted(device.get('name', ''))}", numeric(device.get(ALONE)))
+        for device in listed(document, "devices")
     ]
     if not devices:
         rates = max((rates_alone(run, case) for case in reversed(run.cases)), key=len, default={})
@@ -215,7 +220,7 @@ def _device_lines(run: RunState, document: Mapping[str, Any], width: int) -> lis
 
 def _train_lines(run: RunState, document: Mapping[str, Any], width: int) -> list[Strip]:
     """A training: its epochs."""
-    epochs = _list(document, "epochs")
+    epochs = listed(document, "epochs")
     name = next((point.metric_name for case in run.cases for point in case.epochs if point.metric_name), "metric")
     lines = [_title(run, document, width), line(width, (untrusted(run.source), PALETTE.dim)), line(width)]
     if not epochs:
@@ -223,17 +228,17 @@ def _train_lines(run: RunState, document: Mapping[str, Any], width: int) -> list
     heading = right("epoch", 7) + right("loss", 12) + right(untrusted(name), 12) + right("samples/s", 12) + right("seconds", 10)
     lines += [line(width, (heading, PALETTE.dim)), line(width, ("─" * width, PALETTE.rest))]
     for epoch in epochs:
-        metric = _number(epoch.get("metric"))
+        metric = numeric(epoch.get("metric"))
         shown = percent2(metric) if name == "accuracy" else loss(metric)
         cells = (
-            right(number(_number(epoch.get("epoch"))), 7),
-            right(loss(_number(epoch.get("loss"))), 12),
+            right(number(numeric(epoch.get("epoch"))), 7),
+            right(loss(numeric(epoch.get("loss"))), 12),
             right(shown, 12),
-            right(number(_number(epoch.get("samples_per_second"))), 12),
-            right(number(_number(epoch.get("seconds")), 1), 10),
+            right(number(numeric(epoch.get("samples_per_second"))), 12),
+            right(number(numeric(epoch.get("seconds")), 1), 10),
         )
         lines.append(line(width, ("".join(cells), PALETTE.text)))
-    return lines
+    return lines + phase_lines(document, width, WIDEST)
 
 
 def _epochs_so_far(run: RunState) -> list[dict[str, Any]]:
@@ -248,12 +253,3 @@ def _epochs_so_far(run: RunState) -> list[dict[str, Any]]:
         }
         for point in points
     ]
-
-
-def _list(document: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
-    found = document.get(key)
-    return [item for item in found if isinstance(item, Mapping)] if isinstance(found, list) else []
-
-
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and value == value else None
