@@ -37,9 +37,9 @@ def test_a_held_device_is_refused_naming_run_and_user_until_it_is_free(tmp_path:
     with pytest.raises(DeviceInUse, match=rf"device 0 \(RTX 3060\) is in use by run one of {locks.user_name()}"):
         locks.take(tmp_path / "another node", [REAL], "two", is_shared=False)
     assert locks.holder(tmp_path, "cuda", 0) == ("one", locks.user_name())
-    locks.release(held)
+    held.release()
     assert locks.holder(tmp_path, "cuda", 0) == ("", "")
-    locks.release(locks.take(tmp_path, [REAL], "two", is_shared=False))
+    locks.take(tmp_path, [REAL], "two", is_shared=False).release()
 
 
 def test_all_devices_are_locked_or_none(tmp_path: Path, shared: Path) -> None:
@@ -48,23 +48,28 @@ def test_all_devices_are_locked_or_none(tmp_path: Path, shared: Path) -> None:
     with pytest.raises(DeviceInUse):
         locks.take(tmp_path, [REAL, second], "two", is_shared=False)
     assert locks.holder(tmp_path, "cuda", 0) == ("", "")
-    locks.release(held)
+    held.release()
 
 
 def test_who_shares_is_never_refused_and_keeps_others_out_who_do_not(tmp_path: Path, shared: Path) -> None:
     alone = locks.take(tmp_path, [REAL], "one", is_shared=False)
-    assert locks.take(tmp_path, [REAL], "two", is_shared=True) == []
-    locks.release(alone)
-    sharing = [locks.take(tmp_path, [REAL], run, is_shared=True) for run in ("two", "three")]
-    with pytest.raises(DeviceInUse):
-        locks.take(tmp_path, [REAL], "four", is_shared=False)
-    for held in sharing:
-        locks.release(held)
+    beside = locks.take(tmp_path, [REAL], "two", is_shared=True)
+    alone.release()
+    beside.renew()
+    assert locks.holder(tmp_path, "cuda", 0)[0] == "two"
+    third = locks.take(tmp_path, [REAL], "three", is_shared=True)
+    for held, left in ((third, "two"), (beside, "")):
+        with pytest.raises(DeviceInUse):
+            locks.take(tmp_path, [REAL], "four", is_shared=False)
+        held.release()
+        beside.renew()
+        assert locks.holder(tmp_path, "cuda", 0)[0] == left
+    locks.take(tmp_path, [REAL], "four", is_shared=False).release()
 
 
 def test_an_owner_that_was_killed_is_forgotten(tmp_path: Path, shared: Path) -> None:
     held = locks.take(tmp_path, [REAL], "one", is_shared=False)
-    os.close(held[0])  # as the kernel does
+    os.close(held.locked[0])  # as the kernel does
     assert (shared / "cuda0").stat().st_size > 0
     assert locks.holder(tmp_path, "cuda", 0) == ("", "")
 
@@ -72,7 +77,7 @@ def test_an_owner_that_was_killed_is_forgotten(tmp_path: Path, shared: Path) -> 
 def test_the_shared_directory_is_sticky_and_its_locks_are_for_all_users_under_any_umask(tmp_path: Path, shared: Path) -> None:
     before = os.umask(0o077)
     try:
-        locks.release(locks.take(tmp_path, [REAL], "one", is_shared=False))
+        locks.take(tmp_path, [REAL], "one", is_shared=False).release()
     finally:
         os.umask(before)
     assert (shared.stat().st_mode & 0o7777, (shared / "cuda0").stat().st_mode & 0o777) == (0o1777, 0o666)

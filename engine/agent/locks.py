@@ -32,44 +32,73 @@ def place(root: Path, kind: str, index: int) -> Path:
     return (root / "locks" if kind == "emulated" else SHARED) / f"{kind}{index}"
 
 
-def take(root: Path, ranks: Sequence[RankPlan], run_id: str, is_shared: bool) -> list[int]:
-    """Lock the devices of these ranks, all or none; gives the handles that hold them, for as long as they are open.
+class Held:
+    """Devices of one run: each its open lock file, which holds the lock for as long as it is open."""
+
+    def __init__(self, owner: bytes) -> None:
+        self._owner = owner
+        self.locked: list[int] = []
+        """Handles of devices that are ours, or shared with those who share."""
+        self.awaited: list[int] = []
+        """Handles of devices we use beside somebody who took them for himself."""
+
+    def add(self, handle: int) -> None:
+        """This lock is ours: say so in the file."""
+        self.locked.append(handle)
+        with contextlib.suppress(OSError):  # a full disk: the lock holds without a name
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, self._owner, 0)
+
+    def renew(self) -> None:
+        """Of those who share a device one has his name in the file: when he or an owner before us is gone, it is our turn."""
+        for handle in self.awaited[:]:
+            if _lock(handle, fcntl.LOCK_SH, 0.0):
+                self.awaited.remove(handle)
+                self.add(handle)
+        for handle in self.locked:
+            with contextlib.suppress(OSError):
+                if os.fstat(handle).st_size == 0:
+                    os.pwrite(handle, self._owner, 0)
+
+    def release(self) -> None:
+        """Free the devices and take our name off them."""
+        for handle in self.locked:
+            with contextlib.suppress(OSError):
+                if os.pread(handle, OWNER_LIMIT, 0) == self._owner:
+                    os.ftruncate(handle, 0)
+        for handle in (*self.locked, *self.awaited):
+            os.close(handle)
+        self.locked, self.awaited = [], []
+
+
+def take(root: Path, ranks: Sequence[RankPlan], run_id: str, is_shared: bool) -> Held:
+    """Lock the devices of these ranks, all or none.
 
     With ``is_shared`` no device is refused, and others that share are not kept out. Raises DeviceInUse naming run and user, or
     StorageFailed where the directory cannot be used.
     """
-    held: list[int] = []
     devices = {place(root, rank.device_kind, rank.device_index): rank for rank in ranks}
     owner = json.dumps({"run_id": run_id, "user": user_name(), "pid": os.getpid(), "since": time.time()}).encode()
+    held = Held(owner)
     try:
         for path, rank in devices.items():
             handle = _open(path)
             if _lock(handle, fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX, PATIENCE):
-                held.append(handle)
-                with contextlib.suppress(OSError):  # a full disk: the lock holds without a name
-                    os.ftruncate(handle, 0)
-                    os.pwrite(handle, owner, 0)
-                continue
-            run, user = _owner(handle)
-            os.close(handle)
-            if not is_shared:
+                held.add(handle)
+            elif is_shared:
+                held.awaited.append(handle)
+            else:
+                run, user = _owner(handle)
+                os.close(handle)
                 whose = (f"run {run}" if run else "another run") + (f" of {user}" if user else "")
                 raise DeviceInUse(
                     f"device {rank.device_index} ({rank.device_name}) is in use by {whose}",
                     hint="--wait starts when it is free, --share uses it all the same",
                 )
     except BaseException:
-        release(held)
+        held.release()
         raise
     return held
-
-
-def release(held: Sequence[int]) -> None:
-    """Free devices and take our name off them."""
-    for handle in held:
-        with contextlib.suppress(OSError):
-            os.ftruncate(handle, 0)
-        os.close(handle)
 
 
 def holders(root: Path, kind: str, indices: Iterable[int]) -> dict[int, tuple[str, str]]:

@@ -50,9 +50,10 @@ PR_SET_CHILD_SUBREAPER = 36
 class Runner:
     """One run on one node, from its empty directory to exit.json."""
 
-    def __init__(self, root: Path, plan: Plan, node: NodePlan, token: str, env: dict[str, str]) -> None:
+    def __init__(self, root: Path, plan: Plan, node: NodePlan, token: str, env: dict[str, str], devices: locks.Held) -> None:
         self.run = root / "runs" / plan.run_id
         self._root, self._plan, self._node, self._env = root, plan, node, env
+        self._devices = devices
         self._blame: asyncio.Future[Blame] = asyncio.get_running_loop().create_future()
         self._store: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._mesh = Mesh(node.name, token, self._hear)
@@ -78,11 +79,8 @@ class Runner:
         try:
             await asyncio.wait({work, self._blame}, return_when=asyncio.FIRST_COMPLETED)
             if not self._blame.done():
-                self._decide(
-                    work.result()
-                    if work.exception() is None
-                    else Blame("failed", _sentence(work.exception()), node=self._node.name)
-                )
+                trouble = work.exception()
+                self._decide(Blame("failed", _sentence(trouble), node=self._node.name) if trouble else work.result())
         finally:
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)
@@ -162,10 +160,11 @@ class Runner:
         return process
 
     async def _look_around(self) -> None:
-        """Write down which sessions belong to the run while its descent can still be seen."""
+        """Write down which sessions belong to the run while its descent can still be seen, and that its devices are in use."""
         assert self._family is not None
         while True:
             await asyncio.get_running_loop().run_in_executor(None, self._family.record)
+            self._devices.renew()
             await asyncio.sleep(LOOK)
 
     async def _keep_readings(self) -> None:
@@ -219,7 +218,7 @@ def _stamped(event: Event) -> Event:
     return dataclasses.replace(event, node_time=time.time())
 
 
-def _sentence(error: BaseException | None) -> str:
+def _sentence(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
@@ -240,7 +239,7 @@ async def _main(root: Path, asked: dict[str, Any]) -> None:
     node = next(node for node in plan.nodes if node.name == asked["node"])
     run = root / "runs" / plan.run_id
     ranks = [plan.ranks[rank] for rank in node.ranks]
-    devices: list[int] = []
+    devices: locks.Held | None = None
     lock: int | None = None
     try:
         lock = take(run, asked)
@@ -249,9 +248,11 @@ async def _main(root: Path, asked: dict[str, Any]) -> None:
             return
         devices = locks.take(root, ranks, plan.run_id, plan.is_shared)
         lease.take(run, lease.FIRST, str(asked.get("holder") or ""))
-        runner = Runner(root, plan, node, asked["token"], asked.get("env") or {})
+        runner = Runner(root, plan, node, asked["token"], asked.get("env") or {}, devices)
         answer: dict[str, Any] = {"port": await runner.listen(), "pid": os.getpid()}
     except (PacelineError, OSError) as error:
+        if devices is not None:
+            devices.release()
         if lock is not None:
             shutil.rmtree(run, ignore_errors=True)
         if isinstance(error, OSError):
@@ -262,7 +263,7 @@ async def _main(root: Path, asked: dict[str, Any]) -> None:
     try:
         await runner.follow_through()
     finally:
-        locks.release(devices)
+        devices.release()
         os.close(lock)
 
 

@@ -1,4 +1,4 @@
-"""A limit on the time of one wait, for Python 3.10: ``asyncio.wait_for`` may swallow a cancellation there that comes with the result."""
+"""A limit on one wait, for Python 3.10: ``asyncio.wait_for`` may swallow a cancellation there that comes with the result."""
 
 from __future__ import annotations
 
