@@ -283,7 +283,7 @@ def test_the_table_says_what_it_is_about_and_what_the_bound_is() -> None:
     document = bench_document(EQUAL_AND_HYBRID, LINES)
     assert bench_table(document) == "\n".join(
         [
-            "digits-cnn on 4 devices (emulated) · 3 epochs, first left out · global batch 256",
+            "digits-cnn on 4 devices (emulated) · 3 epochs, first left out · global batch 256 · 38,282 parameters",
             " policy  samples/s  over equal  over best device  of the limit  imbalance  changes  loss  accuracy",
             " equal         250       1.00x             0.86x          39 %      119 %        0   0.5    92.0 %",
             " hybrid        625       2.50x             2.14x          98 %        2 %        1   0.5    92.0 %",

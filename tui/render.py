@@ -72,10 +72,12 @@ def _status(document: Document) -> str:
 
 def _plan(document: Document) -> str:
     emulated = ", emulated" if document["emulated"] else ""
+    weights = document.get("parameters")
     lines = [
         f"{document['workload']} on {count(len(document['devices']), 'device')}{emulated}, {document['backend']}: "
         f"{document['epochs']} epochs of {document['steps_per_epoch']} steps, global batch {document['global_batch_size']}",
-        f"data: {document['data']['source']}, {document['samples_per_epoch']:,} training samples",
+        f"data: {document['data']['source']}, {document['samples_per_epoch']:,} training samples"
+        + (f"; network of {weights:,} parameters" if weights else ""),
         f"{'rank':>4}  {'node':<14}{'device':<22}{'kind':<10}{'memory':>8}",
     ]
     for device in document["devices"]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..plan import Plan
+from ..training.workloads import parameters_of
 
 Document = dict[str, Any]
 
@@ -15,6 +16,7 @@ def rehearsal(plan: Plan, samples_per_epoch: int, users: list[str | None], earli
     results = list(earlier)
     return {
         "workload": plan.workload,
+        "parameters": parameters_of(plan.workload),
         "data": {"source": plan.data.source, "rows": plan.data.rows, "sha256": plan.data.sha256},
         "emulated": plan.is_emulated,
         "backend": plan.backend,

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..events import EpochEnded, Event
 from ..plan import Plan
+from ..training.workloads import parameters_of
 from .busy import busy_warnings
 from .figures import CaseFigures, Lines, case_figures, gather, rate, ratio
 from .phases import bottleneck, phase_rows
@@ -91,6 +92,7 @@ def _about(plan: Plan) -> dict[str, Any]:
         "schema": SCHEMA,
         "run_id": plan.run_id,
         "workload": plan.workload,
+        "parameters": parameters_of(plan.workload),
         "data": {"source": data.source, "rows": data.rows, "sha256": data.sha256, "baseline_mse": data.baseline_mse},
         "emulated": plan.is_emulated,
         "global_batch_size": plan.global_batch_size,

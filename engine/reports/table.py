@@ -163,7 +163,8 @@ def _title(document: Document) -> str:
     policy = f" · {document['policy']}" if "policy" in document else ""
     head = f"{document['workload']}{policy} on {devices} device{'s' if devices != 1 else ''}{label}"
     epochs, batch = document.get("planned_epochs"), document.get("global_batch_size")
-    return f"{head} · {epochs} epochs, first left out · global batch {batch}" if epochs and batch else head
+    weights = f" · {number:,} parameters" if (number := document.get("parameters")) else ""
+    return f"{head} · {epochs} epochs, first left out · global batch {batch}{weights}" if epochs and batch else head + weights
 
 
 def _state(document: Document) -> str:

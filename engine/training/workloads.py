@@ -97,3 +97,8 @@ WORKLOADS: dict[str, Workload] = {
     )
 }
 """Every workload by its name on the command line."""
+
+
+def parameters_of(workload: str) -> int | None:
+    """Trainable numbers of its network; None: this version does not know it."""
+    return WORKLOADS[workload].parameters if workload in WORKLOADS else None

@@ -106,7 +106,9 @@ def _source(run: RunState, document: Mapping[str, Any]) -> str:
     rows = numeric(data.get("rows")) if isinstance(data, Mapping) else None
     source = untrusted((data.get("source") if isinstance(data, Mapping) else "") or run.source)
     told = f" · {source}, {rows:,.0f} rows" if rows is not None and source else f" · {source}" if source else ""
-    return f"first epoch of each case left out{told}"
+    weights = numeric(document.get("parameters"))
+    size = f" · {weights:,.0f} parameters" if weights is not None else ""
+    return f"first epoch of each case left out{told}{size}"
 
 
 def _document_row(case: Mapping[str, Any]) -> Row:
