@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import combinations
 
 from ..balancer.devices import EXACT
@@ -52,8 +53,11 @@ class Advice:
         return prediction.samples_per_second / alone
 
 
-def advise(profile: Profile, global_batch_size: int) -> Advice:
-    """Look at every sensible subset and batch. Raises PlanImpossible when not one device was timed."""
+def advise(profile: Profile, global_batch_size: int, compression: str = "none", local_steps: int = 1) -> Advice:
+    """Look at every sensible subset and batch. Raises PlanImpossible when not one device was timed.
+
+    ``compression`` and ``local_steps``: how the groups of devices are asked to exchange gradients.
+    """
     usable = [index for index, device in enumerate(profile.devices) if device.time is not None]
     if not usable:
         raise PlanImpossible("no device was timed", hint="paceline profile")
@@ -62,13 +66,14 @@ def advise(profile: Profile, global_batch_size: int) -> Advice:
     best_single = max(singles, key=lambda one: one.samples_per_second)
     found = list(singles)
     if profile.all_reduce is not None and profile.gradient is not None:
+        way = partial(Candidate, compression=compression, local_steps=local_steps)
         for group in _groups(profile, usable, global_batch_size):
-            found += _try(profile, (Candidate(group, batch, balanced) for batch in batches for balanced in (True, False)))
+            found += _try(profile, (way(group, batch, balanced) for batch in batches for balanced in (True, False)))
     found.sort(key=lambda one: (-one.samples_per_second, len(one.candidate.devices)))
     at_asked = [one for one in found if one.candidate.global_batch_size == global_batch_size and one.candidate.is_balanced]
-    recommended = at_asked[0]
+    recommended = _recommended(at_asked)
     asked = next((one for one in at_asked if len(one.candidate.devices) == len(usable)), recommended)
-    rest = dict(zip(("break_even_batch", "break_even_bandwidth"), _break_even(profile, found, asked, best_single), strict=True))
+    break_even_batch, break_even_bandwidth = _break_even(profile, found, asked, best_single)
     device = profile.devices[best_single.candidate.devices[0]]
     serial = (device.fixed_seconds or 0.0) + (profile.gradient.optimizer_seconds if profile.gradient else 0.0)
     advice = Advice(
@@ -80,10 +85,16 @@ def advise(profile: Profile, global_batch_size: int) -> Advice:
         serial_part=min(1.0, serial / best_single.step_seconds),
         remedies=remedies(profile, asked, best_single) if len(usable) > 1 else (),
         verdict="",
-        break_even_batch=rest["break_even_batch"] if rest["break_even_batch"] is None else int(rest["break_even_batch"]),
-        break_even_bandwidth=rest["break_even_bandwidth"],
+        break_even_batch=break_even_batch,
+        break_even_bandwidth=break_even_bandwidth,
     )
     return replace(advice, verdict=_verdict(profile, advice))
+
+
+def _recommended(found: Sequence[Prediction]) -> Prediction:
+    """The fastest, unless one device alone is about as fast: then a wrong prediction would launch something slower than that."""
+    alone = next(one for one in found if len(one.candidate.devices) == 1)
+    return found[0] if found[0].samples_per_second > (1 + BAND) * alone.samples_per_second else alone
 
 
 def _batches(asked: int) -> list[int]:
@@ -116,7 +127,7 @@ def _try(profile: Profile, candidates: Iterable[Candidate]) -> list[Prediction]:
 
 def _break_even(
     profile: Profile, found: Sequence[Prediction], asked: Prediction, best_single: Prediction
-) -> tuple[float | None, float | None]:
+) -> tuple[int | None, float | None]:
     """The smallest batch and the least bandwidth at which these devices together are PAYS times the best one alone."""
     goal = PAYS * best_single.samples_per_second
     alike = [one for one in found if one.candidate.devices == asked.candidate.devices and one.candidate.is_balanced]

@@ -19,6 +19,9 @@ from ..balancer.model import StepTime
 from ..errors import PlanImpossible
 from ..profiling.profile import DeviceProfile, Profile
 
+LINK_NOISE = 1.2
+"""Pairs are measured less well than sums over all: links count as unlike from this factor on."""
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
@@ -123,8 +126,8 @@ def _link_factor(profile: Profile, candidate: Candidate) -> float:
     nodes = {profile.devices[index].node for index in candidate.devices}
     known = [link for link in profile.links if link.bandwidth]
     inside = [link.bandwidth or 0.0 for link in known if link.source in nodes and link.target in nodes]
-    everywhere = [link.bandwidth or 0.0 for link in known]
-    return min(inside) / min(everywhere) if inside else 1.0
+    factor = min(inside) / min(link.bandwidth or 0.0 for link in known) if inside else 1.0
+    return factor if factor > LINK_NOISE else 1.0
 
 
 def _exchange(profile: Profile, candidate: Candidate, compute: float, last: float) -> tuple[float, float]:

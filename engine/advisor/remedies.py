@@ -59,6 +59,6 @@ def _changes(profile: Profile, asked: Candidate) -> Iterator[tuple[str, str, Can
     fastest = sorted(asked.devices, key=lambda index: -profile.devices[index].rate)
     for count in range(1, len(fastest)):
         kept = tuple(sorted(fastest[:count]))
-        nodes = ",".join(dict.fromkeys(profile.devices[index].node for index in kept))
+        named = ",".join("{}:{}".format(*profile.devices[index].key) for index in kept)
         name = "the fastest device alone" if count == 1 else f"the {count} fastest devices only"
-        yield name, f"--devices {nodes}", replace(asked, devices=kept)
+        yield name, f"--devices {named}", replace(asked, devices=kept)

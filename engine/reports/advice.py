@@ -1,0 +1,64 @@
+"""The document of the verb advise: what every candidate is expected to do, the recommendation, why, and what would help. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..advisor.advise import Advice
+from ..advisor.predict import Prediction
+from ..profiling.profile import Profile
+
+Document = dict[str, Any]
+
+
+def advice_document(profile: Profile, advice: Advice) -> Document:
+    """Unknown is None; devices are those of the profile, or supposed ones."""
+    best = advice.best_single
+    device = profile.devices[best.candidate.devices[0]]
+    return {
+        "workload": advice.workload,
+        "emulated": any(one.kind == "emulated" for one in profile.devices),
+        "measured": profile.measured,
+        "calibrated": profile.is_calibrated,
+        "global_batch_size": advice.recommended.candidate.global_batch_size,
+        "best_single": {
+            "node": device.node,
+            "index": device.index,
+            "name": device.name,
+            "global_batch_size": best.candidate.global_batch_size,
+            "samples_per_second": best.samples_per_second,
+        },
+        "candidates": [candidate_document(profile, advice, one) for one in advice.candidates],
+        "recommended": candidate_document(profile, advice, advice.recommended),
+        "asked": candidate_document(profile, advice, advice.asked),
+        "serial_part": advice.serial_part,
+        "break_even_batch": advice.break_even_batch,
+        "break_even_bandwidth": advice.break_even_bandwidth,
+        "verdict": advice.verdict,
+        "remedies": [
+            {
+                "name": remedy.name,
+                "options": remedy.options,
+                "speedup": remedy.speedup,
+                "samples_per_second": remedy.prediction.samples_per_second,
+            }
+            for remedy in advice.remedies
+        ],
+    }
+
+
+def candidate_document(profile: Profile, advice: Advice, one: Prediction) -> Document:
+    """One way to train."""
+    devices = [profile.devices[place] for place in one.candidate.devices]
+    return {
+        "devices": [{"node": device.node, "index": device.index} for device in devices],
+        "global_batch_size": one.candidate.global_batch_size,
+        "policy": "proportional" if one.candidate.is_balanced else "equal",
+        "local_batch_sizes": list(one.local_batch_sizes),
+        "samples_per_second": one.samples_per_second,
+        "step_seconds": one.step_seconds,
+        "speedup": advice.speedup(one),
+        "efficiency": advice.efficiency(one),
+        "exposed_communication_seconds": one.exposed_seconds,
+        "ratio": one.ratio,
+    }
