@@ -133,6 +133,8 @@ async def test_a_second_process_reads_along_and_ends_with_the_same_result(centre
     await centre.written.write()
     assert await following == await reading
     assert told(first) == told(second) == expected(centre)
+    ends = [[event for event in heard if isinstance(event, RunEnded)] for heard in (first, second)]
+    assert [[(one.run_id, one.state, one.reason) for one in heard] for heard in ends] == [[(RUN, "done", "")]] * 2
 
 
 async def test_who_reads_along_takes_over_when_the_follower_is_gone(centre: Centre) -> None:

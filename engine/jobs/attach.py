@@ -12,7 +12,7 @@ from typing import Any
 
 from ..agent.rundir import is_taken, read_json
 from ..errors import PacelineError, WorkFailed
-from ..events import Event, ResultDerived, RunPrepared
+from ..events import Event, ResultDerived, RunEnded, RunPrepared
 from ..plan import Plan
 from ..ssh.fleet import Fleet
 from ..wire import from_plain
@@ -38,7 +38,9 @@ async def attach(row: Document, fleet: Fleet, reached: Collection[str], runs: Pa
     is_told = False
     while True:
         if (result := read_json(path / "result.json")) is not None:
-            if not is_told:
+            if is_told:  # who follows it has told its own listeners only
+                publish(_end(path.name, result))
+            else:
                 await _tell_past(path, publish)
             publish(ResultDerived(run_id=path.name, document=result))
             return result
@@ -57,6 +59,16 @@ async def attach(row: Document, fleet: Fleet, reached: Collection[str], runs: Pa
             return conclude(directory, publish)
         finally:
             directory.close()
+
+
+def _end(run_id: str, result: Document) -> RunEnded:
+    return RunEnded(
+        run_id=run_id,
+        state=result["state"],
+        reason=result.get("reason") or "",
+        rank=result.get("failed_rank"),
+        failed_node=result.get("failed_node") or "",
+    )
 
 
 async def _tell_plan(row: Document, fleet: Fleet, nodes: list[str], path: Path, publish: Publish) -> None:
