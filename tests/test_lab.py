@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from paceline.engine.agent import locks
 from paceline.engine.agent.processes import marked
+from paceline.engine.plan import RankPlan
 
 from .documents import documented, paths
 from .labs import LabDirectory
@@ -175,17 +177,19 @@ def test_nothing_is_started_on_a_node_that_may_only_be_read(lab: LabDirectory) -
 
 
 def test_a_device_in_use_is_refused_with_its_owner_or_shared_or_waited_for(lab: LabDirectory) -> None:
-    first = lab.start("train", "--epochs", "1000")
-    lab.wait_for("epoch 1/1000", first)
-    run_id = lab.run_id()
+    lab.run("status")
+    other = locks.take(lab.node("n0"), [RankPlan(0, "n0", 0, 0, 0, "emulated", "fast")], "another", is_shared=False)
     status, _ = lab.run("train")
     (refusal,) = [line for line in lab.told().splitlines() if line.startswith("paceline: ")]
-    assert (status, f"n0 / fast is in use by run {run_id}" in refusal, "--wait" in refusal) == (5, True, True), refusal
-    assert lab.run("train", "--epochs", "1", "--share")[0] == 0, lab.told()
+    assert (status, "n0 / fast is in use by run another" in refusal, "--wait" in refusal) == (5, True, True), refusal
+    sharing = lab.start("train", "--epochs", "1000", "--share")
+    lab.wait_for("starting torchrun", sharing)
+    other.release()
+    run_id = lab.run_id()
     waiting = lab.start("train", "--epochs", "1", "--wait")
-    lab.wait_for("waiting: n0 / fast is in use", waiting)
+    lab.wait_for(f"n1 / slow is in use by run {run_id}", waiting)
     assert lab.run("cancel", run_id)[0] == 0
     out, _ = waiting.communicate()
     assert waiting.returncode == 0, lab.told()
     assert json.loads(out)["state"] == "done"
-    assert first.wait() == 1
+    assert sharing.wait() == 1
