@@ -233,9 +233,11 @@ class RunPrepared(Event):
     """A launch has come one phase further."""
 
     phase: str = ""
-    """One short sentence, such as ``pushing data to 4 nodes``."""
+    """One short sentence, such as ``pushing data to 4 nodes``; empty: what was prepared is over."""
     fraction: float | None = None
     """Done so far, 0 to 1; None: unknown."""
+    seconds_left: float | None = None
+    """Of this phase, at the pace so far; None: unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from paceline.engine.errors import UsageError
 from paceline.engine.events import RunPrepared
+from paceline.engine.jobs.progress import Progress
 from paceline.engine.telemetry.bus import Bus
 from paceline.tui.batch import exit_status
 from paceline.tui.commands import VERBS, parse
@@ -143,3 +145,69 @@ def test_the_worst_status_wins() -> None:
     assert exit_status({"state": "failed"}) == 1
     assert exit_status({"state": "done"}) == 0
     assert exit_status({"state": "cancelled", "survivors": []}) == 0
+
+
+def talk(typed: str, *words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """A talk without a screen, typed in one go."""
+    env = {**os.environ, "HOME": str(cwd)}
+    command = [sys.executable, "-m", "paceline.tui", "--plain", *words]
+    return subprocess.run(command, cwd=cwd, env=env, input=typed, capture_output=True, text=True, check=False)
+
+
+def test_a_talk_says_one_sentence_an_event_and_obeys_line_by_line(tmp_path: Path) -> None:
+    (tmp_path / "nodes.toml").write_text(EMBEDDED)
+    done = talk("status\nsing\nhelp", cwd=tmp_path)
+    said = done.stdout.splitlines()
+    assert any("demo1 is there" in line for line in said)
+    assert any(line.startswith("demo1 ") and "emulated" in line for line in said)
+    assert any("unknown verb 'sing'" in line for line in said)
+    assert all(any(line.startswith(f"{verb.name}: {verb.summary}") for line in said) for verb in VERBS.values())
+    assert not {"\r", "\x1b", "━"} & set(done.stdout)
+    assert done.stderr == ""
+
+
+def test_a_talk_stays_until_its_verb_is_done_and_ends_with_its_status(tmp_path: Path) -> None:
+    (tmp_path / "nodes.toml").write_text(EMBEDDED)
+    done = talk("", "train", "--workload", "nothing", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "unknown workload 'nothing'" in done.stdout
+
+
+@pytest.mark.parametrize("mode", ["--batch", "--plain"])
+def test_read_only_refuses_before_anything_is_reached(tmp_path: Path, mode: str) -> None:
+    (tmp_path / "nodes.toml").write_text(EMBEDDED)
+    done = paceline(mode, "--read-only", "train", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "train is refused: this session is read-only" in done.stderr
+    assert not (tmp_path / "logs").exists()
+
+
+def test_a_preference_for_read_only_holds_headless_too_and_a_wrong_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "nodes.toml").write_text(EMBEDDED)
+    config = tmp_path / ".config" / "paceline" / "config.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text("read_only = true\n")
+    assert "read-only" in paceline("--batch", "cancel", "x", cwd=tmp_path).stderr
+    config.write_text("read_onli = true\n")
+    done = paceline("--batch", "status", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "did you mean read_only?" in done.stderr
+
+
+def test_a_phase_is_said_once_and_its_quarters_where_no_bar_is_drawn() -> None:
+    bus, said = Bus(lambda: 0.0), io.StringIO()
+    Narrator(said, bus.subscribe)
+    for share in (0.0, 0.1, 0.3, 0.4, 0.8):
+        bus.publish(RunPrepared(phase="bringing data", fraction=share, seconds_left=9.0))
+    bus.publish(RunPrepared())
+    told = [line.split("  ", 1)[1] for line in said.getvalue().splitlines()]
+    assert told == ["bringing data", "bringing data: 30 %, 0:09 left", "bringing data: 80 %, 0:09 left"]
+
+
+def test_progress_is_told_once_a_second_with_the_time_that_is_left() -> None:
+    times = iter((0.0, 0.5, 1.0, 1.5, 4.0))
+    told: list[RunPrepared] = []
+    progress = Progress("bringing data", 64.0, told.append, lambda: next(times))  # type: ignore[arg-type]
+    for _ in range(4):
+        progress.add(8.0)
+    assert [(event.fraction, event.seconds_left) for event in told] == [(0.0, None), (0.25, 3.0), (0.5, 4.0)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -35,6 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--patience", metavar="S", type=seconds, default=600.0, help="seconds --batch waits for a silent node (600)"
     )
     parser.add_argument("--read-only", action="store_true", help="refuse every verb that acts on a node")
+    parser.add_argument("--plain", action="store_true", help="no screen but a talk: one sentence an event, for screen readers")
     parser.add_argument("--ascii", action="store_true", help="draw the screen with characters of ASCII only")
     parser.add_argument("--version", action="store_true", help="print the version and leave")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", parser_class=Parser)
@@ -57,6 +59,11 @@ def has_terminal() -> bool:
     return sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
 
 
+def is_dumb() -> bool:
+    """Whether a person sits at a terminal that knows only lines."""
+    return sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM") == "dumb"
+
+
 def _open_missing_streams() -> None:
     """A stream that was closed, as in ``paceline jobs 2>&-``, is None to Python: then nothing is read, and nobody listens."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
@@ -74,6 +81,12 @@ def main(argv: list[str] | None = None) -> int:
 
             print(f"paceline {version('paceline')}")
             return 0
+        words = sys.argv[1:] if argv is None else argv
+        line = shlex.join(words[words.index(args.verb) :]) if args.verb else ""
+        if args.plain or (args.verb is None and not args.batch and is_dumb()):
+            from .plain import run as run_plain
+
+            return run_plain(args, home_of(args), line)
         if args.verb is None and (args.batch or not has_terminal()):
             raise UsageError("name a verb", hint="paceline --help; without a verb the screen opens, which needs a terminal")
         if args.batch or args.json or not has_terminal():
@@ -82,7 +95,7 @@ def main(argv: list[str] | None = None) -> int:
             return run(args, home_of(args))
         from .screen import run as run_screen
 
-        return run_screen(args, home_of(args))
+        return run_screen(args, home_of(args), line)
     except PacelineError as error:
         from .format import untrusted
 

@@ -11,7 +11,9 @@ from paceline.engine.errors import PacelineError, UsageError
 from paceline.engine.events import Event, InventoryRead, RunPrepared
 from paceline.engine.specs import Inventory
 from paceline.engine.ssh.questions import Ask, Question
+from paceline.engine.store.state import State
 
+from .batch import exit_status
 from .commands import check_allowed, parse
 from .session import Answer
 
@@ -35,6 +37,13 @@ class LiveSession:
         self._line = line
         self.is_read_only = is_read_only
         self._work: set[asyncio.Task[None]] = set()
+        self.exit_status = 0
+        """Of the last launch, where it failed."""
+
+    @property
+    def state(self) -> State:
+        """What is true now."""
+        return self._control.state
 
     async def _put(self, question: Question) -> str | None:
         return None if self.ask is None else await self.ask(question)
@@ -60,6 +69,10 @@ class LiveSession:
         await asyncio.gather(*self._work, return_exceptions=True)
         await self._control.close()
 
+    async def finished(self) -> None:
+        """Wait for the end of all launches that are followed from here."""
+        await asyncio.gather(*self._work)
+
     async def perform(self, line: str) -> Answer | None:
         """Carry out a verb. A launch goes on in the background; its trouble is told in the stream."""
         verb, args = parse(line)
@@ -67,14 +80,20 @@ class LiveSession:
             raise UsageError("a recording is replayed on its own", hint=f"leave with q, then: paceline replay {args.file}")
         check_allowed(verb, args, self.is_read_only)
         if not verb.is_launch:
-            return Answer(verb.name, await verb.perform(self._control, args))
+            try:
+                return Answer(verb.name, await verb.perform(self._control, args))
+            finally:
+                if not self._work:  # else the phase that is told is that of a launch
+                    self._control.publish(RunPrepared())
         if self._work:
             raise UsageError("a run is being followed already", hint="C cancels it")
 
         async def work() -> None:
+            self.exit_status = 0
             try:
-                await verb.perform(self._control, args)
+                self.exit_status = exit_status(await verb.perform(self._control, args))
             except PacelineError as error:
+                self.exit_status = error.exit_status
                 self._control.publish(RunPrepared(phase=f"{verb.name} failed: {error}"))
 
         task = asyncio.create_task(work(), name=line)

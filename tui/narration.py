@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from typing import TextIO
@@ -50,11 +51,14 @@ BAR = 24
 class Narrator:
     """Listens to a session and says what a person waiting for it wants to know."""
 
-    def __init__(self, stream: TextIO, subscribe: Callable[[Callable[[Event], None]], object]) -> None:
+    def __init__(self, stream: TextIO, subscribe: Callable[[Callable[[Event], None]], object], is_plain: bool = False) -> None:
+        """``is_plain``: sentences only, nothing that is drawn again, as for a screen reader."""
         self._stream = stream
-        self._is_live = stream.isatty()
+        self._is_live = stream.isatty() and os.environ.get("TERM") != "dumb" and not is_plain
         self._is_heard = True
         self._bar = ""
+        self._phase, self._quarter = "", 0
+        """What is prepared, and how many quarters of it were told."""
         self._state = State()
         subscribe(self._hear)
 
@@ -88,7 +92,7 @@ class Narrator:
             case NodeWarned():
                 return f"{event.node}: {event.reason}" + (f" ({event.hint})" if event.hint else "")
             case RunPrepared():
-                return event.phase
+                return self._prepared(event)
             case RunPlanned():
                 emulated = ", emulated" if event.is_emulated else ""
                 if event.cases == ("profiling",):
@@ -158,16 +162,37 @@ class Narrator:
         left = "" if done.seconds_left is None or self._is_live else f", {duration(done.seconds_left)} left"
         return f"{event.case}: epoch {event.epoch + 1}/{event.epochs}, {rate}{loss}{metric}{left}"
 
+    def _prepared(self, event: RunPrepared) -> str | None:
+        """A phase once; how far it is only where no bar shows it, at each quarter."""
+        if event.phase != self._phase:
+            self._phase, self._quarter = event.phase, 0
+            return event.phase or None
+        quarter = int((event.fraction or 0.0) * 4)
+        if self._is_live or quarter <= self._quarter:
+            return None
+        self._quarter = quarter
+        left = "" if event.seconds_left is None else f", {duration(event.seconds_left)} left"
+        return f"{event.phase}: {(event.fraction or 0.0) * 100:.0f} %{left}"
+
     def _tick(self) -> None:
-        run = self._state.run
-        if not self._is_live or run is None or run.is_over or run.stepping_at is None:
+        if not self._is_live:
             return
-        done = progress(run, self._state.at)
-        filled = round(done.fraction * BAR)
-        left = "" if done.seconds_left is None else f"  {duration(done.seconds_left)} left"
-        eraser = self._eraser()
-        self._bar = f"{'━' * filled}{'─' * (BAR - filled)} {done.fraction * 100:.0f} %{left}"
+        eraser, self._bar = self._eraser(), self._drawn()
         self._write(eraser + self._bar)
+
+    def _drawn(self) -> str:
+        """The bar of what is prepared, or of the run; empty where nothing is known of either."""
+        state, run = self._state, self._state.run
+        if state.phase and state.fraction is not None:
+            fraction, seconds = state.fraction, state.seconds_left
+        elif run is not None and not run.is_over and run.stepping_at is not None:
+            done = progress(run, state.at)
+            fraction, seconds = done.fraction, done.seconds_left
+        else:
+            return ""
+        filled = round(fraction * BAR)
+        left = "" if seconds is None else f"  {duration(seconds)} left"
+        return f"{'━' * filled}{'─' * (BAR - filled)} {fraction * 100:.0f} %{left}"
 
     def _eraser(self) -> str:
         return "\r\x1b[2K" if self._is_live and self._bar else ""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,8 +17,8 @@ from .session import Session
 from .theme import THEMES
 
 
-def run(args: argparse.Namespace, nodes: Path) -> int:
-    """Open the screen and stay until the person leaves; returns the exit status. Raises PacelineError before anything is drawn."""
+def run(args: argparse.Namespace, nodes: Path, line: str) -> int:
+    """Open the screen with the verb of ``line`` started; returns the exit status. Raises PacelineError before anything is drawn."""
     from .app import PacelineApp, every_binding
     from .live import LiveSession
 
@@ -28,7 +26,7 @@ def run(args: argparse.Namespace, nodes: Path) -> int:
     preferences = read(path, tuple(THEMES), tuple(binding.id for binding in every_binding() if binding.id))
     check_map(preferences.keys, str(path))
     preferences = replace(preferences, ascii=preferences.ascii or args.ascii, read_only=preferences.read_only or args.read_only)
-    session = _session(args, nodes, preferences.read_only)
+    session = _session(args, nodes, line, preferences.read_only)
     app = PacelineApp(session, preferences, Past(past_place()), nodes.parent / "logs" / "control.log")
     if isinstance(session, LiveSession):
         session.ask = app.ask
@@ -36,7 +34,7 @@ def run(args: argparse.Namespace, nodes: Path) -> int:
     return app.return_code or 0
 
 
-def _session(args: argparse.Namespace, nodes: Path, is_read_only: bool) -> Session:
+def _session(args: argparse.Namespace, nodes: Path, line: str, is_read_only: bool) -> Session:
     if args.verb == "replay":
         from paceline.engine.telemetry.replay import ReplaySession
 
@@ -45,7 +43,6 @@ def _session(args: argparse.Namespace, nodes: Path, is_read_only: bool) -> Sessi
 
     is_embedded_only = args.verb is not None and VERBS[args.verb].is_on_embedded_lab
     inventory = inventory_for(nodes, args.only, is_embedded_only)
-    words = sys.argv[sys.argv.index(args.verb) :] if args.verb else []
     if args.verb:
         check_allowed(VERBS[args.verb], args, is_read_only)
-    return LiveSession(inventory, shlex.join(words), args.record, is_read_only)
+    return LiveSession(inventory, line, args.record, is_read_only)

@@ -21,6 +21,7 @@ from ..ssh.fleet import Fleet
 from ..ssh.ship import push_tree
 from ..wire import to_plain
 from .asking import ask_again, holder
+from .progress import Progress
 from .together import together
 
 Publish = Callable[[Event], None]
@@ -53,11 +54,13 @@ def announce(plan: Plan, samples_per_epoch: int) -> RunPlanned:
 
 async def push_data(fleet: Fleet, nodes: Sequence[NodeSpec], data: DataPlan, source: Path, publish: Publish) -> None:
     """Bring the prepared data to every node that does not have them yet."""
-    publish(RunPrepared(phase=f"bringing data to {len(nodes)} nodes"))
+    size = sum(path.stat().st_size for path in source.rglob("*") if path.is_file())
+    phase = f"bringing {size / 2**20:.1f} MiB of data to {len(nodes)} node{'s' * (len(nodes) != 1)}"
+    progress = Progress(phase, size * len(nodes), publish)
 
     async def push(node: NodeSpec) -> None:
         link = await fleet.link(node.name, patience=30.0)
-        await push_tree(link, source, f"{link.root}/data/{data.digest}")
+        await push_tree(link, source, f"{link.root}/data/{data.digest}", progress.add)
 
     await together(push(node) for node in nodes)
 

@@ -94,16 +94,20 @@ async def push_bundle(sftp: asyncssh.SFTPClient, node: str, root: str) -> str:
     return path
 
 
-async def push_tree(link: Link, local: Path, remote: str) -> bool:
+async def push_tree(link: Link, local: Path, remote: str, sent: Callable[[int], None] = lambda size: None) -> bool:
     """Copy a directory to a node, unless ``remote`` exists there; returns whether anything was sent. Raises StorageFailed.
+
+    ``sent`` hears of every block how many bytes it was, and of all bytes at once where they are there already.
 
     ``remote`` is absolute, and named by the digest of what it holds: what is there is never looked at again.
     """
     sftp = await link.sftp()
     parent, _, name = remote.rstrip("/").rpartition("/")
     paths = sorted(path for path in local.rglob("*") if path.is_file())
-    async with _storing(sftp, link.node, remote, sum(path.stat().st_size for path in paths)) as went_on:
+    size = sum(path.stat().st_size for path in paths)
+    async with _storing(sftp, link.node, remote, size) as went_on:
         if await sftp.exists(remote):
+            sent(size)
             return False
         await _make_directories(sftp, parent)
         aside = f"{parent}/.{name}.{secrets.token_hex(4)}"
@@ -113,7 +117,7 @@ async def push_tree(link: Link, local: Path, remote: str) -> bool:
                 place = PurePosixPath(aside, path.relative_to(local).as_posix())
                 await _make_directories(sftp, str(place.parent))
                 with path.open("rb") as source:
-                    await _write(sftp, str(place), source, went_on)
+                    await _write(sftp, str(place), source, went_on, sent)
             try:
                 await sftp.rename(aside, remote)
             except asyncssh.SFTPError:
@@ -126,14 +130,21 @@ async def push_tree(link: Link, local: Path, remote: str) -> bool:
     return True
 
 
-async def _write(sftp: asyncssh.SFTPClient, path: str, source: BinaryIO, went_on: Callable[[], None]) -> None:
-    sent = 0
+async def _write(
+    sftp: asyncssh.SFTPClient,
+    path: str,
+    source: BinaryIO,
+    went_on: Callable[[], None],
+    sent: Callable[[int], None] = lambda size: None,
+) -> None:
+    size = 0
     file = await sftp.open(path, "wb", asyncssh.SFTPAttrs(permissions=0o600))
     try:
         while block := source.read(_BLOCK):
             await file.write(block)
-            sent += len(block)
+            size += len(block)
             went_on()
+            sent(len(block))
         await _sync(file)
         await file.close()
     except BaseException:
@@ -141,7 +152,7 @@ async def _write(sftp: asyncssh.SFTPClient, path: str, source: BinaryIO, went_on
             async with asyncio.timeout(FORGET):
                 await file.close()
         raise
-    await _check_size(sftp, path, sent)
+    await _check_size(sftp, path, size)
     went_on()
 
 

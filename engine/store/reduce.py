@@ -84,9 +84,10 @@ def reduce(state: State, event: Event) -> State:
             node = _node(state, event)
             return _with(state, replace(node, kept=recent(node.kept, event, KEPT)))
         case RunPrepared(run_id=""):
-            return replace(state, phase=event.phase, fraction=event.fraction)
+            return replace(state, phase=event.phase, fraction=event.fraction, seconds_left=event.seconds_left)
         case RunPrepared() | RunPlanned():
-            return replace(_with_run(state, runs.started(_run(state, event), event)), run_id=event.run_id, phase="", fraction=None)
+            state = _with_run(state, runs.started(_run(state, event), event))
+            return replace(state, run_id=event.run_id, phase="", fraction=None, seconds_left=None)
         case RunListed():
             return _with_run(state, runs.listed(_run(state, event), event))
         case RunUnreachable() | RunnerStarted() | LaunchStarted():

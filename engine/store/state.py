@@ -247,6 +247,8 @@ class State:
     phase: str = ""
     """What is being prepared while there is no run yet."""
     fraction: float | None = None
+    seconds_left: float | None = None
+    """Of the phase."""
     alerts: tuple[Alert, ...] = ()
     """Oldest first."""
     profiles: dict[str, dict[str, Any]] = field(default_factory=dict)

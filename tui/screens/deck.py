@@ -11,16 +11,32 @@ from textual.strip import Strip
 from textual.widget import Widget
 from textual.widgets import Static
 
-from ..format import percent, untrusted
+from ..format import duration, percent, untrusted
 from ..messages import StateChanged, View
 from ..theme import GLYPHS, PALETTE
-from ..widgets.lines import line
+from ..widgets.lines import NONE, Piece, gauge, line
 from ..widgets.list_rows import key_bar, top_bar
 from ..widgets.prompt import Prompt
 from ..widgets.sheet import Rows, Sheet
 
 if TYPE_CHECKING:
+    from paceline.engine.store.state import State
+
     from ..app import PacelineApp
+
+
+GAUGE = 12
+"""Cells of the gauge of a phase."""
+
+
+def phase_pieces(state: State) -> list[Piece]:
+    """What is being prepared, how far that is, and the time it will still take."""
+    pieces: list[Piece] = [(f" {GLYPHS['starting']} {untrusted(state.phase)}", PALETTE.text)]
+    if state.fraction is not None:
+        left = f" · {duration(state.seconds_left)} left" if state.seconds_left is not None else ""
+        pieces += [("  ", NONE), *gauge(state.fraction, GAUGE, PALETTE.accent, PALETTE.rest)]
+        pieces.append((f" {percent(state.fraction)}{left}", PALETTE.text))
+    return pieces
 
 
 class Deck(Screen[None]):
@@ -79,6 +95,5 @@ class Deck(Screen[None]):
         if notice is not None:
             return [line(width, (f" {notice.text}", PALETTE.of(notice.severity)))]
         if view.state.phase:
-            share = f" {percent(view.state.fraction)}" if view.state.fraction is not None else ""
-            return [line(width, (f" {GLYPHS['starting']} {untrusted(view.state.phase)}{share}", PALETTE.text))]
+            return [line(width, *phase_pieces(view.state))]
         return [key_bar(self.deck.keys_of(self.KEYS), width)]
