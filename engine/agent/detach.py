@@ -129,13 +129,17 @@ async def _through_files(home: NodeHome, rung: str, command: list[str], request:
     place = home.root / f".start-{os.getpid()}-{next(_numbers)}"
     said, complaint = place / "answer", place / "complaint"
     exports = [f"export {name}={shlex.quote(value)}" for name, value in os.environ.items() if name.isidentifier()]
-    streams = zip("<>", ("request", "answer"), strict=True)
-    places = " ".join(f"{sign}{shlex.quote(str(place / name))}" for sign, name in (*streams, ("2>", "complaint")))
-    run = f"exec {shlex.join(command)} {places}"
+    names = {name: shlex.quote(str(place / name)) for name in ("request", "answer", "complaint", "run")}
+    run = [
+        f"exec <{names['request']} >{names['answer']} 2>{names['complaint']}",
+        f"rm -f {names['request']} {names['run']}",  # open as they are: what is secret in them is gone whoever dies now
+        f"exec {shlex.join(command)}",
+    ]
+    _sweep(home)
     try:
         place.mkdir(mode=0o700)
         (place / "request").write_bytes(request)
-        (place / "run").write_text("\n".join((*exports, run, "")))
+        (place / "run").write_text("\n".join((*exports, *run, "")))
     except OSError as error:
         shutil.rmtree(place, ignore_errors=True)
         raise storage_failed(place, error) from None
@@ -156,6 +160,14 @@ async def _through_files(home: NodeHome, rung: str, command: list[str], request:
         return b"", complaint.read_bytes() if complaint.exists() else b""
     finally:
         shutil.rmtree(place, ignore_errors=True)
+
+
+def _sweep(home: NodeHome) -> None:
+    """Remove what an agent that was killed in the middle of a start has left."""
+    for left in home.root.glob(".start-*"):
+        with contextlib.suppress(OSError):
+            if time.time() - left.lstat().st_mtime > 2 * START_LIMIT:
+                shutil.rmtree(left)
 
 
 def leave() -> None:
