@@ -18,11 +18,13 @@ from .errors import PacelineError, UsageError
 from .events import DeviceReading, Event, InventoryRead, NodeSummary, ProfileKept, RunListed, RunPrepared, Ticked
 from .specs import Inventory, TrainSpec
 from .ssh.questions import Ask
+from .store.state import State
 from .telemetry.attendance import Attendance
 from .telemetry.bus import Bus
 from .telemetry.recording import Recorder
 
 if TYPE_CHECKING:
+    from .advisor.whatif import WhatIf
     from .jobs.clean import Wish
     from .jobs.logs import Wish as LogWish
     from .jobs.merging import Line
@@ -72,6 +74,11 @@ class Control:
     def run_id(self) -> str | None:
         """The run this control process launched or took up last, for an interrupt to name; None while nothing was started."""
         return self._undertaking.run_id if self._undertaking else self._attached
+
+    @property
+    def state(self) -> State:
+        """What is true now: every event is in it before a listener hears of it."""
+        return self._attendance.state
 
     def copies(self, run_id: str) -> Path | None:
         """The copies of a run's logs, a directory a node; None: none can be here, as no run of ours has such a name."""
@@ -144,6 +151,10 @@ class Control:
     async def profile_of(self, workload: str) -> Profile:
         """The profile of all devices that is kept; where none holds, it is measured first, with a notice."""
         return await self._undertake().profile_of(TrainSpec(workload=workload), self.runs, self._patience)
+
+    async def advise(self, spec: TrainSpec, wish: WhatIf) -> Document:
+        """What every sensible way to train is expected to do, from the profile; where none holds, it is measured first."""
+        return await self._undertake().advise(spec, wish, self.runs, self._patience)
 
     def _undertake(self) -> Undertaking:
         from .jobs.undertake import Undertaking

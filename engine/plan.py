@@ -61,6 +61,8 @@ class CasePlan:
 
     name: str
     policy: str
+    predicted_samples_per_second: float | None = None
+    """By the advisor, before anything ran; None: there was no profile."""
 
 
 @dataclass(frozen=True, slots=True)

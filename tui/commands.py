@@ -83,6 +83,25 @@ def seed(text: str) -> int:
     return value
 
 
+def bandwidth(text: str) -> float:
+    """Bytes a second, in the words of nodes.toml."""
+    return _as_in_nodes("bandwidth", text)
+
+
+def latency(text: str) -> float:
+    """Seconds, in the words of nodes.toml."""
+    return _as_in_nodes("latency", text)
+
+
+def _as_in_nodes(key: str, text: str) -> float:
+    from paceline.engine.inventory.values import LINK, Wrong
+
+    try:
+        return float(LINK[key](text))
+    except Wrong as wrong:
+        raise argparse.ArgumentTypeError(f"{wrong}, got {text[:40]!r}") from None
+
+
 def _job_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workload", metavar="W", default="digits-cnn", help="what to train (default: digits-cnn)")
     parser.add_argument("--epochs", metavar="N", type=positive, help="passes over the data (default: the workload's own)")
@@ -103,14 +122,35 @@ def _profile_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workload", metavar="W", default="digits-cnn", help="whose steps are timed (default: digits-cnn)")
 
 
+def _advise_arguments(parser: argparse.ArgumentParser) -> None:
+    _profile_arguments(parser)
+    parser.add_argument("--global-batch-size", metavar="N", type=positive, help="samples per optimizer step of all ranks together")
+    parser.add_argument(
+        "--without", metavar="DEVICE", action="append", default=[], help="what if NODE or NODE:INDEX were not there"
+    )
+    parser.add_argument(
+        "--with", metavar="DEVICE", action="append", default=[], dest="more", help="one more like it; 3xNODE: three"
+    )
+    parser.add_argument("--bandwidth", metavar="B", type=bandwidth, help='what if every link had it, such as "1 Gbit/s"')
+    parser.add_argument("--latency", metavar="T", type=latency, help='what if a hop took it, such as "200 us"')
+
+
+def _devices_argument(parser: argparse.ArgumentParser, choices: str) -> None:
+    parser.add_argument(
+        "--devices", metavar="SET", default="all", help=f"{choices} or a set such as lab[1-3],atlas:0 (default: all)"
+    )
+
+
 def _train_arguments(parser: argparse.ArgumentParser) -> None:
     _job_arguments(parser)
+    _devices_argument(parser, "all, auto (those that are recommended)")
     _notice_argument(parser)
     parser.add_argument("--policy", metavar="P", default="hybrid", help=f"one of {', '.join(POLICIES)} (default: hybrid)")
 
 
 def _bench_arguments(parser: argparse.ArgumentParser) -> None:
     _job_arguments(parser)
+    _devices_argument(parser, "all")
     _notice_argument(parser)
     parser.add_argument("--policies", metavar="A,B", default=",".join(POLICIES), help="what to compare (default: all four)")
 
@@ -169,6 +209,7 @@ def _spec(args: argparse.Namespace, policies: tuple[str, ...], is_bench: bool) -
         seed=args.seed,
         csv=args.csv,
         is_bench=is_bench,
+        devices=args.devices,
         accumulation=args.accumulation,
         compression=args.compression,
         local_steps=args.local_steps,
@@ -190,6 +231,8 @@ async def _train(control: Control, args: argparse.Namespace) -> Document:
 async def _bench(control: Control, args: argparse.Namespace) -> Document:
     from paceline.engine.jobs.notice import announced
 
+    if args.devices == "auto":
+        raise UsageError("bench compares on devices that are named", hint="--devices all, or a set such as lab[1-3],atlas:0")
     async with announced(control, args.on_end):
         return await control.run(_spec(args, tuple(args.policies.split(",")), is_bench=True), args.wait)
 
@@ -200,6 +243,13 @@ async def _plan(control: Control, args: argparse.Namespace) -> Document:
 
 async def _profile(control: Control, args: argparse.Namespace) -> Document:
     return await control.profile(args.workload)
+
+
+async def _advise(control: Control, args: argparse.Namespace) -> Document:
+    from paceline.engine.advisor.whatif import WhatIf
+
+    wish = WhatIf(tuple(args.without), tuple(args.more), args.bandwidth, args.latency)
+    return await control.advise(TrainSpec(workload=args.workload, global_batch_size=args.global_batch_size), wish)
 
 
 async def _jobs(control: Control, args: argparse.Namespace) -> Document:
@@ -266,6 +316,14 @@ VERBS: dict[str, Verb] = {
             is_on_embedded_lab=True,
         ),
         Verb("profile", "measure devices, disks and links", _profile, _profile_arguments, is_launch=True, acts=True),
+        Verb(
+            "advise",
+            "predicted speed-up, best subset, remedies",
+            _advise,
+            _advise_arguments,
+            is_launch=True,
+            acts=True,
+        ),
         Verb("plan", "what train would do, without doing it", _plan, _train_arguments),
         Verb("train", "one job: a workload under one policy", _train, _train_arguments, is_launch=True, acts=True),
         Verb("bench", "policies against each other", _bench, _bench_arguments, is_launch=True, acts=True),

@@ -30,6 +30,8 @@ def _gated(value: Any) -> Any:
 def _words(verb: str, document: Document) -> str:
     if verb in ("demo", "bench", "attach", "replay") and "cases" in document:
         return bench_table(document).rstrip()
+    if "remedies" in document:
+        return _advise(document)
     if "all_reduce" in document:
         return _profile(document)
     if verb in ("train", "attach", "replay") and "epochs" in document:
@@ -86,6 +88,8 @@ def _plan(document: Document) -> str:
         start = f"{device['rank']:>4}  {fit(device['node'], 14)}{fit(name, 22)}{fit(device['kind'], 10)}{right(gib, 8)}"
         lines.append(start + (f"  in use by {device['in_use']}" if device["in_use"] else ""))
     for case in document["cases"]:
+        if case["predicted_samples_per_second"] is not None:
+            lines.append(f"{case['policy']}: {case['predicted_samples_per_second']:,.0f} samples/s predicted from the profile")
         rate = case["expected_samples_per_second"]
         told = "nothing alike was measured here yet"
         if rate is not None:
@@ -129,6 +133,42 @@ def _profile(document: Document) -> str:
         lines.append(
             f"{system['node']}: {system['processor'] or UNKNOWN}, {number(system['cores'])} cores; {system['error'] or disk}"
         )
+    return "\n".join(lines)
+
+
+CANDIDATES = 16
+"""Ways to train that are listed; --json has them all."""
+
+
+def _advise(document: Document) -> str:
+    emulated = ", emulated" if document["emulated"] else ""
+    batch = document["global_batch_size"]
+    heads = (("samples/s", 11), ("speed-up", 10), ("efficiency", 12), ("exposed", 11), ("ratio", 8))
+    lines = [document["verdict"], "", f"{document['workload']} at a global batch of {batch}{emulated}, predicted:"]
+    lines.append("  " + fit("devices", 34) + fit("policy", 14) + "".join(right(name, width) for name, width in heads))
+    alike = [one for one in document["candidates"] if one["global_batch_size"] == batch]
+    for one in alike[:CANDIDATES]:
+        devices = ",".join(f"{device['node']}:{device['index']}" for device in one["devices"])
+        exposed = one["exposed_communication_seconds"]
+        figures = (
+            number(one["samples_per_second"], 1),
+            ratio(one["speedup"]),
+            percent(one["efficiency"]),
+            f"{exposed * 1000:.1f} ms",
+            UNKNOWN if one["ratio"] is None else f"{one['ratio']:.2f}",
+        )
+        mark = "> " if one == document["recommended"] else "  "
+        told = "".join(right(text, width) for text, (_, width) in zip(figures, heads, strict=True))
+        lines.append(mark + fit(devices, 33) + " " + fit(one["policy"], 14) + told)
+    if len(alike) > CANDIDATES:
+        lines.append(f"  {len(alike) - CANDIDATES} more; --json has them all")
+    best = document["best_single"]
+    lines.append(f"best single device: {best['name']} of {best['node']}, {best['samples_per_second']:,.1f} samples/s")
+    lines[-1] += f" at a batch of {best['global_batch_size']}; {percent(document['serial_part'])} of its step is serial"
+    least, wire = document["break_even_batch"], document["break_even_bandwidth"]
+    lines.append(f"all devices give 1.1x from a global batch of {UNKNOWN if least is None else f'{least:,}'}")
+    lines[-1] += ", with any link" if wire == 0 else f", or from links of {UNKNOWN if wire is None else _per_second(wire)}"
+    lines += [f"{ratio(remedy['speedup'])}  {remedy['name']}: {remedy['options']}" for remedy in document["remedies"]]
     return "\n".join(lines)
 
 

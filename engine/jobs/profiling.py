@@ -42,6 +42,11 @@ class Profiling:
         self._publish(ProfileKept(document=kept.document))
         return kept.profile
 
+    def at_hand(self) -> Profile | None:
+        """The profile that is there and holds; nothing is said."""
+        kept, _ = self._shelf.valid(self._plan, self._fingerprint)
+        return None if kept is None else kept.profile
+
     def keep(self, run: Path) -> tuple[Profile, dict[str, Any]]:
         """Fold what a run wrote, compare it with the last one, put it on the shelf, and tell all that.
 

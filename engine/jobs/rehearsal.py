@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..plan import Plan
+from ..plan import CasePlan, Plan
 from ..training.workloads import parameters_of
 
 Document = dict[str, Any]
@@ -36,19 +36,21 @@ def rehearsal(plan: Plan, samples_per_epoch: int, users: list[str | None], earli
             }
             for rank, user in zip(plan.ranks, users, strict=True)
         ],
-        "cases": [_case(plan, case.policy, samples_per_epoch, results) for case in plan.cases],
+        "cases": [_case(plan, case, samples_per_epoch, results) for case in plan.cases],
     }
 
 
-def _case(plan: Plan, policy: str, samples_per_epoch: int, earlier: list[Mapping[str, Any]]) -> Document:
-    """One policy, with what the newest run of the same kind on the same devices took."""
+def _case(plan: Plan, case: CasePlan, samples_per_epoch: int, earlier: list[Mapping[str, Any]]) -> Document:
+    """One policy, with what the advisor predicts and what the newest run of the same kind on the same devices took."""
+    policy, predicted = case.policy, case.predicted_samples_per_second
+    known = {"policy": policy, "predicted_samples_per_second": predicted}
     for result in earlier:
         rate = _rate(result, policy)
         if rate and _is_alike(plan, result):
             seconds = samples_per_epoch * plan.epochs / rate
             found = {"expected_samples_per_second": rate, "expected_seconds": seconds, "as_measured_in": result["run_id"]}
-            return {"policy": policy, **found}
-    return {"policy": policy, "expected_samples_per_second": None, "expected_seconds": None, "as_measured_in": None}
+            return {**known, **found}
+    return {**known, "expected_samples_per_second": None, "expected_seconds": None, "as_measured_in": None}
 
 
 def _is_alike(plan: Plan, result: Mapping[str, Any]) -> bool:

@@ -11,18 +11,23 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from ..advisor.advise import Advice, advise
+from ..advisor.whatif import WhatIf, suppose
 from ..agent.rundir import read_json
 from ..datasets import prepare
-from ..errors import DeviceInUse, UsageError
+from ..errors import DeviceInUse, PlanImpossible, UsageError
 from ..events import Event, ResultDerived, RunPrepared
 from ..plan import DataPlan, Plan
 from ..profiling.profile import Profile
+from ..reports.advice import advice_document
 from ..specs import Inventory, NodeSpec, TrainSpec
 from ..ssh.fleet import Fleet
 from ..telemetry.attendance import Attendance
 from ..training.workloads import WORKLOADS
+from .choosing import chosen
 from .directory import RunDirectory, check_writable
 from .follow import Follower
+from .foresight import foreseen, learnt, recommended
 from .launch import announce, new_run_id, push_data, submit
 from .occupancy import in_use, users
 from .planning import Candidate, make_plan
@@ -51,10 +56,16 @@ class Undertaking:
         ``spec.is_shared``, devices in use raise DeviceInUse.
         """
         data, source = await self._prepare(spec, runs)
+        if spec.devices == "auto":
+            spec = await self._recommended(spec, runs, patience)
         while True:
             plan = await self._decide(spec, data, is_waiting)
-            document = await self._launch(spec, plan, source, runs, patience, is_waiting)
+            taking = await self._taking_all(spec, data)
+            profile = taking.at_hand()
+            document = await self._launch(spec, foreseen(profile, plan), source, runs, patience, is_waiting)
             if document is not None:
+                if profile is not None and not profile.is_calibrated:
+                    taking.calibrate(learnt(profile, plan, document))
                 return document
 
     async def profile(self, spec: TrainSpec, runs: Path, patience: float) -> tuple[Profile, Document]:
@@ -71,10 +82,31 @@ class Undertaking:
         """The profile on the shelf where it holds, else measured first, with a notice why."""
         data, _ = await self._prepare(spec, runs)
         await self._attendance.complete()
-        plan, _ = await self._plan(spec, data, patience=5.0)
-        if (kept := self._taking(plan).kept()) is not None:
+        if (kept := (await self._taking_all(spec, data)).kept()) is not None:
             return kept
         return (await self.profile(spec, runs, patience))[0]
+
+    async def advise(self, spec: TrainSpec, wish: WhatIf, runs: Path, patience: float) -> Document:
+        """What every sensible way to train is expected to do, under what a person supposes."""
+        measured = await self.profile_of(TrainSpec(workload=spec.workload, csv=spec.csv), runs, patience)
+        profile = suppose(measured, wish)
+        return advice_document(profile, self._advice(profile, spec))
+
+    def _advice(self, profile: Profile, spec: TrainSpec) -> Advice:
+        batch = (spec.global_batch_size or WORKLOADS[spec.workload].global_batch_size) * spec.accumulation
+        return advise(profile, batch, spec.compression, spec.local_steps)
+
+    async def _recommended(self, spec: TrainSpec, runs: Path, patience: float) -> TrainSpec:
+        """The job on the devices that are recommended for it; says what is expected of them."""
+        profile = await self.profile_of(TrainSpec(workload=spec.workload, csv=spec.csv), runs, patience)
+        devices, told = recommended(profile, self._advice(profile, spec))
+        self._publish(RunPrepared(phase=told))
+        return replace(spec, devices=devices)
+
+    async def _taking_all(self, spec: TrainSpec, data: DataPlan) -> Profiling:
+        """The shelf's place of all devices, whichever of them a job takes."""
+        whole = TrainSpec(workload=spec.workload, global_batch_size=1 << 20)  # no batch is too small to be profiled
+        return self._taking((await self._plan(whole, data, patience=5.0))[0])
 
     def _taking(self, plan: Plan) -> Profiling:
         return Profiling(self._home / "data" / "profiles", plan, self._attendance.state, self._publish)
@@ -102,7 +134,14 @@ class Undertaking:
         """What ``carry_out`` would do. Data are prepared here; nothing is sent to a node and nothing starts."""
         data, source = await self._prepare(spec, runs)
         await self._attendance.complete()
+        profile = (await self._taking_all(spec, data)).at_hand()
+        if spec.devices == "auto":
+            if profile is None:
+                hint = f"paceline profile --workload {spec.workload} measures; train measures first by itself"
+                raise PlanImpossible("no profile of these devices holds, so none can be recommended", hint=hint)
+            spec = replace(spec, devices=recommended(profile, self._advice(profile, spec))[0])
         plan, nodes = await self._plan(spec, data, patience=5.0)
+        plan = foreseen(profile, plan)
         results = (found for path in sorted(runs.glob("*/result.json"), reverse=True) if (found := read_json(path)) is not None)
         return rehearsal(plan, _rows(source), users(plan, nodes), results)
 
@@ -148,6 +187,7 @@ class Undertaking:
     async def _plan(self, spec: TrainSpec, data: DataPlan, patience: float) -> tuple[Plan, list[Candidate]]:
         """The plan for the devices that are there now, and the nodes it was made from."""
         nodes = [await self._candidate(node, patience) for node in self._inventory.nodes if not node.read_only]
+        nodes = chosen(spec.devices, nodes)
         workload = WORKLOADS[spec.workload]
         return make_plan(spec, new_run_id(datetime.now()), nodes, data, workload, self._inventory.link), nodes
 

@@ -35,6 +35,7 @@ def bench_document(plan: Plan, events: Iterable[Event]) -> dict[str, Any]:
                 "policy": one.case.policy,
                 "samples_per_second": one.samples_per_second,
                 "samples_per_second_all": one.samples_per_second_all,
+                "predicted_samples_per_second": one.case.predicted_samples_per_second,
                 "standalone_samples_per_second": list(one.standalone_samples_per_second),
                 "speedup_over_equal": ratio(one.samples_per_second, equal),
                 "speedup_over_best_device": ratio(one.samples_per_second, best),
@@ -74,6 +75,7 @@ def train_document(plan: Plan, events: Iterable[Event], state: str, run_dir: str
             ],
             "samples_per_second": one.samples_per_second,
             "samples_per_second_all": one.samples_per_second_all,
+            "predicted_samples_per_second": one.case.predicted_samples_per_second,
         }
         | _balance(one)
         | _time(plan, lines, one)

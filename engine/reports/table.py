@@ -94,7 +94,17 @@ TRAIN_WORDS = "Seconds run from the first step of an epoch to its last gradient:
 def cases_grid(document: Document) -> Grid:
     """The policies against each other."""
     name = next((case["metric_name"] for case in document["cases"] if case.get("metric_name")), "accuracy")
-    header = ("policy", "samples/s", "over equal", "over best device", "of the limit", "imbalance", "changes", "loss", name)
+    header: tuple[str, ...] = (
+        "policy",
+        "samples/s",
+        "over equal",
+        "over best device",
+        "of the limit",
+        "imbalance",
+        "changes",
+        "loss",
+        name,
+    )
     rows: list[tuple[str, ...]] = [
         (
             case["policy"],
@@ -109,8 +119,19 @@ def cases_grid(document: Document) -> Grid:
         )
         for case in document["cases"]
     ]
+    if any(case.get("predicted_samples_per_second") is not None for case in document["cases"]):
+        header = (*header[:2], "predicted", *header[2:])
+        foreseen = [shown(case.get("predicted_samples_per_second"), count) for case in document["cases"]]
+        rows = [(*cells[:2], rate, *cells[2:]) for cells, rate in zip(rows, foreseen, strict=True)]
     if (baseline := document["data"].get("baseline_mse")) is not None:
-        rows.append(("repeat the last value", *[UNKNOWN] * 6, small(baseline), small(baseline) if name == "mse" else UNKNOWN))
+        rows.append(
+            (
+                "repeat the last value",
+                *[UNKNOWN] * (len(header) - 3),
+                small(baseline),
+                small(baseline) if name == "mse" else UNKNOWN,
+            )
+        )
     return Grid(header, rows)
 
 
@@ -190,6 +211,8 @@ def _shared(document: Document) -> str:
     local = UNKNOWN if sizes is None else "/".join(map(str, sizes))
     changes = shown(document["changes"], lambda value: f"{value} change{'s' if value != 1 else ''}")
     throughput = shown(document["samples_per_second"], count)
+    if document.get("predicted_samples_per_second") is not None:
+        throughput += f" ({document['predicted_samples_per_second']:,.0f} predicted)"
     imbalance = shown(document["imbalance"], percent)
     return f"{throughput} samples/s without the first epoch · local batches {local} after {changes} · imbalance {imbalance}"
 
