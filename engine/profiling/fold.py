@@ -19,6 +19,7 @@ from ..plan import Plan, RankPlan
 from .profile import AllReduceProfile, DeviceProfile, GradientProfile, LinkProfile, Profile, SystemProfile
 
 SILENT = "nothing came home of it"
+BROKEN_OFF = "its steps were not timed: the run broke off"
 
 
 def fold(plan: Plan, events: Iterable[Event], measured: float) -> Profile:
@@ -110,8 +111,8 @@ def _device(
             )
         if timed.largest_batch is not None and timed.largest_batch > 0:
             profile = replace(profile, largest_batch=timed.largest_batch)
-    if told is None and timed is None and not errors:
-        errors.append(SILENT)
+    if profile.time is None and not any(errors):
+        errors.append(SILENT if told is None and timed is None else BROKEN_OFF)
     return replace(profile, error="; ".join(dict.fromkeys(error for error in errors if error)))
 
 

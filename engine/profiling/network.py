@@ -35,7 +35,8 @@ LONG = 0.1
 REPEATS = 3
 SUMS = tuple(1 << power for power in (10, 12, 14, 16, 18, 20, 22, 24))
 """Bytes of the sums over all ranks."""
-SUM_REPEATS = 7
+SUM_REPEATS, SMALL_SUM_REPEATS, SMALL_SUM = 7, 25, 256 << 10
+"""Of each size, of which the median counts: more of up to so many bytes, which a busy host delays by more than they take."""
 LONGEST_SUM = 0.3
 """Seconds of a sum beyond which no larger one is tried."""
 _TOKEN = 32
@@ -169,7 +170,7 @@ def measure_all_reduce(plan: Plan, group: Group) -> AllReduceProfiled | None:
     for size in SUMS:
         buffer = torch.zeros(size // 4, device=group.device)
         seconds(buffer)  # the first meets cold connections, and ranks that come late
-        own = median([seconds(buffer) for _ in range(SUM_REPEATS)])
+        own = median([seconds(buffer) for _ in range(SMALL_SUM_REPEATS if size <= SMALL_SUM else SUM_REPEATS)])
         slowest = max(row[0] for row in group.gather([own]))  # alike on every rank, so all go on or none
         sizes.append(size)
         times.append(slowest)

@@ -1,0 +1,85 @@
+"""Profiling as people meet it: the command line, real SSH, real torchruns, a played network; and what happens when it breaks."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from paceline.engine.plan import Plan
+from paceline.engine.wire import from_plain
+
+from .documents import documented, paths
+from .labs import LabDirectory
+
+pytestmark = pytest.mark.slow
+
+LINK = """
+[link]
+latency = "2 ms"
+bandwidth = "200 Mbit/s"
+"""
+
+
+def lab_of(place: Path, speeds: dict[str, float], link: str = "") -> LabDirectory:
+    """Devices of 4 GiB each, with a network between them."""
+    lab = LabDirectory(place, speeds)
+    toml = place / "nodes.toml"
+    toml.write_text(link + toml.read_text())
+    return lab
+
+
+def test_devices_links_and_sums_of_a_lab_are_measured_and_never_read_from_its_settings(tmp_path: Path) -> None:
+    lab = lab_of(tmp_path, {"a": 12.0, "b": 6.0, "c": 3.0}, LINK)
+    status, document = lab.run("profile")
+    assert status == 0, lab.told()
+    assert paths(document) <= documented("profile") | {"devices[].drift"}
+    assert [device["score"] for device in document["devices"]] == pytest.approx([1.0, 0.5, 0.25], rel=0.1)
+    assert [device["tflops"]["fp32"] for device in document["devices"]] == pytest.approx([12, 6, 3], rel=0.1)
+    # At least what the played link takes, and not more than a busy host adds to that.
+    assert len(document["links"]) == 6
+    for link in document["links"]:
+        assert 0.002 <= link["latency"] < 0.004
+        assert 15e6 < link["bandwidth"] < 25.1e6
+    # A ring of three: four hops of 2 ms; each byte passes 4/3 links.
+    assert 0.007 < document["all_reduce"]["alpha"] < 0.04
+    assert 12e6 < document["all_reduce"]["beta"] < 19e6
+    assert document["gradient"]["forward_share"] == pytest.approx(1 / 3, abs=0.05)
+    assert [system["error"] for system in document["system"]] == [None] * 3
+    # The next asking takes it from the shelf: faults and noise of the lab have not changed.
+    assert len(list((tmp_path / "data" / "profiles").iterdir())) == 1
+    status, again = lab.run("profile")
+    assert status == 0, lab.told()
+    assert [device["drift"] for device in again["devices"]] == [None] * 3
+
+
+def test_a_rank_that_is_killed_while_it_is_measured_leaves_what_the_others_had_and_status_1(tmp_path: Path) -> None:
+    lab = lab_of(tmp_path, {"a": 12.0, "b": 1.0})
+    process = lab.start("profile")
+    lab.wait_for("steps of growing batches", process)
+    lab.wait_for("rank 0 on n0:", process)
+    run = tmp_path / "logs" / "runs" / lab.run_id()
+    plan = from_plain(Plan, json.loads((run / "nodes" / "n1" / "plan.json").read_text()))
+    assert plan.program == "profiling"
+    lab.kill_everything_of("n1", lab.run_id())
+    out, _ = process.communicate()
+    assert process.returncode == 1, lab.told()
+    document = json.loads(out)
+    assert document["state"] == "failed"
+    assert document["devices"][0]["score"] == 1.0
+    assert document["devices"][1]["score"] is None
+    assert document["devices"][1]["error"]
+
+
+def test_an_interrupt_leaves_a_run_that_can_be_attached_to_and_tells_its_profile(tmp_path: Path) -> None:
+    lab = lab_of(tmp_path, {"a": 12.0, "b": 12.0})
+    process = lab.start("profile")
+    lab.wait_for("matrix products", process)
+    os.kill(process.pid, signal.SIGTERM)
+    process.communicate()
+    assert process.returncode == 130, lab.told()
+    status, document = lab.run("attach", lab.run_id())
+    assert status == 0, lab.told()
+    assert document["devices"][0]["score"] is not None
