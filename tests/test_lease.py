@@ -131,3 +131,18 @@ async def test_two_launches_at_once_start_one_runner(tmp_path: Path) -> None:
     answers = await asyncio.gather(*(launch() for _ in range(4)))
     assert len({answer["pid"] for answer in answers}) == 1
     await one.end()
+
+
+@pytest.mark.parametrize("answer", [{}, *({"epoch": epoch} for epoch in (None, "x", -1, True, 10**400, 1))])
+async def test_a_node_that_does_not_answer_what_was_asked_is_named(answer: dict[str, Any]) -> None:
+    class Mad:
+        async def ask(self, word: str, **body: Any) -> dict[str, Any]:
+            return answer
+
+    class Fleet:
+        async def link(self, name: str, patience: float = 0.0) -> Mad:
+            return Mad()
+
+    row = {"run_id": RUN, "nodes": ["n0"], "state": "running"}
+    with pytest.raises(WorkFailed, match=r"n0: (answered without epoch|did not say which processes are left)"):
+        await cancelling.cancel(row, Fleet(), ["n0"])  # type: ignore[arg-type]

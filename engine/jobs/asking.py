@@ -8,7 +8,7 @@ import os
 import socket
 from typing import Any
 
-from ..errors import NodeUnreachable
+from ..errors import NodeUnreachable, WorkFailed
 from ..ssh.fleet import Fleet
 
 Body = dict[str, Any]
@@ -36,3 +36,11 @@ async def ask_again(fleet: Fleet, node: str, word: str, patience: float, **body:
             if now >= deadline:
                 raise
             await asyncio.sleep(0.1)  # the fleet learns of the loss in its own time
+
+
+def number(answer: Body, name: str, node: str) -> int:
+    """A number that an answer must hold. Raises WorkFailed where it does not."""
+    found = answer.get(name)
+    if not isinstance(found, int) or isinstance(found, bool) or not 0 <= found < 1 << 63:
+        raise WorkFailed(f"answered without {name}, which it must tell", node=node, hint="is its agent of this version?")
+    return found

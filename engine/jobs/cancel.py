@@ -11,10 +11,10 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
-from ..errors import NodeUnreachable, PacelineError, UsageError
+from ..errors import NodeUnreachable, PacelineError, UsageError, WorkFailed
 from ..events import Event
 from ..ssh.fleet import Fleet
-from .asking import ask_again, holder
+from .asking import ask_again, holder, number
 from .directory import RunDirectory
 from .follow import Follower
 from .lifecycle import ENDED
@@ -46,7 +46,10 @@ async def cancel(row: Row, fleet: Fleet, reached: list[str], read_only: Collecti
 
     async def end(name: str) -> list[Row]:
         answer = await ask_again(fleet, name, "cancel", PATIENCE, run_id=row["run_id"], epoch=epoch)
-        return [{"node": name, "pid": pid} for pid in answer["survivors"]]
+        pids = answer.get("survivors")
+        if not isinstance(pids, list):
+            raise WorkFailed("did not say which processes are left", node=name, hint="paceline jobs tells what it knows")
+        return [{"node": name, "pid": pid} for pid in pids if isinstance(pid, int)]
 
     left = await together(end(name) for name in told)
     if silent and row["state"] not in ENDED:
@@ -57,7 +60,7 @@ async def cancel(row: Row, fleet: Fleet, reached: list[str], read_only: Collecti
 async def _take_lease(run_id: str, fleet: Fleet, nodes: list[str], holder: str) -> int:
     """Leave to act on all these nodes: the highest epoch any of them has seen, plus one."""
     held = await together(ask_again(fleet, name, "lease", PATIENCE, run_id=run_id) for name in nodes)
-    epoch = max((int(lease["epoch"]) for lease in held), default=0) + 1
+    epoch = max((number(lease, "epoch", name) for name, lease in zip(nodes, held, strict=True)), default=0) + 1
     for name in nodes:
         await ask_again(fleet, name, "lease", PATIENCE, run_id=run_id, epoch=epoch, holder=holder)
     return epoch

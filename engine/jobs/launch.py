@@ -20,7 +20,7 @@ from ..specs import NodeSpec, TrainSpec
 from ..ssh.fleet import Fleet
 from ..ssh.ship import push_tree
 from ..wire import to_plain
-from .asking import ask_again, holder
+from .asking import ask_again, holder, number
 from .progress import Progress
 from .together import together
 
@@ -76,7 +76,7 @@ async def submit(fleet: Fleet, nodes: Sequence[NodeSpec], spec: TrainSpec, plan:
     env = {node.name: node.env for node in nodes}
 
     async def start(name: str) -> int:
-        return int((await ask_again(fleet, name, "launch", PATIENCE, **body, env=env[name]))["port"])
+        return number(await ask_again(fleet, name, "launch", PATIENCE, **body, env=env[name]), "port", name)
 
     try:
         ports = await together(start(node.name) for node in plan.nodes)

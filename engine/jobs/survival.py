@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
+from ..agent.detach import RUNGS
 from ..errors import PacelineError
 from ..events import Event, NodeConnected, NodeWarned
 from ..specs import NodeSpec
@@ -70,7 +71,9 @@ class Survival:
                     node, f"its state lies on {kind}, a file system of the network", "set state_dir in nodes.toml to a local disk"
                 )
             async with self._gate:
-                while stands.get("rung") is None and stands.get("next"):
+                for _ in RUNGS:  # whatever a node says, its ladder has an end
+                    if stands.get("rung") is not None or not stands.get("next"):
+                        break
                     stands = await self._try(node, str(stands["next"]))
         except PacelineError as error:
             self._warn(node, f"not proved that runs outlive a login here: {error.reason}", error.hint or "")
