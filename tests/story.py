@@ -37,6 +37,7 @@ from paceline.engine.events import (
     StragglerFound,
     Ticked,
 )
+from paceline.engine.reports.phases import PHASES
 from paceline.engine.telemetry.recording import Recorder
 
 GIB = 1024**3
@@ -360,6 +361,29 @@ def _epoch(case: str, epoch: int, at: float, sizes: tuple[int, ...]) -> EpochEnd
     )
 
 
+def phases(case: str) -> list[dict[str, Any]]:
+    """Where a step of that case goes, rank by rank."""
+    first, changes = CASES[case]
+    compute = _compute([*changes.values()][-1][0] if changes else first, False, 0)
+    found = []
+    for rank, (node, *_) in enumerate(DEVICES):
+        own, wait = compute[rank], max(compute) - compute[rank]
+        parts = (0.03 * own, 0.004 * own, 0.0, 0.32 * own, 0.646 * own, 0.012, wait, 0.002)
+        found += [
+            {"rank": rank, "node": node, "phase": phase, "seconds": seconds} for phase, seconds in zip(PHASES, parts, strict=True)
+        ]
+    return found
+
+
+def bottleneck(case: str) -> dict[str, Any]:
+    """What the profiler says of that case."""
+    if case == "equal":
+        advice = "share the batch by measured speed (--policy hybrid)"
+        return {"phase": "wait", "share": 0.43, "rank": 3, "node": "demo4", "advice": advice}
+    advice = "nothing to fix: the devices compute; add devices to be faster"
+    return {"phase": "compute", "share": 0.93, "rank": None, "node": None, "advice": advice}
+
+
 def document(rates: dict[str, float]) -> dict[str, Any]:
     """A result as ``bench`` writes it."""
     alone = [rate for *_, rate in DEVICES]
@@ -377,6 +401,8 @@ def document(rates: dict[str, float]) -> dict[str, Any]:
             "local_batch_sizes": list([*CASES[case][1].values()][-1][0] if CASES[case][1] else CASES[case][0]),
             "loss": 0.131,
             "accuracy": 0.972 + 0.001 * len(case) % 0.003,
+            "phases": phases(case),
+            "bottleneck": bottleneck(case),
         }
         for case, rate in rates.items()
     ]

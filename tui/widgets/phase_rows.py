@@ -51,8 +51,10 @@ def phase_lines(document: Mapping[str, Any], width: int, widest: int) -> list[St
     if hidden > 0:
         lines.append(line(width, (f"  and {hidden} more ranks, in result.json", PALETTE.dim)))
     lines.append(_legend(_mean([step for _, step in bars]), width, has_shares=not cases and width >= 100))
-    for case in cases or [document]:
-        lines += _bottleneck(case, f"{untrusted(case.get('policy', ''))}: " if cases else "", min(width, widest))
+    if not cases:
+        return lines + _bottleneck(document, "", min(width, widest))
+    for case in cases:
+        lines += _bottleneck(case, f"{untrusted(case.get('policy', ''))}: ", min(width, widest))
     return lines
 
 
@@ -90,6 +92,8 @@ def _bottleneck(case: Mapping[str, Any], whose: str, width: int) -> list[Strip]:
         return []
     told = {name: found.get(name) for name in ("phase", "share", "rank", "node", "advice")}
     is_fine = told["phase"] == COMPUTE
+    if is_fine and whose:
+        return []  # of several policies those are told apart by what is wrong with them
     sign: Piece = (f"{GLYPHS['done' if is_fine else 'warning']} ", PALETTE.ok if is_fine else PALETTE.warning)
     wrapped = textwrap.wrap(untrusted(whose + sentence(told)), max(20, width - 2)) or [""]
     return [line(width, sign if not place else ("  ", NONE), (text, PALETTE.text)) for place, text in enumerate(wrapped)]
