@@ -172,3 +172,19 @@ def test_a_transformer_learns_the_topics_in_a_few_steps(tmp_path: Path) -> None:
     model.eval()
     with torch.no_grad():
         assert float(task.metric_sum(model(vx), vy)) / len(vy) > 0.6
+
+
+def test_parts_of_a_batch_give_the_gradient_of_the_whole_though_their_texts_are_shorter() -> None:
+    torch.manual_seed(0)
+    model, task = build("agnews-small").double(), task_of(WORKLOADS["agnews-small"])
+    x, y = torch.zeros((9, 128), dtype=torch.int32), torch.arange(9) % 4
+    for row in range(9):
+        x[row, : 3 + 4 * row] = torch.arange(2, 5 + 4 * row)
+    gradients = []
+    for parts in ([slice(0, 9)], [slice(0, 2), slice(2, 3), slice(3, 9)]):
+        model.zero_grad()
+        for part in parts:
+            (task.loss_sum(model(x[part]), y[part]) / 9).backward()
+        gradients.append(torch.cat([weight.grad.flatten() for weight in model.parameters() if weight.grad is not None]))
+    assert len(gradients[0]) == WORKLOADS["agnews-small"].parameters
+    assert float((gradients[0] - gradients[1]).abs().max()) < 1e-12
