@@ -356,6 +356,38 @@ def test_a_link_that_is_blocked_is_said_and_costs_no_more_than_its_limit(monkeyp
     assert "did not say" in network.measure_link("lab2", "127.0.0.1", "", None).error
 
 
+def test_a_link_that_is_blocked_one_way_is_said_of_that_way_and_all_others_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    from paceline.engine.profiling import network
+    from paceline.engine.profiling.turns import Turns
+    from torch.distributed import HashStore
+
+    asked = plan()
+    nodes = tuple(replace(node, address=f"127.0.0.{node.node_rank + 1}") for node in asked.nodes)
+    asked = replace(asked, nodes=nodes)
+    store, told = HashStore(), {node.name: [] for node in nodes}
+    connect = socket.create_connection
+
+    def blocked_one_way(address: tuple[str, int], timeout: float) -> socket.socket:
+        if threading.current_thread().name == "lab1" and address[0] == "127.0.0.3":
+            raise TimeoutError("timed out")
+        return connect(address, timeout)
+
+    monkeypatch.setattr(socket, "create_connection", blocked_one_way)
+
+    def measure(node: NodePlan) -> None:
+        network.measure_links(asked, node, Turns(node.node_rank, store), told[node.name].append)
+
+    threads = [threading.Thread(target=measure, args=(node,), name=node.name) for node in nodes]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found = {(node, link.peer): link for node, links in told.items() for link in links}
+    assert len(found) == 6
+    assert [pair for pair, link in found.items() if link.error] == [("lab1", "lab3")]
+    assert all(link.bandwidth for link in found.values() if not link.error)
+
+
 def test_a_link_is_measured_by_whom_knows_its_token_and_by_nobody_else() -> None:
     from paceline.engine.profiling import network
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from paceline.engine.events import AllReduceProfiled
 from paceline.engine.plan import Plan
+from paceline.engine.profiling.fold import fold
 from paceline.engine.wire import from_plain
 
 from .documents import documented, paths
 from .labs import LabDirectory
+from .training_lab import Lab, digit_arrays, make_plan
 
 pytestmark = pytest.mark.slow
 
@@ -53,6 +57,24 @@ def test_devices_links_and_sums_of_a_lab_are_measured_and_never_read_from_its_se
     status, again = lab.run("profile")
     assert status == 0, lab.told()
     assert [device["drift"] for device in again["devices"]] == [None] * 3
+
+
+def test_a_device_that_has_gone_is_said_in_its_line_and_the_rest_goes_on(tmp_path: Path) -> None:
+    plan = make_plan("digits-cnn", [[20.0], [10.0], [10.0]], ["equal"], epochs=1, batch=8)
+    gone = replace(plan.ranks[1], device_kind="cuda", emulation=None, device_index=99)
+    plan = replace(plan, ranks=(plan.ranks[0], gone, plan.ranks[2]), program="profiling")
+    lab = Lab(tmp_path, plan, digit_arrays())
+    lab.start()
+    assert lab.follow() == [0, 0, 0], lab.output()
+    events = [replace(event, node=f"n{rank}") for rank in range(3) for event in lab.events(rank)]
+    profile = fold(plan, events, 1.0)
+    assert [device.time is not None for device in profile.devices] == [True, False, True]
+    assert "no CUDA device 99" in profile.devices[1].error
+    assert profile.devices[0].rate / profile.devices[2].rate == pytest.approx(2, rel=0.2)
+    assert [link.error for link in profile.links] == [""] * 6
+    assert [system.error for system in profile.systems] == [""] * 3
+    assert (profile.all_reduce, profile.gradient) == (None, None)
+    assert "rank 1 on n1 cannot take part" in next(event.error for event in events if isinstance(event, AllReduceProfiled))
 
 
 def test_a_rank_that_is_killed_while_it_is_measured_leaves_what_the_others_had_and_status_1(tmp_path: Path) -> None:

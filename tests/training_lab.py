@@ -91,7 +91,7 @@ class Lab:
             env = {**os.environ, "GLOO_SOCKET_IFNAME": node.interface, "OMP_NUM_THREADS": "1", "PACELINE_NODE": node.name}
             command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nnodes", "1"]
             command += ["--nproc-per-node", str(len(node.ranks)), "--local-addr", node.address, "--max-restarts", "0"]
-            command += ["-m", "paceline.engine.training", str(self.run_dir(node.name)), node.name]
+            command += ["-m", f"paceline.engine.{self.plan.program}", str(self.run_dir(node.name)), node.name]
             with (self.run_dir(node.name) / "out.log").open("wb") as out:
                 self.processes.append(subprocess.Popen(command, stdout=out, stderr=out, env=env, start_new_session=True))
 
