@@ -7,6 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from paceline.engine.events import Event, RankEpochEnded
 from paceline.engine.plan import CasePlan, DataPlan, Emulation, NodePlan, Plan, RankPlan
 from paceline.engine.reports.bench import bench_document, train_document
@@ -200,3 +202,20 @@ def test_phases_that_cannot_be_are_not_drawn() -> None:
     assert "\x1b" not in text
     assert "nap" not in text
     assert drawn({"phases": "none", "bottleneck": 3}) == ""
+
+
+strange = st.floats(width=64) | st.just(1.0)
+
+
+@given(
+    st.lists(st.builds(line, st.integers(0, 1), st.integers(0, 2), communication=st.none() | strange), max_size=6), strange, strange
+)
+def test_whatever_ranks_write_the_result_stays_json_and_its_shares_add_up(lines: list[Any], wait: float, backward: float) -> None:
+    changed = [replace(one, full_wait_seconds=wait, full_backward_seconds=backward, full_compute_seconds=3.0) for one in lines]
+    document = told(changed)
+    assert json.dumps({name: document[name] for name in ("phases", "bottleneck")}, allow_nan=False)
+    assert phase_lines(document, 80, 120) is not None
+    for rank in {entry["rank"] for entry in document["phases"] or ()}:
+        shares = [entry["share"] for entry in document["phases"] if entry["rank"] == rank]
+        assert min(shares) >= 0
+        assert sum(shares) == pytest.approx(1) or sum(shares) == 0

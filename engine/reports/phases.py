@@ -21,6 +21,8 @@ COMPUTE = "compute"
 """Forward and backward: what the devices are there for."""
 WORTH = 0.10
 """Share of a step below which a part is not worth the trouble."""
+_SANE = 1e9
+"""Seconds beyond which no clock can have meant it."""
 _ADAPTIVE = ("dynamic", "hybrid")
 _TRY = {
     "data": "keep the data on a local disk, make samples smaller, or give the node's loaders more cores",
@@ -146,7 +148,7 @@ def _step(mine: list[RankEpochEnded], least_wait: float | None) -> Step | None:
     if least_wait is None or any(value is None for value in means):
         return None
     counted = [(line.communication_seconds, line.full_steps) for line in mine]
-    told = [(seconds, steps) for seconds, steps in counted if seconds is not None and steps > 0]
+    told = [(seconds, steps) for seconds, steps in counted if seconds is not None and abs(seconds) < _SANE and steps > 0]
     communicated = fsum(seconds * steps for seconds, steps in told) / sum(steps for _, steps in told) if told else least_wait
     compute, wait, data, copy, host, backward, optimizer = (max(0.0, value) for value in means if value is not None)
     passed = max(0.0, compute - data - copy)
@@ -157,7 +159,8 @@ def _step(mine: list[RankEpochEnded], least_wait: float | None) -> Step | None:
 
 
 def _mean(mine: list[RankEpochEnded], name: str) -> float | None:
-    """Of all full steps; None where there was none, or where a line does not tell it."""
+    """Of all full steps; None where there was none, or where a line does not tell it or cannot mean it."""
     values = [getattr(line, name) for line in mine]
-    steps = sum(line.full_steps for line in mine)
-    return None if steps <= 0 or None in values else fsum(values) / steps
+    known = [value for value in values if value is not None and abs(value) < _SANE]
+    steps = sum(max(0, line.full_steps) for line in mine)
+    return fsum(known) / steps if steps > 0 and len(known) == len(values) else None
