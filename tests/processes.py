@@ -20,8 +20,14 @@ from torch import nn
 
 def together(act: Callable[[int, int], Any], place: Path, world: int = 2) -> list[Any]:
     """What ``act(rank, world)``, a function of a test's module, returns on every rank of a group."""
-    multiprocessing.spawn(_one, (act, str(place), world), nprocs=world)
+    start(_one, (act, str(place), world), world)
     return [torch.load(place / str(rank), weights_only=False) for rank in range(world)]
+
+
+def start(act: Callable[..., None], arguments: tuple[Any, ...], world: int) -> None:
+    """Run ``act(rank, *arguments)`` in as many processes, to their end. They come from one that has imported torch already."""
+    multiprocessing.set_forkserver_preload(["torch._dynamo", "torch.distributed", "paceline.engine.training.trainer", __name__])
+    multiprocessing.start_processes(act, arguments, nprocs=world, start_method="forkserver")
 
 
 def _one(rank: int, act: Callable[[int, int], Any], place: str, world: int) -> None:

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as multiprocessing
 from paceline.engine.training.data import Split
 from paceline.engine.training.exchange import Replica
 from paceline.engine.training.models import build
@@ -17,6 +16,8 @@ from paceline.engine.training.tasks import Task
 from paceline.engine.training.timing import CpuTimer
 from paceline.engine.training.trainer import Trainer, assemble
 from torch import nn
+
+from .processes import start
 
 SHARES = [(14, 7, 3), (3, 20, 1), (24, 0, 0), (1, 11, 12), (9, 0, 3)]
 """A different one in every step, ranks without samples and a smaller step among them."""
@@ -79,7 +80,7 @@ def use_other_shares(rank: int, place: str) -> None:
 @pytest.fixture(scope="module")
 def three(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[torch.Tensor], list[float], list[tuple[int, ...]], torch.Tensor]:
     place = tmp_path_factory.mktemp("three")
-    multiprocessing.spawn(run_rank, (str(place),), nprocs=3)
+    start(run_rank, (str(place),), 3)
     loaded: tuple[list[torch.Tensor], list[float], list[tuple[int, ...]], torch.Tensor] = torch.load(place / "three")
     return loaded
 
@@ -118,7 +119,7 @@ def test_every_rank_hears_the_exact_loss_and_who_trained_what(three: tuple) -> N
 
 
 def test_ranks_that_use_different_shares_stop_before_the_optimizer(tmp_path: Path) -> None:
-    multiprocessing.spawn(use_other_shares, (str(tmp_path),), nprocs=2)
+    start(use_other_shares, (str(tmp_path),), 2)
     for rank in (0, 1):
         ended = (tmp_path / str(rank)).read_text()
         assert "different shares or samples in step 0" in ended
