@@ -299,6 +299,8 @@ class ProfileKept(Event):
     """A profile lies on the shelf, measured just now or found there; ``document`` is that of the verb profile."""
 
     document: dict[str, Any] = field(default_factory=dict)
+    is_new: bool = False
+    """Whether it was measured just now: then what had drifted before is over, unless it is told again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -180,7 +180,9 @@ def test_a_device_that_became_slower_is_told_with_what_its_driver_says() -> None
         State(), DriftFound(node="lab2", slowdown=1.14, day="3 May", reason="memory clock 405 MHz", workload="digits-cnn")
     )
     assert state.alerts[0].text == "device 0: 14 % slower than on 3 May with digits-cnn: memory clock 405 MHz"
-    assert reduce(state, ProfileKept(document={"workload": "digits-cnn"})).alerts[0].ended_at is not None
+    found_again, measured_again = (ProfileKept(document={"workload": "digits-cnn"}, is_new=is_new) for is_new in (False, True))
+    assert reduce(state, found_again).alerts[0].ended_at is None
+    assert reduce(state, measured_again).alerts[0].ended_at is not None
 
 
 def test_what_measuring_varies_by_is_no_drift() -> None:

@@ -40,6 +40,7 @@ class Profiling:
             self._publish(RunPrepared(phase=f"{self._plan.workload} is profiled first: {why}"))
             return None
         self._publish(ProfileKept(document=kept.document))
+        self._publish(RunPrepared(phase=""))
         return kept.profile
 
     def at_hand(self) -> Profile | None:
@@ -59,7 +60,7 @@ class Profiling:
             raise WorkFailed(f"nothing was profiled: {reason}", hint=f"paceline logs {self._plan.run_id}")
         before, why = self._shelf.read(self._shelf.path(self._plan))
         if why:
-            self._publish(RunPrepared(phase=f"the last profile cannot be compared: {why}"))
+            self._say(f"the last profile cannot be compared: {why}")
         is_alike = before is not None and all(before.fingerprint.get(key) == value for key, value in self._fingerprint.items())
         found = drifts(before.profile, profile) if before is not None and is_alike else ()
         if before is not None and is_alike and before.profile.is_calibrated and not found:
@@ -69,8 +70,8 @@ class Profiling:
         try:
             self._shelf.put(self._plan, Kept(profile, {**self._fingerprint, **versions}, document))
         except PacelineError as error:
-            self._publish(RunPrepared(phase=str(error)))  # what was measured is told all the same
-        self._publish(ProfileKept(document=document))
+            self._say(str(error))  # what was measured is told all the same
+        self._publish(ProfileKept(document=document, is_new=True))
         for drift in found:
             reason = drift.reason or self._now(drift.node, drift.index)
             self._publish(
@@ -87,10 +88,16 @@ class Profiling:
         return profile, document
 
     def calibrate(self, profile: Profile) -> None:
-        """Keep what a probe of real steps has taught about this profile."""
+        """Keep what a probe of real steps has taught about this profile; where the disk is full, the next probe does again."""
         kept, _ = self._shelf.read(self._shelf.path(self._plan))
         if kept is not None:
-            self._shelf.put(self._plan, replace(kept, profile=profile))
+            try:
+                self._shelf.put(self._plan, replace(kept, profile=profile))
+            except PacelineError as error:
+                self._say(str(error))
+
+    def _say(self, sentence: str) -> None:
+        self._publish(RunPrepared(run_id=self._plan.run_id, phase=sentence))
 
     def _now(self, node: str, index: int) -> str:
         """What the readings say of a device that has changed."""

@@ -38,6 +38,8 @@ from .survival import Survival
 
 Publish = Callable[[Event], None]
 Document = dict[str, Any]
+_ANY_BATCH = 1 << 20
+"""Profiling trains no global batch: this one is large enough for any number of devices."""
 
 
 class Undertaking:
@@ -72,6 +74,7 @@ class Undertaking:
         """Measure all devices with a workload in a run of its own, and keep what was found. What is left of a run that failed is
         told too: the document says how it ended."""
         data, source = await self._prepare(spec, runs)
+        spec = replace(spec, global_batch_size=_ANY_BATCH)
         plan = replace(await self._decide(spec, data, False), program="profiling")
         result = await self._launch(spec, plan, source, runs, patience, False) or {}
         profile, document = self._taking(plan).keep(runs / plan.run_id)
@@ -105,7 +108,7 @@ class Undertaking:
 
     async def _taking_all(self, spec: TrainSpec, data: DataPlan) -> Profiling:
         """The shelf's place of all devices, whichever of them a job takes."""
-        whole = TrainSpec(workload=spec.workload, global_batch_size=1 << 20)  # no batch is too small to be profiled
+        whole = TrainSpec(workload=spec.workload, global_batch_size=_ANY_BATCH)
         return self._taking((await self._plan(whole, data, patience=5.0))[0])
 
     def _taking(self, plan: Plan) -> Profiling:

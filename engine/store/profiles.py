@@ -13,7 +13,7 @@ KEPT = 32
 
 
 def kept(state: State, event: ProfileKept) -> State:
-    """A profile of a workload; what its devices had drifted from is over, unless it is told again."""
+    """A profile of a workload."""
     workload = str(event.document.get("workload", ""))
     if not workload:
         return replace(state, unknown=state.unknown + 1)
@@ -21,7 +21,8 @@ def kept(state: State, event: ProfileKept) -> State:
     found[workload] = event.document
     while len(found) > KEPT:
         del found[next(iter(found))]
-    return clear_prefix(replace(state, profiles=found), f"drift {workload} ")
+    state = replace(state, profiles=found)
+    return clear_prefix(state, f"drift {workload} ") if event.is_new else state
 
 
 def drifted(state: State, event: DriftFound) -> State:
