@@ -7,6 +7,7 @@ import errno
 import math
 import os
 import random
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,10 +19,12 @@ from paceline.engine.errors import NodeUnreachable, UsageError, WorkFailed
 from paceline.engine.events import Event, LaunchStarted, ResultDerived, RunEnded, RunListed, RunPlanned, StepsTaken
 from paceline.engine.jobs import follow
 from paceline.engine.jobs.attach import attach
+from paceline.engine.jobs.derived import LONGEST, Reader
 from paceline.engine.jobs.directory import RunDirectory
 from paceline.engine.jobs.follow import Follower
 from paceline.engine.plan import CasePlan, DataPlan, NodePlan, Plan, RankPlan
 from paceline.engine.ssh.link import Link
+from paceline.engine.wire import encode
 from paceline.tui.app import PacelineApp
 from paceline.tui.widgets.sheet import Rows
 
@@ -121,6 +124,38 @@ async def test_a_link_that_breaks_under_a_question_costs_no_patience(
     assert (await centre.attach(centre.runs, heard))["state"] == "done"
     assert broken == [word]
     assert told(heard) == expected(centre)
+
+
+@pytest.mark.parametrize("loss", ["silent", "cleaned", "not named"])
+async def test_what_has_come_home_tells_how_the_run_ended_though_its_node_does_not(centre: Centre, loss: str) -> None:
+    await centre.written.write()
+    await centre.attach(centre.runs, [])
+    (centre.runs / RUN / "result.json").unlink()  # a kill in the last moment
+    shutil.rmtree(centre.written.run)
+
+    class Gone:
+        async def link(self, name: str, patience: float = 30.0) -> Link:
+            assert patience <= 10.0
+            raise NodeUnreachable("no answer", node=name) if loss == "silent" else UsageError(f"nodes.toml names no node {name!r}")
+
+    fleet = centre.fleet() if loss == "cleaned" else Gone()
+    heard: list[Event] = []
+    assert (await attach(ROW, fleet, [], centre.runs, heard.append, math.inf))["state"] == "done"  # type: ignore[arg-type]
+    assert told(heard) == expected(centre)
+
+
+def test_bytes_without_the_end_of_a_line_are_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    path, event = tmp_path / "a" / "events.jsonl", encode(LaunchStarted(pid=7)).encode() + b"\n"
+    reader = Reader(tmp_path, RUN)
+    with path.open("wb") as file:
+        file.write(event + b"x" * (2 * LONGEST + 5))
+        file.flush()
+        first = [one for events in reader.read("a", "events.jsonl") for one in events]
+        file.write(b"\n" + event)
+    second = [one for events in reader.read("a", "events.jsonl") for one in events]
+    assert [[event.pid for event in events if isinstance(event, LaunchStarted)] for events in (first, second)] == [[7], [7]]
+    assert reader.positions["a"]["events.jsonl"] == path.stat().st_size
 
 
 async def test_a_second_process_reads_along_and_ends_with_the_same_result(centre: Centre) -> None:

@@ -21,6 +21,8 @@ WRITTEN = (RunnerStarted, LaunchStarted, ReadingsKept, PeerLost, RunnerEnded, Ra
 """What a runner or a rank may write; everything else is for the centre to say."""
 BLOCK = 1 << 20
 """Bytes of a copy that are read at a time."""
+LONGEST = 4 << 20
+"""Bytes without the end of a line from which on they are none: a node must not have us look for it again and again."""
 Positions = dict[str, dict[str, int]]
 
 
@@ -71,6 +73,9 @@ class Reader:
                     size = BLOCK
                 elif len(data) < size:
                     return
+                elif size >= LONGEST:
+                    places[name] = places.get(name, 0) + len(data)
+                    yield []
                 else:
                     size *= 2  # a line longer than a block
 

@@ -100,8 +100,13 @@ class Follower:
             others = [verdict for name, verdict in self._verdicts.items() if name != node]
             is_decided = any(verdict is not None and verdict.state != "done" for verdict in others)
             try:
-                link = await self._link(node, 5.0 if is_decided else patience)
+                is_home = self._copied_verdict(node) is not None
+                link = await self._link(node, 5.0 if is_decided or is_home else patience)
             except (NodeUnreachable, NodeRefused):
+                if (verdict := self._copied_verdict(node)) is not None:
+                    self._verdicts[node] = verdict
+                    await self._caught_up(node)
+                    return
                 self._reach(node, False)
                 await self._caught_up(node)  # nobody waits for it
                 if is_decided or math.isfinite(patience):
@@ -109,6 +114,7 @@ class Follower:
                 await asyncio.sleep(RETRY)
                 continue
             if link is None:
+                self._verdicts[node] = self._copied_verdict(node)
                 return
             try:
                 self._reach(node, True)
@@ -116,7 +122,8 @@ class Follower:
             except (NodeUnreachable, NodeRefused):  # the link broke under a question: patience begins now
                 self._reach(node, False)
             except UsageError:
-                self._verdicts[node] = Verdict("failed", "the node does not know the run any more", node=node)
+                gone = Verdict("failed", "the node does not know the run any more", node=node)
+                self._verdicts[node] = self._copied_verdict(node) or gone
             except FrameRefused as error:
                 self._refusals[node] += 1
                 if self._refusals[node] >= REFUSALS:
@@ -128,6 +135,11 @@ class Follower:
                 if self._verdicts[node] is None:  # the link broke in between
                     self._reach(node, False)
             await asyncio.sleep(0 if self._verdicts[node] else RETRY)
+
+    def _copied_verdict(self, node: str) -> Verdict | None:
+        """How the run ended there, where that has come home: its last file comes last, so everything else has."""
+        ended = read_json(self._directory.copy_of(node, "exit.json"))
+        return node_verdict({"exit": ended}) if ended is not None else None
 
     async def _link(self, node: str, patience: float) -> Link | None:
         """The link of a node; None when this nodes.toml does not name it, so that it stays out of reach."""
