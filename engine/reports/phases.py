@@ -27,7 +27,7 @@ _ADAPTIVE = ("dynamic", "hybrid")
 _TRY = {
     "data": "keep the data on a local disk, make samples smaller, or give the node's loaders more cores",
     "host-to-device": "make samples smaller, as integers instead of floats; batches are copied from pinned memory already",
-    "host": "another program takes the processor of this rank: leave it a core, or stop that program",
+    "host": "another program, or another rank of this node, takes the processor of this rank: leave it a core of its own",
     "optimizer": "take fewer and larger steps (--accumulation 4); on GPUs the optimizer is a fused one already",
     COMPUTE: "nothing to fix: the devices compute; add devices to be faster",
 }
