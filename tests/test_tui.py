@@ -30,12 +30,14 @@ from textual.widgets import Static
 from . import story
 
 HOSTILE = "[red]x[/ \x1b[31m\x07\u202e\u200b語e\u0301\n" + "y" * 10_000
-MODES = ("fleet", "jobs", "run", "alerts", "results", "logs", "profiles")
+MODES = ("fleet", "jobs", "run", "alerts", "results", "advice", "logs", "profiles")
 
 
 async def until(pilot: Pilot[None], condition: Callable[[], bool]) -> None:
     """Let the app work until something is so."""
     while not condition():
+        if pilot.app._exception is not None:
+            raise pilot.app._exception
         await pilot.pause(0.01)
     await pilot.pause()
 

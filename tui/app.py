@@ -6,9 +6,11 @@ import asyncio
 import select
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from paceline.engine.errors import PacelineError
 from paceline.engine.events import Event, ResultDerived, RunEnded, RunPlanned
@@ -16,24 +18,16 @@ from paceline.engine.ssh.questions import Question
 from paceline.engine.store.reduce import reduce
 from paceline.engine.store.state import State
 from textual.binding import Binding, BindingType
+from textual.screen import Screen
 
 from .crash import crashed
 from .format import duration, untrusted
 from .hands import Hands
-from .keys import EVERYWHERE, with_map
+from .keys import EVERYWHERE
 from .messages import StateChanged, View
 from .past import Past
 from .preferences import Preferences
-from .screens.alerts import AlertsScreen
-from .screens.deck import Deck
 from .screens.dialogs import Answer, HostKey
-from .screens.fleet import FleetScreen
-from .screens.lists import JobsScreen
-from .screens.logs import LogsScreen
-from .screens.node import NodeScreen
-from .screens.profiles import ProfilesScreen
-from .screens.results import ResultsScreen
-from .screens.run import RunScreen
 from .session import Seekable, Session
 from .theme import THEMES
 from .widgets.sheet import Rows
@@ -44,9 +38,31 @@ NOTICE = 6.0
 """Seconds a notice stays in the bottom line."""
 
 
+PLACES = {
+    "fleet": "fleet.FleetScreen",
+    "jobs": "lists.JobsScreen",
+    "run": "run.RunScreen",
+    "alerts": "alerts.AlertsScreen",
+    "results": "results.ResultsScreen",
+    "logs": "logs.LogsScreen",
+    "profiles": "profiles.ProfilesScreen",
+}
+"""Screens by their names. The file of one is read when it is first shown: it must not delay the first paint of another."""
+
+
+def _screen(place: str) -> type[Screen[Any]]:
+    module, _, name = place.partition(".")
+    found: type[Screen[Any]] = getattr(import_module(f".screens.{module}", __package__), name)
+    return found
+
+
+def _later(place: str) -> Callable[[], Screen[Any]]:
+    return lambda: _screen(place)()
+
+
 def every_binding() -> list[Binding]:
     """All that a key map can name: keys that work everywhere, those of lists, and those of one screen each."""
-    screens = (*PacelineApp.MODES.values(), NodeScreen)
+    screens = [_screen(place) for place in (*PLACES.values(), "node.NodeScreen")]
     own = [vars(screen).get("BINDINGS", ()) for screen in screens]  # what a screen inherits is Textual's
     return [binding for table in (EVERYWHERE, Rows.BINDINGS, *own) for binding in table if isinstance(binding, Binding)]
 
@@ -66,15 +82,7 @@ class PacelineApp(Hands):
     TITLE = "paceline"
     ENABLE_COMMAND_PALETTE = False
     CLOSE_TIMEOUT = 1.0
-    MODES: ClassVar[dict[str, type[Deck]]] = {  # type: ignore[assignment]
-        "fleet": FleetScreen,
-        "jobs": JobsScreen,
-        "run": RunScreen,
-        "alerts": AlertsScreen,
-        "results": ResultsScreen,
-        "logs": LogsScreen,
-        "profiles": ProfilesScreen,
-    }
+    MODES: ClassVar[dict[str, str | Callable[[], Screen[Any]]]] = {name: _later(place) for name, place in PLACES.items()}
     DEFAULT_MODE = "fleet"
     HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = [(0, "-tiny-wide"), (40, "-narrow"), (110, "-wide")]
     VERTICAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = [(0, "-tiny-high"), (10, "-short"), (34, "-tall")]
@@ -90,7 +98,6 @@ class PacelineApp(Hands):
         self.past = past or Past()
         self._log = log
         self._last_words = ""
-        self.keys = {binding.id: binding for binding in with_map(every_binding(), self.preferences.keys) if binding.id}
         self.notice: Notice | None = None
         state = reduce(State(), session.inventory) if session.inventory is not None else State()
         self.view = View(state, is_replay=session.is_replay)

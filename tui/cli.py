@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import shlex
 import sys
@@ -93,6 +94,7 @@ def main(argv: list[str] | None = None) -> int:
             from .batch import run
 
             return run(args, home_of(args))
+        gc.disable()  # until the screen opens: nothing made so early is garbage, and looking for it delays the first paint
         from .screen import run as run_screen
 
         return run_screen(args, home_of(args), line)

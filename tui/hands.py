@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 from paceline.engine.errors import PacelineError, UsageError
 from paceline.engine.store.state import RunState, State
 from textual.app import App
 from textual.binding import Binding
+from textual.screen import Screen
 from textual.widgets import Input
 
 from .ascii import CHARSET
 from .commands import VERBS, Verb, verb_of
 from .format import count, untrusted
-from .keys import EVERYWHERE, shown
+from .keys import EVERYWHERE, shown, with_map
 from .messages import View
 from .past import Past
 from .preferences import Preferences
@@ -26,6 +27,10 @@ from .session import Answer, Session
 from .theme import PALETTE, THEMES
 from .widgets.list_rows import SCREENS
 from .widgets.prompt import Prompt
+from .widgets.sheet import Rows
+
+if TYPE_CHECKING:
+    from .screens.deck import Deck
 
 PLACES = tuple(name for _, name, _ in SCREENS)
 """Names of screens, which the prompt knows too."""
@@ -38,10 +43,12 @@ class Hands(App[None]):
     preferences: Preferences
     past: Past
     view: View
-    keys: Mapping[str, Binding]
-    """Every binding by its id, on the key that the person prefers."""
     has_navigated: bool
     """Whether the person chose what to see."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._keys_here: dict[type[Screen[Any]], dict[str, Binding]] = {}
 
     def tell(self, text: str, severity: str = "warning") -> None:
         """Say something in one line at the bottom, for a few seconds."""
@@ -152,10 +159,17 @@ class Hands(App[None]):
         """Whether everything that acts on nodes is refused."""
         return self.preferences.read_only
 
-    def keys_of(self, wanted: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-        """Keys as people call them, for ids of bindings and a word each, without what a replay or a read-only session refuses."""
+    def keys_of(self, screen: Deck) -> list[tuple[str, str]]:
+        """What the bottom line of a screen shows: keys as people call them, without what replay or read-only session refuse."""
         refused = ("start", "cancel") if self.is_read_only or self.session.is_replay else ()
-        return [(shown(self.keys[name].key.split(",")[0]), word) for name, word in wanted if name not in refused]
+        keys = self._keys_here.get(type(screen)) or self._keys_here.setdefault(type(screen), self.bindings_of(type(screen)))
+        return [(shown(keys[name].key.split(",")[0]), word) for name, word in screen.KEYS if name not in refused]
+
+    def bindings_of(self, screen: type[Screen[Any]]) -> dict[str, Binding]:
+        """Every binding that works on a screen by its id, on the key that the person prefers."""
+        own = vars(screen).get("BINDINGS", ())  # what a screen inherits is Textual's
+        found = (binding for table in (EVERYWHERE, Rows.BINDINGS, own) for binding in table if isinstance(binding, Binding))
+        return {binding.id: binding for binding in with_map(found, self.preferences.keys) if binding.id}
 
     def action_palette(self) -> None:
         from textual.command import CommandPalette
@@ -166,10 +180,10 @@ class Hands(App[None]):
 
     def action_explain(self) -> None:
         if not isinstance(self.screen, Help):
-            here = {binding.id for binding in type(self.screen).BINDINGS if isinstance(binding, Binding)}
-            mine = [binding for name, binding in self.keys.items() if name in here]
-            lists = [binding for name, binding in self.keys.items() if name.startswith("list.")]
-            everywhere = [self.keys[binding.id] for binding in EVERYWHERE if binding.id]
+            keys = self.bindings_of(type(self.screen))
+            everywhere = [keys.pop(binding.id) for binding in EVERYWHERE if binding.id]
+            lists = [binding for name, binding in keys.items() if name.startswith("list.")]
+            mine = [binding for name, binding in keys.items() if not name.startswith("list.")]
             verbs = [(verb, self.refusal(verb)) for verb in VERBS.values()]
             self.push_screen(Help(mine, everywhere, lists, verbs))
 

@@ -34,9 +34,10 @@ class Everything(Provider):
             yield f"screen {name}", f"show {title}", partial(app.run_action, f"visit('{name}')")
         for name in THEMES:
             yield f"theme {name}", "wear it", partial(app.obey, f"theme {name}")
+        named = app.bindings_of(type(app.screen))
         for binding in EVERYWHERE:
             if binding.id and not binding.action.startswith("visit") and binding.action != "palette":
-                keys = shown(app.keys[binding.id].key.split(",")[0])
+                keys = shown(named[binding.id].key.split(",")[0])
                 yield f"{binding.id}  {keys}", binding.description, partial(app.run_action, binding.action)
 
     async def discover(self) -> Hits:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,13 +24,16 @@ def run(args: argparse.Namespace, nodes: Path, line: str) -> int:
     from .live import LiveSession
 
     path = place()
-    preferences = read(path, tuple(THEMES), tuple(binding.id for binding in every_binding() if binding.id))
-    check_map(preferences.keys, str(path))
+    preferences = read(path, tuple(THEMES))
+    if preferences.keys:  # else no file of a screen is read that is not shown
+        read(path, tuple(THEMES), tuple(binding.id for binding in every_binding() if binding.id))
+        check_map(preferences.keys, str(path))
     preferences = replace(preferences, ascii=preferences.ascii or args.ascii, read_only=preferences.read_only or args.read_only)
     session = _session(args, nodes, line, preferences.read_only)
     app = PacelineApp(session, preferences, Past(past_place()), nodes.parent / "logs" / "control.log")
     if isinstance(session, LiveSession):
         session.ask = app.ask
+    gc.enable()
     app.run()
     return app.return_code or 0
 

@@ -96,4 +96,4 @@ class Deck(Screen[None]):
             return [line(width, (f" {notice.text}", PALETTE.of(notice.severity)))]
         if view.state.phase:
             return [line(width, *phase_pieces(view.state))]
-        return [key_bar(self.deck.keys_of(self.KEYS), width)]
+        return [key_bar(self.deck.keys_of(self), width)]
