@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from paceline.engine.agent.frames import FrameRefused, Seal
-from paceline.engine.errors import PlanImpossible, WorkFailed
+from paceline.engine.errors import NodeUnreachable, PlanImpossible, WorkFailed
 from paceline.engine.events import DeviceReading
 from paceline.engine.jobs.directory import RunDirectory
 from paceline.engine.jobs.lifecycle import Verdict, fold, node_verdict
 from paceline.engine.jobs.planning import Candidate, make_plan
+from paceline.engine.jobs.roster import roster
 from paceline.engine.plan import DataPlan
 from paceline.engine.specs import DeviceSpec, FaultSpec, NodeSpec, TrainSpec
 from paceline.engine.training.workloads import WORKLOADS
@@ -117,3 +118,20 @@ def test_only_one_process_writes_a_run_directory(tmp_path: Path) -> None:
         RunDirectory(tmp_path, "r")
     first.close()
     RunDirectory(tmp_path, "r").close()
+
+
+async def test_a_node_lost_while_runs_are_listed_hides_only_its_own(tmp_path: Path) -> None:
+    facts = {"run_id": "20260101-0000-abcdef", "nodes": ["a", "b"], "is_launched": True, "is_alive": True, "exit": None}
+
+    class Here:
+        async def ask(self, word: str) -> dict[str, object]:
+            return {"runs": [facts]}
+
+    class Fleet:
+        async def link(self, name: str, patience: float = 30.0) -> Here:
+            if name == "b":
+                raise NodeUnreachable("the link was lost", node=name)
+            return Here()
+
+    (row,) = await roster(Fleet(), tmp_path, ["a", "b"])  # type: ignore[arg-type]
+    assert (row["run_id"], row["state"], row["nodes"]) == (facts["run_id"], "unreachable", ["a", "b"])

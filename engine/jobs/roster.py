@@ -8,23 +8,29 @@ from pathlib import Path
 from typing import Any
 
 from ..agent.rundir import read_json
+from ..errors import NodeRefused, NodeUnreachable
 from ..plan import Plan
 from ..ssh.fleet import Fleet
 from ..wire import from_plain
+from .asking import ask_again
 from .facts import RunFacts, checked_facts
 from .lifecycle import Verdict, fold, node_verdict
 from .names import is_node_name
 from .together import together
 
 Row = dict[str, Any]
+PATIENCE = 5.0
+"""Seconds a node that was there a moment ago is waited for."""
 
 
 async def roster(fleet: Fleet, runs: Path, reached: Sequence[str]) -> list[Row]:
     """One row a run, newest first: {run_id, state, reason, nodes, workload, started, step}."""
 
     async def ask(name: str) -> list[RunFacts]:
-        link = await fleet.link(name, patience=5.0)
-        return checked_facts((await link.ask("runs")).get("runs"))
+        try:
+            return checked_facts((await ask_again(fleet, name, "runs", PATIENCE)).get("runs"))
+        except (NodeUnreachable, NodeRefused):  # lost since it was reached: it tells nothing, as if it had not been
+            return []
 
     known: dict[str, dict[str, RunFacts]] = {path.parents[2].name: {} for path in runs.glob("*/nodes/*/plan.json")}
     for name, facts in zip(reached, await together(ask(name) for name in reached), strict=True):
