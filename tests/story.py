@@ -227,6 +227,14 @@ def profile(workload: str = "digits-cnn", slower: float = 1.14) -> dict[str, Any
             if one != other
         ],
         "all_reduce": {"ranks": 4, "alpha": 0.0024, "beta": 7.3e7, "residual": 0.02, "sizes": [], "seconds": []},
+        "gradient": {
+            "parameters": 2_973_444,
+            "bucket_bytes": [1_066_000, 10_828_000],
+            "closed_at": [0.42, 1.0],
+            "forward_share": 0.34,
+            "optimizer_seconds": 0.004,
+            "low_rank_bytes": [41_000, 204_000],
+        },
         "system": [
             {"node": node, "processor": "a processor", "cores": 8, "memory": 16 * GIB, "disk_write": 4.1e8, "disk_read": 5.2e8}
             for node, *_ in DEVICES

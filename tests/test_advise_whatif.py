@@ -77,7 +77,8 @@ def test_a_wild_probe_bends_the_overlap_no_further_than_it_can_go() -> None:
 
 
 def test_a_profile_read_from_its_document_gives_the_same_advice() -> None:
-    profile = lab(bandwidth=20e6, largest=100)
+    links = (LinkProfile("n0", "n1", 1e-4, 2e7), LinkProfile("n1", "n0", error="no way to n0"))
+    profile = replace(lab(bandwidth=20e6, largest=100), links=links)
     read = read_profile(json.loads(json.dumps(profile_document(profile))))
     assert read is not None
     assert advise(read, 64).verdict == advise(profile, 64).verdict

@@ -44,6 +44,7 @@ PLACES = {
     "run": "run.RunScreen",
     "alerts": "alerts.AlertsScreen",
     "results": "results.ResultsScreen",
+    "advice": "advice.AdviceScreen",
     "logs": "logs.LogsScreen",
     "profiles": "profiles.ProfilesScreen",
 }

@@ -6,6 +6,7 @@ Whoever reads a recording may meet anything: what is no profile gives None.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..profiling.profile import AllReduceProfile, DeviceProfile, GradientProfile, LinkProfile, Profile
 from ..wire import from_plain
@@ -51,14 +52,14 @@ class _Gradient:
 class _Document:
     workload: str = ""
     devices: tuple[_Device, ...] = ()
-    links: tuple[dict[str, object], ...] = ()
+    links: tuple[dict[str, Any], ...] = ()
     all_reduce: _Sums | None = None
     gradient: _Gradient | None = None
     overlap: float = 1.0
     measured: float | None = None
 
 
-def read_profile(document: dict[str, object] | None) -> Profile | None:
+def read_profile(document: dict[str, Any] | None) -> Profile | None:
     """The part of it that advice needs."""
     try:
         told = None if document is None else from_plain(_Document, document)
@@ -108,7 +109,7 @@ def _device(told: _Device) -> DeviceProfile:
     )
 
 
-def _link(told: dict[str, object]) -> LinkProfile:
+def _link(told: dict[str, Any]) -> LinkProfile:
     speed = told.get("bandwidth")
     bandwidth = float(speed) if isinstance(speed, int | float) and speed > 0 else None
     return LinkProfile(str(told.get("from", "")), str(told.get("to", "")), None, bandwidth)

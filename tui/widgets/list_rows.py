@@ -19,10 +19,11 @@ SCREENS = (
     ("3", "run", "Run"),
     ("4", "alerts", "Alerts"),
     ("5", "results", "Results"),
+    ("6", "advice", "Advice"),
     ("7", "logs", "Logs"),
     ("8", "profiles", "Profiles"),
 )
-"""Key, name and title of every screen; 6 and 9 are kept for advice and experiments."""
+"""Key, name and title of every screen; 9 is kept for experiments."""
 
 
 def top_bar(view: View, current: str, width: int) -> Strip:

@@ -1,0 +1,246 @@
+"""One rank of the advice benchmarks: plain DDP over played links, with devices paced or real, and the profile measured of both.
+
+The advisor sees only what is measured here: seconds over batch sizes, moments of buckets, sums of growing size through the link.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from paceline.engine.plan import Emulation, RankPlan
+from paceline.engine.profiling.fits import line
+from paceline.engine.profiling.profile import AllReduceProfile, DeviceProfile, GradientProfile, Profile
+from paceline.engine.specs import LinkSpec
+from paceline.engine.training.compression import WHOLE_STEPS, hook_of, message_bytes
+from paceline.engine.training.emulation import FORWARD, EmulatedTimer
+from paceline.engine.training.link import PlayedLink
+from paceline.engine.training.workloads import Workload
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+WARM = 3
+"""Steps first: DDP groups its buckets anew after the first."""
+SUMS = (4 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20)
+GRADIENT_SECONDS = 0.4
+BUCKET_MIB = 0.9
+
+
+class Pace(EmulatedTimer):
+    """An emulated device's pacing without stamps, by a batch of which only a few samples are really there."""
+
+    def begin(self, step: int, samples: int, rows: int = 0) -> None:
+        """Forward begins now."""
+        seconds = samples / self._rate
+        self._samples, self._begun = rows, 0.0
+        self._forward_seconds, self._backward_seconds = seconds * FORWARD, seconds * (1 - FORWARD)
+        self._paced = time.perf_counter()
+
+    def forward_ends(self) -> None:
+        """Not stamped."""
+
+
+class Paced(nn.Module):
+    """The network, run by a timer where there is one."""
+
+    def __init__(self, model: nn.Sequential, pace: Pace | None) -> None:
+        super().__init__()
+        self.model, self.pace = model, pace
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Paced after every stage."""
+        y: torch.Tensor = self.model(x) if self.pace is None else self.pace.run(self.model, x)
+        return y
+
+
+class Player:
+    """One rank: its device, its network, and how its gradients travel."""
+
+    def __init__(
+        self,
+        rank: int,
+        model: nn.Sequential,
+        workload: Workload,
+        speed: float | None,
+        make_rows: Callable[[int], torch.Tensor],
+        few: int,
+    ) -> None:
+        """``speed`` None: the real processor; ``make_rows(n)``: so many samples; ``few``: of a paced batch are really computed."""
+        device = RankPlan(rank, "n", 0, rank, rank, "emulated" if speed else "cpu", "")
+        self.rank, self.rows, self.few = rank, make_rows, few
+        self.pace = None if speed is None else Pace(device, Emulation(speed), workload, model)
+        self.net = Paced(model, self.pace)
+        if self.pace is not None:
+            pace = self.pace
+            next(model.parameters()).register_hook(lambda _: pace.wait_for(1.0))  # the last gradient comes when it is due
+        self.optimizer = torch.optim.SGD(model.parameters(), lr=1e-6)
+        self.steps = 0
+
+    def step(self, net: nn.Module, samples: int, is_synced: bool = True) -> tuple[float, float, float]:
+        """Seconds until backward begins, until it ends, and until the optimizer has stepped."""
+        x = self.rows(samples if self.pace is None else min(samples, self.few))
+        begun = time.perf_counter()
+        if self.pace is not None:
+            self.pace.begin(self.steps, samples, len(x))
+        self.steps += 1
+        self.optimizer.zero_grad(set_to_none=True)
+        alone = nullcontext() if is_synced or not isinstance(net, DistributedDataParallel) else net.no_sync()
+        with alone:
+            loss = net(x).square().mean()
+            turned = time.perf_counter()
+            loss.backward()
+        ended = time.perf_counter()
+        self.optimizer.step()
+        return turned - begun, ended - begun, time.perf_counter() - begun
+
+    def profile_device(self, sizes: Sequence[int]) -> tuple[DeviceProfile, float]:
+        """t(b) without any communication, and the optimizer's seconds."""
+        times, optimizers = [], []
+        for size in sizes:
+            self.step(self.net, size)
+            found = [self.step(self.net, size) for _ in range(5)]
+            times.append(median(ended for _, ended, _ in found))
+            optimizers += [whole - ended for _, ended, whole in found]
+        fitted = line(sizes, times)
+        kind = "cpu" if self.pace is None else "emulated"
+        device = DeviceProfile(
+            f"n{self.rank}",
+            0,
+            f"card {self.rank}",
+            kind,
+            sizes=tuple(sizes),
+            seconds=tuple(times),
+            fixed_seconds=fitted.offset,
+            seconds_per_sample=fitted.slope,
+            residual=fitted.residual,
+        )
+        return device, median(optimizers)
+
+    def profile_gradient(self, size: int, optimizer: float) -> GradientProfile:
+        """Collective: buckets, and when backward closes them."""
+        moments: list[float] = []
+        sizes: list[int] = []
+        small: list[int] = []
+
+        def stamp(bucket: Any) -> torch.futures.Future[torch.Tensor]:
+            moments.append(time.perf_counter())
+            sizes.append(bucket.buffer().nbytes)
+            small.append(sum(message_bytes([tuple(one.shape) for one in bucket.gradients()], "powersgd", 4)))
+            done: torch.futures.Future[torch.Tensor] = torch.futures.Future()
+            done.set_result(bucket.buffer())
+            return done
+
+        net = self.wrapped(None, stamp)
+        shares, closed = [], []
+        for number in range(WARM + 5):
+            moments.clear()
+            sizes.clear()
+            small.clear()
+            begun = time.perf_counter()
+            turned, ended, _ = self.step(net, size)
+            if number >= WARM:
+                shares.append(turned / ended)
+                closed.append([min(1.0, (moment - begun - turned) / (ended - turned)) for moment in moments])
+        ahead = tuple(max(0.0, median(column)) for column in zip(*closed, strict=True))
+        return GradientProfile(tuple(sizes), ahead, median(shares), optimizer, tuple(small))
+
+    def wrapped(self, group: Any, hook: Any) -> DistributedDataParallel:
+        """DDP over a group, with this hook."""
+        cap = BUCKET_MIB if self.pace is not None else 25
+        net = DistributedDataParallel(self.net, process_group=group, gradient_as_bucket_view=True, bucket_cap_mb=cap)
+        net.register_comm_hook(hook, lambda hook, bucket: hook(bucket))
+        return net
+
+    def train(
+        self,
+        group: Any,
+        world: int,
+        link: LinkSpec | None,
+        samples: int,
+        steps: int,
+        compression: str = "none",
+        local_steps: int = 1,
+    ) -> list[float]:
+        """Collective over the group: seconds of each step behind the warm ones, optimizer included."""
+        wire = None if link is None else PlayedLink(link, world, 7)
+        compress = None if compression == "none" else hook_of(compression)
+        done_steps = 0
+
+        def carried(done: Any, *sizes: int) -> Any:
+            return done if wire is None else wire.carry(done, sum(wire.ring_seconds(size) for size in sizes))
+
+        def hook(bucket: Any) -> Any:
+            buffer = bucket.buffer()
+            if compress is None:
+                return carried(group.allreduce([buffer]).get_future(), buffer.nbytes).then(lambda done: done.value()[0])
+            shapes = [tuple(one.shape) for one in bucket.gradients()]
+            whole = compression == "powersgd" and done_steps < WHOLE_STEPS
+            sizes = message_bytes(shapes, "none" if whole else compression, 4)
+            told = (4,) if bucket.is_last() else ()
+            return carried(compress(bucket), *sizes, *told).then(lambda done: buffer)
+
+        net = self.wrapped(group, hook)
+        found = []
+        warm = WARM + (WHOLE_STEPS if compression == "powersgd" else 0)
+        for number in range(warm + steps):
+            begun = time.perf_counter()
+            done_steps = number
+            self.step(net, samples, local_steps == 1)
+            if local_steps > 1 and number % local_steps == local_steps - 1:
+                flat = torch.cat([weight.detach().flatten() for weight in self.net.parameters()])
+                carried(group.allreduce([flat]).get_future(), flat.nbytes).wait()
+            if number >= warm:
+                found.append(time.perf_counter() - begun)
+        del net
+        gc.collect()  # or its hooks on the weights stay
+        return found
+
+
+def profile_sums(world: int, link: LinkSpec | None) -> AllReduceProfile:
+    """Collective over all ranks: alpha and beta, through the played link."""
+    backend = dist.distributed_c10d._get_default_group()
+    wire = None if link is None else PlayedLink(link, world, 3)
+    times = []
+    for size in SUMS:
+        buffer = torch.zeros(size // 4)
+        found = []
+        for number in range(9 if size <= 1 << 18 else 6):
+            dist.barrier()
+            begun = time.perf_counter()
+            done = backend.allreduce([buffer]).get_future()
+            (done if wire is None else wire.carry(done, wire.ring_seconds(size))).wait()
+            if number:
+                found.append(time.perf_counter() - begun)
+        times.append(median(found))
+    everyone: list[Any] = [None] * world
+    dist.all_gather_object(everyone, times)
+    slowest = [max(column) for column in zip(*everyone, strict=True)]
+    fitted = line(SUMS, slowest)
+    return AllReduceProfile(world, fitted.offset, 1 / fitted.slope, fitted.residual, SUMS, tuple(slowest))
+
+
+def profile_lab(player: Player, world: int, sizes: Sequence[int], links: dict[str, LinkSpec | None]) -> dict[str, Profile]:
+    """Collective: one profile a link, alike on every rank."""
+    turns = range(world) if player.pace is None else [None]  # processors share their cores, and take turns
+    device, optimizer = None, 0.0
+    for turn in turns:
+        if turn in (None, player.rank):
+            device, optimizer = player.profile_device(sizes)
+        dist.barrier()
+    assert device is not None
+    assert device.seconds_per_sample
+    gradient = player.profile_gradient(max(1, int(GRADIENT_SECONDS / device.seconds_per_sample)), optimizer)
+    everyone: list[Any] = [None] * world
+    dist.all_gather_object(everyone, (device, gradient))
+    devices, shared = tuple(one for one, _ in everyone), everyone[0][1]
+    return {name: Profile("made-up", devices, (), profile_sums(world, link), shared) for name, link in links.items()}
