@@ -13,7 +13,6 @@ from paceline.engine.specs import Inventory
 from paceline.engine.ssh.questions import Ask, Question
 from paceline.engine.store.state import State
 
-from .batch import exit_status
 from .commands import check_allowed, parse
 from .session import Answer
 
@@ -89,6 +88,8 @@ class LiveSession:
             raise UsageError("a run is being followed already", hint="C cancels it")
 
         async def work() -> None:
+            from .batch import exit_status  # with all that renders: not before the first paint
+
             self.exit_status = 0
             try:
                 self.exit_status = exit_status(await verb.perform(self._control, args))
