@@ -155,33 +155,34 @@ class Follower:
         offsets = await self._directory.resume(node)
         missing = await self._missing(node, link, offsets)
         inbox = Inbox()
-        stop = link.on_frame(inbox.hear)
-        link.lost.add_done_callback(lambda _: inbox.close())
-        try:
-            await link.ask("follow", run_id=self._directory.run_id, gen=inbox.gen, offsets=offsets, window=WINDOW)
-            taken = told = 0
-            while self._verdicts[node] is None and (frame := await inbox.next()) is not None:
-                said = read_frame(frame)
-                if isinstance(said, Trouble):
-                    raise FrameRefused(said.reason)
-                if isinstance(said, End):
-                    await self._end(node, said)
-                    continue
-                self._directory.append(node, said.file, said.offset, said.data)
-                self._derive(node, said.file)
-                taken += len(said.data)
-                self._refusals[node] = 0
-                if node in self._behind and taken >= missing:
-                    await self._caught_up(node)
-                if taken - told >= WINDOW // 4:
-                    told = taken
-                    await link.ask("acknowledge", gen=inbox.gen, taken=taken)
-        except FrameRefused:
-            with suppress(PacelineError):
-                await link.ask("unfollow", gen=inbox.gen)
-            raise
-        finally:
-            stop()
+        with inbox.open(link):
+            try:
+                await self._take(node, link, inbox, offsets, missing)
+            except FrameRefused:
+                with suppress(PacelineError):
+                    await link.ask("unfollow", gen=inbox.gen)
+                raise
+
+    async def _take(self, node: str, link: Link, inbox: Inbox, offsets: dict[str, int], missing: int) -> None:
+        """Ask for what is not here, and write down and acknowledge what comes."""
+        await link.ask("follow", run_id=self._directory.run_id, gen=inbox.gen, offsets=offsets, window=WINDOW)
+        taken = told = 0
+        while self._verdicts[node] is None and (frame := await inbox.next()) is not None:
+            said = read_frame(frame)
+            if isinstance(said, Trouble):
+                raise FrameRefused(said.reason)
+            if isinstance(said, End):
+                await self._end(node, said)
+                continue
+            self._directory.append(node, said.file, said.offset, said.data)
+            self._derive(node, said.file)
+            taken += len(said.data)
+            self._refusals[node] = 0
+            if node in self._behind and taken >= missing:
+                await self._caught_up(node)
+            if taken - told >= WINDOW // 4:
+                told = taken
+                await link.ask("acknowledge", gen=inbox.gen, taken=taken)
 
     async def _missing(self, node: str, link: Link, offsets: dict[str, int]) -> int:
         """Bytes that were written before we came, and are not here; 0 where nobody asks."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
+from collections.abc import Iterator
 from typing import Any
 
 from ..agent.frames import FrameRefused
+from ..ssh.link import Link
 
 WINDOW = 4 << 20
 """Bytes on their way that are not written down yet: what a link of 100 ms carries at 40 MB/s."""
@@ -28,8 +31,18 @@ class Inbox:
             self._held += _size(frame)
             self._frames.put_nowait(frame if self._held <= 2 * WINDOW else {**frame, "data": None})
 
-    def close(self) -> None:
-        """The link is no more."""
+    @contextlib.contextmanager
+    def open(self, link: Link) -> Iterator[None]:
+        """Hear this link until the block ends. A link lives on for many askings: nothing of us stays with it."""
+        stop = link.on_frame(self.hear)
+        link.lost.add_done_callback(self._hang_up)
+        try:
+            yield
+        finally:
+            link.lost.remove_done_callback(self._hang_up)
+            stop()
+
+    def _hang_up(self, lost: asyncio.Future[str]) -> None:
         self._frames.put_nowait(None)
 
     async def next(self) -> dict[str, Any] | None:

@@ -136,39 +136,37 @@ class _Source:
         if sizes is not None and not left:
             return
         inbox = Inbox()
-        stop = link.on_frame(inbox.hear)
-        link.lost.add_done_callback(lambda _: inbox.close())
-        try:
-            names = None if sizes is None else sorted(sizes)
-            asked = {"run_id": self._run_id, "gen": inbox.gen, "window": WINDOW, "files": names}
-            await link.ask("follow", **asked, offsets=self._offsets)
-            taken = told = 0
-            while (frame := await inbox.next()) is not None:
-                told_now = read_frame(frame)
-                if isinstance(told_now, Trouble):
-                    raise FrameRefused(told_now.reason)
-                if not isinstance(told_now, Piece):
-                    return
-                name, data = told_now.file, told_now.data
-                if is_read(name):
-                    if told_now.offset != (here := self._offsets.get(name, 0)):
-                        raise FrameRefused(f"{name} continues at byte {told_now.offset}, but {here} were read")
-                    self._offsets[name] = here + len(data)
-                    yield name, data
-                taken += len(data)
-                left = {one for one in left if self._offsets.get(one, 0) < (sizes or {})[one]}
-                if sizes is not None and not left:
-                    return
-                if taken - told >= WINDOW // 4:
-                    told = taken
-                    await link.ask("acknowledge", gen=inbox.gen, taken=taken)
-            raise NodeUnreachable("the link was lost", node=self.node)
-        except FrameRefused as error:
-            raise WorkFailed(f"its log does not fit: {error}", node=self.node) from None
-        finally:
-            stop()
-            with suppress(PacelineError):
-                await link.ask("unfollow", gen=inbox.gen)
+        with inbox.open(link):
+            try:
+                names = None if sizes is None else sorted(sizes)
+                asked = {"run_id": self._run_id, "gen": inbox.gen, "window": WINDOW, "files": names}
+                await link.ask("follow", **asked, offsets=self._offsets)
+                taken = told = 0
+                while (frame := await inbox.next()) is not None:
+                    told_now = read_frame(frame)
+                    if isinstance(told_now, Trouble):
+                        raise FrameRefused(told_now.reason)
+                    if not isinstance(told_now, Piece):
+                        return
+                    name, data = told_now.file, told_now.data
+                    if is_read(name):
+                        if told_now.offset != (here := self._offsets.get(name, 0)):
+                            raise FrameRefused(f"{name} continues at byte {told_now.offset}, but {here} were read")
+                        self._offsets[name] = here + len(data)
+                        yield name, data
+                    taken += len(data)
+                    left = {one for one in left if self._offsets.get(one, 0) < (sizes or {})[one]}
+                    if sizes is not None and not left:
+                        return
+                    if taken - told >= WINDOW // 4:
+                        told = taken
+                        await link.ask("acknowledge", gen=inbox.gen, taken=taken)
+                raise NodeUnreachable("the link was lost", node=self.node)
+            except FrameRefused as error:
+                raise WorkFailed(f"its log does not fit: {error}", node=self.node) from None
+            finally:
+                with suppress(PacelineError):
+                    await link.ask("unfollow", gen=inbox.gen)
 
 
 def is_read(name: str) -> bool:
