@@ -41,6 +41,7 @@ GROUPS = ((0, 1, 2, 3), (0, 1, 2), (0, 1), (2, 3))
 BATCHES = (96, 192, 288)
 STEPS, QUICK_STEPS = 9, 7
 FEW = 8
+BUCKET_MIB = 0.9
 WIDTH = 512
 Way = tuple[str, Candidate]
 
@@ -71,7 +72,7 @@ def run_rank(rank: int, place: str, is_quick: bool) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     dist.init_process_group("gloo", init_method=f"file://{place}/meet", rank=rank, world_size=len(SPEEDS))
-    player = Player(rank, model(), WORKLOAD, SPEEDS[rank], lambda count: torch.ones(count, 1, 8, 8), FEW)
+    player = Player(rank, model(), WORKLOAD, SPEEDS[rank], lambda count: torch.ones(count, 1, 8, 8), FEW, BUCKET_MIB)
     rate = SPEEDS[rank] * WORKLOAD.emulated_rate
     asked = ways(is_quick)
     used = {link: LINKS[link] for link, _ in asked if link in LINKS}

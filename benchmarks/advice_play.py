@@ -33,7 +33,6 @@ WARM = 3
 """Steps first: DDP groups its buckets anew after the first."""
 SUMS = (4 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20)
 GRADIENT_SECONDS = 0.4
-BUCKET_MIB = 0.9
 
 
 class Pace(EmulatedTimer):
@@ -74,10 +73,11 @@ class Player:
         speed: float | None,
         make_rows: Callable[[int], torch.Tensor],
         few: int,
+        bucket_mib: float = 25,
     ) -> None:
         """``speed`` None: the real processor; ``make_rows(n)``: so many samples; ``few``: of a paced batch are really computed."""
         device = RankPlan(rank, "n", 0, rank, rank, "emulated" if speed else "cpu", "")
-        self.rank, self.rows, self.few = rank, make_rows, few
+        self.rank, self.rows, self.few, self.bucket_mib = rank, make_rows, few, bucket_mib
         self.pace = None if speed is None else Pace(device, Emulation(speed), workload, model)
         self.net = Paced(model, self.pace)
         if self.pace is not None:
@@ -156,8 +156,7 @@ class Player:
 
     def wrapped(self, group: Any, hook: Any) -> DistributedDataParallel:
         """DDP over a group, with this hook."""
-        cap = BUCKET_MIB if self.pace is not None else 25
-        net = DistributedDataParallel(self.net, process_group=group, gradient_as_bucket_view=True, bucket_cap_mb=cap)
+        net = DistributedDataParallel(self.net, process_group=group, gradient_as_bucket_view=True, bucket_cap_mb=self.bucket_mib)
         net.register_comm_hook(hook, lambda hook, bucket: hook(bucket))
         return net
 
