@@ -1,7 +1,7 @@
 """The two text cases of the reference project: ``python benchmarks/advice_cases.py [--quick]``.
 
 EMULATED: four equal devices and a slow link; the networks are the real agnews-small (2.97 million weights) and agnews-large (8.3
-million), with their gradients in DDP's own buckets through a played link, one text a step computed and paced as a batch. Plain DDP is
+million), with their gradients in DDP's own buckets through a played link, one text a step paced as a batch. Plain DDP is
 predicted and measured, then the advised devices, then the best remedy of each kind: is what is advised never below 1x, and is
 the order of remedies the measured one? About 6 minutes.
 """

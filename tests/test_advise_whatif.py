@@ -104,3 +104,9 @@ def test_what_is_recommended_beats_the_best_device_clearly_or_is_that_device() -
         alone = predict(lab(bandwidth=bandwidth), Candidate((0,), 64)).samples_per_second
         is_one = len(advice.recommended.candidate.devices) == 1
         assert is_one or advice.recommended.samples_per_second > 1.05 * alone
+
+
+def test_a_lab_of_many_devices_is_advised_without_looking_at_every_subset() -> None:
+    many = advise(lab(tuple(100.0 + place for place in range(40)), bandwidth=1e9), 4096)
+    assert len(many.candidates) < 2000
+    assert len(many.asked.candidate.devices) == 40

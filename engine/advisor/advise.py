@@ -68,7 +68,9 @@ def advise(profile: Profile, global_batch_size: int, compression: str = "none", 
     if profile.all_reduce is not None and profile.gradient is not None:
         way = partial(Candidate, compression=compression, local_steps=local_steps)
         for group in _groups(profile, usable, global_batch_size):
-            found += _try(profile, (way(group, batch, balanced) for batch in batches for balanced in (True, False)))
+            found += _try(profile, (way(group, global_batch_size, balanced) for balanced in (True, False)))
+        for group in _fastest(profile, usable, global_batch_size):  # at other batches these suffice, and all would be thousands
+            found += _try(profile, (way(group, batch, balanced) for batch in batches[1:] for balanced in (True, False)))
     found.sort(key=lambda one: (-one.samples_per_second, len(one.candidate.devices)))
     at_asked = [one for one in found if one.candidate.global_batch_size == global_batch_size and one.candidate.is_balanced]
     recommended = _recommended(at_asked)
@@ -110,6 +112,11 @@ def _groups(profile: Profile, usable: Sequence[int], batch: int) -> Iterable[tup
         for count in range(2, min(len(usable), batch) + 1):
             yield from combinations(usable, count)
         return
+    yield from _fastest(profile, usable, batch)
+
+
+def _fastest(profile: Profile, usable: Sequence[int], batch: int) -> Iterable[tuple[int, ...]]:
+    """The fastest two, three and so on, to all."""
     fastest = sorted(usable, key=lambda index: -profile.devices[index].rate)
     for count in range(2, min(len(usable), batch) + 1):
         yield tuple(sorted(fastest[:count]))
