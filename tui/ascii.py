@@ -11,6 +11,7 @@ _TWINS = {
     **dict(zip("▁▂▃▄▅▆▇█", "_.,-=+*#", strict=True)),
     **dict(zip("▏▎▍▌▋▊▉", "|||####", strict=True)),
     **dict(zip("░▒▓▀", '.:%"', strict=True)),
+    **dict(zip("┈┊", ".:", strict=True)),
     **dict(zip("━─╸│┃┌┐└┘├┤┬┴┼╭╮╰╯", "=--||" + 13 * "+", strict=True)),
     **dict(zip("←↑→↓↵", "<^>v<", strict=True)),
     **dict(zip("—–×−°µ…“”’‹›", '--x-ou.""\'<>', strict=True)),
