@@ -296,7 +296,7 @@ async def test_a_real_sshd_that_was_stopped_is_found_again_and_nobody_knocks_wit
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(fleet, "FRESH", 0.1)
+    monkeypatch.setattr(fleet, "FRESH", 0.4)
     monkeypatch.setattr(fleet, "BACK_OFF", (0.01, 0.02))
     client, host = (asyncssh.generate_private_key("ssh-ed25519") for _ in range(2))
     client.write_private_key(str(tmp_path / "key"))
