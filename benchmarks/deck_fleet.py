@@ -17,6 +17,8 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(CHECKOUT))
 
 from paceline.engine.events import Event, InventoryRead, NodeConnected, NodeSummary, Ticked  # noqa: E402
+from paceline.engine.store.reduce import reduce  # noqa: E402
+from paceline.engine.store.state import State  # noqa: E402
 
 from benchmarks.claims import Figure  # noqa: E402
 from benchmarks.table import row, write_csv  # noqa: E402
@@ -62,6 +64,7 @@ class CrowdSession:
         self._names = [f"n{number:03}" for number in range(nodes)]
         self._rate = rate
         self.inventory = InventoryRead(path="crowd", lab="crowd", nodes=tuple(NodeSummary(name) for name in self._names))
+        self.state = State()
         self._made = [[crowd_report(i, name, devices, second) for i, name in enumerate(self._names)] for second in range(CYCLE)]
         self._listeners: list[Callable[[Event], None]] = []
 
@@ -69,6 +72,7 @@ class CrowdSession:
         self._listeners.append(listener)
 
     def _publish(self, event: Event) -> None:
+        self.state = reduce(self.state, event)
         for listener in self._listeners:
             listener(event)
 

@@ -17,6 +17,7 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(CHECKOUT))
 
 from paceline.engine.events import Event, InventoryRead  # noqa: E402
+from paceline.engine.store.reduce import reduce  # noqa: E402
 from paceline.engine.store.state import State  # noqa: E402
 from paceline.engine.telemetry.bus import Bus  # noqa: E402
 from paceline.engine.telemetry.recording import Recorder, Recording  # noqa: E402
@@ -51,7 +52,12 @@ class _Live:
         self._bus = Bus(lambda: next(times))
         self._events = events
         self.inventory = next((event for event in events if isinstance(event, InventoryRead)), None)
+        self.state = State() if self.inventory is None else reduce(State(), self.inventory)
+        self._bus.subscribe(self._fold)
         self._bus.subscribe(Recorder(record, "benchmark", self._fail))
+
+    def _fold(self, event: Event) -> None:
+        self.state = reduce(self.state, event)
 
     def _fail(self, error: Exception) -> None:
         raise error

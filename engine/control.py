@@ -63,6 +63,7 @@ class Control:
         self._ask = ask
         self._bus = Bus(time.monotonic)
         self._attendance = Attendance([node.name for node in inventory.nodes])
+        self._attendance(inventory_event(inventory))  # whoever asks knows the machines before the stream begins, as in a replay
         self._bus.subscribe(self._attendance)
         self._undertaking: Undertaking | None = None
         self._attached: str | None = None

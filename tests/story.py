@@ -38,6 +38,8 @@ from paceline.engine.events import (
     Ticked,
 )
 from paceline.engine.reports.phases import PHASES
+from paceline.engine.store.reduce import reduce
+from paceline.engine.store.state import State
 from paceline.engine.telemetry.recording import Recorder
 
 GIB = 1024**3
@@ -138,6 +140,7 @@ class StorySession:
         self.events = events
         self.is_replay = is_replay
         self.inventory = next((event for event in events if isinstance(event, InventoryRead)), None)
+        self.state = State() if self.inventory is None else reduce(State(), self.inventory)
         self.asked: list[str] = []
         self.copies: Path | None = None
         """Where logs of its run lie, if a test wrote some."""
@@ -151,6 +154,7 @@ class StorySession:
         self._listeners.append(listener)
 
     def publish(self, event: Event) -> None:
+        self.state = reduce(self.state, event)
         for listener in self._listeners:
             listener(event)
 

@@ -40,6 +40,11 @@ class Session(Protocol):
         ...
 
     @property
+    def state(self) -> State:
+        """What is true now: every event is in it before a listener hears of it. Folded once, for whoever asks."""
+        ...
+
+    @property
     def is_replay(self) -> bool:
         """Whether the events come from a recording."""
         ...

@@ -60,6 +60,11 @@ class ReplaySession:
         self._moments: list[float] = []
         self._seeking = asyncio.Lock()
 
+    @property
+    def state(self) -> State:
+        """What is true at the moment that is shown."""
+        return self._now.state
+
     def logs(self, run_id: str) -> Path | None:
         """A recording holds events, no lines of logs."""
         return None

@@ -73,6 +73,7 @@ class FleetScreen(Deck):
         self._view: View | None = None
         self._scene = Scene({}, frozenset())
         self._runs: object = None
+        self._shape: object = None
         self._stamp: object = None
         self._heat: tuple[object, Sequence[Strip]] = (None, ())
         self._rows = Rows(lambda width: fleet_heading(width, self.wish), self._row)
@@ -96,7 +97,8 @@ class FleetScreen(Deck):
         if state.runs is not self._runs:
             self._runs, self._scene = state.runs, scene_of(state)
         # Sorting 2,048 devices at each frame would cost more than drawing those that are seen.
-        stamp = (int(state.at), self.wish, tuple((node.name, node.state, len(node.devices)) for node in state.nodes.values()))
+        self._shape = tuple((node.name, node.state, len(node.devices)) for node in state.nodes.values())
+        stamp = (int(state.at), self.wish, self._shape)
         if stamp != self._stamp:
             self._stamp, self.listing = stamp, arrange(state, self._scene, self.wish)
         self._share(state)
@@ -137,8 +139,8 @@ class FleetScreen(Deck):
         return fleet_summary(view, self.listing, self.wish, len(self.marked), chosen, width)
 
     def _map(self, view: View, width: int, height: int) -> Sequence[Strip]:
-        """Drawn as often as the list is sorted: readings come once a second too."""
-        stamp = (self._stamp, width, height)
+        """Drawn once a second, as readings come; half a second after the list is sorted, so that no key waits for both."""
+        stamp = (int(view.state.at + 0.5), self._shape, width, height)
         if stamp != self._heat[0]:
             self._heat = (stamp, heat_lines(view.state, self._scene, width, height))
         return self._heat[1]
