@@ -29,8 +29,10 @@ from .fits import line
 
 LONGEST = 2.0
 """Seconds of a step that no timed size passes."""
-REPEATS, MOST_REPEATS, ENOUGH = 3, 9, 0.3
+REPEATS, MOST_REPEATS, ENOUGH = 3, 40, 0.3
 """Steps of each size, of which the median counts: more of short ones, until they have taken so many seconds together."""
+ROUGH = 0.01
+"""Residual of the line from which short steps are measured once more: then something else was busy on this machine."""
 REFINEMENTS = 3
 """Probes between the largest power of two that fits and the next: the largest batch is found to an eighth of their distance."""
 MOST = 1 << 22
@@ -99,11 +101,16 @@ def measure_steps(steps: Steps, index: int) -> StepTimesProfiled:
             first = steps.seconds(size)
             if first > LONGEST and sizes:
                 break
-            repeats = min(MOST_REPEATS, max(REPEATS, math.ceil(ENOUGH / first)))
-            seconds.append(median([first, *(steps.seconds(size) for _ in range(repeats - 1))]))
+            seconds.append(_median(steps, size, first))
             sizes.append(size)
             size *= 2
     fitted = line(sizes, seconds)
+    if fitted.residual > ROUGH:  # what disturbs a device only adds to its time, and to short steps most
+        seconds = [
+            min(before, _median(steps, size, before)) if before < ENOUGH else before
+            for size, before in zip(sizes, seconds, strict=True)
+        ]
+        fitted = line(sizes, seconds)
     power = fmean(watts) if watts else None
     return StepTimesProfiled(
         sizes=tuple(sizes),
@@ -115,6 +122,12 @@ def measure_steps(steps: Steps, index: int) -> StepTimesProfiled:
         power=power,
         joules_per_sample=None if power is None else power * seconds[-1] / sizes[-1],
     )
+
+
+def _median(steps: Steps, size: int, first: float) -> float:
+    """Of steps of that size; ``first``: what one took."""
+    repeats = min(MOST_REPEATS, max(REPEATS, math.ceil(ENOUGH / first)))
+    return median([steps.seconds(size) for _ in range(repeats)])
 
 
 def find_largest(holds: Callable[[int], bool]) -> int | None:
