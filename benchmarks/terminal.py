@@ -79,6 +79,10 @@ class Terminal:
         tasks = Path(f"/proc/{self.pid}/task").iterdir()
         return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
 
+    def waited(self) -> float:
+        """Seconds for which its main thread was ready and got no core: what others on the machine cost it."""
+        return int(Path(f"/proc/{self.pid}/schedstat").read_text().split()[1]) / 1e9
+
     def memory(self) -> int:
         """Bytes that are resident."""
         rollup = Path(f"/proc/{self.pid}/smaps_rollup").read_text()
@@ -148,6 +152,8 @@ class Seen:
     """Bytes a second."""
     memory: int
     keys: list[float]
+    waited: float
+    """Share of the time of the keys for which it waited for a core that others had."""
 
 
 def watch(terminal: Terminal, windows: int, seconds: float, keys: int) -> Seen:
@@ -159,8 +165,9 @@ def watch(terminal: Terminal, windows: int, seconds: float, keys: int) -> Seen:
         passed = time.monotonic() - began
         cpu.append((terminal.cpu() - spent) / passed)
         written.append(amount / passed)
+    waited, began = terminal.waited(), time.monotonic()
     pressed = terminal.seconds_of_keys(keys, random.Random(5))
-    return Seen(cpu, written, terminal.memory(), pressed)
+    return Seen(cpu, written, terminal.memory(), pressed, (terminal.waited() - waited) / (time.monotonic() - began))
 
 
 def figures(benchmark: str, load: Load, seen: Seen, how: str) -> list[Figure]:
@@ -171,7 +178,7 @@ def figures(benchmark: str, load: Load, seen: Seen, how: str) -> list[Figure]:
 
     cpu, written, slowest = median(seen.cpu), median(seen.written), quantiles(seen.keys, n=20)[-1]
     spread = f"{min(seen.cpu) * 100:.1f} to {max(seen.cpu) * 100:.1f} in {len(seen.cpu)} windows"
-    times = f"median {median(seen.keys) * 1000:.0f}, worst {max(seen.keys) * 1000:.0f}, {len(seen.keys)} keys"
+    times = f"median {median(seen.keys) * 1000:.0f}, worst {max(seen.keys) * 1000:.0f}, {len(seen.keys)} keys; waited for a core {seen.waited * 100:.0f} % of the time"
     kib = written / 1024
     found = [
         figure(f"CPU, {how}", f"<= {load.most_cpu * 100:g} %", f"{cpu * 100:.1f} % ({spread})", cpu <= load.most_cpu),
