@@ -178,7 +178,8 @@ def figures(benchmark: str, load: Load, seen: Seen, how: str) -> list[Figure]:
 
     cpu, written, slowest = median(seen.cpu), median(seen.written), quantiles(seen.keys, n=20)[-1]
     spread = f"{min(seen.cpu) * 100:.1f} to {max(seen.cpu) * 100:.1f} in {len(seen.cpu)} windows"
-    times = f"median {median(seen.keys) * 1000:.0f}, worst {max(seen.keys) * 1000:.0f}, {len(seen.keys)} keys; waited for a core {seen.waited * 100:.0f} % of the time"
+    times = f"median {median(seen.keys) * 1000:.0f}, worst {max(seen.keys) * 1000:.0f}, {len(seen.keys)} keys"
+    times += f"; waited for a core {seen.waited * 100:.0f} % of the time"
     kib = written / 1024
     found = [
         figure(f"CPU, {how}", f"<= {load.most_cpu * 100:g} %", f"{cpu * 100:.1f} % ({spread})", cpu <= load.most_cpu),
