@@ -71,7 +71,7 @@ async def submit(fleet: Fleet, nodes: Sequence[NodeSpec], spec: TrainSpec, plan:
     The environment of ``nodes`` may hold secrets: each node is told its own, and no file keeps it.
     """
     token = secrets.token_hex(16)
-    publish(RunPrepared(phase=f"starting {len(plan.nodes)} runners"))
+    publish(RunPrepared(phase=f"starting the runners of {len(plan.nodes)} nodes" if len(plan.nodes) > 1 else "starting the runner"))
     body = {"spec": to_plain(spec), "plan": to_plain(plan), "token": token, "holder": holder()}
     env = {node.name: node.env for node in nodes}
 

@@ -171,7 +171,8 @@ class Undertaking:
 
     async def _decide(self, spec: TrainSpec, data: DataPlan, is_waiting: bool) -> Plan:
         """Wait for the nodes and plan; and, if it is asked for, wait until the devices of the plan are free."""
-        self._publish(RunPrepared(phase=f"waiting for {len(self._inventory.nodes)} nodes"))
+        count = len(self._inventory.nodes)
+        self._publish(RunPrepared(phase=f"waiting for {count} nodes" if count > 1 else "waiting for the node"))
         await self._attendance.complete()
         told: list[str] = []
         patience = math.inf if is_waiting else 5.0
