@@ -146,7 +146,7 @@ async def test_what_is_prepared_before_a_run_exists_is_said_on_every_screen() ->
         app = await shown(pilot)
         for key, *_ in SCREENS:
             await pilot.press(key)
-            await until(pilot, lambda: "bench failed: no space 50 %" in screen_text(app))
+            await until(pilot, lambda: "bench failed: no space" in screen_text(app) and "50 %" in screen_text(app))
 
 
 async def test_nothing_is_cancelled_when_nothing_runs() -> None:
