@@ -38,8 +38,8 @@ LINKS = {
     "WiFi": LinkSpec(2e-3, 25e6, 0.10),
 }
 GROUPS = ((0, 1, 2, 3), (0, 1, 2), (0, 1), (2, 3))
-BATCHES = (96, 192, 288)
-STEPS, QUICK_STEPS = 9, 7
+BATCHES = (144, 256)
+STEPS, QUICK_STEPS = 8, 7
 FEW = 8
 BUCKET_MIB = 0.9
 WIDTH = 512
@@ -55,7 +55,7 @@ def model() -> nn.Sequential:
 def ways(is_quick: bool) -> list[Way]:
     """Every configuration, and the fastest device alone at each batch."""
     links = list(LINKS)[2::2] if is_quick else list(LINKS)
-    batches = BATCHES[1:2] if is_quick else BATCHES
+    batches = BATCHES[1:] if is_quick else BATCHES
     alone = [("alone", Candidate((0,), batch)) for batch in batches]
     return alone + [
         (link, Candidate(group, batch, balanced))

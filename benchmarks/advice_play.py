@@ -213,9 +213,8 @@ def profile_sums(world: int, link: LinkSpec | None) -> AllReduceProfile:
     for size in SUMS:
         buffer = torch.zeros(size // 4)
         found = []
-        for number in range(9 if size <= 1 << 18 else 6):
-            dist.barrier()
-            begun = time.perf_counter()
+        for number in range(17 if size <= 1 << 18 else 7):
+            begun = time.perf_counter()  # one after another, so that no rank comes late
             done = backend.allreduce([buffer]).get_future()
             (done if wire is None else wire.carry(done, wire.ring_seconds(size))).wait()
             if number:
@@ -230,13 +229,8 @@ def profile_sums(world: int, link: LinkSpec | None) -> AllReduceProfile:
 
 def profile_lab(player: Player, world: int, sizes: Sequence[int], links: dict[str, LinkSpec | None]) -> dict[str, Profile]:
     """Collective: one profile a link, alike on every rank."""
-    turns = range(world) if player.pace is None else [None]  # processors share their cores, and take turns
-    device, optimizer = None, 0.0
-    for turn in turns:
-        if turn in (None, player.rank):
-            device, optimizer = player.profile_device(sizes)
-        dist.barrier()
-    assert device is not None
+    dist.barrier()
+    device, optimizer = player.profile_device(sizes)  # all at once, as they will train: they share a machine
     assert device.seconds_per_sample
     gradient = player.profile_gradient(max(1, int(GRADIENT_SECONDS / device.seconds_per_sample)), optimizer)
     everyone: list[Any] = [None] * world

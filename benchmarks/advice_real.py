@@ -1,6 +1,6 @@
 """Predicted against measured steps on real gloo between real processes: ``python benchmarks/advice_real.py [--repeats N]``.
 
-REAL: nothing is paced. Two ranks of one thread each train dense networks by DDP over loopback. Each is profiled alone (step times,
+REAL: nothing is paced. Two ranks of one thread each train networks by DDP over loopback. Both are profiled at once (step times,
 buckets, sums), everything is predicted and kept in benchmarks/results/advice_real_predicted_*.csv, then measured: cold, and again
 with the overlap that a probe of 20 steps of one configuration a network has taught. All is repeated, and the spread of the same
 configuration from repeat to repeat stands beside the errors: nothing is predicted better than it repeats itself. About 4 minutes.
