@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 from paceline.engine.events import Ticked
 from paceline.tui.app import PacelineApp
+from paceline.tui.ascii import CHARSET
+from paceline.tui.preferences import Preferences
+from paceline.tui.theme import PALETTE, THEMES
 from textual.pilot import Pilot
 
 from . import story
@@ -28,12 +31,17 @@ STORIES = {
         *(Ticked(at=float(at), clock=story.CLOCK + at) for at in range(92, 107)),
     ],
 }
-SHOTS = [(mode, name) for mode in MODES for name in ("empty", "healthy", "trouble")] + [
+SHOTS = [(mode, name) for mode in MODES for name in ("empty", "healthy", "trouble", "stale")] + [
     ("fleet", "connecting"),
     ("run", "done"),
-    ("run", "stale"),
     ("results", "done"),
 ]
+WORN = {
+    "day": Preferences(theme="day"),
+    "signal": Preferences(theme="signal"),
+    "contrast": Preferences(theme="contrast"),
+    "ascii": Preferences(ascii=True),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -53,6 +61,36 @@ def test_a_screen_looks_as_it_was_approved(mode: str, name: str, size: tuple[int
 
     app = PacelineApp(story.StorySession(STORIES[name], is_replay=True))
     assert snap_compare(app, terminal_size=size, run_before=visit)
+
+
+@pytest.mark.parametrize("size", [(80, 24), (160, 50)], ids=["80x24", "160x50"])
+@pytest.mark.parametrize("mode", ["fleet", "run"])
+@pytest.mark.parametrize("worn", WORN)
+def test_a_theme_looks_as_it_was_approved(worn: str, mode: str, size: tuple[int, int], snap_compare: Callable[..., bool]) -> None:
+    async def visit(pilot: Pilot[None]) -> None:
+        app = await shown(pilot)
+        await app.action_visit(mode)
+        await until(pilot, lambda: app.current_mode == mode)
+
+    try:
+        app = PacelineApp(story.StorySession(STORIES["trouble"], is_replay=True), WORN[worn])
+        assert snap_compare(app, terminal_size=size, run_before=visit)
+    finally:
+        PALETTE.wear(THEMES["night"])
+        CHARSET.is_ascii = False
+
+
+@pytest.mark.parametrize("size", [(80, 24), (160, 50)], ids=["80x24", "160x50"])
+async def test_a_terminal_of_ascii_is_given_nothing_else_on_any_screen(size: tuple[int, int]) -> None:
+    try:
+        async with PacelineApp(story.StorySession(STORIES["trouble"]), Preferences(ascii=True)).run_test(size=size) as pilot:
+            app = await shown(pilot)
+            for mode in MODES:
+                await app.action_visit(mode)
+                await until(pilot, lambda mode=mode: app.current_mode == mode and screen_text(app).isascii())
+    finally:
+        PALETTE.wear(THEMES["night"])
+        CHARSET.is_ascii = False
 
 
 @pytest.mark.parametrize("key", ["question_mark", "C", "colon"], ids=["help", "cancel", "prompt"])

@@ -237,6 +237,7 @@ class Hands(App[None]):
             return
         PALETTE.wear(THEMES[name])
         CHARSET.is_ascii = self.preferences.ascii
+        self.set_class(CHARSET.is_ascii, "-ascii")  # frames are Textual's, not lines of ours
         self.theme = name
         self.view = replace(self.view)  # what was drawn from the old one is drawn again
 
