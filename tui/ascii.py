@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from rich.cells import cell_len
 from rich.segment import Segment
+from textual.scrollbar import ScrollBarRender
 from textual.strip import Strip
 
 _TWINS = {
@@ -35,6 +38,13 @@ def _plain(character: str) -> str:
 def strip_to_ascii(strip: Strip) -> Strip:
     """A drawn line, its styles kept."""
     return Strip([Segment(to_ascii(text), style, control) for text, style, control in strip], strip.cell_length)
+
+
+class PlainBars(ScrollBarRender):
+    """Scroll bars whose ends are cells and not eighths of them."""
+
+    VERTICAL_BARS: ClassVar[list[str]] = [" "] * 8
+    HORIZONTAL_BARS: ClassVar[list[str]] = [" "] * 8
 
 
 class Charset:

@@ -12,9 +12,10 @@ from paceline.engine.store.state import RunState, State
 from textual.app import App
 from textual.binding import Binding
 from textual.screen import Screen
+from textual.scrollbar import ScrollBar, ScrollBarRender
 from textual.widgets import Input
 
-from .ascii import CHARSET
+from .ascii import CHARSET, PlainBars
 from .commands import VERBS, Verb, verb_of
 from .format import count, untrusted
 from .keys import EVERYWHERE, shown, with_map
@@ -237,7 +238,8 @@ class Hands(App[None]):
             return
         PALETTE.wear(THEMES[name])
         CHARSET.is_ascii = self.preferences.ascii
-        self.set_class(CHARSET.is_ascii, "-ascii")  # frames are Textual's, not lines of ours
+        self.set_class(CHARSET.is_ascii, "-ascii")  # frames and scroll bars are Textual's, not lines of ours
+        ScrollBar.renderer = PlainBars if CHARSET.is_ascii else ScrollBarRender
         self.theme = name
         self.view = replace(self.view)  # what was drawn from the old one is drawn again
 
