@@ -11,20 +11,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.measured import measure
-from benchmarks.table import row
+from benchmarks.measured import in_turn
 
 BENCHMARKS = ("fleet_trust", "fleet_scale", "fleet_files", "fleet_node", "fleet_tails")
 
-
-def main(wanted: list[str]) -> int:
-    """Measure, and end with one table."""
-    figures = [figure for benchmark in wanted or BENCHMARKS for figure in measure(benchmark)]
-    print("\nall figures")
-    for figure in figures:
-        row(figure.what, figure.goal, figure.figure, figure.is_met)
-    return 0 if all(figure.is_met for figure in figures) else 1
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(in_turn(sys.argv[1:] or BENCHMARKS))

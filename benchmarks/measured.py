@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.claims import Figure
-from benchmarks.table import RESULTS, ROW
+from benchmarks.table import RESULTS, ROW, row
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 
@@ -34,3 +35,12 @@ def kept(benchmark: str) -> list[Figure]:
     lines = path.read_text().splitlines() if path.exists() else []
     found = [match for line in lines if (match := ROW.match(line))]
     return [Figure(benchmark, row["what"], row["goal"], row["figure"], row["verdict"] == "met") for row in found]
+
+
+def in_turn(benchmarks: Sequence[str]) -> int:
+    """Measure one after another and end with one table; 1 where a goal was missed or a benchmark broke."""
+    figures = [figure for benchmark in benchmarks for figure in measure(benchmark)]
+    print("\nall figures")
+    for figure in figures:
+        row(figure.what, figure.goal, figure.figure, figure.is_met)
+    return 0 if all(figure.is_met for figure in figures) else 1
