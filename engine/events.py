@@ -246,6 +246,10 @@ class RunPlanned(Event):
 
     workload: str = ""
     cases: tuple[str, ...] = ()
+    policies: tuple[str, ...] = ()
+    """Of each case; (): its name."""
+    predicted: tuple[float | None, ...] = ()
+    """Samples per second of each case, said before the launch; None: no profile held. (): of none."""
     ranks: tuple[RankSummary, ...] = ()
     epochs: int = 0
     global_batch_size: int = 0

@@ -61,6 +61,8 @@ class CasePlan:
 
     name: str
     policy: str
+    repeat: int = 0
+    """How many cases of the same policy come before it. Added to the seed: each round of a benchmark has one of its own."""
     predicted_samples_per_second: float | None = None
     """By the advisor, before anything ran; None: there was no profile."""
 

@@ -122,6 +122,8 @@ class TrainSpec:
     seed: int = 0
     csv: str | None = None
     """A file of the centre that replaces the workload's own source."""
+    repeats: int = 1
+    """Rounds: as many cases of each policy, one round after another, so that what changes on a machine meets all policies alike."""
     is_bench: bool = False
     """Whether standalone rates are measured after each case."""
     devices: str = "all"

@@ -14,10 +14,12 @@ from paceline.engine.events import (
     CaseEnded,
     CaseStarted,
     DeviceProbed,
+    DeviceReading,
     EpochEnded,
     Event,
     RankEpochEnded,
     RankEvent,
+    ReadingsKept,
     SharesChanged,
     StandaloneMeasured,
     StepsTaken,
@@ -26,6 +28,7 @@ from paceline.engine.events import (
 )
 from paceline.engine.plan import CasePlan, DataPlan, Emulation, NodePlan, Plan, RankPlan
 from paceline.engine.reports.bench import ONE_EPOCH, bench_document, train_document
+from paceline.engine.reports.statistics import student
 from paceline.engine.reports.table import bench_table, report_markdown, train_table
 from paceline.engine.specs import FaultSpec
 
@@ -159,7 +162,9 @@ def test_what_was_not_measured_is_null_and_not_zero() -> None:
     document = bench_document(EQUAL_AND_HYBRID, [])
     for case in document["cases"]:
         assert case["standalone_samples_per_second"] == [None] * 4
-        assert {key for key, value in case.items() if value is not None} == {"policy", "standalone_samples_per_second"}
+        lists = {"standalone_samples_per_second", "samples_per_second_of_repeats", "half_widths"}
+        assert {key for key, value in case.items() if value is not None} == {"policy", "repeats", *lists}
+        assert (case["repeats"], set(case["half_widths"].values())) == (0, {None})
     assert "—" in bench_table(document)
     assert "The limit is unknown" in bench_table(document)
 
@@ -254,7 +259,7 @@ def test_a_regression_has_no_accuracy_and_stands_beside_the_forecast_without_a_m
     hybrid = cases_by_policy(document)["hybrid"]
     assert (hybrid["accuracy"], hybrid["metric_name"], hybrid["metric"]) == (None, "mse", 0.92)
     table = bench_table(document)
-    assert re.search(r"repeat the last value .*0\.00124$", table, re.MULTILINE)
+    assert re.search(r"repeat the last value .*0\.00124 +—$", table, re.MULTILINE)
     assert "accuracy" not in table
 
 
@@ -284,9 +289,9 @@ def test_the_table_says_what_it_is_about_and_what_the_bound_is() -> None:
     assert bench_table(document) == "\n".join(
         [
             "digits-cnn on 4 devices (emulated) · 3 epochs, first left out · global batch 256 · 38,282 parameters",
-            " policy  samples/s  over equal  over best device  of the limit  imbalance  changes  loss  accuracy",
-            " equal         250       1.00x             0.86x          39 %      119 %        0   0.5    92.0 %",
-            " hybrid        625       2.50x             2.14x          98 %        2 %        1   0.5    92.0 %",
+            " policy  samples/s  over equal  over best device  of the limit  imbalance  changes  loss  accuracy  J/sample",
+            " equal         250       1.00x             0.86x          39 %      119 %        0   0.5    92.0 %         —",
+            " hybrid        625       2.50x             2.14x          98 %        2 %        1   0.5    92.0 %         —",
             " node   emulated device  samples/s alone",
             " demo1  RTX 3060                     292",
             " demo2  RTX 3050                     209",
@@ -301,6 +306,93 @@ def test_a_run_that_failed_says_so_under_its_table() -> None:
     document = train_document(made_plan("hybrid"), [], "failed", "logs/runs/x") | {"reason": "rank 2 was killed"}
     assert train_table(document).splitlines()[-1] == "the run failed: rank 2 was killed"
     assert "Run `20261120-1402-k7p3xa` failed: rank 2 was killed" in report_markdown(document)
+
+
+def repeated(seconds: dict[str, tuple[float, ...]]) -> dict[str, Any]:
+    """A benchmark of ``equal`` and ``hybrid`` whose epochs took so long, round by round."""
+    policies = [(policy, repeat) for repeat in range(max(map(len, seconds.values()))) for policy in seconds]
+    cases = tuple(CasePlan(f"{policy} {repeat + 1}" if repeat else policy, policy, repeat) for policy, repeat in policies)
+    plan = replace(EQUAL_AND_HYBRID, cases=cases)
+    lines: list[Event] = []
+    for case in cases:
+        if case.repeat < len(seconds[case.policy]):
+            sizes = FAST if case.policy == "equal" else SLOW
+            lines += case_lines(plan, case.name, sizes, seconds[case.policy][case.repeat], RATES)
+    return bench_document(plan, lines)
+
+
+def test_repeats_are_one_row_with_their_mean_and_its_interval_by_students_t() -> None:
+    document = repeated({"equal": (4.0, 4.0, 4.0), "hybrid": (1.6, 2.0, 1.6)})
+    equal, hybrid = document["cases"]
+    assert (document["planned_repeats"], equal["repeats"], hybrid["repeats"]) == (3, 3, 3)
+    assert hybrid["samples_per_second_of_repeats"] == [625, 500, 625]
+    assert hybrid["samples_per_second"] == pytest.approx(1750 / 3)
+    # by hand: s = 72.1688, t(2) = 4.303, s t / sqrt(3)
+    assert hybrid["half_widths"]["samples_per_second"] == pytest.approx(179.3, abs=0.1)
+    assert equal["half_widths"]["samples_per_second"] == 0
+    assert hybrid["speedup_over_equal"] == pytest.approx(1750 / 3 / 250)
+    assert hybrid["half_widths"]["speedup_over_equal"] == pytest.approx(179.3 / 250, abs=1e-3)
+    table = bench_table(document)
+    assert "3 repeats, mean ± 95 % interval" in table
+    assert re.search(r"hybrid +3 +583 ± 179 +2\.33x ± 0\.72 ", table)
+
+
+def test_one_repeat_has_no_interval_and_a_round_that_broke_off_is_not_counted() -> None:
+    once = repeated({"equal": (4.0,), "hybrid": (1.6,)})
+    assert all(set(case["half_widths"].values()) == {None} for case in once["cases"])
+    assert "±" not in bench_table(once)
+    broken = repeated({"equal": (4.0, 4.0), "hybrid": (1.6,)})
+    assert [case["repeats"] for case in broken["cases"]] == [2, 1]
+    assert broken["cases"][1]["samples_per_second_of_repeats"] == [625, None]
+    assert broken["cases"][1]["half_widths"]["samples_per_second"] is None
+
+
+@pytest.mark.parametrize(("freedom", "expected"), [(1, 12.706), (9, 2.262), (19, 2.093), (30, 2.042), (60, 2.000), (10_000, 1.960)])
+def test_students_t_is_that_of_the_tables(freedom: int, expected: float) -> None:
+    assert student(freedom) == pytest.approx(expected, abs=6e-4)
+
+
+def test_a_prediction_stands_beside_its_measurement_with_how_far_off_it_was() -> None:
+    foreseen = tuple(
+        replace(case, predicted_samples_per_second=rate) for case, rate in zip(EQUAL_AND_HYBRID.cases, (260.0, None), strict=True)
+    )
+    document = bench_document(replace(EQUAL_AND_HYBRID, cases=foreseen), LINES)
+    assert document["cases"][0]["prediction_error"] == pytest.approx(0.04)
+    assert document["cases"][1]["prediction_error"] is None
+    assert re.search(r"equal +250 +260 +\+4\.0 % ", bench_table(document))
+    assert re.search(r"hybrid +625 +— +— ", bench_table(document))
+    training = train_document(replace(made_plan("hybrid"), cases=(CasePlan("hybrid", "hybrid", 0, 600.0),)), LINES, "done", "x")
+    assert "625 (600 predicted, -4.0 %) samples/s" in train_table(training)
+
+
+def powered(kind: str, watts: tuple[float | None, ...]) -> dict[str, Any]:
+    """The row of ``hybrid`` where each device drew so much; the clock of each node is another."""
+    ranks = tuple(
+        replace(rank, device_kind=kind, emulation=None if kind == "cuda" else rank.emulation) for rank in EQUAL_AND_HYBRID.ranks
+    )
+    lines: list[Event] = []
+    for line in case_lines(EQUAL_AND_HYBRID, "hybrid", SLOW, 1.6, RATES):
+        if isinstance(line, RankEpochEnded):
+            line = replace(line, seconds=40.0, node_time=1000.0 * line.rank + 50.0 * (line.epoch + 1))
+        elif isinstance(line, EpochEnded):
+            line = replace(line, seconds=40.0)
+        lines.append(line)
+    for rank, power in enumerate(watts):
+        for at in range(0, 160, 10):
+            drawn = 5000.0 if at <= 50 else power  # of the first epoch, which is left out
+            lines.append(
+                ReadingsKept(node=f"demo{rank + 1}", node_time=1000.0 * rank + at, devices=(DeviceReading(0, power=drawn),))
+            )
+    return cases_by_policy(bench_document(replace(EQUAL_AND_HYBRID, ranks=ranks), lines))["hybrid"]
+
+
+def test_joules_a_sample_are_the_mean_watts_of_all_devices_over_what_they_trained() -> None:
+    assert powered("cuda", (100.0, 100.0, 50.0, 50.0))["joules_per_sample"] == pytest.approx(300 * 80 / 2000)
+
+
+def test_joules_are_unknown_where_one_device_tells_no_power_or_is_emulated() -> None:
+    assert powered("cuda", (100.0, 100.0, 50.0, None))["joules_per_sample"] is None
+    assert powered("emulated", (100.0, 100.0, 50.0, 50.0))["joules_per_sample"] is None
 
 
 def test_names_from_other_machines_cannot_leave_their_row() -> None:

@@ -153,6 +153,7 @@ def _bench_arguments(parser: argparse.ArgumentParser) -> None:
     _devices_argument(parser, "all")
     _notice_argument(parser)
     parser.add_argument("--policies", metavar="A,B", default=",".join(POLICIES), help="what to compare (default: all four)")
+    parser.add_argument("--repeats", metavar="N", type=positive, default=1, help="rounds, for a mean and its 95 %% interval (1)")
 
 
 def _notice_argument(parser: argparse.ArgumentParser) -> None:
@@ -208,6 +209,7 @@ def _spec(args: argparse.Namespace, policies: tuple[str, ...], is_bench: bool) -
         global_batch_size=args.global_batch_size,
         seed=args.seed,
         csv=args.csv,
+        repeats=args.repeats if is_bench else 1,
         is_bench=is_bench,
         devices=args.devices,
         accumulation=args.accumulation,

@@ -39,7 +39,7 @@ def learnt(profile: Profile, plan: Plan, document: Mapping[str, Any]) -> Profile
     probes = []
     for case in plan.cases:
         rate, candidate = rates.get(case.policy), _candidate(profile, plan, case)
-        if is_long and isinstance(rate, float) and rate > 0 and candidate is not None:
+        if case.repeat == 0 and is_long and isinstance(rate, float) and rate > 0 and candidate is not None:
             probes.append((candidate, plan.global_batch_size / rate))
     return calibrated(profile, probes)
 

@@ -42,6 +42,8 @@ def announce(plan: Plan, samples_per_epoch: int) -> RunPlanned:
         run_id=plan.run_id,
         workload=plan.workload,
         cases=tuple(case.name for case in plan.cases) if is_training else (plan.program,),
+        policies=tuple(case.policy for case in plan.cases) if is_training else (),
+        predicted=tuple(case.predicted_samples_per_second for case in plan.cases) if is_training else (),
         ranks=tuple(RankSummary(r.rank, r.node, r.device_index, r.device_name, r.device_kind) for r in plan.ranks),
         epochs=plan.epochs if is_training else 0,
         global_batch_size=plan.global_batch_size if is_training else 0,

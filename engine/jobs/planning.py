@@ -59,7 +59,7 @@ def make_plan(
     return Plan(
         run_id=run_id,
         workload=workload.name,
-        cases=tuple(CasePlan(name=policy, policy=policy) for policy in spec.policies),
+        cases=tuple(_case(policy, repeat) for repeat in range(spec.repeats) for policy in spec.policies),
         nodes=tuple(node_plans),
         ranks=tuple(ranks),
         data=data,
@@ -73,6 +73,10 @@ def make_plan(
         local_steps=spec.local_steps,
         is_shared=spec.is_shared,
     )
+
+
+def _case(policy: str, repeat: int) -> CasePlan:
+    return CasePlan(f"{policy} {repeat + 1}" if repeat else policy, policy, repeat)
 
 
 def _rank(rank: int, node_rank: int, local_rank: int, candidate: Candidate, device: DeviceReading, seed: int) -> RankPlan:

@@ -12,8 +12,10 @@ from ..events import EpochEnded, Event
 from ..plan import Plan
 from ..training.workloads import parameters_of
 from .busy import busy_warnings
+from .energy import joules_per_sample
 from .figures import CaseFigures, Lines, case_figures, gather, rate, ratio
 from .phases import bottleneck, phase_rows
+from .statistics import half_width, mean
 from .stragglers import stragglers
 
 SCHEMA = 1
@@ -24,31 +26,60 @@ def bench_document(plan: Plan, events: Iterable[Event]) -> dict[str, Any]:
     """The policies of a benchmark compared, from the lines its ranks wrote."""
     lines = gather(events)
     figures = [case_figures(plan, lines, case) for case in plan.cases]
-    reference = next((one for one in reversed(figures) if one.case.policy == "hybrid"), figures[-1] if figures else None)
-    rates = reference.standalone_samples_per_second if reference else ()
+    policies = {one.case.policy: [other for other in figures if other.case.policy == one.case.policy] for one in figures}
+    reference = policies.get("hybrid") or next(reversed(policies.values()), [])
+    rates = _rates(plan, reference) if reference else ()
     best = max((value for value in rates if value is not None), default=None) if None not in rates else None
-    equal = next((one.samples_per_second for one in figures if one.case.policy == "equal"), None)
     return _about(plan) | {
+        "planned_repeats": max((len(rounds) for rounds in policies.values()), default=0),
         "devices": _devices(plan, rates),
-        "cases": [
-            {
-                "policy": one.case.policy,
-                "samples_per_second": one.samples_per_second,
-                "samples_per_second_all": one.samples_per_second_all,
-                "predicted_samples_per_second": one.case.predicted_samples_per_second,
-                "standalone_samples_per_second": list(one.standalone_samples_per_second),
-                "speedup_over_equal": ratio(one.samples_per_second, equal),
-                "speedup_over_best_device": ratio(one.samples_per_second, best),
-                "balance_efficiency": one.balance_efficiency,
-                **_balance(one),
-                **_quality(one.last_epoch),
-                **_time(plan, lines, one),
-            }
-            for one in figures
-        ],
+        "cases": [_policy(plan, lines, rounds, policies.get("equal", []), best) for rounds in policies.values()],
         "stragglers": stragglers(plan, lines),
         "warnings": _warnings(plan, lines, figures),
     }
+
+
+def _policy(plan: Plan, lines: Lines, rounds: list[CaseFigures], equal: list[CaseFigures], best: float | None) -> dict[str, Any]:
+    """One policy: means over its rounds, and what its last round ended with."""
+    rate_of_rounds = [one.samples_per_second for one in rounds]
+    throughput = mean(rate_of_rounds)
+    equals = [one.samples_per_second for one in equal]
+    paired = [ratio(one, other) for one, other in zip(rate_of_rounds, equals, strict=False)]
+    last = rounds[-1]
+    return {
+        "policy": last.case.policy,
+        "repeats": sum(rate is not None for rate in rate_of_rounds),
+        "samples_per_second": throughput,
+        "samples_per_second_of_repeats": rate_of_rounds,
+        "samples_per_second_all": mean(one.samples_per_second_all for one in rounds),
+        **_foresight(last.case.predicted_samples_per_second, throughput),
+        "standalone_samples_per_second": list(_rates(plan, rounds)),
+        "speedup_over_equal": ratio(throughput, mean(equals)),
+        "speedup_over_best_device": ratio(throughput, best),
+        "balance_efficiency": mean(one.balance_efficiency for one in rounds),
+        **_balance(last),
+        "imbalance": mean(one.imbalance for one in rounds),
+        **_quality([one.last_epoch for one in rounds]),
+        "joules_per_sample": mean(joules_per_sample(plan, lines, one.case) for one in rounds),
+        "half_widths": {
+            "samples_per_second": half_width(rate_of_rounds),
+            "speedup_over_equal": half_width(paired),
+            "loss": half_width(one.last_epoch.loss for one in rounds if one.last_epoch),
+            "metric": half_width(one.last_epoch.metric for one in rounds if one.last_epoch),
+        },
+        **_time(plan, lines, last),
+    }
+
+
+def _rates(plan: Plan, rounds: list[CaseFigures]) -> tuple[float | None, ...]:
+    """What each device does alone at the shares of a policy: mean of the rounds in which that is known."""
+    return tuple(mean(one.standalone_samples_per_second[rank.rank] for one in rounds) for rank in plan.ranks)
+
+
+def _foresight(predicted: float | None, measured: float | None) -> dict[str, float | None]:
+    """What the profile said before the launch, and how far off that was."""
+    off = ratio(predicted, measured)
+    return {"predicted_samples_per_second": predicted, "prediction_error": None if off is None else off - 1}
 
 
 def train_document(plan: Plan, events: Iterable[Event], state: str, run_dir: str) -> dict[str, Any]:
@@ -75,7 +106,8 @@ def train_document(plan: Plan, events: Iterable[Event], state: str, run_dir: str
             ],
             "samples_per_second": one.samples_per_second,
             "samples_per_second_all": one.samples_per_second_all,
-            "predicted_samples_per_second": one.case.predicted_samples_per_second,
+            **_foresight(one.case.predicted_samples_per_second, one.samples_per_second),
+            "joules_per_sample": joules_per_sample(plan, lines, one.case),
         }
         | _balance(one)
         | _time(plan, lines, one)
@@ -130,11 +162,12 @@ def _time(plan: Plan, lines: Lines, one: CaseFigures) -> dict[str, Any]:
     return {"phases": phase_rows(plan, lines, one.case) or None, "bottleneck": bottleneck(plan, lines, one.case)}
 
 
-def _quality(last: EpochEnded | None) -> dict[str, Any]:
-    """What the model was worth after the last epoch. ``accuracy`` is known for classification only."""
-    metric, name = (last.metric, last.metric_name) if last else (None, "")
+def _quality(ends: list[EpochEnded | None]) -> dict[str, Any]:
+    """What the model was worth after the last epoch of each round. ``accuracy`` is known for classification only."""
+    known = [last for last in ends if last is not None]
+    metric, name = mean(last.metric for last in known), known[-1].metric_name if known else ""
     return {
-        "loss": last.loss if last else None,
+        "loss": mean(last.loss for last in known),
         "accuracy": metric if name == "accuracy" else None,
         "metric": metric,
         "metric_name": name or None,

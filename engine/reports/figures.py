@@ -16,6 +16,7 @@ from ..events import (
     EpochEnded,
     Event,
     RankEpochEnded,
+    ReadingsKept,
     SharesChanged,
     StandaloneMeasured,
     StragglerEnded,
@@ -42,6 +43,8 @@ class Lines:
     """By case and rank."""
     probes: dict[tuple[str, int], DeviceProbed] = field(default_factory=dict)
     """By case and rank."""
+    power: dict[tuple[str, int], list[tuple[float, float]]] = field(default_factory=dict)
+    """By node and device index: (that node's clock, watts)."""
     found: list[StragglerFound] = field(default_factory=list)
     recovered: list[StragglerEnded] = field(default_factory=list)
 
@@ -63,6 +66,10 @@ def gather(events: Iterable[Event]) -> Lines:
                 lines.standalone[event.case, event.rank] = event
             case DeviceProbed():
                 lines.probes[event.case, event.rank] = event
+            case ReadingsKept(node_time=float() as at):
+                for device in event.devices:
+                    if device.power is not None:
+                        lines.power.setdefault((event.node, device.index), []).append((at, device.power))
             case StragglerFound():
                 lines.found.append(event)
             case StragglerEnded():

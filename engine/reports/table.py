@@ -80,6 +80,7 @@ def bench_markdown(document: Document) -> str:
 
 
 BENCH_WORDS = (
+    "*±* is the 95 % interval of the mean over the repeats, by Student's t. *Off* is predicted over measured, less one.\n"
     "Throughput leaves the first epoch out and counts neither evaluation nor checkpoints. *Over best device* compares with the\n"
     "fastest device alone. *Of the limit* is throughput over the sum of the standalone rates at the case's own last local\n"
     "batches. *Imbalance* is (max − min) / mean of the ranks' mean compute seconds in full-size steps."
@@ -104,32 +105,43 @@ def cases_grid(document: Document) -> Grid:
         "changes",
         "loss",
         name,
+        "J/sample",
     )
     rows: list[tuple[str, ...]] = [
         (
             case["policy"],
-            shown(case["samples_per_second"], count),
-            shown(case["speedup_over_equal"], times),
+            shown(case["samples_per_second"], count)
+            + _interval(case, "samples_per_second", count_like(case["samples_per_second"])),
+            shown(case["speedup_over_equal"], times) + _interval(case, "speedup_over_equal", "{:.2f}".format),
             shown(case["speedup_over_best_device"], times),
             shown(case["balance_efficiency"], percent),
             shown(case["imbalance"], percent),
             shown(case["changes"], str),
-            shown(case["loss"], small),
-            shown(case["accuracy"] if name == "accuracy" else case["metric"], quality(name)),
+            shown(case["loss"], small) + _interval(case, "loss", "{:.2g}".format),
+            shown(case["accuracy"] if name == "accuracy" else case["metric"], quality(name))
+            + _interval(case, "metric", quality(name)),
+            shown(case.get("joules_per_sample"), small),
         )
         for case in document["cases"]
     ]
     if any(case.get("predicted_samples_per_second") is not None for case in document["cases"]):
-        header = (*header[:2], "predicted", *header[2:])
-        foreseen = [shown(case.get("predicted_samples_per_second"), count) for case in document["cases"]]
-        rows = [(*cells[:2], rate, *cells[2:]) for cells, rate in zip(rows, foreseen, strict=True)]
+        header = (*header[:2], "predicted", "off", *header[2:])
+        foreseen = [
+            (shown(case.get("predicted_samples_per_second"), count), shown(case.get("prediction_error"), signed))
+            for case in document["cases"]
+        ]
+        rows = [(*cells[:2], *words, *cells[2:]) for cells, words in zip(rows, foreseen, strict=True)]
+    if _repeats(document) > 1:
+        header = (header[0], "repeats", *header[1:])
+        rows = [(row[0], shown(case.get("repeats"), str), *row[1:]) for row, case in zip(rows, document["cases"], strict=True)]
     if (baseline := document["data"].get("baseline_mse")) is not None:
         rows.append(
             (
                 "repeat the last value",
-                *[UNKNOWN] * (len(header) - 3),
+                *[UNKNOWN] * (len(header) - 4),
                 small(baseline),
                 small(baseline) if name == "mse" else UNKNOWN,
+                UNKNOWN,
             )
         )
     return Grid(header, rows)
@@ -185,6 +197,7 @@ def _title(document: Document) -> str:
     head = f"{document['workload']}{policy} on {devices} device{'s' if devices != 1 else ''}{label}"
     epochs, batch = document.get("planned_epochs"), document.get("global_batch_size")
     weights = f" · {number:,} parameters" if (number := document.get("parameters")) else ""
+    weights += f" · {repeats} repeats, mean ± 95 % interval" if (repeats := _repeats(document)) > 1 else ""
     return f"{head} · {epochs} epochs, first left out · global batch {batch}{weights}" if epochs and batch else head + weights
 
 
@@ -206,15 +219,29 @@ def _bound(document: Document) -> list[str]:
     return [f"The limit is the sum of the {label}devices alone: {limit:,.0f} samples/s{over}."]
 
 
+def _repeats(document: Document) -> int:
+    """Rounds that were planned; one where a result is older than they are."""
+    return int(document.get("planned_repeats") or 1)
+
+
+def _interval(case: Document, name: str, form: Callable[[float], str]) -> str:
+    """What stands behind a mean over repeats; nothing where there is no interval."""
+    half = (case.get("half_widths") or {}).get(name)
+    return "" if half is None else f" ± {form(half)}"
+
+
 def _shared(document: Document) -> str:
     sizes = document["local_batch_sizes"]
     local = UNKNOWN if sizes is None else "/".join(map(str, sizes))
     changes = shown(document["changes"], lambda value: f"{value} change{'s' if value != 1 else ''}")
     throughput = shown(document["samples_per_second"], count)
     if document.get("predicted_samples_per_second") is not None:
-        throughput += f" ({document['predicted_samples_per_second']:,.0f} predicted)"
+        off = document.get("prediction_error")
+        throughput += f" ({document['predicted_samples_per_second']:,.0f} predicted{'' if off is None else f', {signed(off)}'})"
     imbalance = shown(document["imbalance"], percent)
-    return f"{throughput} samples/s without the first epoch · local batches {local} after {changes} · imbalance {imbalance}"
+    joules = f" · {small(value)} J/sample" if (value := document.get("joules_per_sample")) is not None else ""
+    told = f"{throughput} samples/s without the first epoch · local batches {local} after {changes} · imbalance {imbalance}"
+    return told + joules
 
 
 def _notes(document: Document) -> list[str]:
@@ -240,6 +267,11 @@ def count(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:,.1f}"
 
 
+def count_like(value: float | None) -> Callable[[float], str]:
+    """How what is added to a rate is written: with its digits."""
+    return "{:,.0f}".format if value is None or value >= 100 else "{:,.1f}".format
+
+
 def times(value: float) -> str:
     """A speed-up."""
     return f"{value:.2f}x"
@@ -248,6 +280,11 @@ def times(value: float) -> str:
 def percent(value: float) -> str:
     """A fraction from 0 to 1 (or beyond) in whole percent."""
     return f"{value * 100:.0f} %"
+
+
+def signed(value: float) -> str:
+    """A difference as a share, in percent with its sign."""
+    return f"{value * 100:+.1f} %"
 
 
 def milliseconds(value: float) -> str:

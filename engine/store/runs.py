@@ -45,6 +45,8 @@ def started(run: RunState, event: Event) -> RunState:
             return replace(touched(run, event), phase=event.phase, fraction=event.fraction)
         case RunPlanned():
             known = {case.name: case for case in run.cases}
+            policies = dict(zip(event.cases, event.policies or event.cases, strict=False))
+            predicted = dict(zip(event.cases, event.predicted, strict=False))
             ranks = {
                 found.rank: replace(
                     run.ranks.get(found.rank) or RankState(found.rank),
@@ -59,7 +61,10 @@ def started(run: RunState, event: Event) -> RunState:
                 touched(run, event),
                 workload=event.workload,
                 source=event.source,
-                cases=tuple(known.get(name) or CaseState(name, name) for name in dict.fromkeys(event.cases)),
+                cases=tuple(
+                    replace(known.get(name) or CaseState(name, policies.get(name, name)), predicted=predicted.get(name))
+                    for name in dict.fromkeys(event.cases)
+                ),
                 case=min(run.case, max(0, len(event.cases) - 1)),
                 ranks=ranks,
                 epochs=event.epochs,

@@ -133,6 +133,8 @@ class CaseState:
 
     name: str
     policy: str = ""
+    predicted: float | None = None
+    """Samples per second, said before the launch; None: no profile held."""
     state: str = "waiting"
     """``waiting``, ``running``, ``measuring`` (standalone rates) or ``done``."""
     started_at: float | None = None

@@ -45,6 +45,7 @@ def train(run_dir: Path, plan: Plan, rank: RankPlan, log: RankLog) -> None:
     for planned in plan.cases:
         log.case = planned.name
         at_once = most[rank.rank]
+        seed = plan.seed + planned.repeat
         is_late = plan_has_gpu(plan)
         trainer = make_trainer(
             workload,
@@ -52,7 +53,7 @@ def train(run_dir: Path, plan: Plan, rank: RankPlan, log: RankLog) -> None:
             training,
             timer,
             group,
-            plan.seed,
+            seed,
             at_once,
             is_late=is_late,
             is_bfloat16=is_bfloat16,
@@ -63,7 +64,7 @@ def train(run_dir: Path, plan: Plan, rank: RankPlan, log: RankLog) -> None:
         # What does not fit in memory at once is trained in micro-batches, so memory bounds no share.
         lows = (least_samples(trainer.replica.model),) * group.size
         problem = Problem(planned.policy, batch, profile, lows=lows, highs=(batch,) * group.size)
-        case = Case(workload, problem, trainer, validation, group, log, plan.seed, plan.epochs)
+        case = Case(workload, problem, trainer, validation, group, log, seed, plan.epochs)
         memory, steps = case.train()
         if plan.is_bench:
             standalone.measure(trainer, planned.name, steps, memory.local_batch_sizes[rank.rank])
