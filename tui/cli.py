@@ -11,7 +11,7 @@ from pathlib import Path
 
 from paceline.engine.errors import PacelineError, UsageError
 
-from .commands import VERBS, Parser, seconds
+from .commands import VERBS, Parser, parse, seconds
 
 EXIT_STATUSES = """exit status: 0 done, 1 the work failed, 2 usage or configuration, 3 a node was unreachable,
 4 authentication or host key refused, 5 the plan is impossible, 130 interrupted"""
@@ -84,6 +84,8 @@ def main(argv: list[str] | None = None) -> int:
             return 0
         words = sys.argv[1:] if argv is None else argv
         line = shlex.join(words[words.index(args.verb) :]) if args.verb else ""
+        if getattr(args, "job", None) is not None:
+            vars(args).update(vars(parse(line)[1]))
         if args.plain or (args.verb is None and not args.batch and is_dumb()):
             from .plain import run as run_plain
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import math
 import shlex
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -103,6 +103,7 @@ def _as_in_nodes(key: str, text: str) -> float:
 
 
 def _job_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("job", metavar="JOB", nargs="?", type=Path, help="a TOML file of such options; those given here win")
     parser.add_argument("--workload", metavar="W", default="digits-cnn", help="what to train (default: digits-cnn)")
     parser.add_argument("--epochs", metavar="N", type=positive, help="passes over the data (default: the workload's own)")
     parser.add_argument("--global-batch-size", metavar="N", type=positive, help="samples per optimizer step of all ranks together")
@@ -353,8 +354,24 @@ def check_allowed(verb: Verb, args: argparse.Namespace, is_read_only: bool) -> N
         raise UsageError(f"{verb.name} is refused: this session is read-only", hint=hint)
 
 
+def _with_job(parser: argparse.ArgumentParser, words: Sequence[str]) -> argparse.Namespace:
+    """What was asked, with what its job file says where no option does. Raises ConfigurationError where the file is wrong."""
+    args = parser.parse_args(words)
+    if getattr(args, "job", None) is None:
+        return args
+    from paceline.engine.jobs.asked import read_job
+
+    for action in parser._actions:
+        action.default = argparse.SUPPRESS  # whatever stands in the next namespace was typed
+    typed = vars(parser.parse_args(words))
+    job = read_job(args.job)
+    if typed.get("wait") or typed.get("share"):  # one of them excludes the other of the file
+        job = {key: value for key, value in job.items() if key not in ("wait", "share")}
+    return argparse.Namespace(**{**vars(args), **{key: value for key, value in job.items() if hasattr(args, key)}, **typed})
+
+
 def parse(line: str) -> tuple[Verb, argparse.Namespace]:
-    """A line typed at the ``:`` prompt. Raises UsageError."""
+    """A line as typed at the ``:`` prompt, with the job file that it names. Raises UsageError."""
     try:
         words = shlex.split(line)
     except ValueError as error:
@@ -364,4 +381,4 @@ def parse(line: str) -> tuple[Verb, argparse.Namespace]:
         raise UsageError(f"unknown verb {words[0] if words else ''!r}", hint="known: " + ", ".join(VERBS))
     parser = Parser(prog=verb.name, description=verb.summary, add_help=False)
     verb.arguments(parser)
-    return verb, parser.parse_args(words[1:])
+    return verb, _with_job(parser, words[1:])

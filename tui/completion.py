@@ -1,9 +1,10 @@
-"""What a line at the ``:`` prompt may become: verbs, their options, and values that the session knows. Pure."""
+"""What a line at the ``:`` prompt may become: verbs, their options, values that the session knows, and job files."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 from paceline.engine.specs import POLICIES
 from paceline.engine.training.workloads import WORKLOADS
@@ -11,7 +12,7 @@ from paceline.engine.training.workloads import WORKLOADS
 from .commands import VERBS, Parser, Verb, verb_of
 
 Values = Mapping[str, Sequence[str]]
-"""What the session knows, by the name that a verb's help gives a value: RUN, SET (nodes)."""
+"""What the session knows, by the name that a verb's help gives a value: RUN, SET (nodes), JOB (files)."""
 _FIXED: dict[str, Sequence[str]] = {"W": tuple(WORKLOADS), "P": POLICIES, "A,B": POLICIES}
 
 
@@ -26,6 +27,16 @@ def complete(line: str, values: Values, places: Iterable[str] = ()) -> list[str]
     *before, part = words
     stem = " ".join(before)
     return [f"{stem} {word}" for word in _next_words(verb, before[1:], part, values) if word.startswith(part) and word != part]
+
+
+def job_files(line: str) -> list[str]:
+    """TOML files in the directory that the last word of a line begins to name, without the nodes.toml there."""
+    directory, slash, _ = line.rpartition(" ")[2].rpartition("/")
+    try:
+        found = sorted(path.name for path in Path(directory or slash or ".").glob("*.toml") if path.name != "nodes.toml")
+    except (OSError, ValueError):
+        return []
+    return [directory + slash + name for name in found if name.isprintable() and " " not in name]
 
 
 def _next_words(verb: Verb, before: Sequence[str], part: str, values: Values) -> list[str]:

@@ -68,12 +68,16 @@ class Hands(App[None]):
 
     def completions(self, line: str) -> list[str]:
         """What a line may become, with the runs and nodes that are known."""
-        from .completion import complete
+        from .completion import complete, job_files
 
         state = self.view.state
         if line.startswith("theme "):
             return [f"theme {name}" for name in THEMES if name.startswith(line[6:]) and name != line[6:]]
-        values = {"RUN": [untrusted(run_id) for run_id in reversed(state.runs)], "SET": [untrusted(name) for name in state.nodes]}
+        values = {
+            "RUN": [untrusted(run_id) for run_id in reversed(state.runs)],
+            "SET": [untrusted(name) for name in state.nodes],
+            "JOB": job_files(line),
+        }
         return complete(line, values, (*PLACES, "theme", "help", "q"))
 
     def on_input_submitted(self, message: Input.Submitted) -> None:

@@ -20,7 +20,8 @@ class Wrong(Exception):
     """What was expected of a value."""
 
 
-def _text(value: Any) -> str:
+def text(value: Any) -> str:
+    """A name or a sentence. Raises Wrong, as all of these."""
     if not isinstance(value, str) or not value or not value.isprintable():
         raise Wrong("expected text in one line")
     return value
@@ -47,18 +48,19 @@ def _kind(value: Any) -> str:
     return str(value)
 
 
-def _integer(value: Any, least: int, most: int, what: str) -> int:
+def integer(value: Any, least: int, most: int, what: str) -> int:
+    """A whole number within limits. ``what``: those in words."""
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
         raise Wrong(f"expected {what}")
     return value
 
 
 def _port(value: Any) -> int:
-    return _integer(value, 1, 65535, "a whole number from 1 to 65535")
+    return integer(value, 1, 65535, "a whole number from 1 to 65535")
 
 
 def _step(value: Any) -> int:
-    return _integer(value, 0, 2**53, "a whole number, 0 or more")
+    return integer(value, 0, 2**53, "a whole number, 0 or more")
 
 
 def _jump(value: Any) -> str:
@@ -112,7 +114,8 @@ def _env(value: Any) -> dict[str, str]:
     return dict(value)
 
 
-def _flag(value: Any) -> bool:
+def flag(value: Any) -> bool:
+    """Yes or no."""
     if not isinstance(value, bool):
         raise Wrong("expected true or false")
     return value
@@ -202,12 +205,12 @@ SHARED: Readers = {
     "state_dir": _remote_path,
     "env": _env,
     "interface": _interface,
-    "read_only": _flag,
+    "read_only": flag,
     "tags": _tags,
 }
 """Keys that [defaults] may hold too."""
 OWN: Readers = {"name": _name, "host": _argument, "host_key": _host_key, "address": _address}
 """Keys that are one node's own."""
-DEVICE: Readers = {"name": _text, "speed": _speed, "memory": _memory, "noise": _noise, "outliers": _portion}
+DEVICE: Readers = {"name": text, "speed": _speed, "memory": _memory, "noise": _noise, "outliers": _portion}
 LINK: Readers = {"latency": _seconds, "bandwidth": _bandwidth, "jitter": _noise}
 FAULT: Readers = {"at_step": _step, "slowdown": _slowdown, "until_step": _step, "cause": _cause, "device": _step}
