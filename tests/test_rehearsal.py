@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,8 +10,9 @@ from paceline.engine.events import DeviceReading
 from paceline.engine.jobs.planning import Candidate, make_plan
 from paceline.engine.jobs.rehearsal import rehearsal
 from paceline.engine.plan import DataPlan, Plan
-from paceline.engine.specs import NodeSpec, TrainSpec
+from paceline.engine.specs import LinkSpec, NodeSpec, TrainSpec
 from paceline.engine.training.workloads import WORKLOADS
+from paceline.tui.render import render
 
 from .documents import documented, paths
 
@@ -19,6 +21,10 @@ BEFORE: dict[str, Any] = {
     "state": "done",
     "workload": "digits-cnn",
     "global_batch_size": 384,
+    "compression": "none",
+    "local_steps": 1,
+    "emulated_network": False,
+    "declared_link": None,
     "devices": [{"node": f"lab{i}", "index": 0, "name": "RTX 3060"} for i in range(2)],
     "cases": [{"policy": "equal", "samples_per_second": 400.0}, {"policy": "hybrid", "samples_per_second": 900.0}],
 }
@@ -54,12 +60,32 @@ def test_what_the_same_took_before_is_what_is_expected() -> None:
         {"global_batch_size": 64},
         {"state": "failed"},
         {"devices": BEFORE["devices"][:1]},
+        {"compression": "powersgd"},
+        {"local_steps": 4},
+        {"emulated_network": True, "declared_link": {"latency": 0.002, "bandwidth": 1e8, "jitter": 0.0}},
         {"cases": [{"policy": "hybrid", "samples_per_second": None}]},
         {"cases": []},
     ],
 )
 def test_what_was_not_the_same_says_nothing(other: dict[str, Any]) -> None:
     (case,) = rehearsal(planned("hybrid"), 900, [None, None], [BEFORE | other])["cases"]
+    assert case["expected_seconds"] is None
+
+
+def test_a_job_with_fewer_bytes_over_a_played_network_is_compared_with_its_like_only() -> None:
+    plan = replace(planned("hybrid"), compression="bf16", local_steps=2, link=LinkSpec(0.002, 1e8, 0.05))
+    wire = {"emulated_network": True, "declared_link": {"latency": 0.002, "bandwidth": 1e8, "jitter": 0.05}}
+    alike = BEFORE | {"compression": "bf16", "local_steps": 2} | wire
+    for result, seconds in ((alike, 4.0), (BEFORE, None), (alike | {"declared_link": {"latency": 0.1, "bandwidth": 1e8}}, None)):
+        document = rehearsal(plan, 900, [None, None], [result])
+        assert document["cases"][0]["expected_seconds"] == seconds
+    text = render("plan", document)
+    assert "gradients as bf16, weights averaged every 2 steps" in text
+    assert "emulated network: 2.00 ms a hop, 95.4 MiB/s a link, jitter 5 %" in text
+
+
+def test_what_an_older_version_does_not_tell_of_its_run_is_not_taken_for_alike() -> None:
+    (case,) = rehearsal(planned("hybrid"), 900, [None, None], [{k: v for k, v in BEFORE.items() if k != "compression"}])["cases"]
     assert case["expected_seconds"] is None
 
 
@@ -70,5 +96,5 @@ def test_a_training_counts_as_much_as_a_bench() -> None:
 
 
 def test_the_document_is_the_one_that_is_promised() -> None:
-    found = rehearsal(planned("hybrid"), 900, [None, None], [BEFORE])
+    found = rehearsal(replace(planned("hybrid"), link=LinkSpec(0.002, 1e8)), 900, [None, None], [BEFORE])
     assert paths(found) | {"schema"} == documented("plan")

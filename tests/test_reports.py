@@ -30,7 +30,7 @@ from paceline.engine.plan import CasePlan, DataPlan, Emulation, NodePlan, Plan, 
 from paceline.engine.reports.bench import ONE_EPOCH, bench_document, train_document
 from paceline.engine.reports.statistics import student
 from paceline.engine.reports.table import bench_table, report_markdown, train_table
-from paceline.engine.specs import FaultSpec
+from paceline.engine.specs import FaultSpec, LinkSpec
 
 from .documents import documented, paths
 
@@ -440,12 +440,21 @@ def test_many_stragglers_are_counted_and_not_listed() -> None:
     assert "and 12 more stragglers, in result.json" in bench_table(bench_document(EQUAL_AND_HYBRID, [*LINES, *many]))
 
 
+def test_a_played_network_is_said_wherever_a_figure_made_through_it_is() -> None:
+    document = bench_document(replace(EQUAL_AND_HYBRID, link=LinkSpec(0.002, 1e8, 0.05)), LINES)
+    assert document["emulated_network"] is True
+    assert document["declared_link"] == {"latency": 0.002, "bandwidth": 1e8, "jitter": 0.05}
+    for text in (bench_table(document), report_markdown(document)):
+        assert "(emulated, network too)" in text
+    assert "network" not in bench_table(bench_document(EQUAL_AND_HYBRID, LINES)).splitlines()[0]
+
+
 @pytest.mark.parametrize("verb", ["bench", "train"])
 def test_json_md_names_every_field_of_a_result(verb: str) -> None:
     if verb == "bench":
-        document = bench_document(EQUAL_AND_HYBRID, [*LINES, FOUND])
+        document = bench_document(replace(EQUAL_AND_HYBRID, link=LinkSpec(0.002, 1e8)), [*LINES, FOUND])
     else:
-        plan = made_plan("hybrid", is_bench=False)
+        plan = made_plan("hybrid", is_bench=False, link=LinkSpec(0.002, 1e8))
         document = train_document(plan, [*case_lines(plan, "hybrid", SLOW, 1.6), FOUND], "done", "logs/runs/x")
     of_the_run = {"run_dir", "state", "reason", "failed_rank", "failed_node"}
     assert paths(document) | of_the_run == documented(verb)

@@ -80,6 +80,7 @@ def _plan(document: Document) -> str:
         f"{document['epochs']} epochs of {document['steps_per_epoch']} steps, global batch {document['global_batch_size']}",
         f"data: {document['data']['source']}, {document['samples_per_epoch']:,} training samples"
         + (f"; network of {weights:,} parameters" if weights else ""),
+        *_exchange(document),
         f"{'rank':>4}  {'node':<14}{'device':<22}{'kind':<10}{'memory':>8}",
     ]
     for device in document["devices"]:
@@ -96,6 +97,18 @@ def _plan(document: Document) -> str:
             told = f"{rate:,.0f} samples/s, {duration(case['expected_seconds'])} expected, as in run {case['as_measured_in']}"
         lines.append(f"{case['policy']}: {told}")
     return "\n".join(lines)
+
+
+def _exchange(document: Document) -> list[str]:
+    """How gradients travel, where that is not as they are over what is there."""
+    told = [f"gradients as {document['compression']}"] if document["compression"] != "none" else []
+    told += [f"weights averaged every {document['local_steps']} steps"] if document["local_steps"] > 1 else []
+    link = document["declared_link"]
+    jitter = f", jitter {percent(link['jitter'])}" if link and link["jitter"] else ""
+    wire = (
+        f"emulated network: {link['latency'] * 1000:.2f} ms a hop, {_per_second(link['bandwidth'])} a link{jitter}" if link else ""
+    )
+    return [line for line in (", ".join(told), wire) if line]
 
 
 def _profile(document: Document) -> str:

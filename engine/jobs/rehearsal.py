@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..plan import CasePlan, Plan
+from ..reports.bench import exchange_document
 from ..training.workloads import parameters_of
 
 Document = dict[str, Any]
@@ -19,6 +20,7 @@ def rehearsal(plan: Plan, samples_per_epoch: int, users: list[str | None], earli
         "parameters": parameters_of(plan.workload),
         "data": {"source": plan.data.source, "rows": plan.data.rows, "sha256": plan.data.sha256},
         "emulated": plan.is_emulated,
+        **exchange_document(plan),
         "backend": plan.backend,
         "epochs": plan.epochs,
         "global_batch_size": plan.global_batch_size,
@@ -54,11 +56,11 @@ def _case(plan: Plan, case: CasePlan, samples_per_epoch: int, earlier: list[Mapp
 
 
 def _is_alike(plan: Plan, result: Mapping[str, Any]) -> bool:
-    """Whether a result is of the same workload at the same batch on the same devices."""
+    """Whether a result is of the same workload at the same batch on the same devices, exchanged alike over the same network."""
     asked = [(rank.node, rank.device_index, rank.device_name) for rank in plan.ranks]
     used = [(device.get("node"), device.get("index"), device.get("name")) for device in result.get("devices") or ()]
-    same = (result.get("workload"), result.get("global_batch_size")) == (plan.workload, plan.global_batch_size)
-    return same and used == asked and result.get("state") == "done"
+    wanted = {"state": "done", "workload": plan.workload, "global_batch_size": plan.global_batch_size, **exchange_document(plan)}
+    return used == asked and all(key in result and result[key] == value for key, value in wanted.items())
 
 
 def _rate(result: Mapping[str, Any], policy: str) -> float | None:

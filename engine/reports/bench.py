@@ -11,6 +11,7 @@ from typing import Any
 from ..events import EpochEnded, Event
 from ..plan import Plan
 from ..training.workloads import parameters_of
+from ..wire import to_plain
 from .busy import busy_warnings
 from .energy import joules_per_sample
 from .figures import CaseFigures, Lines, case_figures, gather, rate, ratio
@@ -131,6 +132,17 @@ def _about(plan: Plan) -> dict[str, Any]:
         "emulated": plan.is_emulated,
         "global_batch_size": plan.global_batch_size,
         "planned_epochs": plan.epochs,
+        **exchange_document(plan),
+    }
+
+
+def exchange_document(plan: Plan) -> dict[str, Any]:
+    """How ranks exchange what they have learnt, and over what: runs that differ in it cannot be compared."""
+    return {
+        "compression": plan.compression,
+        "local_steps": plan.local_steps,
+        "emulated_network": plan.link is not None,
+        "declared_link": plan.link and to_plain(plan.link),
     }
 
 

@@ -192,7 +192,8 @@ def phases_grid(document: Document) -> Grid:
 
 def _title(document: Document) -> str:
     devices = len(document["devices"])
-    label = " (emulated)" if document["emulated"] else ""
+    network = ", network too" if document.get("emulated_network") else ""
+    label = f" (emulated{network})" if document["emulated"] else ""
     policy = f" · {document['policy']}" if "policy" in document else ""
     head = f"{document['workload']}{policy} on {devices} device{'s' if devices != 1 else ''}{label}"
     epochs, batch = document.get("planned_epochs"), document.get("global_batch_size")
