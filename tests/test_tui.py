@@ -274,6 +274,11 @@ def test_a_scale_ends_at_a_round_number_above(value: float) -> None:
     assert 0.999 * value <= nice_ceiling(value) <= 2.01 * value
 
 
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), -1.0, 5e-324, 1.7e308])
+def test_a_scale_ends_somewhere_whatever_it_is_asked_for(value: float) -> None:
+    assert 0.0 < nice_ceiling(value) < float("inf")
+
+
 # A real terminal ----------------------------------------------------------------------------------------------------------------
 
 

@@ -11,6 +11,8 @@ from textual.strip import Strip
 NONE = Style()
 BLOCK, BLOCK_START = "▇", "▏"
 _LEVELS = "▁▂▃▄▅▆▇"
+RANGE = (1e-300, 1e300)
+"""Of scales: a node may say what it likes, infinity too."""
 Piece = tuple[str, Style]
 
 
@@ -77,9 +79,10 @@ def history(values: Sequence[float | None], width: int) -> str:
 
 
 def nice_ceiling(value: float) -> float:
-    """The next round number of 1, 1.5, 2, 2.5, 3, 4, 5, 6, 8 times a power of ten."""
+    """The next round number of 1, 1.5, 2, 2.5, 3, 4, 5, 6, 8 times a power of ten; none beyond ``RANGE``."""
     if not value > 0.0:
         return 1.0
+    value = min(RANGE[1], max(RANGE[0], value))
     power = 1.0
     while power * 10 <= value:
         power *= 10
