@@ -18,9 +18,11 @@ from paceline.engine.events import Event, ResultDerived, RunEnded, RunPlanned
 from paceline.engine.ssh.questions import Question
 from paceline.engine.store.state import State
 from textual.binding import Binding, BindingType
+from textual.driver import Driver
 from textual.screen import Screen
 
 from .crash import crashed
+from .driver import ThriftyDriver
 from .format import duration, untrusted
 from .hands import Hands
 from .keys import EVERYWHERE
@@ -115,6 +117,9 @@ class PacelineApp(Hands):
         session.subscribe(self._hear)
         if isinstance(session, Seekable):
             session.on_jump(self._jump)
+
+    def get_driver_class(self) -> type[Driver]:
+        return ThriftyDriver
 
     # The stream in --------------------------------------------------------------------------------------------------------------
 
