@@ -13,19 +13,19 @@ import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
-from statistics import mean, median
+from statistics import mean
 
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
-from paceline.engine.advisor.predict import Candidate, predict
+from paceline.engine.advisor.predict import Candidate, Prediction, predict
 from paceline.engine.specs import LinkSpec
 from paceline.engine.training.workloads import WORKLOADS
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.advice_play import Player, profile_lab
+from benchmarks.advice_play import Player, Use, everyones, profile_lab
 from benchmarks.table import row, write_csv
 
 SPEEDS = (12.7, 9.1, 3.0, 3.0)
@@ -69,15 +69,11 @@ def ways(is_quick: bool) -> list[Way]:
 
 def run_rank(rank: int, place: str, is_quick: bool) -> None:
     """One of four processes."""
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    dist.init_process_group("gloo", init_method=f"file://{place}/meet", rank=rank, world_size=len(SPEEDS))
-    player = Player(rank, model(), WORKLOAD, SPEEDS[rank], lambda count: torch.ones(count, 1, 8, 8), FEW, BUCKET_MIB)
-    rate = SPEEDS[rank] * WORKLOAD.emulated_rate
+    player = make_player(rank, place)
     asked = ways(is_quick)
-    used = {link: LINKS[link] for link, _ in asked if link in LINKS}
-    profiles = profile_lab(player, len(SPEEDS), [max(1, int(rate * seconds)) for seconds in (0.1, 0.2, 0.4, 0.8)], used)
-    profiles["alone"] = next(iter(profiles.values()))
+    used = [link for link in LINKS if any(link == one for one, _ in asked)]
+    profiles = profile_lab(player, len(SPEEDS), sizes_of(rank), used, LINKS.get)
+    profiles["alone"] = profiles[used[0]]
     told = [predict(profiles[link], candidate) for link, candidate in asked]
     if rank == 0:
         lines = [(link, *named(one), told[place].step_seconds) for place, (link, one) in enumerate(asked)]
@@ -86,24 +82,7 @@ def run_rank(rank: int, place: str, is_quick: bool) -> None:
             sums = profile.all_reduce
             assert sums is not None
             print(f"{name}: sum {sums.alpha * 1000:.2f} ms + bytes / {sums.beta / 1e6:.1f} MB/s, off {sums.residual:.1%}")
-    groups = {group: dist.new_group(list(group)) for group in {one.devices for _, one in asked}}
-    measured: list[float] = []
-    for (link, candidate), prediction in zip(asked, told, strict=True):
-        seconds = 0.0
-        dist.barrier()
-        if rank in candidate.devices:
-            size = prediction.local_batch_sizes[candidate.devices.index(rank)]
-            steps = QUICK_STEPS if is_quick else STEPS
-            if len(candidate.devices) == 1:
-                seconds = median(player.step(player.net, size)[2] for _ in range(steps))
-            else:
-                group = groups[candidate.devices]
-                seconds = median(player.train(group, len(candidate.devices), LINKS[link], size, steps))
-        everyone = [None] * len(SPEEDS)
-        dist.all_gather_object(everyone, seconds)
-        measured.append(max(everyone))  # type: ignore[type-var]
-        if rank == 0:
-            print(f"{link:<11} {named(candidate)} {prediction.step_seconds:.4f} {measured[-1]:.4f}", flush=True)
+    measured = measure(player, asked, told, QUICK_STEPS if is_quick else STEPS, LINKS.get)
     if rank == 0:
         torch.save(
             [(*one, prediction.step_seconds, seconds) for one, prediction, seconds in zip(asked, told, measured, strict=True)],
@@ -111,6 +90,40 @@ def run_rank(rank: int, place: str, is_quick: bool) -> None:
         )
     dist.barrier()
     dist.destroy_process_group()
+
+
+def make_player(rank: int, place: str) -> Player:
+    """Meet the others, as one of the devices."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    dist.init_process_group("gloo", init_method=f"file://{place}/meet", rank=rank, world_size=len(SPEEDS))
+    return Player(rank, model(), WORKLOAD, SPEEDS[rank], lambda count: torch.ones(count, 1, 8, 8), FEW, BUCKET_MIB)
+
+
+def sizes_of(rank: int) -> list[int]:
+    """Batches of a device that are timed."""
+    rate = SPEEDS[rank] * WORKLOAD.emulated_rate
+    return [max(1, int(rate * seconds)) for seconds in (0.1, 0.2, 0.4, 0.8)]
+
+
+def measure(player: Player, asked: list[Way], told: list[Prediction], steps: int, use: Use) -> list[float]:
+    """Collective: seconds of a step of every configuration."""
+    groups = {group: dist.new_group(list(group)) for group in {one.devices: None for _, one in asked}}
+    measured: list[float] = []
+    for (link, candidate), prediction in zip(asked, told, strict=True):
+        wire = use(link)
+        seconds = [0.0]
+        dist.barrier()
+        if player.rank in candidate.devices:
+            size = prediction.local_batch_sizes[candidate.devices.index(player.rank)]
+            if len(candidate.devices) == 1:
+                seconds = [player.step(player.net, size)[2] for _ in range(steps)]
+            else:
+                seconds = player.train(groups[candidate.devices], len(candidate.devices), wire, size, steps)
+        measured.append(everyones(seconds))
+        if player.rank == 0:
+            print(f"{link:<11} {named(candidate)} {prediction.step_seconds:.4f} {measured[-1]:.4f}", flush=True)
+    return measured
 
 
 def named(one: Candidate) -> tuple[str, int, str]:

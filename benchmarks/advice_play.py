@@ -19,7 +19,7 @@ import torch.distributed as dist
 from paceline.engine.plan import Emulation, RankPlan
 from paceline.engine.profiling.fits import line
 from paceline.engine.profiling.profile import AllReduceProfile, DeviceProfile, GradientProfile, Profile
-from paceline.engine.specs import LinkSpec
+from paceline.engine.specs import COMPRESSIONS, LinkSpec
 from paceline.engine.training.compression import WHOLE_STEPS, hook_of, message_bytes
 from paceline.engine.training.emulation import FORWARD, EmulatedTimer
 from paceline.engine.training.link import PlayedLink
@@ -31,8 +31,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 WARM = 3
 """Steps first: DDP groups its buckets anew after the first."""
+LEARNING = 2
+"""Steps before PowerSGD begins, where it is measured alone."""
 SUMS = (4 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20)
 GRADIENT_SECONDS = 0.4
+Use = Callable[[str], "LinkSpec | None"]
+"""Brings about a network by its name, on every rank; gives the link to play, None: the real one is it."""
 
 
 class Pace(EmulatedTimer):
@@ -85,6 +89,7 @@ class Player:
             next(model.parameters()).register_hook(lambda _: pace.wait_for(1.0))  # the last gradient comes when it is due
         self.optimizer = torch.optim.SGD(model.parameters(), lr=1e-6)
         self.steps = 0
+        self.alone = dist.new_group([rank], use_local_synchronization=True)
 
     def step(self, net: nn.Module, samples: int, is_synced: bool = True) -> tuple[float, float, float]:
         """Seconds until backward begins, until it ends, and until the optimizer has stepped."""
@@ -152,7 +157,33 @@ class Player:
                 shares.append(turned / ended)
                 closed.append([min(1.0, (moment - begun - turned) / (ended - turned)) for moment in moments])
         ahead = tuple(max(0.0, median(column)) for column in zip(*closed, strict=True))
-        return GradientProfile(tuple(sizes), ahead, median(shares), optimizer, tuple(small))
+        del net
+        gc.collect()  # or its hooks on the weights stay
+        found = {word: self.profile_compression(word, max(1, size // 4)) for word in COMPRESSIONS if word != "none"}
+        return GradientProfile(tuple(sizes), ahead, median(shares), optimizer, tuple(small), compression_seconds=found)
+
+    def profile_compression(self, compression: str, size: int) -> tuple[float, ...]:
+        """Collective: what the hook takes for each bucket over a group of one, while every rank does the same."""
+        compress = hook_of(compression, self.alone, LEARNING)
+        taken: list[float] = []
+
+        def stamp(bucket: Any) -> torch.futures.Future[torch.Tensor]:
+            begun = time.perf_counter()
+            done = compress(bucket)
+            done.wait()
+            taken.append(time.perf_counter() - begun)
+            return done
+
+        net = self.wrapped(None, stamp)
+        found = []
+        for _ in range(WARM + LEARNING + 5):
+            taken.clear()
+            dist.barrier()
+            self.step(net, size)
+            found.append(list(taken))
+        del net
+        gc.collect()
+        return tuple(median(column) for column in zip(*found[WARM + LEARNING :], strict=True))
 
     def wrapped(self, group: Any, hook: Any) -> DistributedDataParallel:
         """DDP over a group, with this hook."""
@@ -205,9 +236,21 @@ class Player:
         return found
 
 
+def no_link(_: str) -> None:
+    """The network as it is."""
+
+
+def everyones(seconds: list[float]) -> float:
+    """Collective: median of the slowest rank, alike on all."""
+    told: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(told, median(seconds))
+    return float(max(told))
+
+
 def profile_sums(world: int, link: LinkSpec | None) -> AllReduceProfile:
     """Collective over all ranks: alpha and beta, through the played link."""
     backend = dist.distributed_c10d._get_default_group()
+    dist.barrier()
     wire = None if link is None else PlayedLink(link, world, 3)
     times = []
     for size in SUMS:
@@ -227,7 +270,7 @@ def profile_sums(world: int, link: LinkSpec | None) -> AllReduceProfile:
     return AllReduceProfile(world, fitted.offset, 1 / fitted.slope, fitted.residual, SUMS, tuple(slowest))
 
 
-def profile_lab(player: Player, world: int, sizes: Sequence[int], links: dict[str, LinkSpec | None]) -> dict[str, Profile]:
+def profile_lab(player: Player, world: int, sizes: Sequence[int], links: Sequence[str], use: Use = no_link) -> dict[str, Profile]:
     """Collective: one profile a link, alike on every rank."""
     dist.barrier()
     device, optimizer = player.profile_device(sizes)  # all at once, as they will train: they share a machine
@@ -236,4 +279,4 @@ def profile_lab(player: Player, world: int, sizes: Sequence[int], links: dict[st
     everyone: list[Any] = [None] * world
     dist.all_gather_object(everyone, (device, gradient))
     devices, shared = tuple(one for one, _ in everyone), everyone[0][1]
-    return {name: Profile("made-up", devices, (), profile_sums(world, link), shared) for name, link in links.items()}
+    return {name: Profile("made-up", devices, (), profile_sums(world, use(name)), shared) for name in links}

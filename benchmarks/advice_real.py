@@ -25,7 +25,7 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.advice_play import Player, profile_lab
+from benchmarks.advice_play import Player, everyones, profile_lab
 from benchmarks.table import row, write_csv
 
 WORLD = 2
@@ -51,7 +51,7 @@ def run_rank(rank: int, place: str, repeats: int) -> None:
     for repeat in range(repeats):
         for width in WIDTHS:
             player = Player(rank, model(width), WORKLOADS["digits-cnn"], None, lambda count: torch.ones(count, 64), 0)
-            profile = profile_lab(player, WORLD, (64, 128, 256, 512), {"loopback": None})["loopback"]
+            profile = profile_lab(player, WORLD, (64, 128, 256, 512), ["loopback"])["loopback"]
             ways = [Candidate((0, 1), batch, is_balanced=False) for batch in BATCHES]
             cold = [predict(profile, way).step_seconds for way in ways]
             alone = [predict(profile, Candidate((0,), batch)).step_seconds for batch in BATCHES]
@@ -75,13 +75,6 @@ def run_rank(rank: int, place: str, repeats: int) -> None:
         torch.save(lines, f"{place}/told")
     dist.barrier()
     dist.destroy_process_group()
-
-
-def everyones(seconds: list[float]) -> float:
-    """Median of the slowest rank, alike on all."""
-    told: list[Any] = [None] * WORLD
-    dist.all_gather_object(told, median(seconds))
-    return float(max(told))
 
 
 def main() -> None:

@@ -663,6 +663,8 @@ class GradientProfiled(RankEvent):
     optimizer_seconds: float | None = None
     low_rank_bytes: tuple[int, ...] = ()
     """What PowerSGD would send instead of each."""
+    compression_seconds: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    """What compressing each takes by itself, without any transport: bf16, fp16, powersgd."""
     parameters: int = 0
     error: str = ""
 

@@ -91,7 +91,7 @@ def test_what_is_recommended_can_be_given_to_train() -> None:
 
 def test_a_run_teaches_the_profile_its_overlap() -> None:
     nodes = [node(f"n{place}") for place in range(4)]
-    truth = replace(lab(bandwidth=2e7), overlap=LEAST / 2)
+    truth = replace(lab(bandwidth=2e7), overlap=LEAST / 2, is_calibrated=True)
     plan = planned(TrainSpec(policies=("hybrid",), global_batch_size=128), nodes)
     rate = predict(truth, Way((0, 1, 2, 3), 128)).samples_per_second
     taught = learnt(lab(bandwidth=2e7), plan, {"policy": "hybrid", "samples_per_second": rate})

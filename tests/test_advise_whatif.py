@@ -57,7 +57,7 @@ def test_what_cannot_be_is_refused_in_one_line(wish: WhatIf) -> None:
 @settings(deadline=None, max_examples=50)
 @given(st.floats(LEAST, 1), st.floats(1e7, 1e8))
 def test_the_overlap_is_found_that_made_the_measured_steps(overlap: float, bandwidth: float) -> None:
-    truth = replace(lab(bandwidth=bandwidth), overlap=overlap)
+    truth = replace(lab(bandwidth=bandwidth), overlap=overlap, is_calibrated=True)
     seconds = predict(truth, EVERYONE).step_seconds
     found = calibrated(lab(bandwidth=bandwidth), [(EVERYONE, seconds)])
     assert predict(found, EVERYONE).step_seconds == pytest.approx(seconds, rel=1e-3)

@@ -40,7 +40,7 @@ LABS = st.builds(lab, RATES, st.floats(0, 0.01), st.floats(1e6, 1e10), st.none()
 def test_the_model_is_the_balancer_s_where_a_batch_fits_at_once(
     rates: tuple[float, ...], hop: float, bandwidth: float, batch: int, overlap: float
 ) -> None:
-    profile = replace(lab(rates, hop, bandwidth), overlap=overlap)
+    profile = replace(lab(rates, hop, bandwidth), overlap=overlap, is_calibrated=True)
     found = predict(profile, Candidate(tuple(range(len(rates))), batch))
     told = Communication(GRADIENT.bucket_bytes, GRADIENT.closed_at, (bandwidth,) * len(rates), hop, 1 / 3, overlap, 0.001)
     times = [StepTime(0.002, 1 / rate) for rate in rates]

@@ -29,7 +29,7 @@ def calibrated(profile: Profile, probes: Sequence[tuple[Candidate, float]]) -> P
         return profile
 
     def error(overlap: float) -> float:
-        guess = replace(profile, overlap=overlap)
+        guess = replace(profile, overlap=overlap, is_calibrated=True)
         return sum(abs(predict(guess, candidate).step_seconds / seconds - 1.0) for candidate, seconds in probes)
 
     return replace(profile, overlap=min(factors, key=error), is_calibrated=True)
@@ -39,7 +39,7 @@ def _factor(profile: Profile, candidate: Candidate, seconds: float) -> float | N
     """The overlap at which this probe is predicted exactly, or the nearest end of what is possible: more overlap, shorter steps."""
 
     def at(overlap: float) -> float:
-        return predict(replace(profile, overlap=overlap), candidate).step_seconds
+        return predict(replace(profile, overlap=overlap, is_calibrated=True), candidate).step_seconds
 
     try:
         longest, shortest = at(LEAST), at(1.0)

@@ -1,12 +1,12 @@
 """How long a step of one candidate takes: exact shares, the overlap of buckets with backward, what a remedy changes. Pure.
 
-    ready_k = t - t_b (1 - phi) (1 - u_k) o        e_k = max(ready_k, e_(k-1)) + m_k alpha_W + n_k / beta_W
+    ready_k = t - t_b (1 - phi) (1 - u_k) o        e_k = max(ready_k, e_(k-1)) + c_k + m_k alpha_W + n_k / beta_W
     T = max(t, e_K) + optimizer seconds
 
 t: compute seconds of the slowest rank; t_b: of its last micro-batch, the only one whose backward sends; u_k: the part of backward
-that is done when bucket k closes; o: the calibrated share of the overlap that happens; m_k: the sums a bucket needs. For a ring of
-W ranks alpha_W = 2 (W - 1) hop and beta_W = BW W / (2 (W - 1)); hop and BW come from the all-reduce that was measured over the
-whole group (Patarasuk and Yuan 2009).
+that is done when bucket k closes; o: the calibrated share of the overlap that happens; c_k: what compressing the bucket takes a
+rank; m_k: the sums it needs. For a ring of W ranks alpha_W = 2 (W - 1) hop and beta_W = BW W / (2 (W - 1)); hop and BW come from
+the all-reduce that was measured over the whole group (Patarasuk and Yuan 2009).
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Prediction:
     compute_seconds: float
     """Of the slowest rank in one step."""
     communication_seconds: float
-    """Of one step, if nothing overlapped."""
+    """Of one step, if nothing overlapped; what compressing gradients takes counts in."""
     exposed_seconds: float
     """Communication that nothing hides, in one step."""
     step_seconds: float
@@ -137,16 +137,25 @@ def _exchange(profile: Profile, candidate: Candidate, compute: float, last: floa
         raise PlanImpossible("no gradient was measured for this workload", hint="paceline profile")
     alpha, beta = ring(profile, candidate)
     backward = last * (1.0 - gradient.forward_share)
+    overlap = overlap_of(profile, candidate)
     total = end = 0.0
-    buckets = zip(_sent(profile, candidate.compression), gradient.closed_at, strict=True)
-    for number, ((messages, size), closed_at) in enumerate(buckets):
+    smaller = gradient.compression_seconds.get(candidate.compression, (0.0,) * len(gradient.bucket_bytes))
+    buckets = zip(_sent(profile, candidate.compression), smaller, gradient.closed_at, strict=True)
+    for number, ((messages, size), compressing, closed_at) in enumerate(buckets):
         is_last = number == len(gradient.bucket_bytes) - 1
         # Compressed gradients leave the step's report to a small sum of its own.
-        seconds = (messages + (is_last and candidate.compression != "none")) * alpha + size / beta
-        ready = compute - backward * (1.0 - closed_at) * profile.overlap
+        seconds = compressing + (messages + (is_last and candidate.compression != "none")) * alpha + size / beta
+        ready = compute - backward * (1.0 - closed_at) * overlap
         end = max(ready, end) + seconds
         total += seconds
     return total, end
+
+
+def overlap_of(profile: Profile, candidate: Candidate) -> float:
+    """What real steps have taught; before, all that is possible, but none for processors: they move the bytes that they compute."""
+    if profile.is_calibrated:
+        return profile.overlap
+    return 0.0 if any(profile.devices[index].kind == "cpu" for index in candidate.devices) else 1.0
 
 
 def _sent(profile: Profile, compression: str) -> list[tuple[int, float]]:

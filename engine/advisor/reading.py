@@ -46,6 +46,7 @@ class _Gradient:
     optimizer_seconds: float = 0.0
     low_rank_bytes: tuple[int, ...] = ()
     parameters: int = 0
+    compression_seconds: dict[str, tuple[float, ...] | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class _Document:
     links: tuple[dict[str, Any], ...] = ()
     all_reduce: _Sums | None = None
     gradient: _Gradient | None = None
-    overlap: float = 1.0
+    overlap: float | None = None
     measured: float | None = None
 
 
@@ -87,8 +88,14 @@ def read_profile(document: dict[str, Any] | None) -> Profile | None:
             gradient.optimizer_seconds,
             gradient.low_rank_bytes,
             gradient.parameters,
+            {
+                word: seconds
+                for word, seconds in gradient.compression_seconds.items()
+                if seconds is not None and len(seconds) == len(gradient.bucket_bytes) and min(seconds) >= 0
+            },
         ),
-        overlap=told.overlap,
+        overlap=1.0 if told.overlap is None else told.overlap,
+        is_calibrated=told.overlap is not None,
         measured=told.measured or 0.0,
     )
 

@@ -90,9 +90,11 @@ class Profiling:
     def calibrate(self, profile: Profile) -> None:
         """Keep what a probe of real steps has taught about this profile; where the disk is full, the next probe does again."""
         kept, _ = self._shelf.read(self._shelf.path(self._plan))
-        if kept is not None:
+        if kept is not None and profile.is_calibrated:
+            document = {**kept.document, "overlap": profile.overlap}
+            self._publish(ProfileKept(document=document))
             try:
-                self._shelf.put(self._plan, replace(kept, profile=profile))
+                self._shelf.put(self._plan, replace(kept, profile=profile, document=document))
             except PacelineError as error:
                 self._say(str(error))
 

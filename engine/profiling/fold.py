@@ -130,7 +130,8 @@ def _gradient(event: GradientProfiled) -> GradientProfile | None:
         return None
     low_rank = event.low_rank_bytes if len(event.low_rank_bytes) == count else ()
     optimizer = max(0.0, event.optimizer_seconds or 0.0)
-    return GradientProfile(event.bucket_bytes, event.closed_at, share, optimizer, low_rank, event.parameters)
+    sound = {word: seconds for word, seconds in event.compression_seconds.items() if len(seconds) == count and min(seconds) >= 0}
+    return GradientProfile(event.bucket_bytes, event.closed_at, share, optimizer, low_rank, event.parameters, sound)
 
 
 def _positive(value: float | None) -> float | None:

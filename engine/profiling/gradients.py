@@ -1,6 +1,7 @@
 """When backward closes each of DDP's own buckets, how large they are, and what comes before and after: one profiled backward.
 
-DDP's hook stamps each bucket and hands it back unsummed, so nothing here waits for another rank.
+DDP's hook stamps each bucket and hands it back unsummed, so nothing here waits for another rank. What compressing gradients takes
+is measured with the hooks of training over a group of one: all of their arithmetic, and no transport.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch.distributed import GradBucket  # type: ignore[attr-defined]
 from torch.nn.parallel import DistributedDataParallel
 
 from ..events import GradientProfiled
-from ..training.compression import message_bytes
+from ..specs import COMPRESSIONS
+from ..training.compression import Hook, hook_of, message_bytes
 from ..training.data import copy_to
 from ..training.group import Group
 from ..training.sampler import order
@@ -27,6 +30,10 @@ WARM = 2
 STEPS = 5
 SECONDS = 0.3
 """What a step should take: then stamps are fine enough."""
+SHORTER = 8
+"""Steps are so many times shorter where only the hook counts,"""
+LEARNING = 2
+"""and so many come before PowerSGD begins, which sends the first gradients whole."""
 
 
 class _Stamps:
@@ -37,6 +44,10 @@ class _Stamps:
         self.moments: list[Any] = []
         self.sizes: list[int] = []
         self.low_rank: list[int] = []
+        self.compress: Hook | None = None
+        """Time this one instead."""
+        self.compressed: list[tuple[Any, Any]] = []
+        """Moments at which it began and ended with each bucket."""
 
     def stamp(self) -> Any:
         """A moment of the device's own time."""
@@ -52,6 +63,12 @@ class _Stamps:
 
     def __call__(self, bucket: GradBucket) -> torch.futures.Future[torch.Tensor]:
         """Take note, and pass the bucket on as it is."""
+        if self.compress is not None:
+            begun = self.stamp()
+            smaller = self.compress(bucket)
+            smaller.wait()
+            self.compressed.append((begun, self.stamp()))
+            return smaller
         self.moments.append(self.stamp())
         self.sizes.append(bucket.buffer().nbytes)
         shapes = [tuple(gradient.shape) for gradient in bucket.gradients()]
@@ -72,20 +89,25 @@ def measure_gradient(steps: Steps, group: Group, seconds_per_sample: float, most
     stamps = _Stamps(device)
     ddp.register_comm_hook(stamps, lambda hook, bucket: hook(bucket))
     shares, optimizers, closed = [], [], []
-    for number in range(WARM + STEPS):
-        stamps.moments, stamps.sizes, stamps.low_rank = [], [], []
+
+    def forward_backward(samples: int) -> tuple[Any, Any, Any]:
+        """When forward began, when backward did, and when it ended."""
         ddp.zero_grad(set_to_none=True)
-        timer.begin(-1, size)
-        batch = steps.data.read(rows, device)
+        timer.begin(-1, samples)
+        batch = steps.data.read(rows[:samples], device)
         timer.loaded()
         x, y = copy_to(device, *batch)
         timer.copied()
         begun = stamps.stamp()
         output, anchor = ddp(x)
-        loss = steps.task.loss_sum(output, y) / size + anchor
+        loss = steps.task.loss_sum(output, y) / samples + anchor
         turned = stamps.stamp()
         loss.backward()
-        ended = stamps.stamp()
+        return begun, turned, stamps.stamp()
+
+    for number in range(WARM + STEPS):
+        stamps.moments, stamps.sizes, stamps.low_rank = [], [], []
+        begun, turned, ended = forward_backward(size)
         timer.end()
         wait(device)
         before = time.perf_counter()
@@ -100,11 +122,31 @@ def measure_gradient(steps: Steps, group: Group, seconds_per_sample: float, most
             shares.append(stamps.between(begun, turned) / stamps.between(begun, ended))
             closed.append([min(1.0, stamps.between(turned, moment) / backward) for moment in stamps.moments])
             optimizers.append(optimizer)
+
+    def compression_seconds(compression: str) -> tuple[float, ...]:
+        """Of each bucket, while every rank does the same: beside its device the host may have to serve others."""
+        stamps.compress = hook_of(compression, alone, LEARNING)
+        taken = []
+        for _ in range(LEARNING + 1 + STEPS):
+            stamps.compressed = []
+            group.gather([0.0])  # nobody begins before the others
+            forward_backward(min(size, max(2, size // SHORTER)))
+            timer.end()
+            timer.stepped()
+            wait(device)
+            taken.append([stamps.between(*moments) for moments in stamps.compressed])
+        timer.settle()
+        timer.take()
+        return tuple(median(column) for column in zip(*taken[LEARNING + 1 :], strict=True))
+
+    alone = dist.new_group([group.rank], use_local_synchronization=True)
+    compressions = {word: compression_seconds(word) for word in COMPRESSIONS if word != "none"}
     return GradientProfiled(
         bucket_bytes=tuple(stamps.sizes),
         closed_at=tuple(median(column) for column in zip(*closed, strict=True)),
         forward_share=median(shares),
         optimizer_seconds=median(optimizers),
         low_rank_bytes=tuple(stamps.low_rank),
+        compression_seconds=compressions,
         parameters=sum(parameter.numel() for parameter in replica.model.parameters()),
     )

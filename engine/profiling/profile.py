@@ -109,6 +109,8 @@ class GradientProfile:
     """What PowerSGD would send instead of each bucket; empty: unknown."""
     parameters: int = 0
     """How many weights the model has."""
+    compression_seconds: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    """By word of ``--compression``: what compressing each bucket and back takes a rank, without any transport."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +142,8 @@ class Profile:
     gradient: GradientProfile | None = None
     systems: tuple[SystemProfile, ...] = ()
     overlap: float = 1.0
-    """How much of the possible overlap happens, 0 to 1; calibrated by a probe of real steps."""
+    """How much of the possible overlap happens: 1 all of it, 0 none, below 0 communication costs compute besides;"""
     is_calibrated: bool = False
+    """as a probe of real steps has taught. Before one it is nothing to go by."""
     measured: float = 0.0
     """Clock of the centre, seconds since 1970."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..profiling.drift import Drift
 from ..profiling.profile import DeviceProfile, Profile
+from ..specs import COMPRESSIONS
 
 Document = dict[str, Any]
 
@@ -48,7 +49,13 @@ def profile_document(profile: Profile, drifts: Sequence[Drift] = ()) -> Document
             "forward_share": gradient.forward_share,
             "optimizer_seconds": gradient.optimizer_seconds,
             "low_rank_bytes": list(gradient.low_rank_bytes),
+            "compression_seconds": {
+                word: list(gradient.compression_seconds[word]) if word in gradient.compression_seconds else None
+                for word in COMPRESSIONS
+                if word != "none"
+            },
         },
+        "overlap": profile.overlap if profile.is_calibrated else None,
         "system": [
             {
                 "node": system.node,

@@ -27,14 +27,14 @@ Future = torch.futures.Future[Any]
 Hook = Callable[[GradBucket], Future]
 
 
-def hook_of(compression: str) -> Hook:
-    """torch's hook for a word of ``Plan.compression``; its future gives the bucket as a mean over the ranks."""
-    group = dist.distributed_c10d._get_default_group()
+def hook_of(compression: str, group: dist.ProcessGroup | None = None, whole_steps: int = WHOLE_STEPS) -> Hook:
+    """torch's hook for a word of ``Plan.compression``; its future gives the bucket as a mean over the ranks of a group (all)."""
+    group = group or dist.distributed_c10d._get_default_group()
     if compression == "bf16":
         return lambda bucket: default_hooks.bf16_compress_hook(group, bucket)
     if compression == "fp16":
         return lambda bucket: default_hooks.fp16_compress_hook(group, bucket)
-    state = powerSGD_hook.PowerSGDState(group, matrix_approximation_rank=RANK, start_powerSGD_iter=WHOLE_STEPS)
+    state = powerSGD_hook.PowerSGDState(group, matrix_approximation_rank=RANK, start_powerSGD_iter=whole_steps)
     return lambda bucket: powerSGD_hook.powerSGD_hook(state, bucket)
 
 
