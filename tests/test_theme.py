@@ -5,7 +5,10 @@ from __future__ import annotations
 from itertools import combinations, pairwise
 
 import pytest
-from paceline.tui.theme import GLYPHS, PALETTE, THEMES, Palette
+from paceline.tui.theme import GLYPHS, PALETTE, THEMES, Palette, suited
+from rich.color import Color as Shown
+from rich.color import ColorSystem
+from rich.palette import Palette as Colours
 from textual.color import Color
 from textual.theme import Theme
 
@@ -16,6 +19,13 @@ VISION = {
     "deuteranopia": ((0.367322, 0.860646, -0.227968), (0.280085, 0.672501, 0.047413), (-0.011820, 0.042940, 0.968881)),
     "tritanopia": ((1.255528, -0.076749, -0.178779), (-0.078411, 0.930809, 0.147602), (0.004733, 0.691367, 0.303900)),
 }
+
+NAMED = {
+    "xterm": "000000 cd0000 00cd00 cdcd00 0000ee cd00cd 00cdcd e5e5e5 7f7f7f ff0000 00ff00 ffff00 5c5cff ff00ff 00ffff ffffff",
+    "linux": "000000 aa0000 00aa00 aa5500 0000aa aa00aa 00aaaa aaaaaa 555555 ff5555 55ff55 ffff55 5555ff ff55ff 55ffff ffffff",
+    "gnome": "000000 cc0000 4e9a06 c4a000 3465a4 75507b 06989a d3d7cf 555753 ef2929 8ae234 fce94f 729fcf ad7fa8 34e2e2 eeeeec",
+}
+"""What terminals of 16 colours make of their names."""
 
 
 def linear(colour: Color) -> tuple[float, ...]:
@@ -66,8 +76,53 @@ def words(theme: Theme) -> dict[str, str]:
 @pytest.mark.parametrize("theme", THEMES.values(), ids=THEMES)
 def test_every_word_can_be_read_on_its_ground(theme: Theme) -> None:
     least = 7.0 if theme.name == "contrast" else 4.5
-    poor = {name: contrast(colour, str(theme.background)) for name, colour in words(theme).items()}
-    assert {name: round(found, 1) for name, found in poor.items() if found < least} == {}
+    found = words(theme) | {f"node {n}": style.color.name for n, style in enumerate(Palette(theme).nodes) if style.color}
+    poor = {name: contrast(colour, str(theme.background)) for name, colour in found.items()}
+    assert {name: round(light, 1) for name, light in poor.items() if light < least} == {}
+
+
+def degraded(colour: str, colours: str, terminal: str) -> str:
+    """What a terminal of fewer colours is sent, and how it looks there."""
+    sent = Shown.parse(colour).downgrade(ColorSystem.EIGHT_BIT if colours == "256" else ColorSystem.STANDARD)
+    if colours == "256":
+        return sent.get_truecolor().hex
+    table = [tuple(bytes.fromhex(one)) for one in NAMED[terminal].split()]
+    return "#{:02x}{:02x}{:02x}".format(*Colours(table)[sent.number or 0])
+
+
+@pytest.mark.parametrize(("colours", "terminal"), [("256", ""), *(("standard", name) for name in NAMED)])
+@pytest.mark.parametrize("theme", THEMES.values(), ids=THEMES)
+def test_every_word_can_be_read_in_fewer_colours(theme: Theme, colours: str, terminal: str) -> None:
+    worn = suited(theme, colours)
+    grounds = {degraded(str(ground), colours, terminal) for ground in (worn.background, worn.surface, worn.panel)}
+    shown = {name: degraded(colour, colours, terminal) for name, colour in words(worn).items()}
+    for number, style in enumerate(Palette(worn).nodes):
+        assert style.color is not None
+        shown[f"node {number}"] = degraded(style.color.name, colours, terminal)
+    poor = {name: min(contrast(colour, ground) for ground in grounds) for name, colour in shown.items()}
+    assert {name: round(found, 1) for name, found in poor.items() if found < 3.0} == {}
+
+
+@pytest.mark.parametrize(("colours", "terminal"), [("256", ""), *(("standard", name) for name in NAMED)])
+@pytest.mark.parametrize("theme", THEMES.values(), ids=THEMES)
+def test_trouble_keeps_colours_of_its_own_in_fewer_colours(theme: Theme, colours: str, terminal: str) -> None:
+    worn = suited(theme, colours)
+    shown = {name: degraded(colour, colours, terminal) for name, colour in words(worn).items()}
+    assert len({shown[name] for name in ("text", "dim", "accent", "warning", "critical")}) == 5
+    assert difference(shown["warning"], shown["critical"], "usual") > 25
+
+
+@pytest.mark.parametrize("colours", ["256", "standard"])
+@pytest.mark.parametrize("theme", THEMES.values(), ids=THEMES)
+def test_the_line_under_the_cursor_stands_out_in_fewer_colours(theme: Theme, colours: str) -> None:
+    worn = suited(theme, colours)
+    grounds = [degraded(str(ground), colours, "xterm") for ground in (worn.background, worn.panel)]
+    assert grounds[0] != grounds[1] or Palette(worn).cursor.reverse
+
+
+@pytest.mark.parametrize("theme", THEMES.values(), ids=THEMES)
+def test_what_is_no_word_is_seen_too(theme: Theme) -> None:
+    assert contrast(theme.variables["faint"], str(theme.background)) >= 3.0
 
 
 @pytest.mark.parametrize("vision", VISION)

@@ -18,12 +18,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from paceline.engine.events import NodeReported, RunPlanned, RunPrepared, Ticked
 from paceline.tui.app import PacelineApp
-from paceline.tui.format import fit, right, untrusted
+from paceline.tui.format import age, duration, fit, number, right, untrusted
 from paceline.tui.screens.dialogs import Confirm, Help
-from paceline.tui.widgets.lines import bar, gauge, history, nice_ceiling
+from paceline.tui.widgets.lines import bar, gauge, history, line, nice_ceiling
 from paceline.tui.widgets.list_rows import SCREENS
 from paceline.tui.widgets.prompt import Prompt
 from paceline.tui.widgets.sheet import Rows
+from rich.cells import cell_len
+from rich.style import Style
 from textual.pilot import Pilot
 from textual.widgets import Static
 
@@ -254,8 +256,6 @@ def test_the_gate_lets_through_nothing_that_acts(text: str) -> None:
 @settings(deadline=None)
 @given(st.text(max_size=40).map(untrusted), st.integers(1, 30))
 def test_a_cell_has_exactly_its_width(text: str, width: int) -> None:
-    from rich.cells import cell_len
-
     assert cell_len(fit(text, width)) == width
     assert cell_len(right(text, width)) == width
 
@@ -277,6 +277,30 @@ def test_a_scale_ends_at_a_round_number_above(value: float) -> None:
 @pytest.mark.parametrize("value", [float("inf"), float("nan"), -1.0, 5e-324, 1.7e308])
 def test_a_scale_ends_somewhere_whatever_it_is_asked_for(value: float) -> None:
     assert 0.0 < nice_ceiling(value) < float("inf")
+
+
+@given(st.lists(st.tuples(st.floats(0, 100), st.floats()), max_size=8), st.floats())
+def test_a_chart_is_drawn_of_whatever_numbers_a_node_says(points: list[tuple[float, float]], value: float) -> None:
+    from paceline.tui.theme import PALETTE
+    from paceline.tui.widgets.chart import Curve, Frame, Level, chart
+
+    frame = Frame(0.0, 100.0, 0.0, nice_ceiling(value), 3.0)
+    lines = chart([Curve(tuple(points), PALETTE.bar)], frame, 60, 12, PALETTE.dim, PALETTE.faint, [Level(value, number(value))])
+    assert {strip.cell_length for strip in lines} == {60}
+
+
+@given(st.floats())
+def test_times_and_numbers_are_short_whatever_they_are(value: float) -> None:
+    assert (
+        max(len(text) for text in (number(value), age(value) if value < 1e9 else "", duration(value) if value < 1e9 else "")) < 24
+    )
+
+
+@given(st.text("abß1", max_size=40), st.integers(2, 30))
+def test_a_line_that_is_cut_says_so(text: str, width: int) -> None:
+    drawn = line(width, (text, Style()))
+    assert drawn.cell_length == width
+    assert ("…" in drawn.text) == (cell_len(text) > width)
 
 
 # A real terminal ----------------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from datetime import datetime
 
@@ -51,7 +52,9 @@ def right(text: str, width: int) -> str:
 
 def number(value: float | None, digits: int = 0) -> str:
     """A number with thousands separated."""
-    return UNKNOWN if value is None else f"{value:,.{digits}f}"
+    if value is None:
+        return UNKNOWN
+    return f"{value:,.{digits}f}" if abs(value) < 1e15 else f"{value:.2g}"
 
 
 def percent(fraction: float | None) -> str:
@@ -96,7 +99,7 @@ def size(amount: int) -> str:
 
 def duration(seconds: float | None) -> str:
     """``61`` as ``1:01``."""
-    if seconds is None:
+    if seconds is None or not math.isfinite(seconds):
         return UNKNOWN
     whole = max(0, round(seconds))
     hours, rest = divmod(whole, 3600)
@@ -105,6 +108,8 @@ def duration(seconds: float | None) -> str:
 
 def age(seconds: float) -> str:
     """How old: ``9 s``, ``4 min``, ``2 h``."""
+    if not math.isfinite(seconds):
+        return UNKNOWN
     if seconds < 120:
         return f"{max(0, int(seconds))} s"
     return f"{int(seconds // 60)} min" if seconds < 7200 else f"{int(seconds // 3600)} h"

@@ -25,7 +25,7 @@ from .preferences import Preferences
 from .screens.dialogs import Confirm, Help, Told
 from .screens.lists import JobsScreen
 from .session import Answer, Session
-from .theme import PALETTE, THEMES
+from .theme import PALETTE, THEMES, suited
 from .widgets.list_rows import SCREENS
 from .widgets.prompt import Prompt
 from .widgets.sheet import Rows
@@ -240,7 +240,9 @@ class Hands(App[None]):
         if name not in THEMES:
             self.tell(f"no theme {name!r}; there are {', '.join(THEMES)}", "critical")
             return
-        PALETTE.wear(THEMES[name])
+        theme = suited(THEMES[name], None if self.is_headless else self.console.color_system)
+        self.register_theme(theme)
+        PALETTE.wear(theme)
         CHARSET.is_ascii = self.preferences.ascii
         self.set_class(CHARSET.is_ascii, "-ascii")  # frames and scroll bars are Textual's, not lines of ours
         ScrollBar.renderer = PlainBars if CHARSET.is_ascii else ScrollBarRender

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -63,10 +64,10 @@ def plot(points: Sequence[Point], frame: Frame, width: int, height: int) -> list
     across, up = max(1e-9, frame.end - frame.start), max(1e-12, frame.high - frame.low)
     last: tuple[int, int, float] | None = None
     for at, value in points:
-        if at < frame.start or at > frame.end:
+        if not frame.start <= at <= frame.end or not math.isfinite(value):
             continue
         x = min(columns - 1, int((at - frame.start) / across * columns))
-        y = rows - 1 - min(rows - 1, max(0, int((value - frame.low) / up * rows)))
+        y = rows - 1 - min(rows - 1, int(min(1.0, max(0.0, (value - frame.low) / up)) * rows))
         if last is None or at - last[2] > frame.gap:
             _dot(cells, x, y)
         else:
@@ -142,4 +143,6 @@ def chart(
 
 
 def _row(value: float, frame: Frame, rows: int) -> int:
-    return rows - 1 - int((value - frame.low) / max(1e-12, frame.high - frame.low) * rows)
+    """From the top; beyond all rows where a value is no number that can be drawn."""
+    up = (value - frame.low) / max(1e-12, frame.high - frame.low) * rows
+    return rows - 1 - int(up) if math.isfinite(up) else rows

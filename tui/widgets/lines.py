@@ -17,9 +17,17 @@ Piece = tuple[str, Style]
 
 
 def line(width: int, *pieces: Piece, background: Style = NONE) -> Strip:
-    """Pieces in a row, cut or filled to exactly ``width`` cells."""
-    segments = [Segment(text, background + style if background else style) for text, style in pieces if text]
-    return Strip(segments).adjust_cell_length(width, background)
+    """Pieces in a row, filled to exactly ``width`` cells or cut there, which is shown."""
+    strip = Strip([Segment(text, background + style if background else style) for text, style in pieces if text])
+    return (strip if strip.cell_length <= width else _cut(strip, width)).adjust_cell_length(width, background)
+
+
+def _cut(strip: Strip, width: int) -> Strip:
+    """What fits, and a sign if more than space does not: half a number would be another one."""
+    kept = strip.crop(0, width - 1)
+    if width < 2 or not strip.crop(width - 1).text.strip() or not strip.crop(width).text.strip():
+        return strip
+    return Strip([*kept, Segment("…", next((style for _, style, _ in reversed(list(kept)) if style), NONE))])
 
 
 def joined(pieces: Iterable[Piece]) -> list[Piece]:
@@ -64,7 +72,7 @@ def stacked(parts: Iterable[tuple[float, str, Style]], scale: float, width: int)
     total, drawn = 0.0, 0
     for amount, character, style in parts:
         total += max(0.0, amount)
-        until = min(width, round(total / scale * width)) if scale > 0 else 0
+        until = round(min(1.0, total / scale) * width) if scale > 0 else 0
         pieces.append((character * (until - drawn), style))
         drawn = until
     pieces.append((" " * (width - drawn), NONE))
@@ -74,7 +82,7 @@ def stacked(parts: Iterable[tuple[float, str, Style]], scale: float, width: int)
 def history(values: Sequence[float | None], width: int) -> str:
     """The newest values, one a cell, newest at the right; a gap stays empty. The highest level leaves a gap to the line above."""
     shown = values[-width:] if width > 0 else ()
-    cells = "".join(" " if value is None else _LEVELS[min(6, max(0, int(value * 6.999)))] for value in shown)
+    cells = "".join(" " if value is None else _LEVELS[int(min(1.0, max(0.0, value)) * 6.999)] for value in shown)
     return cells.rjust(width)
 
 

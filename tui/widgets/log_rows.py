@@ -6,16 +6,12 @@ from collections.abc import Sequence
 from typing import overload
 
 from paceline.engine.jobs.lines import Line
-from rich.style import Style
-from textual.color import Color
 from textual.strip import Strip
 
 from ..format import UNKNOWN, clock, fit, right, untrusted
 from ..theme import PALETTE
 from .lines import NONE, Piece, line
 
-HUES = (0.50, 0.72, 0.86, 0.60, 0.34, 0.80)
-"""Of nodes, in turn; none of them is amber or red, which mean trouble."""
 NODE = 12
 LONGEST = 2000
 """Characters of a line that are looked at."""
@@ -59,7 +55,7 @@ def log_line(seen: Line, place: int, wanted: str, shift: int, width: int, is_und
     when = clock(seen.at) if seen.at is not None else UNKNOWN.rjust(5)
     pieces: list[Piece] = [
         (fit(when, 9), PALETTE.dim),
-        (fit(untrusted(seen.node), NODE - 1) + " ", _colour(place)),
+        (fit(untrusted(seen.node), NODE - 1) + " ", PALETTE.nodes[place % len(PALETTE.nodes)]),
         (right("" if seen.rank is None else str(seen.rank), 4) + "  ", PALETTE.dim),
     ]
     text = untrusted(seen.text, LONGEST)
@@ -77,15 +73,6 @@ def _marked(text: str, wanted: str) -> list[Piece]:
         pieces += [(text[start:at], PALETTE.text), (text[at : at + len(wanted)], PALETTE.tab)]
         start = at + len(wanted)
     return [*pieces, (text[start:], PALETTE.text)]
-
-
-def _colour(place: int) -> Style:
-    """Of one node: the accent's lightness in a hue of its own; without colours as they are."""
-    accent = PALETTE.accent.color
-    if accent is None or accent.triplet is None:
-        return PALETTE.text
-    _, saturation, lightness = Color(*accent.triplet).hsl
-    return Style(color=Color.from_hsl(HUES[place % len(HUES)], max(0.35, saturation), lightness).hex)
 
 
 def log_summary(
