@@ -181,6 +181,10 @@ class NodeConnected(Event):
     address: str = ""
     interface: str = ""
     boot_id: str = ""
+    torch: str = ""
+    """Version beside its Python; empty: unknown, or none is there. So too"""
+    driver: str = ""
+    """that of its accelerators."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -623,6 +627,8 @@ class StepTimesProfiled(RankEvent):
     power: float | None = None
     """Watts while it trained."""
     joules_per_sample: float | None = None
+    crowding: float | None = None
+    """Seconds of a step while all processors of its machine compute, over those alone; None: it has the machine to itself."""
     error: str = ""
 
 

@@ -20,6 +20,7 @@ from paceline.engine.events import (
     Event,
     GradientProfiled,
     LinkProfiled,
+    NodeConnected,
     ProfileKept,
     ProfilingAdvanced,
     RankFailed,
@@ -195,9 +196,9 @@ def test_what_measuring_varies_by_is_no_drift() -> None:
 # Shelf --------------------------------------------------------------------------------------------------------------------------
 
 
-def told_of(place: Path, asked: Plan) -> tuple[Profiling, list[Event]]:
+def told_of(place: Path, asked: Plan, facts: dict[str, NodeConnected] | None = None) -> tuple[Profiling, list[Event]]:
     said: list[Event] = []
-    return Profiling(place, asked, State(), said.append), said
+    return Profiling(place, asked, State(), facts or {}, said.append), said
 
 
 def phases(said: list[Event]) -> str:
@@ -232,6 +233,47 @@ def test_a_profile_of_other_hardware_is_refused_and_says_what_differs(tmp_path: 
     assert "another card" in phases(said)
     taking.keep(run_of(tmp_path / "next", lines((100.0, 100.0, 100.0))))
     assert not [event for event in said if isinstance(event, DriftFound)], "another card is no drift"
+
+
+def some(*ranks: int) -> Plan:
+    """That plan with some of its devices only."""
+    whole = plan()
+    nodes = tuple(replace(whole.nodes[rank], node_rank=place, ranks=(place,)) for place, rank in enumerate(ranks))
+    left = tuple(replace(whole.ranks[rank], rank=place, node_rank=place) for place, rank in enumerate(ranks))
+    return replace(whole, nodes=nodes, ranks=left)
+
+
+def test_a_profile_of_more_devices_holds_for_some_of_them(tmp_path: Path) -> None:
+    profile, _ = told_of(tmp_path, plan())[0].keep(run_of(tmp_path / "run", lines()))
+    taking, said = told_of(tmp_path, some(0, 2))
+    found = taking.kept()
+    assert found == replace(profile, devices=(profile.devices[0], profile.devices[2]))
+    assert "profiled first" not in phases(said)
+    taking.calibrate(replace(profile, overlap=0.5, is_calibrated=True))
+    whole = told_of(tmp_path, plan())[0].at_hand()
+    assert whole == replace(profile, overlap=0.5, is_calibrated=True), "what some have taught is kept with all of them"
+    ranks = some(0, 2).ranks
+    other = replace(some(0, 2), ranks=(ranks[0], replace(ranks[1], emulation=Emulation(7.0))))
+    assert told_of(tmp_path, other)[0].kept() is None
+    seeded = replace(some(0, 2), ranks=tuple(replace(rank, emulation=Emulation(RATES[2 * rank.rank], seed=9)) for rank in ranks))
+    assert told_of(tmp_path, seeded)[0].kept() is not None, "the seed of a job is nothing of the device"
+
+
+def test_another_torch_or_driver_is_named_and_measured_again(tmp_path: Path) -> None:
+    then = {"lab1": NodeConnected(node="lab1", torch="2.12", driver="535.1"), "lab2": NodeConnected(node="lab2", torch="2.12")}
+    told_of(tmp_path, plan(), then)[0].keep(run_of(tmp_path / "run", lines()))
+    for facts, why in (
+        (then, ""),
+        ({}, ""),
+        (then | {"lab2": NodeConnected(torch="2.12", driver="550")}, ""),
+        (then | {"lab1": NodeConnected(torch="2.12", driver="550.2")}, "driver of lab1 is 550.2, was 535.1"),
+        (then | {"lab2": NodeConnected(torch="2.13")}, "torch of lab2 is 2.13, was 2.12"),
+    ):
+        taking, said = told_of(tmp_path, plan(), facts)
+        assert (taking.kept() is None) == bool(why)
+        assert why in phases(said)
+    taking.keep(run_of(tmp_path / "next", lines((400.0, 263.0, 100.0))))
+    assert [event.node for event in said if isinstance(event, DriftFound)] == ["lab2"], "with it the drift is told all the same"
 
 
 @pytest.mark.parametrize(
@@ -276,7 +318,7 @@ def test_what_was_declared_decides_whether_to_measure_and_is_not_in_the_profile(
     faster = replace(plan(), ranks=(replace(ranks[0], emulation=Emulation(987654.0)), *ranks[1:]))
     assert fingerprint(plan(), "m") != fingerprint(faster, "m")
     shelf = Shelf(tmp_path)
-    shelf.put(faster, Kept(fold(faster, lines(), 5.0), fingerprint(faster, "m"), {}))
+    shelf.put(shelf.path(faster), Kept(fold(faster, lines(), 5.0), fingerprint(faster, "m"), {}))
     assert "987654" not in shelf.path(faster).read_text()
 
 

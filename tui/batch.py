@@ -31,7 +31,8 @@ def run(args: argparse.Namespace, nodes: Path) -> int:
 
         _print(args, verb, replayed(args.file))
         return 0
-    inventory = inventory_for(nodes, args.only, is_embedded_only=verb.is_on_embedded_lab)
+    devices = getattr(args, "devices", "all")
+    inventory = inventory_for(nodes, args.only, is_embedded_only=verb.is_on_embedded_lab, devices=devices)
     return asyncio.run(_perform(args, verb, inventory))
 
 

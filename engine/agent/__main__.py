@@ -31,6 +31,7 @@ from .outgoing import Outgoing
 from .processes import boot_id
 from .readings import Readings
 from .requests import REQUESTS
+from .versions import driver_version, torch_version
 
 LINE_LIMIT = 16 << 20
 """Bytes of one request; a plan for hundreds of ranks is far below."""
@@ -127,6 +128,8 @@ def hello() -> Body:
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "boot_id": boot_id(),
+        "torch": torch_version(),
+        "driver": driver_version(),
         "address": address,
         "interface": interface,
         "addresses": addresses,

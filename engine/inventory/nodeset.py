@@ -25,6 +25,18 @@ def select(inventory: Inventory, text: str) -> Inventory:
     return dataclasses.replace(inventory, nodes=tuple(node for node in inventory.nodes if node.name in wanted))
 
 
+def device_words(text: str) -> list[tuple[set[str], str | None]]:
+    """A set of devices such as ``lab[1-3],atlas:0``, word by word: names of nodes, and the index as written, None: all of theirs.
+
+    Raises UsageError for what is no set.
+    """
+    found: list[tuple[set[str], str | None]] = []
+    for word in re.findall(r"(?:\[[^\]]*\]|[^,])+", text):
+        names, colon, index = word.strip().rpartition(":")
+        found.append((expand(names if colon else word), index if colon else None))
+    return found
+
+
 def expand(text: str) -> set[str]:
     """All names of a set: ``lab[1-3,7],atlas`` is lab1, lab2, lab3, lab7 and atlas; leading zeros are kept. Raises UsageError."""
     names: set[str] = set()
@@ -59,4 +71,4 @@ def _expand_pattern(pattern: str, text: str) -> set[str]:
 
 
 def _refused(text: str, why: str) -> UsageError:
-    return UsageError(f"--only {text!r}: {why}", hint="expected names such as lab[1-3],atlas")
+    return UsageError(f"{text!r} is no set of nodes: {why}", hint="expected names such as lab[1-3],atlas")

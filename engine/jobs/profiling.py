@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from ..errors import PacelineError, WorkFailed
-from ..events import DriftFound, Event, ProfileKept, RunPrepared
+from ..events import DriftFound, Event, NodeConnected, ProfileKept, RunPrepared
 from ..plan import Plan
 from ..profiling.drift import drifts
 from ..profiling.fold import fold
-from ..profiling.profile import DeviceProfile, Profile
+from ..profiling.profile import Profile
 from ..profiling.shelf import Kept, Shelf, fingerprint
 from ..reports.profile import profile_document
 from ..store.state import State
@@ -28,25 +28,31 @@ Publish = Callable[[Event], None]
 class Profiling:
     """One asking for a profile."""
 
-    def __init__(self, place: Path, plan: Plan, state: State, publish: Publish) -> None:
-        """``place``: the shelf; ``state``: what is known of the devices now."""
+    def __init__(self, place: Path, plan: Plan, state: State, facts: Mapping[str, NodeConnected], publish: Publish) -> None:
+        """``place``: the shelf; ``state`` and ``facts``: what is known of the devices and said by their nodes now."""
         self._shelf, self._plan, self._state, self._publish = Shelf(place), plan, state, publish
         self._fingerprint = fingerprint(plan, _models(plan.workload))
+        self._versions = _versions(plan, facts)
 
     def kept(self) -> Profile | None:
-        """The profile that is there and holds; else says why it is measured anew."""
-        kept, why = self._shelf.valid(self._plan, self._fingerprint)
+        """The profile that is there and holds, of the devices of the plan; else says why it is measured anew."""
+        kept, why = self._shelf.valid(self._plan, self._fingerprint, self._versions)
         if kept is None:
             self._publish(RunPrepared(phase=f"{self._plan.workload} is profiled first: {why}"))
             return None
         self._publish(ProfileKept(document=kept.document))
         self._publish(RunPrepared(phase=""))
-        return kept.profile
+        return self.narrowed(kept.profile)
 
     def at_hand(self) -> Profile | None:
-        """The profile that is there and holds; nothing is said."""
-        kept, _ = self._shelf.valid(self._plan, self._fingerprint)
+        """The profile that is there and holds, perhaps of more devices; nothing is said."""
+        kept, _ = self._shelf.valid(self._plan, self._fingerprint, self._versions)
         return None if kept is None else kept.profile
+
+    def narrowed(self, profile: Profile) -> Profile:
+        """Of the devices of the plan only."""
+        keys = {(rank.node, rank.device_index) for rank in self._plan.ranks}
+        return replace(profile, devices=tuple(device for device in profile.devices if device.key in keys))
 
     def keep(self, run: Path) -> tuple[Profile, dict[str, Any]]:
         """Fold what a run wrote, compare it with the last one, put it on the shelf, and tell all that.
@@ -66,9 +72,8 @@ class Profiling:
         if before is not None and is_alike and before.profile.is_calibrated and not found:
             profile = replace(profile, overlap=before.profile.overlap, is_calibrated=True)
         document = profile_document(profile, found) | {"run_id": self._plan.run_id}
-        versions = {"versions": _versions(profile.devices)}
         try:
-            self._shelf.put(self._plan, Kept(profile, {**self._fingerprint, **versions}, document))
+            self._shelf.put(self._shelf.path(self._plan), Kept(profile, self._fingerprint, document, self._versions))
         except PacelineError as error:
             self._say(str(error))  # what was measured is told all the same
         self._publish(ProfileKept(document=document, is_new=True))
@@ -89,12 +94,12 @@ class Profiling:
 
     def calibrate(self, profile: Profile) -> None:
         """Keep what a probe of real steps has taught about this profile; where the disk is full, the next probe does again."""
-        kept, _ = self._shelf.read(self._shelf.path(self._plan))
-        if kept is not None and profile.is_calibrated:
+        kept, _ = self._shelf.valid(self._plan, self._fingerprint, self._versions)
+        if kept is not None and kept.path is not None and profile.is_calibrated and kept.profile.measured == profile.measured:
             document = {**kept.document, "overlap": profile.overlap}
             self._publish(ProfileKept(document=document))
             try:
-                self._shelf.put(self._plan, replace(kept, profile=profile, document=document))
+                self._shelf.put(kept.path, replace(kept, profile=profile, document=document))
             except PacelineError as error:
                 self._say(str(error))
 
@@ -135,7 +140,8 @@ def _models(workload: str) -> str:
     return found.hexdigest()[:16]
 
 
-def _versions(devices: tuple[DeviceProfile, ...]) -> str:
-    """Of torch and drivers, as the nodes said."""
-    said = {f"{key} {device.facts[key]}" for device in devices for key in ("torch", "driver", "cuda") if key in device.facts}
-    return ", ".join(sorted(said))
+def _versions(plan: Plan, facts: Mapping[str, NodeConnected]) -> dict[str, str]:
+    """Of torch and drivers, as the nodes of a plan say; what is unknown is not there."""
+    said = [(node.name, facts.get(node.name, NodeConnected())) for node in plan.nodes]
+    found = [(f"torch of {name}", fact.torch) for name, fact in said] + [(f"driver of {name}", fact.driver) for name, fact in said]
+    return {key: version for key, version in found if version}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -24,7 +24,7 @@ from ..specs import Inventory, NodeSpec, TrainSpec
 from ..ssh.fleet import Fleet
 from ..telemetry.attendance import Attendance
 from ..training.workloads import WORKLOADS
-from .choosing import chosen
+from .choosing import chosen, nodes_of
 from .directory import RunDirectory, check_writable
 from .follow import Follower
 from .foresight import foreseen, learnt, recommended
@@ -40,6 +40,8 @@ Publish = Callable[[Event], None]
 Document = dict[str, Any]
 _ANY_BATCH = 1 << 20
 """Profiling trains no global batch: this one is large enough for any number of devices."""
+_A_MOMENT = 5.0
+"""Seconds for which a node that was there is waited for again."""
 
 
 class Undertaking:
@@ -57,12 +59,14 @@ class Undertaking:
         ``is_waiting``: wait here until nobody uses the devices any more; on the nodes is nothing until then. Else, and without
         ``spec.is_shared``, devices in use raise DeviceInUse.
         """
+        if spec.devices != "auto":
+            self._named(spec.devices)  # what is not there is refused before anything is prepared
         data, source = await self._prepare(spec, runs)
         if spec.devices == "auto":
             spec = await self._recommended(spec, runs, patience)
         while True:
             plan = await self._decide(spec, data, is_waiting)
-            taking = await self._taking_all(spec, data)
+            taking = self._taking(plan)
             profile = taking.at_hand()
             document = await self._launch(spec, foreseen(profile, plan), source, runs, patience, is_waiting)
             if document is not None:
@@ -82,10 +86,10 @@ class Undertaking:
         return profile, document | {key: result.get(key) for key in ended}
 
     async def profile_of(self, spec: TrainSpec, runs: Path, patience: float) -> Profile:
-        """The profile on the shelf where it holds, else measured first, with a notice why."""
+        """The profile on the shelf where it holds, else measured first, with a notice why. Of the nodes that are there."""
         data, _ = await self._prepare(spec, runs)
-        await self._attendance.complete()
-        if (kept := (await self._taking_all(spec, data)).kept()) is not None:
+        spec = replace(spec, devices=await self._present(), global_batch_size=_ANY_BATCH)
+        if (kept := self._taking((await self._plan(spec, data, _A_MOMENT))[0]).kept()) is not None:
             return kept
         return (await self.profile(spec, runs, patience))[0]
 
@@ -106,13 +110,26 @@ class Undertaking:
         self._publish(RunPrepared(phase=told))
         return replace(spec, devices=devices)
 
-    async def _taking_all(self, spec: TrainSpec, data: DataPlan) -> Profiling:
-        """The shelf's place of all devices, whichever of them a job takes."""
-        whole = TrainSpec(workload=spec.workload, global_batch_size=_ANY_BATCH)
-        return self._taking((await self._plan(whole, data, patience=5.0))[0])
+    async def _present(self) -> str:
+        """All devices but those of nodes that are lost, which is said: what is recommended must not wait for them."""
+        names = self._named("all")
+        await self._attendance.settled(names)
+        lost = [node for name in names if (node := self._attendance.state.nodes[name]).state == "lost"]
+        there = [name for name in names if name not in {node.name for node in lost}]
+        if not there or not lost:
+            await self._attendance.complete(names)
+            return "all"
+        for node in lost:
+            self._publish(RunPrepared(phase=f"left out: {node.name}, lost: {node.reason}"))
+        await self._attendance.complete(there)
+        return ",".join(there)
+
+    def _named(self, devices: str) -> list[str]:
+        """The nodes that hold devices of a set. Raises UsageError for what is not in nodes.toml, or read-only."""
+        return nodes_of(devices, [node.name for node in self._inventory.nodes if not node.read_only])
 
     def _taking(self, plan: Plan) -> Profiling:
-        return Profiling(self._home / "data" / "profiles", plan, self._attendance.state, self._publish)
+        return Profiling(self._home / "data" / "profiles", plan, self._attendance.state, self._attendance.facts, self._publish)
 
     async def _launch(
         self, spec: TrainSpec, plan: Plan, source: Path, runs: Path, patience: float, is_waiting: bool
@@ -136,15 +153,18 @@ class Undertaking:
     async def rehearse(self, spec: TrainSpec, runs: Path) -> Document:
         """What ``carry_out`` would do. Data are prepared here; nothing is sent to a node and nothing starts."""
         data, source = await self._prepare(spec, runs)
-        await self._attendance.complete()
-        profile = (await self._taking_all(spec, data)).at_hand()
         if spec.devices == "auto":
-            if profile is None:
+            spec = replace(spec, devices=await self._present())
+            whole = replace(spec, global_batch_size=_ANY_BATCH)
+            taking = self._taking((await self._plan(whole, data, _A_MOMENT))[0])
+            if (profile := taking.at_hand()) is None:
                 hint = f"paceline profile --workload {spec.workload} measures; train measures first by itself"
                 raise PlanImpossible("no profile of these devices holds, so none can be recommended", hint=hint)
+            profile = taking.narrowed(profile)
             spec = replace(spec, devices=recommended(profile, self._advice(profile, spec))[0])
-        plan, nodes = await self._plan(spec, data, patience=5.0)
-        plan = foreseen(profile, plan)
+        await self._attendance.complete(self._named(spec.devices))
+        plan, nodes = await self._plan(spec, data, _A_MOMENT)
+        plan = foreseen(self._taking(plan).at_hand(), plan)
         results = (found for path in sorted(runs.glob("*/result.json"), reverse=True) if (found := read_json(path)) is not None)
         return rehearsal(plan, _rows(source), users(plan, nodes), results)
 
@@ -171,11 +191,11 @@ class Undertaking:
 
     async def _decide(self, spec: TrainSpec, data: DataPlan, is_waiting: bool) -> Plan:
         """Wait for the nodes and plan; and, if it is asked for, wait until the devices of the plan are free."""
-        count = len(self._inventory.nodes)
-        self._publish(RunPrepared(phase=f"waiting for {count} nodes" if count > 1 else "waiting for the node"))
-        await self._attendance.complete()
+        names = self._named(spec.devices)
+        self._publish(RunPrepared(phase=f"waiting for {len(names)} nodes" if len(names) > 1 else "waiting for the node"))
+        await self._attendance.complete(names)
         told: list[str] = []
-        patience = math.inf if is_waiting else 5.0
+        patience = math.inf if is_waiting else _A_MOMENT
         while True:
             plan, nodes = await self._plan(spec, data, patience)
             busy = [] if spec.is_shared else in_use(plan, nodes)
@@ -186,19 +206,20 @@ class Undertaking:
             if busy != told:
                 told = busy
                 self._publish(RunPrepared(phase="waiting: " + "; ".join(busy)))
-            await self._all_there_again()
+            await self._all_there_again(names)
 
     async def _plan(self, spec: TrainSpec, data: DataPlan, patience: float) -> tuple[Plan, list[Candidate]]:
         """The plan for the devices that are there now, and the nodes it was made from."""
-        nodes = [await self._candidate(node, patience) for node in self._inventory.nodes if not node.read_only]
+        names = self._named(spec.devices)
+        nodes = [await self._candidate(node, patience) for node in self._inventory.nodes if node.name in names]
         nodes = chosen(spec.devices, nodes)
         workload = WORKLOADS[spec.workload]
         return make_plan(spec, new_run_id(datetime.now()), nodes, data, workload, self._inventory.link), nodes
 
-    async def _all_there_again(self) -> None:
-        """Wait for a change, and through the absence of nodes: who waits for a device waits for its machine too."""
+    async def _all_there_again(self, names: Sequence[str]) -> None:
+        """Wait for a change, and through the absence of these nodes: who waits for a device waits for its machine too."""
         await self._attendance.changed()
-        while len(self._attendance.reached) < len(self._inventory.nodes):
+        while not set(names) <= set(self._attendance.reached):
             await self._attendance.changed()
 
     async def _bring(self, plan: Plan, source: Path) -> None:

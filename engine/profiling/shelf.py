@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,24 +30,28 @@ class Kept:
     fingerprint: dict[str, str]
     document: dict[str, Any]
     """Of the verb, as it was told."""
+    versions: dict[str, str] = field(default_factory=dict)
+    """Of driver and torch, by ``torch of NODE``; what is not in it was unknown."""
+    path: Path | None = None
+    """Where it lies; None: nowhere yet."""
 
 
 def fingerprint(plan: Plan, models: str) -> dict[str, str]:
-    """What a profile holds for, each part in words a person can compare. ``models``: digest of the code that was timed.
+    """What a profile holds for, a key a device, so that one of more devices holds for these. ``models``: digest of what is timed.
 
     What is declared of emulated devices and links goes in as a digest only: it decides whether to measure again, and nothing else.
     """
-    declared = json.dumps([to_plain(plan.link), [to_plain(rank.emulation) for rank in plan.ranks]], sort_keys=True)
-    return {
-        "workload": plan.workload,
-        "devices": ", ".join(
-            f"{rank.node} {rank.device_index} {rank.device_name} ({rank.device_kind}, {rank.memory or 0} bytes)"
-            for rank in plan.ranks
-        ),
-        "declared": hashlib.sha256(declared.encode()).hexdigest()[:16],
-        "models": models,
-        "backend": plan.backend,
-    }
+    found = {"workload": plan.workload, "models": models, "backend": plan.backend, "link": _digest(plan.link)}
+    for rank in plan.ranks:
+        place = f"{rank.node}:{rank.device_index}"
+        found[f"device {place}"] = f"{rank.device_name} ({rank.device_kind}, {rank.memory or 0} bytes)"
+        if rank.emulation is not None:
+            found[f"declared {place}"] = _digest(replace(rank.emulation, seed=0))
+    return found
+
+
+def _digest(declared: Any) -> str:
+    return hashlib.sha256(json.dumps(to_plain(declared), sort_keys=True).encode()).hexdigest()[:16]
 
 
 class Shelf:
@@ -68,10 +72,10 @@ class Shelf:
             if plain["schema"] != SCHEMA:
                 return None, f"{path} has schema {plain['schema']!r}, this version reads {SCHEMA}"
             profile = from_plain(Profile, plain["profile"])
-            found = plain["fingerprint"]
-            if not profile.devices or not isinstance(found, dict) or not isinstance(plain["document"], dict):
+            found, versions = plain["fingerprint"], plain.get("versions", {})
+            if not profile.devices or not all(isinstance(part, dict) for part in (found, versions, plain["document"])):
                 return None, f"{path} holds no profile"
-            return Kept(profile, found, plain["document"]), ""
+            return Kept(profile, found, plain["document"], versions, path), ""
         except FileNotFoundError:
             return None, ""
         except OSError as error:
@@ -79,30 +83,30 @@ class Shelf:
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             return None, f"{path} is broken: {type(error).__name__}: {error}"
 
-    def valid(self, plan: Plan, expected: dict[str, str]) -> tuple[Kept | None, str]:
-        """The profile of exactly these devices, or why there is none."""
-        kept, why = self.read(self.path(plan))
-        if kept is None:
-            return None, why or "these devices were not profiled yet"
-        for name, value in expected.items():
-            if kept.fingerprint.get(name) != value:
-                return None, f"the profile is of other {name}: " + _shortened(str(kept.fingerprint.get(name)), value)
-        missing = [device for device in kept.profile.devices if device.time is None]
-        if missing:
-            return None, f"{missing[0].name} of {missing[0].node} could not be timed then: {missing[0].error or 'no reason known'}"
-        return kept, ""
+    def valid(self, plan: Plan, expected: dict[str, str], versions: dict[str, str]) -> tuple[Kept | None, str]:
+        """The newest profile that holds for these devices, be it of more, or why there is none. ``versions``: as known now."""
+        own, why = self.read(self.path(plan))
+        if why:
+            return None, why
+        reasons = []
+        for kept in (*([own] if own is not None else []), *reversed(list(self.all()))):
+            reason = _difference(kept, expected, versions) or _gap(kept.profile, plan)
+            if not reason:
+                return kept, ""
+            reasons.append(reason)
+        return None, reasons[0] if own is not None else "these devices were not profiled yet"
 
     def all(self) -> Iterator[Kept]:
         """Everything that can be read, oldest first."""
         found = [kept for path in self.place.glob("*.json") if (kept := self.read(path)[0]) is not None]
         yield from sorted(found, key=lambda kept: kept.profile.measured)
 
-    def put(self, plan: Plan, kept: Kept) -> None:
+    def put(self, path: Path, kept: Kept) -> None:
         """Keep a profile in the place of the last one. Raises StorageFailed, and leaves that one, where the disk takes no more."""
-        path = self.path(plan)
         plain = {
             "schema": SCHEMA,
             "fingerprint": kept.fingerprint,
+            "versions": kept.versions,
             "profile": to_plain(kept.profile),
             "document": kept.document,
         }
@@ -113,5 +117,30 @@ class Shelf:
             raise StorageFailed(f"{self.place} cannot be made: {error.strerror}", hint="free some space there") from None
 
 
-def _shortened(before: str, now: str) -> str:
-    return f"{before[:120]} then, {now[:120]} now"
+def _difference(kept: Kept, expected: dict[str, str], versions: dict[str, str]) -> str:
+    """What is another one than when the profile was made, in a sentence; empty: nothing."""
+    for key, now in expected.items():
+        then, (kind, _, place) = kept.fingerprint.get(key), key.partition(" ")
+        if then == now:
+            continue
+        if kind == "device":
+            return f"the profile is of other devices: {place} was {str(then or 'not there')[:120]}, is {now[:120]}"
+        about = {"declared": f"what is declared of {place}", "models": "what is timed", "link": "the emulated network"}
+        return (
+            f"{about[kind]} is not what it was"
+            if kind in about
+            else f"the profile is of another {key}: {str(then)[:60]}, now {now}"
+        )
+    for key, now in versions.items():
+        if (then := kept.versions.get(key, now)) != now:
+            return f"{key[:80]} is {now[:40]}, was {str(then)[:40]}"
+    return ""
+
+
+def _gap(profile: Profile, plan: Plan) -> str:
+    """Which device of a plan was not timed; empty: all were."""
+    keys = {(rank.node, rank.device_index) for rank in plan.ranks}
+    missing = [device for device in profile.devices if device.key in keys and device.time is None]
+    if not missing:
+        return ""
+    return f"{missing[0].name} of {missing[0].node} could not be timed then: {missing[0].error or 'no reason known'}"

@@ -40,9 +40,9 @@ class Attendance:
         """Nodes that answer now."""
         return [name for name in self._nodes if self.state.nodes[name].state == "ok"]
 
-    async def settled(self) -> None:
-        """Wait until every node has reported once, or failed once."""
-        while not all(self._is_settled(name) for name in self._nodes):
+    async def settled(self, names: Sequence[str] | None = None) -> None:
+        """Wait until every one of these nodes has reported once, or failed once; None: of all."""
+        while not all(self._is_settled(name) for name in (self._nodes if names is None else names)):
             await self.changed()
 
     async def changed(self) -> None:
@@ -50,11 +50,12 @@ class Attendance:
         self._changed.clear()
         await self._changed.wait()
 
-    async def complete(self) -> None:
-        """Wait until every node has reported. Raises NodeRefused or NodeUnreachable for those that do not."""
-        await self.settled()
+    async def complete(self, names: Sequence[str] | None = None) -> None:
+        """Wait until every one of these nodes has reported; None: all. Raises NodeRefused or NodeUnreachable where one does not."""
+        await self.settled(names)
         for state, error in (("refused", NodeRefused), ("lost", NodeUnreachable)):
-            bad = [node for node in self.state.nodes.values() if node.state == state]
+            nodes = [self.state.nodes[name] for name in (self._nodes if names is None else names)]
+            bad = [node for node in nodes if node.state == state]
             if bad:
                 others = f"; so too: {', '.join(node.name for node in bad[1:])}" if bad[1:] else ""
                 hint = bad[0].hint or "nothing was started; paceline status shows all nodes, --only leaves some out"
