@@ -40,6 +40,7 @@ CASE = {
 }
 PLAN: dict[str, Any] = {
     **{"workload": "digits-cnn", "emulated": True, "backend": "gloo", "epochs": 8, "steps_per_epoch": 4, "global_batch_size": 384},
+    **{"compression": "none", "local_steps": 1, "emulated_network": False, "declared_link": None},
     **{"data": {"source": "made up"}, "samples_per_epoch": 1437, "devices": [], "cases": [CASE]},
 }
 
