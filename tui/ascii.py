@@ -13,11 +13,11 @@ _TWINS = {
     **dict(zip("●✔▶↻◌■▲▼✖·◇", "o+>~?#!vX.<", strict=True)),
     **dict(zip("▁▂▃▄▅▆▇█", "_.,-=+*#", strict=True)),
     **dict(zip("▏▎▍▌▋▊▉", "|||####", strict=True)),
-    **dict(zip("░▒▓▀", '.:%"', strict=True)),
+    **dict(zip("░▒▓▀", '/:%"', strict=True)),
     **dict(zip("┈┊", ".:", strict=True)),
     **dict(zip("━─╸│┃┌┐└┘├┤┬┴┼╭╮╰╯", "=--||" + 13 * "+", strict=True)),
     **dict(zip("←↑→↓↵", "<^>v<", strict=True)),
-    **dict(zip("—–×−°µ…“”’‹›", '--x-ou.""\'<>', strict=True)),
+    **dict(zip("—–×−±°µ…“”’‹›", '--x-~ou.""\'<>', strict=True)),
 }
 _TABLE = str.maketrans(_TWINS)
 

@@ -25,7 +25,10 @@ from .lines import NONE, Piece, bar, line, spread
 
 WIDE = 110
 """Columns from which a row shows more than what a person compares first."""
-BAR = 14
+BAR = (14, 40)
+"""Cells of a bar where there is little room, and at most."""
+ALL = 112
+"""Cells that a whole row takes beside what its bar has more than the least."""
 BATCH = 256
 """Asked for of a workload that is not known here."""
 MOST = 1 << 20
@@ -140,9 +143,13 @@ def _supposed(found: Advised, width: int) -> Strip:
     return line(width, (text, style))
 
 
+def _bar(width: int) -> int:
+    return min(BAR[1], BAR[0] + max(0, width - ALL))
+
+
 def way_heading(width: int) -> Strip:
     """Names of the columns."""
-    text = f"  {fit('devices', 24)}{fit('shares', 10)}{fit('samples/s', BAR + 9)}{right('speed-up', 9)}"
+    text = f"  {fit('devices', 24)}{fit('shares', 10)}{fit('samples/s', _bar(width) + 9)}{right('speed-up', 9)}"
     wide = f"{right('efficiency', 12)}{right('exposed', 11)}{right('ratio', 8)}   local batches"
     return line(width, (text + (wide if width >= WIDE else ""), PALETTE.dim))
 
@@ -162,7 +169,7 @@ def way_row(found: Advised | None, key: str, width: int, is_under_cursor: bool) 
         (f"{GLYPHS['ok'] if is_best else ' '} ", PALETTE.ok),
         (fit(named, 23) + " ", PALETTE.strong if is_best else PALETTE.text),
         (fit("balanced" if one.candidate.is_balanced else "equal", 10), PALETTE.text),
-        (bar(one.samples_per_second / listed[0].samples_per_second, BAR), PALETTE.bar),
+        (bar(one.samples_per_second / listed[0].samples_per_second, _bar(width)), PALETTE.bar),
         (right(number(one.samples_per_second), 9), PALETTE.text),
         (right(ratio(speedup), 9), PALETTE.ok if speedup > 1.05 else PALETTE.warning if speedup < 0.95 else PALETTE.text),
     ]
@@ -185,10 +192,11 @@ def help_lines(found: Advised | None, width: int, height: int) -> list[Strip]:
     turns = f"1.1x from a batch of {number(least)}, or from links of {from_wire}; {percent(advice.serial_part)} of a step is serial"
     lines = [line(width, (fit("turns at", 10), PALETTE.dim), (turns, PALETTE.text))]
     most = max((remedy.speedup for remedy in advice.remedies), default=1.0)
+    room = min(max((len(remedy.name) for remedy in advice.remedies), default=0), width // 2) + 3
     for remedy in advice.remedies:
-        told = f" {ratio(remedy.speedup):>6}  {untrusted(remedy.name)}"
-        end: list[Piece] = [(untrusted(remedy.options), PALETTE.dim)]
-        lines.append(spread(width, [(bar(remedy.speedup / most, 9) + " ", PALETTE.bar), (told, PALETTE.text)], end))
+        told = f" {ratio(remedy.speedup):>6}  {fit(untrusted(remedy.name), room)}"
+        drawn = (bar(remedy.speedup / most, 9) + " ", PALETTE.bar)
+        lines.append(line(width, drawn, (told, PALETTE.text), (untrusted(remedy.options), PALETTE.dim)))
     if len(lines) > height:
         lines = [*lines[: max(0, height - 1)], line(width, (f"+{len(lines) - height + 1} lines out of sight", PALETTE.dim))]
     return lines

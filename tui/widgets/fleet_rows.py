@@ -96,7 +96,7 @@ def _wide(node: NodeState, device: DeviceState, style: Style, past: int) -> list
     fill = PALETTE.bar_past if is_fresh else PALETTE.faint
     return [
         (fit(f"{reading.index} {untrusted(reading.name)}", 22 - len(label)), style),
-        (label + " ", PALETTE.dim if is_fresh else PALETTE.faint),
+        (label + " ", PALETTE.dim),
         (right(percent(util), 5) + "  ", style),
         (bar(util, 10) + " ", PALETTE.bar if is_fresh else PALETTE.dim),
         (history(device.utilization, past) + "  ", fill),

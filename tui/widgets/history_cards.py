@@ -13,7 +13,7 @@ from ..theme import PALETTE
 from .fleet_order import found
 from .lines import NONE, Piece, line
 
-LOWEST, HIGHEST = 3, 14
+LOWEST, HIGHEST = 3, 20
 """Lines of a curve."""
 _EIGHTHS = " ▁▂▃▄▅▆▇█"
 
@@ -50,7 +50,7 @@ def _card(node: NodeState, device: DeviceState, width: int, rows: int) -> list[l
     index = f" {reading.index}" if len(node.devices) > 1 else ""
     name = fit(f"{untrusted(node.name)}{index} {untrusted(reading.name)}", width - len(label) - len(value) - 2)
     word = PALETTE.text if node.state == "ok" else PALETTE.of(node.state)
-    heading: list[Piece] = [(name, PALETTE.dim), (label, PALETTE.faint), (f"  {value}", word)]
+    heading: list[Piece] = [(name, PALETTE.dim), (label, PALETTE.dim), (f"  {value}", word)]
     return [heading, *_area(device.utilization, width, rows, is_fresh=node.state == "ok")]
 
 

@@ -19,6 +19,8 @@ from .lines import NONE, Piece, bar, line, spread
 WIDE = 110
 """Columns from which a row shows more than what a person compares first."""
 CELL = 15
+ALL = 104
+"""Cells that a whole row takes beside what its bar has more than the least."""
 """Columns of one link."""
 
 
@@ -120,9 +122,15 @@ def read(document: dict[str, Any] | None) -> Shown | None:
         return None
 
 
+def _bar(width: int) -> int:
+    """Cells of the bar of a score."""
+    return min(40, 10 + max(0, width - ALL))
+
+
 def profile_heading(width: int) -> Strip:
     """Names of the columns."""
-    text = f"  {fit('node', 10)}{fit('device', 16)}{fit('score', 17)}{right('samples/s', 9)}{right('off', 7)}{right('at once', 10)}"
+    text = f"  {fit('node', 10)}{fit('device', 16)}{fit('score', _bar(width) + 7)}"
+    text += f"{right('samples/s', 9)}{right('off', 7)}{right('at once', 10)}"
     return line(width, (text + ("   TFLOPS    a, ms        drift" if width >= WIDE else "  drift"), PALETTE.dim))
 
 
@@ -143,7 +151,7 @@ def profile_row(shown: Shown | None, key: str, width: int, is_under_cursor: bool
         return line(width, *pieces, background=background)
     off = UNKNOWN if device.fit.residual is None else f"{device.fit.residual * 100:.1f} %"
     pieces += [
-        (bar(device.score, 10) + " ", PALETTE.bar),
+        (bar(device.score, _bar(width)) + " ", PALETTE.bar),
         (fit(number(device.score, 3), 6), PALETTE.text),
         (right(number(device.rate, 1), 9), PALETTE.text),
         (right(off, 7), PALETTE.dim),
