@@ -260,6 +260,8 @@ class RunPlanned(Event):
     samples_per_epoch: int = 0
     source: str = ""
     is_emulated: bool = False
+    is_network_emulated: bool = False
+    """Whether the network between its devices is played, too."""
     is_bench: bool = False
 
 

@@ -82,11 +82,22 @@ def test_what_is_recommended_can_be_given_to_train() -> None:
     for bandwidth in (1e6, 1e9):
         profile = lab(bandwidth=bandwidth)
         advice = advise(profile, 64)
-        devices, told = recommended(profile, advice)
+        devices, told = recommended(profile, advice, "hybrid")
         nodes = [node(f"n{place}") for place in range(4)]
         ranks = planned(TrainSpec(devices=devices, global_batch_size=64), nodes).ranks
         assert tuple(rank.rank for rank in ranks) == tuple(range(len(advice.recommended.candidate.devices)))
         assert devices in told
+
+
+def test_what_is_recommended_under_equal_shares_is_no_slower_than_one_device() -> None:
+    profile = lab(rates=(1000.0, 100.0, 100.0, 100.0))
+    advice = advise(profile, 64)
+    for policy, is_balanced in (("hybrid", True), ("proportional", True), ("equal", False)):
+        devices, told = recommended(profile, advice, policy)
+        places = [["n0", "n1", "n2", "n3"].index(device.split(":")[0]) for device in devices.split(",")]
+        rate = predict(profile, Way(tuple(places), 64, is_balanced)).samples_per_second
+        assert rate >= predict(profile, Way((0,), 64)).samples_per_second
+        assert f"{rate:,.0f} samples/s predicted" in told
 
 
 def test_a_run_teaches_the_profile_its_overlap() -> None:

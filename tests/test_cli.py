@@ -7,11 +7,12 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from paceline.engine.errors import UsageError
-from paceline.engine.events import RunPrepared
+from paceline.engine.events import RunPlanned, RunPrepared
 from paceline.engine.jobs.progress import Progress
 from paceline.engine.telemetry.bus import Bus
 from paceline.tui.batch import exit_status
@@ -202,6 +203,19 @@ def test_a_phase_is_said_once_and_its_quarters_where_no_bar_is_drawn() -> None:
     bus.publish(RunPrepared())
     told = [line.split("  ", 1)[1] for line in said.getvalue().splitlines()]
     assert told == ["bringing data", "bringing data: 30 %, 0:09 left", "bringing data: 80 %, 0:09 left"]
+
+
+def test_what_is_predicted_and_what_is_emulated_are_told_before_the_launch() -> None:
+    bus, said = Bus(lambda: 0.0), io.StringIO()
+    Narrator(said, bus.subscribe)
+    planned = RunPlanned(run_id="r1", cases=("equal", "hybrid"), predicted=(None, 1234.5), is_emulated=True)
+    bus.publish(replace(planned, is_network_emulated=True))
+    bus.publish(replace(planned, predicted=()))
+    both, devices = said.getvalue().splitlines()
+    assert "on 0 devices, emulated (network too), global batch" in both
+    assert both.endswith("; predicted before launch: hybrid 1,234 samples/s")
+    assert "emulated, global" in devices
+    assert "predicted" not in devices
 
 
 def test_progress_is_told_once_a_second_with_the_time_that_is_left() -> None:

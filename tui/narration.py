@@ -94,12 +94,15 @@ class Narrator:
             case RunPrepared():
                 return self._prepared(event)
             case RunPlanned():
-                emulated = ", emulated" if event.is_emulated else ""
+                emulated = (", emulated" if event.is_emulated else "") + (" (network too)" if event.is_network_emulated else "")
                 if event.cases == ("profiling",):
                     return f"run {event.run_id}: profiling {len(event.ranks)} devices{emulated} with {event.workload}"
+                rates = zip(event.cases, event.predicted, strict=False)
+                foreseen = ", ".join(f"{case} {rate:,.0f} samples/s" for case, rate in rates if rate is not None)
                 return (
                     f"run {event.run_id}: {event.workload} on {len(event.ranks)} devices{emulated}, global batch "
                     f"{event.global_batch_size}, {event.epochs} epochs, {' then '.join(event.cases)}; data: {event.source}"
+                    + (f"; predicted before launch: {foreseen}" if foreseen else "")
                 )
             case ProfilingAdvanced() if event.phase:
                 left = "" if event.seconds_left is None else f", about {duration(event.seconds_left)} left"

@@ -72,8 +72,8 @@ def advise(profile: Profile, global_batch_size: int, compression: str = "none", 
         for group in _fastest(profile, usable, global_batch_size):  # at other batches these suffice, and all would be thousands
             found += _try(profile, (way(group, batch, balanced) for batch in batches[1:] for balanced in (True, False)))
     found.sort(key=lambda one: (-one.samples_per_second, len(one.candidate.devices)))
-    at_asked = [one for one in found if one.candidate.global_batch_size == global_batch_size and one.candidate.is_balanced]
-    recommended = _recommended(at_asked)
+    recommended = recommend(found, global_batch_size)
+    at_asked = (one for one in found if one.candidate.global_batch_size == global_batch_size and one.candidate.is_balanced)
     asked = next((one for one in at_asked if len(one.candidate.devices) == len(usable)), recommended)
     break_even_batch, break_even_bandwidth = _break_even(profile, found, asked, best_single)
     device = profile.devices[best_single.candidate.devices[0]]
@@ -93,10 +93,15 @@ def advise(profile: Profile, global_batch_size: int, compression: str = "none", 
     return replace(advice, verdict=_verdict(profile, advice))
 
 
-def _recommended(found: Sequence[Prediction]) -> Prediction:
-    """The fastest, unless one device alone is about as fast: then a wrong prediction would launch something slower than that."""
-    alone = next(one for one in found if len(one.candidate.devices) == 1)
-    return found[0] if found[0].samples_per_second > (1 + BAND) * alone.samples_per_second else alone
+def recommend(found: Sequence[Prediction], global_batch_size: int, is_balanced: bool = True) -> Prediction:
+    """The fastest way at a batch, of those found, the fastest first; ``is_balanced``: or with the same share for all.
+
+    One device where that is about as fast: else a wrong prediction would launch something slower.
+    """
+    at_batch = [one for one in found if one.candidate.global_batch_size == global_batch_size]
+    alone = next(one for one in at_batch if len(one.candidate.devices) == 1)
+    best = next(one for one in at_batch if len(one.candidate.devices) == 1 or one.candidate.is_balanced == is_balanced)
+    return best if best.samples_per_second > (1 + BAND) * alone.samples_per_second else alone
 
 
 def _batches(asked: int) -> list[int]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ..advisor.advise import Advice
+from ..advisor.advise import Advice, recommend
 from ..advisor.calibrate import STEPS, calibrated
 from ..advisor.predict import Candidate, predict
 from ..errors import PlanImpossible
@@ -17,9 +17,9 @@ from ..plan import CasePlan, Plan
 from ..profiling.profile import Profile
 
 
-def recommended(profile: Profile, advice: Advice) -> tuple[str, str]:
-    """The devices to use, as ``--devices`` takes them, and a sentence that says what is expected of them."""
-    best = advice.recommended
+def recommended(profile: Profile, advice: Advice, policy: str) -> tuple[str, str]:
+    """The devices to use under a policy, as ``--devices`` takes them, and a sentence that says what is expected of them."""
+    best = recommend(advice.candidates, advice.recommended.candidate.global_batch_size, policy != "equal")
     devices = ",".join("{}:{}".format(*profile.devices[place].key) for place in best.candidate.devices)
     told = f"{best.samples_per_second:,.0f} samples/s predicted, {advice.speedup(best):.2f}x of the best single device"
     return devices, f"recommended for a batch of {best.candidate.global_batch_size}: {devices}; {told}"

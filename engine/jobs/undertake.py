@@ -106,7 +106,7 @@ class Undertaking:
     async def _recommended(self, spec: TrainSpec, runs: Path, patience: float) -> TrainSpec:
         """The job on the devices that are recommended for it; says what is expected of them."""
         profile = await self.profile_of(TrainSpec(workload=spec.workload, csv=spec.csv), runs, patience)
-        devices, told = recommended(profile, self._advice(profile, spec))
+        devices, told = recommended(profile, self._advice(profile, spec), spec.policies[0])
         self._publish(RunPrepared(phase=told))
         return replace(spec, devices=devices)
 
@@ -161,7 +161,7 @@ class Undertaking:
                 hint = f"paceline profile --workload {spec.workload} measures; train measures first by itself"
                 raise PlanImpossible("no profile of these devices holds, so none can be recommended", hint=hint)
             profile = taking.narrowed(profile)
-            spec = replace(spec, devices=recommended(profile, self._advice(profile, spec))[0])
+            spec = replace(spec, devices=recommended(profile, self._advice(profile, spec), spec.policies[0])[0])
         await self._attendance.complete(self._named(spec.devices))
         plan, nodes = await self._plan(spec, data, _A_MOMENT)
         plan = foreseen(self._taking(plan).at_hand(), plan)

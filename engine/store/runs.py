@@ -71,6 +71,7 @@ def started(run: RunState, event: Event) -> RunState:
                 global_batch_size=event.global_batch_size,
                 samples_per_epoch=event.samples_per_epoch,
                 is_emulated=event.is_emulated,
+                is_network_emulated=event.is_network_emulated,
                 is_bench=event.is_bench,
             )
         case _:

@@ -199,6 +199,7 @@ class RunState:
     global_batch_size: int = 0
     samples_per_epoch: int = 0
     is_emulated: bool = False
+    is_network_emulated: bool = False
     is_bench: bool = False
     first_at: float = 0.0
     """First word of it, stream seconds."""
