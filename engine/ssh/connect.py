@@ -79,6 +79,12 @@ class Doors:
         self._ask = Desk(ask) if ask is not None else None
         self._entering: dict[tuple[str, int], asyncio.Semaphore] = {}
 
+    def unattended(self) -> Doors:
+        """The same doors with nobody to ask: no more log in at a jump host at one time for it."""
+        doors = Doors()
+        doors._entering = self._entering
+        return doors
+
     async def open(
         self, spec: NodeSpec, embedded: EmbeddedNode | None = None, heard: Callable[[], None] = lambda: None
     ) -> asyncssh.SSHClientConnection:

@@ -95,11 +95,12 @@ class Fleet:
         raise member.trouble or NodeUnreachable(f"no answer within {patience:g} s", node=name)
 
     async def visit(self, name: str) -> Link:
-        """A second connection to a node of its own kind, for the caller to close; its readings are not heard and nobody is asked.
+        """A second connection to a node, for the caller to close; its readings are not heard.
 
-        Raises NodeRefused, NodeUnreachable or StorageFailed.
+        Nobody is asked: who has answered once does not expect the same question again, and accepted host keys are known by now.
+        So a login that needs a person raises NodeRefused; else NodeUnreachable or StorageFailed.
         """
-        return await Link.open(self._members[name].spec, None, lambda event: None, VISIT_INTERVAL)
+        return await Link.open(self._members[name].spec, None, lambda event: None, VISIT_INTERVAL, self._doors.unattended())
 
     async def settled(self, patience: float = 30.0) -> None:
         """Wait until every node has reported, refused us, or failed once; at most ``patience`` seconds."""
