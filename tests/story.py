@@ -62,6 +62,10 @@ CASES: dict[str, tuple[tuple[int, ...], dict[int, tuple[tuple[int, ...], str]]]]
 }
 
 
+PREDICTED = {"equal": 409.0, "proportional": 861.0, "dynamic": 861.0, "hybrid": 861.0}
+"""Samples per second, said before the launch."""
+
+
 def summaries() -> tuple[NodeSummary, ...]:
     """The machines, before they have answered."""
     return tuple(
@@ -267,6 +271,7 @@ def _bench() -> Iterator[Event]:
         run_id=RUN,
         workload="digits-cnn",
         cases=tuple(CASES),
+        predicted=tuple(PREDICTED.values()),
         ranks=ranks,
         epochs=EPOCHS,
         global_batch_size=BATCH,
@@ -404,6 +409,8 @@ def document(rates: dict[str, float]) -> dict[str, Any]:
             "policy": case,
             "samples_per_second": rate,
             "samples_per_second_all": rate * 0.98,
+            "predicted_samples_per_second": PREDICTED[case],
+            "prediction_error": PREDICTED[case] / rate - 1.0,
             "standalone_samples_per_second": alone,
             "speedup_over_equal": rate / rates["equal"],
             "speedup_over_best_device": rate / max(alone),

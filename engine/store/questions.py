@@ -63,6 +63,26 @@ def progress(run: RunState, at: float) -> Progress:
     return Progress(done, left, steps, total)
 
 
+def predicted_left(run: RunState) -> float | None:
+    """Seconds of training that were left by what was said before the launch; None where that was not said of every case to come."""
+    per_epoch = -(-run.samples_per_epoch // run.global_batch_size) if run.global_batch_size > 0 else 0
+    total = max(0, per_epoch * run.epochs)
+    left = 0.0
+    for case in run.cases:
+        if case.state in ("done", "measuring") or run.is_over:
+            continue
+        steps = 0 if case.step is None else min(case.step + 1, total)
+        if case.predicted is None or case.predicted <= 0 or total <= 0:
+            return None
+        left += run.samples_per_epoch * run.epochs * (1.0 - steps / total) / case.predicted
+    return left if any(case.predicted is not None for case in run.cases) else None
+
+
+def measured_alone(run: RunState, case: CaseState) -> tuple[int, int]:
+    """Of how many ranks the standalone rate at the case's local batch sizes is known, and how many there are."""
+    return len(rates_alone(run, case)), len(run.ranks)
+
+
 def _case_fraction(case: CaseState, total: int) -> float:
     if case.state == "done":
         return 1.0

@@ -96,4 +96,12 @@ class Deck(Screen[None]):
             return [line(width, (f" {notice.text}", PALETTE.of(notice.severity)))]
         if view.state.phase:
             return [line(width, *phase_pieces(view.state))]
-        return [key_bar(self.deck.keys_of(self), width)]
+        aside = self.aside(view)
+        if not aside:
+            return [key_bar(self.deck.keys_of(self), width)]
+        room = sum(len(text) for text, _ in aside)
+        return [Strip.join([key_bar(self.deck.keys_of(self), width - room), line(room, *aside)])]
+
+    def aside(self, view: View) -> Sequence[Piece]:
+        """What stands at the right end of the bottom line."""
+        return ()

@@ -13,9 +13,10 @@ from textual.widget import Widget
 from ..messages import View
 from ..session import Seekable
 from ..widgets.decision_rows import Moment, alert_lines, decision_lines, moments
+from ..widgets.lines import Piece
 from ..widgets.rank_rows import Look, look, rank_heading, rank_legend, rank_line, rank_order
 from ..widgets.run_charts import loss_chart, throughput_chart
-from ..widgets.run_head import run_head
+from ..widgets.run_head import run_head, time_left
 from ..widgets.sheet import Rows, Sheet
 from .deck import Deck
 
@@ -84,6 +85,9 @@ class RunScreen(Deck):
     def _legend(self, view: View, width: int, height: int) -> Sequence[Strip]:
         amount = len(view.run.ranks) if view.run is not None else 0
         return rank_legend(view, width, amount - self._room())
+
+    def aside(self, view: View) -> Sequence[Piece]:
+        return time_left(view)
 
     # Moments --------------------------------------------------------------------------------------------------------------------
 

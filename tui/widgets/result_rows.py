@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from paceline.engine.store.questions import limit_of, rates_alone, throughput_of
-from paceline.engine.store.state import CaseState, RunState
+from paceline.engine.store.questions import rates_alone, throughput_of
+from paceline.engine.store.state import RunState
 from textual.strip import Strip
 
 from ..fields import listed, numeric
@@ -16,29 +16,14 @@ from ..messages import View
 from ..theme import GLYPHS, PALETTE
 from .lines import Piece, bar, line, spread
 from .phase_rows import phase_lines
+from .policy_rows import Row, known, limit, policy_rows, rounds_of
+from .speedup_rows import speedup_lines
 
-COLUMNS = (10, 12, 11, 10, 11, 10)
+COLUMNS = (12, 11, 10, 9, 10, 9)
 """Widths of the numbers of the table."""
 WIDEST = 120
-"""Columns beyond which a table is harder to read, not easier."""
+"""Columns beyond which bars are harder to read, not easier."""
 ALONE = "standalone_samples_per_second"
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One policy of the table. Unknown is None."""
-
-    policy: str
-    state: str
-    rate: float | None = None
-    over_equal: float | None = None
-    over_best: float | None = None
-    of_limit: float | None = None
-    imbalance: float | None = None
-    accuracy: float | None = None
-    loss: float | None = None
-    changes: int | None = None
-    sizes: str = ""
 
 
 def result_lines(view: View, width: int, height: int) -> list[Strip]:
@@ -59,15 +44,12 @@ def _result(run: RunState, width: int) -> list[Strip]:
     if run.document is not None and "epochs" in run.document:
         return _train_lines(run, run.document, width)
     document = run.document or {}
-    rows = (
-        [_document_row(case) for case in listed(document, "cases")]
-        if run.document
-        else [_live_row(run, case) for case in run.cases]
-    )
     if not run.document and not run.is_bench and len(run.cases) < 2:
         return _train_lines(run, {"epochs": _epochs_so_far(run)}, width)
     lines = [_title(run, document, width), line(width, (fit(_source(run, document), width), PALETTE.dim)), line(width)]
+    rows = policy_rows(run)
     lines += _table(rows, width)
+    lines += [line(width), *speedup_lines(rows, limit(run), min(width, WIDEST))]
     lines += [line(width), *_device_lines(run, document, width)]
     lines += phase_lines(document, width, WIDEST)
     for warning in document.get("warnings") or ():
@@ -108,85 +90,57 @@ def _source(run: RunState, document: Mapping[str, Any]) -> str:
     told = f" · {source}, {rows:,.0f} rows" if rows is not None and source else f" · {source}" if source else ""
     weights = numeric(document.get("parameters"))
     size = f" · {weights:,.0f} parameters" if weights is not None else ""
-    return f"first epoch of each case left out{told}{size}"
-
-
-def _document_row(case: Mapping[str, Any]) -> Row:
-    changes = numeric(case.get("changes"))
-    found = case.get("local_batch_sizes")
-    return Row(
-        policy=untrusted(case.get("policy", "")),
-        state="done",
-        rate=numeric(case.get("samples_per_second")),
-        over_equal=numeric(case.get("speedup_over_equal")),
-        over_best=numeric(case.get("speedup_over_best_device")),
-        of_limit=numeric(case.get("balance_efficiency")),
-        imbalance=numeric(case.get("imbalance")),
-        accuracy=numeric(case.get("accuracy")),
-        loss=numeric(case.get("loss")),
-        changes=None if changes is None else int(changes),
-        sizes="/".join(untrusted(size, 12) for size in found) if isinstance(found, list) else "",
-    )
-
-
-def _live_row(run: RunState, case: CaseState) -> Row:
-    """What is known so far, by the definitions of the result."""
-    rate = throughput_of(case)
-    equal = next((throughput_of(other) for other in run.cases if other.policy == "equal" and other.state == "done"), None)
-    best = max(rates_alone(run, case).values(), default=0.0)
-    limit = limit_of(run, case) if case.state == "done" else None
-    last = case.epochs[-1] if case.epochs else None
-    accuracy = last.metric if last is not None and last.metric_name == "accuracy" else None
-    return Row(
-        policy=untrusted(case.policy or case.name),
-        state=case.state,
-        rate=rate,
-        over_equal=rate / equal if rate is not None and equal else None,
-        over_best=rate / best if rate is not None and best > 0 else None,
-        of_limit=rate / limit if rate is not None and limit else None,
-        accuracy=accuracy,
-        loss=last.loss if last is not None else None,
-        changes=case.changes if case.started_at is not None else None,
-        sizes="/".join(map(str, case.local_batch_sizes)),
-    )
+    rounds = rounds_of(run)
+    repeats = f"{rounds} repeats, mean ± 95 % interval · " if rounds > 1 else ""
+    return f"{repeats}first epoch of each case left out{told}{size}"
 
 
 def _table(rows: list[Row], width: int) -> list[Strip]:
-    is_wide = width >= 110
-    width = min(width, WIDEST)
+    has_foresight, has_shares = width >= 110, width >= 132
     is_accuracy = any(row.accuracy is not None for row in rows) or all(row.loss is None for row in rows)
     names = ("samples/s", "over equal", "over best", "of limit", "imbalance", "accuracy" if is_accuracy else "loss")
-    heading = fit("policy", 14) + "".join(right(name, size) for name, size in zip(names, COLUMNS, strict=True))
-    lines = [line(width, (heading + (right("changes", 9) + "  local batch" if is_wide else ""), PALETTE.dim))]
-    lines.append(line(width, ("─" * width, PALETTE.rest)))
+    heading = fit("policy", 15) + "".join(right(name, size) for name, size in zip(names, COLUMNS, strict=True))
+    heading += "J/sample".rjust(10) + "predicted".rjust(11) + "off".rjust(9) if has_foresight else ""
+    heading += "changes".rjust(9) + "  local batch" if has_shares else ""
+    lines = [line(width, (heading, PALETTE.dim)), line(width, ("─" * min(width, len(heading) + 8), PALETTE.rest))]
     done = [row.rate for row in rows if row.rate is not None]
     best = max(done, default=None)
     for row in rows:
         is_best = row.rate is not None and row.rate == best and len(done) > 1
         text = PALETTE.strong if is_best else PALETTE.text if row.rate is not None else PALETTE.dim
-        is_open = row.state in ("running", "measuring")
         last = percent2(row.accuracy) if is_accuracy else loss(row.loss)
-        cells = number(row.rate), ratio(row.over_equal), ratio(row.over_best), percent(row.of_limit), percent(row.imbalance), last
+        cells = _with_half(row), ratio(row.over_equal), ratio(row.over_best), percent(row.of_limit), percent(row.imbalance), last
         pieces: list[Piece] = [
-            (GLYPHS.get(row.state, " ") + " " if is_open else "  ", PALETTE.accent),
-            (fit(row.policy, 12), PALETTE.accent_strong if is_best else text),
+            (GLYPHS.get(row.state, " ") + " " if row.state in ("running", "measuring") else "  ", PALETTE.accent),
+            (fit(row.policy, 13), PALETTE.accent_strong if is_best else text),
             *((right(value, size), text) for value, size in zip(cells, COLUMNS, strict=True)),
         ]
-        if is_wide:
+        if has_foresight:
+            pieces += [
+                (right(loss(row.joules), 10), text),
+                (right(number(row.predicted), 11), text),
+                (right(off(row.off), 9), text),
+            ]
+        if has_shares:
             pieces += [(right(UNKNOWN if row.changes is None else str(row.changes), 9), text), (f"  {row.sizes}", PALETTE.dim)]
         lines.append(line(width, *pieces))
-        if row.of_limit is not None:
-            lines.append(line(width, ("  ", PALETTE.dim), *_efficiency(row.of_limit, width - 2, is_best)))
-        else:
-            words = {"waiting": "waits for its turn", "measuring": "each device is measured alone", "running": "training"}
-            lines.append(line(width, (f"  {words.get(row.state, '')}", PALETTE.dim)))
-    lines.append(line(width, ("  bars: part of the limit, the sum of the devices' own rates", PALETTE.dim)))
+    if not has_foresight:
+        told = [f"{row.policy} {number(row.predicted)} ({off(row.off)})" for row in rows if row.predicted is not None]
+        words = f"predicted before launch: {', '.join(told)}" if told else ""
+        lines += [
+            line(width, (part, PALETTE.dim))
+            for part in textwrap.wrap(words, max(20, width - 2), initial_indent="  ", subsequent_indent="  ")
+        ]
     return lines
 
 
-def _efficiency(fraction: float, width: int, is_best: bool) -> list[Piece]:
-    filled = bar(fraction, width).rstrip()
-    return [(filled, PALETTE.bar if is_best else PALETTE.bar_past), ("·" * max(0, width - len(filled)), PALETTE.rest)]
+def _with_half(row: Row) -> str:
+    return number(row.rate) + (f" ± {row.rate_half:,.0f}" if row.rate_half is not None else "")
+
+
+def off(fraction: float | None) -> str:
+    """How far off a prediction was, with its sign."""
+    return UNKNOWN if fraction is None else f"{fraction * 100:+.1f} %"
 
 
 def percent2(fraction: float | None) -> str:
@@ -240,7 +194,21 @@ def _train_lines(run: RunState, document: Mapping[str, Any], width: int) -> list
             right(number(numeric(epoch.get("seconds")), 1), 10),
         )
         lines.append(line(width, ("".join(cells), PALETTE.text)))
+    lines += [line(width), line(width, *_whole(run, document))]
     return lines + phase_lines(document, width, WIDEST)
+
+
+def _whole(run: RunState, document: Mapping[str, Any]) -> list[Piece]:
+    """All epochs but the first together, beside what was said of them before the launch."""
+    case = run.cases[0] if run.cases else None
+    rate = known(document.get("samples_per_second")) if run.document else throughput_of(case) if case else None
+    predicted = known(document.get("predicted_samples_per_second")) if run.document else case.predicted if case else None
+    joules = known(document.get("joules_per_sample"))
+    error = predicted / rate - 1.0 if predicted is not None and rate else None
+    pieces: list[Piece] = [(f"{number(rate)} samples/s", PALETTE.strong), (" without the first epoch", PALETTE.dim)]
+    pieces.append((f" · predicted before launch {number(predicted)}", PALETTE.text))
+    pieces.append((f" ({off(error)})" if error is not None else "", PALETTE.text))
+    return [*pieces, (f" · {loss(joules)} J/sample", PALETTE.dim)]
 
 
 def _epochs_so_far(run: RunState) -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from paceline.engine.store.questions import progress
+from paceline.engine.store.questions import measured_alone, predicted_left, progress
 from paceline.engine.store.state import RunState
 from textual.strip import Strip
 
@@ -31,11 +31,16 @@ def run_head(view: View, width: int, height: int) -> list[Strip]:
 
 
 def _cases(run: RunState) -> list[Piece]:
+    """The policies of the round in hand; of several rounds, which one that is."""
     pieces: list[Piece] = []
-    for index, case in enumerate(run.cases):
+    size = max(1, len({case.policy or case.name for case in run.cases}))
+    first, rounds = run.case // size * size, -(-len(run.cases) // size)
+    if rounds > 1:
+        pieces.append((f"round {first // size + 1} of {rounds} ", PALETTE.dim))
+    for index, case in list(enumerate(run.cases))[first : first + size]:
         state = "running" if index == run.case and case.state != "done" and not run.is_over else case.state
         style = PALETTE.accent_strong if state in ("running", "measuring") else PALETTE.dim if state == "done" else PALETTE.faint
-        pieces.append((f"  {GLYPHS.get(state, '·')} {untrusted(case.name)}", style))
+        pieces.append((f"  {GLYPHS.get(state, '·')} {untrusted(case.policy or case.name)}", style))
     return pieces
 
 
@@ -64,12 +69,30 @@ def _progress(view: View, run: RunState, width: int) -> Strip:
         if width < 100:
             text = f"  {untrusted(case.name, 12)} {run.case + 1}/{len(run.cases)} · epoch {epoch}/{run.epochs}"
         if case.state == "measuring":
-            text = f"  {untrusted(case.name)}: measuring each device alone"
+            measured, all_of_them = measured_alone(run, case)
+            text = f"  {untrusted(case.name)}: measuring each device alone, {measured} of {all_of_them}"
     left = "" if seen.seconds_left is None else f" · about {duration(seen.seconds_left)} left"
     tail = f" {percent(seen.fraction)}{left}"
     text += model if width >= 120 else ""
     room = max(8, width - len(tail) - len(text) - 1)
     return line(width, *gauge(seen.fraction, room, PALETTE.accent, PALETTE.rest), (tail, PALETTE.text), (text, PALETTE.dim))
+
+
+def time_left(view: View) -> list[Piece]:
+    """Predicted before the launch beside what its steps show: while it runs what is left, at its end what it took."""
+    run = view.run
+    if run is None or not run.cases or not run.epochs or run.state not in ("running", "done"):
+        return []
+    if run.is_over:
+        samples = run.samples_per_epoch * run.epochs
+        rates = [case.predicted for case in run.cases]
+        told = sum(samples / rate for rate in rates if rate) if all(rates) and samples else None
+        took = sum(epoch.seconds for case in run.cases for epoch in case.epochs)
+        words = f"epochs predicted {duration(told)} · took {duration(took)} "
+    else:
+        left = progress(run, view.state.at).seconds_left
+        words = f"left: predicted {duration(predicted_left(run))} · real {duration(left)} "
+    return [(words, PALETTE.dim)]
 
 
 def _by_the_model(run: RunState, steps: int) -> str:
