@@ -19,6 +19,7 @@ import torch.distributed as dist
 from paceline.engine.plan import Emulation, RankPlan
 from paceline.engine.profiling.fits import line
 from paceline.engine.profiling.profile import AllReduceProfile, DeviceProfile, GradientProfile, Profile
+from paceline.engine.profiling.steps import measure_crowding, repeats
 from paceline.engine.specs import COMPRESSIONS, LinkSpec
 from paceline.engine.training.compression import WHOLE_STEPS, hook_of, message_bytes
 from paceline.engine.training.emulation import FORWARD, EmulatedTimer
@@ -109,14 +110,21 @@ class Player:
         return turned - begun, ended - begun, time.perf_counter() - begun
 
     def profile_device(self, sizes: Sequence[int]) -> tuple[DeviceProfile, float]:
-        """t(b) without any communication, and the optimizer's seconds."""
+        """Collective: t(b) without any communication, and the optimizer's seconds."""
         times, optimizers = [], []
-        for size in sizes:
-            self.step(self.net, size)
-            found = [self.step(self.net, size) for _ in range(5)]
-            times.append(median(ended for _, ended, _ in found))
-            optimizers += [whole - ended for _, ended, whole in found]
+        turn = self.rank if self.pace is None else 0
+        for rank in range(dist.get_world_size()):
+            if rank == turn:  # what is paced, at once; processors in turn
+                for size in sizes:
+                    _, first, _ = self.step(self.net, size)
+                    found = [self.step(self.net, size) for _ in range(max(5, repeats(first)))]
+                    times.append(median(ended for _, ended, _ in found))
+                    optimizers += [whole - ended for _, ended, whole in found]
+            dist.barrier()
         fitted = line(sizes, times)
+        crowding = None
+        if self.pace is None:
+            crowding = measure_crowding(lambda size: self.step(self.net, size)[1], sizes, times)
         kind = "cpu" if self.pace is None else "emulated"
         device = DeviceProfile(
             f"n{self.rank}",
@@ -128,6 +136,7 @@ class Player:
             fixed_seconds=fitted.offset,
             seconds_per_sample=fitted.slope,
             residual=fitted.residual,
+            crowding=crowding,
         )
         return device, median(optimizers)
 
@@ -273,7 +282,7 @@ def profile_sums(world: int, link: LinkSpec | None) -> AllReduceProfile:
 def profile_lab(player: Player, world: int, sizes: Sequence[int], links: Sequence[str], use: Use = no_link) -> dict[str, Profile]:
     """Collective: one profile a link, alike on every rank."""
     dist.barrier()
-    device, optimizer = player.profile_device(sizes)  # all at once, as they will train: they share a machine
+    device, optimizer = player.profile_device(sizes)
     assert device.seconds_per_sample
     gradient = player.profile_gradient(max(1, int(GRADIENT_SECONDS / device.seconds_per_sample)), optimizer)
     everyone: list[Any] = [None] * world

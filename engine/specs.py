@@ -46,6 +46,12 @@ class FaultSpec:
     device: int = 0
     """Index of the device on its node."""
 
+    def is_at_work(self, step: int) -> bool:
+        """Whether it acts on this step; before the first (-1), where profiles are measured: whether it is always there."""
+        if step < 0:
+            return self.at_step == 0 and self.until_step is None
+        return self.at_step <= step and (self.until_step is None or step < self.until_step)
+
 
 @dataclass(frozen=True, slots=True)
 class NodeSpec:

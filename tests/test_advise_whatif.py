@@ -19,7 +19,7 @@ from paceline.engine.reports.advice import advice_document
 from paceline.engine.reports.profile import profile_document
 
 from .documents import documented, paths
-from .test_advisor import lab
+from .test_advisor import GRADIENT, lab
 
 EVERYONE = Candidate((0, 1, 2, 3), 128)
 
@@ -79,9 +79,12 @@ def test_a_wild_probe_bends_the_overlap_no_further_than_it_can_go() -> None:
 def test_a_profile_read_from_its_document_gives_the_same_advice() -> None:
     links = (LinkProfile("n0", "n1", 1e-4, 2e7), LinkProfile("n1", "n0", error="no way to n0"))
     profile = replace(lab(bandwidth=20e6, largest=100), links=links)
-    read = read_profile(json.loads(json.dumps(profile_document(profile))))
-    assert read is not None
-    assert advise(read, 64).verdict == advise(profile, 64).verdict
+    crowd = tuple(replace(device, kind="cpu", crowding=1.2) for device in profile.devices)
+    gradient = replace(GRADIENT, compression_seconds={"fp16": (0.01, 0.02)})
+    for told in (profile, replace(profile, devices=crowd, gradient=gradient), replace(profile, overlap=-0.3, is_calibrated=True)):
+        read = read_profile(json.loads(json.dumps(profile_document(told))))
+        assert read is not None
+        assert advise(read, 64) == advise(told, 64)
 
 
 @pytest.mark.parametrize("document", [None, {}, {"devices": 3}, {"devices": [{"fit": "x"}]}, {"devices": [{}], "all_reduce": 7}])

@@ -76,6 +76,35 @@ def test_a_subset_without_the_slow_link_has_a_faster_ring() -> None:
     assert without.communication_seconds < all_four.communication_seconds / 20
 
 
+def test_compressing_takes_its_own_seconds_and_not_only_fewer_bytes() -> None:
+    profile = lab(bandwidth=20e6)
+    costs = {"powersgd": (0.03, 0.07), "fp16": (0.01, 0.01)}
+    dear = replace(profile, gradient=replace(GRADIENT, compression_seconds=costs))
+    for word, seconds in (("powersgd", 0.1), ("fp16", 0.02), ("none", 0.0)):
+        way = Candidate((0, 1, 2, 3), 64, compression=word)
+        free, paid = predict(profile, way), predict(dear, way)
+        assert paid.communication_seconds - free.communication_seconds == pytest.approx(seconds)
+        assert paid.step_seconds >= free.step_seconds
+
+
+def test_processors_hide_no_communication_before_a_probe_has_shown_it() -> None:
+    cards = lab(bandwidth=50e6)
+    processors = replace(cards, devices=tuple(replace(device, kind="cpu") for device in cards.devices))
+    way = Candidate((0, 1, 2, 3), 256)
+    assert predict(cards, way).exposed_seconds < predict(processors, way).exposed_seconds
+    assert predict(processors, way).exposed_seconds == pytest.approx(predict(processors, way).communication_seconds)
+    taught = replace(processors, overlap=1.0, is_calibrated=True)
+    assert predict(taught, way).step_seconds == predict(cards, way).step_seconds
+
+
+def test_processors_that_share_a_machine_are_slower_together_than_alone() -> None:
+    profile = lab((100.0, 100.0, 100.0))
+    crowded = replace(profile, devices=tuple(replace(device, crowding=1.5) for device in profile.devices))
+    for group, factor in (((0,), 1.0), ((0, 1), 1.25), ((0, 1, 2), 1.5)):
+        way = Candidate(group, 96)
+        assert predict(crowded, way).compute_seconds == pytest.approx(factor * predict(profile, way).compute_seconds)
+
+
 def test_a_fast_network_pays_and_a_slow_one_does_not() -> None:
     fast, slow = advise(lab(bandwidth=1e9), 384), advise(lab(bandwidth=20e6), 64)
     assert fast.verdict.startswith("It pays: 4 devices give 2.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -51,12 +52,49 @@ def test_devices_links_and_sums_of_a_lab_are_measured_and_never_read_from_its_se
     assert 0.007 < document["all_reduce"]["alpha"] < 0.04
     assert 12e6 < document["all_reduce"]["beta"] < 19e6
     assert document["gradient"]["forward_share"] == pytest.approx(1 / 3, abs=0.05)
+    compressing = document["gradient"]["compression_seconds"]
+    assert all(0 < seconds < 1 for word in ("bf16", "fp16", "powersgd") for seconds in compressing[word])
     assert [system["error"] for system in document["system"]] == [None] * 3
     # The next asking takes it from the shelf: faults and noise of the lab have not changed.
     assert len(list((tmp_path / "data" / "profiles").iterdir())) == 1
     status, again = lab.run("profile")
     assert status == 0, lab.told()
     assert [device["drift"] for device in again["devices"]] == [None] * 3
+
+
+def test_a_device_that_became_slower_is_an_alert_that_says_since_when(tmp_path: Path) -> None:
+    lab = lab_of(tmp_path, {"a": 12.0, "b": 12.0})
+    status, first = lab.run("profile")
+    assert status == 0, lab.told()
+    assert [device["drift"] for device in first["devices"]] == [None, None]
+    toml = tmp_path / "nodes.toml"
+    toml.write_text(toml.read_text() + '\n[[node.fault]]\nat_step = 0\nslowdown = 1.5\ncause = "thermal"\n')
+    status, second = lab.run("profile")
+    assert status == 0, lab.told()
+    assert second["devices"][0]["drift"] is None
+    assert second["devices"][1]["drift"]["slowdown"] == pytest.approx(1.5, rel=0.1)
+    assert second["devices"][1]["drift"]["since"] == first["measured"]
+    assert re.search(r"n1 device 0: [45]\d % slower than on \d+ \w+ [\d:]+ with digits-cnn", lab.told()), lab.told()
+
+
+def test_real_processors_teach_their_overlap_to_the_next_prediction(tmp_path: Path) -> None:
+    lab = LabDirectory(tmp_path, {})
+    (tmp_path / "nodes.toml").write_text("".join(f'[[node]]\nname = "n{rank}"\nkind = "embedded"\n' for rank in range(2)))
+    status, profile = lab.run("profile")
+    assert status == 0, lab.told()
+    assert [device["kind"] for device in profile["devices"]] == ["cpu", "cpu"]
+    assert all(device["crowding"] > 0 for device in profile["devices"])
+    assert profile["overlap"] is None
+    words = ("train", "--policy", "equal", "--global-batch-size", "64", "--epochs", "2")
+    runs = [lab.run(*words) for _ in range(2)]
+    assert [status for status, _ in runs] == [0, 0], lab.told()
+    (_, first), (_, second) = runs
+    kept = json.loads(next((tmp_path / "data" / "profiles").iterdir()).read_text())
+    assert kept["profile"]["is_calibrated"]
+    assert kept["document"]["overlap"] == kept["profile"]["overlap"]
+    measured = first["samples_per_second"]
+    cold, taught = (abs(run["predicted_samples_per_second"] / measured - 1) for run in (first, second))
+    assert taught < cold
 
 
 def test_a_device_that_has_gone_is_said_in_its_line_and_the_rest_goes_on(tmp_path: Path) -> None:

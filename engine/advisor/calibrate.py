@@ -15,7 +15,8 @@ from .predict import Candidate, predict
 STEPS = 20
 """Of a probe."""
 LEAST = -1.0
-"""Below 0 communication costs more than if nothing overlapped: what moves the bytes is missing in compute."""
+"""Below 0 nothing overlaps and communication takes longer than by itself, at -1 twice as long: processors that compute move it, and
+it waits for the slower of two steps that vary."""
 _HALVINGS = 40
 
 

@@ -4,9 +4,10 @@
     T = max(t, e_K) + optimizer seconds
 
 t: compute seconds of the slowest rank; t_b: of its last micro-batch, the only one whose backward sends; u_k: the part of backward
-that is done when bucket k closes; o: the calibrated share of the overlap that happens; c_k: what compressing the bucket takes a
-rank; m_k: the sums it needs. For a ring of W ranks alpha_W = 2 (W - 1) hop and beta_W = BW W / (2 (W - 1)); hop and BW come from
-the all-reduce that was measured over the whole group (Patarasuk and Yuan 2009).
+that is done when bucket k closes; o: the calibrated share of the overlap that happens, and below 0 what communication takes more
+than when nothing computes beside it; c_k: what compressing the bucket takes a rank; m_k: the sums it needs. For a ring of W ranks
+alpha_W = 2 (W - 1) hop and beta_W = BW W / (2 (W - 1)); hop and BW come from the all-reduce that was measured over the whole group
+(Patarasuk and Yuan 2009). Processors that share a machine take longer at once than alone; how much was measured.
 """
 
 from __future__ import annotations
@@ -65,7 +66,8 @@ class Prediction:
 def predict(profile: Profile, candidate: Candidate) -> Prediction:
     """Predict one candidate. Raises PlanImpossible when its batch cannot be shared, or a device was not timed."""
     devices = [profile.devices[index] for index in candidate.devices]
-    times = [_time(device) for device in devices]
+    crowd = [device for device in devices if device.crowding is not None]
+    times = [_time(device, _crowded(profile, device, len(crowd))) for device in devices]
     sizes = shares(times, candidate)
     last = 0.0
     compute = 0.0
@@ -102,12 +104,20 @@ def micro_batched(device: DeviceProfile, time: StepTime, size: int) -> tuple[flo
     return parts * time.fixed_seconds + time.seconds_per_sample * size, last
 
 
-def _time(device: DeviceProfile) -> StepTime:
+def _crowded(profile: Profile, device: DeviceProfile, beside: int) -> float:
+    """How much longer steps take where some of the processors that share a machine compute: part of what all of them cost."""
+    if device.crowding is None:
+        return 1.0
+    everyone = sum(one.crowding is not None for one in profile.devices)
+    return 1.0 + (device.crowding - 1.0) * (beside - 1) / max(1, everyone - 1)
+
+
+def _time(device: DeviceProfile, crowded: float) -> StepTime:
     if device.time is None:
         raise PlanImpossible(
             f"{device.name} was not timed: {device.error or 'no profile'}", node=device.node, hint="paceline profile"
         )
-    return device.time
+    return StepTime(device.time.fixed_seconds * crowded, device.time.seconds_per_sample * crowded)
 
 
 def ring(profile: Profile, candidate: Candidate) -> tuple[float, float]:
@@ -145,7 +155,8 @@ def _exchange(profile: Profile, candidate: Candidate, compute: float, last: floa
         is_last = number == len(gradient.bucket_bytes) - 1
         # Compressed gradients leave the step's report to a small sum of its own.
         seconds = compressing + (messages + (is_last and candidate.compression != "none")) * alpha + size / beta
-        ready = compute - backward * (1.0 - closed_at) * overlap
+        seconds *= max(1.0, 1.0 - overlap)
+        ready = compute - backward * (1.0 - closed_at) * max(0.0, overlap)
         end = max(ready, end) + seconds
         total += seconds
     return total, end

@@ -28,6 +28,7 @@ class _Device:
     memory: int | None = None
     fit: _Fit = field(default_factory=_Fit)
     largest_batch: int | None = None
+    crowding: float | None = None
     error: str | None = None
 
 
@@ -112,6 +113,7 @@ def _device(told: _Device) -> DeviceProfile:
         seconds_per_sample=told.fit.c if is_timed else None,
         residual=told.fit.residual,
         largest_batch=told.largest_batch,
+        crowding=told.crowding if told.crowding is not None and told.crowding > 0 else None,
         error=told.error or "",
     )
 

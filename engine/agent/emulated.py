@@ -118,10 +118,7 @@ def _busy(idle: DeviceReading, rank: RankPlan, use: dict[str, Any], is_fresh: bo
 def _active(faults: tuple[FaultSpec, ...], step: object) -> FaultSpec | None:
     if not isinstance(step, int):
         return None
-    for fault in faults:
-        if fault.at_step <= step and (fault.until_step is None or step < fault.until_step):
-            return fault
-    return None
+    return next((fault for fault in faults if fault.is_at_work(step)), None)
 
 
 def _read_plan(run: Path) -> Plan | None:

@@ -9,6 +9,7 @@ import json
 import os
 import platform
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -33,7 +34,7 @@ from .device import measure_device
 from .gradients import measure_gradient
 from .host import measure_host
 from .network import measure_all_reduce, measure_links
-from .steps import Steps, measure_steps
+from .steps import Steps, measure_crowding, measure_steps
 from .turns import Turns
 
 DEVICE, STEPS, DISK, PAIRS, GROUP = 3.0, 18.0, 1.5, 1.5, 6.0
@@ -81,6 +82,9 @@ def profile(run_dir: Path, plan: Plan, rank: RankPlan, log: RankLog) -> None:
     turns.one_by_one("measure", sharing if rank.device_kind == "cpu" else [rank.rank], measure, PATIENCE)
     turns.say("usable", "" if steps is not None else measured.error)
     unusable = {peer: error for peer, error in turns.hear("usable", everyone, PATIENCE).items() if error}
+    if steps is not None and rank.device_kind == "cpu" and len(sharing) > 1:  # in training they compute at once, all the same
+        measured = replace(measured, crowding=measure_crowding(steps.seconds, measured.sizes, measured.seconds))
+        log.write(measured)
 
     progress.at("disks")
     if rank.rank == node.ranks[0]:

@@ -108,6 +108,7 @@ def _device(
                 residual=timed.residual,
                 power=_positive(timed.power),
                 joules_per_sample=_positive(timed.joules_per_sample),
+                crowding=_positive(timed.crowding),
             )
         if timed.largest_batch is not None and timed.largest_batch > 0:
             profile = replace(profile, largest_batch=timed.largest_batch)

@@ -42,6 +42,8 @@ class DeviceProfile:
     power: float | None = None
     """Watts while it trained."""
     joules_per_sample: float | None = None
+    crowding: float | None = None
+    """Seconds of a step while all processors of its machine compute, over those alone; None: it has the machine to itself."""
     facts: dict[str, str] = field(default_factory=dict)
     """What the driver says: compute capability, power limit, PCIe link, driver."""
     error: str = ""
@@ -142,7 +144,7 @@ class Profile:
     gradient: GradientProfile | None = None
     systems: tuple[SystemProfile, ...] = ()
     overlap: float = 1.0
-    """How much of the possible overlap happens: 1 all of it, 0 none, below 0 communication costs compute besides;"""
+    """How much of the possible overlap happens: 1 all of it, 0 none, at -1 communication takes twice as long as by itself;"""
     is_calibrated: bool = False
     """as a probe of real steps has taught. Before one it is nothing to go by."""
     measured: float = 0.0

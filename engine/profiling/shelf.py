@@ -40,13 +40,14 @@ def fingerprint(plan: Plan, models: str) -> dict[str, str]:
     """What a profile holds for, a key a device, so that one of more devices holds for these. ``models``: digest of what is timed.
 
     What is declared of emulated devices and links goes in as a digest only: it decides whether to measure again, and nothing else.
+    Scripted faults do not: they are what happens to a device, and may be found as its drift.
     """
     found = {"workload": plan.workload, "models": models, "backend": plan.backend, "link": _digest(plan.link)}
     for rank in plan.ranks:
         place = f"{rank.node}:{rank.device_index}"
         found[f"device {place}"] = f"{rank.device_name} ({rank.device_kind}, {rank.memory or 0} bytes)"
         if rank.emulation is not None:
-            found[f"declared {place}"] = _digest(replace(rank.emulation, seed=0))
+            found[f"declared {place}"] = _digest(replace(rank.emulation, seed=0, faults=()))
     return found
 
 

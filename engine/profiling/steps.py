@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from statistics import fmean, median
@@ -35,6 +35,8 @@ ROUGH = 0.01
 """Residual of the line from which short steps are measured once more: then something else was busy on this machine."""
 REFINEMENTS = 3
 """Probes between the largest power of two that fits and the next: the largest batch is found to an eighth of their distance."""
+CROWDED = 0.25
+"""Steps of up to so many seconds are taken again at once with others: REPEATS sizes, the largest of them."""
 MOST = 1 << 22
 """Samples beyond which no limit is looked for."""
 
@@ -59,7 +61,7 @@ class Steps:
     def seconds(self, size: int) -> float:
         """Compute seconds of a step of so many samples, up to its last gradient."""
         rows = np.resize(order(len(self.data), 0, 0, 0, min(size, len(self.data))), size)
-        self.timer.begin(-1, size)  # before the first step: no scripted fault acts
+        self.timer.begin(-1, size)  # before the first step: no scripted fault acts but one that is always there
         batch = self.data.read(rows, self.device)
         self.timer.loaded()
         x, y = copy_to(self.device, *batch)
@@ -124,10 +126,20 @@ def measure_steps(steps: Steps, index: int) -> StepTimesProfiled:
     )
 
 
+def measure_crowding(seconds: Callable[[int], float], sizes: Sequence[int], alone: Sequence[float]) -> float:
+    """How much longer steps take now, while others compute beside this one, than they did alone: the median over some sizes."""
+    short = [(size, taken) for size, taken in zip(sizes, alone, strict=True) if taken <= CROWDED] or [(sizes[0], alone[0])]
+    return median(median(seconds(size) for _ in range(repeats(taken))) / taken for size, taken in short[-REPEATS:])
+
+
+def repeats(first: float) -> int:
+    """How many steps to take of a size of which one took so many seconds."""
+    return min(MOST_REPEATS, max(REPEATS, math.ceil(ENOUGH / first)))
+
+
 def _median(steps: Steps, size: int, first: float) -> float:
     """Of steps of that size; ``first``: what one took."""
-    repeats = min(MOST_REPEATS, max(REPEATS, math.ceil(ENOUGH / first)))
-    return median([steps.seconds(size) for _ in range(repeats)])
+    return median([steps.seconds(size) for _ in range(repeats(first))])
 
 
 def find_largest(holds: Callable[[int], bool]) -> int | None:

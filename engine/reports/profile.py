@@ -94,6 +94,7 @@ def _device(device: DeviceProfile, fastest: float, drift: Drift | None) -> Docum
         "largest_batch": device.largest_batch,
         "power": device.power,
         "joules_per_sample": device.joules_per_sample,
+        "crowding": device.crowding,
         "facts": [{"name": name, "value": value} for name, value in device.facts.items()],
         "drift": None if drift is None else {"slowdown": drift.slowdown, "since": drift.since, "reason": drift.reason or None},
         "error": device.error or None,

@@ -73,7 +73,7 @@ class EmulatedTimer(CpuTimer):
         seconds = samples / self._rate * self._noise(step)
         pace, self._extra = 1.0, {}
         for fault in self._emulation.faults:
-            if fault.at_step <= step and (fault.until_step is None or step < fault.until_step):
+            if fault.is_at_work(step):
                 if fault.cause in ("thermal", "compute"):
                     pace *= fault.slowdown
                 else:
