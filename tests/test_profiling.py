@@ -12,6 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from paceline.engine.advisor.advise import advise
+from paceline.engine.advisor.reading import read_profile
 from paceline.engine.errors import StorageFailed, WorkFailed
 from paceline.engine.events import (
     AllReduceProfiled,
@@ -33,11 +35,15 @@ from paceline.engine.plan import CasePlan, DataPlan, Emulation, NodePlan, Plan, 
 from paceline.engine.profiling.drift import drifts
 from paceline.engine.profiling.fold import fold
 from paceline.engine.profiling.shelf import Kept, Shelf, fingerprint
+from paceline.engine.reports.advice import advice_document
 from paceline.engine.reports.profile import profile_document
+from paceline.engine.specs import LinkSpec
 from paceline.engine.store.reduce import reduce
 from paceline.engine.store.state import State
 from paceline.engine.wire import decode, encode
 from paceline.tui.render import render
+from paceline.tui.widgets.advice_rows import Supposed, advised, verdict_lines
+from paceline.tui.widgets.profile_rows import profile_summary, read
 
 from .documents import documented, paths
 
@@ -155,6 +161,21 @@ def test_the_document_is_what_the_docs_promise() -> None:
     document = {"schema": 1, **told, **ended}
     assert paths(json.loads(json.dumps(document))) - {"devices[].drift"} == documented("profile") - {"devices[].drift"}
     assert [device["score"] for device in document["devices"]] == pytest.approx([1.0, 1.0, 1 / 3])
+
+
+def test_what_was_measured_through_a_played_network_says_so_wherever_it_is_shown() -> None:
+    told = profile_document(fold(replace(plan(), link=LinkSpec(0.002, 1e8)), lines(), 5.0))
+    assert told["emulated_network"] is True
+    assert "digits-cnn on 3 devices, emulated (network too)" in render("profile", told)
+    again = read_profile(told)
+    assert again is not None
+    advice = advice_document(again, advise(again, 96))
+    assert advice["emulated_network"] is True
+    assert "global batch of 96, emulated (network too)" in render("advise", advice)
+    state = reduce(State(), ProfileKept(document=told))
+    screens = (profile_summary(state, read(told), 1, 120), verdict_lines(advised(told, Supposed()), 1, 120, 9))
+    for lines_of in screens:
+        assert any("emulated, network too" in strip.text for strip in lines_of)
 
 
 def test_names_of_hostile_nodes_cannot_act_on_a_terminal() -> None:

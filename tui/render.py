@@ -72,11 +72,15 @@ def _status(document: Document) -> str:
     return "\n".join(lines)
 
 
+def _emulated(document: Document) -> str:
+    """The label of what was not measured on real machines."""
+    return ", emulated" + (" (network too)" if document["emulated_network"] else "") if document["emulated"] else ""
+
+
 def _plan(document: Document) -> str:
-    emulated = ", emulated" if document["emulated"] else ""
     weights = document.get("parameters")
     lines = [
-        f"{document['workload']} on {count(len(document['devices']), 'device')}{emulated}, {document['backend']}: "
+        f"{document['workload']} on {count(len(document['devices']), 'device')}{_emulated(document)}, {document['backend']}: "
         f"{document['epochs']} epochs of {document['steps_per_epoch']} steps, global batch {document['global_batch_size']}",
         f"data: {document['data']['source']}, {document['samples_per_epoch']:,} training samples"
         + (f"; network of {weights:,} parameters" if weights else ""),
@@ -112,8 +116,7 @@ def _exchange(document: Document) -> list[str]:
 
 
 def _profile(document: Document) -> str:
-    emulated = ", emulated" if document["emulated"] else ""
-    lines = [f"{document['workload']} on {count(len(document['devices']), 'device')}{emulated}"]
+    lines = [f"{document['workload']} on {count(len(document['devices']), 'device')}{_emulated(document)}"]
     heads = (("score", 7), ("TFLOPS", 9), ("samples/s", 11), ("a, ms", 8), ("residual", 10), ("at once", 11))
     lines.append(fit("node", 14) + fit("device", 22) + "".join(right(name, width) for name, width in heads))
     for device in document["devices"]:
@@ -154,10 +157,9 @@ CANDIDATES = 16
 
 
 def _advise(document: Document) -> str:
-    emulated = ", emulated" if document["emulated"] else ""
     batch = document["global_batch_size"]
     heads = (("samples/s", 11), ("speed-up", 10), ("efficiency", 12), ("exposed", 11), ("ratio", 8))
-    lines = [document["verdict"], "", f"{document['workload']} at a global batch of {batch}{emulated}, predicted:"]
+    lines = [document["verdict"], "", f"{document['workload']} at a global batch of {batch}{_emulated(document)}, predicted:"]
     lines.append("  " + fit("devices", 34) + fit("policy", 14) + "".join(right(name, width) for name, width in heads))
     alike = [one for one in document["candidates"] if one["global_batch_size"] == batch]
     for one in alike[:CANDIDATES]:

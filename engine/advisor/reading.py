@@ -53,6 +53,7 @@ class _Gradient:
 @dataclass(frozen=True, slots=True)
 class _Document:
     workload: str = ""
+    emulated_network: bool = False
     devices: tuple[_Device, ...] = ()
     links: tuple[dict[str, Any], ...] = ()
     all_reduce: _Sums | None = None
@@ -97,6 +98,7 @@ def read_profile(document: dict[str, Any] | None) -> Profile | None:
         ),
         overlap=1.0 if told.overlap is None else told.overlap,
         is_calibrated=told.overlap is not None,
+        is_network_emulated=told.emulated_network,
         measured=told.measured or 0.0,
     )
 

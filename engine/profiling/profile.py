@@ -147,5 +147,7 @@ class Profile:
     """How much of the possible overlap happens: 1 all of it, 0 none, at -1 communication takes twice as long as by itself;"""
     is_calibrated: bool = False
     """as a probe of real steps has taught. Before one it is nothing to go by."""
+    is_network_emulated: bool = False
+    """Whether links and sums were measured through a played network: a label, and nothing of how that was declared."""
     measured: float = 0.0
     """Clock of the centre, seconds since 1970."""

@@ -18,6 +18,7 @@ def advice_document(profile: Profile, advice: Advice) -> Document:
     return {
         "workload": advice.workload,
         "emulated": any(one.kind == "emulated" for one in profile.devices),
+        "emulated_network": profile.is_network_emulated,
         "measured": profile.measured,
         "calibrated": profile.is_calibrated,
         "global_batch_size": advice.recommended.candidate.global_batch_size,

@@ -21,6 +21,7 @@ def profile_document(profile: Profile, drifts: Sequence[Drift] = ()) -> Document
         "workload": profile.workload,
         "measured": profile.measured,
         "emulated": any(device.kind == "emulated" for device in profile.devices),
+        "emulated_network": profile.is_network_emulated,
         "devices": [_device(device, fastest, drift.get(device.key)) for device in profile.devices],
         "links": [
             {

@@ -109,7 +109,8 @@ def verdict_lines(found: Advised | None, others: int, width: int, height: int) -
     """Does it pay, in a word that can be read from afar; the sentence; what is supposed."""
     if found is None:
         return [line(width, ("no profile yet: press : and type  advise  or  profile", PALETTE.dim))]
-    about = f"{untrusted(found.profile.workload)}{', emulated' if found.is_emulated else ''}"
+    network = ", network too" if found.profile.is_network_emulated else ""
+    about = untrusted(found.profile.workload) + (f", emulated{network}" if found.is_emulated else "")
     end: list[Piece] = [(f"← → {count(others, 'workload')}" if others > 1 else "", PALETTE.dim)]
     if found.advice is None:
         lines = [spread(width, [("NO ADVICE", PALETTE.warning), (f"  {about}", PALETTE.dim)], end)]

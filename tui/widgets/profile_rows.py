@@ -108,6 +108,7 @@ class Shown:
     workload: str = ""
     measured: float | None = None
     emulated: bool = False
+    emulated_network: bool = False
     devices: tuple[Device, ...] = ()
     links: tuple[dict[str, Any], ...] = ()
     all_reduce: AllReduce | None = None
@@ -192,7 +193,8 @@ def profile_summary(state: State, shown: Shown | None, others: int, width: int) 
     now = wall_clock(state, state.at)
     old = UNKNOWN if now is None or shown.measured is None else age(now - shown.measured)
     left: list[Piece] = [(untrusted(shown.workload), PALETTE.strong), (f"  {count(len(shown.devices), 'device')}", PALETTE.text)]
-    left.append(("  emulated" if shown.emulated else "", PALETTE.dim))
+    network = ", network too" if shown.emulated_network else ""
+    left.append((f"  emulated{network}" if shown.emulated else "", PALETTE.dim))
     left.append((f"  measured {old} ago, {moment(shown.measured, '%Y-%m-%d %H:%M') or UNKNOWN}", PALETTE.dim))
     return [spread(width, left, [(f"← → {count(others, 'workload')}" if others > 1 else "", PALETTE.dim)])]
 

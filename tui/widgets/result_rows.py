@@ -74,7 +74,8 @@ def shown_run(view: View) -> RunState | None:
 def _title(run: RunState, document: Mapping[str, Any], width: int) -> Strip:
     left: list[Piece] = [(untrusted(run.workload or document.get("workload", "")), PALETTE.strong)]
     if run.is_emulated or document.get("emulated"):
-        left.append((" · emulated devices", PALETTE.text))
+        network = " and network" if run.is_network_emulated or document.get("emulated_network") else ""
+        left.append((f" · emulated devices{network}", PALETTE.text))
     left.append((f" · {untrusted(run.run_id)}", PALETTE.dim))
     if run.document:
         return spread(width, left, [(f"{GLYPHS['done']} measured", PALETTE.ok)])
