@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from paceline.engine.events import CaseStarted, Event, NodeReported, RankFailed, RankSummary, RunPlanned, StepsTaken, Ticked
+from paceline.engine.events import CaseStarted, Event, NodeConnected, RankFailed, RankSummary, RunPlanned, StepsTaken, Ticked
 from paceline.engine.jobs.lines import CHUNK, LineIndex
 from paceline.engine.store.reduce import reduce
 from paceline.engine.store.state import State
@@ -113,7 +113,7 @@ async def test_many_ranks_scroll_and_say_how_many_are_hidden() -> None:
 def test_what_happened_is_told_newest_first_with_its_effect() -> None:
     view = view_of(story.trouble())
     kinds = [type(moment.what).__name__ for moment in moments(view.state, view.run)]
-    assert kinds == ["Alert", "Alert", "Straggler", "Alert", "Decision"]
+    assert kinds == ["Alert", "Alert", "Straggler", "Alert", "Alert", "Decision"]
     text = "\n".join(strip.text for strip in decision_lines(view, 150, 12))
     assert "96/96/96/96 → 176/126/41/41" in text
     assert "measured 406 ms ✔" in text
@@ -126,7 +126,7 @@ def test_where_there_is_room_for_one_it_is_the_last_decision() -> None:
 
 def test_what_does_not_fit_is_counted_and_the_one_looked_at_is_in_sight() -> None:
     view = view_of(story.trouble())
-    assert "+2 hidden" in decision_lines(view, 150, 4)[-1].text
+    assert "+3 hidden" in decision_lines(view, 150, 4)[-1].text
     last = moments(view.state, view.run)[-1]
     assert any("176/126/41/41" in strip.text for strip in decision_lines(view, 150, 4, last.key))
 
@@ -163,11 +163,10 @@ async def test_n_goes_through_what_happened_and_marks_it() -> None:
 
 
 def test_seen_alerts_sink_below_fresh_ones_and_above_those_that_are_over() -> None:
-    state = view_of(story.trouble()).state
-    keys = list(alert_order(state, ()))
-    assert list(alert_order(state, {keys[0]})) == [*keys[1:], keys[0]]
-    over = view_of([*story.trouble(), NodeReported(at=300.0, node="demo3", devices=())]).state
-    assert list(alert_order(over, {keys[0]}))[-1] == keys[0] or over.alerts
+    view = view_of([*story.trouble(), NodeConnected(at=300.0, node="demo4")])
+    keys = list(alert_order(view))
+    assert list(alert_order(replace(view, seen=frozenset({keys[0]})))) == [*keys[1:-1], keys[0], keys[-1]]
+    assert alert_order(view)[keys[-1]].node == "demo4"
 
 
 def test_one_alert_is_told_in_full() -> None:
@@ -189,7 +188,10 @@ async def test_a_lets_an_alert_sink_and_enter_leads_to_the_log_of_its_rank(tmp_p
         await until(pilot, lambda: app.current_mode == "alerts")
         await pilot.press("a")
         await until(pilot, lambda: "1 of them seen" in screen_text(app))
-        await pilot.press("G", "enter")
+        assert "✖1" in screen_text(app).splitlines()[0]
+        await pilot.press("g", "a")
+        await until(pilot, lambda: "✖" not in screen_text(app).splitlines()[0])
+        await pilot.press("G", "k", "enter")
         await until(pilot, lambda: app.current_mode == "logs" and "only node demo2 rank 1" in screen_text(app))
         assert "of demo2" in screen_text(app)
         assert "of demo1" not in screen_text(app)

@@ -110,7 +110,7 @@ def test_any_sequence_of_events_reduces_and_time_never_goes_back(events: list[Ev
         before, state = state, reduce(state, event)
         assert state.at >= before.at
         assert state.events == before.events + 1
-        assert len(state.alerts) <= 200
+        assert sum(alert.ended_at is not None for alert in state.alerts) <= 200
     for run in state.runs.values():
         assert 0.0 <= progress(run, state.at).fraction <= 1.0
         imbalance_now(run)
@@ -156,7 +156,32 @@ def test_a_silent_node_becomes_stale_and_its_history_gets_gaps() -> None:
     state = fold([Ticked(at=6.5, clock=106.5), Ticked(at=7.5, clock=107.5)], state)
     assert state.nodes["a"].state == "stale"
     assert state.nodes["a"].devices[0].utilization == (0.5, None, None)
-    assert fold([replace(reading, at=8.0)], state).nodes["a"].state == "ok"
+    (alert,) = open_alerts(state)
+    assert (alert.text, alert.severity, alert.node, alert.at) == ("no word from its agent", "warning", "a", 1.0)
+    back = fold([replace(reading, at=8.0)], state)
+    assert back.nodes["a"].state == "ok"
+    assert not open_alerts(back)
+
+
+def test_a_silent_node_that_is_lost_stays_one_trouble() -> None:
+    state = fold([NodeConnected(node="a", at=1.0), *(Ticked(at=at, clock=at) for at in (4.0, 7.0)), NodeLost(at=9.0, node="a")])
+    assert [(alert.severity, alert.at) for alert in open_alerts(state)] == [("critical", 1.0)]
+    assert not open_alerts(fold([NodeReported(at=12.0, node="a")], state))
+
+
+def test_a_centre_that_slept_does_not_call_its_nodes_silent() -> None:
+    state = fold([NodeReported(at=1.0, node="a"), *(Ticked(at=at, clock=at) for at in (1.5, 3600.0))])
+    assert state.nodes["a"].state == "ok"
+    assert fold([Ticked(at=3601.0, clock=3601.0)], state).nodes["a"].state == "stale"
+
+
+def test_trouble_that_is_still_so_is_not_forgotten_however_much_there_is() -> None:
+    lost = [NodeLost(at=1.0, node=f"n{number}", reason="reset") for number in range(256)]
+    state = fold([NodeWarned(node="a", reason="slow"), *lost, NodeConnected(at=2.0, node="a"), NodeConnected(at=2.0, node="n0")])
+    assert len(open_alerts(state)) == 255
+    more = fold([NodeWarned(at=3.0, node="n0", reason=f"cause {number}") for number in range(300)], state)
+    assert len(open_alerts(more)) == 555
+    assert len(more.alerts) == 555
 
 
 def test_a_lost_node_alerts_until_it_is_back() -> None:

@@ -18,6 +18,8 @@ class View:
     is_replay: bool = False
     run_id: str = ""
     """The run a person chose to look at; empty: the run in hand."""
+    seen: frozenset[str] = frozenset()
+    """Trouble that a person has looked at, by ``alert_key``: it no longer calls for anybody."""
 
     @property
     def run(self) -> RunState | None:

@@ -6,7 +6,10 @@ from dataclasses import replace
 
 from ..events import NodeReported
 from .history import EVENTS
-from .state import Alert, State
+from .state import Alert, NodeState, State
+
+MOST_OPEN = 2000
+"""Open alerts that are kept, should a node invent causes: a lab of a thousand lost nodes is within it."""
 
 
 def raise_alert(
@@ -19,16 +22,27 @@ def raise_alert(
     run_id: str = "",
     rank: int | None = None,
     deed: str = "",
+    at: float | None = None,
 ) -> State:
-    """Add trouble, or bring the words of the same trouble up to date."""
+    """Add trouble, or bring the words of the same trouble up to date. ``at``: when it began; None: now."""
     for index, alert in enumerate(state.alerts):
         if alert.key == key and alert.ended_at is None:
             if (alert.text, alert.severity, alert.hint, alert.deed) == (text, severity, hint, deed):
                 return state
             same = replace(alert, text=text, severity=severity, hint=hint, deed=deed)
             return replace(state, alerts=(*state.alerts[:index], same, *state.alerts[index + 1 :]))
-    found = Alert(key, severity, text, state.at, hint, node, run_id, rank, deed)
-    return replace(state, alerts=(*state.alerts[-(EVENTS - 1) :], found))
+    found = Alert(key, severity, text, state.at if at is None else at, hint, node, run_id, rank, deed)
+    return replace(state, alerts=(*_with_room(state.alerts), found))
+
+
+def _with_room(alerts: tuple[Alert, ...]) -> tuple[Alert, ...]:
+    """One less where there are too many: the oldest that is over. What is still so is not forgotten, or counts would lie."""
+    if len(alerts) < EVENTS:
+        return alerts
+    over = next((place for place, alert in enumerate(alerts) if alert.ended_at is not None), None)
+    if over is None:
+        return alerts[1:] if len(alerts) >= MOST_OPEN else alerts
+    return (*alerts[:over], *alerts[over + 1 :])
 
 
 def clear(state: State, key: str, deed: str = "") -> State:
@@ -60,6 +74,12 @@ def clear_all(state: State, run_id: str) -> State:
 
 def _ended(alert: Alert, at: float, deed: str = "") -> Alert:
     return alert if alert.ended_at is not None else replace(alert, ended_at=at, deed=deed or alert.deed)
+
+
+def silence(state: State, node: NodeState) -> State:
+    """Raise that a node says nothing, from its last word on. The same cause as its loss, which may follow."""
+    hint = "runs on it go on; is the machine overloaded, or its network cut?"
+    return raise_alert(state, f"node {node.name}", "warning", "no word from its agent", hint, node.name, at=node.at)
 
 
 def device_alerts(state: State, event: NodeReported) -> State:

@@ -45,7 +45,7 @@ from ..events import (
     Ticked,
 )
 from . import evidence, profiles, runs
-from .alerts import clear, clear_all, clear_prefix, device_alerts, raise_alert
+from .alerts import clear, clear_all, clear_prefix, device_alerts, raise_alert, silence
 from .history import CLOCKS, EVENTS, KEPT, recent
 from .state import STALE_AFTER, DeviceState, NodeState, RunState, State
 
@@ -57,7 +57,7 @@ def reduce(state: State, event: Event) -> State:
         case InventoryRead():
             return _inventory(state, event)
         case Ticked():
-            return _ticked(replace(state, clock=event.clock, clock_at=state.at))
+            return _ticked(replace(state, clock=event.clock, clock_at=state.at), state.at - state.clock_at)
         case NodeConnecting():
             node = _node(state, event)
             return _with(state, replace(node, state="lost" if node.state == "lost" else "connecting", attempt=event.attempt))
@@ -176,13 +176,17 @@ def _inventory(state: State, event: InventoryRead) -> State:
     return replace(state, path=event.path, lab=event.lab, nodes=nodes)
 
 
-def _ticked(state: State) -> State:
-    """Let silence show: a node that says nothing becomes stale, and its histories get gaps."""
+def _ticked(state: State, passed: float) -> State:
+    """Let silence show: a node that says nothing becomes stale, and its histories get gaps.
+
+    ``passed``: seconds since the last tick. Where that is long it was we who slept; what nodes said is yet to be heard.
+    """
     changed: dict[str, NodeState] = {}
     for name, node in state.nodes.items():
         is_silent = node.at is not None and state.at - node.at > STALE_AFTER
-        if node.state == "ok" and is_silent:
+        if node.state == "ok" and is_silent and passed <= STALE_AFTER:
             node = replace(node, state="stale", reason="no report")
+            state = silence(state, node)
         if node.at is not None and node.state != "ok":
             gaps = tuple(replace(device, utilization=recent(device.utilization, None)) for device in node.devices)
             changed[name] = replace(node, devices=gaps)
@@ -195,6 +199,8 @@ def _reported(state: State, event: NodeReported) -> State:
     devices = tuple(_device(known.get(reading.index), reading) for reading in event.devices)
     state = _with(state, replace(node, state="ok", reason="", host=event.host, devices=devices, at=state.at))
     state = device_alerts(state, event)
+    if node.state != "ok":
+        state = clear(state, f"node {event.node}")
     for run in state.runs.values():
         if not run.is_over and (informed := evidence.with_readings(state, run, event.node)) is not run:
             state = evidence.told(_with_run(state, informed), informed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 from paceline.engine.store.state import Alert
@@ -27,24 +28,23 @@ class AlertsScreen(Deck):
     KEYS: ClassVar[tuple[tuple[str, str], ...]] = (("alerts.seen", "seen"), ("list.choose", "its log"), *Deck.KEYS)
 
     def body(self) -> Iterable[Widget]:
-        self._seen: set[str] = set()
         self._alerts: dict[str, Alert] = {}
-        yield Sheet(lambda view, width, height: alert_summary(view, self._seen, width), widget_id="summary")
+        yield Sheet(alert_summary, widget_id="summary")
         yield Rows(alert_heading, self._row)
         yield Sheet(self._full, "the one under the cursor", "full")
 
     def show(self, view: View) -> None:
-        self._alerts = alert_order(view.state, self._seen)
+        self._alerts = alert_order(view)
         self.query_one("#full").display = bool(self._alerts)
         self.query_one(Rows).tell(view, list(self._alerts))
         super().show(view)
 
     def _row(self, view: View, key: str, width: int, is_under_cursor: bool) -> Strip:
-        return alert_row(view.state, self._alerts[key], key in self._seen, width, is_under_cursor)
+        return alert_row(view.state, self._alerts[key], key in view.seen, width, is_under_cursor)
 
     def _full(self, view: View, width: int, height: int) -> Sequence[Strip]:
         key = self.query_one(Rows).key or ""
-        return alert_in_full(view.state, self._alerts.get(key), key in self._seen, width, height)
+        return alert_in_full(view.state, self._alerts.get(key), key in view.seen, width, height)
 
     def on_rows_moved(self) -> None:
         self.query_one("#full", Sheet).tell(self.deck.view)
@@ -53,7 +53,7 @@ class AlertsScreen(Deck):
         """Seen, or after all not."""
         key = self.query_one(Rows).key
         if key is not None and self._alerts[key].ended_at is None:
-            self._seen ^= {key}
+            self.deck.view = replace(self.deck.view, seen=self.deck.view.seen ^ {key})
             self.show(self.deck.view)
 
     def on_rows_chosen(self, message: Rows.Chosen) -> None:

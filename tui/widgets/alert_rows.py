@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Collection
 
 from paceline.engine.store.questions import open_alerts, wall_clock
 from paceline.engine.store.state import Alert, State
@@ -20,16 +19,20 @@ WORD = 9
 
 
 def alert_key(alert: Alert) -> str:
-    """Names one trouble for as long as the session lasts: its cause, and when it began."""
-    return f"{alert.key} {alert.at!r}"
+    """Names one trouble for as long as the session lasts: its cause, when it began, and how bad: what grew worse is news."""
+    return f"{alert.key} {alert.at!r} {alert.severity}"
 
 
-def alert_order(state: State, seen: Collection[str]) -> dict[str, Alert]:
+def unseen(view: View) -> tuple[Alert, ...]:
+    """Open trouble that nobody has looked at, worst first."""
+    return tuple(alert for alert in open_alerts(view.state) if alert_key(alert) not in view.seen)
+
+
+def alert_order(view: View) -> dict[str, Alert]:
     """Open trouble first, worst first; then what a person has seen; then what is over, newest first."""
-    now = open_alerts(state)
-    fresh = [alert for alert in now if alert_key(alert) not in seen]
-    known = [alert for alert in now if alert_key(alert) in seen]
-    over = sorted((alert for alert in state.alerts if alert.ended_at is not None), key=lambda alert: -alert.at)
+    fresh = unseen(view)
+    known = [alert for alert in open_alerts(view.state) if alert_key(alert) in view.seen]
+    over = sorted((alert for alert in view.state.alerts if alert.ended_at is not None), key=lambda alert: -alert.at)
     return {alert_key(alert): alert for alert in (*fresh, *known, *over)}
 
 
@@ -64,13 +67,13 @@ def _state(alert: Alert, is_seen: bool) -> tuple[str, str, Style]:
     return GLYPHS[alert.severity], alert.severity, PALETTE.of(alert.severity)
 
 
-def alert_summary(view: View, seen: Collection[str], width: int) -> list[Strip]:
+def alert_summary(view: View, width: int, height: int) -> list[Strip]:
     """One line over the list."""
     state = view.state
     if not state.alerts:
         return [line(width, (f"{GLYPHS['ok']} ", PALETTE.ok), ("nothing has gone wrong in this session", PALETTE.dim))]
     now = open_alerts(state)
-    known = sum(alert_key(alert) in seen for alert in now)
+    known = len(now) - len(unseen(view))
     text = f"{count(len(now), 'trouble')} now" if now else "nothing is wrong now"
     said = f"   {known} of them seen" if known else ""
     over = len(state.alerts) - len(now)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from paceline.engine.store.questions import open_alerts, progress, throughput_now, wall_clock
+from paceline.engine.store.questions import progress, throughput_now, wall_clock
 from paceline.engine.store.state import State
 from textual.strip import Strip
 
 from ..format import clock, count, fit, number, percent, right, untrusted
 from ..messages import View
 from ..theme import GLYPHS, PALETTE
+from .alert_rows import unseen
 from .lines import NONE, Piece, gauge, line, spread
 
 SCREENS = (
@@ -29,8 +30,9 @@ SCREENS = (
 def top_bar(view: View, current: str, width: int) -> Strip:
     """Where we are, of which lab, at what time."""
     state = view.state
-    critical = sum(alert.severity == "critical" for alert in open_alerts(state))
-    warning = len(open_alerts(state)) - critical
+    fresh = unseen(view)
+    critical = sum(alert.severity == "critical" for alert in fresh)
+    warning = len(fresh) - critical
     signs: list[Piece] = []
     if view.is_paused:
         signs.append((" PAUSED ", PALETTE.warning))
