@@ -309,6 +309,29 @@ def test_a_broken_profile_is_said_plainly_and_measured_again(tmp_path: Path, bro
     assert told_of(tmp_path, plan())[0].kept() is not None
 
 
+@pytest.mark.parametrize(
+    ("was", "now"),
+    [
+        ('"fixed_seconds":0.001', '"fixed_seconds":-1.0'),
+        ('"seconds_per_sample":0.0025', '"seconds_per_sample":0.0'),
+        ('"beta":40000000.0', '"beta":0'),
+        ('"world_size":3', '"world_size":1'),
+        ('"closed_at":[0.4,1.0]', '"closed_at":[0.4]'),
+        ('"bandwidth":100000000.0', '"bandwidth":-1'),
+        ('"overlap":1.0', '"overlap":1e999'),
+    ],
+)
+def test_figures_that_cannot_be_are_a_broken_profile(tmp_path: Path, was: str, now: str) -> None:
+    told_of(tmp_path, plan())[0].keep(run_of(tmp_path / "run", lines()))
+    path = Shelf(tmp_path).path(plan())
+    text = json.dumps(json.loads(path.read_text()), separators=(",", ":"))
+    assert was in text
+    path.write_text(text.replace(was, now))
+    taking, said = told_of(tmp_path, plan())
+    assert taking.kept() is None
+    assert "broken" in phases(said)
+
+
 def test_a_full_disk_leaves_the_last_profile_and_tells_the_new_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told_of(tmp_path, plan())[0].keep(run_of(tmp_path / "run", lines()))
     before = Shelf(tmp_path).path(plan()).read_bytes()

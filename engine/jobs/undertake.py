@@ -192,7 +192,8 @@ class Undertaking:
     async def _decide(self, spec: TrainSpec, data: DataPlan, is_waiting: bool) -> Plan:
         """Wait for the nodes and plan; and, if it is asked for, wait until the devices of the plan are free."""
         names = self._named(spec.devices)
-        self._publish(RunPrepared(phase=f"waiting for {len(names)} nodes" if len(names) > 1 else "waiting for the node"))
+        if not set(names) <= set(self._attendance.reached):
+            self._publish(RunPrepared(phase=f"waiting for {len(names)} nodes" if len(names) > 1 else "waiting for the node"))
         await self._attendance.complete(names)
         told: list[str] = []
         patience = math.inf if is_waiting else _A_MOMENT

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -76,6 +77,8 @@ class Shelf:
             found, versions = plain["fingerprint"], plain.get("versions", {})
             if not profile.devices or not all(isinstance(part, dict) for part in (found, versions, plain["document"])):
                 return None, f"{path} holds no profile"
+            if not _is_sound(profile):
+                return None, f"{path} is broken: it holds figures that no measurement can be"
             return Kept(profile, found, plain["document"], versions, path), ""
         except FileNotFoundError:
             return None, ""
@@ -136,6 +139,25 @@ def _difference(kept: Kept, expected: dict[str, str], versions: dict[str, str]) 
         if (then := kept.versions.get(key, now)) != now:
             return f"{key[:80]} is {now[:40]}, was {str(then)[:40]}"
     return ""
+
+
+def _is_sound(profile: Profile) -> bool:
+    """Whether all that advice reckons with can have been measured."""
+    sums, gradient = profile.all_reduce, profile.gradient
+    floors = [(device.fixed_seconds, 0.0) for device in profile.devices]
+    above = [device.seconds_per_sample for device in profile.devices] + [link.bandwidth for link in profile.links]
+    if sums is not None:
+        floors += [(sums.alpha, 0.0), (sums.world_size, 2.0)]
+        above.append(sums.beta)
+    if gradient is not None:
+        floors += [(gradient.optimizer_seconds, 0.0), (gradient.forward_share, 0.0), (1.0 - gradient.forward_share, 0.0)]
+        floors += [(part, 0.0) for part in (*gradient.bucket_bytes, *gradient.closed_at)]
+        if not len(gradient.bucket_bytes) == len(gradient.closed_at) > 0:
+            return False
+    return math.isfinite(profile.overlap) and all(
+        value is None or (math.isfinite(value) and value >= least)
+        for value, least in (*floors, *((value, math.ulp(0.0)) for value in above))
+    )
 
 
 def _gap(profile: Profile, plan: Plan) -> str:
