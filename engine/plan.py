@@ -112,6 +112,11 @@ class Plan:
         """Whether any device of the run is emulated: results then say so."""
         return any(rank.emulation is not None for rank in self.ranks)
 
+    @property
+    def is_network_emulated(self) -> bool:
+        """Whether a network is played between its ranks: with one rank there is none."""
+        return self.link is not None and len(self.ranks) > 1
+
     def node_of(self, rank: int) -> NodePlan:
         """The machine a rank runs on."""
         return self.nodes[self.ranks[rank].node_rank]

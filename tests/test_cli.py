@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from paceline.engine.errors import UsageError
-from paceline.engine.events import RunPlanned, RunPrepared
+from paceline.engine.events import NodeConnected, NodeLost, RunPlanned, RunPrepared
 from paceline.engine.jobs.progress import Progress
 from paceline.engine.telemetry.bus import Bus
 from paceline.tui.batch import exit_status
@@ -216,6 +216,18 @@ def test_what_is_predicted_and_what_is_emulated_are_told_before_the_launch() -> 
     assert both.endswith("; predicted before launch: hybrid 1,234 samples/s")
     assert "emulated, global" in devices
     assert "predicted" not in devices
+
+
+def test_a_node_that_is_not_there_is_said_once_for_every_reason() -> None:
+    bus, said = Bus(lambda: 0.0), io.StringIO()
+    Narrator(said, bus.subscribe)
+    for reason in ("refused", "refused", "no route", "no route"):
+        bus.publish(NodeLost(node="atlas", reason=reason))
+    bus.publish(NodeConnected(node="atlas"))
+    bus.publish(NodeLost(node="atlas", reason="no route"))
+    told = [line.split("  ", 1)[1] for line in said.getvalue().splitlines()]
+    assert told[:2] == ["atlas lost: refused", "atlas lost: no route"]
+    assert told[3:] == ["atlas lost: no route"]
 
 
 def test_progress_is_told_once_a_second_with_the_time_that_is_left() -> None:

@@ -43,7 +43,7 @@ from paceline.engine.store.questions import progress
 from paceline.engine.store.reduce import reduce
 from paceline.engine.store.state import RunState, State
 
-from .format import duration, untrusted
+from .format import count, duration, untrusted
 
 BAR = 24
 
@@ -60,6 +60,8 @@ class Narrator:
         self._phase, self._quarter = "", 0
         """What is prepared, and how many quarters of it were told."""
         self._state = State()
+        self._lost: dict[str, str] = {}
+        """Why each node that is lost was, as it was told."""
         subscribe(self._hear)
 
     def say(self, sentence: str) -> None:
@@ -84,8 +86,12 @@ class Narrator:
     def _sentence(self, event: Event, run: RunState | None) -> str | None:
         match event:
             case NodeConnected():
+                self._lost.pop(event.node, None)
                 return f"{event.node} is there ({event.system or 'no facts'}, Python {event.python or 'unknown'})"
+            case NodeLost() if self._lost.get(event.node) == event.reason:
+                return None  # looked for again, and not found for the same reason
             case NodeLost():
+                self._lost[event.node] = event.reason
                 return f"{event.node} lost: {event.reason}"
             case NodeDenied():
                 return f"{event.node} refused: {event.reason}" + (f" ({event.hint})" if event.hint else "")
@@ -95,12 +101,13 @@ class Narrator:
                 return self._prepared(event)
             case RunPlanned():
                 emulated = (", emulated" if event.is_emulated else "") + (" (network too)" if event.is_network_emulated else "")
+                devices = count(len(event.ranks), "device")
                 if event.cases == ("profiling",):
-                    return f"run {event.run_id}: profiling {len(event.ranks)} devices{emulated} with {event.workload}"
+                    return f"run {event.run_id}: profiling {devices}{emulated} with {event.workload}"
                 rates = zip(event.cases, event.predicted, strict=False)
                 foreseen = ", ".join(f"{case} {rate:,.0f} samples/s" for case, rate in rates if rate is not None)
                 return (
-                    f"run {event.run_id}: {event.workload} on {len(event.ranks)} devices{emulated}, global batch "
+                    f"run {event.run_id}: {event.workload} on {devices}{emulated}, global batch "
                     f"{event.global_batch_size}, {event.epochs} epochs, {' then '.join(event.cases)}; data: {event.source}"
                     + (f"; predicted before launch: {foreseen}" if foreseen else "")
                 )

@@ -50,7 +50,7 @@ def announce(plan: Plan, samples_per_epoch: int) -> RunPlanned:
         samples_per_epoch=samples_per_epoch,
         source=plan.data.source,
         is_emulated=plan.is_emulated,
-        is_network_emulated=plan.link is not None,
+        is_network_emulated=plan.is_network_emulated,
         is_bench=plan.is_bench,
     )
 

@@ -71,7 +71,7 @@ def fold(plan: Plan, events: Iterable[Event], measured: float) -> Profile:
         all_reduce=all_reduce,
         gradient=gradient,
         systems=tuple(systems.get(node.name, SystemProfile(node.name, error=SILENT)) for node in plan.nodes),
-        is_network_emulated=plan.link is not None,
+        is_network_emulated=plan.is_network_emulated,
         measured=measured,
     )
 

@@ -141,7 +141,7 @@ def exchange_document(plan: Plan) -> dict[str, Any]:
     return {
         "compression": plan.compression,
         "local_steps": plan.local_steps,
-        "emulated_network": plan.link is not None,
+        "emulated_network": plan.is_network_emulated,
         "declared_link": plan.link and to_plain(plan.link),
     }
 
