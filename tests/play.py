@@ -1,11 +1,12 @@
-"""A recording in the terminal UI: ``python tests/play.py RECORDING [SPEED] [--faulty]``. Tests run it in a real terminal."""
+"""A recording in the terminal UI: ``python tests/play.py RECORDING [SPEED] [--faulty] [--ascii]``. Tests run it in a pty."""
 
 import sys
 from pathlib import Path
 
 from paceline.engine.telemetry.replay import ReplaySession
 from paceline.tui.app import PacelineApp
-from paceline.tui.widgets.sheet import Sheet
+from paceline.tui.preferences import Preferences
+from paceline.tui.widgets.sheet import Rows, Sheet
 
 
 class FaultyApp(PacelineApp):
@@ -16,7 +17,16 @@ class FaultyApp(PacelineApp):
         super().action_pause()
 
 
+def never_styled(rows: Rows) -> None:
+    """Breaks before the list of the first screen is mounted."""
+    raise ZeroDivisionError
+
+
+if "--broken" in sys.argv:
+    Rows.notify_style_update = never_styled  # type: ignore[method-assign]
 kind = FaultyApp if "--faulty" in sys.argv else PacelineApp
-app = kind(ReplaySession(Path(sys.argv[1]), float(sys.argv[2]) if len(sys.argv) > 2 else 1.0), log=Path("logs/control.log"))
+words = [word for word in sys.argv[1:] if not word.startswith("--")]
+session = ReplaySession(Path(words[0]), float(words[1]) if len(words) > 1 else 1.0)
+app = kind(session, Preferences(ascii="--ascii" in sys.argv), log=Path("logs/control.log"))
 app.run()
 sys.exit(app.return_code)

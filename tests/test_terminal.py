@@ -178,12 +178,14 @@ def test_a_storm_of_sizes_down_to_nothing_ends_in_a_whole_picture(played: Termin
     assert played.is_as_before
 
 
-def test_a_fault_of_ours_leaves_one_line_a_log_for_its_owner_and_the_terminal_as_it_was(tmp_path: Path) -> None:
+@pytest.mark.parametrize("fault", ["--faulty", "--broken"], ids=["while drawing", "while mounting"])
+def test_a_fault_of_ours_leaves_one_line_a_log_for_its_owner_and_the_terminal_as_it_was(tmp_path: Path, fault: str) -> None:
     recording = story.record(tmp_path / "a.jsonl", story.healthy())
-    terminal = Terminal(*PLAY, str(recording), "1", "--faulty", cwd=tmp_path)
+    terminal = Terminal(*PLAY, str(recording), "1", fault, cwd=tmp_path)
     try:
-        terminal.until(lambda: terminal.is_drawn)
-        terminal.type(b"p")
+        if fault == "--faulty":
+            terminal.until(lambda: terminal.is_drawn)
+            terminal.type(b"p")
         assert terminal.ended() == 1
         assert terminal.is_as_before
         after = terminal.seen.rpartition(b"\x1b[?1049l")[2]
@@ -193,5 +195,49 @@ def test_a_fault_of_ours_leaves_one_line_a_log_for_its_owner_and_the_terminal_as
         log = tmp_path / "logs" / "control.log"
         assert log.stat().st_mode & 0o777 == 0o600
         assert "Traceback" in log.read_text()
+    finally:
+        terminal.close()
+
+
+SIGNS_OF = {
+    **{b"1": b"by trouble", b"2": b"progress", b"3": b"throughput", b"4": b"troubles", b"5": b"over equal"},
+    **{b"6": b"speed-up", b"7": b"recording", b"8": b"all-reduce", b"\x10": b"by any part of its name"},
+}
+"""Keys, and words that are seen only where each leads."""
+
+
+def test_a_terminal_of_ascii_is_sent_nothing_else_from_any_screen(tmp_path: Path) -> None:
+    recording = str(story.record(tmp_path / "a.jsonl", story.trouble()))
+    terminal = Terminal(*PLAY, recording, "64", "--ascii", cwd=tmp_path)
+    try:
+        terminal.resize(50, 160)
+        terminal.until(lambda: b"64 %" in terminal.seen)
+        for key, words in SIGNS_OF.items():
+            start = len(terminal.seen)
+            terminal.type(key)
+            terminal.until(lambda start=start, words=words: words in terminal.seen[start:])
+        assert terminal.seen.isascii()
+        terminal.type(b"\x03")
+        assert terminal.ended() == 0
+    finally:
+        terminal.close()
+
+
+@pytest.mark.parametrize(
+    ("names", "sent"),
+    [
+        ({"TERM": "xterm"}, rb"\x1b\[(?:3[0-7]|4[0-7]|9[0-7]|10[0-7]|[01279]|2[0-9]|[345]?[59]|;)*m"),
+        ({"TERM": "xterm-256color"}, rb"\x1b\[(?:[34]8;5;\d+|\d|2\d|[34]9|;)*m"),
+    ],
+    ids=["16", "256"],
+)
+def test_a_terminal_of_few_colours_is_sent_no_others(names: dict[str, str], sent: bytes, tmp_path: Path) -> None:
+    recording = str(story.record(tmp_path / "a.jsonl", story.trouble()))
+    terminal = Terminal(*PLAY, recording, "64", cwd=tmp_path, COLORTERM="", **names)
+    try:
+        terminal.until(lambda: b"demo2 rank 1" in terminal.seen)
+        told = set(re.findall(rb"\x1b\[[\d;]*m", terminal.seen))
+        assert {code for code in told if not re.fullmatch(sent, code)} == set()
+        assert any(b"91" in code for code in told) == (names["TERM"] == "xterm")
     finally:
         terminal.close()

@@ -6,8 +6,9 @@ from typing import ClassVar
 
 from rich.cells import cell_len
 from rich.segment import Segment
+from textual.color import Color
+from textual.filter import LineFilter
 from textual.scrollbar import ScrollBarRender
-from textual.strip import Strip
 
 _TWINS = {
     **dict(zip("●✔▶↻◌■▲▼✖·◇", "o+>~?#!vX.<", strict=True)),
@@ -35,11 +36,6 @@ def _plain(character: str) -> str:
     return "?" * cell_len(character)
 
 
-def strip_to_ascii(strip: Strip) -> Strip:
-    """A drawn line, its styles kept."""
-    return Strip([Segment(to_ascii(text), style, control) for text, style, control in strip], strip.cell_length)
-
-
 class PlainBars(ScrollBarRender):
     """Scroll bars whose ends are cells and not eighths of them."""
 
@@ -47,15 +43,9 @@ class PlainBars(ScrollBarRender):
     HORIZONTAL_BARS: ClassVar[list[str]] = [" "] * 8
 
 
-class Charset:
-    """Which characters the one terminal of this process is given: worn like the palette, asked for each finished line."""
+class ToAscii(LineFilter):
+    """The last step of every line that is drawn, whoever drew it: frames and dialogs of Textual's are lines as well."""
 
-    def __init__(self) -> None:
-        self.is_ascii = False
-
-    def finish(self, strip: Strip) -> Strip:
-        """The line as this terminal can show it."""
-        return strip_to_ascii(strip) if self.is_ascii else strip
-
-
-CHARSET = Charset()
+    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
+        """The same cells in the same styles."""
+        return [Segment(to_ascii(text), style, control) for text, style, control in segments]

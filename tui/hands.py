@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -11,11 +12,12 @@ from paceline.engine.errors import PacelineError, UsageError
 from paceline.engine.store.state import RunState, State
 from textual.app import App
 from textual.binding import Binding
+from textual.filter import LineFilter
 from textual.screen import Screen
 from textual.scrollbar import ScrollBar, ScrollBarRender
 from textual.widgets import Input
 
-from .ascii import CHARSET, PlainBars
+from .ascii import PlainBars, ToAscii
 from .commands import VERBS, Verb, verb_of
 from .format import count, untrusted
 from .keys import EVERYWHERE, shown, with_map
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 
 PLACES = tuple(name for _, name, _ in SCREENS)
 """Names of screens, which the prompt knows too."""
+_TO_ASCII = ToAscii()
 
 
 class Hands(App[None]):
@@ -233,6 +236,10 @@ class Hands(App[None]):
         self.tell(f"cancelling {run_id}", "running")
         self.run_worker(self.perform(f"cancel {shlex.quote(run_id)}"), group="verbs")
 
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        filters = super().get_line_filters()
+        return [*filters, _TO_ASCII] if self.preferences.ascii else filters
+
     # What is kept ---------------------------------------------------------------------------------------------------------------
 
     def wear(self, name: str) -> None:
@@ -243,9 +250,7 @@ class Hands(App[None]):
         theme = suited(THEMES[name], None if self.is_headless else self.console.color_system)
         self.register_theme(theme)
         PALETTE.wear(theme)
-        CHARSET.is_ascii = self.preferences.ascii
-        self.set_class(CHARSET.is_ascii, "-ascii")  # frames and scroll bars are Textual's, not lines of ours
-        ScrollBar.renderer = PlainBars if CHARSET.is_ascii else ScrollBarRender
+        ScrollBar.renderer = PlainBars if self.preferences.ascii else ScrollBarRender
         self.theme = name
         self.view = replace(self.view)  # what was drawn from the old one is drawn again
 

@@ -18,7 +18,6 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 from textual.widget import Widget
 
-from ..ascii import CHARSET
 from ..messages import View
 
 Draw = Callable[[View, int, int], Sequence[Strip]]
@@ -90,7 +89,7 @@ class Sheet(Widget):
 
     def render_line(self, y: int) -> Strip:
         if y < len(self._lines):
-            return CHARSET.finish(self._lines[y]).apply_style(self.rich_style)
+            return self._lines[y].apply_style(self.rich_style)
         return Strip.blank(self.size.width, self.rich_style)
 
 
@@ -214,7 +213,7 @@ class Rows(ScrollView, can_focus=True):
         if strip is None:
             strip = self._strip(place, width)
             self._drawn[place] = strip
-        return CHARSET.finish(strip).apply_style(self.rich_style)
+        return strip.apply_style(self.rich_style)
 
     def text(self) -> str:
         """Heading and all rows as lines of text, as wide as what they say."""
