@@ -255,6 +255,8 @@ class PacelineApp(Hands):
     def _fatal_error(self) -> None:
         """A fault of ours: the screen ends in order, the traceback goes into a file, and one line says where. Runs go on."""
         self._last_words = self._last_words or crashed(sys.exc_info()[1] or self._exception, self._log)
+        for widget in self._registry:  # whoever waits for their mounting would never hear that it failed, and nothing would end
+            widget._mounted_event.set()
         self._close_messages_no_wait()
 
     def _print_error_renderables(self) -> None:
