@@ -18,7 +18,7 @@ _TWINS = {
     **dict(zip("┈┊", ".:", strict=True)),
     **dict(zip("━─╸│┃┌┐└┘├┤┬┴┼╭╮╰╯", "=--||" + 13 * "+", strict=True)),
     **dict(zip("←↑→↓↵", "<^>v<", strict=True)),
-    **dict(zip("—–×−±°µ…“”’‹›", '--x-~ou.""\'<>', strict=True)),
+    **dict(zip("—–×−±°µ…“”’‹›", '--x-~ou~""\'<>', strict=True)),
 }
 _TABLE = str.maketrans(_TWINS)
 

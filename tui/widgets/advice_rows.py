@@ -193,10 +193,12 @@ def help_lines(found: Advised | None, width: int, height: int) -> list[Strip]:
     turns = f"1.1x from a batch of {number(least)}, or from links of {from_wire}; {percent(advice.serial_part)} of a step is serial"
     lines = [line(width, (fit("turns at", 10), PALETTE.dim), (turns, PALETTE.text))]
     most = max((remedy.speedup for remedy in advice.remedies), default=1.0)
-    room = min(max((len(remedy.name) for remedy in advice.remedies), default=0), width // 2) + 3
+    amount = 9 if width >= WIDE else 6
+    option = max((len(remedy.options) for remedy in advice.remedies), default=0)
+    room = min(max((len(remedy.name) for remedy in advice.remedies), default=0) + 3, width - amount - option - 10)
     for remedy in advice.remedies:
         told = f" {ratio(remedy.speedup):>6}  {fit(untrusted(remedy.name), room)}"
-        drawn = (bar(remedy.speedup / most, 9) + " ", PALETTE.bar)
+        drawn = (bar(remedy.speedup / most, amount) + " ", PALETTE.bar)
         lines.append(line(width, drawn, (told, PALETTE.text), (untrusted(remedy.options), PALETTE.dim)))
     if len(lines) > height:
         lines = [*lines[: max(0, height - 1)], line(width, (f"+{len(lines) - height + 1} lines out of sight", PALETTE.dim))]
