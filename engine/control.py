@@ -135,7 +135,7 @@ class Control:
         return {"nodes": nodes}
 
     async def run(self, spec: TrainSpec, is_waiting: bool = False) -> Document:
-        """Launch a job on all devices and follow it to its result (verbs train and bench). ``is_waiting``: until they are free."""
+        """Launch a job on its devices and follow it to its result (verbs train and bench). ``is_waiting``: once they are free."""
         return await self._undertake().carry_out(spec, self.runs, self._patience, is_waiting)
 
     async def plan(self, spec: TrainSpec) -> Document:
