@@ -329,6 +329,17 @@ async def test_the_last_filters_are_recalled() -> None:
         await until(pilot, lambda: screen.wish.text == "b")
 
 
+@pytest.mark.parametrize("size", [(80, 24), (160, 50)], ids=["80x24", "160x50"])
+async def test_a_click_on_a_heading_sorts_by_it_and_another_one_turns_that_round(size: tuple[int, int]) -> None:
+    async with lab().run_test(size=size) as pilot:
+        screen = await fleet(pilot)
+        heading = fleet_heading(size[0], screen.wish).text
+        for name, order in (("°C", "temperature"), ("memory", "memory"), ("who", "trouble"), ("node", "node")):
+            for is_reversed in (False, True):
+                await pilot.click(Rows, offset=(heading.index(name), 0))
+                await until(pilot, lambda wanted=(order, is_reversed): (screen.wish.order, screen.wish.is_reversed) == wanted)
+
+
 async def test_order_reverse_and_faults_are_one_key_each() -> None:
     async with lab().run_test(size=(100, 30)) as pilot:
         screen = await fleet(pilot)

@@ -177,6 +177,11 @@ class FleetScreen(Deck):
         place = ORDERS.index(self.wish.order) + 1
         self._wish(replace(self.wish, order=ORDERS[place % len(ORDERS)]))
 
+    def action_sort(self, order: str) -> None:
+        """By a column whose heading was clicked; once more: the other way round."""
+        is_again = self.wish.order == order
+        self._wish(replace(self.wish, order=order, is_reversed=is_again and not self.wish.is_reversed))
+
     def action_reverse(self) -> None:
         self._wish(replace(self.wish, is_reversed=not self.wish.is_reversed))
 

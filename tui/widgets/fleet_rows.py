@@ -14,25 +14,38 @@ from ..format import UNKNOWN, age, count, fit, memory, number, percent, right, u
 from ..messages import View
 from ..theme import GLYPHS, PALETTE
 from .fleet_order import Listing, Wish, found
-from .lines import NONE, Piece, bar, history, joined, line, spread
+from .lines import NONE, Piece, bar, does, history, joined, line, spread
 from .subjects import Scene, fall, is_free, trouble, workers
 
 WIDE = 120
 """Columns from which a row has room for bars, power and clocks."""
 
 
+SORTS = {"node": "node", "util": "utilization", "memory": "memory", "W": "power", "°C": "temperature"}
+"""Columns by which the list can be sorted, and by what that is."""
+
+
 def fleet_heading(width: int, wish: Wish | None = None, is_alone: bool = False) -> Strip:
-    """Names of the columns; the one that sorts is marked. ``is_alone``: all are of one node, which is told elsewhere."""
+    """Names of the columns; the one that sorts is marked, and a click on another sorts by it.
+
+    ``is_alone``: all are of one node, which is told elsewhere, and nothing is sorted.
+    """
     if width < WIDE:
         columns = [fit("node", 8), fit("device", 11), right("util", 5), fit("history", 8), right("memory", 13), right("°C", 3)]
     else:
         columns = [fit("node", 10), fit("device", 22), right("util", 5), fit("", 11), fit("history", _history(width)), fit("", 9)]
         columns += [right("memory", 13), right("W", 8), right("°C", 4), right("MHz", 6) + " "]
-    sorts = {"utilization": "util", "temperature": "°C", "power": "W"}.get(wish.order, wish.order) if wish is not None else ""
     pieces: list[Piece] = [("  ", PALETTE.dim)]
     for column in columns[1:] if is_alone else columns:
-        pieces.append((column + " ", PALETTE.text if column.strip() == sorts else PALETTE.dim))
-    return line(width, *pieces, (" who", PALETTE.dim))
+        pieces.append((column + " ", _heading(column.strip(), wish)))
+    return line(width, *pieces, (" who", PALETTE.dim if wish is None else PALETTE.dim + does("screen.sort('trouble')")))
+
+
+def _heading(name: str, wish: Wish | None) -> Style:
+    if wish is None or name not in SORTS:
+        return PALETTE.dim
+    order = SORTS[name]
+    return (PALETTE.text if wish.order == order else PALETTE.dim) + does(f"screen.sort('{order}')")
 
 
 def _history(width: int) -> int:
