@@ -91,6 +91,24 @@ async def test_number_keys_show_every_screen() -> None:
             await until(pilot, lambda mode=mode: pilot.app.current_mode == mode)
 
 
+async def test_what_stands_in_the_bars_at_the_top_and_the_bottom_is_pressed_with_the_mouse() -> None:
+    async with PacelineApp(story.StorySession(story.trouble())).run_test(size=(160, 50)) as pilot:
+        app = await shown(pilot)
+        for _, mode, title in SCREENS:
+            await pilot.click("#top", offset=(screen_text(app).index(f" {title} ") + 2, 0))
+            await until(pilot, lambda mode=mode: app.current_mode == mode)
+        await pilot.press("p")
+        await until(pilot, lambda: app.view.is_paused)
+        await pilot.click("#top", offset=(screen_text(app).index("PAUSED"), 0))
+        await until(pilot, lambda: not app.view.is_paused)
+        await pilot.click("#top", offset=(screen_text(app).index("✖"), 0))
+        await until(pilot, lambda: app.current_mode == "alerts")
+        for word, opened in ((" help ", Help), (" cancel ", Confirm)):
+            await pilot.click("#bottom", offset=(screen_text(app).splitlines()[-1].index(word) + 1, 0))
+            await until(pilot, lambda opened=opened: isinstance(app.screen, opened))
+            await pilot.press("escape")
+
+
 async def test_the_cursor_moves_by_arrows_and_letters_and_stays_on_its_row() -> None:
     session = story.StorySession([event for event in story.healthy() if event.at < 5])
     async with PacelineApp(session).run_test() as pilot:

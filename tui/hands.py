@@ -167,11 +167,12 @@ class Hands(App[None]):
         """Whether everything that acts on nodes is refused."""
         return self.preferences.read_only
 
-    def keys_of(self, screen: Deck) -> list[tuple[str, str]]:
-        """What the bottom line of a screen shows: keys as people call them, without what replay or read-only session refuse."""
+    def keys_of(self, screen: Deck) -> list[tuple[str, str, str]]:
+        """What the bottom line of a screen shows: keys as people and as Textual call them, without what cannot be done now."""
         refused = ("start", "cancel") if self.is_read_only or self.session.is_replay else ()
         keys = self._keys_here.get(type(screen)) or self._keys_here.setdefault(type(screen), self.bindings_of(type(screen)))
-        return [(shown(keys[name].key.split(",")[0]), word) for name, word in screen.KEYS if name not in refused]
+        here = [(next(iter(Binding.make_bindings([keys[name]]))).key, word) for name, word in screen.KEYS if name not in refused]
+        return [(shown(key), word, key) for key, word in here]
 
     def bindings_of(self, screen: type[Screen[Any]]) -> dict[str, Binding]:
         """Every binding that works on a screen by its id, on the key that the person prefers."""

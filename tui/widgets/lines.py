@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from rich.segment import Segment
 from rich.style import Style
@@ -14,6 +15,12 @@ _LEVELS = "▁▂▃▄▅▆▇"
 RANGE = (1e-300, 1e300)
 """Of scales: a node may say what it likes, infinity too."""
 Piece = tuple[str, Style]
+
+
+@lru_cache(256)
+def does(action: str) -> Style:
+    """Added to the style of a piece: a click on it does this, as a key would."""
+    return Style.from_meta({"@click": action})
 
 
 def line(width: int, *pieces: Piece, background: Style = NONE) -> Strip:

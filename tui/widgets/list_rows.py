@@ -12,7 +12,7 @@ from ..format import clock, count, fit, number, percent, right, untrusted
 from ..messages import View
 from ..theme import GLYPHS, PALETTE
 from .alert_rows import unseen
-from .lines import NONE, Piece, gauge, line, spread
+from .lines import NONE, Piece, does, gauge, line, spread
 
 SCREENS = (
     ("1", "fleet", "Fleet"),
@@ -35,13 +35,13 @@ def top_bar(view: View, current: str, width: int) -> Strip:
     warning = len(fresh) - critical
     signs: list[Piece] = []
     if view.is_paused:
-        signs.append((" PAUSED ", PALETTE.warning))
+        signs.append((" PAUSED ", PALETTE.warning + does("app.pause")))
     if view.is_replay:
         signs.append((" replay ", PALETTE.accent))
     if critical:
-        signs.append((f" {GLYPHS['critical']}{critical}", PALETTE.critical))
+        signs.append((f" {GLYPHS['critical']}{critical}", PALETTE.critical + does("app.visit('alerts')")))
     if warning:
-        signs.append((f" {GLYPHS['warning']}{warning}", PALETTE.warning))
+        signs.append((f" {GLYPHS['warning']}{warning}", PALETTE.warning + does("app.visit('alerts')")))
     is_emulated = any(device.reading.kind == "emulated" for node in state.nodes.values() for device in node.devices)
     label = " · emulated" if is_emulated else ""
     now = (f" {clock(state.clock)} ", PALETTE.text)
@@ -56,24 +56,29 @@ def top_bar(view: View, current: str, width: int) -> Strip:
 
 def _tabs(current: str, room: int) -> list[Piece]:
     """The screens' names; where there is less room, without ours, then closer together."""
-    wide = [(f" {key} {title} ", PALETTE.tab if name == current else PALETTE.dim) for key, name, title in SCREENS]
-    close = [(f" {key} {title}", PALETTE.accent_strong if name == current else PALETTE.dim) for key, name, title in SCREENS]
+    there = {name: does(f"app.visit('{name}')") for _, name, _ in SCREENS}
+    wide = [(f" {key} {title} ", (PALETTE.tab if name == current else PALETTE.dim) + there[name]) for key, name, title in SCREENS]
+    close = [
+        (f" {key} {title}", (PALETTE.accent_strong if name == current else PALETTE.dim) + there[name])
+        for key, name, title in SCREENS
+    ]
     for pieces in ([(" paceline ", PALETTE.accent_strong), *wide], wide):
         if sum(len(text) for text, _ in pieces) < room:
             return pieces
     return close
 
 
-def key_bar(keys: Sequence[tuple[str, str]], width: int) -> Strip:
-    """What can be pressed here; what does not fit is found under ``?``."""
+def key_bar(keys: Sequence[tuple[str, str, str]], width: int) -> Strip:
+    """What can be pressed here, with the mouse too: name, word and key of each; what does not fit is found under ``?``."""
     pieces: list[Piece] = []
     used = 1
-    for key, what in keys:
-        size = len(key) + len(what) + 3
+    for name, what, key in keys:
+        size = len(name) + len(what) + 3
         if used + size > width:
             break
         used += size
-        pieces += [(f" {key} ", PALETTE.accent), (f"{what} ", PALETTE.dim)]
+        press = does(f"app.simulate_key({key!r})")
+        pieces += [(f" {name} ", PALETTE.accent + press), (f"{what} ", PALETTE.dim + press)]
     return line(width, *pieces)
 
 
