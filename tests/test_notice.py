@@ -20,6 +20,7 @@ class Stream:
     def __init__(self) -> None:
         self.listeners: list[Callable[[Event], None]] = []
         self.heard: list[Event] = []
+        self.run_id: str | None = "r1"
 
     def subscribe(self, listener: Callable[[Event], None]) -> Callable[[], None]:
         self.listeners.append(listener)
@@ -60,6 +61,15 @@ async def test_it_is_run_after_a_verb_that_failed_with_its_run(told: tuple[str, 
     with pytest.raises(WorkFailed):
         await fail()
     assert told[1].exists()
+
+
+async def test_a_profiling_that_ended_before_the_launch_is_no_end(told: tuple[str, Path]) -> None:
+    stream = Stream()
+    for run_id in (None, "r2"):  # refused before it was launched; launched and lost sight of
+        async with announced(stream, told[0]):
+            stream.publish(RunEnded(run_id="r1", state="done"))
+            stream.run_id = run_id
+    assert not told[1].exists()
 
 
 async def test_without_an_end_there_is_no_notice(told: tuple[str, Path]) -> None:

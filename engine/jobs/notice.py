@@ -22,6 +22,11 @@ LONGEST = 2000
 class Stream(Protocol):
     """What is listened to, and told about trouble."""
 
+    @property
+    def run_id(self) -> str | None:
+        """The run that was launched or taken up last."""
+        ...
+
     def subscribe(self, listener: Callable[[Event], None]) -> Callable[[], None]:
         """Hear every event from now on; what is returned ends that."""
         ...
@@ -44,7 +49,10 @@ def arguments(command: str) -> list[str]:
 
 @contextlib.asynccontextmanager
 async def announced(stream: Stream, command: str | None) -> AsyncIterator[None]:
-    """Run ``command`` once after the block if a run ended in it, however; not when only the view of the run is gone."""
+    """Run ``command`` once after the block if its run ended in it, however; not when only the view of the run is gone.
+
+    A profiling that came before it is not its run.
+    """
     if command is None:
         yield
         return
@@ -55,7 +63,8 @@ async def announced(stream: Stream, command: str | None) -> AsyncIterator[None]:
         yield
     finally:
         stop()
-        if ends and (trouble := await tell(words, ends[-1])):
+        mine = [end for end in ends if end.run_id == stream.run_id]
+        if mine and (trouble := await tell(words, mine[-1])):
             stream.publish(RunPrepared(phase=f"--on-end {words[0]}: {trouble}"))
 
 
