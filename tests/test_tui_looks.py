@@ -1,21 +1,28 @@
-"""How the screens look: one SVG for each screen, size and story. Changed ones are looked at before they are kept.
+"""How the screens look: one SVG for each screen, size, story and theme. Changed ones are looked at before they are kept.
 
-``pytest tests/test_tui_looks.py --snapshot-update`` keeps what is drawn now.
+``pytest tests/test_tui_looks.py --snapshot-update`` keeps what is drawn now; a test that fails says where it wrote what it drew.
 """
 
+from __future__ import annotations
+
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from paceline.engine.events import Ticked
 from paceline.tui.app import PacelineApp
-from paceline.tui.ascii import CHARSET
 from paceline.tui.preferences import Preferences
+from paceline.tui.screens.form import JobForm
 from paceline.tui.theme import PALETTE, THEMES
+from pytest_textual_snapshot import SVGImageExtension
+from syrupy.assertion import SnapshotAssertion
+from textual.command import CommandList
 from textual.pilot import Pilot
+from textual.widgets import Input, Static
 
 from . import story
+from .test_hands import Obedient
 from .test_run_screen import crowd, write_logs
 from .test_tui import MODES, screen_text, shown, until
 
@@ -31,110 +38,146 @@ STORIES = {
         *(Ticked(at=float(at), clock=story.CLOCK + at) for at in range(92, 107)),
     ],
 }
-SHOTS = [(mode, name) for mode in MODES for name in ("empty", "healthy", "trouble", "stale")] + [
-    ("fleet", "connecting"),
-    ("run", "done"),
-    ("results", "done"),
-]
-WORN = {
-    "day": Preferences(theme="day"),
-    "signal": Preferences(theme="signal"),
-    "contrast": Preferences(theme="contrast"),
-    "ascii": Preferences(ascii=True),
+SHOTS = {
+    **dict.fromkeys(("empty", "healthy", "trouble", "stale"), MODES),
+    "connecting": ("fleet",),
+    "done": ("jobs", "run", "results"),
 }
+"""Which screens are drawn of which story."""
+OVER = {
+    "node": ("fleet", "enter"),
+    "filter": ("fleet", "slash", *"util<20 & nod"),
+    "help": ("run", "question_mark"),
+    "prompt": ("run", "colon", *"canc"),
+    "palette": ("run", "ctrl+p"),
+    "form": ("jobs", "t"),
+    "cancel": ("run", "C"),
+}
+"""What lies over a screen or is reached through one: the screen and the keys."""
+SIZES = pytest.mark.parametrize("size", [(80, 24), (160, 50)], ids=["80x24", "160x50"])
+
+
+class Album:
+    """The pictures of one test beside those that were approved."""
+
+    def __init__(self, approved: SnapshotAssertion, folder: Path) -> None:
+        self._approved = approved.use_extension(SVGImageExtension)
+        self._folder = folder
+        self.changed: list[str] = []
+        """What is not as it was, as files to look at."""
+
+    def add(self, name: str, app: PacelineApp) -> None:
+        """One more, of what the app shows now."""
+        drawn = app.export_screenshot(simplify=True)
+        if self._approved(name=name) != drawn:
+            found = self._folder / f"{name}.svg"
+            found.write_text(drawn, encoding="utf-8")
+            self.changed.append(str(found))
+
+
+@pytest.fixture
+def album(snapshot: SnapshotAssertion, tmp_path: Path) -> Album:
+    """An empty one."""
+    return Album(snapshot, tmp_path)
 
 
 @pytest.fixture(autouse=True)
-def _one_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Times of day are drawn in the zone of this machine: here always in UTC."""
+def _one_clock_and_the_first_theme(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Times of day are drawn in the zone of this machine: here always in UTC. What a test wears it takes off."""
     monkeypatch.setenv("TZ", "UTC")
     time.tzset()
+    yield
+    PALETTE.wear(THEMES["night"])
 
 
-@pytest.mark.parametrize("size", [(80, 24), (160, 50)], ids=["80x24", "160x50"])
-@pytest.mark.parametrize(("mode", "name"), SHOTS, ids=[f"{mode}-{name}" for mode, name in SHOTS])
-def test_a_screen_looks_as_it_was_approved(mode: str, name: str, size: tuple[int, int], snap_compare: Callable[..., bool]) -> None:
-    async def visit(pilot: Pilot[None]) -> None:
-        app = await shown(pilot)
-        await app.action_visit(mode)
-        await until(pilot, lambda: app.current_mode == mode)
-
-    app = PacelineApp(story.StorySession(STORIES[name], is_replay=True))
-    assert snap_compare(app, terminal_size=size, run_before=visit)
-
-
-@pytest.mark.parametrize("size", [(80, 24), (160, 50)], ids=["80x24", "160x50"])
-@pytest.mark.parametrize("mode", ["fleet", "run"])
-@pytest.mark.parametrize("worn", WORN)
-def test_a_theme_looks_as_it_was_approved(worn: str, mode: str, size: tuple[int, int], snap_compare: Callable[..., bool]) -> None:
-    async def visit(pilot: Pilot[None]) -> None:
-        app = await shown(pilot)
-        await app.action_visit(mode)
-        await until(pilot, lambda: app.current_mode == mode)
-
-    try:
-        app = PacelineApp(story.StorySession(STORIES["trouble"], is_replay=True), WORN[worn])
-        assert snap_compare(app, terminal_size=size, run_before=visit)
-    finally:
-        PALETTE.wear(THEMES["night"])
-        CHARSET.is_ascii = False
-
-
-@pytest.mark.parametrize("size", [(80, 24), (160, 50)], ids=["80x24", "160x50"])
-async def test_a_terminal_of_ascii_is_given_nothing_else_on_any_screen(size: tuple[int, int]) -> None:
-    try:
-        async with PacelineApp(story.StorySession(STORIES["trouble"]), Preferences(ascii=True)).run_test(size=size) as pilot:
-            app = await shown(pilot)
-            for mode in MODES:
-                await app.action_visit(mode)
-                await until(pilot, lambda mode=mode: app.current_mode == mode and screen_text(app).isascii())
-    finally:
-        PALETTE.wear(THEMES["night"])
-        CHARSET.is_ascii = False
-
-
-@pytest.mark.parametrize("key", ["question_mark", "C", "colon"], ids=["help", "cancel", "prompt"])
-def test_what_lies_over_a_screen_looks_as_it_was_approved(key: str, snap_compare: Callable[..., bool]) -> None:
-    async def press(pilot: Pilot[None]) -> None:
-        app = await shown(pilot)
-        await app.action_visit("run")
-        await pilot.press(key)
-        await pilot.pause()
-
-    assert snap_compare(PacelineApp(story.StorySession(STORIES["healthy"])), run_before=press)
-
-
-def test_a_colourless_screen_looks_as_it_was_approved(monkeypatch: pytest.MonkeyPatch, snap_compare: Callable[..., bool]) -> None:
-    monkeypatch.setenv("NO_COLOR", "1")
-
-    async def visit(pilot: Pilot[None]) -> None:
-        app = await shown(pilot)
-        await app.action_visit("run")
-        await until(pilot, lambda: app.current_mode == "run")
-
-    assert snap_compare(PacelineApp(story.StorySession(STORIES["trouble"])), terminal_size=(160, 50), run_before=visit)
-
-
-@pytest.mark.parametrize("size", [(80, 24), (160, 50)], ids=["80x24", "160x50"])
-def test_lines_of_logs_look_as_they_were_approved(size: tuple[int, int], snap_compare: Callable[..., bool], tmp_path: Path) -> None:
-    async def search(pilot: Pilot[None]) -> None:
-        app = await shown(pilot)
-        await app.action_visit("logs")
+async def visit(pilot: Pilot[None], mode: str) -> None:
+    """Go to a screen, and wait for what it reads from files."""
+    app = pilot.app
+    assert isinstance(app, PacelineApp)
+    await app.action_visit(mode)
+    await until(pilot, lambda: app.current_mode == mode)
+    if mode == "logs" and app.session.logs(story.RUN) is not None:
         await until(pilot, lambda: "20 lines" in screen_text(app))
+
+
+async def lay_over(pilot: Pilot[None], name: str) -> None:
+    """Press the keys that bring it up, and wait until it is there as a whole."""
+    app = pilot.app
+    assert isinstance(app, PacelineApp)
+    mode, *keys = OVER[name]
+    await visit(pilot, mode)
+    await pilot.press(*keys)
+    await pilot.pause()
+    if name == "palette":
+        app.screen.query_one(Input).cursor_blink = False
+        await until(pilot, lambda: app.screen.query_one(CommandList).option_count > 30)
+    if name == "form":
+        await until(
+            pilot, lambda: isinstance(app.screen, JobForm) and "expected" in str(app.screen.query_one("#plan", Static).content)
+        )
+
+
+async def take_away(pilot: Pilot[None], name: str) -> None:
+    """Back to the screen below."""
+    await pilot.press("escape")
+    await pilot.press(*(("escape",) if name == "filter" else ()))
+    await until(pilot, lambda: len(pilot.app.screen_stack) == 1)
+
+
+@SIZES
+@pytest.mark.parametrize("name", SHOTS)
+async def test_screens_look_as_approved(name: str, size: tuple[int, int], album: Album) -> None:
+    async with PacelineApp(story.StorySession(STORIES[name], is_replay=True)).run_test(size=size) as pilot:
+        app = await shown(pilot)
+        for mode in SHOTS[name]:
+            await visit(pilot, mode)
+            album.add(mode, app)
+    assert album.changed == []
+
+
+@SIZES
+@pytest.mark.parametrize("worn", ["themes", "ascii", "colourless"])
+async def test_every_screen_looks_as_approved_in(
+    worn: str, size: tuple[int, int], album: Album, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if worn == "colourless":
+        monkeypatch.setenv("NO_COLOR", "1")
+    write_logs(tmp_path / "logs", amount=8)
+    session = Obedient(STORIES["trouble"])
+    session.copies = tmp_path / "logs"
+    async with PacelineApp(session, Preferences(ascii=worn == "ascii")).run_test(size=size) as pilot:
+        app = await shown(pilot)
+        for theme in THEMES if worn == "themes" else ("night",):
+            app.wear(theme)
+            for name in (*OVER, *MODES):
+                await (lay_over if name in OVER else visit)(pilot, name)
+                assert worn != "ascii" or screen_text(app).isascii()
+                if worn != "themes" or theme != "night" or name in OVER:  # the others are in the stories
+                    album.add(f"{theme}-{name}" if worn == "themes" else name, app)
+                if name in OVER:
+                    await take_away(pilot, name)
+    assert album.changed == []
+
+
+@SIZES
+async def test_lines_of_logs_that_are_searched_look_as_approved(size: tuple[int, int], album: Album, tmp_path: Path) -> None:
+    write_logs(tmp_path / "logs", amount=8)
+    session = story.StorySession(STORIES["healthy"])
+    session.copies = tmp_path / "logs"
+    async with PacelineApp(session).run_test(size=size) as pilot:
+        app = await shown(pilot)
+        await visit(pilot, "logs")
         await pilot.press("/", *"line 3", "enter")
         await until(pilot, lambda: "f follows the newest" in screen_text(app))
-
-    write_logs(tmp_path, amount=8)
-    session = story.StorySession(STORIES["healthy"])
-    session.copies = tmp_path
-    assert snap_compare(PacelineApp(session), terminal_size=size, run_before=search)
+        album.add("searched", app)
+    assert album.changed == []
 
 
-@pytest.mark.parametrize("size", [(80, 24), (160, 50)], ids=["80x24", "160x50"])
-def test_many_ranks_look_as_they_were_approved(size: tuple[int, int], snap_compare: Callable[..., bool]) -> None:
-    async def visit(pilot: Pilot[None]) -> None:
+@SIZES
+async def test_many_ranks_look_as_approved(size: tuple[int, int], album: Album) -> None:
+    async with PacelineApp(story.StorySession(crowd(64))).run_test(size=size) as pilot:
         app = await shown(pilot)
-        await app.action_visit("run")
+        await visit(pilot, "run")
         await until(pilot, lambda: "hidden" in screen_text(app))
-
-    assert snap_compare(PacelineApp(story.StorySession(crowd(64))), terminal_size=size, run_before=visit)
+        album.add("run", app)
+    assert album.changed == []
