@@ -69,3 +69,28 @@ def test_without_a_screen_the_others_are_not_even_reached_for(tmp_path: Path, si
     assert (status, [device["node"] for device in document["devices"]]) == (0, ["n1"]), lab.told()
     assert not any(name in lab.told() for name in ("mute", "down", "n0"))
     assert lab.run("plan", "--devices", "n1,down")[0] == 3
+
+
+@pytest.mark.slow
+def test_recommended_devices_are_profiled_first_predicted_before_the_launch_and_no_slower_than_one(tmp_path: Path) -> None:
+    lab = lab_with(tmp_path, {"a": 30.0, "b": 12.0, "c": 10.0}, down=closed_port())
+    toml = lab.path / "nodes.toml"
+    toml.write_text('[link]\nlatency = "30 ms"\nbandwidth = "10 Mbit/s"\n' + toml.read_text())
+    assert lab.run("plan", "--devices", "auto")[0] == 5
+    assert "paceline profile" in lab.told()
+    status, document = lab.run("train", "--devices", "auto", "--epochs", "2")
+    assert (status, document["state"]) == (0, "done"), lab.told()
+    told = lab.told()
+    notices = ("left out: down, lost", "profiled first: these devices were not profiled yet", "recommended for a batch of")
+    places = [told.index(notice) for notice in notices]
+    assert places == sorted(places) < [told.index("predicted before launch: hybrid")]
+    assert "3 devices, emulated (network too) with digits-cnn" in told
+    advice = lab.run("advise")[1]
+    (one,) = advice["recommended"]["devices"]
+    assert one == {"node": "n0", "index": 0}, "over such a network no group is as fast as its fastest device"
+    assert [(device["node"], device["index"]) for device in document["devices"]] == [("n0", 0)]
+    assert document["predicted_samples_per_second"] == pytest.approx(advice["recommended"]["samples_per_second"])
+    assert advice["asked"]["samples_per_second"] < advice["recommended"]["samples_per_second"]
+    status, rehearsed = lab.run("plan", "--devices", "auto")
+    assert (status, len(rehearsed["devices"])) == (0, 1)
+    assert lab.told().count("profiled first") == 1, "what was measured once holds for the next job"
