@@ -91,7 +91,9 @@ class Undertaking:
         spec = replace(spec, devices=await self._present(), global_batch_size=_ANY_BATCH)
         if (kept := self._taking((await self._plan(spec, data, _A_MOMENT))[0]).kept()) is not None:
             return kept
-        return (await self.profile(spec, runs, patience))[0]
+        profile, _ = await self.profile(spec, runs, patience)
+        self.run_id = None  # it is over: an interrupt must not say that it goes on
+        return profile
 
     async def advise(self, spec: TrainSpec, wish: WhatIf, runs: Path, patience: float) -> Document:
         """What every sensible way to train is expected to do, under what a person supposes."""
@@ -195,6 +197,7 @@ class Undertaking:
         if not set(names) <= set(self._attendance.reached):
             self._publish(RunPrepared(phase=f"waiting for {len(names)} nodes" if len(names) > 1 else "waiting for the node"))
         await self._attendance.complete(names)
+        await self._released(names)
         told: list[str] = []
         patience = math.inf if is_waiting else _A_MOMENT
         while True:
@@ -208,6 +211,19 @@ class Undertaking:
                 told = busy
                 self._publish(RunPrepared(phase="waiting: " + "; ".join(busy)))
             await self._all_there_again(names)
+
+    async def _released(self, names: Sequence[str]) -> None:
+        """Wait until no reading shows a device in the hands of a run that has ended: readings are up to a second old."""
+
+        def is_held() -> bool:
+            state = self._attendance.state
+            holders = {device.reading.holder for name in names for device in state.nodes[name].devices}
+            return any(run.is_over for run_id, run in state.runs.items() if run_id in holders)
+
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_A_MOMENT):
+                while is_held():
+                    await self._attendance.changed()
 
     async def _plan(self, spec: TrainSpec, data: DataPlan, patience: float) -> tuple[Plan, list[Candidate]]:
         """The plan for the devices that are there now, and the nodes it was made from."""
