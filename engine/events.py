@@ -242,6 +242,8 @@ class RunPrepared(Event):
     """Done so far, 0 to 1; None: unknown."""
     seconds_left: float | None = None
     """Of this phase, at the pace so far; None: unknown."""
+    detail: str = ""
+    """How much of how much, such as ``3.1 of 12.3 MiB``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -593,6 +595,10 @@ class ProfilingAdvanced(RankEvent):
     """Done so far, 0 to 1."""
     seconds_left: float | None = None
     """As long as the rest usually takes."""
+    part: int = 0
+    """Which one that is, from 1; 0: not told."""
+    parts: int = 0
+    """How many there are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

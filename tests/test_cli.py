@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -12,9 +13,9 @@ from pathlib import Path
 
 import pytest
 from paceline.engine.errors import UsageError
-from paceline.engine.events import NodeConnected, NodeLost, RunPlanned, RunPrepared
-from paceline.engine.jobs.progress import Progress
+from paceline.engine.events import CaseStarted, NodeConnected, NodeLost, RunPlanned, RunPrepared, StepsTaken, Ticked
 from paceline.engine.telemetry.bus import Bus
+from paceline.engine.telemetry.progress import Parcels, Progress
 from paceline.tui.batch import exit_status
 from paceline.tui.commands import VERBS, parse
 from paceline.tui.narration import Narrator
@@ -202,7 +203,30 @@ def test_a_phase_is_said_once_and_its_quarters_where_no_bar_is_drawn() -> None:
         bus.publish(RunPrepared(phase="bringing data", fraction=share, seconds_left=9.0))
     bus.publish(RunPrepared())
     told = [line.split("  ", 1)[1] for line in said.getvalue().splitlines()]
-    assert told == ["bringing data", "bringing data: 30 %, 0:09 left", "bringing data: 80 %, 0:09 left"]
+    assert told == ["bringing data", *(f"bringing data: {share} %, 0:09 left" for share in (10, 30, 40, 80))]
+
+
+def test_who_listens_is_told_each_quarter_only() -> None:
+    bus, said = Bus(lambda: 0.0), io.StringIO()
+    Narrator(said, bus.subscribe, is_plain=True)
+    for share in (0.0, 0.1, 0.3, 0.4, 0.8):
+        bus.publish(RunPrepared(phase="bringing data", fraction=share, detail=f"{10 * share:.1f} of 10.0 MiB"))
+    told = [line.split("  ", 1)[1] for line in said.getvalue().splitlines()]
+    assert told == ["bringing data", "bringing data: 30 %, 3.0 of 10.0 MiB", "bringing data: 80 %, 8.0 of 10.0 MiB"]
+
+
+def test_where_no_bar_is_drawn_each_tenth_of_a_run_is_told_with_the_time_that_is_left() -> None:
+    bus, said = Bus(lambda: 0.0), io.StringIO()
+    Narrator(said, bus.subscribe)
+    common = {"run_id": "r1", "case": "hybrid"}
+    bus.publish(RunPlanned(run_id="r1", cases=("hybrid",), epochs=10, global_batch_size=100, samples_per_epoch=1000))
+    bus.publish(CaseStarted(policy="hybrid", **common))
+    for step in range(100):
+        bus.publish(StepsTaken(step=step, steps=1, samples=100, step_seconds=1.0, **common))
+        bus.publish(Ticked())
+    told = [line for line in said.getvalue().splitlines() if "run r1: " in line and line.endswith(" left")]
+    assert len(told) == 9
+    assert "run r1: 11 %, " in told[0]  # a little is left for what follows the last step
 
 
 def test_what_is_predicted_and_what_is_emulated_are_told_before_the_launch() -> None:
@@ -230,10 +254,33 @@ def test_a_node_that_is_not_there_is_said_once_for_every_reason() -> None:
     assert told[3:] == ["atlas lost: no route"]
 
 
-def test_progress_is_told_once_a_second_with_the_time_that_is_left() -> None:
-    times = iter((0.0, 0.5, 1.0, 1.5, 4.0))
+def test_progress_is_told_a_few_times_a_second_with_the_time_that_is_left() -> None:
+    times = iter((0.0, 0.1, 1.0, 1.2, 4.0))
     told: list[RunPrepared] = []
-    progress = Progress("bringing data", 64.0, told.append, lambda: next(times))  # type: ignore[arg-type]
+    progress = Progress("bringing data", 64.0, told.append, "bytes", lambda: next(times))  # type: ignore[arg-type]
     for _ in range(4):
         progress.add(8.0)
     assert [(event.fraction, event.seconds_left) for event in told] == [(0.0, None), (0.25, 3.0), (0.5, 4.0)]
+    assert told[1].detail == "0.0 of 0.1 KiB"
+
+
+def test_parcels_are_told_as_one_but_not_where_they_are_soon_there() -> None:
+    now = 0.0
+    told: list[RunPrepared] = []
+    parcels = Parcels("bringing our modules", told.append, lambda: now)  # type: ignore[arg-type]
+    with parcels.parcel(2**20) as sent:
+        sent(2**20)
+    assert told == []
+    with parcels.parcel(2**20) as first, contextlib.suppress(OSError):
+        now = 1.0
+        first(2**19)
+        with parcels.parcel(2**20) as second:
+            now = 2.0
+            second(2**18)
+            raise OSError("the link broke")
+        first(2**19)
+    assert [(event.phase, event.detail) for event in told] == [
+        ("bringing our modules", "0.5 of 1.0 MiB"),
+        ("bringing our modules", "0.8 of 2.0 MiB"),
+        ("", ""),
+    ]

@@ -39,7 +39,7 @@ from paceline.engine.events import (
 )
 from paceline.engine.store.evidence import describe
 from paceline.engine.store.profiles import sentence
-from paceline.engine.store.questions import progress
+from paceline.engine.store.questions import phase_left, progress
 from paceline.engine.store.reduce import reduce
 from paceline.engine.store.state import RunState, State
 
@@ -57,8 +57,12 @@ class Narrator:
         self._is_live = stream.isatty() and os.environ.get("TERM") != "dumb" and not is_plain
         self._is_heard = True
         self._bar = ""
-        self._phase, self._quarter = "", 0
-        """What is prepared, and how many quarters of it were told."""
+        self._parts = 4 if is_plain else 10
+        """Tellings of how far something is, where no bar shows it."""
+        self._phase, self._told = "", 0
+        """What is prepared, and how many parts of it were told."""
+        self._run_id, self._run_told = "", 0
+        """The run whose steps are told, and how many parts of it were."""
         self._state = State()
         self._lost: dict[str, str] = {}
         """Why each node that is lost was, as it was told."""
@@ -113,7 +117,8 @@ class Narrator:
                 )
             case ProfilingAdvanced() if event.phase:
                 left = "" if event.seconds_left is None else f", about {duration(event.seconds_left)} left"
-                return f"{event.fraction * 100:.0f} %: measuring {event.phase}{left}"
+                which = f", part {event.part} of {event.parts}" if event.parts else ""
+                return f"{event.fraction * 100:.0f} %: measuring {event.phase}{which}{left}"
             case StepTimesProfiled():
                 each = event.seconds_per_sample
                 told = f"{1 / each:.1f} samples/s, " if each and each > 0 else ""
@@ -173,19 +178,19 @@ class Narrator:
         return f"{event.case}: epoch {event.epoch + 1}/{event.epochs}, {rate}{loss}{metric}{left}"
 
     def _prepared(self, event: RunPrepared) -> str | None:
-        """A phase once; how far it is only where no bar shows it, at each quarter."""
+        """A phase once; how far it is only where no bar shows it, at each tenth, or at each quarter for who listens."""
         if event.phase != self._phase:
-            self._phase, self._quarter = event.phase, 0
+            self._phase, self._told = event.phase, 0
             return event.phase or None
-        quarter = int((event.fraction or 0.0) * 4)
-        if self._is_live or quarter <= self._quarter:
+        part = int((event.fraction or 0.0) * self._parts)
+        if self._is_live or part <= self._told:
             return None
-        self._quarter = quarter
-        left = "" if event.seconds_left is None else f", {duration(event.seconds_left)} left"
-        return f"{event.phase}: {(event.fraction or 0.0) * 100:.0f} %{left}"
+        self._told = part
+        return f"{event.phase}: {_far(event.fraction or 0.0, event.detail, event.seconds_left)}"
 
     def _tick(self) -> None:
         if not self._is_live:
+            self._tell_steps()
             return
         eraser, self._bar = self._eraser(), self._drawn()
         self._write(eraser + self._bar)
@@ -193,16 +198,31 @@ class Narrator:
     def _drawn(self) -> str:
         """The bar of what is prepared, or of the run; empty where nothing is known of either."""
         state, run = self._state, self._state.run
+        detail = ""
         if state.phase and state.fraction is not None:
-            fraction, seconds = state.fraction, state.seconds_left
+            fraction, seconds, detail = state.fraction, state.seconds_left, state.detail
+        elif run is not None and not run.is_over and run.phase and run.fraction is not None:
+            fraction, seconds, detail = run.fraction, phase_left(run, state.at), run.detail
         elif run is not None and not run.is_over and run.stepping_at is not None:
             done = progress(run, state.at)
             fraction, seconds = done.fraction, done.seconds_left
         else:
             return ""
         filled = round(fraction * BAR)
-        left = "" if seconds is None else f"  {duration(seconds)} left"
-        return f"{'━' * filled}{'─' * (BAR - filled)} {fraction * 100:.0f} %{left}"
+        return f"{'━' * filled}{'─' * (BAR - filled)} {_far(fraction, detail, seconds)}"
+
+    def _tell_steps(self) -> None:
+        """How far the run in hand is, where no bar shows it: at each part of all its steps."""
+        run = self._state.run
+        if run is None or run.is_over or run.stepping_at is None:
+            return
+        done = progress(run, self._state.at)
+        part = int(done.fraction * self._parts)
+        if run.run_id != self._run_id:
+            self._run_id, self._run_told = run.run_id, 0
+        if part > self._run_told:
+            self._run_told = part
+            self.say(f"run {run.run_id}: {_far(done.fraction, '', done.seconds_left)}")
 
     def _eraser(self) -> str:
         return "\r\x1b[2K" if self._is_live and self._bar else ""
@@ -215,6 +235,13 @@ class Narrator:
                 self._stream.flush()
             except OSError:
                 self._is_heard = False
+
+
+def _far(fraction: float, detail: str, seconds: float | None) -> str:
+    """``25 %, 3.1 of 12.3 MiB, 0:09 left``."""
+    much = f", {untrusted(detail)}" if detail else ""
+    left = "" if seconds is None else f", {duration(seconds)} left"
+    return f"{fraction * 100:.0f} %{much}{left}"
 
 
 def _sizes(sizes: tuple[int, ...]) -> str:

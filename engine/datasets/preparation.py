@@ -32,8 +32,16 @@ LOADERS: dict[str, Callable[[Path | None, Path], Prepared]] = {
 """What each workload trains on. A loader takes the CSV file asked for, if any, and the data directory, for a cache."""
 
 
-def prepare(workload: str, csv: Path | None, data_dir: Path) -> tuple[DataPlan, Path]:
+STEPS = ("read and counted", "packed", "written")
+"""What preparing consists of."""
+
+
+def prepare(
+    workload: str, csv: Path | None, data_dir: Path, told: Callable[[int], None] = lambda steps: None
+) -> tuple[DataPlan, Path]:
     """Make the data of a workload ready in ``data_dir/<digest>`` and say what they are.
+
+    ``told`` hears how many of ``STEPS`` are done.
 
     A directory that is there is used again only if every byte of it is right. Raises UsageError for an unknown workload,
     DataRefused for broken or missing input, StorageFailed where the disk does not take it; nothing half-written stays behind.
@@ -41,13 +49,16 @@ def prepare(workload: str, csv: Path | None, data_dir: Path) -> tuple[DataPlan, 
     if workload not in LOADERS:
         raise UsageError(f"there is no workload {workload!r}", hint=f"known: {', '.join(LOADERS)}")
     data = LOADERS[workload](csv, data_dir)
+    told(1)
     files = {f"{name}.npy": _npy(array) for name, array in data.arrays.items()}
     manifest = (json.dumps(_manifest(workload, data, files), indent=1, sort_keys=True) + "\n").encode()
     digest = sha256(manifest)[:16]
     path = data_dir / digest
     files["manifest.json"] = manifest
+    told(2)
     if not holds(path, files):
         write_directory(path, files)
+    told(3)
     baseline_mse = data.baseline["validation_mse"] if data.baseline else None
     return DataPlan(digest, data.source, data.rows, data.sha256, baseline_mse), path
 

@@ -19,9 +19,9 @@ from ..plan import DataPlan, Plan
 from ..specs import NodeSpec, TrainSpec
 from ..ssh.fleet import Fleet
 from ..ssh.ship import push_tree
+from ..telemetry.progress import Progress
 from ..wire import to_plain
 from .asking import ask_again, holder, number
-from .progress import Progress
 from .together import together
 
 Publish = Callable[[Event], None]
@@ -59,7 +59,7 @@ async def push_data(fleet: Fleet, nodes: Sequence[NodeSpec], data: DataPlan, sou
     """Bring the prepared data to every node that does not have them yet."""
     size = sum(path.stat().st_size for path in source.rglob("*") if path.is_file())
     phase = f"bringing {size / 2**20:.1f} MiB of data to {len(nodes)} node{'s' * (len(nodes) != 1)}"
-    progress = Progress(phase, size * len(nodes), publish)
+    progress = Progress(phase, size * len(nodes), publish, "bytes")
 
     async def push(node: NodeSpec) -> None:
         link = await fleet.link(node.name, patience=30.0)

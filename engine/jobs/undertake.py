@@ -14,7 +14,7 @@ from typing import Any
 from ..advisor.advise import Advice, advise
 from ..advisor.whatif import WhatIf, suppose
 from ..agent.rundir import read_json
-from ..datasets import prepare
+from ..datasets import STEPS, prepare
 from ..errors import DeviceInUse, PlanImpossible, UsageError
 from ..events import Event, ResultDerived, RunPrepared
 from ..plan import DataPlan, Plan
@@ -23,6 +23,7 @@ from ..reports.advice import advice_document
 from ..specs import Inventory, NodeSpec, TrainSpec
 from ..ssh.fleet import Fleet
 from ..telemetry.attendance import Attendance
+from ..telemetry.progress import Progress
 from ..training.workloads import WORKLOADS
 from .choosing import chosen, nodes_of
 from .directory import RunDirectory, check_writable
@@ -97,7 +98,7 @@ class Undertaking:
 
     async def advise(self, spec: TrainSpec, wish: WhatIf, runs: Path, patience: float) -> Document:
         """What every sensible way to train is expected to do, under what a person supposes."""
-        measured = await self.profile_of(TrainSpec(workload=spec.workload, csv=spec.csv), runs, patience)
+        measured = await self.profile_of(TrainSpec(workload=spec.workload, csv=spec.csv, is_shared=spec.is_shared), runs, patience)
         profile = suppose(measured, wish)
         return advice_document(profile, self._advice(profile, spec))
 
@@ -107,7 +108,7 @@ class Undertaking:
 
     async def _recommended(self, spec: TrainSpec, runs: Path, patience: float) -> TrainSpec:
         """The job on the devices that are recommended for it; says what is expected of them."""
-        profile = await self.profile_of(TrainSpec(workload=spec.workload, csv=spec.csv), runs, patience)
+        profile = await self.profile_of(TrainSpec(workload=spec.workload, csv=spec.csv, is_shared=spec.is_shared), runs, patience)
         devices, told = recommended(profile, self._advice(profile, spec), spec.policies[0])
         self._publish(RunPrepared(phase=told))
         return replace(spec, devices=devices)
@@ -175,9 +176,13 @@ class Undertaking:
         if spec.workload not in WORKLOADS:
             raise UsageError(f"unknown workload {spec.workload!r}", hint="known: " + ", ".join(WORKLOADS))
         check_writable(runs)
-        self._publish(RunPrepared(phase=f"preparing the data of {spec.workload}"))
-        csv = Path(spec.csv) if spec.csv else None
-        return await asyncio.to_thread(prepare, spec.workload, csv, self._home / "data")
+        preparing = Progress(f"preparing the data of {spec.workload}", len(STEPS), self._publish, "steps")
+        loop, csv = asyncio.get_running_loop(), Path(spec.csv) if spec.csv else None
+
+        def told(steps: int) -> None:
+            loop.call_soon_threadsafe(preparing.at, steps)
+
+        return await asyncio.to_thread(prepare, spec.workload, csv, self._home / "data", told)
 
     async def _start(self, spec: TrainSpec, plan: Plan, directory: RunDirectory) -> None:
         """Submit; what was withdrawn everywhere leaves nothing here either, and an interrupt must not say that it goes on."""
@@ -194,9 +199,7 @@ class Undertaking:
     async def _decide(self, spec: TrainSpec, data: DataPlan, is_waiting: bool) -> Plan:
         """Wait for the nodes and plan; and, if it is asked for, wait until the devices of the plan are free."""
         names = self._named(spec.devices)
-        if not set(names) <= set(self._attendance.reached):
-            self._publish(RunPrepared(phase=f"waiting for {len(names)} nodes" if len(names) > 1 else "waiting for the node"))
-        await self._attendance.complete(names)
+        await self._all_there(names)
         await self._released(names)
         told: list[str] = []
         patience = math.inf if is_waiting else _A_MOMENT
@@ -211,6 +214,17 @@ class Undertaking:
                 told = busy
                 self._publish(RunPrepared(phase="waiting: " + "; ".join(busy)))
             await self._all_there_again(names)
+
+    async def _all_there(self, names: Sequence[str]) -> None:
+        """Wait for nodes, and say how many of them have come."""
+        if set(names) <= set(self._attendance.reached):
+            await self._attendance.complete(names)
+        elif len(names) == 1:
+            self._publish(RunPrepared(phase="waiting for the node"))
+            await self._attendance.complete(names)
+        else:
+            waiting = Progress(f"waiting for {len(names)} nodes", len(names), self._publish, "nodes")
+            await self._attendance.complete(names, waiting.at)
 
     async def _released(self, names: Sequence[str]) -> None:
         """Wait until no reading shows a device in the hands of a run that has ended: readings are up to a second old."""

@@ -157,7 +157,11 @@ class _Progress:
         if self._log is not None:
             parts, seconds = list(self._usual), list(self._usual.values())
             done, whole = sum(seconds[: parts.index(part)]), sum(seconds)
-            self._log.write(ProfilingAdvanced(phase=part, fraction=done / whole, seconds_left=whole - done))
+            which, last = parts.index(part) + 1, len(parts) - 1
+            if not part:
+                which = last = 0
+            told = ProfilingAdvanced(phase=part, fraction=done / whole, seconds_left=whole - done, part=which, parts=last)
+            self._log.write(told)
 
 
 def _reason(error: Exception) -> str:

@@ -18,6 +18,7 @@ import asyncssh
 from ..errors import NodeRefused, NodeUnreachable, PacelineError, StorageFailed, UsageError
 from ..events import Event, NodeConnecting, NodeDenied, NodeLost, NodeReported
 from ..specs import Inventory, NodeSpec
+from ..telemetry.progress import Parcels
 from .connect import Doors
 from .embedded import EmbeddedNode
 from .link import Link
@@ -76,6 +77,7 @@ class Fleet:
         self._waiting: set[asyncio.Future[None]] = set()
         self._connecting = asyncio.Semaphore(MAX_CONNECTING)
         self._doors = Doors(ask)
+        self._parcels = Parcels("bringing our modules to the nodes", publish)
         self._random = random.Random()
 
     async def start(self) -> None:
@@ -227,7 +229,7 @@ class Fleet:
             if embedded is not None and embedded.port == 0:
                 await embedded.start()
             hear = functools.partial(self._hear, member)
-            return await Link.open(member.spec, embedded, hear, self._interval, self._doors, spoke)
+            return await Link.open(member.spec, embedded, hear, self._interval, self._doors, spoke, self._parcels)
 
     def _hear(self, member: _Member, event: Event) -> None:
         self._publish(event)

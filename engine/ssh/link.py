@@ -22,6 +22,7 @@ from .. import errors
 from ..errors import NodeUnreachable, PacelineError, StorageFailed, WorkFailed
 from ..events import Event, NodeConnected, NodeReported, NodeWarned
 from ..specs import NodeSpec
+from ..telemetry.progress import Parcels
 from ..wire import dumps, event_from, from_plain
 from .connect import Doors
 from .embedded import EmbeddedNode
@@ -88,14 +89,16 @@ class Link:
         interval: float = 1.0,
         doors: Doors | None = None,
         heard: Callable[[], None] = lambda: None,
+        parcels: Parcels | None = None,
     ) -> Link:
         """Connect, bring our modules, start the agent and hear its hello. ``heard`` is called with the first word from there.
+        ``parcels`` tell how far the modules are.
 
         Raises NodeRefused, NodeUnreachable, StorageFailed.
         """
         link = cls(spec, await (doors or Doors()).open(spec, embedded, heard), on_event)
         try:
-            await link._start(embedded, interval)
+            await link._start(embedded, interval, parcels or Parcels("", lambda event: None))
         except (asyncssh.Error, OSError) as error:
             await link.close()
             raise NodeUnreachable(f"the connection broke: {_said(error)}", node=spec.name) from None
@@ -162,12 +165,13 @@ class Link:
         """A path of nodes.toml on the node: ``~`` is the remote home."""
         return self.home + path[1:] if path == "~" or path.startswith("~/") else path
 
-    async def _start(self, embedded: EmbeddedNode | None, interval: float) -> None:
+    async def _start(self, embedded: EmbeddedNode | None, interval: float, parcels: Parcels) -> None:
         """Start the agent at once; only where it has no modules of ours yet, bring them and start it again."""
         python = self._spec.python or ("python3" if embedded is None else sys.executable)
         root = "~" if embedded is not None else f"{(self._spec.state_dir or STATE_DIR).rstrip('/')}/{self.node}"
         if not await self._start_agent(root, python, interval):
-            await push_bundle(await self.sftp(), self.node, self.root)
+            with parcels.parcel(len(bundle().data)) as sent:
+                await push_bundle(await self.sftp(), self.node, self.root, sent)
             if not await self._start_agent(root, python, interval):
                 raise StorageFailed(f"our modules were sent to {self.root} and are not there", node=self.node)
 

@@ -77,8 +77,11 @@ def bundle() -> Bundle:
     return Bundle(hashlib.sha256(data).hexdigest(), data)
 
 
-async def push_bundle(sftp: asyncssh.SFTPClient, node: str, root: str) -> str:
-    """Put our modules below the node's root, unless they are there already; returns the path of the zip."""
+async def push_bundle(sftp: asyncssh.SFTPClient, node: str, root: str, sent: Callable[[int], None] = lambda size: None) -> str:
+    """Put our modules below the node's root, unless they are there already; returns the path of the zip.
+
+    ``sent`` hears of every block how many bytes it was.
+    """
     packed = bundle()
     path = f"{root}/bundles/{packed.name}"
     async with _storing(sftp, node, path, len(packed.data)) as went_on:
@@ -86,7 +89,7 @@ async def push_bundle(sftp: asyncssh.SFTPClient, node: str, root: str) -> str:
         if not await sftp.exists(path):
             aside = f"{root}/bundles/.{packed.name}.{secrets.token_hex(4)}"
             try:
-                await _write(sftp, aside, io.BytesIO(packed.data), went_on)
+                await _write(sftp, aside, io.BytesIO(packed.data), went_on, sent)
                 await sftp.posix_rename(aside, path)
             except BaseException:
                 await _forget(sftp, aside)

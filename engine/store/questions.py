@@ -63,6 +63,16 @@ def progress(run: RunState, at: float) -> Progress:
     return Progress(done, left, steps, total)
 
 
+def phase_left(run: RunState, at: float) -> float | None:
+    """Seconds that are left of the phase of a run, by what was said when it began; None: nothing was said."""
+    return None if run.seconds_left is None else max(0.0, run.seconds_left - max(0.0, at - run.told_at))
+
+
+def joined(run: RunState) -> tuple[int, int]:
+    """How many ranks are part of the group, and how many there will be."""
+    return sum(rank.is_joined for rank in run.ranks.values()), len(run.ranks)
+
+
 def predicted_left(run: RunState) -> float | None:
     """Seconds of training that were left by what was said before the launch; None where that was not said of every case to come."""
     per_epoch = -(-run.samples_per_epoch // run.global_batch_size) if run.global_batch_size > 0 else 0

@@ -84,10 +84,11 @@ def reduce(state: State, event: Event) -> State:
             node = _node(state, event)
             return _with(state, replace(node, kept=recent(node.kept, event, KEPT)))
         case RunPrepared(run_id=""):
-            return replace(state, phase=event.phase, fraction=event.fraction, seconds_left=event.seconds_left)
+            state = replace(state, phase=event.phase, fraction=event.fraction, detail=event.detail)
+            return replace(state, seconds_left=event.seconds_left)
         case RunPrepared() | RunPlanned():
             state = _with_run(state, runs.started(_run(state, event), event))
-            return replace(state, run_id=event.run_id, phase="", fraction=None, seconds_left=None)
+            return replace(state, run_id=event.run_id, phase="", fraction=None, seconds_left=None, detail="")
         case RunListed():
             return _with_run(state, runs.listed(_run(state, event), event))
         case RunUnreachable() | RunnerStarted() | LaunchStarted():
@@ -106,9 +107,7 @@ def reduce(state: State, event: Event) -> State:
         case DriftFound():
             return profiles.drifted(state, event)
         case ProfilingAdvanced():
-            phase = f"profiling: {event.phase}" if event.phase else ""
-            run = replace(runs.touched(_run(state, event), event), phase=phase, fraction=event.fraction)
-            return _with_run(state, run)
+            return _with_run(state, runs.profiled(_run(state, event), event))
         case PeerLost():
             key = f"peer {event.peer} {event.run_id}"
             return raise_alert(state, key, "critical", f"runner gone: {event.reason}", node=event.peer, run_id=event.run_id)

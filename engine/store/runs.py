@@ -11,6 +11,7 @@ from ..events import (
     EpochEnded,
     Event,
     LaunchStarted,
+    ProfilingAdvanced,
     RankEvent,
     RankFailed,
     RankJoined,
@@ -42,7 +43,8 @@ def started(run: RunState, event: Event) -> RunState:
     """Bring a launch forward, or take over the plan of a run that was found again."""
     match event:
         case RunPrepared():
-            return replace(touched(run, event), phase=event.phase, fraction=event.fraction)
+            run = replace(touched(run, event), phase=event.phase, fraction=event.fraction, detail=event.detail)
+            return replace(run, seconds_left=event.seconds_left, told_at=event.at)
         case RunPlanned():
             known = {case.name: case for case in run.cases}
             policies = dict(zip(event.cases, event.policies or event.cases, strict=False))
@@ -92,8 +94,16 @@ def reached(run: RunState, event: Event) -> RunState:
         state = run.state if run.is_over else "unreachable"
         return replace(run, state=state, unreachable=event.nodes)
     if isinstance(event, LaunchStarted):
-        run = replace(run, phase="waiting for the group to form", fraction=None)
+        run = replace(run, phase="waiting for the group to form", fraction=None, detail="", seconds_left=None)
     return touched(run, event)
+
+
+def profiled(run: RunState, event: ProfilingAdvanced) -> RunState:
+    """Profiling has come to its next part."""
+    phase = f"profiling: {event.phase}" if event.phase else ""
+    detail = f"part {event.part} of {event.parts}" if event.phase and event.parts else ""
+    run = replace(touched(run, event), phase=phase, fraction=event.fraction, detail=detail)
+    return replace(run, seconds_left=event.seconds_left, told_at=event.at)
 
 
 def touched(run: RunState, event: Event) -> RunState:

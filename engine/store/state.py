@@ -189,6 +189,12 @@ class RunState:
     """What a launch is busy with, one short sentence."""
     fraction: float | None = None
     """Of the phase, 0 to 1."""
+    detail: str = ""
+    """How much of how much of the phase is done, in words."""
+    seconds_left: float | None = None
+    """Of the phase, when it was told,"""
+    told_at: float = 0.0
+    """and when that was, stream seconds."""
     workload: str = ""
     source: str = ""
     cases: tuple[CaseState, ...] = ()
@@ -252,6 +258,8 @@ class State:
     fraction: float | None = None
     seconds_left: float | None = None
     """Of the phase."""
+    detail: str = ""
+    """How much of how much of it is done, in words."""
     alerts: tuple[Alert, ...] = ()
     """Oldest first."""
     profiles: dict[str, dict[str, Any]] = field(default_factory=dict)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ..errors import NodeRefused, NodeUnreachable
 from ..events import Event, NodeConnected, NodeReported
@@ -40,9 +40,11 @@ class Attendance:
         """Nodes that answer now."""
         return [name for name in self._nodes if self.state.nodes[name].state == "ok"]
 
-    async def settled(self, names: Sequence[str] | None = None) -> None:
-        """Wait until every one of these nodes has reported once, or failed once; None: of all."""
-        while not all(self._is_settled(name) for name in (self._nodes if names is None else names)):
+    async def settled(self, names: Sequence[str] | None = None, told: Callable[[int], None] = lambda settled: None) -> None:
+        """Wait until every one of these nodes has reported once, or failed once; None: of all. ``told`` hears how many have."""
+        wanted = self._nodes if names is None else names
+        while (amount := sum(map(self._is_settled, wanted))) < len(wanted):
+            told(amount)
             await self.changed()
 
     async def changed(self) -> None:
@@ -50,9 +52,9 @@ class Attendance:
         self._changed.clear()
         await self._changed.wait()
 
-    async def complete(self, names: Sequence[str] | None = None) -> None:
+    async def complete(self, names: Sequence[str] | None = None, told: Callable[[int], None] = lambda settled: None) -> None:
         """Wait until every one of these nodes has reported; None: all. Raises NodeRefused or NodeUnreachable where one does not."""
-        await self.settled(names)
+        await self.settled(names, told)
         for state, error in (("refused", NodeRefused), ("lost", NodeUnreachable)):
             nodes = [self.state.nodes[name] for name in (self._nodes if names is None else names)]
             bad = [node for node in nodes if node.state == state]

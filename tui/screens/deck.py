@@ -35,7 +35,8 @@ def phase_pieces(state: State) -> list[Piece]:
     if state.fraction is not None:
         left = f" · {duration(state.seconds_left)} left" if state.seconds_left is not None else ""
         pieces += [("  ", NONE), *gauge(state.fraction, GAUGE, PALETTE.accent, PALETTE.rest)]
-        pieces.append((f" {percent(state.fraction)}{left}", PALETTE.text))
+        much = f" · {untrusted(state.detail)}" if state.detail else ""
+        pieces.append((f" {percent(state.fraction)}{much}{left}", PALETTE.text))
     return pieces
 
 

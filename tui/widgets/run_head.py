@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from paceline.engine.store.questions import measured_alone, predicted_left, progress
+from paceline.engine.store.questions import joined, measured_alone, phase_left, predicted_left, progress
 from paceline.engine.store.state import RunState
 from textual.strip import Strip
 
@@ -47,9 +47,7 @@ def _cases(run: RunState) -> list[Piece]:
 
 def _progress(view: View, run: RunState, width: int) -> Strip:
     if run.phase and run.state == "starting":
-        share = f" {percent(run.fraction)}" if run.fraction is not None else ""
-        done = gauge(run.fraction, 20, PALETTE.accent, PALETTE.rest) if run.fraction is not None else []
-        return line(width, (f"{untrusted(run.phase)}  ", PALETTE.text), *done, (share, PALETTE.dim))
+        return _preparing(view, run, width)
     if run.is_over:
         took = duration(run.ended_at - run.first_at) if run.ended_at is not None else UNKNOWN
         if run.state == "done":
@@ -77,6 +75,24 @@ def _progress(view: View, run: RunState, width: int) -> Strip:
     text += model if width >= 120 else ""
     room = max(8, width - len(tail) - len(text) - 1)
     return line(width, *gauge(seen.fraction, room, PALETTE.accent, PALETTE.rest), (tail, PALETTE.text), (text, PALETTE.dim))
+
+
+def _preparing(view: View, run: RunState, width: int) -> Strip:
+    """What a launch is busy with: how far it is, how much of how much, and the time it will still take."""
+    there, ranks = joined(run)
+    fraction, detail = run.fraction, untrusted(run.detail)
+    if fraction is None and 0 < there < ranks:
+        fraction, detail = there / ranks, f"{there} of {count(ranks, 'rank')}"
+    if fraction is None:
+        return line(width, (untrusted(run.phase), PALETTE.text))
+    left = phase_left(run, view.state.at)
+    tail = f" {percent(fraction)}" + (f" · {detail}" if detail else "") + ("" if left is None else f" · {duration(left)} left")
+    return line(
+        width,
+        (f"{untrusted(run.phase)}  ", PALETTE.text),
+        *gauge(fraction, 20, PALETTE.accent, PALETTE.rest),
+        (tail, PALETTE.dim),
+    )
 
 
 def time_left(view: View) -> list[Piece]:
