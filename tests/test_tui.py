@@ -109,6 +109,18 @@ async def test_what_stands_in_the_bars_at_the_top_and_the_bottom_is_pressed_with
             await pilot.press("escape")
 
 
+async def test_escape_goes_back_to_where_one_came_from_and_then_to_the_run() -> None:
+    async with PacelineApp(story.StorySession(story.trouble())).run_test() as pilot:
+        app = await shown(pilot)
+        for key, mode in (("1", "fleet"), ("4", "alerts"), ("enter", "logs"), ("2", "jobs"), ("enter", "run")):
+            await pilot.press(key)
+            await until(pilot, lambda mode=mode: app.current_mode == mode)
+        for mode, run_id in (("jobs", ""), ("logs", story.RUN), ("alerts", ""), ("fleet", ""), ("run", ""), ("run", "")):
+            await pilot.press("escape")
+            await until(pilot, lambda mode=mode: app.current_mode == mode)
+            assert app.view.run_id == run_id
+
+
 async def test_the_cursor_moves_by_arrows_and_letters_and_stays_on_its_row() -> None:
     session = story.StorySession([event for event in story.healthy() if event.at < 5])
     async with PacelineApp(session).run_test() as pilot:

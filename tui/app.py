@@ -38,6 +38,8 @@ FRAME = 0.25
 """Seconds between two paints of new values; keys are painted at once."""
 NOTICE = 6.0
 """Seconds a notice stays in the bottom line."""
+TRAIL = 50
+"""Steps that Esc can go back."""
 
 
 PLACES = {
@@ -112,6 +114,8 @@ class PacelineApp(Hands):
         self.view = View(self._state, is_replay=session.is_replay)
         self._is_new = False
         self.has_navigated = False
+        self._trail: list[tuple[str, str]] = []
+        """The screens a person came from, and the run that was chosen there."""
         self._quiet_after = 0.0
         self._at_the_desk = asyncio.Lock()
         session.subscribe(self._hear)
@@ -185,19 +189,25 @@ class PacelineApp(Hands):
 
     # Where to look --------------------------------------------------------------------------------------------------------------
 
-    async def action_visit(self, mode: str) -> None:
-        self.has_navigated = True
-        self.view = replace(self.view, run_id="") if mode == "jobs" else self.view
-        await self.switch_mode(mode)
+    async def action_visit(self, mode: str, run_id: str | None = None) -> None:
+        """Show a screen; ``run_id``: of this run."""
+        here = (self.current_mode, self.view.run_id)
+        if mode != here[0]:
+            self._trail = [*self._trail, here][-TRAIL:]
+        await self._go(mode, run_id if run_id is not None else "" if mode == "jobs" else here[1])
 
     async def action_back(self) -> None:
-        self.view = replace(self.view, run_id="")
-        await self.action_visit("run")
+        """Where the person came from; without such a place, the run in hand."""
+        await self._go(*(self._trail.pop() if self._trail else ("run", "")))
+
+    async def _go(self, mode: str, run_id: str) -> None:
+        self.has_navigated = True
+        self.view = replace(self.view, run_id=run_id)
+        await self.switch_mode(mode)
 
     def look_at(self, run_id: str) -> None:
         """Show one run."""
-        self.view = replace(self.view, run_id=run_id)
-        self.call_later(self.action_visit, "run")
+        self.call_later(self.action_visit, "run", run_id)
 
     def look_at_device(self, key: str) -> None:
         """Show the run that holds a device, if one does."""

@@ -31,7 +31,7 @@ EVERYWHERE: tuple[Binding, ...] = (
     Binding("right_square_bracket", "seek('+10')", "replay: 10 s on", id="replay.on"),
     Binding("less_than_sign", "hurry(0.5)", "replay: half as fast", id="replay.slower"),
     Binding("greater_than_sign", "hurry(2)", "replay: twice as fast", id="replay.faster"),
-    Binding("escape", "back", "back to the run in hand", id="back"),
+    Binding("escape", "back", "back to where one came from, else to the run", id="back"),
     Binding("ctrl+z", "suspend_process", "to the shell; fg comes back", id="suspend"),
     Binding("q", "leave", "leave at once; runs go on", id="quit"),
     Binding("ctrl+c", "leave", show=False, priority=True),  # also where an input or a dialog has the keys

@@ -59,7 +59,7 @@ class FleetScreen(Deck):
         Binding("r", "reverse", "reverse the order", id="fleet.reverse"),
         Binding("space", "mark", "mark a device", id="fleet.mark"),
         Binding("d", "density", "curves, lines or heat map", id="fleet.density"),
-        Binding("escape", "undo", "clear the filter, else back to the run", id="fleet.undo"),
+        Binding("escape", "undo", "clear the filter, else back", id="fleet.undo"),
     ]
 
     def __init__(self) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 from paceline.engine.jobs.lines import LineIndex
@@ -33,8 +32,7 @@ def show_logs(deck: PacelineApp, run_id: str, node: str | None, rank: int | None
     """Go to the logs of a run, narrowed to a node or rank."""
 
     async def go() -> None:
-        deck.view = replace(deck.view, run_id=run_id)
-        await deck.action_visit("logs")
+        await deck.action_visit("logs", run_id)
         if isinstance(deck.screen, LogsScreen):
             deck.screen.narrow(node, rank)
 
