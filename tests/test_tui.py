@@ -217,6 +217,13 @@ async def test_a_picture_is_saved_as_svg(tmp_path: Path, monkeypatch: pytest.Mon
         assert next(tmp_path.glob("*.svg")).read_text().startswith("<svg")
 
 
+@pytest.mark.parametrize("is_replay", [False, True], ids=["live", "replay"])
+async def test_the_top_line_has_room_for_trouble_before_all_else(is_replay: bool) -> None:
+    async with PacelineApp(story.StorySession(story.trouble(), is_replay=is_replay)).run_test(size=(80, 24)) as pilot:
+        app = await shown(pilot)
+        assert "✖2 ▲" in screen_text(app).splitlines()[0]
+
+
 async def test_q_leaves_at_once_and_closes_the_session() -> None:
     session = story.StorySession(story.healthy())
     app = PacelineApp(session)

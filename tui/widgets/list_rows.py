@@ -36,21 +36,23 @@ def top_bar(view: View, current: str, width: int) -> Strip:
     signs: list[Piece] = []
     if view.is_paused:
         signs.append((" PAUSED ", PALETTE.warning + does("app.pause")))
-    if view.is_replay:
-        signs.append((" replay ", PALETTE.accent))
     if critical:
         signs.append((f" {GLYPHS['critical']}{critical}", PALETTE.critical + does("app.visit('alerts')")))
     if warning:
         signs.append((f" {GLYPHS['warning']}{warning}", PALETTE.warning + does("app.visit('alerts')")))
+    if view.is_replay:
+        signs.append(("  replay ", PALETTE.accent))
     is_emulated = any(device.reading.kind == "emulated" for node in state.nodes.values() for device in node.devices)
-    label = " · emulated" if is_emulated else ""
+    label = "emulated" if is_emulated else ""
     now = (f" {clock(state.clock)} ", PALETTE.text)
-    lab = untrusted(state.lab, 24)
+    lab = " · ".join(filter(None, (untrusted(state.lab, 24), count(len(state.nodes), "node"), label)))
     left = _tabs(current, width - sum(len(text) for text, _ in (*signs, now)))
-    for about in (f"  {lab} · {count(len(state.nodes), 'node')}{label} ·", f"  {label[3:]}", ""):
+    for about in (f"  {lab} ·", f"  {label}", ""):
         end = [*signs, (about, PALETTE.dim), now]
         if sum(len(text) for text, _ in (*left, *end)) < width:
             return spread(width, left, end)
+    while len(signs) > 1 and sum(len(text) for text, _ in (*left, *signs)) >= width:
+        signs.pop()  # what matters least
     return spread(width, left, signs or [now])
 
 

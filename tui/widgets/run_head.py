@@ -40,7 +40,7 @@ def _cases(run: RunState) -> list[Piece]:
         pieces.append((f"round {first // size + 1} of {rounds} ", PALETTE.dim))
     for index, case in list(enumerate(run.cases))[first : first + size]:
         state = "running" if index == run.case and case.state != "done" and not run.is_over else case.state
-        style = PALETTE.accent_strong if state in ("running", "measuring") else PALETTE.dim if state == "done" else PALETTE.faint
+        style = PALETTE.accent_strong if state in ("running", "measuring") else PALETTE.dim
         pieces.append((f"  {GLYPHS.get(state, '·')} {untrusted(case.policy or case.name)}", style))
     return pieces
 
