@@ -32,7 +32,8 @@ WORLD = 2
 WIDTHS = (768, 1280)
 BATCHES = (128, 256, 512, 1024)
 PROBED = 256
-MEASURED = 20
+ROUNDS, MEASURED, SINGLE = 5, 6, 3
+"""Steps of a configuration, in rounds over all of them."""
 
 
 def model(width: int) -> nn.Sequential:
@@ -61,12 +62,15 @@ def run_rank(rank: int, place: str, repeats: int) -> None:
             probe = everyones(player.train(group, WORLD, None, PROBED // WORLD, STEPS))
             taught = calibrated(profile, [(Candidate((0, 1), PROBED, is_balanced=False), probe)])
             warm = [predict(taught, way).step_seconds for way in ways]
+            trained: dict[int, list[float]] = {batch: [] for batch in BATCHES}
+            singles: dict[int, list[float]] = {batch: [] for batch in BATCHES}
+            for _ in range(ROUNDS):  # what else works on this machine for a while meets all configurations alike
+                for batch in BATCHES:
+                    trained[batch] += player.train(group, WORLD, None, batch // WORLD, MEASURED)
+                    singles[batch] += [player.step(player.net, batch)[2] for _ in range(SINGLE)] if rank == 0 else [0.0]
+                    dist.barrier()
             for place_of, batch in enumerate(BATCHES):
-                together = everyones(player.train(group, WORLD, None, batch // WORLD, MEASURED))
-                single = 0.0
-                if rank == 0:
-                    single = median(player.step(player.net, batch)[2] for _ in range(6))
-                single = everyones([single])
+                together, single = everyones(trained[batch]), everyones(singles[batch])
                 found = (cold[place_of], warm[place_of], together, alone[place_of], single)
                 lines.append((repeat, width, batch, taught.overlap, *found))
                 if rank == 0:
