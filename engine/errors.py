@@ -63,6 +63,10 @@ class PlanImpossible(PacelineError):
     exit_status = 5
 
 
+class NotProfiled(PlanImpossible):
+    """What is asked needs a profile that is not there; a launch measures it first by itself."""
+
+
 class DeviceInUse(PlanImpossible):
     """Another run holds a device, or a stranger's process computes on it."""
 

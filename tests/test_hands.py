@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from paceline.engine.errors import ConfigurationError, UsageError
+from paceline.engine.errors import ConfigurationError, NotProfiled, UsageError
 from paceline.engine.events import NodeReported, ProcessReading
 from paceline.tui.app import PacelineApp, every_binding
 from paceline.tui.cli import build_parser
@@ -65,7 +65,10 @@ def going_on() -> list:
 
 def words_of(verb: str) -> list[str]:
     """A line that the verb understands."""
-    return [verb, *{"cancel": ["R"], "attach": ["R"], "logs": ["R"], "fetch": ["R"], "replay": ["F"]}.get(verb, [])]
+    return [
+        verb,
+        *{"cancel": ["R"], "attach": ["R"], "logs": ["R"], "fetch": ["R"], "replay": ["F"], "kill": ["N", "7"]}.get(verb, []),
+    ]
 
 
 # Everywhere ---------------------------------------------------------------------------------------------------------------------
@@ -282,7 +285,7 @@ def test_every_usual_key_could_stand_in_a_key_map(binding: Binding) -> None:
 
 @pytest.mark.parametrize("verb", VERBS.values(), ids=VERBS)
 def test_a_read_only_session_refuses_exactly_what_acts(verb: Any) -> None:
-    _, args = parse(shlex.join([*words_of(verb.name), *(["--yes"] if verb.name == "clean" else [])]))
+    _, args = parse(shlex.join([*words_of(verb.name), *(["--yes"] if verb.asks else [])]))
     check_allowed(verb, args, is_read_only=False)
     if verb.acts:
         with pytest.raises(UsageError, match="read-only"):
@@ -328,8 +331,32 @@ async def test_the_form_shows_plan_and_prediction_and_then_launches() -> None:
         app.screen.query_one("#epochs", Input).value = "3"
         app.screen.query_one("#others", Select).value = "share them"
         await until(pilot, lambda: session.asked[-1] == "plan --workload digits-cnn --epochs 3 --policy hybrid")
+        app.screen.query_one("#devices", Input).value = "auto"
+        await until(pilot, lambda: session.asked[-1] == "plan --workload digits-cnn --epochs 3 --devices auto --policy hybrid")
+        app.screen.query_one("#policy", Select).value = "bench"
+        await until(pilot, lambda: "compares on devices that are named" in screen_text(app))
         await pilot.press("f5")
-        await until(pilot, lambda: session.asked[-1] == "train --policy hybrid --workload digits-cnn --epochs 3 --share")
+        app.screen.query_one("#policy", Select).value = "hybrid"
+        await until_planned(pilot)
+        await pilot.press("f5")
+        expected = "train --policy hybrid --workload digits-cnn --epochs 3 --devices auto --share"
+        await until(pilot, lambda: session.asked[-1] == expected)
+
+
+async def test_the_form_launches_what_a_launch_profiles_first() -> None:
+    class Unprofiled(Obedient):
+        async def perform(self, line: str) -> Answer | None:
+            if line.startswith("plan"):
+                raise NotProfiled("no profile of these devices holds", hint="train measures first by itself")
+            return await super().perform(line)
+
+    session = Unprofiled([story.inventory()])
+    async with PacelineApp(session).run_test(size=(80, 24)) as pilot:
+        app = await drawn(pilot)
+        await pilot.press("t")
+        await until(pilot, lambda: isinstance(app.screen, JobForm) and "train measures first" in screen_text(app))
+        await pilot.press("f5")
+        await until(pilot, lambda: session.asked[-1] == "train --policy hybrid --workload digits-cnn")
 
 
 async def test_the_form_tells_what_cannot_be_planned_and_launches_nothing() -> None:

@@ -8,6 +8,12 @@ from ..errors import UsageError
 from ..specs import POLICIES
 
 
+def check_named(devices: str) -> None:
+    """Raise UsageError where a benchmark would choose its devices: then nobody knows what was compared."""
+    if devices == "auto":
+        raise UsageError("bench compares on devices that are named", hint="--devices all, or a set such as lab[1-3],atlas:0")
+
+
 def check_policies(policies: Sequence[str]) -> None:
     """Raise UsageError unless every policy is known and named once: each gives a case and a row its name."""
     known = f"known: {', '.join(POLICIES)}"

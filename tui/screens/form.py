@@ -6,7 +6,8 @@ import shlex
 from collections.abc import Awaitable, Callable
 from typing import ClassVar
 
-from paceline.engine.errors import PacelineError
+from paceline.engine.errors import NotProfiled, PacelineError
+from paceline.engine.experiments.policies import check_named
 from paceline.engine.specs import POLICIES
 from paceline.engine.training.workloads import WORKLOADS
 from textual import on
@@ -34,8 +35,8 @@ class JobForm(ModalScreen[str | None]):
     def __init__(self, rehearse: Rehearse) -> None:
         super().__init__()
         self._rehearse = rehearse
-        self._shown = ""
-        """The line whose plan is on the screen."""
+        self._shown = ("", "")
+        """The policy and the line whose plan is on the screen."""
         self._is_refused = False
         """Whether it cannot be: then it is not launched either."""
 
@@ -57,6 +58,8 @@ class JobForm(ModalScreen[str | None]):
                 yield Input(placeholder="the workload's own", type="integer", compact=True, id="epochs")
                 yield Label("global batch", markup=False)
                 yield Input(placeholder="the workload's own", type="integer", compact=True, id="batch")
+                yield Label("devices", markup=False)
+                yield Input(placeholder="all; auto: as recommended; or a set: lab[1-3],atlas:0", compact=True, id="devices")
                 yield Label("devices in use", markup=False)
                 yield Select(
                     [(text, text) for text in _OTHERS], value=next(iter(_OTHERS)), allow_blank=False, compact=True, id="others"
@@ -79,7 +82,7 @@ class JobForm(ModalScreen[str | None]):
 
     def _common(self) -> list[str]:
         words = ["--workload", str(self.query_one("#workload", Select).value)]
-        for field, option in (("#epochs", "--epochs"), ("#batch", "--global-batch-size")):
+        for field, option in (("#epochs", "--epochs"), ("#batch", "--global-batch-size"), ("#devices", "--devices")):
             if text := self.query_one(field, Input).value.strip():
                 words += [option, text]
         return words
@@ -90,19 +93,21 @@ class JobForm(ModalScreen[str | None]):
         """Plan again whenever a field changes; the newest question wins."""
         policy = str(self.query_one("#policy", Select).value)
         line = shlex.join(["plan", *self._common(), *(() if policy == "bench" else ("--policy", policy))])
-        if line != self._shown:
-            self._shown = line
+        if (policy, line) != self._shown:
+            self._shown = (policy, line)
             self.run_worker(self._show_plan(line), group="plan", exclusive=True)
 
     async def _show_plan(self, line: str) -> None:
         plan, launch = self.query_one("#plan", Static), self.query_one("#launch", Button)
         plan.update("planning ...")
         try:
+            if str(self.query_one("#policy", Select).value) == "bench":
+                check_named(self.query_one("#devices", Input).value.strip())
             text = await self._rehearse(line)
             self._is_refused = False
         except PacelineError as error:
             text = untrusted(error)
-            self._is_refused = True
+            self._is_refused = not isinstance(error, NotProfiled)  # a launch profiles first
         plan.update(text)
         plan.set_class(self._is_refused, "refused")
         launch.disabled = self._is_refused
