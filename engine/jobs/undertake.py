@@ -15,7 +15,7 @@ from ..advisor.advise import Advice, advise
 from ..advisor.whatif import WhatIf, suppose
 from ..agent.rundir import read_json
 from ..datasets import STEPS, prepare
-from ..errors import DeviceInUse, PlanImpossible, UsageError
+from ..errors import DeviceInUse, NotProfiled, UsageError
 from ..events import Event, ResultDerived, RunPrepared
 from ..plan import DataPlan, Plan
 from ..profiling.profile import Profile
@@ -162,7 +162,7 @@ class Undertaking:
             taking = self._taking((await self._plan(whole, data, _A_MOMENT))[0])
             if (profile := taking.at_hand()) is None:
                 hint = f"paceline profile --workload {spec.workload} measures; train measures first by itself"
-                raise PlanImpossible("no profile of these devices holds, so none can be recommended", hint=hint)
+                raise NotProfiled("no profile of these devices holds, so none can be recommended", hint=hint)
             profile = taking.narrowed(profile)
             spec = replace(spec, devices=recommended(profile, self._advice(profile, spec), spec.policies[0])[0])
         await self._attendance.complete(self._named(spec.devices))
