@@ -98,3 +98,21 @@ def test_a_training_counts_as_much_as_a_bench() -> None:
 def test_the_document_is_the_one_that_is_promised() -> None:
     found = rehearsal(replace(planned("hybrid"), link=LinkSpec(0.002, 1e8)), 900, [None, None], [BEFORE])
     assert paths(found) | {"schema"} == documented("plan")
+
+
+def test_without_a_profile_the_plan_says_how_to_get_one_and_with_one_what_it_predicts() -> None:
+    plan = planned("equal", "hybrid")
+    hint = "no profile yet, so no prediction: paceline profile --workload digits-cnn"
+    assert hint in render("plan", rehearsal(plan, 1437, [None, None], []))
+    foreseen = tuple(replace(case, predicted_samples_per_second=1234.0) for case in plan.cases)
+    told = render("plan", rehearsal(replace(plan, cases=foreseen), 1437, [None, None], []))
+    assert hint not in told
+    assert "hybrid: 1,234 samples/s predicted" in told
+
+
+def test_rounds_of_a_benchmark_follow_one_another_each_with_every_policy() -> None:
+    found = Candidate(NodeSpec("lab0"), (DeviceReading(index=0, name="A", kind="cuda"),), "127.0.0.1", "lo", "python3")
+    spec = TrainSpec(policies=("equal", "hybrid"), repeats=3, is_bench=True)
+    plan = make_plan(spec, "r1", [found], DataPlan("0" * 64, "made up", 1800, "0" * 64), WORKLOADS["digits-cnn"])
+    assert [case.name for case in plan.cases] == ["equal", "hybrid", "equal 2", "hybrid 2", "equal 3", "hybrid 3"]
+    assert [case.repeat for case in plan.cases] == [0, 0, 1, 1, 2, 2]

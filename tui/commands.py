@@ -149,6 +149,13 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--policy", metavar="P", default="hybrid", help=f"one of {', '.join(POLICIES)} (default: hybrid)")
 
 
+def _plan_arguments(parser: argparse.ArgumentParser) -> None:
+    _job_arguments(parser)
+    _devices_argument(parser, "all, auto (those that are recommended)")
+    _notice_argument(parser)
+    parser.add_argument("--policy", metavar="P", default="hybrid", help=f"one or more of {','.join(POLICIES)} (default: hybrid)")
+
+
 def _bench_arguments(parser: argparse.ArgumentParser) -> None:
     _job_arguments(parser)
     _devices_argument(parser, "all")
@@ -241,7 +248,7 @@ async def _bench(control: Control, args: argparse.Namespace) -> Document:
 
 
 async def _plan(control: Control, args: argparse.Namespace) -> Document:
-    return await control.plan(_spec(args, (args.policy,), is_bench=False))
+    return await control.plan(_spec(args, tuple(args.policy.split(",")), is_bench=False))
 
 
 async def _profile(control: Control, args: argparse.Namespace) -> Document:
@@ -327,7 +334,7 @@ VERBS: dict[str, Verb] = {
             is_launch=True,
             acts=True,
         ),
-        Verb("plan", "what train would do, without doing it", _plan, _train_arguments),
+        Verb("plan", "what train would do, without doing it", _plan, _plan_arguments),
         Verb("train", "one job: a workload under one policy", _train, _train_arguments, is_launch=True, acts=True),
         Verb("bench", "policies against each other", _bench, _bench_arguments, is_launch=True, acts=True),
         Verb("jobs", "all runs the nodes know of", _jobs, aliases=("ps",)),

@@ -92,6 +92,8 @@ def _plan(document: Document) -> str:
         gib = "—" if device["memory"] is None else f"{device['memory'] / 2**30:.1f} GiB"
         start = f"{device['rank']:>4}  {fit(device['node'], 14)}{fit(name, 22)}{fit(device['kind'], 10)}{right(gib, 8)}"
         lines.append(start + (f"  in use by {device['in_use']}" if device["in_use"] else ""))
+    if all(case["predicted_samples_per_second"] is None for case in document["cases"]):
+        lines.append(f"no profile yet, so no prediction: paceline profile --workload {document['workload']}")
     for case in document["cases"]:
         if case["predicted_samples_per_second"] is not None:
             lines.append(f"{case['policy']}: {case['predicted_samples_per_second']:,.0f} samples/s predicted from the profile")
