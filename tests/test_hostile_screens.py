@@ -18,6 +18,11 @@ from .hostile import mutated, unseen
 from .test_tui import MODES, screen_text, shown, until
 
 SEED = 20261121
+OVER = (
+    *(("fleet", "enter"), ("run", "C"), ("run", "question_mark"), ("run", "ctrl+p")),
+    *(("jobs", "colon"), ("jobs", "t"), ("jobs", "enter")),
+)
+"""Keys that bring up pages, dialogs, palette, prompt and form, and on which screen."""
 
 
 def told_by_a_stranger(value: Any, before: str) -> Any:
@@ -45,6 +50,12 @@ async def test_every_screen_draws_strangers_words_harmlessly(size: tuple[int, in
             await app.action_visit(mode)
             await until(pilot, lambda mode=mode: app.current_mode == mode)
             assert unseen(screen_text(app).replace("\n", "")) == []
+        for mode, key in OVER:
+            await app.action_visit(mode)
+            await pilot.press(key)
+            await pilot.pause()
+            assert unseen(screen_text(app).replace("\n", "")) == []
+            await pilot.press("escape")
         app.tell(before * 100)
         await app.action_visit("run")
         app.action_cancel()
@@ -70,6 +81,12 @@ async def draw_mad_sessions(count: int) -> int:
                 await app.action_visit(mode)
                 await until(pilot, lambda mode=mode, app=app: app.current_mode == mode)
                 found += unseen(screen_text(app).replace("\n", "")) != []
+            for mode, key in OVER:
+                await app.action_visit(mode)
+                await pilot.press(key)
+                await pilot.pause()
+                found += unseen(screen_text(app).replace("\n", "")) != []
+                await pilot.press("escape")
     print(f"sessions of nodes that lost their mind, seed {SEED}: {count}, paints with control characters: {found}")
     return found
 
