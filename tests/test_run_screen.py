@@ -16,7 +16,7 @@ from paceline.tui.widgets.decision_rows import decision_lines, moments
 from paceline.tui.widgets.log_rows import LineKeys
 from paceline.tui.widgets.rank_rows import look, rank_legend, rank_line, rank_order
 from paceline.tui.widgets.run_charts import throughput_chart
-from paceline.tui.widgets.sheet import Rows
+from paceline.tui.widgets.sheet import Rows, Sheet
 
 from benchmarks.deck_replay import compare
 
@@ -195,6 +195,40 @@ async def test_a_lets_an_alert_sink_and_enter_leads_to_the_log_of_its_rank(tmp_p
         await until(pilot, lambda: app.current_mode == "logs" and "only node demo2 rank 1" in screen_text(app))
         assert "of demo2" in screen_text(app)
         assert "of demo1" not in screen_text(app)
+
+
+async def test_an_alert_leads_to_the_line_that_was_written_when_it_began_and_to_its_moment(tmp_path: Path) -> None:
+    session = story.StorySession(story.trouble())
+    session.copies = tmp_path
+    failed = next(event for event in session.events if isinstance(event, RankFailed))
+    ranks = tmp_path / "demo2" / "ranks"
+    ranks.mkdir(parents=True)
+    words = '{"kind":"CaseStarted","node_time":%f,"rank":1,"case":"%d","policy":"equal"}\n'
+    (ranks / "1.jsonl").write_text("".join(words % (story.CLOCK + failed.at + 0.01 + 0.1 * n, n) for n in range(-300, 300)))
+    async with PacelineApp(session).run_test(size=(120, 40)) as pilot:
+        app = await shown(pilot)
+        await pilot.press("4")
+        await until(pilot, lambda: app.current_mode == "alerts")
+        await pilot.press("enter")
+        await until(pilot, lambda: app.current_mode == "logs" and app.screen.query_one(Rows).key == "300")
+        assert "following" not in screen_text(app)
+        await pilot.press("escape", "m")
+        await until(pilot, lambda: app.current_mode == "run")
+        marked = app.screen.query_one("#decisions", Sheet)
+        await until(pilot, lambda: any("out of memory" in row.text for row in marked._lines if next(iter(row)).style.bgcolor))
+
+
+async def test_an_alert_of_a_replay_leads_to_its_moment(tmp_path: Path) -> None:
+    events = story.trouble()
+    failed = next(event.at for event in events if isinstance(event, RankFailed))
+    session = ReplaySession(story.record(tmp_path / "a.jsonl", events), 64.0)
+    async with PacelineApp(session).run_test(size=(120, 40)) as pilot:
+        app = pilot.app
+        await until(pilot, lambda: session.at > failed + 4)
+        await pilot.press("4", "p")
+        await until(pilot, lambda: "out of memory" in screen_text(app))
+        await pilot.press("enter")
+        await until(pilot, lambda: app.current_mode == "run" and session.at == failed == app.view.state.at)
 
 
 def test_an_alert_that_came_twice_is_two() -> None:

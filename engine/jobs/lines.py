@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from bisect import bisect_right, insort
+from bisect import bisect_left, bisect_right, insort
 from collections import OrderedDict
 from collections.abc import Iterator
 from itertools import accumulate
@@ -181,6 +181,11 @@ class LineIndex:
         texts = self._read(block)
         text = texts[number - first] if number - first < len(texts) else ""
         return Line(block.at if block.is_timed else None, file.node, file.rank, _sentence(text) if file.is_events else text)
+
+    def place(self, at: float) -> int:
+        """The first of the lines shown that is no older than ``at``, seconds since 1970; the last one where all are older."""
+        block = bisect_left(self._shown, at, key=lambda block: block.at)
+        return self._ends[block] - self._shown[block].lines if block < len(self._shown) else max(0, len(self) - 1)
 
     def find(self, text: str, start: int, step: int) -> int | None:
         """The next line from ``start`` on that holds the text, upwards or downwards, whatever its case; None: there is none."""

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
-from paceline.engine.store.state import Alert
+from paceline.engine.store.questions import wall_clock
+from paceline.engine.store.state import Alert, RunState
 from textual.binding import Binding, BindingType
 from textual.strip import Strip
 from textual.widget import Widget
@@ -16,6 +17,7 @@ from ..widgets.alert_rows import alert_heading, alert_in_full, alert_order, aler
 from ..widgets.sheet import Rows, Sheet
 from .deck import Deck
 from .logs import show_logs
+from .run import show_moment
 
 
 class AlertsScreen(Deck):
@@ -23,9 +25,15 @@ class AlertsScreen(Deck):
 
     NAME = "alerts"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("a", "acknowledge", "seen: let the alert sink, or rise again", id="alerts.seen")
+        Binding("a", "acknowledge", "seen: let the alert sink, or rise again", id="alerts.seen"),
+        Binding("m", "moment", "what happened in its run when it began", id="alerts.moment"),
     ]
-    KEYS: ClassVar[tuple[tuple[str, str], ...]] = (("alerts.seen", "seen"), ("list.choose", "its log"), *Deck.KEYS)
+    KEYS: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("alerts.seen", "seen"),
+        ("list.choose", "its log"),
+        ("alerts.moment", "moment"),
+        *Deck.KEYS,
+    )
 
     def body(self) -> Iterable[Widget]:
         self._alerts: dict[str, Alert] = {}
@@ -56,15 +64,28 @@ class AlertsScreen(Deck):
             self.deck.view = replace(self.deck.view, seen=self.deck.view.seen ^ {key})
             self.show(self.deck.view)
 
+    def action_moment(self) -> None:
+        """To what happened in its run when it began; without a run, a replay goes to that moment all the same."""
+        alert = self._alerts.get(self.query_one(Rows).key or "")
+        run = self._run_of(alert) if alert is not None else None
+        if alert is not None and run is not None:
+            show_moment(self.deck, run.run_id, alert.at)
+        elif alert is not None and self.deck.session.is_replay:
+            self.deck.action_seek(f"{alert.at}")
+        elif alert is not None:
+            self.deck.tell("no run of ours was on this node", "ok")
+
     def on_rows_chosen(self, message: Rows.Chosen) -> None:
-        """To the log of its rank or node where a run has one, else to the run."""
+        """To what its rank or node wrote when it began, where that lies here; else to that moment."""
         alert = self._alerts[message.key]
+        run = self._run_of(alert)
+        if run is None or self.deck.session.logs(run.run_id) is None or not (alert.node or alert.rank is not None):
+            self.action_moment()
+            return
+        node = alert.node or next((rank.node for rank in run.ranks.values() if rank.rank == alert.rank), "")
+        show_logs(self.deck, run.run_id, node or None, alert.rank, wall_clock(self.deck.view.state, alert.at))
+
+    def _run_of(self, alert: Alert) -> RunState | None:
+        """The run that it hit: its own, else the newest that its node takes part in."""
         runs = self.deck.view.state.runs
-        run = runs.get(alert.run_id) or next((run for run in reversed(runs.values()) if alert.node in run.nodes), None)
-        if run is None:
-            self.deck.tell("no run of ours was on this node, so there is no log", "ok")
-        elif alert.node or alert.rank is not None:
-            node = alert.node or next((rank.node for rank in run.ranks.values() if rank.rank == alert.rank), "")
-            show_logs(self.deck, run.run_id, node or None, alert.rank)
-        else:
-            self.deck.look_at(run.run_id)
+        return runs.get(alert.run_id) or next((run for run in reversed(runs.values()) if alert.node in run.nodes), None)

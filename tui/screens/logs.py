@@ -28,13 +28,13 @@ PAUSE = 0.5
 """Seconds between two looks at files that have not grown."""
 
 
-def show_logs(deck: PacelineApp, run_id: str, node: str | None, rank: int | None) -> None:
-    """Go to the logs of a run, narrowed to a node or rank."""
+def show_logs(deck: PacelineApp, run_id: str, node: str | None, rank: int | None, at: float | None = None) -> None:
+    """Go to the logs of a run, narrowed to a node or rank; ``at``: to what was said at that time, seconds since 1970."""
 
     async def go() -> None:
         await deck.action_visit("logs", run_id)
         if isinstance(deck.screen, LogsScreen):
-            deck.screen.narrow(node, rank)
+            deck.screen.narrow(node, rank, at)
 
     deck.call_later(go)
 
@@ -85,6 +85,8 @@ class LogsScreen(Deck):
         self._shift = 0
         self._is_following = True
         self._is_reading = False
+        self._aim: float | None = None
+        """The time whose lines are gone to, until all files are read up to their ends."""
 
     def body(self) -> Iterable[Widget]:
         yield Sheet(self._summary, widget_id="summary")
@@ -99,7 +101,7 @@ class LogsScreen(Deck):
             self._begin(run_id)
         if self._index is not None and self._narrowed != (self._index.node, self._index.rank):
             self._index.narrow(*self._narrowed)
-            self._is_following = True
+            self._is_following = self._aim is None
         super().show(view)
         self._tell(view)
 
@@ -108,7 +110,7 @@ class LogsScreen(Deck):
         self._run_id = run_id
         copies = self.deck.session.logs(run_id) if run_id else None
         self._index = LineIndex(copies) if copies is not None else None
-        self._is_following = True
+        self._is_following = self._aim is None
         self.workers.cancel_group(self, "reading")
         if self._index is not None:
             self.run_worker(self._read(self._index), group="reading")
@@ -121,19 +123,24 @@ class LogsScreen(Deck):
             if self.is_current and (found or was_reading):
                 self._tell(self.deck.view)
                 self.query_one("#summary", Sheet).tell(self.deck.view)
+            if not found:
+                self._aim = None
             await asyncio.sleep(0.0 if found else PAUSE)
 
     def _tell(self, view: View) -> None:
         rows = self.query_one(Rows)
         rows.tell(view, LineKeys(len(self._index) if self._index is not None else 0))
-        if self._is_following:
+        if self._aim is not None and self._index is not None:
+            rows.action_move(self._index.place(self._aim) - rows.cursor)
+        elif self._is_following:
             rows.action_move(len(self._index) if self._index is not None else 0)
 
     # Looking --------------------------------------------------------------------------------------------------------------------
 
-    def narrow(self, node: str | None, rank: int | None) -> None:
-        """Show only lines of a node or rank; None: of all."""
-        self._narrowed = (node, rank)
+    def narrow(self, node: str | None, rank: int | None, at: float | None = None) -> None:
+        """Show only lines of a node or rank; None: of all. ``at``: from this time on, seconds since 1970, not the newest."""
+        self._narrowed, self._aim = (node, rank), at
+        self._is_following = at is None
         if self.is_mounted:  # else the first view comes with that
             self.show(self.deck.view)
 

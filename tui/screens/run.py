@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
@@ -20,8 +20,24 @@ from ..widgets.run_head import run_head, time_left
 from ..widgets.sheet import Rows, Sheet
 from .deck import Deck
 
+if TYPE_CHECKING:
+    from ..app import PacelineApp
+
 FRAMED = 34
 """Lines of the terminal from which panels have frames."""
+
+
+def show_moment(deck: PacelineApp, run_id: str, at: float) -> None:
+    """Go to what happened in a run at a moment of the stream; a replay goes to that moment itself."""
+
+    async def go() -> None:
+        await deck.action_visit("run", run_id)
+        if isinstance(deck.session, Seekable):
+            deck.action_seek(f"{at}")
+        elif isinstance(deck.screen, RunScreen):
+            deck.screen.look_at(at)
+
+    deck.call_later(go)
 
 
 class RunScreen(Deck):
@@ -33,10 +49,13 @@ class RunScreen(Deck):
         Binding("N", "moment(-1)", "previous decision or trouble", id="run.previous"),
     ]
 
-    def body(self) -> Iterable[Widget]:
+    def __init__(self) -> None:
+        super().__init__()
         self._moment: Moment | None = None
         self._look: tuple[View, int, Look | None] | None = None
         self._seen: View | None = None
+
+    def body(self) -> Iterable[Widget]:
         yield Sheet(run_head, widget_id="head")
         with Vertical(id="ranks") as panel:
             panel.border_title = "ranks"
@@ -96,6 +115,13 @@ class RunScreen(Deck):
 
     def _decisions(self, view: View, width: int, height: int) -> Sequence[Strip]:
         return decision_lines(view, width, height, self._moment.key if self._moment is not None else None)
+
+    def look_at(self, at: float) -> None:
+        """Mark what happened then, or last before; stream seconds."""
+        view = self.deck.view
+        self._moment = next((moment for moment in moments(view.state, view.run) if moment.at <= at), None)
+        if self.is_mounted:  # else the first view comes with that
+            self.show(view)
 
     def action_moment(self, steps: int) -> None:
         """Go through what happened, towards now or back from it; a replay goes there itself."""
