@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import runpy
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -90,12 +91,18 @@ def _one_clock_and_the_first_theme(monkeypatch: pytest.MonkeyPatch) -> Iterator[
     PALETTE.wear(THEMES["night"])
 
 
+async def sized(pilot: Pilot[None]) -> None:
+    """Wait until the screen in front knows how large it is: that is one refresh after it appeared."""
+    await until(pilot, lambda: pilot.app.screen.has_class("-tall" if pilot.app.size.height >= 34 else "-short"))
+
+
 async def visit(pilot: Pilot[None], mode: str) -> None:
     """Go to a screen, and wait for what it reads from files."""
     app = pilot.app
     assert isinstance(app, PacelineApp)
     await app.action_visit(mode)
     await until(pilot, lambda: app.current_mode == mode)
+    await sized(pilot)
     if mode == "logs" and app.session.logs(story.RUN) is not None:
         await until(pilot, lambda: "20 lines" in screen_text(app))
 
@@ -108,6 +115,7 @@ async def lay_over(pilot: Pilot[None], name: str) -> None:
     await visit(pilot, mode)
     await pilot.press(*keys)
     await pilot.pause()
+    await sized(pilot)
     if name == "palette":
         app.screen.query_one(Input).cursor_blink = False
         await until(pilot, lambda: app.screen.query_one(CommandList).option_count > 30)
@@ -181,3 +189,8 @@ async def test_many_ranks_look_as_approved(size: tuple[int, int], album: Album) 
         await until(pilot, lambda: "hidden" in screen_text(app))
         album.add("run", app)
     assert album.changed == []
+
+
+async def test_the_pictures_of_the_readme_can_be_drawn() -> None:
+    pictures = runpy.run_path(str(Path(__file__).parents[1] / "docs" / "pictures" / "draw.py"))
+    assert "samples/s" in (await pictures["draw"]("run")).replace("&#160;", " ")

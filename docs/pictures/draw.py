@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
-from paceline.engine.events import Event, InventoryRead
+from paceline.engine.events import Event
 from paceline.engine.store.reduce import reduce
 from paceline.engine.store.state import State
 from paceline.engine.telemetry.recording import Recording
@@ -17,7 +17,7 @@ from paceline.tui.app import PacelineApp
 
 HERE = Path(__file__).resolve().parent
 RECORDING = HERE.parents[1] / "data" / "demo" / "reference-lab.jsonl"
-SIZE = (132, 38)
+SIZE = (132, 42)
 
 
 class Excerpt:
@@ -27,8 +27,8 @@ class Excerpt:
 
     def __init__(self, is_over: Callable[[State], bool]) -> None:
         self.events = list(Recording(RECORDING))
-        first = self.events[0]
-        self.inventory = first if isinstance(first, InventoryRead) else None
+        self.state = reduce(State(), self.events[0])
+        self.is_told = False
         self._is_over = is_over
         self._listener: Callable[[Event], None] = print
 
@@ -42,12 +42,12 @@ class Excerpt:
 
     async def open(self) -> None:
         """Play."""
-        state = State()
         for event in self.events:
-            state = reduce(state, event)
+            self.state = reduce(self.state, event)
             self._listener(event)
-            if self._is_over(state):
-                return
+            if self._is_over(self.state):
+                break
+        self.is_told = True
 
     async def close(self) -> None:
         """Nothing to end."""
@@ -67,22 +67,48 @@ def has_result(state: State) -> bool:
     return state.run is not None and state.run.document is not None
 
 
-async def draw(name: str, key: str, is_over: Callable[[State], bool]) -> None:
-    """One picture."""
-    app = PacelineApp(Excerpt(is_over))
+def has_advice(state: State) -> bool:
+    """What the devices can do was measured, and the run is over."""
+    return bool(state.profiles) and has_result(state)
+
+
+PICTURES: dict[str, tuple[str, Callable[[State], bool]]] = {
+    "run": ("3", dynamic_in_mid_run),
+    "results": ("5", has_result),
+    "fleet": ("1", dynamic_in_mid_run),
+    "advice": ("6", has_advice),
+}
+"""By name: the key of the screen, and the moment."""
+
+
+async def draw(name: str) -> str | None:
+    """One picture as SVG; None where the recording never comes to its moment."""
+    key, is_over = PICTURES[name]
+    session = Excerpt(is_over)
+    app = PacelineApp(session)
     async with app.run_test(size=SIZE) as pilot:
-        await pilot.pause(1.0)
+        while not session.is_told or app.view.state is not session.state:
+            await pilot.pause(0.1)
+        if not is_over(session.state):
+            return None
         await pilot.press(key)
-        await pilot.pause(1.0)
-        (HERE / name).write_text(app.export_screenshot(title="paceline"))
-        print(HERE / name)
+        while not app.screen.has_class("-tall"):
+            await pilot.pause(0.1)
+        await pilot.pause(0.5)
+        return app.export_screenshot(title="paceline", simplify=True)
 
 
 async def main() -> None:
     """All pictures."""
-    await draw("run.svg", "3", dynamic_in_mid_run)
-    await draw("results.svg", "5", has_result)
-    await draw("fleet.svg", "1", dynamic_in_mid_run)
+    for name in PICTURES:
+        place = HERE / f"{name}.svg"
+        drawn = await draw(name)
+        if drawn is None:
+            print(f"{place}: the recording never comes to its moment")
+            continue
+        place.write_text(drawn, encoding="utf-8")
+        print(place)
 
 
-asyncio.run(main())
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -27,7 +27,7 @@ WIDE = 110
 """Columns from which a row shows more than what a person compares first."""
 BAR = (14, 40)
 """Cells of a bar where there is little room, and at most."""
-ALL = 112
+ALL = 118
 """Cells that a whole row takes beside what its bar has more than the least."""
 BATCH = 256
 """Asked for of a workload that is not known here."""

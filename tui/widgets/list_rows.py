@@ -45,9 +45,10 @@ def top_bar(view: View, current: str, width: int) -> Strip:
     is_emulated = any(device.reading.kind == "emulated" for node in state.nodes.values() for device in node.devices)
     label = "emulated" if is_emulated else ""
     now = (f" {clock(state.clock)} ", PALETTE.text)
-    lab = " · ".join(filter(None, (untrusted(state.lab, 24), count(len(state.nodes), "node"), label)))
+    lab = untrusted(state.lab, 24)
+    whole, short = (" · ".join(filter(None, words)) for words in ((lab, count(len(state.nodes), "node"), label), (lab, label)))
     left = _tabs(current, width - sum(len(text) for text, _ in (*signs, now)))
-    for about in (f"  {lab} ·", f"  {label}", ""):
+    for about in (f"  {whole} ·", f"  {short} ·", f"  {label}", ""):
         end = [*signs, (about, PALETTE.dim), now]
         if sum(len(text) for text, _ in (*left, *end)) < width:
             return spread(width, left, end)

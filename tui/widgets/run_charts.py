@@ -116,4 +116,6 @@ def loss_chart(view: View, width: int, height: int) -> list[Strip]:
         if last.metric is not None:
             shown = percent(last.metric) if last.metric_name == "accuracy" else loss(last.metric)
             words.append((f" · {untrusted(last.metric_name)} {shown}", PALETTE.text))
+        if sum(len(text) for text, _ in words) > width and len(words) == 4:
+            del words[2]  # the curve shows it too
     return [*lines[:-1], line(width, *words)]
