@@ -60,7 +60,7 @@ class Attendance:
             bad = [node for node in nodes if node.state == state]
             if bad:
                 others = f"; so too: {', '.join(node.name for node in bad[1:])}" if bad[1:] else ""
-                hint = bad[0].hint or "nothing was started; paceline status shows all nodes, --only leaves some out"
+                hint = bad[0].hint or "nothing was started; paceline status shows all nodes, --devices or --only leaves some out"
                 raise error(f"{bad[0].reason}{others}", node=bad[0].name, hint=hint)
 
     def _is_settled(self, name: str) -> bool:

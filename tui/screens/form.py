@@ -59,7 +59,7 @@ class JobForm(ModalScreen[str | None]):
                 yield Label("global batch", markup=False)
                 yield Input(placeholder="the workload's own", type="integer", compact=True, id="batch")
                 yield Label("devices", markup=False)
-                yield Input(placeholder="all; auto: as recommended; or a set: lab[1-3],atlas:0", compact=True, id="devices")
+                yield Input(placeholder="all, auto, or such as lab[1-3],atlas:0", compact=True, id="devices")
                 yield Label("devices in use", markup=False)
                 yield Select(
                     [(text, text) for text in _OTHERS], value=next(iter(_OTHERS)), allow_blank=False, compact=True, id="others"
