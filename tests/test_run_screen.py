@@ -11,6 +11,7 @@ from paceline.engine.store.state import State
 from paceline.engine.telemetry.replay import ReplaySession
 from paceline.tui.app import PacelineApp
 from paceline.tui.messages import View
+from paceline.tui.screens.node import NodeScreen
 from paceline.tui.widgets.alert_rows import alert_in_full, alert_key, alert_order
 from paceline.tui.widgets.decision_rows import decision_lines, moments
 from paceline.tui.widgets.log_rows import LineKeys
@@ -234,6 +235,36 @@ async def test_an_alert_of_a_replay_leads_to_its_moment(tmp_path: Path) -> None:
 def test_an_alert_that_came_twice_is_two() -> None:
     alert = view_of(story.trouble()).state.alerts[0]
     assert alert_key(alert) != alert_key(replace(alert, at=alert.at + 1))
+
+
+async def test_a_rank_leads_to_its_log_and_without_one_to_its_node(tmp_path: Path) -> None:
+    session = story.StorySession([event for event in story.healthy() if event.at < 40])
+    async with PacelineApp(session).run_test(size=(120, 40)) as pilot:
+        app = await shown(pilot)
+        await pilot.press("3", "j", "enter")
+        await until(pilot, lambda: isinstance(app.screen, NodeScreen) and app.screen.node == "demo2")
+        await pilot.press("escape")
+        write_logs(tmp_path)
+        session.copies = tmp_path
+        await pilot.press("enter")
+        await until(pilot, lambda: app.current_mode == "logs" and "only node demo2 rank 1" in screen_text(app))
+
+
+async def test_results_scroll_by_keys_and_are_written_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    async with PacelineApp(story.StorySession(story.healthy())).run_test(size=(80, 12)) as pilot:
+        app = await shown(pilot)
+        await pilot.press("5")
+        await until(pilot, lambda: app.current_mode == "results")
+        page = app.screen.query_one("#page")
+        await pilot.press("pagedown", "j")
+        await until(pilot, lambda: page.scroll_offset.y > 1)
+        await pilot.press("pageup", "k")
+        await until(pilot, lambda: page.scroll_offset.y == 0)
+        await pilot.press("e")
+        await until(pilot, lambda: any(tmp_path.iterdir()))
+        text = next(tmp_path.glob("paceline-results-*.txt")).read_text()
+        assert all(policy in text for policy in story.CASES)
 
 
 # Logs ---------------------------------------------------------------------------------------------------------------------------

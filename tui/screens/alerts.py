@@ -28,12 +28,7 @@ class AlertsScreen(Deck):
         Binding("a", "acknowledge", "seen: let the alert sink, or rise again", id="alerts.seen"),
         Binding("m", "moment", "what happened in its run when it began", id="alerts.moment"),
     ]
-    KEYS: ClassVar[tuple[tuple[str, str], ...]] = (
-        ("alerts.seen", "seen"),
-        ("list.choose", "its log"),
-        ("alerts.moment", "moment"),
-        *Deck.KEYS,
-    )
+    KEYS: ClassVar[tuple[tuple[str, str], ...]] = (("alerts.seen", "seen"), ("list.choose", "its log"), *Deck.KEYS)
 
     def body(self) -> Iterable[Widget]:
         self._alerts: dict[str, Alert] = {}

@@ -13,7 +13,7 @@ from textual.widget import Widget
 from ..messages import View
 from ..widgets.result_rows import result_lines, result_runs, shown_run
 from ..widgets.run_charts import throughput_chart
-from ..widgets.sheet import Sheet
+from ..widgets.sheet import WRITTEN, Sheet
 from .deck import Deck
 
 LONGEST = 10_000
@@ -27,6 +27,10 @@ class ResultsScreen(Deck):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("left", "run(-1)", "the run before", id="results.previous"),
         Binding("right", "run(1)", "the run after", id="results.next"),
+        Binding("j,down", "turn(1)", "down", show=False, id="results.down"),
+        Binding("k,up", "turn(-1)", "up", show=False, id="results.up"),
+        Binding("pagedown", "turn(10)", "page down", show=False, id="results.pagedown"),
+        Binding("pageup", "turn(-10)", "page up", show=False, id="results.pageup"),
     ]
 
     def body(self) -> Iterable[Widget]:
@@ -38,6 +42,15 @@ class ResultsScreen(Deck):
         sheet = self.query_one("#results")
         sheet.styles.height = len(result_lines(view, max(1, sheet.size.width), LONGEST))
         super().show(view)
+
+    def listed(self) -> str:
+        """The tables as text."""
+        strips = result_lines(self.deck.view, WRITTEN, LONGEST) if result_runs(self.deck.view) else []
+        return "".join(f"{strip.text.rstrip()}\n" for strip in strips)
+
+    def action_turn(self, lines: int) -> None:
+        """Scroll, where the tables are longer than the screen."""
+        self.query_one("#page").scroll_relative(y=lines, animate=False)
 
     def action_run(self, step: int) -> None:
         """Show the result of another run."""

@@ -19,6 +19,8 @@ from ..widgets.run_charts import loss_chart, throughput_chart
 from ..widgets.run_head import run_head, time_left
 from ..widgets.sheet import Rows, Sheet
 from .deck import Deck
+from .logs import show_logs
+from .node import NodeScreen
 
 if TYPE_CHECKING:
     from ..app import PacelineApp
@@ -107,6 +109,17 @@ class RunScreen(Deck):
 
     def aside(self, view: View) -> Sequence[Piece]:
         return time_left(view)
+
+    def on_rows_chosen(self, message: Rows.Chosen) -> None:
+        """To what a rank wrote, where that lies here; else to the page of its node."""
+        run = self.deck.view.run
+        rank = run.ranks.get(int(message.key)) if run is not None else None
+        if run is None or rank is None:
+            return
+        if self.deck.session.logs(run.run_id) is not None:
+            show_logs(self.deck, run.run_id, rank.node, rank.rank)
+        else:
+            self.deck.push_screen(NodeScreen(rank.node))
 
     # Moments --------------------------------------------------------------------------------------------------------------------
 
