@@ -134,4 +134,4 @@ def job_summary(view: View, width: int, height: int) -> list[Strip]:
         return [line(width, ("no runs yet: press : and type  bench  or  train", PALETTE.dim))]
     going = sum(not run.is_over for run in runs)
     left: list[Piece] = [(count(len(runs), "run"), PALETTE.text), (f"  {going} going on", PALETTE.accent if going else PALETTE.dim)]
-    return [spread(width, left, [("Enter looks at a run, C cancels it", PALETTE.dim)])]
+    return [spread(width, left, [(f"Enter looks at a run{'' if view.is_replay else ', C cancels it'}", PALETTE.dim)])]
