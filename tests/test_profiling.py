@@ -37,7 +37,7 @@ from paceline.engine.profiling.fold import fold
 from paceline.engine.profiling.shelf import Kept, Shelf, fingerprint
 from paceline.engine.reports.advice import advice_document
 from paceline.engine.reports.profile import profile_document
-from paceline.engine.specs import LinkSpec
+from paceline.engine.specs import FaultSpec, LinkSpec
 from paceline.engine.store.reduce import reduce
 from paceline.engine.store.state import State
 from paceline.engine.wire import decode, encode
@@ -79,6 +79,7 @@ def lines(rates: tuple[float, ...] = RATES, clock: str = "5001 MHz") -> list[Eve
                 seconds_per_sample=1 / rate,
                 residual=0.004,
                 largest_batch=1000 * (rank + 1),
+                crowding=1.25 if rank == 0 else None,
             ),
             SystemProfiled(
                 node=node, rank=rank, processor="a cpu", cores=8, memory=1 << 34, disk_write=1e9, facts={"torch": "2.13"}
@@ -88,6 +89,7 @@ def lines(rates: tuple[float, ...] = RATES, clock: str = "5001 MHz") -> list[Eve
     sums = {"sizes": (1024, 4096), "seconds": (0.002, 0.0021), "alpha": 0.002, "beta": 4e7, "residual": 0.01}
     found.append(AllReduceProfiled(node="lab1", world_size=3, **sums))
     buckets = {"bucket_bytes": (4096, 1024), "closed_at": (0.4, 1.0), "low_rank_bytes": (400, 100)}
+    buckets |= {"compression_seconds": {"fp16": (0.001, 0.002), "bf16": (0.001,), "powersgd": (0.1, -0.1)}}  # two are nonsense
     found.append(GradientProfiled(node="lab1", forward_share=0.33, optimizer_seconds=0.001, parameters=1280, **buckets))
     return found
 
@@ -107,6 +109,16 @@ def test_a_profile_is_the_same_whatever_the_order_of_the_lines_and_over_the_wire
     assert whole.devices[0].facts == {"torch": "2.13", "memory clock": "5001 MHz"}
     assert whole.all_reduce is not None
     assert whole.gradient is not None
+    assert whole.gradient.compression_seconds == {"fp16": (0.001, 0.002)}
+    assert [device.crowding for device in whole.devices] == [1.25, None, None]
+
+
+def test_a_scripted_fault_is_what_happens_to_a_device_and_makes_it_no_other_one() -> None:
+    always, later = FaultSpec(at_step=0, slowdown=2.0), FaultSpec(at_step=5, slowdown=2.0)
+    assert (always.is_at_work(-1), always.is_at_work(3)) == (True, True)
+    assert (later.is_at_work(-1), later.is_at_work(3), later.is_at_work(5)) == (False, False, True)
+    ranks = tuple(replace(rank, emulation=Emulation(RATES[rank.rank], (always, later))) for rank in plan().ranks)
+    assert fingerprint(replace(plan(), ranks=ranks), "m") == fingerprint(plan(), "m")
 
 
 def test_a_device_that_vanished_says_so_and_the_others_are_there() -> None:

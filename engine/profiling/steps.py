@@ -129,8 +129,9 @@ def measure_steps(steps: Steps, index: int) -> StepTimesProfiled:
 def measure_crowding(seconds: Callable[[int], float], sizes: Sequence[int], alone: Sequence[float]) -> float:
     """How much longer steps take now, while others compute beside this one, than they did alone: the median over some sizes."""
     short = [(size, taken) for size, taken in zip(sizes, alone, strict=True) if taken <= CROWDED] or [(sizes[0], alone[0])]
-    rounds = [[median(seconds(size) for _ in range(repeats(taken))) / taken for size, taken in short[-REPEATS:]] for _ in range(2)]
-    return median(min(found) for found in zip(*rounds, strict=True))  # anything else that is busy here only adds
+    compared = short[-REPEATS:]
+    rounds = [[median([seconds(size) for _ in range(repeats(taken))]) / taken for size, taken in compared] for _ in range(2)]
+    return float(median(map(min, *rounds)))  # anything else that is busy here only adds
 
 
 def repeats(first: float) -> int:
