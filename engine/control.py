@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .advisor.whatif import WhatIf
     from .jobs.clean import Wish
     from .jobs.logs import Wish as LogWish
-    from .jobs.merging import Line
+    from .jobs.merging import Clock, Line
     from .jobs.undertake import Undertaking
     from .profiling.profile import Profile
 
@@ -185,6 +185,13 @@ class Control:
         after = await self._row(run_id)
         return {"run_id": run_id, "state": after["state"], "nodes": row["nodes"], "survivors": survivors}
 
+    async def kill(self, node: str, pid: int, started: int | None, is_agreed: bool) -> Document:
+        """Tell whose process this is, and end it when that is agreed."""
+        from .jobs.kill import kill
+
+        is_read_only = any(spec.read_only for spec in self.inventory.nodes if spec.name == node)
+        return await kill(node, pid, started, is_agreed, self._fleet, is_read_only)
+
     async def attach(self, run_id: str) -> Document:
         """Follow a run that is there to its result, whoever launched it."""
         from .jobs.attach import attach
@@ -199,6 +206,12 @@ class Control:
 
         row = await self._row(run_id)
         return await logs(row, wish, self._fleet, self._attendance.reached, self.runs, show, self._patience)
+
+    async def clocks(self, nodes: Sequence[str]) -> dict[str, Clock]:
+        """How the clocks of nodes that answer differ from ours."""
+        from .jobs.logs import clocks
+
+        return await clocks(nodes, self._fleet)
 
     async def fetch(self, run_id: str, patterns: Sequence[str], to: Path | None) -> Document:
         """Bring files of a run home, each node's into a directory of its own; ``to``: other than the run's own."""

@@ -19,6 +19,7 @@ from paceline.tui.past import Past
 from paceline.tui.preferences import Preferences
 from paceline.tui.screens.dialogs import Confirm, Help, Told
 from paceline.tui.screens.form import JobForm
+from paceline.tui.screens.node import NodeScreen
 from paceline.tui.session import Answer
 from paceline.tui.theme import PALETTE, THEMES
 from paceline.tui.widgets.prompt import Prompt
@@ -98,14 +99,14 @@ async def test_every_key_is_in_the_help_and_every_general_one_in_the_palette() -
     async with PacelineApp(Obedient([story.inventory()])).run_test(size=(160, 50)) as pilot:
         app = await drawn(pilot)
         told = set()
-        for mode in app.MODES:
-            await app.action_visit(mode)
+        for mode in (*app.MODES, "node"):
+            await (app.push_screen(NodeScreen("demo1")) if mode == "node" else app.action_visit(mode))
             await pilot.press("?")
             await until(pilot, lambda: isinstance(app.screen, Help))
             told |= set(help_text(app.screen).splitlines())  # type: ignore[arg-type]
             await pilot.press("escape")
         text = "\n".join(told)
-        assert [binding.id for binding in every_binding() if binding.description not in text and binding.id != "node.back"] == []
+        assert [binding.id for binding in every_binding() if binding.description not in text] == []
         named = {summary for _, summary, _ in Everything(app.screen).entries()}
         assert {b.description for b in EVERYWHERE if b.id and not b.action.startswith("visit")} - named == {
             "find anything by its name"
@@ -396,5 +397,64 @@ async def test_a_list_is_written_with_rows_out_of_sight(tmp_path: Path, monkeypa
         await until(pilot, lambda: any(tmp_path.iterdir()))
         text = next(tmp_path.glob("paceline-fleet-*.txt")).read_text()
         assert all(f"demo{number}" in text for number in range(1, 5))
-        await pilot.press("5", "e")
+        await pilot.press("7", "e")
         await until(pilot, lambda: "nothing to write here" in screen_text(pilot.app))  # type: ignore[arg-type]
+
+
+class Telling(Obedient):
+    """A session whose nodes tell what would be done, and do it when that is said."""
+
+    async def perform(self, line: str) -> Answer | None:
+        verb, args = parse(line)
+        await super().perform(line)
+        if verb.name == "kill":
+            who = {"node": args.node, "pid": args.pid, "started": 99, "user": "eve", "name": "train[/b]", "run_id": None}
+            return Answer("kill", {**who, "state": "ended" if args.yes else "running"})
+        thing = {"node": "demo1", "kind": "runs", "name": story.RUN, "size": 3 << 20, "reason": None}
+        things = [{**thing, "state": "removed" if args.yes else "removable"}, {**thing, "kind": "data", "state": "kept"}]
+        nodes = [{"name": name, "state": state, "reason": None} for name, state in (("demo1", "ok"), ("demo2", "lost"))]
+        return Answer("clean", {"removed": args.yes, "bytes": 3 << 20, "nodes": nodes, "things": things})
+
+
+async def test_clean_shows_what_would_go_and_goes_on_only_after_a_yes() -> None:
+    session = Telling(going_on())
+    async with PacelineApp(session).run_test() as pilot:
+        app = await drawn(pilot)
+        for answer in "ny":
+            app.obey("clean --all")
+            await until(pilot, lambda: isinstance(app.screen, Confirm))
+            told = screen_text(app)
+            assert "1 run" in told
+            assert "3.0 MiB of 1 node would be removed for good" in told
+            assert "Nothing was heard of demo2" in told
+            await pilot.press(answer)
+            await until(pilot, lambda: not isinstance(app.screen, Confirm))
+        await until(pilot, lambda: isinstance(app.screen, Told))
+        assert session.asked == ["clean --all", "clean --all", "clean --all --yes"]
+
+
+async def test_a_process_is_ended_by_a_key_after_its_owner_was_told() -> None:
+    events = going_on()
+    seen = (ProcessReading(pid=77, user="eve", name="train"),)
+    last = max(place for place, event in enumerate(events) if isinstance(event, NodeReported) and event.node == "demo1")
+    events[last] = replace(events[last], devices=tuple(replace(device, processes=seen) for device in events[last].devices))
+    session = Telling(events)
+    async with PacelineApp(session).run_test(size=(100, 30)) as pilot:
+        app = await drawn(pilot)
+        app.push_screen(NodeScreen("demo1"))
+        await until(pilot, lambda: isinstance(app.screen, NodeScreen))
+        await pilot.press("K")
+        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        assert "demo1: process 77, train[/b], of eve" in screen_text(app)
+        await pilot.press("y")
+        await until(pilot, lambda: "process 77 train[/b] of eve has ended" in screen_text(app))
+        assert session.asked == ["kill demo1 77", "kill demo1 77 --started 99 --yes"]
+        assert app.completions("kill demo1 ") == ["kill demo1 77"]
+
+
+async def test_a_read_only_session_tells_of_a_process_and_asks_nothing() -> None:
+    async with PacelineApp(Telling(going_on(), is_read_only=True), Preferences(read_only=True)).run_test() as pilot:
+        app = await drawn(pilot)
+        app.obey("kill demo1 77")
+        await until(pilot, lambda: "with --yes it is ended" in screen_text(app))
+        assert not isinstance(app.screen, Confirm)

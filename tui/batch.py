@@ -102,7 +102,7 @@ def exit_status(document: Document) -> int:
         statuses.add(3)
     if document.get("state") in ("failed", "cancelled") and "survivors" not in document:
         statuses.add(1)
-    if "failed" in states or document.get("state") == "incomplete" or document.get("survivors"):
+    if "failed" in states or document.get("state") in ("incomplete", "stayed") or document.get("survivors"):
         statuses.add(1)
     return next((status for status in STATUS_ORDER if status in statuses), 0)
 

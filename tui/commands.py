@@ -40,6 +40,9 @@ class Verb:
     acts: bool = False
     """Whether it starts, ends or removes something on a node: refused where a session is read-only."""
 
+    asks: bool = False
+    """Whether it only tells what it would do until ``--yes`` is said: a screen asks then."""
+
     @property
     def needs_words(self) -> bool:
         """Whether it says nothing without more words, such as the name of a run."""
@@ -201,6 +204,13 @@ def _clean_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--yes", action="store_true", help="remove; without it only tell what would be removed")
 
 
+def _kill_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("node", metavar="NODE", help="where it runs")
+    parser.add_argument("pid", metavar="PID", type=positive, help="of a process of your own user there")
+    parser.add_argument("--started", metavar="N", type=seed, help="only if it began then, as was told without --yes")
+    parser.add_argument("--yes", action="store_true", help="end it; without it only tell whose it is")
+
+
 def _replay_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", type=Path, help="a session recorded with --record")
     parser.add_argument("--speed", metavar="X", type=float, default=1.0, help="times faster than it happened (default: 1)")
@@ -239,10 +249,10 @@ async def _train(control: Control, args: argparse.Namespace) -> Document:
 
 
 async def _bench(control: Control, args: argparse.Namespace) -> Document:
+    from paceline.engine.experiments.policies import check_named
     from paceline.engine.jobs.notice import announced
 
-    if args.devices == "auto":
-        raise UsageError("bench compares on devices that are named", hint="--devices all, or a set such as lab[1-3],atlas:0")
+    check_named(args.devices)
     async with announced(control, args.on_end):
         return await control.run(_spec(args, tuple(args.policies.split(",")), is_bench=True), args.wait)
 
@@ -308,6 +318,10 @@ async def _clean(control: Control, args: argparse.Namespace) -> Document:
     return await control.clean(wish, args.yes)
 
 
+async def _kill(control: Control, args: argparse.Namespace) -> Document:
+    return await control.kill(args.node, args.pid, args.started, args.yes)
+
+
 async def _replay(control: Control, args: argparse.Namespace) -> Document:
     raise UsageError("a recording is replayed on its own", hint=f"paceline replay {args.file}")
 
@@ -342,7 +356,8 @@ VERBS: dict[str, Verb] = {
         Verb("logs", "what a run wrote, node by node or rank by rank", _logs, _logs_arguments),
         Verb("cancel", "stop a run and all its processes", _cancel, _cancel_arguments, aliases=("stop",), acts=True),
         Verb("fetch", "bring checkpoints and other files of a run home", _fetch, _fetch_arguments),
-        Verb("clean", "remove what nodes keep of ours and nobody needs", _clean, _clean_arguments, acts=True),
+        Verb("clean", "remove what nodes keep of ours and nobody needs", _clean, _clean_arguments, acts=True, asks=True),
+        Verb("kill", "end a process of your own on a node", _kill, _kill_arguments, acts=True, asks=True),
         Verb("replay", "a recorded session", _replay, _replay_arguments),
     )
 }
@@ -355,7 +370,7 @@ def verb_of(word: str) -> Verb | None:
 
 
 def check_allowed(verb: Verb, args: argparse.Namespace, is_read_only: bool) -> None:
-    """Refuse what acts on nodes while a session is read-only; ``clean`` that only tells is none of that. Raises UsageError."""
+    """Refuse what acts on nodes while a session is read-only; to tell what ``--yes`` would do is allowed. Raises UsageError."""
     if is_read_only and verb.acts and getattr(args, "yes", True):
         hint = "leave out --read-only, or take read_only out of config.toml"
         raise UsageError(f"{verb.name} is refused: this session is read-only", hint=hint)

@@ -17,6 +17,7 @@ from textual.screen import Screen
 from textual.scrollbar import ScrollBar, ScrollBarRender
 from textual.widgets import Input
 
+from .agreement import pids_of, question_of
 from .ascii import PlainBars, ToAscii
 from .commands import VERBS, Verb, verb_of
 from .format import count, untrusted
@@ -28,6 +29,7 @@ from .screens.dialogs import Confirm, Help, Told
 from .screens.lists import JobsScreen
 from .session import Answer, Session
 from .theme import PALETTE, THEMES, suited
+from .widgets.fleet_order import device_set
 from .widgets.list_rows import SCREENS
 from .widgets.prompt import Prompt
 from .widgets.sheet import Rows
@@ -79,6 +81,8 @@ class Hands(App[None]):
         values = {
             "RUN": [untrusted(run_id) for run_id in reversed(state.runs)],
             "SET": [untrusted(name) for name in state.nodes],
+            "NODE": [untrusted(name) for name in state.nodes],
+            "PID": [str(pid) for name in line.split()[1:2] if name in state.nodes for pid in pids_of(state.nodes[name])],
             "JOB": job_files(line),
         }
         return complete(line, values, (*PLACES, "theme", "help", "q"))
@@ -123,7 +127,12 @@ class Hands(App[None]):
         except PacelineError as error:
             self.tell(str(error), "critical")
         else:
-            await self.show_answer(answer)
+            agreement = question_of(answer) if answer is not None and not self.is_read_only else None
+            if agreement is not None:
+                again = f"{line} {agreement.words}"
+                self.push_screen(Confirm(agreement.title, agreement.text), lambda yes: self.obey(again) if yes else None)
+            else:
+                await self.show_answer(answer)
 
     async def show_answer(self, answer: Answer | None) -> None:
         """On the screen that has it, in the bottom line if it is one, else on a page of its own."""
@@ -169,7 +178,7 @@ class Hands(App[None]):
 
     def keys_of(self, screen: Deck) -> list[tuple[str, str, str]]:
         """What the bottom line of a screen shows: keys as people and as Textual call them, without what cannot be done now."""
-        refused = ("start", "cancel") if self.is_read_only or self.session.is_replay else ()
+        refused = ("start", "cancel", "node.kill") if self.is_read_only or self.session.is_replay else ()
         keys = self._keys_here.get(type(screen)) or self._keys_here.setdefault(type(screen), self.bindings_of(type(screen)))
         here = [(next(iter(Binding.make_bindings([keys[name]]))).key, word) for name, word in screen.KEYS if name not in refused]
         return [(shown(key), word, key) for key, word in here]
@@ -207,7 +216,8 @@ class Hands(App[None]):
         elif self.is_read_only:
             self.tell("this session is read-only: nothing is started", "ok")
         else:
-            self.push_screen(JobForm(self._rehearse), lambda line: self.obey(line) if line else None)
+            marked = device_set(self.view.state, self.view.marked)
+            self.push_screen(JobForm(self._rehearse, marked), lambda line: self.obey(line) if line else None)
 
     async def _rehearse(self, line: str) -> str:
         from .render import render

@@ -36,7 +36,7 @@ def _words(verb: str, document: Document) -> str:
         return _profile(document)
     if verb in ("train", "attach", "replay") and "epochs" in document:
         return train_table(document).rstrip()
-    forms = {"status": _status, "plan": _plan, "jobs": _jobs, "cancel": _cancel, "fetch": _fetch, "clean": _clean}
+    forms = {"status": _status, "plan": _plan, "jobs": _jobs, "cancel": _cancel, "fetch": _fetch, "clean": _clean, "kill": _kill}
     return forms.get(verb, str)(document)
 
 
@@ -109,7 +109,7 @@ def _exchange(document: Document) -> list[str]:
     """How gradients travel, where that is not as they are over what is there."""
     told = [f"gradients as {document['compression']}"] if document["compression"] != "none" else []
     told += [f"weights averaged every {document['local_steps']} steps"] if document["local_steps"] > 1 else []
-    link = document["declared_link"]
+    link = document["declared_link"] if document["emulated_network"] else None
     jitter = f", jitter {percent(link['jitter'])}" if link and link["jitter"] else ""
     wire = (
         f"emulated network: {link['latency'] * 1000:.2f} ms a hop, {_per_second(link['bandwidth'])} a link{jitter}" if link else ""
@@ -214,6 +214,17 @@ def _cancel(document: Document) -> str:
     stayed = ", ".join(f"{survivor['pid']} on {survivor['node']}" for survivor in document["survivors"])
     left = f"these processes could not be stopped: {stayed}" if stayed else "no process is left"
     return f"run {document['run_id']} {document['state']}: {left}"
+
+
+def _kill(document: Document) -> str:
+    who = f"process {document['pid']} {untrusted(document['name'] or '')} of {untrusted(document['user'] or '—')}"
+    ends = {
+        "running": "runs; with --yes it is ended",
+        "ended": "has ended",
+        "killed": "did not end by itself and was killed",
+        "stayed": "could not be killed: it hangs in the kernel",
+    }
+    return f"{document['node']}: {who} {ends[document['state']]}"
 
 
 def _fetch(document: Document) -> str:

@@ -11,6 +11,7 @@ from .acting import cancel, introduce, launch, take_lease
 from .following import acknowledge, clock, files, follow, plan, unfollow
 from .home import NodeHome, network_file_system
 from .keeping import listing, read, remove, seal, stored
+from .killing import kill, process
 from .rundir import all_facts
 from .tails import Send
 
@@ -53,6 +54,8 @@ REQUESTS: dict[str, Request] = {
     "unfollow": unfollow,
     "lease": take_lease,
     "cancel": cancel,
+    "process": process,
+    "kill": kill,
     "listing": listing,
     "read": read,
     "seal": seal,

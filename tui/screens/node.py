@@ -34,10 +34,12 @@ class NodeScreen(Deck):
         ("help", "help"),
         ("pause", "pause"),
         ("quit", "quit"),
+        ("node.kill", "kill"),
         ("cancel", "cancel"),
         ("export", "export"),
     )
     BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("K", "kill", "end a process of yours on this device, after a question", id="node.kill"),
         Binding("escape,backspace,1", "back", "back to the fleet", id="node.back"),
     ]
 
@@ -72,6 +74,19 @@ class NodeScreen(Deck):
 
     def on_rows_chosen(self, message: Rows.Chosen) -> None:
         self.deck.look_at_device(message.key)
+
+    def action_kill(self) -> None:
+        """Ask about the one process of the device under the cursor; of several the prompt takes the number, completed by Tab."""
+        _, device = found(self.deck.view.state, self._rows.key or key_of(self.node, -1))
+        pids = sorted({process.pid for process in device.reading.processes or ()}) if device is not None else []
+        if self.deck.is_read_only:
+            self.deck.tell("this session is read-only: nothing is ended", "ok")
+        elif not pids:
+            self.deck.tell("no process is seen on this device; :kill NODE PID takes any of yours", "ok")
+        elif len(pids) > 1:
+            self.deck.offer(f"kill {self.node} ")
+        else:
+            self.deck.obey(f"kill {self.node} {pids[0]}")
 
     def action_back(self) -> None:
         self.dismiss()
