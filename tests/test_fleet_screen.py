@@ -15,10 +15,11 @@ from paceline.tui.filter import Subject, parse
 from paceline.tui.messages import View
 from paceline.tui.preferences import Preferences
 from paceline.tui.screens.fleet import FleetScreen
+from paceline.tui.screens.form import JobForm
 from paceline.tui.screens.node import NodeScreen
 from paceline.tui.theme import PALETTE, THEMES
 from paceline.tui.widgets.filter_line import KEPT
-from paceline.tui.widgets.fleet_order import ORDERS, Listing, Wish, arrange, found, key_of
+from paceline.tui.widgets.fleet_order import ORDERS, Listing, Wish, arrange, device_set, found, key_of
 from paceline.tui.widgets.fleet_rows import fleet_heading, fleet_row, fleet_summary, hidden_line
 from paceline.tui.widgets.heat import device_at, heat_lines, layout
 from paceline.tui.widgets.lines import line
@@ -29,6 +30,7 @@ from textual.events import MouseScrollDown
 from textual.geometry import Region
 from textual.pilot import Pilot
 from textual.strip import Strip
+from textual.widgets import Input
 
 from . import fleets, story
 from .test_tui import HOSTILE, screen_text, shown, until
@@ -359,11 +361,24 @@ async def test_space_marks_a_device_and_goes_on() -> None:
         screen = await fleet(pilot)
         rows = screen.query_one(Rows)
         await pilot.press("j", "space", "space")
-        assert screen.marked == {"lab6 0", "hades 0"}
+        assert screen.deck.view.marked == {"lab6 0", "hades 0"}
         assert rows.key == "lab7 0"
         await until(pilot, lambda: "▎2 marked" in screen_text(screen.deck))
         await pilot.press("k", "space")
-        assert screen.marked == {"lab6 0"}
+        assert screen.deck.view.marked == {"lab6 0"}
+
+
+async def test_a_job_is_started_on_what_is_marked_and_escape_takes_the_marks_away() -> None:
+    async with PacelineApp(story.StorySession(fleets.lab())).run_test(size=(100, 40)) as pilot:
+        screen = await fleet(pilot)
+        app = screen.deck
+        await pilot.press("o", "space", "space", "space", "plus")
+        await until(pilot, lambda: isinstance(app.screen, JobForm))
+        marked = app.screen.query_one("#devices", Input).value
+        assert marked == device_set(app.view.state, screen.listing.keys[:3])
+        assert marked.count(":") >= 2
+        await pilot.press("escape", "escape")
+        await until(pilot, lambda: app.view.marked == frozenset() and app.current_mode == "fleet")
 
 
 async def test_density_follows_the_number_of_devices_and_the_hand() -> None:

@@ -21,6 +21,9 @@ class View:
     seen: frozenset[str] = frozenset()
     """Trouble that a person has looked at, by ``alert_key``: it no longer calls for anybody."""
 
+    marked: frozenset[str] = frozenset()
+    """Rows of the fleet that a person marked: a job that is started next is for these devices."""
+
     @property
     def run(self) -> RunState | None:
         """The run to show."""

@@ -57,17 +57,15 @@ class FleetScreen(Deck):
         Binding("x", "reveal", "show what is hidden", id="fleet.reveal"),
         Binding("o", "order", "order by something else", id="fleet.order"),
         Binding("r", "reverse", "reverse the order", id="fleet.reverse"),
-        Binding("space", "mark", "mark a device", id="fleet.mark"),
+        Binding("space", "mark", "mark a device: + starts a job on those marked", id="fleet.mark"),
         Binding("d", "density", "curves, lines or heat map", id="fleet.density"),
-        Binding("escape", "undo", "clear the filter, else back", id="fleet.undo"),
+        Binding("escape", "undo", "clear the filter, then the marks, else back", id="fleet.undo"),
     ]
 
     def __init__(self) -> None:
         super().__init__()
         self.wish = Wish()
         self.listing = Listing()
-        self.marked: set[str] = set()
-        """Keys of marked rows."""
         self.density = ""
         """As a person chose it; empty: by itself."""
         self._view: View | None = None
@@ -136,7 +134,7 @@ class FleetScreen(Deck):
 
     def _summary(self, view: View, width: int, height: int) -> Sequence[Strip]:
         chosen = {"": "", "cards": "curves", "lines": "lines", "heat": "heat map"}[self.density]
-        return fleet_summary(view, self.listing, self.wish, len(self.marked), chosen, width)
+        return fleet_summary(view, self.listing, self.wish, len(view.marked), chosen, width)
 
     def _map(self, view: View, width: int, height: int) -> Sequence[Strip]:
         """Drawn once a second, as readings come; half a second after the list is sorted, so that no key waits for both."""
@@ -147,7 +145,7 @@ class FleetScreen(Deck):
 
     def _row(self, view: View, key: str, width: int, is_under_cursor: bool) -> Strip:
         is_named = key in self.listing.named or key == self._rows.top_key
-        return fleet_row(view, self._scene, key, width, is_under_cursor, is_named, key in self.marked)
+        return fleet_row(view, self._scene, key, width, is_under_cursor, is_named, key in view.marked)
 
     # What the keys do -----------------------------------------------------------------------------------------------------------
 
@@ -187,9 +185,12 @@ class FleetScreen(Deck):
 
     def action_mark(self) -> None:
         if self._rows.key is not None:
-            self.marked ^= {self._rows.key}
+            self._mark(self.deck.view.marked ^ {self._rows.key})
             self._rows.action_move(1)
-            self._wish(self.wish)
+
+    def _mark(self, marked: frozenset[str]) -> None:
+        self.deck.view = replace(self.deck.view, marked=marked)
+        self.show(self.deck.view)
 
     def action_density(self) -> None:
         shown = "cards" if self.has_class("roomy") else "heat" if self.has_class("hot") else "lines"
@@ -199,6 +200,8 @@ class FleetScreen(Deck):
     async def action_undo(self) -> None:
         if self.wish.text:
             self._filter.clear()
+        elif self.deck.view.marked:
+            self._mark(frozenset())
         else:
             await self.deck.action_back()
 

@@ -32,9 +32,11 @@ class JobForm(ModalScreen[str | None]):
         Binding("f5", "launch", "launch", show=False),
     ]
 
-    def __init__(self, rehearse: Rehearse) -> None:
+    def __init__(self, rehearse: Rehearse, devices: str = "") -> None:
+        """``devices``: those that were marked, such as ``atlas:0,lab1:0``."""
         super().__init__()
         self._rehearse = rehearse
+        self._devices = devices
         self._shown = ("", "")
         """The policy and the line whose plan is on the screen."""
         self._is_refused = False
@@ -59,7 +61,7 @@ class JobForm(ModalScreen[str | None]):
                 yield Label("global batch", markup=False)
                 yield Input(placeholder="the workload's own", type="integer", compact=True, id="batch")
                 yield Label("devices", markup=False)
-                yield Input(placeholder="all, auto, or such as lab[1-3],atlas:0", compact=True, id="devices")
+                yield Input(self._devices, placeholder="all, auto, or such as lab[1-3],atlas:0", compact=True, id="devices")
                 yield Label("devices in use", markup=False)
                 yield Select(
                     [(text, text) for text in _OTHERS], value=next(iter(_OTHERS)), allow_blank=False, compact=True, id="others"
@@ -92,7 +94,7 @@ class JobForm(ModalScreen[str | None]):
     def _renew(self) -> None:
         """Plan again whenever a field changes; the newest question wins."""
         policy = str(self.query_one("#policy", Select).value)
-        line = shlex.join(["plan", *self._common(), *(() if policy == "bench" else ("--policy", policy))])
+        line = shlex.join(["plan", *self._common(), "--policy", ",".join(POLICIES) if policy == "bench" else policy])
         if (policy, line) != self._shown:
             self._shown = (policy, line)
             self.run_worker(self._show_plan(line), group="plan", exclusive=True)

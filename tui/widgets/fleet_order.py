@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from paceline.engine.events import DeviceReading
@@ -62,6 +62,19 @@ def found(state: State, key: str) -> tuple[NodeState | None, DeviceState | None]
     name, _, place = key.rpartition(" ")
     node = state.nodes.get(name)
     return node, node.devices[int(place)] if node is not None and 0 <= int(place) < len(node.devices) else None
+
+
+def device_set(state: State, keys: Iterable[str]) -> str:
+    """Rows as ``--devices`` names them, such as ``atlas:0,lab1:0``, in the order of the fleet; a row without a device is all of
+    its node."""
+    wanted = set(keys)
+    names = []
+    for node in state.nodes.values():
+        if key_of(node.name, -1) in wanted:
+            names.append(node.name)
+        chosen = [one for place, one in enumerate(node.devices) if key_of(node.name, place) in wanted]
+        names += [f"{node.name}:{one.reading.index}" for one in chosen]
+    return ",".join(names)
 
 
 def arrange(state: State, scene: Scene, wish: Wish) -> Listing:
