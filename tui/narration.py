@@ -138,7 +138,7 @@ class Narrator:
                 rate = 1.0 / event.seconds_per_sample if event.seconds_per_sample > 0 else 0.0
                 return f"rank {event.rank} on {event.node} was timed: {rate:.1f} samples/s"
             case CaseStarted():
-                return f"{event.policy}: starts with {_sizes(event.local_batch_sizes)}"
+                return f"{event.case or event.policy}: starts with {_sizes(event.local_batch_sizes)}"
             case SharesChanged():
                 after = event.predicted_after
                 predicted = f", predicted {after * 1000:.0f} ms a step" if after is not None else ""
