@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import random
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from paceline.tui.cli import main
 from paceline.tui.commands import VERBS, parse
 from paceline.tui.completion import complete, job_files
 
+SEED = 20261121
 WHOLE = """\
 workload = "agnews-small"
 policy = "equal"
@@ -141,3 +143,24 @@ def test_job_files_complete_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         ("cancel ", []),
     ):
         assert complete(line, {"JOB": job_files(line)}) == found
+
+
+def test_a_mutilated_job_is_read_or_refused_in_one_line(tmp_path: Path) -> None:
+    chance = random.Random(SEED)
+    path, refusals = job(tmp_path, WHOLE), []
+    for number in range(400):
+        text = bytearray(WHOLE.encode())
+        for _ in range(chance.randint(1, 4)):
+            place = chance.randrange(len(text))
+            text[place : place + chance.randint(0, 6)] = chance.choice(
+                [b"", b"\n", b'"', b"[", b"=", b"9" * 30, b"nan", b"\x00", b"\xff"]
+            )
+        path.write_bytes(text)
+        try:
+            read_job(path)
+        except ConfigurationError as error:
+            refusals.append((number, str(error)))
+    assert 200 < len(refusals) < 400
+    for number, said in refusals:
+        assert said.startswith(str(path)), f"seed {SEED}, file {number}"
+        assert "\n" not in said, f"seed {SEED}, file {number}"
