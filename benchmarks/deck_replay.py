@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(CHECKOUT))
@@ -65,6 +66,10 @@ class _Live:
     def logs(self, run_id: str) -> Path | None:
         """None were written."""
         return None
+
+    async def clocks(self, nodes: Sequence[str]) -> dict[str, Any]:
+        """None were measured."""
+        return {}
 
     def subscribe(self, listener: Callable[[Event], None]) -> object:
         """Hear every event."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ from paceline.engine.events import (
     StragglerFound,
     Ticked,
 )
+from paceline.engine.jobs.merging import Clock
 from paceline.engine.reports.phases import PHASES
 from paceline.engine.store.reduce import reduce
 from paceline.engine.store.state import State
@@ -148,11 +149,16 @@ class StorySession:
         self.asked: list[str] = []
         self.copies: Path | None = None
         """Where logs of its run lie, if a test wrote some."""
+        self.offsets: dict[str, Clock] = {}
+        """How clocks of its nodes differ from ours, if a test says so."""
         self.is_closed = False
         self._listeners: list[Callable[[Event], None]] = []
 
     def logs(self, run_id: str) -> Path | None:
         return self.copies
+
+    async def clocks(self, nodes: Sequence[str]) -> dict[str, Clock]:
+        return self.offsets
 
     def subscribe(self, listener: Callable[[Event], None]) -> None:
         self._listeners.append(listener)

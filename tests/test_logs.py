@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from paceline.engine.agent.tails import Tail
-from paceline.engine.errors import UsageError, WorkFailed
+from paceline.engine.errors import NodeUnreachable, UsageError, WorkFailed
 from paceline.engine.events import LaunchStarted, RankFailed, RunnerStarted
-from paceline.engine.jobs.logs import Wish, logs
+from paceline.engine.jobs.logs import Wish, clocks, logs
 from paceline.engine.jobs.merging import LONGEST, Clock, Line, Lines, merged
 from paceline.engine.wire import encode
 from paceline.tui.logs import log_line
@@ -65,6 +66,26 @@ def test_times_of_a_node_are_told_by_our_clock() -> None:
     assert (found.at, found.rank, "boom" in found.text) == (970.0, 1, True)
     (ours,) = Lines("a", "events.jsonl", (1,), Clock()).feed(encode(RunnerStarted(pid=7)).encode() + b"\n")
     assert (ours.at, ours.rank) == (None, None)
+
+
+async def test_clocks_are_told_of_nodes_that_answer_and_of_no_others() -> None:
+    class Ahead:
+        """Nodes whose clocks are a minute ahead; b does not answer, c tells nonsense."""
+
+        async def link(self, name: str, patience: float) -> Ahead:
+            if name == "b":
+                raise NodeUnreachable("silent", node=name)
+            self.name = name
+            return self
+
+        async def ask(self, word: str) -> dict[str, object]:
+            return {"time": time.time() + 60.0 if self.name == "a" else "noon"}
+
+    assert await clocks(["b", "c"], Ahead()) == {}  # type: ignore[arg-type]
+    told = await clocks(["a", "b"], Ahead())  # type: ignore[arg-type]
+    assert list(told) == ["a"]
+    assert told["a"].uncertainty is not None
+    assert abs(told["a"].offset - 60.0) <= told["a"].uncertainty + 1e-6
 
 
 @pytest.mark.parametrize("is_coloured", [True, False])

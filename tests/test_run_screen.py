@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from paceline.engine.events import CaseStarted, Event, NodeConnected, RankFailed, RankSummary, RunPlanned, StepsTaken, Ticked
 from paceline.engine.jobs.lines import CHUNK, LineIndex
+from paceline.engine.jobs.merging import Clock
 from paceline.engine.store.reduce import reduce
 from paceline.engine.store.state import State
 from paceline.engine.telemetry.replay import ReplaySession
@@ -14,7 +15,7 @@ from paceline.tui.messages import View
 from paceline.tui.screens.node import NodeScreen
 from paceline.tui.widgets.alert_rows import alert_in_full, alert_key, alert_order
 from paceline.tui.widgets.decision_rows import decision_lines, moments
-from paceline.tui.widgets.log_rows import LineKeys
+from paceline.tui.widgets.log_rows import LineKeys, clocks_in_words
 from paceline.tui.widgets.rank_rows import look, rank_legend, rank_line, rank_order
 from paceline.tui.widgets.run_charts import throughput_chart
 from paceline.tui.widgets.sheet import Rows, Sheet
@@ -298,6 +299,34 @@ def test_lines_of_ranks_are_merged_by_their_time_and_summaries_of_steps_are_left
     assert [line.rank for line in found if line.at is not None] == [0, 1, 1, 0]
     assert [line.text for line in found if line.node == "demo1" and line.rank is None] == [f"line {n} of demo1" for n in range(3)]
     assert not any("StepsTaken" in line.text for line in found)
+
+
+def test_lines_of_ranks_are_merged_by_node_time_corrected_by_the_measured_offset(tmp_path: Path) -> None:
+    write_logs(tmp_path)
+    index = LineIndex(tmp_path)
+    index.clocks = {"demo2": Clock(offset=500.0, uncertainty=0.002)}
+    while found := index.scan():
+        index.take(found)
+    lines = [index.line(number) for number in range(len(index))]
+    assert [(line.rank, line.at) for line in lines if line.at is not None] == [(1, 501.0), (0, 1000.0), (1, 1499.0), (0, 2000.0)]
+
+
+def test_the_head_of_the_logs_says_how_well_times_compare() -> None:
+    known = {"demo1": Clock(0.1, 0.0021), "demo2": Clock(-3.0, 0.0004)}
+    assert clocks_in_words(known, ("demo1", "demo2")) == "clocks within ±3 ms"
+    assert clocks_in_words(known, ("demo1", "demo2", "demo3", "demo4")) == "clock of demo3 and 1 more unknown"
+    assert clocks_in_words({}, ("demo1",)) == "times as the nodes tell them"
+
+
+async def test_the_logs_are_read_with_the_clocks_that_the_session_measured(tmp_path: Path) -> None:
+    write_logs(tmp_path)
+    session = story.StorySession(story.healthy())
+    session.copies = tmp_path
+    session.offsets = {f"demo{number}": Clock(0.0, 0.0021) for number in range(1, 5)}
+    async with PacelineApp(session).run_test(size=(120, 30)) as pilot:
+        app = await shown(pilot)
+        await app.action_visit("logs")
+        await until(pilot, lambda: "clocks within ±3 ms" in screen_text(app))
 
 
 def test_lines_that_come_later_stand_last_and_have_the_time_of_their_arrival(tmp_path: Path) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from paceline.engine.errors import PacelineError, UsageError
 from paceline.engine.events import Event, InventoryRead, RunPrepared
+from paceline.engine.jobs.merging import Clock
 from paceline.engine.specs import Inventory
 from paceline.engine.ssh.questions import Ask, Question
 from paceline.engine.store.state import State
@@ -50,6 +51,10 @@ class LiveSession:
     def logs(self, run_id: str) -> Path | None:
         """The copies of a run that is followed from here, or was."""
         return self._control.copies(run_id)
+
+    async def clocks(self, nodes: Sequence[str]) -> Mapping[str, Clock]:
+        """How the clocks of nodes that answer differ from ours."""
+        return await self._control.clocks(nodes)
 
     def subscribe(self, listener: Callable[[Event], None]) -> object:
         """Hear every event."""

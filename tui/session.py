@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from paceline.engine.events import Event, InventoryRead
+from paceline.engine.jobs.merging import Clock
 from paceline.engine.store.state import State
 
 
@@ -51,6 +52,10 @@ class Session(Protocol):
 
     def logs(self, run_id: str) -> Path | None:
         """Where the copies of a run's logs lie, a directory a node; None: there are none to read."""
+        ...
+
+    async def clocks(self, nodes: Sequence[str]) -> Mapping[str, Clock]:
+        """How the clocks of nodes differ from ours; those of which it is not known are left out."""
         ...
 
     def subscribe(self, listener: Callable[[Event], None]) -> object:

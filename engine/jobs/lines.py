@@ -1,7 +1,8 @@
 """Where every line of a run's logs lies: an index over the copies that grows with them. Only lines that are asked for are read.
 
-A file's own order is never changed. Files are merged block by block: a line of a rank has the time its node gave it, lines of a
-program's output have the moment they arrived here; what had arrived before is put where its file began or, the last of it, ended.
+A file's own order is never changed. Files are merged block by block: a line of a rank has the time its node gave it, corrected
+where the clocks were compared; lines of a program's output have the moment they arrived here; what had arrived before is put where
+its file began or, the last of it, ended.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ import os
 import time
 from bisect import bisect_left, bisect_right, insort
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
 
+from .merging import Clock
 from .words import QUIET, said
 
 CHUNK = 1 << 20
@@ -77,6 +79,8 @@ class LineIndex:
         self._text: OrderedDict[Block, list[str]] = OrderedDict()
         self.node: str | None = None
         self.rank: int | None = None
+        self.clocks: Mapping[str, Clock] = {}
+        """How clocks of nodes differ from ours: told before the first ``scan``, as what was placed is not moved."""
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
@@ -154,12 +158,12 @@ class LineIndex:
 
     def _timed(self, number: int, file: _File, data: bytes) -> Iterator[Block]:
         """One block for each line of a rank that is not a summary of steps: those are drawn elsewhere, four a second."""
-        start = 0
+        start, offset = 0, self.clocks[file.node].offset if file.node in self.clocks else 0.0
         while start < len(data):
             end = data.find(b"\n", start) + 1 or len(data)
             if not any(hidden in data[start : start + 40] for hidden in _HIDDEN):
                 event = said(data[start:end])
-                file.last = max(file.last, (event.at if event else None) or 0.0)
+                file.last = max(file.last, event.at - offset if event is not None and event.at is not None else 0.0)
                 yield Block(file.last, number, file.position + start, end - start, 1, file.last > 0)
             start = end
 

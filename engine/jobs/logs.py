@@ -35,6 +35,10 @@ LOOK = 0.2
 """Seconds between two looks at a growing copy."""
 
 
+CLOCK_ANSWER = 2.0
+"""Seconds for a node to tell its time three times."""
+
+
 @dataclass(frozen=True, slots=True)
 class Wish:
     """What a person wants to read."""
@@ -225,6 +229,19 @@ async def _source(node: str, fleet: Fleet, is_reached: bool, path: Path, patienc
     if link is None and not copies.exists():
         await fleet.link(node, patience=0.0)  # raises why it is out of reach
     return _Source(node, ranks, clock, None if is_here else link, path, fleet, patience)
+
+
+async def clocks(nodes: Collection[str], fleet: Fleet) -> dict[str, Clock]:
+    """How the clocks of these nodes differ from ours; those that do not answer at once are left out."""
+
+    async def measured(name: str) -> Clock:
+        with suppress(PacelineError, TimeoutError):
+            async with asyncio.timeout(CLOCK_ANSWER):  # wait_for of 3.11 may swallow a cancellation
+                return await _clock(await fleet.link(name, patience=0.0))
+        return Clock()
+
+    found = zip(nodes, await together(measured(name) for name in nodes), strict=True)
+    return {name: clock for name, clock in found if clock.uncertainty is not None}
 
 
 async def _clock(link: Link) -> Clock:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..errors import UsageError
 from ..events import Event, InventoryRead, NodeLost, RankFailed, SharesChanged, StragglerFound
@@ -68,6 +68,10 @@ class ReplaySession:
     def logs(self, run_id: str) -> Path | None:
         """A recording holds events, no lines of logs."""
         return None
+
+    async def clocks(self, nodes: Sequence[str]) -> dict[str, Any]:
+        """A recording holds no lines, so no clock that orders them."""
+        return {}
 
     def subscribe(self, listener: Callable[[Event], None]) -> None:
         """Hand every event of the recording to ``listener``."""

@@ -15,7 +15,7 @@ from textual.widgets import Input
 from ..messages import View
 from ..theme import PALETTE
 from ..widgets.lines import line
-from ..widgets.log_rows import LineKeys, log_heading, log_line, log_summary
+from ..widgets.log_rows import LineKeys, clocks_in_words, log_heading, log_line, log_summary
 from ..widgets.sheet import Rows, Sheet
 from .deck import Deck
 
@@ -113,9 +113,11 @@ class LogsScreen(Deck):
         self._is_following = self._aim is None
         self.workers.cancel_group(self, "reading")
         if self._index is not None:
-            self.run_worker(self._read(self._index), group="reading")
+            run = self.deck.view.state.runs.get(run_id)
+            self.run_worker(self._read(self._index, run.nodes if run is not None else ()), group="reading")
 
-    async def _read(self, index: LineIndex) -> None:
+    async def _read(self, index: LineIndex, nodes: tuple[str, ...]) -> None:
+        index.clocks = await self.deck.session.clocks(nodes)
         while True:
             found = await asyncio.to_thread(index.scan)
             index.take(found)
@@ -160,7 +162,8 @@ class LogsScreen(Deck):
                 text = "a recording holds no log lines: 3 shows what happened" if view.is_replay else "no log of this run is here"
             return [line(width, (text, PALETTE.dim))]
         narrowed = (index.node, index.rank)
-        return [log_summary(width, self._run_id, len(index), narrowed, self._wanted, self._is_following, self._is_reading)]
+        said = clocks_in_words(index.clocks, view.run.nodes if view.run is not None else ())
+        return [log_summary(width, self._run_id, len(index), narrowed, self._wanted, self._is_following, self._is_reading, said)]
 
     def on_rows_moved(self) -> None:
         """Who goes back to read stays there; who comes to the end stays at the end."""

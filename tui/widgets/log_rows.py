@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import overload
 
 from paceline.engine.jobs.lines import Line
+from paceline.engine.jobs.merging import Clock
 from textual.strip import Strip
 
 from ..format import UNKNOWN, clock, fit, right, untrusted
@@ -75,6 +77,16 @@ def _marked(text: str, wanted: str) -> list[Piece]:
     return [*pieces, (text[start:], PALETTE.text)]
 
 
+def clocks_in_words(clocks: Mapping[str, Clock], nodes: Sequence[str]) -> str:
+    """How well the times of these nodes can be compared with each other, and with ours."""
+    unknown = [untrusted(name) for name in nodes if name not in clocks]
+    if unknown:
+        more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
+        return "times as the nodes tell them" if len(unknown) == len(nodes) else f"clock of {unknown[0]}{more} unknown"
+    most = max((clock.uncertainty or 0.0 for clock in clocks.values()), default=None)
+    return "" if most is None else f"clocks within ±{math.ceil(most * 1000)} ms" if most < 1 else f"clocks within ±{most:.0f} s"
+
+
 def log_summary(
     width: int,
     run_id: str,
@@ -83,6 +95,7 @@ def log_summary(
     wanted: str,
     is_following: bool,
     is_reading: bool,
+    clocks: str = "",
 ) -> Strip:
     """One line over the lines: of which run, how many, which of them, and whether the newest stays in sight."""
     node, rank = narrowed
@@ -94,6 +107,7 @@ def log_summary(
         pieces += [(f"   only {which}", PALETTE.accent), ("  (o changes it)", PALETTE.dim)]
     if wanted:
         pieces += [("   / ", PALETTE.dim), (untrusted(wanted, 40), PALETTE.accent)]
+    pieces.append((f"   {clocks}" if clocks and width >= 100 else "", PALETTE.dim))
     follow = "following the newest" if is_following else "f follows the newest"
     used = sum(len(text) for text, _ in pieces)
     if used + len(follow) + 2 < width:
