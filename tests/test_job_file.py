@@ -143,6 +143,7 @@ def test_job_files_complete_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         ("cancel ", []),
     ):
         assert complete(line, {"JOB": job_files(line)}) == found
+    assert job_files(f"logs {tmp_path}/") == [], "no directory is read for a verb that takes no file"
 
 
 def test_a_mutilated_job_is_read_or_refused_in_one_line(tmp_path: Path) -> None:

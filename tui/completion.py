@@ -30,7 +30,10 @@ def complete(line: str, values: Values, places: Iterable[str] = ()) -> list[str]
 
 
 def job_files(line: str) -> list[str]:
-    """TOML files in the directory that the last word of a line begins to name, without the nodes.toml there."""
+    """TOML files in the directory that the last word of a line begins to name, but nodes.toml; only where a verb takes a job."""
+    verb = verb_of(line.lstrip().partition(" ")[0])
+    if verb is None or not any(action.dest == "job" for action in _actions(verb)):
+        return []
     directory, slash, _ = line.rpartition(" ")[2].rpartition("/")
     try:
         found = sorted(path.name for path in Path(directory or slash or ".").glob("*.toml") if path.name != "nodes.toml")
@@ -40,20 +43,25 @@ def job_files(line: str) -> list[str]:
 
 
 def _next_words(verb: Verb, before: Sequence[str], part: str, values: Values) -> list[str]:
-    parser = Parser(prog=verb.name, add_help=False)
-    verb.arguments(parser)
-    options = {name: action for action in parser._actions for name in action.option_strings}
+    actions = _actions(verb)
+    options = {name: action for action in actions for name in action.option_strings}
     asked = options.get(before[-1]) if before else None
     if asked is not None and asked.nargs != 0:
         return _values(asked, part, values)
     if part.startswith("-"):
         given = {id(options[word]) for word in before if word in options}
         return sorted(name for name, action in options.items() if id(action) not in given)
-    positionals = [action for action in parser._actions if not action.option_strings]
+    positionals = [action for action in actions if not action.option_strings]
     taken = sum(1 for i, word in enumerate(before) if not word.startswith("-") and not _is_value(before, i, options))
     if taken < len(positionals):
         return _values(positionals[taken], part, values)
     return _values(positionals[-1], part, values) if positionals and positionals[-1].nargs in ("*", "+") else []
+
+
+def _actions(verb: Verb) -> list[argparse.Action]:
+    parser = Parser(prog=verb.name, add_help=False)
+    verb.arguments(parser)
+    return parser._actions
 
 
 def _is_value(before: Sequence[str], place: int, options: Mapping[str, argparse.Action]) -> bool:
