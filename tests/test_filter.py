@@ -81,6 +81,14 @@ WORDS = st.one_of(
 )
 
 
+def test_each_of_several_names_counts() -> None:
+    job = Subject(texts={"node": "lab1\nlab3", "user": "ada\neve"})
+    for text in ("node:lab1", "node:lab[3-4]", "node=LAB3", "user:e*", "user=ada", "user!=bob", "eve"):
+        assert parse(text)(job), text
+    for text in ("node:lab2", "node:lab[4-5]", "user!=ada", "user:*bob*"):
+        assert not parse(text)(job), text
+
+
 @given(WORDS, WORDS, st.sampled_from((BUSY, IDLE, MUTE)))
 def test_not_and_or_keep_their_laws(one: str, other: str, subject: Subject) -> None:
     def holds(text: str) -> bool:

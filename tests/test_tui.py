@@ -109,6 +109,27 @@ async def test_what_stands_in_the_bars_at_the_top_and_the_bottom_is_pressed_with
             await pilot.press("escape")
 
 
+async def test_jobs_and_alerts_are_filtered_and_what_is_hidden_is_counted() -> None:
+    events = [*story.trouble(), RunPlanned(at=90.0, run_id="other", workload="agnews", cases=("x",))]
+    async with PacelineApp(story.StorySession(events)).run_test(size=(100, 30)) as pilot:
+        app = await shown(pilot)
+        for key, wanted, left, hidden in (
+            ("2", "node:demo[3-4]", [story.RUN], 1),
+            ("2", "agnews", ["other"], 1),
+            ("4", "state:critical", ["rank", "node"], 3),
+            ("4", "straggler & rank=2", ["straggler"], 4),
+        ):
+            await pilot.press(key)
+            rows = app.screen.query_one(Rows)
+            await pilot.press("/", *wanted, "enter")
+            await until(pilot, lambda rows=rows, left=left: len(rows._keys) == len(left))
+            assert all(row.startswith(one) for row, one in zip(rows._keys, left, strict=True))
+            assert f"/ {wanted}   +{hidden} hidden by the filter" in screen_text(app)
+            await pilot.press("escape")
+            await until(pilot, lambda rows=rows, left=left, hidden=hidden: len(rows._keys) == len(left) + hidden)
+            assert "hidden by the filter" not in screen_text(app)
+
+
 async def test_escape_goes_back_to_where_one_came_from_and_then_to_the_run() -> None:
     async with PacelineApp(story.StorySession(story.trouble())).run_test() as pilot:
         app = await shown(pilot)

@@ -44,6 +44,7 @@ class Subject:
     sizes: Mapping[str, float] = field(default_factory=dict)
     """Bytes, of fields that are a percentage in ``numbers``."""
     texts: Mapping[str, str] = field(default_factory=dict)
+    """Several names of one kind, such as the nodes of a job, stand in lines of their own: each of them counts."""
     flags: frozenset[str] = frozenset()
 
 
@@ -194,13 +195,17 @@ def _text(name: str, operator: str, value: str, operator_at: int, at: int) -> Fi
             names = {one.casefold() for one in expand(value)}
         except UsageError as error:
             raise FilterRefused(error.reason.partition(": ")[2] or error.reason, at) from None
-        return lambda subject: subject.texts.get(name, "").casefold() in names
+        return lambda subject: not names.isdisjoint(_names(subject, name))
     wanted = value.casefold()
     if operator == ":":
         pattern = wanted.replace("[", "[[]").replace("?", "[?]")
-        return lambda subject: bool(known := subject.texts.get(name, "").casefold()) and fnmatchcase(known, pattern)
+        return lambda subject: any(known and fnmatchcase(known, pattern) for known in _names(subject, name))
     is_equal = operator == "="
-    return lambda subject: (subject.texts.get(name, "").casefold() == wanted) is is_equal
+    return lambda subject: (wanted in _names(subject, name)) is is_equal
+
+
+def _names(subject: Subject, name: str) -> list[str]:
+    return subject.texts.get(name, "").casefold().split("\n")
 
 
 def _hint() -> str:

@@ -13,33 +13,38 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from ..messages import View
-from ..widgets.alert_rows import alert_heading, alert_in_full, alert_order, alert_row, alert_summary
+from ..widgets.alert_rows import alert_heading, alert_in_full, alert_order, alert_row, alert_subject, alert_summary
 from ..widgets.sheet import Rows, Sheet
 from .deck import Deck
 from .logs import show_logs
 from .run import show_moment
+from .sifted import Sifted
 
 
-class AlertsScreen(Deck):
+class AlertsScreen(Sifted):
     """Trouble of this session. What a person has seen stays known by its key until the session ends."""
 
     NAME = "alerts"
+    EXAMPLE = "state:critical    node:lab[1-3]    straggler    kind:throttle & age<600"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("a", "acknowledge", "seen: let the alert sink, or rise again", id="alerts.seen"),
         Binding("m", "moment", "what happened in its run when it began", id="alerts.moment"),
+        Binding("slash", "filter", "filter:  state:critical   node:lab[1-3]   straggler", id="alerts.filter"),
+        Binding("escape", "undo", "clear the filter, else back", id="alerts.undo"),
     ]
     KEYS: ClassVar[tuple[tuple[str, str], ...]] = (("alerts.seen", "seen"), ("list.choose", "its log"), *Deck.KEYS)
 
     def body(self) -> Iterable[Widget]:
         self._alerts: dict[str, Alert] = {}
         yield Sheet(alert_summary, widget_id="summary")
-        yield Rows(alert_heading, self._row)
+        yield from self.sifted(Rows(alert_heading, self._row))
         yield Sheet(self._full, "the one under the cursor", "full")
 
     def show(self, view: View) -> None:
         self._alerts = alert_order(view)
         self.query_one("#full").display = bool(self._alerts)
-        self.query_one(Rows).tell(view, list(self._alerts))
+        keys = self.sift(list(self._alerts), lambda key: alert_subject(view.state, self._alerts[key], key in view.seen))
+        self.query_one(Rows).tell(view, keys)
         super().show(view)
 
     def _row(self, view: View, key: str, width: int, is_under_cursor: bool) -> Strip:

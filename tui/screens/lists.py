@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import ClassVar
 
+from textual.binding import Binding, BindingType
 from textual.widget import Widget
 
 from ..messages import View
-from ..widgets.list_rows import job_heading, job_keys, job_row, job_summary
+from ..widgets.list_rows import job_heading, job_keys, job_row, job_subject, job_summary
 from ..widgets.sheet import Rows, Sheet
-from .deck import Deck
+from .sifted import Sifted
 
 
-class JobsScreen(Deck):
+class JobsScreen(Sifted):
     """What runs, what ran."""
 
     NAME = "jobs"
+    EXAMPLE = "state:failed    node:lab[1-3]    busy & straggler    digits"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("slash", "filter", "filter:  state:failed   node:lab[1-3]   busy", id="jobs.filter"),
+        Binding("escape", "undo", "clear the filter, else back", id="jobs.undo"),
+    ]
 
     def body(self) -> Iterable[Widget]:
         yield Sheet(job_summary, widget_id="summary")
-        yield Rows(job_heading, job_row)
+        yield from self.sifted(Rows(job_heading, job_row))
 
     def show(self, view: View) -> None:
+        state = view.state
+        keys = self.sift(job_keys(state), lambda key: job_subject(state, state.runs[key]))
         super().show(view)
-        self.query_one(Rows).tell(view, job_keys(view.state))
+        self.query_one(Rows).tell(view, keys)
 
     @property
     def run_id(self) -> str:

@@ -9,6 +9,7 @@ from paceline.engine.store.state import Alert, State
 from rich.style import Style
 from textual.strip import Strip
 
+from ..filter import Subject
 from ..format import age, clock, count, fit, right, untrusted
 from ..messages import View
 from ..theme import GLYPHS, PALETTE
@@ -34,6 +35,16 @@ def alert_order(view: View) -> dict[str, Alert]:
     known = [alert for alert in open_alerts(view.state) if alert_key(alert) in view.seen]
     over = sorted((alert for alert in view.state.alerts if alert.ended_at is not None), key=lambda alert: -alert.at)
     return {alert_key(alert): alert for alert in (*fresh, *known, *over)}
+
+
+def alert_subject(state: State, alert: Alert, is_seen: bool) -> Subject:
+    """What a filter can ask about one trouble; words are looked for in all that is told of it."""
+    numbers = {"age": max(0.0, state.at - alert.at)} | ({"rank": float(alert.rank)} if alert.rank is not None else {})
+    kind, word = alert.key.partition(" ")[0], _state(alert, is_seen)[1]
+    told = f"{alert.text} {alert.deed} {alert.hint}"
+    texts = {"node": alert.node, "job": alert.run_id, "state": word, "kind": kind, "text": told}
+    flags = {"fault": word in ("warning", "critical"), "straggler": kind == "straggler"}
+    return Subject(numbers, {}, texts, frozenset(name for name, holds in flags.items() if holds))
 
 
 def alert_heading(width: int) -> Strip:

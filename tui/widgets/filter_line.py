@@ -28,10 +28,10 @@ class FilterLine(Horizontal):
             self.text = text
             self.passes = passes
 
-    def __init__(self) -> None:
+    def __init__(self, example: str = "util<20 & free    job:*    node:lab[1-3]    straggler") -> None:
         super().__init__(id="filter")
         self._past: list[str] = []
-        self._input = _Typing(self._past)
+        self._input = _Typing(self._past, example)
         self._error = Static(markup=False)
         self.text = ""
 
@@ -99,9 +99,9 @@ class _Typing(Input):
     class Cleared(Message):
         """Escape was pressed."""
 
-    def __init__(self, past: list[str]) -> None:
+    def __init__(self, past: list[str], example: str) -> None:
         super().__init__(
-            placeholder="util<20 & free    job:*    node:lab[1-3]    straggler",
+            placeholder=example,
             select_on_focus=False,
             max_length=LONGEST,
             compact=True,

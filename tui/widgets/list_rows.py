@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from paceline.engine.store.questions import progress, throughput_now, wall_clock
-from paceline.engine.store.state import State
+from paceline.engine.store.state import RunState, State
 from textual.strip import Strip
 
+from ..filter import Subject
 from ..format import clock, count, fit, number, percent, right, untrusted
 from ..messages import View
 from ..theme import GLYPHS, PALETTE
@@ -91,6 +92,27 @@ def key_bar(keys: Sequence[tuple[str, str, str]], width: int) -> Strip:
 def job_keys(state: State) -> list[str]:
     """Runs that go on first, then the newest."""
     return sorted(state.runs, key=lambda run_id: (state.runs[run_id].is_over, -state.runs[run_id].first_at))
+
+
+def job_subject(state: State, run: RunState) -> Subject:
+    """What a filter can ask about a run; words are looked for in its workload and cases, too."""
+    texts = {
+        "job": run.run_id,
+        "node": "\n".join(run.nodes),
+        "state": run.state,
+        "kind": "bench" if run.is_bench else "train",
+        "workload": run.workload,
+        "cases": " ".join(case.name for case in run.cases),
+        "reason": run.reason,
+    }
+    flags = {
+        "busy": not run.is_over,
+        "fault": run.state in ("failed", "unreachable"),
+        "lost": run.state == "unreachable",
+        "emulated": run.is_emulated,
+        "straggler": run.current is not None and not run.is_over and any(one.is_open for one in run.current.stragglers),
+    }
+    return Subject({"age": max(0.0, state.at - run.first_at)}, {}, texts, frozenset(name for name, holds in flags.items() if holds))
 
 
 def job_heading(width: int) -> Strip:

@@ -99,7 +99,7 @@ def device_subject(node: NodeState, device: DeviceState, scene: Scene, at: float
     texts = {
         "node": node.name,
         "device": reading.name,
-        "user": " ".join(filter(None, users)),
+        "user": "\n".join(filter(None, users)),
         "job": next(filter(None, jobs), ""),
         "state": node.state,
         "kind": reading.kind,

@@ -1,0 +1,62 @@
+"""What screens with one list have in common: a filter after ``/``, and a line that says how much of the list it hides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from textual.strip import Strip
+from textual.widget import Widget
+
+from ..filter import Filter, Subject
+from ..format import fit, untrusted
+from ..messages import View
+from ..theme import PALETTE
+from ..widgets.filter_line import FilterLine
+from ..widgets.lines import line
+from ..widgets.sheet import Rows, Sheet
+from .deck import Deck
+
+
+class Sifted(Deck):
+    """A list that is narrowed while a filter is typed. Subclasses bind the keys of ``filter`` and ``undo``."""
+
+    EXAMPLE = ""
+    """A filter that makes sense here."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._filter = FilterLine(self.EXAMPLE)
+        self._passes: Filter | None = None
+        self._hidden = 0
+
+    def sifted(self, rows: Rows) -> Iterable[Widget]:
+        """The list, what is hidden of it, and the filter."""
+        yield rows
+        yield Sheet(self._left_out, widget_id="hidden")
+        yield self._filter
+
+    def sift(self, keys: Sequence[str], subject: Callable[[str], Subject]) -> list[str]:
+        """The rows that the filter lets pass. ``subject``: what it can ask about one."""
+        kept = [key for key in keys if self._passes is None or self._passes(subject(key))]
+        self._hidden = len(keys) - len(kept)
+        self.set_class(self._passes is not None, "hiding")
+        return kept
+
+    def _left_out(self, view: View, width: int, height: int) -> list[Strip]:
+        asked = f"  / {fit(untrusted(self._filter.text), 40).rstrip()}   "
+        return [line(width, (asked, PALETTE.accent), (f"+{self._hidden:,} hidden by the filter (Esc clears it)", PALETTE.dim))]
+
+    def action_filter(self) -> None:
+        """Open the line."""
+        self._filter.ask()
+
+    def on_filter_line_typed(self, message: FilterLine.Typed) -> None:
+        self._passes = message.passes
+        self.show(self.deck.view)
+
+    async def action_undo(self) -> None:
+        """Clear the filter, else go back."""
+        if self._filter.text:
+            self._filter.clear()
+        else:
+            await self.deck.action_back()
