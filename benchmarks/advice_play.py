@@ -34,7 +34,9 @@ WARM = 3
 """Steps first: DDP groups its buckets anew after the first."""
 LEARNING = 2
 """Steps before PowerSGD begins, where it is measured alone."""
-SUMS = (4 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20)
+SUMS = (4 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20, 16 << 20, 25 << 20)
+LONGEST_SUM = 0.3
+"""Seconds of a sum beyond which no larger one is tried."""
 GRADIENT_SECONDS = 0.4
 Use = Callable[[str], "LinkSpec | None"]
 """Brings about a network by its name, on every rank; gives the link to play, None: the real one is it."""
@@ -261,7 +263,7 @@ def profile_sums(world: int, link: LinkSpec | None) -> AllReduceProfile:
     backend = dist.distributed_c10d._get_default_group()
     dist.barrier()
     wire = None if link is None else PlayedLink(link, world, 3)
-    times = []
+    slowest: list[float] = []
     for size in SUMS:
         buffer = torch.zeros(size // 4)
         found = []
@@ -271,12 +273,12 @@ def profile_sums(world: int, link: LinkSpec | None) -> AllReduceProfile:
             (done if wire is None else wire.carry(done, wire.ring_seconds(size))).wait()
             if number:
                 found.append(time.perf_counter() - begun)
-        times.append(median(found))
-    everyone: list[Any] = [None] * world
-    dist.all_gather_object(everyone, times)
-    slowest = [max(column) for column in zip(*everyone, strict=True)]
-    fitted = line(SUMS, slowest)
-    return AllReduceProfile(world, fitted.offset, 1 / fitted.slope, fitted.residual, SUMS, tuple(slowest))
+        slowest.append(everyones(found))
+        if slowest[-1] > LONGEST_SUM:
+            break
+    sizes = SUMS[: len(slowest)]
+    fitted = line(sizes, slowest)
+    return AllReduceProfile(world, fitted.offset, 1 / fitted.slope, fitted.residual, sizes, tuple(slowest))
 
 
 def profile_lab(player: Player, world: int, sizes: Sequence[int], links: Sequence[str], use: Use = no_link) -> dict[str, Profile]:

@@ -87,6 +87,15 @@ def test_compressing_takes_its_own_seconds_and_not_only_fewer_bytes() -> None:
         assert paid.step_seconds >= free.step_seconds
 
 
+def test_sums_that_are_no_line_take_what_was_measured_at_their_size() -> None:
+    sizes, seconds = (1 << 20, 4 << 20, 16 << 20), (0.001, 0.004, 0.032)
+    bent = AllReduceProfile(2, 0.0, (4 << 20) / 0.004, 0.2, sizes, seconds)
+    assert [bent.bend(size) for size in (1, 4 << 20, 10 << 20, 16 << 20, 1 << 30)] == pytest.approx([1, 1, 1.5, 2, 2])
+    assert replace(bent, residual=0.01).bend(16 << 20) == 1
+    profile = replace(lab((100.0, 100.0)), all_reduce=bent, gradient=GradientProfile((16 << 20,), (1.0,), 1 / 3))
+    assert predict(profile, Candidate((0, 1), 64)).communication_seconds == pytest.approx(0.032)
+
+
 def test_processors_hide_no_communication_before_a_probe_has_shown_it() -> None:
     cards = lab(bandwidth=50e6)
     processors = replace(cards, devices=tuple(replace(device, kind="cpu") for device in cards.devices))

@@ -143,7 +143,7 @@ def _link_factor(profile: Profile, candidate: Candidate) -> float:
 def _exchange(profile: Profile, candidate: Candidate, compute: float, last: float) -> tuple[float, float]:
     """Communication seconds in all, and when the last bucket is through, counted from the start of the step."""
     gradient = profile.gradient
-    if gradient is None:
+    if gradient is None or profile.all_reduce is None:
         raise PlanImpossible("no gradient was measured for this workload", hint="paceline profile")
     alpha, beta = ring(profile, candidate)
     backward = last * (1.0 - gradient.forward_share)
@@ -154,7 +154,8 @@ def _exchange(profile: Profile, candidate: Candidate, compute: float, last: floa
     for number, ((messages, size), compressing, closed_at) in enumerate(buckets):
         is_last = number == len(gradient.bucket_bytes) - 1
         # Compressed gradients leave the step's report to a small sum of its own.
-        seconds = compressing + (messages + (is_last and candidate.compression != "none")) * alpha + size / beta
+        messages += is_last and candidate.compression != "none"
+        seconds = compressing + (messages * alpha + size / beta) * profile.all_reduce.bend(size)
         seconds *= max(1.0, 1.0 - overlap)
         ready = compute - backward * (1.0 - closed_at) * max(0.0, overlap)
         end = max(ready, end) + seconds
@@ -184,5 +185,7 @@ def _sent(profile: Profile, compression: str) -> list[tuple[int, float]]:
 def _whole_sum(profile: Profile, candidate: Candidate) -> float:
     """One sum of all weights at once."""
     assert profile.gradient is not None
+    assert profile.all_reduce is not None
     alpha, beta = ring(profile, candidate)
-    return alpha + sum(profile.gradient.bucket_bytes) / beta
+    size = sum(profile.gradient.bucket_bytes)
+    return (alpha + size / beta) * profile.all_reduce.bend(size)

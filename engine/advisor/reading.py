@@ -37,6 +37,9 @@ class _Sums:
     ranks: int = 0
     alpha: float | None = None
     beta: float | None = None
+    residual: float | None = None
+    sizes: tuple[int, ...] = ()
+    seconds: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,4 +132,8 @@ def _link(told: dict[str, Any]) -> LinkProfile:
 def _sums(told: _Sums | None) -> AllReduceProfile | None:
     if told is None or told.ranks < 2 or told.alpha is None or told.beta is None or told.alpha < 0 or told.beta <= 0:
         return None
-    return AllReduceProfile(told.ranks, told.alpha, told.beta)
+    is_whole = (
+        len(told.sizes) == len(told.seconds) and list(told.sizes) == sorted(set(told.sizes)) and min(told.seconds, default=1) > 0
+    )
+    points = (told.residual or 0.0, told.sizes, told.seconds) if is_whole else ()
+    return AllReduceProfile(told.ranks, told.alpha, told.beta, *points)

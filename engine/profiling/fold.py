@@ -122,6 +122,8 @@ def _all_reduce(event: AllReduceProfiled) -> AllReduceProfile | None:
     beta, alpha = _positive(event.beta), event.alpha
     if event.world_size < 2 or alpha is None or alpha < 0 or beta is None or len(event.sizes) != len(event.seconds):
         return None
+    if list(event.sizes) != sorted(set(event.sizes)) or any(taken <= 0 for taken in event.seconds):
+        return None
     return AllReduceProfile(event.world_size, alpha, beta, event.residual or 0.0, event.sizes, event.seconds)
 
 

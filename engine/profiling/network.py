@@ -33,8 +33,8 @@ FIRST, LARGEST = 32 << 10, 16 << 20
 """Bytes of messages: doubled from the first until one takes longer than LONG."""
 LONG = 0.1
 REPEATS = 3
-SUMS = tuple(1 << power for power in (10, 12, 14, 16, 18, 20, 22, 24))
-"""Bytes of the sums over all ranks."""
+SUMS = tuple(1 << power for power in (10, 12, 14, 16, 18, 20, 22, 24, 25))
+"""Bytes of the sums over all ranks, to beyond the largest bucket of DDP."""
 SUM_REPEATS, SMALL_SUM_REPEATS, SMALL_SUM = 7, 25, 256 << 10
 """Of each size, of which the median counts: more of up to so many bytes, which a busy host delays by more than they take."""
 LONGEST_SUM = 0.3

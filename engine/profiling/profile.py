@@ -5,9 +5,13 @@ Runs on both sides and imports the standard library only. Nothing declared is in
 
 from __future__ import annotations
 
+from bisect import bisect
 from dataclasses import dataclass, field
 
 from ..balancer.model import StepTime
+
+BENT = 0.1
+"""Residual of the line through sums from which its own points say more than it does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +98,20 @@ class AllReduceProfile:
     """Bytes,"""
     seconds: tuple[float, ...] = ()
     """and the median seconds of each."""
+
+    def bend(self, size: float) -> float:
+        """What a sum of so many bytes was measured to take over what the line says, where sums are no line; else 1.
+
+        Large ones leave the caches of processors that move them, small ones pass a rate limit at once.
+        """
+        if self.residual <= BENT or not self.sizes:
+            return 1.0
+        ratios = [taken / (self.alpha + held / self.beta) for held, taken in zip(self.sizes, self.seconds, strict=True)]
+        place = bisect(self.sizes, size)
+        if place in (0, len(ratios)):
+            return ratios[min(place, len(ratios) - 1)]
+        low, high = self.sizes[place - 1 : place + 1]
+        return ratios[place - 1] + (size - low) / (high - low) * (ratios[place] - ratios[place - 1])
 
 
 @dataclass(frozen=True, slots=True)
