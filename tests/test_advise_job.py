@@ -78,6 +78,34 @@ def test_nothing_is_expected_of_devices_without_a_profile() -> None:
     assert foreseen(lab(), plan).cases[0].predicted_samples_per_second is None
 
 
+def test_efficiency_counts_what_each_device_does_alone_at_its_share() -> None:
+    advice = advise(lab(bandwidth=1e12, hop=0.0, fixed=0.0), 384)
+    asked = [one for one in advice.candidates if one.candidate.global_batch_size == 384]
+    told = {(one.candidate.devices, one.candidate.is_balanced): advice.efficiency(one) for one in asked}
+    assert told[(0,), True] == 1
+    assert told[(0, 1, 2, 3), True] > 0.97
+    # All wait for the slowest: 4 x 100 of 932 samples/s.
+    assert told[(0, 1, 2, 3), False] == pytest.approx(400 / sum((427, 305, 100, 100)), rel=0.01)
+
+
+def test_the_serial_part_is_of_the_batch_that_was_asked_for() -> None:
+    # 2 ms of every step whatever its batch, 1 ms of the optimizer, and 64 samples at 427 a second.
+    assert advise(lab(), 64).serial_part == pytest.approx(0.003 / (0.003 + 64 / 427))
+
+
+def test_the_verdict_names_the_batch_where_one_device_needs_a_larger_one() -> None:
+    assert "best batch" not in advise(lab(), 384).verdict
+    told = advise(lab(fixed=0.05, bandwidth=1e9), 64).verdict
+    assert "samples/s at its best batch of 4096)" in told
+    assert "at a batch of 64, where it is " in told
+
+
+def test_a_change_that_brings_next_to_nothing_is_no_remedy() -> None:
+    advice = advise(lab(bandwidth=1e12, hop=0.0, fixed=0.0), 384)
+    assert all(remedy.speedup > 1.01 * advice.speedup(advice.asked) for remedy in advice.remedies)
+    assert not any("SGD" in remedy.name for remedy in advice.remedies)
+
+
 def test_what_is_recommended_can_be_given_to_train() -> None:
     for bandwidth in (1e6, 1e9):
         profile = lab(bandwidth=bandwidth)
@@ -111,6 +139,11 @@ def test_a_run_teaches_the_profile_its_overlap() -> None:
     short = replace(plan, data=replace(plan.data, rows=500), epochs=1)
     assert not learnt(lab(bandwidth=2e7), short, {"policy": "hybrid", "samples_per_second": rate}).is_calibrated
     assert not learnt(lab(), plan, {"policy": "hybrid", "samples_per_second": None}).is_calibrated
+    for trouble in ({"state": "cancelled"}, {"stragglers": [{"rank": 1, "until_step": None}]}):
+        disturbed = {"policy": "hybrid", "samples_per_second": rate / 3} | trouble
+        assert not learnt(lab(bandwidth=2e7), plan, disturbed).is_calibrated
+    over = {"policy": "hybrid", "samples_per_second": rate, "state": "done", "stragglers": [{"rank": 1, "until_step": 40}]}
+    assert learnt(lab(bandwidth=2e7), plan, over).is_calibrated
 
 
 def test_bench_is_never_given_devices_by_itself() -> None:

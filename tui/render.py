@@ -181,7 +181,7 @@ def _advise(document: Document) -> str:
         lines.append(f"  {len(alike) - CANDIDATES} more; --json has them all")
     best = document["best_single"]
     lines.append(f"best single device: {best['name']} of {best['node']}, {best['samples_per_second']:,.1f} samples/s")
-    lines[-1] += f" at a batch of {best['global_batch_size']}; {percent(document['serial_part'])} of its step is serial"
+    lines[-1] += f" at a batch of {best['global_batch_size']}; {percent(document['serial_part'])} of a step at {batch} is serial"
     least, wire = document["break_even_batch"], document["break_even_bandwidth"]
     lines.append(f"all devices give 1.1x from a global batch of {UNKNOWN if least is None else f'{least:,}'}")
     lines[-1] += ", with any link" if wire == 0 else f", or from links of {UNKNOWN if wire is None else _per_second(wire)}"

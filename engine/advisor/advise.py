@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import combinations
 
@@ -26,6 +26,8 @@ class Advice:
     """Everything that can be said before a launch."""
 
     workload: str
+    profile: Profile = field(compare=False, repr=False)
+    """What it is drawn from: advice is alike where its figures are."""
     best_single: Prediction
     """The fastest device alone, at its best batch of those looked at."""
     candidates: tuple[Prediction, ...]
@@ -35,7 +37,7 @@ class Advice:
     asked: Prediction
     """All devices, balanced, at the batch that was asked for."""
     serial_part: float
-    """Amdahl's: the part of the best single device's step that no sharing makes shorter, 0 to 1."""
+    """Amdahl's: the part of the best device's step at the batch that was asked for that no sharing makes shorter, 0 to 1."""
     break_even_batch: int | None
     """Smallest global batch at which all devices are PAYS times the best single device; None: none that was looked at."""
     break_even_bandwidth: float | None
@@ -49,7 +51,8 @@ class Advice:
 
     def efficiency(self, prediction: Prediction) -> float:
         """Throughput over the sum of what its devices do alone, each at its own share."""
-        alone = sum(size / prediction.compute_seconds for size in prediction.local_batch_sizes)
+        own = zip(prediction.candidate.devices, prediction.local_batch_sizes, strict=True)
+        alone = sum(predict(self.profile, Candidate((place,), size)).samples_per_second for place, size in own if size)
         return prediction.samples_per_second / alone
 
 
@@ -73,24 +76,25 @@ def advise(profile: Profile, global_batch_size: int, compression: str = "none", 
             found += _try(profile, (way(group, batch, balanced) for batch in batches[1:] for balanced in (True, False)))
     found.sort(key=lambda one: (-one.samples_per_second, len(one.candidate.devices)))
     recommended = recommend(found, global_batch_size)
-    at_asked = (one for one in found if one.candidate.global_batch_size == global_batch_size and one.candidate.is_balanced)
+    at_asked = (one for one in found if _batch(one) == global_batch_size and one.candidate.is_balanced)
     asked = next((one for one in at_asked if len(one.candidate.devices) == len(usable)), recommended)
     break_even_batch, break_even_bandwidth = _break_even(profile, found, asked, best_single)
-    device = profile.devices[best_single.candidate.devices[0]]
-    serial = (device.fixed_seconds or 0.0) + (profile.gradient.optimizer_seconds if profile.gradient else 0.0)
+    alone = max((one for one in singles if _batch(one) == global_batch_size), key=lambda one: one.samples_per_second)
+    shared = global_batch_size * (profile.devices[alone.candidate.devices[0]].seconds_per_sample or 0.0)
     advice = Advice(
         workload=profile.workload,
+        profile=profile,
         best_single=best_single,
         candidates=tuple(found),
         recommended=recommended,
         asked=asked,
-        serial_part=min(1.0, serial / best_single.step_seconds),
+        serial_part=max(0.0, 1.0 - shared / alone.step_seconds),
         remedies=remedies(profile, asked, best_single) if len(usable) > 1 else (),
         verdict="",
         break_even_batch=break_even_batch,
         break_even_bandwidth=break_even_bandwidth,
     )
-    return replace(advice, verdict=_verdict(profile, advice))
+    return replace(advice, verdict=_verdict(advice))
 
 
 def recommend(found: Sequence[Prediction], global_batch_size: int, is_balanced: bool = True) -> Prediction:
@@ -98,7 +102,7 @@ def recommend(found: Sequence[Prediction], global_batch_size: int, is_balanced: 
 
     One device where that is about as fast: else a wrong prediction would launch something slower.
     """
-    at_batch = [one for one in found if one.candidate.global_batch_size == global_batch_size]
+    at_batch = [one for one in found if _batch(one) == global_batch_size]
     alone = next(one for one in at_batch if len(one.candidate.devices) == 1)
     best = next(one for one in at_batch if len(one.candidate.devices) == 1 or one.candidate.is_balanced == is_balanced)
     return best if best.samples_per_second > (1 + BAND) * alone.samples_per_second else alone
@@ -143,7 +147,7 @@ def _break_even(
     """The smallest batch and the least bandwidth at which these devices together are PAYS times the best one alone."""
     goal = PAYS * best_single.samples_per_second
     alike = [one for one in found if one.candidate.devices == asked.candidate.devices and one.candidate.is_balanced]
-    batch = min((one.candidate.global_batch_size for one in alike if one.samples_per_second >= goal), default=None)
+    batch = min((_batch(one) for one in alike if one.samples_per_second >= goal), default=None)
     measured = profile.all_reduce
     if measured is None or len(asked.candidate.devices) < 2:
         return batch, None
@@ -164,16 +168,25 @@ def _break_even(
     return batch, high * scale
 
 
-def _verdict(profile: Profile, advice: Advice) -> str:
+def _batch(one: Prediction) -> int:
+    return one.candidate.global_batch_size
+
+
+def _verdict(advice: Advice) -> str:
     """One sentence: whether it pays, by how much, and the first thing to do."""
     asked, best = advice.asked, advice.best_single
-    device = profile.devices[best.candidate.devices[0]]
-    alone = f"{device.name} of {device.node} alone ({best.samples_per_second:,.0f} samples/s)"
+    device = advice.profile.devices[best.candidate.devices[0]]
+    same = next(one for one in advice.candidates if _batch(one) == _batch(asked) and len(one.candidate.devices) == 1)
+    is_larger = best.samples_per_second > (1 + BAND) * same.samples_per_second  # which is not free in accuracy, so both are told
+    best_batch = f" at its best batch of {_batch(best)}" if is_larger else ""
+    alone = f"{device.name} of {device.node} alone ({best.samples_per_second:,.0f} samples/s{best_batch})"
     count = len(asked.candidate.devices)
     if count < 2:
         return f"There is one device: {alone}."
     speedup = advice.speedup(asked)
-    at = f"{asked.samples_per_second:,.0f} samples/s at a batch of {asked.candidate.global_batch_size}"
+    at = f"{asked.samples_per_second:,.0f} samples/s at a batch of {_batch(asked)}"
+    if is_larger:
+        at += f", where it is {asked.samples_per_second / same.samples_per_second:.2f}x of one device"
     if speedup > 1 + BAND:
         told = f"It pays: {count} devices give {speedup:.2f}x of {alone}, {at}"
         better = advice.speedup(advice.recommended)

@@ -9,6 +9,8 @@ from ..errors import PlanImpossible
 from ..profiling.profile import Profile
 from .predict import Candidate, Prediction, predict
 
+GAIN = 1.01
+"""Times what was asked for that a change has to bring before it is worth a word."""
 LARGER = (2, 4, 8)
 LOCAL_STEPS = (4, 16)
 
@@ -34,7 +36,7 @@ def remedies(profile: Profile, asked: Prediction, best_single: Prediction) -> tu
             prediction = predict(profile, candidate)
         except PlanImpossible:
             continue
-        if prediction.samples_per_second > asked.samples_per_second:
+        if prediction.samples_per_second > GAIN * asked.samples_per_second:
             speedup = prediction.samples_per_second / best_single.samples_per_second
             found.append(Remedy(name, options, speedup, prediction))
     return tuple(sorted(found, key=lambda remedy: -remedy.speedup))

@@ -33,7 +33,12 @@ def foreseen(profile: Profile | None, plan: Plan) -> Plan:
 
 
 def learnt(profile: Profile, plan: Plan, document: Mapping[str, Any]) -> Profile:
-    """The profile with the overlap that the steps of an ended run show; runs of less than a probe's steps teach nothing."""
+    """The profile with the overlap that the steps of a run show.
+
+    Runs of less than a probe's steps teach nothing, nor do those that broke off or ended with a straggler: what is learnt stays.
+    """
+    if document.get("state", "done") != "done" or any(one.get("until_step") is None for one in document.get("stragglers", ())):
+        return profile
     rates = {case.get("policy"): case.get("samples_per_second") for case in document.get("cases") or [document]}
     is_long = plan.data.rows * plan.epochs >= 2 * STEPS * plan.global_batch_size
     probes = []
