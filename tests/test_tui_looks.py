@@ -9,6 +9,8 @@ import runpy
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from weakref import WeakSet
 
 import pytest
 from paceline.engine.events import Ticked
@@ -20,6 +22,7 @@ from pytest_textual_snapshot import SVGImageExtension
 from syrupy.assertion import SnapshotAssertion
 from textual.command import CommandList
 from textual.pilot import Pilot
+from textual.screen import Screen
 from textual.widgets import Input, Static
 
 from . import story
@@ -57,6 +60,9 @@ OVER = {
 """What lies over a screen or is reached through one: the screen and the keys."""
 SIZES = pytest.mark.parametrize("size", [(80, 24), (160, 50)], ids=["80x24", "160x50"])
 
+SETTLED: WeakSet[Screen[Any]] = WeakSet()
+"""Screens that have been drawn at their size before."""
+
 
 class Album:
     """The pictures of one test beside those that were approved."""
@@ -91,9 +97,18 @@ def _one_clock_and_the_first_theme(monkeypatch: pytest.MonkeyPatch) -> Iterator[
     PALETTE.wear(THEMES["night"])
 
 
-async def sized(pilot: Pilot[None]) -> None:
-    """Wait until the screen in front knows how large it is: that is one refresh after it appeared."""
-    await until(pilot, lambda: pilot.app.screen.has_class("-tall" if pilot.app.size.height >= 34 else "-short"))
+async def settled(pilot: Pilot[None]) -> None:
+    """Wait until a screen that is new knows how large it is and has drawn for that: some refreshes after it appeared."""
+    app = pilot.app
+    assert isinstance(app, PacelineApp)
+    if app.screen in SETTLED:
+        return
+    SETTLED.add(app.screen)
+    await until(pilot, lambda: app.screen.has_class("-tall" if app.size.height >= 34 else "-short"))
+    last: list[str] = []
+    while len(last) < 4 or len(set(last[-4:])) > 1:
+        await pilot.pause(0.02)
+        last.append(screen_text(app))
 
 
 async def visit(pilot: Pilot[None], mode: str) -> None:
@@ -102,7 +117,7 @@ async def visit(pilot: Pilot[None], mode: str) -> None:
     assert isinstance(app, PacelineApp)
     await app.action_visit(mode)
     await until(pilot, lambda: app.current_mode == mode)
-    await sized(pilot)
+    await settled(pilot)
     if mode == "logs" and app.session.logs(story.RUN) is not None:
         await until(pilot, lambda: "20 lines" in screen_text(app))
 
@@ -115,7 +130,7 @@ async def lay_over(pilot: Pilot[None], name: str) -> None:
     await visit(pilot, mode)
     await pilot.press(*keys)
     await pilot.pause()
-    await sized(pilot)
+    await settled(pilot)
     if name == "palette":
         app.screen.query_one(Input).cursor_blink = False
         await until(pilot, lambda: app.screen.query_one(CommandList).option_count > 30)
