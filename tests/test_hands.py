@@ -411,7 +411,10 @@ class Telling(Obedient):
             who = {"node": args.node, "pid": args.pid, "started": 99, "user": "eve", "name": "train[/b]", "run_id": None}
             return Answer("kill", {**who, "state": "ended" if args.yes else "running"})
         thing = {"node": "demo1", "kind": "runs", "name": story.RUN, "size": 3 << 20, "reason": None}
-        things = [{**thing, "state": "removed" if args.yes else "removable"}, {**thing, "kind": "data", "state": "kept"}]
+        things = [
+            {**thing, "state": "removed" if args.yes else "removable"},
+            {**thing, "kind": "data", "state": "kept", "reason": "a run uses it"},
+        ]
         nodes = [{"name": name, "state": state, "reason": None} for name, state in (("demo1", "ok"), ("demo2", "lost"))]
         return Answer("clean", {"removed": args.yes, "bytes": 3 << 20, "nodes": nodes, "things": things})
 
@@ -426,6 +429,7 @@ async def test_clean_shows_what_would_go_and_goes_on_only_after_a_yes() -> None:
             told = screen_text(app)
             assert "1 run" in told
             assert "3.0 MiB of 1 node would be removed for good" in told
+            assert "1 thing would stay: a run uses it" in told
             assert "Nothing was heard of demo2" in told
             await pilot.press(answer)
             await until(pilot, lambda: not isinstance(app.screen, Confirm))

@@ -13,6 +13,8 @@ from .session import Answer
 
 SHOWN = 10
 """Nodes that are named in a question; the others are counted."""
+REASONS = 3
+"""Reasons to keep something that are named."""
 WORDS = {"runs": ("run", "runs"), "data": ("data set", "data sets"), "bundles": ("bundle of ours", "bundles of ours")}
 
 
@@ -49,10 +51,11 @@ def _clean(document: dict[str, Any]) -> Agreement | None:
         what = ", ".join(count(amounts[kind], *words) for kind, words in WORDS.items() if amounts[kind])
         rows.append(f"{fit(untrusted(node), 15)} {fit(what, 38)}{right(size(sum(thing['size'] for thing in things)), 10)}")
     rows += [f"+{count(len(going) - SHOWN, 'node')} hidden"] if len(going) > SHOWN else []
-    kept = sum(thing["state"] == "kept" for thing in document["things"])
+    kept = Counter(str(thing["reason"]) for thing in document["things"] if thing["state"] == "kept")
     silent = [untrusted(node["name"]) for node in document["nodes"] if node["state"] != "ok"]
     said = [f"{size(document['bytes'])} of {count(len(going), 'node')} would be removed for good."]
-    said += [f"{count(kept, 'thing')} in use, or not all of it here, would stay."] if kept else []
+    said += [f"{count(amount, 'thing')} would stay: {untrusted(reason, 45)}." for reason, amount in kept.most_common(REASONS)]
+    said += [f"+{count(len(kept) - REASONS, 'reason')} hidden"] if len(kept) > REASONS else []
     said += [f"Nothing was heard of {', '.join(silent[:SHOWN])}{' …' if len(silent) > SHOWN else ''}."] if silent else []
     return Agreement("remove this?", "\n".join([*rows, "", *said]), "--yes")
 
