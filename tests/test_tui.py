@@ -106,7 +106,8 @@ async def test_what_stands_in_the_bars_at_the_top_and_the_bottom_is_pressed_with
         for word, opened in ((" help ", Help), (" cancel ", Confirm)):
             await pilot.click("#bottom", offset=(screen_text(app).splitlines()[-1].index(word) + 1, 0))
             await until(pilot, lambda opened=opened: isinstance(app.screen, opened))
-            await pilot.press("escape")
+            await pilot.click("#dialog .hint", offset=(12, 1))
+            await until(pilot, lambda opened=opened: not isinstance(app.screen, opened))
 
 
 async def test_jobs_and_alerts_are_filtered_and_what_is_hidden_is_counted() -> None:

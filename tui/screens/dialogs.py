@@ -24,6 +24,16 @@ WIDTH = 64
 """Cells of a line of a question: it fits into the smallest terminal that shows whole screens."""
 
 
+class Choices(Static):
+    """What can be answered by key or with the mouse: texts, each with an action of its screen."""
+
+    def __init__(self, *choices: tuple[str, str], above: int = 1) -> None:
+        """``above``: empty lines."""
+        texts = [Content.styled(text, Style.from_meta({"@click": f"screen.{action}"})) for text, action in choices]
+        super().__init__(Content("\n" * above) + Content("     ").join(texts), classes="hint", markup=False)
+        self.auto_links = False  # underlined is what a page on the web does
+
+
 class Page(ModalScreen[None]):
     """More than a line: scrolled with the usual keys, left with Escape."""
 
@@ -45,7 +55,7 @@ class Page(ModalScreen[None]):
             with VerticalScroll(id="sheet"), Container(id="columns"):
                 for column in self._columns:
                     yield Static(column, markup=False)
-            yield Static("Esc goes back", classes="hint", markup=False)
+            yield Choices(("Esc goes back", "dismiss"), above=0)
 
     def on_mount(self) -> None:
         self.query_one("#dialog").border_title = self._title
@@ -108,7 +118,7 @@ class Confirm(ModalScreen[bool]):
     def compose(self) -> ComposeResult:
         with Vertical(id="dialog"):
             yield Static(self._text, markup=False)
-            yield Static("\ny  yes     n  no, go back", classes="hint", markup=False)
+            yield Choices(("y  yes", "answer(True)"), ("n  no, go back", "answer(False)"))
 
     def on_mount(self) -> None:
         self.query_one("#dialog").border_title = self._title
@@ -182,7 +192,7 @@ class HostKey(Asked):
             yield Static(f"{_in_lines(said)}\n", markup=False)
             yield Static(_in_lines(fingerprint), classes="key", markup=False)
             yield Static(f"\n{_in_lines(advice)}", markup=False)
-            yield Static("\ny  yes, it is the one     n  no, go back", classes="hint", markup=False)
+            yield Choices(("y  yes, it is the one", "give('yes')"), ("n  no, go back", "give(None)"))
 
     def on_mount(self) -> None:
         self.query_one("#dialog").border_title = "unknown host key"

@@ -44,7 +44,8 @@ class Sifted(Deck):
 
     def _left_out(self, view: View, width: int, height: int) -> list[Strip]:
         asked = f"  / {fit(untrusted(self._filter.text), 40).rstrip()}   "
-        return [line(width, (asked, PALETTE.accent), (f"+{self._hidden:,} hidden by the filter (Esc clears it)", PALETTE.dim))]
+        told = f"+{self._hidden:,} hidden by the filter" if self._hidden else "hides nothing"
+        return [line(width, (asked, PALETTE.accent), (f"{told} (Esc clears it)", PALETTE.dim))]
 
     def action_filter(self) -> None:
         """Open the line."""
