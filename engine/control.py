@@ -42,7 +42,7 @@ def inventory_event(inventory: Inventory) -> InventoryRead:
             DeviceReading(index=i, name=device.name, kind="emulated", memory_total=device.memory)
             for i, device in enumerate(node.devices)
         )
-        nodes.append(NodeSummary(node.name, node.kind, node.host or "", declared))
+        nodes.append(NodeSummary(node.name, node.kind, node.host or "", declared, node.read_only))
     return InventoryRead(path=inventory.path, lab=inventory.lab, nodes=tuple(nodes))
 
 

@@ -145,6 +145,8 @@ class NodeSummary:
     host: str = ""
     devices: tuple[DeviceReading, ...] = ()
     """Declared devices of an embedded node, nothing measured yet; empty where devices are found."""
+    is_read_only: bool = False
+    """Whether nodes.toml says that nothing is started, ended or removed there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

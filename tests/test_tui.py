@@ -194,6 +194,18 @@ async def test_cancelling_asks_and_counts_ranks_and_nodes() -> None:
         await until(pilot, lambda: session.asked == [f"cancel {story.RUN}"])
 
 
+async def test_a_node_that_nodes_toml_protects_says_so_and_nothing_is_cancelled_there() -> None:
+    first = story.inventory()
+    protected = replace(first, nodes=tuple(replace(node, is_read_only=node.name == "demo2") for node in first.nodes))
+    events = [protected, *(event for event in story.healthy() if 0 < event.at < 40)]
+    async with PacelineApp(story.StorySession(events)).run_test(size=(100, 30)) as pilot:
+        app = await shown(pilot)
+        await pilot.press("C")
+        await until(pilot, lambda: "read_only of demo2" in screen_text(app))
+        await pilot.press("1", "j", "enter")
+        await until(pilot, lambda: "read-only" in screen_text(app))
+
+
 async def test_what_is_prepared_before_a_run_exists_is_said_on_every_screen() -> None:
     session = story.StorySession([story.inventory(), RunPrepared(at=1.0, phase="bench failed: no space", fraction=0.5)])
     async with PacelineApp(session).run_test() as pilot:

@@ -235,6 +235,10 @@ class Hands(App[None]):
         if self.is_read_only:
             self.tell("this session is read-only: nothing is cancelled", "ok")
             return
+        kept = [name for name in run.nodes if name in self.view.state.nodes and self.view.state.nodes[name].is_read_only]
+        if kept:
+            self.tell(f"nodes.toml says read_only of {', '.join(kept)}: nothing is cancelled there from here", "ok")
+            return
         processes = _processes_of(self.view.state, run)
         amounts = [count(len(run.ranks), "rank")] if run.ranks else []
         if processes:

@@ -169,7 +169,12 @@ def _inventory(state: State, event: InventoryRead) -> State:
     """Name the machines; what is known of them already stays."""
     nodes = {
         found.name: state.nodes.get(found.name)
-        or NodeState(found.name, found.kind, devices=tuple(DeviceState(reading) for reading in found.devices))
+        or NodeState(
+            found.name,
+            found.kind,
+            devices=tuple(DeviceState(reading) for reading in found.devices),
+            is_read_only=found.is_read_only,
+        )
         for found in event.nodes
     }
     return replace(state, path=event.path, lab=event.lab, nodes=nodes)

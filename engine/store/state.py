@@ -46,6 +46,8 @@ class NodeState:
     """For training traffic,"""
     interface: str = ""
     """and where it arrives."""
+    is_read_only: bool = False
+    """Whether nodes.toml says that nothing is started, ended or removed there."""
     kept: tuple[ReadingsKept, ...] = ()
     """What its runners wrote down every ten seconds, newest last: for what happened while nobody looked on."""
 

@@ -30,6 +30,7 @@ def node_head(state: State, node: NodeState, width: int, height: int) -> list[St
     at = " on ".join(filter(None, (untrusted(node.address), untrusted(node.interface))))
     facts = (
         untrusted(node.hostname) if node.hostname != node.name else "",
+        "read-only" if node.is_read_only else "",
         "embedded node" if node.kind == "embedded" else "",
         at,
         untrusted(node.system, 80),
