@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from paceline.engine.errors import UsageError
-from paceline.engine.events import CaseStarted, NodeConnected, NodeLost, RunPlanned, RunPrepared, StepsTaken, Ticked
+from paceline.engine.events import CaseStarted, NodeConnected, NodeLost, NodeReported, RunPlanned, RunPrepared, StepsTaken, Ticked
 from paceline.engine.telemetry.bus import Bus
 from paceline.engine.telemetry.progress import Parcels, Progress
 from paceline.tui.batch import exit_status
@@ -252,6 +252,16 @@ def test_a_node_that_is_not_there_is_said_once_for_every_reason() -> None:
     told = [line.split("  ", 1)[1] for line in said.getvalue().splitlines()]
     assert told[:2] == ["atlas lost: refused", "atlas lost: no route"]
     assert told[3:] == ["atlas lost: no route"]
+
+
+def test_a_node_that_falls_silent_is_said_once_and_that_it_is_heard_again() -> None:
+    times = iter((0.0, 0.0, 2.0, 4.0, 6.0, 7.0, 8.0, 9.0))
+    bus, said = Bus(lambda: next(times)), io.StringIO()
+    Narrator(said, bus.subscribe)
+    for event in (NodeReported(node="atlas"), *(Ticked() for _ in range(4)), *(NodeReported(node="atlas") for _ in range(2))):
+        bus.publish(event)
+    told = [line.split("  ", 1)[1] for line in said.getvalue().splitlines()]
+    assert told == ["atlas: no word for 6 s; runs on it go on", "atlas is heard again"]
 
 
 def test_progress_is_told_a_few_times_a_second_with_the_time_that_is_left() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TextIO
 
 from paceline.engine.events import (
@@ -20,6 +20,7 @@ from paceline.engine.events import (
     NodeConnected,
     NodeDenied,
     NodeLost,
+    NodeReported,
     NodeWarned,
     PeerLost,
     ProfilingAdvanced,
@@ -41,7 +42,7 @@ from paceline.engine.store.evidence import describe
 from paceline.engine.store.profiles import sentence
 from paceline.engine.store.questions import phase_left, progress
 from paceline.engine.store.reduce import reduce
-from paceline.engine.store.state import RunState, State
+from paceline.engine.store.state import NodeState, RunState, State
 
 from .format import count, duration, untrusted
 
@@ -78,14 +79,26 @@ class Narrator:
         self._bar = ""
 
     def _hear(self, event: Event) -> None:
-        self._state = reduce(self._state, event)
+        before, self._state = self._state.nodes, reduce(self._state, event)
         run = self._state.runs.get(event.run_id)
         if isinstance(event, Ticked):
+            self._tell_silence(before)
             self._tick()
+        elif isinstance(event, NodeReported):
+            if (node := before.get(event.node)) is not None and node.state == "stale":
+                self.say(f"{event.node} is heard again")
         elif (sentence := self._sentence(event, run)) is not None:
             self.say(sentence)
             if isinstance(event, RunEnded) and self._is_live:
                 self._write("\a")
+
+    def _tell_silence(self, before: Mapping[str, NodeState]) -> None:
+        """A node that has become stale, which no event says."""
+        if self._state.nodes is before:
+            return
+        for name, node in self._state.nodes.items():
+            if node.state == "stale" and before[name].state != "stale" and node.at is not None:
+                self.say(f"{name}: no word for {self._state.at - node.at:.0f} s; runs on it go on")
 
     def _sentence(self, event: Event, run: RunState | None) -> str | None:
         match event:
