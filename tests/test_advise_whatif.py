@@ -38,6 +38,13 @@ def test_another_device_is_like_one_that_was_measured() -> None:
     assert after > 1.4 * before
 
 
+def test_another_device_is_on_a_link_as_slow_as_the_slowest() -> None:
+    links = (LinkProfile("n0", "n1", 1e-4, 1e8), LinkProfile("n0", "n3", 1e-4, 1e6))
+    more = suppose(replace(lab(bandwidth=1e6), links=links), WhatIf(more=("n0",)))
+    near, supposed = (predict(more, Candidate(group, 128)).communication_seconds for group in ((0, 1), (0, 4)))
+    assert supposed > 20 * near
+
+
 def test_a_supposed_link_replaces_what_was_measured_of_all() -> None:
     links = (LinkProfile("n0", "n1", 1e-4, 1e8), LinkProfile("n0", "n3", 1e-4, 1e6))
     supposed = suppose(replace(lab(bandwidth=1e6), links=links), WhatIf(bandwidth=117e6, latency=1e-4))

@@ -132,10 +132,15 @@ def ring(profile: Profile, candidate: Candidate) -> tuple[float, float]:
 
 
 def _link_factor(profile: Profile, candidate: Candidate) -> float:
-    """A ring is as fast as its slowest link: how much faster that of the subset is than that of all."""
+    """A ring is as fast as its slowest link: how much faster that of the subset is than that of all.
+
+    A node of which no link was measured, as one that is supposed, is on the slowest.
+    """
     nodes = {profile.devices[index].node for index in candidate.devices}
     known = [link for link in profile.links if link.bandwidth]
     inside = [link.bandwidth or 0.0 for link in known if link.source in nodes and link.target in nodes]
+    if not nodes <= {node for link in known for node in (link.source, link.target)}:
+        return 1.0
     factor = min(inside) / min(link.bandwidth or 0.0 for link in known) if inside else 1.0
     return factor if factor > LINK_NOISE else 1.0
 
