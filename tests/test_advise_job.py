@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import time
 from dataclasses import replace
 
 import pytest
@@ -15,6 +17,8 @@ from paceline.engine.jobs.choosing import chosen
 from paceline.engine.jobs.foresight import foreseen, learnt, recommended
 from paceline.engine.jobs.planning import Candidate, make_plan
 from paceline.engine.plan import DataPlan, Plan
+from paceline.engine.reports.advice import advice_document
+from paceline.engine.reports.profile import profile_document
 from paceline.engine.specs import NodeSpec, TrainSpec
 from paceline.engine.training.workloads import WORKLOADS
 from paceline.tui import commands
@@ -146,6 +150,25 @@ def test_a_run_teaches_the_profile_its_overlap() -> None:
     assert learnt(lab(bandwidth=2e7), plan, over).is_calibrated
 
 
+def test_advice_says_how_old_the_profile_is_that_it_is_from() -> None:
+    profile = replace(lab(), measured=time.time() - 3 * 3600)
+    assert re.search(
+        r"from the profile of \d{4}-\d\d-\d\d \d\d:\d\d, [23] h ago",
+        render("advise", advice_document(profile, advise(profile, 64))),
+    )
+
+
+def test_a_profile_tells_formats_watts_and_what_the_driver_says_where_they_are_known() -> None:
+    plain = lab()
+    card = replace(
+        plain.devices[0], tflops={"fp32": 40.0, "bf16": 700.0}, power=310.0, joules_per_sample=0.02, host_to_device=2**34
+    )
+    profile = replace(plain, devices=(replace(card, facts={"torch": "2.5", "driver": "550.1"}), *plain.devices[1:]))
+    text = render("profile", profile_document(profile))
+    assert text.count("bf16 700.0 TFLOPS, 16.0 GiB/s from the host, 310 W, 0.02 J a sample, driver 550.1") == 1
+    assert "W," not in render("profile", profile_document(plain))
+
+
 def test_bench_is_never_given_devices_by_itself() -> None:
     with pytest.raises(UsageError):
         chosen("auto", NODES)
@@ -165,8 +188,6 @@ def test_a_link_is_supposed_in_the_words_of_nodes_toml() -> None:
 
 
 def test_the_advice_is_said_in_text_too() -> None:
-    from paceline.engine.reports.advice import advice_document
-
     profile = lab(bandwidth=2e7)
     text = render("advise", advice_document(profile, advise(profile, 64)))
     assert text.startswith("Distributing does not pay")

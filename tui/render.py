@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
 from paceline.engine.reports.table import bench_table, train_table
 
-from .format import UNKNOWN, count, duration, fit, memory, moment, number, percent, ratio, right, size, untrusted
+from .format import UNKNOWN, age, count, duration, fit, memory, moment, number, percent, ratio, right, size, untrusted
 from .logs import log_text
 
 Document = dict[str, Any]
@@ -134,6 +135,9 @@ def _profile(document: Document) -> str:
         name = f"{device['index']} {device['name']}"
         told = "".join(right(text, width) for text, (_, width) in zip(figures, heads, strict=True))
         lines.append(fit(device["node"], 13) + " " + fit(name, 21) + " " + told)
+        more = _more(device)
+        if more:
+            lines.append(f"  {more}")
         if device["error"]:
             lines.append(f"  {device['error']}")
         if device["drift"]:
@@ -152,6 +156,20 @@ def _profile(document: Document) -> str:
             f"{system['node']}: {system['processor'] or UNKNOWN}, {number(system['cores'])} cores; {system['error'] or disk}"
         )
     return "\n".join(lines)
+
+
+def _more(device: Document) -> str:
+    """What only some devices have: other formats, bandwidths, watts, and what the driver says."""
+    formats = ((form, device["tflops"][form]) for form in ("tf32", "bf16", "fp16"))
+    told = [f"{form} {number(value, 1)} TFLOPS" for form, value in formats if value is not None]
+    ways = (("within its memory", device["memory_bandwidth"]), ("from the host", device["host_to_device"]))
+    told += [f"{_per_second(value)} {way}" for way, value in ways if value is not None]
+    if device["power"] is not None:
+        told.append(f"{number(device['power'])} W")
+    if device["joules_per_sample"] is not None:
+        told.append(f"{device['joules_per_sample']:.3g} J a sample")
+    said = [f"{fact['name']} {fact['value']}" for fact in device["facts"] if fact["name"] not in ("python", "torch")]
+    return ", ".join(untrusted(part) for part in told + said)
 
 
 CANDIDATES = 16
@@ -186,6 +204,9 @@ def _advise(document: Document) -> str:
     lines.append(f"all devices give 1.1x from a global batch of {UNKNOWN if least is None else f'{least:,}'}")
     lines[-1] += ", with any link" if wire == 0 else f", or from links of {UNKNOWN if wire is None else _per_second(wire)}"
     lines += [f"{ratio(remedy['speedup'])}  {remedy['name']}: {remedy['options']}" for remedy in document["remedies"]]
+    if then := moment(document["measured"], "%Y-%m-%d %H:%M"):
+        old = age(time.time() - document["measured"])
+        lines.append(f"from the profile of {then}, {old} ago" + (", taught by a run" if document["calibrated"] else ""))
     return "\n".join(lines)
 
 
