@@ -219,3 +219,13 @@ def test_whatever_ranks_write_the_result_stays_json_and_its_shares_add_up(lines:
         shares = [entry["share"] for entry in document["phases"] if entry["rank"] == rank]
         assert min(shares) >= 0
         assert sum(shares) == pytest.approx(1) or sum(shares) == 0
+
+
+def test_the_report_splits_the_steps_of_every_epoch_too() -> None:
+    lines = [line(rank, epoch, forward=10 * (epoch + 1), backward=20) for epoch in range(2) for rank in range(2)]
+    report = report_markdown(told(lines))
+    assert "### Epoch by epoch" in report
+    assert report.count("| 1 | 0 n0 | ") == report.count("| 2 | 1 n1 | ") == 1
+    assert "### Epoch by epoch" not in report_markdown(told(lines[:2]))
+    many = [line(rank, epoch, forward=10, backward=20) for epoch in range(40) for rank in range(2)]
+    assert "| 16 more, in result.json |" in report_markdown(told(many))

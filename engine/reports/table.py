@@ -19,6 +19,8 @@ STRAGGLERS = 8
 """As many have a line under a table."""
 SPLIT_RANKS = 16
 """As many of a case have a row in the table of phases."""
+SPLIT_EPOCHS = 64
+"""Rows of steps epoch by epoch, a rank each, that a report tells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,8 @@ def report_markdown(document: Document) -> str:
         body = [epochs_grid(document).markdown(), "", _shared(document), "", TRAIN_WORDS]
     if (phases := phases_grid(document)).rows:
         body += ["", "## Where a step goes", "", phases.markdown(), "", PHASE_WORDS]
+    if (by_epoch := epoch_phases_grid(document)).rows:
+        body += ["", "### Epoch by epoch", "", by_epoch.markdown()]
     data = document["data"]
     source = f"Data: {printable(data['source'])}, {data['rows']:,} rows, sha256 `{data['sha256']}`."
     notes = [f"- {note}" for note in _notes(document)]
@@ -188,6 +192,23 @@ def phases_grid(document: Document) -> Grid:
         if len(ranks) > SPLIT_RANKS:
             rows.append((f"{policy}{len(ranks) - SPLIT_RANKS} more, in result.json", *[""] * len(PHASES)))
     return Grid(("rank", *PHASES), rows)
+
+
+def epoch_phases_grid(document: Document) -> Grid:
+    """The same epoch by epoch, the one that warms up included; of a training of several epochs."""
+    found: dict[tuple[int, int], dict[str, Any]] = {}
+    for entry in document.get("phases") or ():
+        for epoch, seconds in enumerate(entry["seconds_by_epoch"]):
+            found.setdefault((epoch, entry["rank"]), {"node": entry["node"]})[entry["phase"]] = seconds
+    if not any(epoch for epoch, _ in found):
+        return Grid(("epoch", "rank", *PHASES), [])
+    rows = [
+        (str(epoch + 1), f"{rank} {printable(step['node'])}", *(shown(step.get(phase), milliseconds) for phase in PHASES))
+        for (epoch, rank), step in sorted(found.items())[:SPLIT_EPOCHS]
+    ]
+    if len(found) > SPLIT_EPOCHS:
+        rows.append((f"{len(found) - SPLIT_EPOCHS} more, in result.json", "", *[""] * len(PHASES)))
+    return Grid(("epoch", "rank", *PHASES), rows)
 
 
 def _title(document: Document) -> str:
