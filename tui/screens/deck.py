@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from ..app import PacelineApp
 
 
+FRAMED = 34
+"""Lines of the terminal from which panels have frames."""
 GAUGE = 12
 """Cells of the gauge of a phase."""
 

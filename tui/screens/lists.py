@@ -1,16 +1,19 @@
-"""The list of runs: a summary, a heading and rows."""
+"""The list of runs, and where there is room the run under the cursor."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
+from textual.strip import Strip
 from textual.widget import Widget
 
 from ..messages import View
+from ..widgets.job_pane import job_pane
 from ..widgets.list_rows import job_heading, job_keys, job_row, job_subject, job_summary
 from ..widgets.sheet import Rows, Sheet
+from .deck import FRAMED
 from .sifted import Sifted
 
 
@@ -27,12 +30,21 @@ class JobsScreen(Sifted):
     def body(self) -> Iterable[Widget]:
         yield Sheet(job_summary, widget_id="summary")
         yield from self.sifted(Rows(job_heading, job_row))
+        yield Sheet(self._chosen, "run", "chosen")
 
     def show(self, view: View) -> None:
         state = view.state
         keys = self.sift(job_keys(state), lambda key: job_subject(state, state.runs[key]))
+        rows = self.query_one(Rows)
+        rows.styles.height = min(len(keys) + 1, self.size.height // 3) if keys and self.size.height >= FRAMED else "1fr"
+        rows.tell(view, keys)
         super().show(view)
-        self.query_one(Rows).tell(view, keys)
+
+    def _chosen(self, view: View, width: int, height: int) -> Sequence[Strip]:
+        return job_pane(view, self.run_id, width, height)
+
+    def on_rows_moved(self) -> None:
+        super().show(self.deck.view)
 
     @property
     def run_id(self) -> str:

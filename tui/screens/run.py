@@ -18,15 +18,12 @@ from ..widgets.rank_rows import Look, look, rank_heading, rank_legend, rank_line
 from ..widgets.run_charts import loss_chart, throughput_chart
 from ..widgets.run_head import run_head, time_left
 from ..widgets.sheet import Rows, Sheet
-from .deck import Deck
+from .deck import FRAMED, Deck
 from .logs import show_logs
 from .node import NodeScreen
 
 if TYPE_CHECKING:
     from ..app import PacelineApp
-
-FRAMED = 34
-"""Lines of the terminal from which panels have frames."""
 
 
 def show_moment(deck: PacelineApp, run_id: str, at: float) -> None:

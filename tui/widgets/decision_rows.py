@@ -58,8 +58,13 @@ def sizes(local_batch_sizes: tuple[int, ...]) -> str:
     return "/".join(map(str, local_batch_sizes)) or UNKNOWN
 
 
-def decision_lines(view: View, width: int, height: int, looked_at: str | None = None) -> list[Strip]:
-    """What happened, newest first, from the moment that is looked at where the newest ones would hide it."""
+def decision_lines(
+    view: View, width: int, height: int, looked_at: str | None = None, way: str = "n and N go through them"
+) -> list[Strip]:
+    """What happened, newest first, from the moment that is looked at where the newest ones would hide it.
+
+    ``way``: how to come to the others.
+    """
     found = moments(view.state, view.run)
     if not found:
         text = "no shares changed so far; each change appears here with its effect"
@@ -81,8 +86,7 @@ def decision_lines(view: View, width: int, height: int, looked_at: str | None = 
         shown += 1
     hidden = len(found) - shown
     if hidden and len(lines) < height:
-        keys = "n and N go through them"
-        lines.append(line(width, (f"+{hidden} hidden", PALETTE.accent), (f"  {keys}", PALETTE.dim)))
+        lines.append(line(width, (f"+{hidden} hidden", PALETTE.accent), (f"  {way}", PALETTE.dim)))
     return lines[:height]
 
 

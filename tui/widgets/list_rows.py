@@ -9,7 +9,7 @@ from paceline.engine.store.state import RunState, State
 from textual.strip import Strip
 
 from ..filter import Subject
-from ..format import clock, count, fit, number, percent, right, untrusted
+from ..format import age, clock, count, fit, number, percent, right, untrusted
 from ..messages import View
 from ..theme import GLYPHS, PALETTE
 from .alert_rows import unseen
@@ -115,6 +115,19 @@ def job_subject(state: State, run: RunState) -> Subject:
     return Subject({"age": max(0.0, state.at - run.first_at)}, {}, texts, frozenset(name for name, holds in flags.items() if holds))
 
 
+def _rate(rate: float | None, silent: float, width: int) -> Piece:
+    """Samples per second; where they are old, and no room is left to say so beside them, their age."""
+    if silent and width < 110:
+        return right(f"{GLYPHS['stale']} {age(silent)}", 9), PALETTE.warning
+    return right(number(rate), 9), PALETTE.dim if silent else PALETTE.text
+
+
+def silence(state: State, run: RunState) -> float:
+    """Seconds for which a node of the run has said nothing, the longest; 0: all are heard."""
+    nodes = [state.nodes[name] for name in run.nodes if name in state.nodes]
+    return max((state.at - node.at for node in nodes if node.state in ("stale", "lost")), default=0.0)
+
+
 def job_heading(width: int) -> Strip:
     """Names of the columns."""
     text = f"  {fit('state', 11)}{fit('run', 23)}{fit('workload', 11)}{fit('nodes', 7)}{fit('progress', 15)}{right('samples/s', 9)}"
@@ -132,6 +145,7 @@ def job_row(view: View, key: str, width: int, is_under_cursor: bool) -> Strip:
     done = seen.fraction if run.cases else None
     case = run.current
     rate = throughput_now(case) if case is not None and not run.is_over else None
+    silent = 0.0 if run.is_over else silence(view.state, run)
     pieces: list[Piece] = [
         (f"{GLYPHS[run.state]} {fit(run.state, 11)}", word),
         (fit(untrusted(run.run_id), 22) + " ", PALETTE.text),
@@ -139,8 +153,10 @@ def job_row(view: View, key: str, width: int, is_under_cursor: bool) -> Strip:
         (right(str(len(run.nodes)), 5) + "  ", PALETTE.text),
         *gauge(done or 0.0, 8, PALETTE.accent if not run.is_over else PALETTE.bar_past, PALETTE.rest),
         (right(percent(done), 6) + " ", PALETTE.text),
-        (right(number(rate), 9), PALETTE.text),
+        _rate(rate, silent, width),
     ]
+    if silent and width >= 110:
+        pieces.append((f"   {GLYPHS['stale']} no word for {age(silent)}", PALETTE.warning))
     if width >= 110:
         cases = ", ".join(untrusted(found.name) for found in run.cases)
         began = wall_clock(view.state, run.first_at) if run.started is None else run.started

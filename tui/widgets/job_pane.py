@@ -1,0 +1,42 @@
+"""The run under the cursor of the list of jobs, on screens that have room for it: how far, who works, how fast. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from textual.strip import Strip
+
+from ..messages import View
+from .decision_rows import decision_lines
+from .lines import line
+from .rank_rows import look, rank_heading, rank_legend, rank_line, rank_order
+from .run_charts import throughput_chart
+from .run_head import run_head
+
+CHART = 9
+"""Lines from which a curve says something."""
+DECISIONS = 4
+"""Lines for what was decided and what went wrong."""
+
+
+def job_pane(view: View, run_id: str, width: int, height: int) -> list[Strip]:
+    """The Run screen in small: head, ranks as far as a third of the room goes, the curve, the last decisions."""
+    run = view.state.runs.get(run_id)
+    if run is None:
+        return []
+    view = replace(view, run_id=run_id)
+    blank = line(width)
+    lines = [*run_head(view, width, 2), blank]
+    if run.ranks:
+        room = max(3, height // 3)
+        keys = rank_order(run, room)
+        seen = look(view, width)
+        lines.append(rank_heading(view, seen, width))
+        if seen is not None:
+            lines += [rank_line(view, seen, key, width, False) for key in keys[:room]]
+        lines += [*rank_legend(view, width, len(run.ranks) - room), blank]
+    decided = decision_lines(view, width, DECISIONS, way="Enter leads to them")
+    left = height - len(lines) - len(decided) - 1
+    if left >= CHART and any(case.throughput for case in run.cases):
+        lines += [*throughput_chart(view, width, left), blank]
+    return [*lines, *decided][:height]
