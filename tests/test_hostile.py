@@ -71,9 +71,8 @@ def show_lines(count: int) -> dict[str, int]:
     """So many hostile texts through every gate; counts of what came out."""
     random_numbers = random.Random(SEED)
     counts = dict.fromkeys(("lines", "control characters", "too long", "broken lines", "tracebacks"), 0)
-    ears = Ears()
     for number in range(count):
-        words = text(random_numbers)
+        words, ears = text(random_numbers), Ears()  # who has heard it said why a node is lost is not told again
         counts["lines"] += 1
         try:
             shown_words = [untrusted(words)]
