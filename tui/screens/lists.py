@@ -35,6 +35,7 @@ class JobsScreen(Sifted):
     def show(self, view: View) -> None:
         state = view.state
         keys = self.sift(job_keys(state), lambda key: job_subject(state, state.runs[key]))
+        self.set_class(bool(keys), "choosing")
         rows = self.query_one(Rows)
         rows.styles.height = min(len(keys) + 1, self.size.height // 3) if keys and self.size.height >= FRAMED else "1fr"
         rows.tell(view, keys)
