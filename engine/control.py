@@ -18,7 +18,7 @@ from .errors import PacelineError, UsageError
 from .events import DeviceReading, Event, InventoryRead, NodeSummary, ProfileKept, RunListed, RunPrepared, Ticked
 from .specs import Inventory, TrainSpec
 from .ssh.questions import Ask
-from .store.state import State
+from .store.state import WAITING, State
 from .telemetry.attendance import Attendance
 from .telemetry.bus import Bus
 from .telemetry.recording import Recorder
@@ -175,9 +175,13 @@ class Control:
         return {"runs": rows}
 
     async def cancel(self, run_id: str) -> Document:
-        """Stop a run on every node that can be reached; returns when no process of it is left there."""
+        """Stop a run on every node that can be reached; returns when no process of it is left there. ``waiting``: the job of this
+        session that waits for devices, of which nothing is on a node."""
         from .jobs.cancel import bring_home, cancel
 
+        if run_id == WAITING and self._undertaking is not None and (job := self.state.waiting) is not None:
+            self._undertaking.give_up()
+            return {"run_id": WAITING, "state": "cancelled", "nodes": list(job.nodes), "survivors": []}
         row = await self._row(run_id)
         read_only = [node.name for node in self.inventory.nodes if node.read_only]
         survivors = await cancel(row, self._fleet, self._attendance.reached, read_only)

@@ -77,5 +77,9 @@ class Interrupted(PacelineError):
     exit_status = 130
 
 
+class WaitGivenUp(Interrupted):
+    """A person does not want to wait for devices any more; nothing was started."""
+
+
 STATUS_ORDER = (130, 4, 3, 5, 2, 1, 6)
 """Which exit status wins where several apply."""

@@ -249,6 +249,20 @@ class RunPrepared(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JobWaited(Event):
+    """A job waits at the centre until nobody else uses its devices; nothing of it is on a node yet."""
+
+    workload: str = ""
+    is_bench: bool = False
+    nodes: tuple[str, ...] = ()
+    """Machines that it would run on."""
+    devices: tuple[str, ...] = ()
+    """What it waits for, such as ``lab1 / RTX 3060``; (): the wait is over."""
+    users: tuple[str, ...] = ()
+    """Who uses each of them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunPlanned(Event):
     """The plan of a run is known, launched just now or found again."""
 
@@ -729,6 +743,7 @@ EVENTS: dict[str, type[Event]] = {
         NodeWarned,
         NodeReported,
         RunPrepared,
+        JobWaited,
         RunPlanned,
         RunListed,
         RunUnreachable,

@@ -171,12 +171,16 @@ def _notice_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--on-end", metavar="COMMAND", help="run this when the run has ended; PACELINE_STATE tells it how")
 
 
-def _cancel_arguments(parser: argparse.ArgumentParser) -> None:
+def _run_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_id", metavar="RUN", help="the run, as paceline jobs names it")
 
 
+def _cancel_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run_id", metavar="RUN", help="as paceline jobs names it; waiting: the job here that waits for devices")
+
+
 def _logs_arguments(parser: argparse.ArgumentParser) -> None:
-    _cancel_arguments(parser)
+    _run_argument(parser)
     parser.add_argument("--rank", metavar="N", type=seed, help="only lines of this rank")
     parser.add_argument("--node", metavar="SET", help="only these nodes, such as lab[1-4]")
     parser.add_argument("--grep", metavar="TEXT", help="only lines in which this regular expression is found")
@@ -185,12 +189,12 @@ def _logs_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _attach_arguments(parser: argparse.ArgumentParser) -> None:
-    _cancel_arguments(parser)
+    _run_argument(parser)
     _notice_argument(parser)
 
 
 def _fetch_arguments(parser: argparse.ArgumentParser) -> None:
-    _cancel_arguments(parser)
+    _run_argument(parser)
     parser.add_argument("patterns", metavar="PATTERN", nargs="*", help="such as checkpoints or '*.pt' (default: all but logs)")
     parser.add_argument("--to", metavar="DIR", type=Path, help="a directory a node in here (default: logs/runs/RUN/files)")
 

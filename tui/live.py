@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from paceline.engine.errors import PacelineError, UsageError
+from paceline.engine.errors import PacelineError, UsageError, WaitGivenUp
 from paceline.engine.events import Event, InventoryRead, RunPrepared
 from paceline.engine.jobs.merging import Clock
 from paceline.engine.specs import Inventory
@@ -98,6 +98,9 @@ class LiveSession:
             self.exit_status = 0
             try:
                 self.exit_status = exit_status(await verb.perform(self._control, args))
+            except WaitGivenUp as error:  # as the person asked: no trouble to tell
+                self.exit_status = error.exit_status
+                self._control.publish(RunPrepared())
             except PacelineError as error:
                 self.exit_status = error.exit_status
                 self._control.publish(RunPrepared(phase=f"{verb.name} failed: {error}"))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from paceline.engine.reports.table import bench_table, train_table
+from paceline.engine.store.state import WAITING
 
 from .format import UNKNOWN, age, count, duration, fit, memory, moment, number, percent, ratio, right, size, untrusted
 from .logs import log_text
@@ -232,6 +233,8 @@ def _jobs(document: Document) -> str:
 
 
 def _cancel(document: Document) -> str:
+    if document["run_id"] == WAITING:
+        return "nobody waits for devices any more; nothing was started"
     stayed = ", ".join(f"{survivor['pid']} on {survivor['node']}" for survivor in document["survivors"])
     left = f"these processes could not be stopped: {stayed}" if stayed else "no process is left"
     return f"run {document['run_id']} {document['state']}: {left}"

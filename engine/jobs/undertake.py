@@ -15,8 +15,8 @@ from ..advisor.advise import Advice, advise
 from ..advisor.whatif import WhatIf, suppose
 from ..agent.rundir import read_json
 from ..datasets import STEPS, prepare
-from ..errors import DeviceInUse, NotProfiled, UsageError
-from ..events import Event, ResultDerived, RunPrepared
+from ..errors import DeviceInUse, NotProfiled, UsageError, WaitGivenUp
+from ..events import Event, JobWaited, ResultDerived, RunPrepared
 from ..plan import DataPlan, Plan
 from ..profiling.profile import Profile
 from ..reports.advice import advice_document
@@ -53,6 +53,8 @@ class Undertaking:
         self._survival = survival
         self._home = Path(inventory.path).parent
         self.run_id: str | None = None
+        self._wait: asyncio.Timeout | None = None
+        """The wait for devices, while there is one."""
 
     async def carry_out(self, spec: TrainSpec, runs: Path, patience: float, is_waiting: bool = False) -> Document:
         """Launch and follow to the end; gives the result. Whatever fails before the runners know their peers starts nothing.
@@ -201,19 +203,39 @@ class Undertaking:
         names = self._named(spec.devices)
         await self._all_there(names)
         await self._released(names)
+        if is_waiting:
+            return await self._waited(spec, data, names)
+        plan, nodes = await self._plan(spec, data, _A_MOMENT)
+        if not spec.is_shared and (busy := in_use(plan, nodes)):
+            raise DeviceInUse("; ".join(busy), hint="--wait starts when they are free, --share uses them all the same")
+        return plan
+
+    async def _waited(self, spec: TrainSpec, data: DataPlan, names: Sequence[str]) -> Plan:
+        """The plan, as soon as nobody else uses its devices. Raises WaitGivenUp after ``give_up``."""
         told: list[str] = []
-        patience = math.inf if is_waiting else _A_MOMENT
-        while True:
-            plan, nodes = await self._plan(spec, data, patience)
-            busy = [] if spec.is_shared else in_use(plan, nodes)
-            if not busy:
-                return plan
-            if not is_waiting:
-                raise DeviceInUse("; ".join(busy), hint="--wait starts when they are free, --share uses them all the same")
-            if busy != told:
-                told = busy
-                self._publish(RunPrepared(phase="waiting: " + "; ".join(busy)))
-            await self._all_there_again(names)
+        try:
+            async with asyncio.timeout(None) as self._wait:
+                while True:
+                    plan, nodes = await self._plan(spec, data, math.inf)
+                    busy = in_use(plan, nodes)
+                    if not busy:
+                        return plan
+                    if busy != told:
+                        told = busy
+                        self._publish(_waiting(plan, nodes))
+                        self._publish(RunPrepared(phase="waiting: " + "; ".join(busy)))
+                    await self._all_there_again(names)
+        except TimeoutError:
+            raise WaitGivenUp("nobody waits any more; nothing was started") from None
+        finally:
+            self._wait = None
+            if told:
+                self._publish(JobWaited())
+
+    def give_up(self) -> None:
+        """End the wait for devices, if there is one."""
+        if self._wait is not None:
+            self._wait.reschedule(asyncio.get_running_loop().time())
 
     async def _all_there(self, names: Sequence[str]) -> None:
         """Wait for nodes, and say how many of them have come."""
@@ -272,6 +294,18 @@ def conclude(directory: RunDirectory, publish: Publish) -> Document:
     directory.write_result({"schema": 1, **document}, report)
     publish(ResultDerived(run_id=directory.run_id, document=document))
     return document
+
+
+def _waiting(plan: Plan, nodes: Sequence[Candidate]) -> JobWaited:
+    """What the job of a plan waits for."""
+    held = [(f"{rank.node} / {rank.device_name}", user) for rank, user in zip(plan.ranks, users(plan, nodes), strict=True) if user]
+    return JobWaited(
+        workload=plan.workload,
+        is_bench=plan.is_bench,
+        nodes=tuple(node.name for node in plan.nodes),
+        devices=tuple(device for device, _ in held),
+        users=tuple(user for _, user in held),
+    )
 
 
 def _rows(source: Path) -> int:

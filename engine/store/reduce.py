@@ -6,6 +6,7 @@ Time comes inside the events. A call copies the values on the path it changes an
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import zip_longest
 
 from ..events import (
     CaseEnded,
@@ -15,6 +16,7 @@ from ..events import (
     EpochEnded,
     Event,
     InventoryRead,
+    JobWaited,
     LaunchStarted,
     NodeConnected,
     NodeConnecting,
@@ -47,7 +49,7 @@ from ..events import (
 from . import evidence, profiles, runs
 from .alerts import clear, clear_all, clear_prefix, device_alerts, raise_alert, silence
 from .history import CLOCKS, EVENTS, KEPT, recent
-from .state import STALE_AFTER, DeviceState, NodeState, RunState, State
+from .state import STALE_AFTER, DeviceState, NodeState, RunState, State, WaitingJob
 
 
 def reduce(state: State, event: Event) -> State:
@@ -89,6 +91,8 @@ def reduce(state: State, event: Event) -> State:
         case RunPrepared() | RunPlanned():
             state = _with_run(state, runs.started(_run(state, event), event))
             return replace(state, run_id=event.run_id, phase="", fraction=None, seconds_left=None, detail="")
+        case JobWaited():
+            return replace(state, waiting=_waiting(state, event))
         case RunListed():
             return _with_run(state, runs.listed(_run(state, event), event))
         case RunUnreachable() | RunnerStarted() | LaunchStarted():
@@ -142,6 +146,15 @@ def reduce(state: State, event: Event) -> State:
             return _with_run(state, runs.touched(_run(state, event), event))
         case _:
             return replace(state, unknown=state.unknown + 1)
+
+
+def _waiting(state: State, event: JobWaited) -> WaitingJob | None:
+    """Who holds its devices may change meanwhile: it has waited since the first word of it."""
+    if not event.devices:
+        return None
+    since = state.waiting.since if state.waiting is not None else state.at
+    in_use = tuple(zip_longest(event.devices, event.users[: len(event.devices)], fillvalue=""))
+    return WaitingJob(event.workload, event.is_bench, event.nodes, in_use, since)
 
 
 def _node(state: State, event: Event) -> NodeState:

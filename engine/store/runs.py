@@ -85,7 +85,7 @@ def listed(run: RunState, event: RunListed) -> RunState:
     if run.ranks:
         return run
     found = replace(run, state=event.state, reason=event.reason, workload=event.workload)
-    return replace(found, listed_nodes=event.nodes, started=event.started)
+    return replace(found, listed_nodes=event.nodes, started=event.started, is_found=True)
 
 
 def reached(run: RunState, event: Event) -> RunState:

@@ -11,6 +11,8 @@ STALE_AFTER = 5.0
 """Seconds without a report after which an answering node counts as stale."""
 FINAL = frozenset({"done", "failed", "cancelled"})
 """States of a run that no later event leaves."""
+WAITING = "waiting"
+"""What the job that waits for devices is called while it has no run id: no run of ours has this name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +225,8 @@ class RunState:
     """Its machines, where it was only found and its plan is not known here."""
     started: float | None = None
     """By its node's clock, seconds since 1970, where it was only found."""
+    is_found: bool = False
+    """Whether it was found on its nodes, not launched in this session; it may be followed by now."""
 
     @property
     def nodes(self) -> tuple[str, ...]:
@@ -241,6 +245,19 @@ class RunState:
 
 
 @dataclass(frozen=True, slots=True)
+class WaitingJob:
+    """A job that waits here until nobody else uses its devices; it is no run yet."""
+
+    workload: str
+    is_bench: bool
+    nodes: tuple[str, ...]
+    in_use: tuple[tuple[str, str], ...]
+    """What it waits for: (device, who uses it)."""
+    since: float
+    """Stream seconds."""
+
+
+@dataclass(frozen=True, slots=True)
 class State:
     """All that the screens know."""
 
@@ -255,6 +272,8 @@ class State:
     runs: dict[str, RunState] = field(default_factory=dict)
     run_id: str = ""
     """The run in hand: the one that was prepared or planned last."""
+    waiting: WaitingJob | None = None
+    """The job that waits for devices."""
     phase: str = ""
     """What is being prepared while there is no run yet."""
     fraction: float | None = None
