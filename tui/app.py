@@ -195,6 +195,8 @@ class PacelineApp(Hands):
         if mode != here[0]:
             self._trail = [*self._trail, here][-TRAIL:]
         await self._go(mode, run_id if run_id is not None else "" if mode == "jobs" else here[1])
+        while isinstance(self.screen, _screen("node.NodeScreen")):  # a page that was left there: the screen itself was asked for
+            self.screen.dismiss()
 
     async def action_back(self) -> None:
         """Where the person came from; without such a place, the run in hand."""

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from paceline.engine.errors import PacelineError, UsageError
-from paceline.engine.store.state import RunState, State
+from paceline.engine.store.state import WAITING, RunState, State, WaitingJob
 from textual.app import App
 from textual.binding import Binding
 from textual.filter import LineFilter
@@ -79,7 +79,8 @@ class Hands(App[None]):
         if line.startswith("theme "):
             return [f"theme {name}" for name in THEMES if name.startswith(line[6:]) and name != line[6:]]
         values = {
-            "RUN": [untrusted(run_id) for run_id in reversed(state.runs)],
+            "RUN": [WAITING] * (state.waiting is not None and line.startswith("cancel "))
+            + [untrusted(run_id) for run_id in reversed(state.runs)],
             "SET": [untrusted(name) for name in state.nodes],
             "NODE": [untrusted(name) for name in state.nodes],
             "PID": [str(pid) for name in line.split()[1:2] if name in state.nodes for pid in pids_of(state.nodes[name])],
@@ -229,6 +230,10 @@ class Hands(App[None]):
         screen = self.screen
         run_id = screen.run_id if isinstance(screen, JobsScreen) else self.view.run.run_id if self.view.run else ""
         run = self.view.state.runs.get(run_id)
+        waiting = self.view.state.waiting
+        if waiting is not None and (run_id == WAITING or (not isinstance(screen, JobsScreen) and (run is None or run.is_over))):
+            self._give_up(waiting)
+            return
         if run is None or run.is_over:
             self.tell("no run is going on here", "ok")
             return
@@ -246,6 +251,14 @@ class Hands(App[None]):
         what = f"{' and '.join(amounts) or 'all of it'} on {count(len(run.nodes), 'node')}"
         text = f"{untrusted(run.workload)}  {untrusted(run_id)}\n\nThis ends {what}: {', '.join(map(untrusted, run.nodes))}."
         self.push_screen(Confirm("cancel this run?", text), lambda answer: self._cancel(run_id) if answer else None)
+
+    def _give_up(self, job: WaitingJob) -> None:
+        if self.session.is_replay:
+            self.tell("no run is going on here", "ok")
+            return
+        held = count(len(job.in_use), "device")
+        text = f"{untrusted(job.workload)}\n\nIt waits for {held} that others use.\nNothing of it is on a node yet."
+        self.push_screen(Confirm("give up waiting?", text), lambda answer: self.obey(f"cancel {WAITING}") if answer else None)
 
     def _cancel(self, run_id: str) -> None:
         self.tell(f"cancelling {run_id}", "running")

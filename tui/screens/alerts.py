@@ -13,7 +13,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from ..messages import View
-from ..widgets.alert_rows import alert_heading, alert_in_full, alert_order, alert_row, alert_subject, alert_summary
+from ..widgets.alert_rows import ALERT_ORDERS, alert_heading, alert_in_full, alert_order, alert_row, alert_subject, alert_summary
 from ..widgets.sheet import Rows, Sheet
 from .deck import Deck
 from .logs import show_logs
@@ -26,22 +26,31 @@ class AlertsScreen(Sifted):
 
     NAME = "alerts"
     EXAMPLE = "state:critical    node:lab[1-3]    straggler    kind:throttle & age<600"
+    ORDERS = ALERT_ORDERS
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("a", "acknowledge", "seen: let the alert sink, or rise again", id="alerts.seen"),
         Binding("m", "moment", "what happened in its run when it began", id="alerts.moment"),
         Binding("slash", "filter", "filter:  state:critical   node:lab[1-3]   straggler", id="alerts.filter"),
+        Binding("o", "order", "order by something else", id="alerts.order"),
+        Binding("r", "reverse", "reverse the order", id="alerts.reverse"),
         Binding("escape", "undo", "clear the filter, else back", id="alerts.undo"),
     ]
-    KEYS: ClassVar[tuple[tuple[str, str], ...]] = (("alerts.seen", "seen"), ("list.choose", "its log"), *Deck.KEYS)
+    KEYS: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("alerts.seen", "seen"),
+        ("list.choose", "its log"),
+        ("alerts.filter", "filter"),
+        ("alerts.order", "order"),
+        *Deck.KEYS,
+    )
 
     def body(self) -> Iterable[Widget]:
         self._alerts: dict[str, Alert] = {}
-        yield Sheet(alert_summary, widget_id="summary")
-        yield from self.sifted(Rows(alert_heading, self._row))
+        yield Sheet(lambda view, width, height: alert_summary(view, width, self.order), widget_id="summary")
+        yield from self.sifted(Rows(lambda width: alert_heading(width, self.order), self._row))
         yield Sheet(self._full, "the one under the cursor", "full")
 
     def show(self, view: View) -> None:
-        self._alerts = alert_order(view)
+        self._alerts = alert_order(view, self.order)
         self.query_one("#full").display = bool(self._alerts)
         keys = self.sift(list(self._alerts), lambda key: alert_subject(view.state, self._alerts[key], key in view.seen))
         self.query_one(Rows).tell(view, keys)

@@ -64,8 +64,13 @@ class Deck(Screen[None]):
         """The app, with its own type."""
         return cast("PacelineApp", self.app)
 
+    @property
+    def place(self) -> str:
+        """The name that the bar at the top marks."""
+        return self.NAME
+
     def compose(self) -> ComposeResult:
-        yield Sheet(lambda view, width, height: [top_bar(view, self.NAME, width)], widget_id="top")
+        yield Sheet(lambda view, width, height: [top_bar(view, self.place, width)], widget_id="top")
         yield from self.body()
         yield Prompt(self.deck.past, self.deck.completions)
         yield Sheet(self._bottom, widget_id="bottom")
@@ -97,7 +102,7 @@ class Deck(Screen[None]):
         notice = self.deck.notice
         if notice is not None:
             return [line(width, (f" {notice.text}", PALETTE.of(notice.severity)))]
-        if view.state.phase:
+        if view.state.phase and not (view.state.waiting is not None and self.NAME == "jobs"):  # a row there says it
             return [line(width, *phase_pieces(view.state))]
         aside = self.aside(view)
         if not aside:

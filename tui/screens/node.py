@@ -24,11 +24,10 @@ from .deck import Deck
 
 
 class NodeScreen(Deck):
-    """Reached from the fleet by Enter; Escape goes back there."""
+    """Reached from the fleet, profiles or a run by Enter; Escape goes back there."""
 
-    NAME = "fleet"
     KEYS = (
-        ("node.back", "fleet"),
+        ("node.back", "back"),
         ("list.choose", "its run"),
         ("command", "command"),
         ("help", "help"),
@@ -40,7 +39,7 @@ class NodeScreen(Deck):
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("K", "kill", "end a process of yours on this device, after a question", id="node.kill"),
-        Binding("escape,backspace,1", "back", "back to the fleet", id="node.back"),
+        Binding("escape,backspace", "back", "back to where one came from", id="node.back"),
     ]
 
     def __init__(self, node: str) -> None:
@@ -48,6 +47,11 @@ class NodeScreen(Deck):
         self.node = node
         self._scene = Scene({}, frozenset())
         self._rows = Rows(lambda width: fleet_heading(width, is_alone=True), self._row)
+
+    @property
+    def place(self) -> str:
+        """The screen under this page."""
+        return self.deck.current_mode
 
     def body(self) -> Iterable[Widget]:
         yield Sheet(self._of_node(node_head), widget_id="identity")

@@ -1,8 +1,10 @@
-"""What screens with one list have in common: a filter after ``/``, and a line that says how much of the list it hides."""
+"""What screens with one list have in common: a filter after ``/``, a line that says how much of the list it hides, an order."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import ClassVar
 
 from textual.strip import Strip
 from textual.widget import Widget
@@ -14,20 +16,25 @@ from ..theme import PALETTE
 from ..widgets.filter_line import FilterLine
 from ..widgets.lines import line
 from ..widgets.sheet import Rows, Sheet
+from ..widgets.sorting import Order
 from .deck import Deck
 
 
 class Sifted(Deck):
-    """A list that is narrowed while a filter is typed. Subclasses bind the keys of ``filter`` and ``undo``."""
+    """A list that is narrowed while a filter is typed, and sorted. Subclasses bind the keys of ``filter``, ``undo``, ``order``
+    and ``reverse``."""
 
     EXAMPLE = ""
     """A filter that makes sense here."""
+    ORDERS: ClassVar[tuple[str, ...]] = ("",)
+    """What the list can be sorted by; the first one unless a person says otherwise."""
 
     def __init__(self) -> None:
         super().__init__()
         self._filter = FilterLine(self.EXAMPLE)
         self._passes: Filter | None = None
         self._hidden = 0
+        self.order = Order(self.ORDERS[0])
 
     def sifted(self, rows: Rows) -> Iterable[Widget]:
         """The list, what is hidden of it, and the filter."""
@@ -53,6 +60,22 @@ class Sifted(Deck):
 
     def on_filter_line_typed(self, message: FilterLine.Typed) -> None:
         self._passes = message.passes
+        self.show(self.deck.view)
+
+    def action_order(self) -> None:
+        """By the next key."""
+        self._sort(self.order.following(self.ORDERS))
+
+    def action_reverse(self) -> None:
+        """The other way round."""
+        self._sort(replace(self.order, is_reversed=not self.order.is_reversed))
+
+    def action_sort(self, by: str) -> None:
+        """By a column whose heading was clicked; once more: the other way round."""
+        self._sort(self.order.chosen(by))
+
+    def _sort(self, order: Order) -> None:
+        self.order = order
         self.show(self.deck.view)
 
     async def action_undo(self) -> None:

@@ -14,7 +14,11 @@ from ..format import age, clock, count, fit, right, untrusted
 from ..messages import View
 from ..theme import GLYPHS, PALETTE
 from .lines import NONE, Piece, line, spread
+from .sorting import Order, arranged, heading
 
+ALERT_ORDERS = ("severity", "time", "node")
+"""What the list can be sorted by."""
+WORST_FIRST = Order(ALERT_ORDERS[0])
 WORD = 9
 """Columns of the word for a state."""
 
@@ -29,12 +33,17 @@ def unseen(view: View) -> tuple[Alert, ...]:
     return tuple(alert for alert in open_alerts(view.state) if alert_key(alert) not in view.seen)
 
 
-def alert_order(view: View) -> dict[str, Alert]:
-    """Open trouble first, worst first; then what a person has seen; then what is over, newest first."""
+def alert_order(view: View, order: Order = WORST_FIRST) -> dict[str, Alert]:
+    """Open trouble first, worst first; then what a person has seen; then what is over, newest first. By time: the newest first;
+    by node: of each as before."""
     fresh = unseen(view)
     known = [alert for alert in open_alerts(view.state) if alert_key(alert) in view.seen]
     over = sorted((alert for alert in view.state.alerts if alert.ended_at is not None), key=lambda alert: -alert.at)
-    return {alert_key(alert): alert for alert in (*fresh, *known, *over)}
+    found = {alert_key(alert): alert for alert in (*fresh, *known, *over)}
+    if order.by == "severity":
+        return dict(reversed(found.items())) if order.is_reversed else found
+    values = {"time": lambda key: -found[key].at, "node": lambda key: found[key].node or None}
+    return {key: found[key] for key in arranged(list(found), values[order.by], order.is_reversed)}
 
 
 def alert_subject(state: State, alert: Alert, is_seen: bool) -> Subject:
@@ -47,9 +56,15 @@ def alert_subject(state: State, alert: Alert, is_seen: bool) -> Subject:
     return Subject(numbers, {}, texts, frozenset(name for name, holds in flags.items() if holds))
 
 
-def alert_heading(width: int) -> Strip:
-    """Names of the columns."""
-    return line(width, (f"  {fit('state', WORD)}{fit('since', 9)}{right('for', 7)}  {fit('node', 10)}trouble", PALETTE.dim))
+def alert_heading(width: int, order: Order) -> Strip:
+    """Names of the columns; a click on one sorts by it."""
+    columns = (
+        heading(f"  {fit('state', WORD)}", "severity", order),
+        heading(fit("since", 9), "time", order),
+        (right("for", 7) + "  ", PALETTE.dim),
+        heading(fit("node", 10), "node", order),
+    )
+    return line(width, *columns, ("trouble", PALETTE.dim))
 
 
 def alert_row(state: State, alert: Alert, is_seen: bool, width: int, is_under_cursor: bool) -> Strip:
@@ -78,8 +93,8 @@ def _state(alert: Alert, is_seen: bool) -> tuple[str, str, Style]:
     return GLYPHS[alert.severity], alert.severity, PALETTE.of(alert.severity)
 
 
-def alert_summary(view: View, width: int, height: int) -> list[Strip]:
-    """One line over the list."""
+def alert_summary(view: View, width: int, order: Order) -> list[Strip]:
+    """One line over the list, its order at the right."""
     state = view.state
     if not state.alerts:
         return [line(width, (f"{GLYPHS['ok']} ", PALETTE.ok), ("nothing has gone wrong in this session", PALETTE.dim))]
@@ -88,7 +103,7 @@ def alert_summary(view: View, width: int, height: int) -> list[Strip]:
     text = f"{count(len(now), 'trouble')} now" if now else "nothing is wrong now"
     said = f"   {known} of them seen" if known else ""
     over = len(state.alerts) - len(now)
-    return [spread(width, [(text, PALETTE.text), (said, PALETTE.dim)], [(f"{over} over", PALETTE.dim)])]
+    return [spread(width, [(text, PALETTE.text), (said, PALETTE.dim), (f"   {over} over", PALETTE.dim)], [order.told])]
 
 
 def alert_in_full(state: State, alert: Alert | None, is_seen: bool, width: int, height: int) -> list[Strip]:

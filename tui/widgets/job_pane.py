@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from paceline.engine.store.questions import wall_clock
+from paceline.engine.store.state import WAITING, State, WaitingJob
 from textual.strip import Strip
 
+from ..format import age, clock, count, fit, untrusted
 from ..messages import View
+from ..theme import GLYPHS, PALETTE
 from .decision_rows import decision_lines
 from .lines import line
 from .rank_rows import look, rank_heading, rank_legend, rank_line, rank_order
@@ -21,6 +25,8 @@ DECISIONS = 4
 
 def job_pane(view: View, run_id: str, width: int, height: int) -> list[Strip]:
     """The Run screen in small: head, ranks as far as a third of the room goes, the curve, the last decisions."""
+    if run_id == WAITING and view.state.waiting is not None:
+        return _waiting(view.state, view.state.waiting, width, height)
     run = view.state.runs.get(run_id)
     if run is None:
         return []
@@ -40,3 +46,24 @@ def job_pane(view: View, run_id: str, width: int, height: int) -> list[Strip]:
     if left >= CHART and any(case.throughput for case in run.cases):
         lines += [*throughput_chart(view, width, left), blank]
     return [*lines, *decided][:height]
+
+
+def _waiting(state: State, job: WaitingJob, width: int, height: int) -> list[Strip]:
+    """A job that is no run yet: what it waits for, device by device."""
+    since = f"  since {clock(wall_clock(state, job.since))}, for {age(state.at - job.since)}"
+    kind = "bench" if job.is_bench else "train"
+    nodes = f"would run on {count(len(job.nodes), 'node')}: {', '.join(map(untrusted, job.nodes))}"
+    head = (f"{kind} {untrusted(job.workload)}", PALETTE.strong)
+    lines = [
+        line(width, (f"{GLYPHS[WAITING]} waiting  ", PALETTE.text), head, (since, PALETTE.dim)),
+        line(width, (nodes, PALETTE.dim)),
+        line(width),
+    ]
+    room = max(1, height - len(lines) - 3)
+    for device, user in job.in_use[:room]:
+        use = ("in use by ", PALETTE.dim)
+        lines.append(line(width, (fit(untrusted(device), 40) + " ", PALETTE.text), use, (untrusted(user), PALETTE.text)))
+    if len(job.in_use) > room:
+        lines.append(line(width, (f"+{len(job.in_use) - room:,} hidden", PALETTE.dim)))
+    lines += [line(width), line(width, ("it starts by itself when they are free; C gives up waiting", PALETTE.dim))]
+    return lines[:height]

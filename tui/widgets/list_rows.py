@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from paceline.engine.store.questions import progress, throughput_now, wall_clock
-from paceline.engine.store.state import RunState, State
+from paceline.engine.store.state import WAITING, RunState, State, WaitingJob
+from rich.style import Style
 from textual.strip import Strip
 
 from ..filter import Subject
@@ -14,6 +15,7 @@ from ..messages import View
 from ..theme import GLYPHS, PALETTE
 from .alert_rows import unseen
 from .lines import NONE, Piece, does, gauge, line, spread
+from .sorting import Order, arranged, heading
 
 SCREENS = (
     ("1", "fleet", "Fleet"),
@@ -89,13 +91,60 @@ def key_bar(keys: Sequence[tuple[str, str, str]], width: int) -> Strip:
 # Jobs ---------------------------------------------------------------------------------------------------------------------------
 
 
-def job_keys(state: State) -> list[str]:
-    """Runs that go on first, then the newest."""
-    return sorted(state.runs, key=lambda run_id: (state.runs[run_id].is_over, -state.runs[run_id].first_at))
+FOUND = "found again"
+"""Of a run that was not launched in this session."""
+JOB_ORDERS = ("newest", "state", "workload", "nodes", "throughput")
+"""What the list can be sorted by."""
+NEWEST_FIRST = Order(JOB_ORDERS[0])
+_STATES = ("unreachable", "failed", "running", "starting", WAITING, "cancelled", "done")
+"""By state: trouble first, then what goes on."""
 
 
-def job_subject(state: State, run: RunState) -> Subject:
-    """What a filter can ask about a run; words are looked for in its workload and cases, too."""
+def job_keys(state: State, order: Order = NEWEST_FIRST) -> list[str]:
+    """What waits, runs that go on, then the newest; or by another order. The job that waits is called ``waiting``."""
+    runs = sorted(state.runs, key=lambda run_id: (state.runs[run_id].is_over, -state.runs[run_id].first_at))
+    keys = [*([WAITING] if state.waiting is not None else []), *runs]
+    if order.by == "newest":
+        return keys[::-1] if order.is_reversed else keys
+    return arranged(keys, lambda key: _value(state, key, order.by), order.is_reversed)
+
+
+def _value(state: State, key: str, by: str) -> str | float | None:
+    """What a row is sorted by: most nodes and most samples a second first; None: unknown."""
+    job = state.waiting if key == WAITING else None
+    run = state.runs[key] if job is None else None
+    if by == "state":
+        return _STATES.index(WAITING if run is None else run.state)
+    if by == "workload":
+        return (job or state.runs[key]).workload or None
+    if by == "nodes":
+        return -len((job or state.runs[key]).nodes) or None
+    rate = None if run is None else _rate_now(run)
+    return None if rate is None else -rate
+
+
+def _rate_now(run: RunState) -> float | None:
+    return throughput_now(run.current) if run.current is not None and not run.is_over else None
+
+
+def job_subject(state: State, key: str) -> Subject:
+    """What a filter can ask about a job; words are looked for in its workload, cases and who holds its devices, too."""
+    job = state.waiting if key == WAITING else None
+    return _run_subject(state, state.runs[key]) if job is None else _waiting_subject(state, job)
+
+
+def _waiting_subject(state: State, job: WaitingJob) -> Subject:
+    texts = {
+        "node": "\n".join(job.nodes),
+        "state": WAITING,
+        "kind": "bench" if job.is_bench else "train",
+        "workload": job.workload,
+        "in use": " ".join(f"{device} {user}" for device, user in job.in_use),
+    }
+    return Subject({"age": max(0.0, state.at - job.since)}, {}, texts, frozenset())
+
+
+def _run_subject(state: State, run: RunState) -> Subject:
     texts = {
         "job": run.run_id,
         "node": "\n".join(run.nodes),
@@ -104,6 +153,7 @@ def job_subject(state: State, run: RunState) -> Subject:
         "workload": run.workload,
         "cases": " ".join(case.name for case in run.cases),
         "reason": run.reason,
+        "found": FOUND if run.is_found else "",
     }
     flags = {
         "busy": not run.is_over,
@@ -128,26 +178,50 @@ def silence(state: State, run: RunState) -> float:
     return max((state.at - node.at for node in nodes if node.state in ("stale", "lost")), default=0.0)
 
 
-def job_heading(width: int) -> Strip:
-    """Names of the columns."""
-    text = f"  {fit('state', 11)}{fit('run', 23)}{fit('workload', 11)}{fit('nodes', 7)}{fit('progress', 15)}{right('samples/s', 9)}"
-    return line(width, (text + ("   started   cases" if width >= 110 else ""), PALETTE.dim))
+def job_heading(width: int, order: Order) -> Strip:
+    """Names of the columns; a click on one sorts by it."""
+    columns = (
+        heading(f"  {fit('state', 11)}", "state", order),
+        heading(fit("run", 23), "newest", order),
+        heading(fit("workload", 11), "workload", order),
+        heading(fit("nodes", 7), "nodes", order),
+        (fit("progress", 15), PALETTE.dim),
+        heading(right("samples/s", 9), "throughput", order),
+    )
+    return line(width, *columns, ("   started   cases" if width >= 110 else "", PALETTE.dim))
+
+
+def _waiting_row(state: State, job: WaitingJob, width: int, background: Style) -> Strip:
+    """What a job waits for, and for how long: it has no run id and no progress yet."""
+    lasted, more = age(state.at - job.since), f" +{len(job.in_use) - 1}" if len(job.in_use) > 1 else ""
+    device, user = job.in_use[0]
+    held = f"{untrusted(device)}{more}" + (f": {untrusted(user)}" if user else "")
+    word: Piece = (f"{GLYPHS[WAITING]} {fit(WAITING, 11)}", PALETTE.of(WAITING))
+    workload = fit(untrusted(job.workload), 10) + " "
+    if width < 110:
+        return line(width, word, (workload, PALETTE.text), (f"{lasted}, {held}", PALETTE.dim), background=background)
+    waits: Piece = (fit(f"for {lasted}", 23), PALETTE.dim)
+    nodes = right(str(len(job.nodes)), 5) + "  "
+    return line(width, word, waits, (workload + nodes, PALETTE.text), (f"{held}", PALETTE.dim), background=background)
 
 
 def job_row(view: View, key: str, width: int, is_under_cursor: bool) -> Strip:
     """One run."""
     background = PALETTE.cursor if is_under_cursor else NONE
+    if key == WAITING and view.state.waiting is not None:
+        return _waiting_row(view.state, view.state.waiting, width, background)
     run = view.state.runs.get(key)
     if run is None:
         return Strip.blank(width, NONE)
     word = PALETTE.of(run.state)
+    is_found = run.is_found and not run.is_over
+    told = "found" if is_found and width < 110 and run.state == "running" else run.state
     seen = progress(run, view.state.at)
     done = seen.fraction if run.cases else None
-    case = run.current
-    rate = throughput_now(case) if case is not None and not run.is_over else None
+    rate = _rate_now(run)
     silent = 0.0 if run.is_over else silence(view.state, run)
     pieces: list[Piece] = [
-        (f"{GLYPHS[run.state]} {fit(run.state, 11)}", word),
+        (f"{GLYPHS[run.state]} {fit(told, 11)}", word),
         (fit(untrusted(run.run_id), 22) + " ", PALETTE.text),
         (fit(untrusted(run.workload), 10) + " ", PALETTE.text),
         (right(str(len(run.nodes)), 5) + "  ", PALETTE.text),
@@ -161,15 +235,20 @@ def job_row(view: View, key: str, width: int, is_under_cursor: bool) -> Strip:
         cases = ", ".join(untrusted(found.name) for found in run.cases)
         began = wall_clock(view.state, run.first_at) if run.started is None else run.started
         pieces.append((f"   {clock(began)}  {cases}", PALETTE.dim))
+        if is_found:
+            follows = "" if run.ranks or view.is_replay else ", Enter follows it"
+            pieces.append((f"{'  ' if cases else ''}{FOUND}{follows}", PALETTE.accent))
         pieces.append((f"  {untrusted(run.reason)}" if run.reason else "", PALETTE.of(run.state)))
     return line(width, *pieces, background=background)
 
 
-def job_summary(view: View, width: int, height: int) -> list[Strip]:
-    """One line over the list."""
+def job_summary(view: View, width: int, order: Order) -> list[Strip]:
+    """One line over the list, its order at the right."""
     runs = view.state.runs.values()
-    if not runs:
+    waiting = view.state.waiting is not None
+    if not runs and not waiting:
         return [line(width, ("no runs yet: press : and type  bench  or  train", PALETTE.dim))]
     going = sum(not run.is_over for run in runs)
     left: list[Piece] = [(count(len(runs), "run"), PALETTE.text), (f"  {going} going on", PALETTE.accent if going else PALETTE.dim)]
-    return [spread(width, left, [(f"Enter looks at a run{'' if view.is_replay else ', C cancels it'}", PALETTE.dim)])]
+    left.append(("  1 waits for devices" if waiting else "", PALETTE.text))
+    return [spread(width, left, [order.told])]

@@ -28,6 +28,8 @@ def run_head(view: View, width: int, height: int) -> list[Strip]:
         left.append((f" · batch {run.global_batch_size:,}" if run.global_batch_size else "", PALETTE.dim))
         left.append((" · emulated" if run.is_emulated else "", PALETTE.dim))
         left.append((", network too" if run.is_network_emulated else "", PALETTE.dim))
+    elif run.is_emulated:
+        left.append((" emulated", PALETTE.dim))
     return [spread(width, left, _cases(run) if len(run.cases) > 1 else []), _progress(view, run, width)]
 
 
