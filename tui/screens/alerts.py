@@ -15,7 +15,6 @@ from textual.widget import Widget
 from ..messages import View
 from ..widgets.alert_rows import ALERT_ORDERS, alert_heading, alert_in_full, alert_order, alert_row, alert_subject, alert_summary
 from ..widgets.sheet import Rows, Sheet
-from .deck import Deck
 from .logs import show_logs
 from .run import show_moment
 from .sifted import Sifted
@@ -35,12 +34,19 @@ class AlertsScreen(Sifted):
         Binding("r", "reverse", "reverse the order", id="alerts.reverse"),
         Binding("escape", "undo", "clear the filter, else back", id="alerts.undo"),
     ]
-    KEYS: ClassVar[tuple[tuple[str, str], ...]] = (
+    KEYS = (
         ("alerts.seen", "seen"),
         ("list.choose", "its log"),
         ("alerts.filter", "filter"),
         ("alerts.order", "order"),
-        *Deck.KEYS,
+        ("command", "command"),
+        ("help", "help"),
+        ("quit", "quit"),
+        ("start", "start"),
+        ("pause", "pause"),
+        ("cancel", "cancel"),
+        ("export", "export"),
+        ("picture", "picture"),
     )
 
     def body(self) -> Iterable[Widget]:
