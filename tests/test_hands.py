@@ -25,6 +25,7 @@ from paceline.tui.theme import PALETTE, THEMES
 from paceline.tui.widgets.prompt import Prompt
 from textual.binding import Binding
 from textual.command import CommandPalette
+from textual.events import Key
 from textual.pilot import Pilot
 from textual.widgets import Input, Select, Static
 
@@ -32,6 +33,7 @@ from . import story
 from .test_tui import HOSTILE, help_text, screen_text, until
 from .test_tui import shown as drawn
 
+NAMES = {":": "colon", "/": "slash", " ": "space"}
 CASE = {
     "policy": "hybrid",
     "predicted_samples_per_second": 900.0,
@@ -73,6 +75,22 @@ def words_of(verb: str) -> list[str]:
 
 
 # Everywhere ---------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("screen", "typed", "line"), [("1", ":jobs e", "#prompt"), ("3", ":jobs e", "#prompt"), ("1", "/e C", "#filter Input")]
+)
+async def test_what_arrives_with_the_key_that_opens_a_line_is_typed_into_it(screen: str, typed: str, line: str) -> None:
+    app = PacelineApp(Obedient(story.healthy()))
+    async with app.run_test(size=(160, 50)) as pilot:
+        await pilot.press(screen)
+        await until(pilot, lambda: app.view.state is app.session.state)
+        for sign in typed:  # as one packet of a slow link brings them: nobody waits in between
+            app.post_message(Key(NAMES.get(sign, sign), sign))
+        await until(pilot, lambda: app.screen.query_one(line, Input).value == typed[1:])
+        assert app.screen_stack[-1].query_one(line, Input).has_focus
+        await pilot.press("colon", "slash")
+        assert app.screen.query_one(line, Input).value == f"{typed[1:]}:/"
 
 
 async def test_every_verb_is_found_by_prompt_palette_help_and_batch() -> None:

@@ -226,7 +226,7 @@ async def test_an_alert_of_a_replay_leads_to_its_moment(tmp_path: Path) -> None:
     session = ReplaySession(story.record(tmp_path / "a.jsonl", events), 64.0)
     async with PacelineApp(session).run_test(size=(120, 40)) as pilot:
         app = pilot.app
-        await until(pilot, lambda: session.at > failed + 4)
+        await until(pilot, lambda: app.view.state.at > failed)
         await pilot.press("4", "p")
         await until(pilot, lambda: "out of memory" in screen_text(app))
         await pilot.press("enter")

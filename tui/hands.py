@@ -13,7 +13,7 @@ from paceline.engine.store.state import WAITING, RunState, State, WaitingJob
 from textual.app import App
 from textual.binding import Binding
 from textual.filter import LineFilter
-from textual.screen import Screen
+from textual.screen import ModalScreen, Screen
 from textual.scrollbar import ScrollBar, ScrollBarRender
 from textual.widgets import Input
 
@@ -61,6 +61,12 @@ class Hands(App[None]):
         raise NotImplementedError
 
     # What is typed --------------------------------------------------------------------------------------------------------------
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Its key opens the prompt before the next key is read, which is typed then; but not where something is typed."""
+        if action == "ask" and (isinstance(self.focused, Input) or isinstance(self.screen, ModalScreen)):
+            return False
+        return super().check_action(action, parameters)
 
     def action_ask(self) -> None:
         self.offer("")

@@ -19,7 +19,7 @@ ALWAYS = ("ctrl+c", "ctrl+q")
 
 EVERYWHERE: tuple[Binding, ...] = (
     *(Binding(key, f"visit('{name}')", title, id=name) for key, name, title in SCREENS),
-    Binding("colon", "ask", "type a command", id="command"),
+    Binding("colon", "ask", "type a command", id="command", priority=True),
     Binding("ctrl+p", "palette", "find anything by its name", id="palette"),
     Binding("question_mark,f1", "explain", "this help", id="help"),
     Binding("plus,t", "start", "start a job: fill in, see the plan, launch", id="start"),

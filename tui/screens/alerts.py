@@ -29,7 +29,7 @@ class AlertsScreen(Sifted):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("a", "acknowledge", "seen: let the alert sink, or rise again", id="alerts.seen"),
         Binding("m", "moment", "what happened in its run when it began", id="alerts.moment"),
-        Binding("slash", "filter", "filter:  state:critical   node:lab[1-3]   straggler", id="alerts.filter"),
+        Binding("slash", "filter", "filter:  state:critical   node:lab[1-3]   straggler", id="alerts.filter", priority=True),
         Binding("o", "order", "order by something else", id="alerts.order"),
         Binding("r", "reverse", "reverse the order", id="alerts.reverse"),
         Binding("escape", "undo", "clear the filter, else back", id="alerts.undo"),

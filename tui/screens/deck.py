@@ -9,7 +9,7 @@ from textual.app import ComposeResult
 from textual.screen import Screen
 from textual.strip import Strip
 from textual.widget import Widget
-from textual.widgets import Static
+from textual.widgets import Input, Static
 
 from ..format import duration, percent, untrusted
 from ..messages import StateChanged, View
@@ -75,6 +75,12 @@ class Deck(Screen[None]):
         yield Prompt(self.deck.past, self.deck.completions)
         yield Sheet(self._bottom, widget_id="bottom")
         yield Static("paceline needs 40x10 to draw", id="tiny", markup=False)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """As the prompt's: its key opens a line at once, but not where something is typed."""
+        if action in ("filter", "search") and isinstance(self.focused, Input):
+            return False
+        return super().check_action(action, parameters)
 
     def body(self) -> Iterable[Widget]:
         """The widgets between the bars."""

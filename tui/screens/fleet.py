@@ -52,7 +52,7 @@ class FleetScreen(Deck):
         ("export", "export"),
     )
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("slash", "filter", "filter:  util<20 & free   job:*   node:lab[1-3]", id="fleet.filter"),
+        Binding("slash", "filter", "filter:  util<20 & free   job:*   node:lab[1-3]", id="fleet.filter", priority=True),
         Binding("f", "faults", "faults only, or all", id="fleet.faults"),
         Binding("x", "reveal", "show what is hidden", id="fleet.reveal"),
         Binding("o", "order", "order by something else", id="fleet.order"),

@@ -25,7 +25,7 @@ class JobsScreen(Sifted):
     ORDERS = JOB_ORDERS
     EXAMPLE = "state:failed    node:lab[1-3]    busy & straggler    digits"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("slash", "filter", "filter:  state:failed   node:lab[1-3]   busy", id="jobs.filter"),
+        Binding("slash", "filter", "filter:  state:failed   node:lab[1-3]   busy", id="jobs.filter", priority=True),
         Binding("o", "order", "order by something else", id="jobs.order"),
         Binding("r", "reverse", "reverse the order", id="jobs.reverse"),
         Binding("escape", "undo", "clear the filter, else back", id="jobs.undo"),

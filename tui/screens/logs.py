@@ -60,7 +60,7 @@ class LogsScreen(Deck):
 
     NAME = "logs"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("slash", "search", "search", id="logs.search"),
+        Binding("slash", "search", "search", id="logs.search", priority=True),
         Binding("n", "hit(1)", "next hit", id="logs.next"),
         Binding("N", "hit(-1)", "hit before", id="logs.previous"),
         Binding("f", "follow", "stay with the newest line", id="logs.follow"),
@@ -199,7 +199,7 @@ class LogsScreen(Deck):
         search.value = self._wanted
         search.can_focus = True
         self.add_class("searching")
-        search.focus()
+        self.set_focus(search)  # at once: the next key may be here already
 
     def on_input_submitted(self, message: Input.Submitted) -> None:
         if isinstance(message.input, SearchLine):

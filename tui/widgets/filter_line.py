@@ -44,7 +44,7 @@ class FilterLine(Horizontal):
         """Open the line with the filter that holds."""
         self._input.begin(self.text)
         self.screen.add_class("filtering")
-        self._input.focus()
+        self.screen.set_focus(self._input)  # at once: the next key may be here already
 
     def clear(self) -> None:
         """Let everything pass again."""

@@ -50,7 +50,7 @@ class Prompt(Input):
         self._offered = []
         self.can_focus = True
         self.screen.add_class("asking")
-        self.focus()
+        self.screen.set_focus(self)  # at once: the next key may be here already
 
     def take(self) -> str:
         """Close the line and give what was typed."""
