@@ -8,7 +8,6 @@ import json
 import os
 import random
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -93,15 +92,26 @@ def test_a_run_whose_runner_holds_its_lock_stays_and_so_do_its_data(home: NodeHo
     assert not (home.runs / "r1").exists()
 
 
+def says_that_it_runs(process: subprocess.Popen[bytes]) -> None:
+    """A child is there a moment before the kernel shows what it was started with."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(b".")
+    process.stdin.flush()
+    assert process.stdout.read(1) == b"."
+
+
 def test_a_run_with_a_process_left_stays(home: NodeHome, child: list[subprocess.Popen[bytes]]) -> None:
-    child.append(subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, env={RUN_MARK: "r1"}))
+    child.append(subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, RUN_MARK: "r1"}))
+    says_that_it_runs(child[0])
     assert remove(home, "runs", "r1") == "a process of it is alive"
     assert (home.runs / "r1" / "exit.json").exists()
 
 
 def test_the_bundle_that_a_program_runs_from_stays(home: NodeHome, child: list[subprocess.Popen[bytes]]) -> None:
-    command = [sys.executable, "-c", "input()"]
-    child.append(subprocess.Popen(command, stdin=subprocess.PIPE, env={"PYTHONPATH": str(home.bundles / BUNDLE)}))
+    marked = {**os.environ, "PYTHONPATH": str(home.bundles / BUNDLE)}
+    child.append(subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=marked))
+    says_that_it_runs(child[0])
     assert remove(home, "bundles", BUNDLE) == "programs run from it"
     assert (home.bundles / BUNDLE).exists()
 
