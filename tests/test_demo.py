@@ -12,6 +12,8 @@ from paceline.engine.events import ResultDerived, RunPlanned
 from paceline.engine.store.reduce import reduce
 from paceline.engine.store.state import State
 from paceline.engine.telemetry.recording import Recording
+from paceline.tui.messages import View
+from paceline.tui.widgets.result_rows import result_runs
 
 KEPT = sorted((Path(__file__).resolve().parents[1] / "data" / "demo").glob("*.jsonl"))
 QUIET_REPLAY = """
@@ -38,9 +40,11 @@ def test_a_kept_recording_is_whole_and_says_that_it_is_emulated(path: Path) -> N
     run = state.run
     assert run is not None
     assert (run.state, run.is_emulated, state.unknown) == ("done", True, 0)
-    assert [event.is_emulated for event in events if isinstance(event, RunPlanned)] == [True]
-    (result,) = [event.document for event in events if isinstance(event, ResultDerived)]
-    assert result["emulated"] is True
+    assert {event.is_emulated for event in events if isinstance(event, RunPlanned)} == {True}
+    assert {event.document["emulated"] for event in events if isinstance(event, ResultDerived)} == {True}
+    assert state.profiles["digits-cnn"]["emulated"] is True
+    shown = result_runs(View(state))
+    assert shown == [run.run_id], "a profiling has no place among the results"
 
 
 @pytest.mark.parametrize("path", KEPT, ids=lambda path: path.stem)

@@ -64,7 +64,7 @@ def dynamic_in_mid_run(state: State) -> bool:
 
 def has_result(state: State) -> bool:
     """The table is there."""
-    return state.run is not None and state.run.document is not None
+    return state.run is not None and state.run.is_bench and state.run.document is not None
 
 
 def has_advice(state: State) -> bool:

@@ -59,16 +59,23 @@ def _result(run: RunState, width: int) -> list[Strip]:
 
 def result_runs(view: View) -> list[str]:
     """Runs that have come to a result or at least to an epoch, oldest first."""
-    return [run.run_id for run in view.state.runs.values() if run.document is not None or any(case.epochs for case in run.cases)]
+    return [run.run_id for run in view.state.runs.values() if has_result(run)]
+
+
+def has_result(run: RunState) -> bool:
+    """Whether it came to a result or at least to an epoch; what a profiling found has a screen of its own."""
+    return (run.document is not None and "links" not in run.document) or any(case.epochs for case in run.cases)
 
 
 def shown_run(view: View) -> RunState | None:
     """The run in hand, or the newest one that came to a result."""
     run = view.run
-    if run is not None and (run.document is not None or any(case.epochs for case in run.cases)):
+    if run is not None and has_result(run):
         return run
-    found = [other for other in view.state.runs.values() if other.document is not None]
-    return found[-1] if found and not view.run_id else run
+    found = [other for other in view.state.runs.values() if other.document is not None and has_result(other)]
+    if found and not view.run_id:
+        return found[-1]
+    return run if run is not None and run.document is None else None
 
 
 def _title(run: RunState, document: Mapping[str, Any], width: int) -> Strip:
