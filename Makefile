@@ -50,4 +50,5 @@ $(PY):
 	@echo "installing into .venv (once; a minute or two, 2 GB)"
 	@$(INSTALL) -e ".[training,data,dev]"
 	@$(PY) -m compileall -q engine tui
+	@mkdir -p build/types/paceline && ln -sfn ../../../engine ../../../tui build/types/paceline/
 	@touch .venv/demo.stamp $@

@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.measured import in_turn
+from benchmarks.runner import in_turn
 
 BENCHMARKS = ("advice_profile", "advice_emulated", "advice_real", "advice_cases", "advice_netns")
 

@@ -16,8 +16,8 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(CHECKOUT))
 
-from benchmarks.claims import Figure, claims_table, rules_table  # noqa: E402
-from benchmarks.measured import kept, measure  # noqa: E402
+from benchmarks.balancer.claims import Figure, claims_table, rules_table  # noqa: E402
+from benchmarks.runner import kept, measure  # noqa: E402
 from benchmarks.table import RESULTS, row  # noqa: E402
 
 BENCHMARKS = ("gradients", "cost", "adaptation", "causes", "alerts_sim", "balancer_sim")

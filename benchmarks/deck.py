@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.measured import in_turn
+from benchmarks.runner import in_turn
 
 BENCHMARKS = ("deck_agent", "deck_store", "deck_replay", "deck_paint", "deck_fleet", "deck_many")
 

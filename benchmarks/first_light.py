@@ -25,7 +25,7 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(CHECKOUT))
 
-from tests.labs import LabDirectory  # noqa: E402
+from tests.support.runs.labs import LabDirectory  # noqa: E402
 
 PACELINE = [sys.executable, "-m", "paceline.tui"]
 PAINTS = 15

@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.measured import in_turn
+from benchmarks.runner import in_turn
 
 BENCHMARKS = ("fleet_trust", "fleet_scale", "fleet_files", "fleet_node", "fleet_tails")
 

@@ -17,19 +17,19 @@ from typing import TYPE_CHECKING, Any
 from .errors import PacelineError, UsageError
 from .events import DeviceReading, Event, InventoryRead, NodeSummary, ProfileKept, RunListed, RunPrepared, Ticked
 from .specs import Inventory, TrainSpec
-from .ssh.questions import Ask
+from .ssh.prompts import Ask
 from .store.state import WAITING, State
-from .telemetry.attendance import Attendance
 from .telemetry.bus import Bus
+from .telemetry.live_state import Attendance
 from .telemetry.recording import Recorder
 
 if TYPE_CHECKING:
     from .advisor.whatif import WhatIf
-    from .jobs.clean import Wish
-    from .jobs.logs import Wish as LogWish
-    from .jobs.merging import Clock, Line
-    from .jobs.undertake import Undertaking
-    from .profiling.profile import Profile
+    from .jobs.launch.job import Undertaking
+    from .jobs.logs.merge import Clock, Line
+    from .jobs.logs.read import Wish as LogWish
+    from .jobs.runs.clean import Wish
+    from .profiles.profile import Profile
 
 Document = dict[str, Any]
 
@@ -83,7 +83,7 @@ class Control:
 
     def copies(self, run_id: str) -> Path | None:
         """The copies of a run's logs, a directory a node; None: none can be here, as no run of ours has such a name."""
-        from .jobs.names import is_run_id
+        from .jobs.files.safe_names import is_run_id
 
         return self.runs / run_id / "nodes" if is_run_id(run_id) else None
 
@@ -97,8 +97,8 @@ class Control:
 
     async def open(self) -> None:
         """Begin: name the machines, then connect to all of them at once. Returns before any has answered."""
-        from .jobs.profiling import shelved
-        from .jobs.survival import Survival
+        from .jobs.launch.detach_check import Survival
+        from .jobs.launch.profile_cache import shelved
         from .ssh.fleet import Fleet
 
         self.publish(inventory_event(self.inventory))
@@ -140,7 +140,7 @@ class Control:
 
     async def plan(self, spec: TrainSpec) -> Document:
         """What ``run`` would do, without doing it."""
-        from .jobs.undertake import Undertaking
+        from .jobs.launch.job import Undertaking
 
         undertaking = Undertaking(self.inventory, self._fleet, self._attendance, self._survival, self.publish)
         return await undertaking.rehearse(spec, self.runs)
@@ -158,14 +158,14 @@ class Control:
         return await self._undertake().advise(spec, wish, self.runs, self._patience)
 
     def _undertake(self) -> Undertaking:
-        from .jobs.undertake import Undertaking
+        from .jobs.launch.job import Undertaking
 
         self._undertaking = Undertaking(self.inventory, self._fleet, self._attendance, self._survival, self.publish)
         return self._undertaking
 
     async def jobs(self) -> Document:
         """All runs that any node knows, and those known here whose nodes are silent."""
-        from .jobs.roster import roster
+        from .jobs.runs.listing import roster
 
         await self._attendance.settled()
         rows = await roster(self._fleet, self.runs, self._attendance.reached)
@@ -177,7 +177,7 @@ class Control:
     async def cancel(self, run_id: str) -> Document:
         """Stop a run on every node that can be reached; returns when no process of it is left there. ``waiting``: the job of this
         session that waits for devices, of which nothing is on a node."""
-        from .jobs.cancel import bring_home, cancel
+        from .jobs.runs.cancel import bring_home, cancel
 
         if run_id == WAITING and self._undertaking is not None and (job := self.state.waiting) is not None:
             self._undertaking.give_up()
@@ -191,14 +191,14 @@ class Control:
 
     async def kill(self, node: str, pid: int, started: int | None, is_agreed: bool) -> Document:
         """Tell whose process this is, and end it when that is agreed."""
-        from .jobs.kill import kill
+        from .jobs.runs.kill_process import kill
 
         is_read_only = any(spec.read_only for spec in self.inventory.nodes if spec.name == node)
         return await kill(node, pid, started, is_agreed, self._fleet, is_read_only)
 
     async def attach(self, run_id: str) -> Document:
         """Follow a run that is there to its result, whoever launched it."""
-        from .jobs.attach import attach
+        from .jobs.runs.attach import attach
 
         row = await self._row(run_id)
         self._undertaking, self._attached = None, run_id
@@ -206,20 +206,20 @@ class Control:
 
     async def logs(self, run_id: str, wish: LogWish, show: Callable[[Line], None] | None = None) -> Document:
         """What a run wrote. ``show``: line by line instead, until it has ended."""
-        from .jobs.logs import logs
+        from .jobs.logs.read import logs
 
         row = await self._row(run_id)
         return await logs(row, wish, self._fleet, self._attendance.reached, self.runs, show, self._patience)
 
     async def clocks(self, nodes: Sequence[str]) -> dict[str, Clock]:
         """How the clocks of nodes that answer differ from ours."""
-        from .jobs.logs import clocks
+        from .jobs.logs.read import clocks
 
         return await clocks(nodes, self._fleet)
 
     async def fetch(self, run_id: str, patterns: Sequence[str], to: Path | None) -> Document:
         """Bring files of a run home, each node's into a directory of its own; ``to``: other than the run's own."""
-        from .jobs.collect import collect
+        from .jobs.files.fetch import collect
 
         row = await self._row(run_id)
         place = to.absolute() if to is not None else self.runs / row["run_id"] / "files"
@@ -227,7 +227,7 @@ class Control:
 
     async def clean(self, wish: Wish, is_agreed: bool) -> Document:
         """Tell what of ours the nodes keep and nobody needs, and remove it when that is agreed."""
-        from .jobs.clean import clean
+        from .jobs.runs.clean import clean
 
         await self._attendance.settled()
         nodes = self.inventory.nodes

@@ -14,13 +14,13 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from .documents import documented, paths
+from tests.support.places import CHECKOUT
+from tests.support.screens.documents import documented, paths
 
-HOME = Path(__file__).resolve().parents[1]
-PROJECT = tomllib.loads((HOME / "pyproject.toml").read_text())
+PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
 
 
-@pytest.mark.parametrize("module", ["paceline.tui.cli", "paceline.tui.batch"])
+@pytest.mark.parametrize("module", ["paceline.tui.command_line.cli", "paceline.tui.command_line.batch"])
 def test_the_headless_start_imports_neither_a_screen_nor_what_is_heavy(module: str) -> None:
     heavy = {"textual", "torch", "pandas", "sklearn", "yfinance"}
     program = f"import sys, {module}; print(sorted({heavy!r} & set(sys.modules)))"
@@ -38,43 +38,48 @@ def test_json_md_names_every_field_of_status(tmp_path: Path) -> None:
 
 def test_every_folder_with_code_is_packaged() -> None:
     folders = {
-        "paceline." + ".".join(init.parent.relative_to(HOME).parts)
+        "paceline." + ".".join(init.parent.relative_to(CHECKOUT).parts)
         for top in ("engine", "tui")
-        for init in (HOME / top).rglob("__init__.py")
+        for init in (CHECKOUT / top).rglob("__init__.py")
     }
     assert set(PROJECT["tool"]["setuptools"]["packages"]) == folders
 
 
 def test_every_module_says_in_its_first_line_what_it_is_for() -> None:
-    for path in [*(HOME / "engine").rglob("*.py"), *(HOME / "tui").rglob("*.py"), *(HOME / "tests").glob("*.py")]:
+    for path in [
+        *(CHECKOUT / "engine").rglob("*.py"),
+        *(CHECKOUT / "tui").rglob("*.py"),
+        *(CHECKOUT / "tests").rglob("*.py"),
+        *(CHECKOUT / "benchmarks").rglob("*.py"),
+    ]:
         text = path.read_text()
         assert re.match(r'r?"""\S', text) or (not text and path.name == "__init__.py"), f"{path} starts without a sentence"
 
 
 def test_every_design_page_fits_on_two_screens() -> None:
-    pages = list((HOME / "docs/design").glob("*.md"))
+    pages = list((CHECKOUT / "docs/design").glob("*.md"))
     assert pages
     for page in pages:
         assert len(page.read_text().splitlines()) <= 60, page.name
 
 
 def test_the_readme_starts_with_the_two_commands_and_its_links_lead_somewhere() -> None:
-    text = (HOME / "README.md").read_text()
+    text = (CHECKOUT / "README.md").read_text()
     assert "make demo" in text
     assert "make test" in text
     for target in re.findall(r"\]\(([^)#:]+)\)", text):
-        assert (HOME / target).exists(), target
+        assert (CHECKOUT / target).exists(), target
 
 
 def test_make_help_names_every_target() -> None:
-    text = (HOME / "Makefile").read_text()
+    text = (CHECKOUT / "Makefile").read_text()
     targets = set(re.search(r"^\.PHONY: (.*)$", text, re.MULTILINE)[1].split())  # type: ignore[index]
-    told = subprocess.run(["make", "-C", str(HOME), "help"], capture_output=True, text=True, check=True).stdout
+    told = subprocess.run(["make", "-C", str(CHECKOUT), "help"], capture_output=True, text=True, check=True).stdout
     assert set(re.findall(r"^  make (\w+) ", told, re.MULTILINE)) == targets
 
 
 def pins() -> dict[str, str]:
-    lines = [line for line in (HOME / "constraints.txt").read_text().splitlines() if line and not line.startswith("#")]
+    lines = [line for line in (CHECKOUT / "constraints.txt").read_text().splitlines() if line and not line.startswith("#")]
     assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][0-9A-Za-z.]*", line) for line in lines)
     return {canonicalize_name(line.split("==")[0]): line.split("==")[1] for line in lines}
 

@@ -8,7 +8,7 @@ def main() -> None:
     """Hand over to the command line; files made by us are for this user only."""
     os.umask(0o077)
     try:
-        from .cli import main as run
+        from .command_line.cli import main as run
 
         sys.exit(run())
     except KeyboardInterrupt:  # before there is anything to interrupt

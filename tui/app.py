@@ -15,24 +15,24 @@ from typing import Any, ClassVar
 
 from paceline.engine.errors import PacelineError
 from paceline.engine.events import Event, ResultDerived, RunEnded, RunPlanned
-from paceline.engine.ssh.questions import Question
+from paceline.engine.ssh.prompts import Question
 from paceline.engine.store.state import State
 from textual.binding import Binding, BindingType
 from textual.driver import Driver
 from textual.screen import Screen
 
+from .actions import Hands
 from .crash import crashed
-from .driver import ThriftyDriver
-from .format import duration, untrusted
-from .hands import Hands
-from .keys import EVERYWHERE
+from .keymap import EVERYWHERE
 from .messages import StateChanged, View
-from .past import Past
 from .preferences import Preferences
+from .prompt_history import Past
 from .screens.dialogs import Answer, HostKey
-from .session import Seekable, Session
+from .sessions.session import Seekable, Session
+from .terminal.driver import ThriftyDriver
+from .terminal.format import duration, untrusted
 from .theme import THEMES
-from .widgets.sheet import Rows
+from .widgets.line_canvas import Rows
 
 FRAME = 0.25
 """Seconds between two paints of new values; keys are painted at once."""
@@ -44,7 +44,7 @@ TRAIL = 50
 
 PLACES = {
     "fleet": "fleet.FleetScreen",
-    "jobs": "lists.JobsScreen",
+    "jobs": "jobs.JobsScreen",
     "run": "run.RunScreen",
     "alerts": "alerts.AlertsScreen",
     "results": "results.ResultsScreen",

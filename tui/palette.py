@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, cast
 
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 
-from .commands import VERBS
-from .keys import EVERYWHERE, shown
+from .command_line.commands import VERBS
+from .keymap import EVERYWHERE, shown
 from .theme import THEMES
-from .widgets.list_rows import SCREENS
+from .views.jobs import SCREENS
 
 if TYPE_CHECKING:
     from .app import PacelineApp

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import combinations
 
-from ..balancer.devices import EXACT
+from ..balancer.participation import EXACT
 from ..errors import PlanImpossible
-from ..profiling.profile import AllReduceProfile, Profile
+from ..profiles.profile import AllReduceProfile, Profile
 from .predict import Candidate, Prediction, predict
 from .remedies import Remedy, remedies
 

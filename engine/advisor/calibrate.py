@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ..errors import PlanImpossible
-from ..profiling.profile import Profile
+from ..profiles.profile import Profile
 from .predict import Candidate, predict
 
 STEPS = 20

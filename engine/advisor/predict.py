@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..balancer.allocate import allocate
-from ..balancer.model import StepTime
+from ..balancer.step_time import StepTime
 from ..errors import PlanImpossible
-from ..profiling.profile import DeviceProfile, Profile
+from ..profiles.profile import DeviceProfile, Profile
 
 LINK_NOISE = 1.2
 """Pairs are measured less well than sums over all: links count as unlike from this factor on."""

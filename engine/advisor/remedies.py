@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from ..errors import PlanImpossible
-from ..profiling.profile import Profile
+from ..profiles.profile import Profile
 from .predict import Candidate, Prediction, predict
 
 GAIN = 1.01

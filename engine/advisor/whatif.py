@@ -10,7 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from ..errors import UsageError
-from ..profiling.profile import AllReduceProfile, DeviceProfile, Profile
+from ..profiles.profile import AllReduceProfile, DeviceProfile, Profile
 
 MOST = 64
 """Devices that may be supposed at once."""

@@ -25,13 +25,13 @@ from typing import Any
 from ..errors import PacelineError, UsageError, WorkFailed
 from ..specs import DeviceSpec
 from ..wire import dumps, encode, from_plain
-from .home import NodeHome
-from .host import interface_addresses, where_reached
-from .outgoing import Outgoing
-from .processes import boot_id
-from .readings import Readings
-from .requests import REQUESTS
-from .versions import driver_version, torch_version
+from .rpc.dispatch import REQUESTS
+from .rpc.send_queue import Outgoing
+from .system.processes import boot_id
+from .system.state_dir import NodeHome
+from .telemetry.host import interface_addresses, where_reached
+from .telemetry.sampler import Readings
+from .telemetry.versions import driver_version, torch_version
 
 LINE_LIMIT = 16 << 20
 """Bytes of one request; a plan for hundreds of ranks is far below."""

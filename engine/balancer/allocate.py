@@ -11,7 +11,7 @@ import heapq
 from collections.abc import Sequence
 
 from ..errors import PlanImpossible
-from .model import StepTime
+from .step_time import StepTime
 
 _HALVINGS = 60
 """Of the interval of T at most: more than a double can tell apart."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .model import StepTime, slowest
+from .step_time import StepTime, slowest
 
 
 @dataclass(frozen=True, slots=True)

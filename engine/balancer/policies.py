@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from .beliefs import Belief, believe, forgotten
-from .devices import among, share
-from .model import StepTime, quickest, slowest
+from .participation import among, share
+from .rank_estimate import Belief, believe, forgotten
+from .step_time import StepTime, quickest, slowest
 
 LEAST_GAIN = 0.005
 """Predicted gain below which shares rest, however certain it is."""

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field, replace
 from ..errors import PlanImpossible
 from ..events import RankEvent, StragglerEnded, StragglerFound
 from .allocate import allocate
-from .causes import PARTS, blame, middle, parts_of
-from .healthy import Healthy, Seen, learn, remember
-from .model import StepTime, slowest
-from .network import NEEDED, WINDOW, Exposed, Network, usual, waited
-from .work import Work
+from .baseline import Healthy, Seen, learn, remember
+from .network_baseline import NEEDED, WINDOW, Exposed, Network, usual, waited
+from .slowdown_cause import PARTS, blame, middle, parts_of
+from .step_phases import Work
+from .step_time import StepTime, slowest
 
 LEAST = 0.10
 """Slowdown, less 1, below which nobody is told."""

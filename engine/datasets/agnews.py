@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ..training.workloads import VOCABULARY
+from ..workloads import VOCABULARY
 from .news import TOPICS, generate_news, read_news
 from .source import Prepared, as_array
 from .split import about, split_by_class

@@ -10,8 +10,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..agent.private import make_directory, write_bytes
 from ..errors import StorageFailed
+from ..protocol.private_files import make_directory, write_bytes
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 
 from ..balancer import policies
 from ..balancer.allocate import allocate
-from ..balancer.model import StepTime
 from ..balancer.policies import Decision, Observation, Problem
+from ..balancer.step_time import StepTime
 from .simulation import Rule
 
 _REFERENCE_EVERY = 10

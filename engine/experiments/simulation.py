@@ -15,9 +15,9 @@ from functools import lru_cache
 from typing import Any
 
 from ..balancer import policies
-from ..balancer.devices import share
-from ..balancer.model import StepTime, slowest
+from ..balancer.participation import share
 from ..balancer.policies import Decision, Observation, Problem
+from ..balancer.step_time import StepTime, slowest
 
 SETTLED = 1.05
 """Shares are right when a step with them takes at most so much longer than the oracle's."""

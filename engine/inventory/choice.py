@@ -7,8 +7,8 @@ from pathlib import Path
 
 from ..errors import ConfigurationError
 from ..specs import Inventory
+from .nodes_file import read_inventory
 from .nodeset import device_words, select
-from .toml import read_inventory
 
 
 def inventory_for(path: Path, only: str | None, is_embedded_only: bool = False, devices: str = "all") -> Inventory:

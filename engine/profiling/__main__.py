@@ -26,10 +26,10 @@ from ..plan import Plan, RankPlan
 from ..training.data import load
 from ..training.device import device_of, timer_for
 from ..training.group import die_with_parent, form, is_collateral, meet, own_rank
-from ..training.ranklog import RankLog
+from ..training.rank_log import RankLog
 from ..training.tasks import task_of
-from ..training.workloads import WORKLOADS
 from ..wire import from_plain
+from ..workloads import WORKLOADS
 from .device import measure_device
 from .gradients import measure_gradient
 from .host import measure_host

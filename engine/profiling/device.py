@@ -11,10 +11,10 @@ from statistics import median
 
 import torch
 
-from ..agent import nvml
+from ..agent.telemetry import nvml
 from ..events import DeviceProfiled, DeviceReading
-from ..training.emulation import EmulatedTimer
-from ..training.timing import CpuTimer
+from ..training.emulation.device import EmulatedTimer
+from ..training.timing.timers import CpuTimer
 
 BURST = 0.1
 """Seconds of one burst of products or copies."""

@@ -18,10 +18,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ..events import GradientProfiled
 from ..specs import COMPRESSIONS
-from ..training.compression import Hook, hook_of, message_bytes
 from ..training.data import copy_to
 from ..training.group import Group
-from ..training.sampler import order
+from ..training.shares.compression import Hook, hook_of, message_bytes
+from ..training.shares.sampler import order
 from .device import wait
 from .steps import Steps
 

@@ -20,10 +20,10 @@ import torch.distributed as dist
 
 from ..events import AllReduceProfiled, LinkProfiled
 from ..plan import NodePlan, Plan
+from ..training.emulation.network import PlayedLink
 from ..training.group import Group
-from ..training.link import PlayedLink
 from .device import wait
-from .fits import line
+from .line_fit import line
 from .turns import Turns
 
 LIMIT = 4.0

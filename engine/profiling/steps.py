@@ -17,15 +17,15 @@ import torch
 
 from ..events import StepTimesProfiled
 from ..training.data import Split, copy_to
-from ..training.emulation import EmulatedTimer
-from ..training.exchange import Replica
+from ..training.emulation.device import EmulatedTimer
 from ..training.models import build
-from ..training.sampler import order
+from ..training.shares.sampler import order
+from ..training.shares.step_stats import Replica
 from ..training.tasks import Task
-from ..training.timing import CpuTimer
-from ..training.workloads import Workload
+from ..training.timing.timers import CpuTimer
+from ..workloads import Workload
 from . import device as devices
-from .fits import line
+from .line_fit import line
 
 LONGEST = 2.0
 """Seconds of a step that no timed size passes."""

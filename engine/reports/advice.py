@@ -6,7 +6,7 @@ from typing import Any
 
 from ..advisor.advise import Advice
 from ..advisor.predict import Prediction
-from ..profiling.profile import Profile
+from ..profiles.profile import Profile
 
 Document = dict[str, Any]
 

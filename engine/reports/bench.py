@@ -10,8 +10,8 @@ from typing import Any
 
 from ..events import EpochEnded, Event
 from ..plan import Plan
-from ..training.workloads import parameters_of
 from ..wire import to_plain
+from ..workloads import parameters_of
 from .busy import busy_warnings
 from .energy import joules_per_sample
 from .figures import CaseFigures, Lines, case_figures, gather, rate, ratio

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..profiling.drift import Drift
-from ..profiling.profile import DeviceProfile, Profile
+from ..profiles.drift import Drift
+from ..profiles.profile import DeviceProfile, Profile
 from ..specs import COMPRESSIONS
 
 Document = dict[str, Any]

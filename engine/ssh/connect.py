@@ -20,10 +20,10 @@ from ..errors import NodeRefused, NodeUnreachable, PacelineError
 from ..specs import NodeSpec
 from .config import Settings, read_config
 from .embedded import EmbeddedNode
+from .greeting import Street
+from .host_keys import HostKeyCheck, HostKeyRefused, remember
 from .login import HINT, Client, Keys, Login, read_keys, unlock
-from .questions import Ask, Desk, Question
-from .street import Street
-from .trust import HostKeyCheck, HostKeyRefused, remember
+from .prompts import Ask, Desk, Question
 
 CONNECT_TIMEOUT = 10.0
 """Seconds for the TCP connection and the key exchange of one hop."""

@@ -18,8 +18,8 @@ from typing import Any
 
 import asyncssh
 
-from ..agent.private import make_directory
 from ..errors import StorageFailed
+from ..protocol.private_files import make_directory
 
 HANG_UP_GRACE = 2.0
 """Seconds between HUP and KILL for the process group of a closed channel."""

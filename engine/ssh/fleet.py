@@ -22,8 +22,8 @@ from ..telemetry.progress import Parcels
 from .connect import Doors
 from .embedded import EmbeddedNode
 from .link import Link
-from .questions import Ask
-from .search import BESIDE, Search
+from .prompts import Ask
+from .reconnect import BESIDE, Search
 
 MAX_CONNECTING = 128
 """Connections being opened at one time, in all."""

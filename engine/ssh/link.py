@@ -24,9 +24,10 @@ from ..events import Event, NodeConnected, NodeReported, NodeWarned
 from ..specs import NodeSpec
 from ..telemetry.progress import Parcels
 from ..wire import dumps, event_from, from_plain
+from .bundle import bundle
 from .connect import Doors
 from .embedded import EmbeddedNode
-from .ship import bundle, push_bundle
+from .upload import push_bundle
 
 Frame = dict[str, Any]
 HELLO_TIMEOUT = 30.0

@@ -13,8 +13,8 @@ import asyncssh
 
 from ..errors import NodeRefused
 from .config import Settings
-from .questions import Ask, Question
-from .trust import HostKeyCheck
+from .host_keys import HostKeyCheck
+from .prompts import Ask, Question
 
 TRIES = 3
 """How often one secret is asked for."""

@@ -46,7 +46,7 @@ from ..events import (
     StragglerFound,
     Ticked,
 )
-from . import evidence, profiles, runs
+from . import profiles, runs, straggler_alerts
 from .alerts import clear, clear_all, clear_prefix, device_alerts, raise_alert, silence
 from .history import CLOCKS, EVENTS, KEPT, recent
 from .state import STALE_AFTER, DeviceState, NodeState, RunState, State, WaitingJob
@@ -130,16 +130,16 @@ def reduce(state: State, event: Event) -> State:
         case StepsTaken():
             return _with_run(state, runs.stepped(_run(state, event), event))
         case StragglerFound():
-            run = runs.straggler_found(_run(state, event), evidence.found(state, _run(state, event), event), event)
-            return evidence.told(_with_run(state, run), run)
+            run = runs.straggler_found(_run(state, event), straggler_alerts.found(state, _run(state, event), event), event)
+            return straggler_alerts.told(_with_run(state, run), run)
         case StragglerEnded():
             run = runs.straggler_ended(_run(state, event), event)
-            return evidence.ended(_with_run(state, run), run, event)
+            return straggler_alerts.ended(_with_run(state, run), run, event)
         case SharesChanged():
             run = runs.advanced(_run(state, event), event)
-            return evidence.told(_with_run(state, run), run)
+            return straggler_alerts.told(_with_run(state, run), run)
         case CaseEnded():
-            return evidence.over(_with_run(state, runs.advanced(_run(state, event), event)), event.run_id)
+            return straggler_alerts.over(_with_run(state, runs.advanced(_run(state, event), event)), event.run_id)
         case RankJoined() | CaseStarted() | EpochEnded() | StandaloneMeasured():
             return _with_run(state, runs.advanced(_run(state, event), event))
         case RankEvent():
@@ -219,8 +219,8 @@ def _reported(state: State, event: NodeReported) -> State:
     if node.state != "ok":
         state = clear(state, f"node {event.node}")
     for run in state.runs.values():
-        if not run.is_over and (informed := evidence.with_readings(state, run, event.node)) is not run:
-            state = evidence.told(_with_run(state, informed), informed)
+        if not run.is_over and (informed := straggler_alerts.with_readings(state, run, event.node)) is not run:
+            state = straggler_alerts.told(_with_run(state, informed), informed)
     return state
 
 

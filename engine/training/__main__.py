@@ -11,18 +11,18 @@ from ..balancer.policies import Problem
 from ..errors import PacelineError, PlanImpossible
 from ..plan import Plan, RankPlan
 from ..wire import from_plain
+from ..workloads import WORKLOADS
 from .data import load
 from .device import device_of, timer_for
+from .emulation.network import PlayedLink
 from .group import die_with_parent, is_collateral, join, own_rank
-from .link import PlayedLink
 from .loop import Case
-from .measure import Standalone, probe
 from .normalization import least_samples
 from .precision import agree
-from .ranklog import RankLog
+from .rank_log import RankLog
 from .tasks import task_of
+from .timing.probe import Standalone, probe
 from .trainer import make_trainer
-from .workloads import WORKLOADS
 
 
 def train(run_dir: Path, plan: Plan, rank: RankPlan, log: RankLog) -> None:

@@ -12,8 +12,8 @@ import torch
 
 from ..errors import DataRefused
 from ..plan import Plan
-from .ahead import ReadAhead
-from .sampler import Rows
+from .prefetch import ReadAhead
+from .shares.sampler import Rows
 from .tasks import Task
 
 IN_MEMORY = 256 << 20

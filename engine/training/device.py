@@ -8,10 +8,10 @@ import torch
 
 from ..errors import WorkFailed
 from ..plan import RankPlan
-from .emulation import EmulatedTimer
+from ..workloads import Workload
+from .emulation.device import EmulatedTimer
 from .models import build
-from .timing import CpuTimer, CudaTimer
-from .workloads import Workload
+from .timing.timers import CpuTimer, CudaTimer
 
 
 def device_of(rank: RankPlan) -> torch.device:

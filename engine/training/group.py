@@ -27,7 +27,7 @@ from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-
 from ..errors import PlanImpossible, WorkFailed
 from ..events import RankJoined
 from ..plan import Plan, RankPlan
-from .ranklog import RankLog
+from .rank_log import RankLog
 
 STORE_TIMEOUT = 300.0
 """Seconds a rank waits to learn where the store is: other nodes may import torch from a slow disk."""

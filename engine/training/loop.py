@@ -10,16 +10,16 @@ import numpy as np
 import torch
 
 from ..balancer.policies import Memory, Observation, Problem, decide, sizes_for, start
+from ..balancer.step_phases import StepTimes
 from ..balancer.stragglers import Watch, start_watch, watch
-from ..balancer.work import StepTimes
 from ..events import CaseEnded, CaseStarted, EpochEnded, RankEpochEnded, SharesChanged
+from ..workloads import Workload
 from .data import Split
-from .exchange import Report
 from .group import Group
-from .ranklog import RankLog, Step, StepLog
-from .sampler import SamplerState
+from .rank_log import RankLog, Step, StepLog
+from .shares.sampler import SamplerState
+from .shares.step_stats import Report
 from .trainer import Trainer
-from .workloads import Workload
 
 _EVALUATION_BATCH = 256
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional
 
-from .workloads import Workload
+from ..workloads import Workload
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,18 +10,18 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
+from ..workloads import Workload
 from .data import Split, copy_to
-from .exchange import Exchange, Replica, Report, fingerprint
+from .emulation.network import PlayedLink
 from .group import Group
-from .link import PlayedLink
-from .local import LocalSteps
 from .models import build
 from .normalization import norms_of, pool, usable
-from .reduction import Reduction
-from .sampler import Rows, SamplerState, slices
+from .shares.comm_hook import Reduction
+from .shares.local_sgd import LocalSteps
+from .shares.sampler import Rows, SamplerState, slices
+from .shares.step_stats import Exchange, Replica, Report, fingerprint
 from .tasks import Task
-from .timing import CpuTimer
-from .workloads import Workload
+from .timing.timers import CpuTimer
 
 
 @dataclass(slots=True)

@@ -11,19 +11,9 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from ..messages import View
-from ..widgets.advice_rows import (
-    Advised,
-    Supposed,
-    advised,
-    device_lines,
-    help_lines,
-    verdict_lines,
-    way_heading,
-    way_row,
-    ways,
-)
-from ..widgets.sheet import Rows, Sheet
-from .deck import Deck
+from ..views.advice import Advised, Supposed, advised, device_lines, help_lines, verdict_lines, way_heading, way_row, ways
+from ..widgets.line_canvas import Rows, Sheet
+from .base_screen import Deck
 
 TOGGLED = 8
 """Devices that have a key, F2 to F9."""

@@ -6,18 +6,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
-from paceline.engine.store.questions import wall_clock
+from paceline.engine.store.selectors import wall_clock
 from paceline.engine.store.state import Alert, RunState
 from textual.binding import Binding, BindingType
 from textual.strip import Strip
 from textual.widget import Widget
 
 from ..messages import View
-from ..widgets.alert_rows import ALERT_ORDERS, alert_heading, alert_in_full, alert_order, alert_row, alert_subject, alert_summary
-from ..widgets.sheet import Rows, Sheet
+from ..views.alerts import ALERT_ORDERS, alert_heading, alert_in_full, alert_order, alert_row, alert_subject, alert_summary
+from ..widgets.line_canvas import Rows, Sheet
+from .list_screen import Sifted
 from .logs import show_logs
 from .run import show_moment
-from .sifted import Sifted
 
 
 class AlertsScreen(Sifted):

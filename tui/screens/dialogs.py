@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import ClassVar
 
-from paceline.engine.ssh.questions import Question
+from paceline.engine.ssh.prompts import Question
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container, Vertical, VerticalScroll
@@ -15,9 +15,9 @@ from textual.screen import ModalScreen
 from textual.style import Style
 from textual.widgets import Input, Static
 
-from ..commands import Verb
-from ..format import untrusted
-from ..keys import shown
+from ..command_line.commands import Verb
+from ..keymap import shown
+from ..terminal.format import untrusted
 from ..theme import PALETTE
 
 WIDTH = 64

@@ -13,14 +13,14 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from ..messages import View
+from ..views.fleet.device_facts import Scene, scene_of
+from ..views.fleet.heat_map import device_at, heat_lines, layout
+from ..views.fleet.history_cards import history_cards
+from ..views.fleet.order import ORDERS, Listing, Wish, arrange
+from ..views.fleet.rows import fleet_heading, fleet_row, fleet_summary, hidden_line
 from ..widgets.filter_line import FilterLine
-from ..widgets.fleet_order import ORDERS, Listing, Wish, arrange
-from ..widgets.fleet_rows import fleet_heading, fleet_row, fleet_summary, hidden_line
-from ..widgets.heat import device_at, heat_lines, layout
-from ..widgets.history_cards import history_cards
-from ..widgets.sheet import Rows, Sheet
-from ..widgets.subjects import Scene, scene_of
-from .deck import Deck
+from ..widgets.line_canvas import Rows, Sheet
+from .base_screen import Deck
 from .node import NodeScreen
 
 CARDS = 10

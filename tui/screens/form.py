@@ -9,7 +9,7 @@ from typing import ClassVar
 from paceline.engine.errors import NotProfiled, PacelineError
 from paceline.engine.experiments.policies import check_named
 from paceline.engine.specs import POLICIES
-from paceline.engine.training.workloads import WORKLOADS
+from paceline.engine.workloads import WORKLOADS
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -17,7 +17,7 @@ from textual.containers import Grid, Horizontal, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Label, Select, Static
 
-from ..format import untrusted
+from ..terminal.format import untrusted
 
 Rehearse = Callable[[str], Awaitable[str]]
 """Give the plan of a line such as ``plan --workload digits-cnn`` as text. Raises PacelineError."""

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, ClassVar
 
-from paceline.engine.jobs.lines import LineIndex
+from paceline.engine.jobs.logs.line_index import LineIndex
 from textual.binding import Binding, BindingType
 from textual.strip import Strip
 from textual.widget import Widget
@@ -14,10 +14,10 @@ from textual.widgets import Input
 
 from ..messages import View
 from ..theme import PALETTE
-from ..widgets.lines import line
-from ..widgets.log_rows import LineKeys, clocks_in_words, log_heading, log_line, log_summary
-from ..widgets.sheet import Rows, Sheet
-from .deck import Deck
+from ..views.drawing.lines import line
+from ..views.logs import LineKeys, clocks_in_words, log_heading, log_line, log_summary
+from ..widgets.line_canvas import Rows, Sheet
+from .base_screen import Deck
 
 if TYPE_CHECKING:
     from ..app import PacelineApp

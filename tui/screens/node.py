@@ -11,16 +11,16 @@ from textual.containers import Horizontal
 from textual.strip import Strip
 from textual.widget import Widget
 
-from ..format import untrusted
 from ..messages import View
+from ..terminal.format import untrusted
 from ..theme import PALETTE
-from ..widgets.fleet_order import found, key_of
-from ..widgets.fleet_rows import fleet_heading, fleet_row
-from ..widgets.lines import line
-from ..widgets.node_rows import device_facts, disk_lines, host_lines, link_lines, node_alerts, node_head, process_lines
-from ..widgets.sheet import Draw, Rows, Sheet
-from ..widgets.subjects import Scene, scene_of
-from .deck import Deck
+from ..views.drawing.lines import line
+from ..views.fleet.device_facts import Scene, scene_of
+from ..views.fleet.order import found, key_of
+from ..views.fleet.rows import fleet_heading, fleet_row
+from ..views.node import device_facts, disk_lines, host_lines, link_lines, node_alerts, node_head, process_lines
+from ..widgets.line_canvas import Draw, Rows, Sheet
+from .base_screen import Deck
 
 
 class NodeScreen(Deck):

@@ -10,9 +10,9 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from ..messages import View
-from ..widgets.profile_rows import Shown, device_in_full, link_lines, profile_heading, profile_row, profile_summary, read
-from ..widgets.sheet import Rows, Sheet
-from .deck import Deck
+from ..views.profiles import Shown, device_in_full, link_lines, profile_heading, profile_row, profile_summary, read
+from ..widgets.line_canvas import Rows, Sheet
+from .base_screen import Deck
 from .node import NodeScreen
 
 

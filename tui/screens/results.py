@@ -11,10 +11,10 @@ from textual.containers import VerticalScroll
 from textual.widget import Widget
 
 from ..messages import View
-from ..widgets.result_rows import result_lines, result_runs, shown_run
-from ..widgets.run_charts import throughput_chart
-from ..widgets.sheet import WRITTEN, Sheet
-from .deck import Deck
+from ..views.results.table import result_lines, result_runs, shown_run
+from ..views.run.charts import throughput_chart
+from ..widgets.line_canvas import WRITTEN, Sheet
+from .base_screen import Deck
 
 LONGEST = 10_000
 """Lines a table may have."""

@@ -11,14 +11,14 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from ..messages import View
-from ..session import Seekable
-from ..widgets.decision_rows import Moment, alert_lines, decision_lines, moments
-from ..widgets.lines import Piece
-from ..widgets.rank_rows import Look, look, rank_heading, rank_legend, rank_line, rank_order
-from ..widgets.run_charts import loss_chart, throughput_chart
-from ..widgets.run_head import run_head, time_left
-from ..widgets.sheet import Rows, Sheet
-from .deck import FRAMED, Deck
+from ..sessions.session import Seekable
+from ..views.drawing.lines import Piece
+from ..views.run.charts import loss_chart, throughput_chart
+from ..views.run.decisions import Moment, alert_lines, decision_lines, moments
+from ..views.run.head import run_head, time_left
+from ..views.run.ranks import Look, look, rank_heading, rank_legend, rank_line, rank_order
+from ..widgets.line_canvas import Rows, Sheet
+from .base_screen import FRAMED, Deck
 from .logs import show_logs
 from .node import NodeScreen
 

@@ -11,7 +11,7 @@ from textual.message import Message
 from textual.widgets import Input, Static
 
 from ..filter import LONGEST, Filter, FilterRefused, parse
-from ..format import untrusted
+from ..terminal.format import untrusted
 
 KEPT = 5
 """Filters that can be called back."""

@@ -9,7 +9,7 @@ from textual.binding import Binding, BindingType
 from textual.suggester import Suggester
 from textual.widgets import Input
 
-from ..past import Past
+from ..prompt_history import Past
 
 Complete = Callable[[str], list[str]]
 """Whole lines that begin with what was typed, best first."""

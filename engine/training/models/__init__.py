@@ -7,7 +7,7 @@ from functools import partial
 
 from torch import nn
 
-from ..workloads import VOCABULARY
+from ...workloads import VOCABULARY
 from .digits_cnn import digits_cnn
 from .sp500_mlp import sp500_mlp
 from .text_transformer import text_transformer

@@ -1,0 +1,1 @@
+"""The run directories of a node: written, locked, tailed, served and removed."""

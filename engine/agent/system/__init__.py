@@ -1,0 +1,1 @@
+"""What the operating system knows: processes, their trees and owners, the state directory."""

@@ -1,0 +1,194 @@
+"""Readings of the machine itself: processor, memory, disks, links, and where its peers reach it.
+
+Linux tells all of it in /proc, read here without a parser for more than is shown; elsewhere psutil is asked, where it is there.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import importlib
+import ipaddress
+import os
+import platform
+import socket
+import struct
+import time
+from pathlib import Path
+from types import ModuleType
+
+from ...events import DeviceReading, HostReading, LinkReading
+from ..system.processes import PROC
+from .disks import Disks
+from .network import Links
+from .proc_file import ProcFile
+
+SLOW_EVERY = 5
+"""Readings between two looks at what moves slowly, or is a mean anyway."""
+_SIOCGIFADDR = 0x8915
+
+
+class Host:
+    """Reads the machine. The first processor utilization is unknown: it is a mean since the last reading."""
+
+    def __init__(self, root: Path, proc: Path = PROC) -> None:
+        self._root = root
+        self._processor = processor_name()
+        self._stat, self._memory = ProcFile(proc / "stat"), ProcFile(proc / "meminfo")
+        self._psutil = None if self._stat.read(1024) else _psutil()
+        self._cores = os.cpu_count()
+        self._before: tuple[int, int] | None = None
+        self._disk_free: int | None = None
+        self._load: float | None = None
+        self._traffic: tuple[LinkReading, ...] = ()
+        self._count = 0
+        self._disks, self._links = Disks(proc), Links(proc)
+
+    def read(self) -> HostReading:
+        """One reading; what cannot be known is None."""
+        memory = self._read_memory()
+        if self._count % SLOW_EVERY == 0:
+            self._disk_free, self._load, self._traffic = disk_free(self._root), _load(), self._links.read()
+        self._count += 1
+        return HostReading(
+            cpu=self._utilization(),
+            memory_used=_difference(memory.get("MemTotal"), memory.get("MemAvailable")),
+            memory_total=memory.get("MemTotal"),
+            disk_free=self._disk_free,
+            cores=self._cores,
+            load=self._load,
+            swap_used=_difference(memory.get("SwapTotal"), memory.get("SwapFree")),
+            swap_total=memory.get("SwapTotal"),
+            uptime=self._uptime(),
+            disks=self._disks.read(),
+            links=self._traffic,
+        )
+
+    def _utilization(self) -> float | None:
+        """Time not idle over all time since the last reading, of all processors."""
+        if self._psutil is not None:
+            times = self._psutil.cpu_times()
+            now = (int(100 * (sum(times) - times.idle)), int(100 * sum(times)))
+        else:
+            # user nice system idle iowait irq softirq steal (proc_stat(5)); what follows is counted in the first two already
+            ticks = [int(word) for word in self._stat.read(1024).partition(b"\n")[0].split()[1:9]]
+            if len(ticks) < 4:
+                return None
+            now = (sum(ticks) - sum(ticks[3:5]), sum(ticks))
+        before, self._before = self._before, now
+        if before is None or now[1] <= before[1]:
+            return None
+        return round(min(1.0, max(0.0, (now[0] - before[0]) / (now[1] - before[1]))), 3)
+
+    def _read_memory(self) -> dict[str, int]:
+        if self._psutil is not None:
+            memory, swap = self._psutil.virtual_memory(), self._psutil.swap_memory()
+            return {"MemTotal": memory.total, "MemAvailable": memory.available, "SwapTotal": swap.total, "SwapFree": swap.free}
+        return memory_of(self._memory.read(4096))
+
+    def _uptime(self) -> float | None:
+        if self._psutil is not None:
+            return round(time.time() - float(self._psutil.boot_time()))
+        return round(time.clock_gettime(time.CLOCK_BOOTTIME)) if hasattr(time, "CLOCK_BOOTTIME") else None
+
+    def as_device(self, reading: HostReading) -> DeviceReading:
+        """The processor as the device of a machine that has no GPU."""
+        return DeviceReading(
+            name=self._processor,
+            kind="cpu",
+            utilization=reading.cpu,
+            memory_used=reading.memory_used,
+            memory_total=reading.memory_total,
+        )
+
+
+def memory_of(meminfo: bytes) -> dict[str, int]:
+    """Bytes by the names of proc_meminfo(5); only what a reading needs, and only what is there."""
+    found = {}
+    for name in ("MemTotal", "MemAvailable", "SwapTotal", "SwapFree"):
+        _, _, rest = meminfo.partition(f"{name}:".encode())
+        words = rest[:40].split(None, 2)
+        if len(words) > 1 and words[0].isdigit() and words[1] == b"kB":
+            found[name] = int(words[0]) << 10
+    return found
+
+
+def disk_free(path: Path) -> int | None:
+    """Bytes that this user may still write there."""
+    try:
+        stat = os.statvfs(path)
+    except OSError:
+        return None
+    return stat.f_bavail * stat.f_frsize
+
+
+def processor_name() -> str:
+    """What the processor calls itself, or its architecture."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
+            if line.startswith("model name") and (name := line.partition(":")[2].strip()):
+                return name
+    except OSError:
+        pass  # not Linux: platform knows something
+    return platform.processor() or platform.machine() or "cpu"
+
+
+def interface_addresses() -> dict[str, str]:
+    """The IPv4 address of every network interface that has one (Linux: netdevice(7)); empty elsewhere."""
+    found = {}
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        for _, name in socket.if_nameindex():
+            request = struct.pack("256s", name.encode()[:15])
+            try:
+                answer = fcntl.ioctl(sock.fileno(), _SIOCGIFADDR, request)
+            except OSError:  # it has none
+                continue
+            found[name] = socket.inet_ntoa(answer[20:24])
+    return found
+
+
+def where_reached(connection: str, addresses: dict[str, str]) -> tuple[str, str]:
+    """Address and interface by which the centre came, from SSH_CONNECTION; empty where it does not tell.
+
+    ``connection`` is ``client_ip client_port server_ip server_port`` as sshd sets it.
+    """
+    parts = connection.split()
+    if len(parts) != 4:
+        return "", ""
+    try:
+        address = ipaddress.ip_address(parts[2].split("%")[0])
+    except ValueError:
+        return "", ""
+    if isinstance(address, ipaddress.IPv6Address):
+        address = address.ipv4_mapped or address
+    if isinstance(address, ipaddress.IPv6Address):
+        return str(address), _interface_of_ipv6(address)
+    if address.is_loopback:
+        return str(address), next((name for name, own in addresses.items() if ipaddress.ip_address(own).is_loopback), "lo")
+    return str(address), next((name for name, own in addresses.items() if own == str(address)), "")
+
+
+def _interface_of_ipv6(address: ipaddress.IPv6Address) -> str:
+    try:
+        lines = Path("/proc/net/if_inet6").read_text().splitlines()
+    except OSError:
+        return ""
+    wanted = f"{int(address):032x}"
+    return next((line.split()[-1] for line in lines if line.startswith(wanted)), "")
+
+
+def _load() -> float | None:
+    try:
+        return round(os.getloadavg()[0], 2)
+    except OSError:
+        return None
+
+
+def _difference(total: int | None, free: int | None) -> int | None:
+    return None if total is None or free is None else total - free
+
+
+def _psutil() -> ModuleType | None:
+    try:
+        return importlib.import_module("psutil")
+    except ImportError:  # a node need not have it: then these readings are unknown
+        return None

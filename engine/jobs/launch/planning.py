@@ -1,0 +1,98 @@
+"""From what was asked and what is there to a plan: ranks, addresses, cases. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ...errors import PlanImpossible
+from ...events import DeviceReading
+from ...plan import CasePlan, DataPlan, Emulation, NodePlan, Plan, RankPlan
+from ...specs import LinkSpec, NodeSpec, TrainSpec
+from ...workloads import Workload
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A node that answered, with what it has."""
+
+    spec: NodeSpec
+    devices: tuple[DeviceReading, ...]
+    address: str
+    interface: str
+    python: str
+
+
+def make_plan(
+    spec: TrainSpec, run_id: str, nodes: Sequence[Candidate], data: DataPlan, workload: Workload, link: LinkSpec | None = None
+) -> Plan:
+    """One rank a device, in the order of nodes.toml. CPU devices take part only where no better one is in the whole run.
+
+    ``link`` is played where all nodes of the run are embedded: with a real one among them there is a real network to meet.
+    Raises PlanImpossible when the global batch has fewer samples than there are ranks, or no device is left.
+    """
+    ranks: list[RankPlan] = []
+    node_plans: list[NodePlan] = []
+    has_accelerator = any(device.kind != "cpu" for node in nodes for device in node.devices)
+    for candidate in nodes:
+        used = [d for d in candidate.devices if not d.error and (d.kind != "cpu" or not has_accelerator)]
+        if not used:
+            continue
+        node_rank = len(node_plans)
+        mine = [_rank(len(ranks) + i, node_rank, i, candidate, device, spec.seed) for i, device in enumerate(used)]
+        ranks += mine
+        node_plans.append(
+            NodePlan(
+                name=candidate.spec.name,
+                node_rank=node_rank,
+                ranks=tuple(rank.rank for rank in mine),
+                address=candidate.spec.address or candidate.address,
+                interface=candidate.spec.interface or candidate.interface,
+                python=candidate.python,
+            )
+        )
+    batch = (spec.global_batch_size or workload.global_batch_size) * spec.accumulation
+    if not ranks:
+        raise PlanImpossible("no device can take part", hint="see paceline status")
+    if batch < len(ranks):
+        raise PlanImpossible(f"a global batch of {batch} cannot be shared by {len(ranks)} ranks", hint="raise --global-batch-size")
+    return Plan(
+        run_id=run_id,
+        workload=workload.name,
+        cases=tuple(_case(policy, repeat) for repeat in range(spec.repeats) for policy in spec.policies),
+        nodes=tuple(node_plans),
+        ranks=tuple(ranks),
+        data=data,
+        epochs=spec.epochs or workload.epochs,
+        global_batch_size=batch,
+        seed=spec.seed,
+        backend="nccl" if all(rank.device_kind == "cuda" for rank in ranks) else "gloo",
+        is_bench=spec.is_bench,
+        link=link if all(rank.emulation is not None for rank in ranks) else None,
+        compression=spec.compression,
+        local_steps=spec.local_steps,
+        is_shared=spec.is_shared,
+    )
+
+
+def _case(policy: str, repeat: int) -> CasePlan:
+    return CasePlan(f"{policy} {repeat + 1}" if repeat else policy, policy, repeat)
+
+
+def _rank(rank: int, node_rank: int, local_rank: int, candidate: Candidate, device: DeviceReading, seed: int) -> RankPlan:
+    emulation = None
+    if device.kind == "emulated":
+        declared = candidate.spec.devices[device.index]
+        faults = tuple(fault for fault in candidate.spec.faults if fault.device == device.index)
+        emulation = Emulation(declared.speed, faults, declared.noise, declared.outliers, seed)
+    return RankPlan(
+        rank=rank,
+        node=candidate.spec.name,
+        node_rank=node_rank,
+        local_rank=local_rank,
+        device_index=device.index,
+        device_kind=device.kind,
+        device_name=device.name,
+        memory=device.memory_total,
+        emulation=emulation,
+    )

@@ -1,0 +1,1 @@
+"""The byte copy of a run directory at the centre, and the event log derived from it."""

@@ -1,0 +1,1 @@
+"""Runs that exist: list, attach, cancel, clean, and their result."""

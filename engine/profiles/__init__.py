@@ -1,0 +1,1 @@
+"""Profiles of devices and links at the centre: stored, assembled, aged and compared."""

@@ -1,0 +1,121 @@
+"""The lines of one rank: every event goes through here into ranks/<rank>.jsonl, whole and flushed, steps in summary."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import time
+from pathlib import Path
+
+from ..balancer.step_phases import StepTimes
+from ..errors import StorageFailed
+from ..events import RankEvent, RankFailed, StepsTaken, StoreOpened
+from ..wire import encode
+
+LINE_SECONDS = 0.25
+"""Least time between two summaries: four lines a second."""
+AROUND = 3
+"""Steps after a change of shares that get a line of their own, as does the one before."""
+
+
+class RankLog:
+    """Appends to the file of one rank. Only that rank writes there."""
+
+    def __init__(self, path: Path, rank: int) -> None:
+        self.case = ""
+        """Name of the case that the following lines belong to."""
+        self._path, self._rank = path, rank
+        try:
+            self._handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        except OSError as error:
+            raise self._failed(error) from None
+
+    def write(self, event: RankEvent) -> None:
+        """Append one line, stamped. Raises StorageFailed and leaves no half line behind where the disk is full."""
+        stamped = dataclasses.replace(event, rank=self._rank, case=self.case, node_time=time.time())
+        line = encode(stamped).encode() + b"\n"
+        before = os.fstat(self._handle).st_size
+        try:
+            written = os.write(self._handle, line)
+            while written < len(line):  # the next call says why the kernel took only a part
+                written += os.write(self._handle, line[written:])
+        except OSError as error:
+            with contextlib.suppress(OSError):  # the first error is the one to report
+                os.ftruncate(self._handle, before)
+            raise self._failed(error) from None
+
+    def store_opened(self, address: str, port: int) -> None:
+        """Say where the group's store is; the runner passes it on."""
+        self.write(StoreOpened(address=address, port=port))
+
+    def failed(self, reason: str, *, is_collateral: bool) -> None:
+        """The last line. Where even that cannot be written, standard error carries it already."""
+        with contextlib.suppress(StorageFailed):
+            self.write(RankFailed(reason=reason, is_collateral=is_collateral))
+
+    def _failed(self, error: OSError) -> StorageFailed:
+        return StorageFailed(f"rank {self._rank} cannot write {self._path}: {error.strerror}", hint="free some space there")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Step:
+    """What one rank knows about one step it took."""
+
+    epoch: int
+    step: int
+    size: int
+    """Samples of all ranks together."""
+    times: StepTimes
+    """Of this rank."""
+    step_seconds: float
+    loss: float | None
+
+
+class StepLog:
+    """Folds steps into summaries, and tells the ones around a decision apart."""
+
+    def __init__(self, log: RankLog) -> None:
+        self._log = log
+        self._steps: list[Step] = []
+        self._last_line = 0.0
+        self._single = 0
+
+    def add(self, step: Step, *, is_change: bool, utilization: float | None, memory_used: int | None) -> None:
+        """Take one step; ``is_change`` says that the balancer has changed the shares after it."""
+        if is_change:
+            self.flush(utilization, memory_used)
+            self._single = AROUND + 1
+        if self._steps and self._steps[-1].times.samples != step.times.samples:
+            self.flush(utilization, memory_used)  # a summary covers one local batch size
+        self._steps.append(step)
+        if self._single > 0 or time.monotonic() - self._last_line >= LINE_SECONDS:
+            self.flush(utilization, memory_used)
+        self._single = max(0, self._single - 1)
+
+    def flush(self, utilization: float | None = None, memory_used: int | None = None) -> None:
+        """Write what is still to be told."""
+        if not self._steps:
+            return
+        steps, self._steps, self._last_line = self._steps, [], time.monotonic()
+        last, count = steps[-1], len(steps)
+        self._log.write(
+            StepsTaken(
+                epoch=last.epoch,
+                step=last.step,
+                steps=count,
+                local_batch_size=last.times.samples,
+                compute_seconds=sum(step.times.compute_seconds for step in steps) / count,
+                wait_seconds=sum(step.times.wait_seconds for step in steps) / count,
+                step_seconds=sum(step.step_seconds for step in steps) / count,
+                data_seconds=sum(step.times.data_seconds for step in steps) / count,
+                copy_seconds=sum(step.times.copy_seconds for step in steps) / count,
+                host_seconds=sum(step.times.host_seconds for step in steps) / count,
+                backward_seconds=sum(step.times.backward_seconds for step in steps) / count,
+                optimizer_seconds=sum(step.times.optimizer_seconds for step in steps) / count,
+                samples=sum(step.times.samples for step in steps),
+                loss=last.loss,
+                utilization=utilization,
+                memory_used=memory_used,
+            )
+        )

@@ -1,0 +1,190 @@
+"""Advice before a launch: the step-time model, what is recommended, what is said, and what would help."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from paceline.engine.advisor.advise import BAND, PAYS, Advice, advise
+from paceline.engine.advisor.predict import Candidate, predict
+from paceline.engine.balancer.pipeline import Communication, step_seconds
+from paceline.engine.balancer.step_time import StepTime
+from paceline.engine.errors import PlanImpossible
+from paceline.engine.profiles.profile import AllReduceProfile, DeviceProfile, GradientProfile, LinkProfile, Profile
+
+SPEEDS = (427.0, 305.0, 100.0, 100.0)
+GRADIENT = GradientProfile((4 << 20, 8 << 20), (0.5, 1.0), 1 / 3, optimizer_seconds=0.001, low_rank_bytes=(40 << 10, 80 << 10))
+
+
+def lab(
+    rates: tuple[float, ...] = SPEEDS, hop: float = 1e-4, bandwidth: float = 117e6, largest: int | None = None, fixed: float = 0.002
+) -> Profile:
+    """Devices of so many samples a second on links of so many bytes a second."""
+    world = len(rates)
+    devices = tuple(
+        DeviceProfile(f"n{i}", 0, f"card {i}", "cuda", fixed_seconds=fixed, seconds_per_sample=1 / rate, largest_batch=largest)
+        for i, rate in enumerate(rates)
+    )
+    hops = 2 * (world - 1)
+    reduce = AllReduceProfile(world, hops * hop, bandwidth * world / hops) if world > 1 else None
+    return Profile("made-up", devices, (), reduce, GRADIENT)
+
+
+RATES = st.lists(st.floats(10, 1000), min_size=2, max_size=5).map(tuple)
+LABS = st.builds(lab, RATES, st.floats(0, 0.01), st.floats(1e6, 1e10), st.none() | st.integers(1, 64))
+
+
+@given(RATES, st.floats(0, 0.01), st.floats(1e6, 1e10), st.integers(5, 512), st.floats(0, 1))
+def test_the_model_is_the_balancer_s_where_a_batch_fits_at_once(
+    rates: tuple[float, ...], hop: float, bandwidth: float, batch: int, overlap: float
+) -> None:
+    profile = replace(lab(rates, hop, bandwidth), overlap=overlap, is_calibrated=True)
+    found = predict(profile, Candidate(tuple(range(len(rates))), batch))
+    told = Communication(GRADIENT.bucket_bytes, GRADIENT.closed_at, (bandwidth,) * len(rates), hop, 1 / 3, overlap, 0.001)
+    times = [StepTime(0.002, 1 / rate) for rate in rates]
+    assert found.step_seconds == pytest.approx(step_seconds(times, found.local_batch_sizes, told), rel=1e-9)
+    assert sum(found.local_batch_sizes) == batch
+
+
+@given(LABS, st.integers(5, 2048), st.booleans())
+def test_no_part_of_a_prediction_is_impossible(profile: Profile, batch: int, balanced: bool) -> None:
+    found = predict(profile, Candidate(tuple(range(len(profile.devices))), batch, balanced))
+    assert 0 < found.compute_seconds <= found.step_seconds
+    assert 0 <= found.exposed_seconds <= found.communication_seconds * (1 + 1e-9)
+
+
+@given(RATES, st.floats(0, 0.01), st.floats(1e6, 1e9), st.integers(5, 512))
+def test_a_faster_network_never_makes_a_step_slower(rates: tuple[float, ...], hop: float, bandwidth: float, batch: int) -> None:
+    everyone = Candidate(tuple(range(len(rates))), batch)
+    slow, fast = (predict(lab(rates, hop, speed), everyone).step_seconds for speed in (bandwidth, 2 * bandwidth))
+    assert fast <= slow
+
+
+def test_a_batch_that_does_not_fit_pays_the_fixed_part_for_every_part() -> None:
+    once, in_parts = (predict(lab((100.0,), largest=most), Candidate((0,), 64)) for most in (64, 10))
+    assert in_parts.compute_seconds - once.compute_seconds == pytest.approx(6 * 0.002)
+
+
+def test_a_subset_without_the_slow_link_has_a_faster_ring() -> None:
+    links = tuple(
+        LinkProfile(a, b, 1e-4, 1e6 if "n3" in (a, b) else 1e8) for a in ("n0", "n1", "n3") for b in ("n0", "n1", "n3") if a != b
+    )
+    profile = replace(lab(bandwidth=1e6), links=links)
+    all_four, without = (predict(profile, Candidate(group, 128)) for group in ((0, 1, 2, 3), (0, 1)))
+    assert without.communication_seconds < all_four.communication_seconds / 20
+
+
+def test_compressing_takes_its_own_seconds_and_not_only_fewer_bytes() -> None:
+    profile = lab(bandwidth=20e6)
+    costs = {"powersgd": (0.03, 0.07), "fp16": (0.01, 0.01)}
+    dear = replace(profile, gradient=replace(GRADIENT, compression_seconds=costs))
+    for word, seconds in (("powersgd", 0.1), ("fp16", 0.02), ("none", 0.0)):
+        way = Candidate((0, 1, 2, 3), 64, compression=word)
+        free, paid = predict(profile, way), predict(dear, way)
+        assert paid.communication_seconds - free.communication_seconds == pytest.approx(seconds)
+        assert paid.step_seconds >= free.step_seconds
+
+
+def test_sums_that_are_no_line_take_what_was_measured_at_their_size() -> None:
+    sizes, seconds = (1 << 20, 4 << 20, 16 << 20), (0.001, 0.004, 0.032)
+    bent = AllReduceProfile(2, 0.0, (4 << 20) / 0.004, 0.2, sizes, seconds)
+    assert [bent.bend(size) for size in (1, 4 << 20, 10 << 20, 16 << 20, 1 << 30)] == pytest.approx([1, 1, 1.5, 2, 2])
+    assert replace(bent, residual=0.01).bend(16 << 20) == 1
+    profile = replace(lab((100.0, 100.0)), all_reduce=bent, gradient=GradientProfile((16 << 20,), (1.0,), 1 / 3))
+    assert predict(profile, Candidate((0, 1), 64)).communication_seconds == pytest.approx(0.032)
+
+
+def test_processors_hide_no_communication_before_a_probe_has_shown_it() -> None:
+    cards = lab(bandwidth=50e6)
+    processors = replace(cards, devices=tuple(replace(device, kind="cpu") for device in cards.devices))
+    way = Candidate((0, 1, 2, 3), 256)
+    assert predict(cards, way).exposed_seconds < predict(processors, way).exposed_seconds
+    assert predict(processors, way).exposed_seconds == pytest.approx(predict(processors, way).communication_seconds)
+    taught = replace(processors, overlap=1.0, is_calibrated=True)
+    assert predict(taught, way).step_seconds == predict(cards, way).step_seconds
+
+
+def test_processors_that_share_a_machine_are_slower_together_than_alone() -> None:
+    profile = lab((100.0, 100.0, 100.0))
+    crowded = replace(profile, devices=tuple(replace(device, crowding=1.5) for device in profile.devices))
+    for group, factor in (((0,), 1.0), ((0, 1), 1.25), ((0, 1, 2), 1.5)):
+        way = Candidate(group, 96)
+        assert predict(crowded, way).compute_seconds == pytest.approx(factor * predict(profile, way).compute_seconds)
+
+
+def test_a_fast_network_pays_and_a_slow_one_does_not() -> None:
+    fast, slow = advise(lab(bandwidth=1e9), 384), advise(lab(bandwidth=20e6), 64)
+    assert fast.verdict.startswith("It pays: 4 devices give 2.")
+    assert slow.verdict.startswith("Distributing does not pay: 4 devices give 0.")
+    assert "would give" in slow.verdict
+    assert len(slow.recommended.candidate.devices) == 1
+
+
+@settings(deadline=None, max_examples=60)
+@given(LABS, st.integers(8, 1024))
+def test_what_is_recommended_is_never_slower_than_the_best_device_at_the_same_batch(profile: Profile, batch: int) -> None:
+    advice = advise(profile, batch)
+    alone = max(predict(profile, Candidate((index,), batch)).samples_per_second for index in range(len(profile.devices)))
+    assert advice.recommended.samples_per_second >= alone
+    assert advice.recommended.candidate.global_batch_size == batch
+    assert advice.speedup(advice.best_single) == 1.0
+    assert advice.best_single in advice.candidates
+
+
+@settings(deadline=None, max_examples=60)
+@given(LABS, st.integers(8, 1024))
+def test_yes_is_said_above_one_and_no_below(profile: Profile, batch: int) -> None:
+    advice = advise(profile, batch)
+    speedup = advice.speedup(advice.asked)
+    assume(len(advice.asked.candidate.devices) > 1)
+    assert advice.verdict.startswith("It pays") == (speedup > 1 + BAND)
+    assert advice.verdict.startswith("Distributing does not pay") == (speedup < 1 - BAND)
+
+
+@settings(deadline=None, max_examples=40)
+@given(LABS, st.integers(8, 512))
+def test_remedies_are_ranked_by_what_they_bring_and_all_bring_something(profile: Profile, batch: int) -> None:
+    advice = advise(profile, batch)
+    gains = [remedy.speedup for remedy in advice.remedies]
+    assert gains == sorted(gains, reverse=True)
+    assert all(remedy.prediction.samples_per_second > advice.asked.samples_per_second for remedy in advice.remedies)
+    assert all(remedy.options.startswith("--") for remedy in advice.remedies)
+
+
+def test_the_break_even_bandwidth_is_where_it_begins_to_pay() -> None:
+    advice = advise(lab(bandwidth=5e6), 64)
+    assert advice.break_even_bandwidth is not None
+
+    def speedup(factor: float) -> float:
+        assert advice.break_even_bandwidth is not None
+        found = predict(lab(bandwidth=advice.break_even_bandwidth * factor), Candidate((0, 1, 2, 3), 64))
+        return found.samples_per_second / advice.best_single.samples_per_second
+
+    assert speedup(1.001) >= PAYS
+    assert speedup(0.98) < PAYS
+
+
+def test_the_break_even_batch_is_the_smallest_that_pays() -> None:
+    advice = advise(lab(bandwidth=30e6), 64)
+    assert advice.break_even_batch is not None
+    for batch in (64, 128, 256, 512, 1024, 2048, 4096):
+        found = predict(lab(bandwidth=30e6), Candidate((0, 1, 2, 3), batch))
+        pays = found.samples_per_second >= PAYS * advice.best_single.samples_per_second
+        assert pays == (batch >= advice.break_even_batch) or batch < advice.break_even_batch
+
+
+def test_one_device_needs_no_advice_but_gets_its_figures() -> None:
+    advice = advise(lab((100.0,)), 64)
+    assert advice.verdict.startswith("There is one device")
+    assert (advice.remedies, advice.break_even_bandwidth) == ((), None)
+
+
+def test_a_device_that_was_not_timed_takes_no_part() -> None:
+    profile = lab()
+    broken = replace(profile.devices[3], seconds_per_sample=None, fixed_seconds=None, error="it vanished")
+    advice: Advice = advise(replace(profile, devices=(*profile.devices[:3], broken)), 384)
+    assert all(3 not in one.candidate.devices for one in advice.candidates)
+    with pytest.raises(PlanImpossible, match="it vanished"):
+        predict(replace(profile, devices=(broken,)), Candidate((0,), 8))

@@ -1,0 +1,157 @@
+"""One run a device: locks that the kernel frees, whose owner everybody reads, and that no stranger can misuse."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from paceline.engine.agent.runs import device_lock
+from paceline.engine.agent.telemetry.recorder import kept_line
+from paceline.engine.agent.telemetry.sampler import Readings
+from paceline.engine.errors import DeviceInUse, StorageFailed
+from paceline.engine.events import DeviceReading, HostReading, NodeReported, ProcessReading, ReadingsKept
+from paceline.engine.plan import RankPlan
+from paceline.engine.specs import DeviceSpec
+from paceline.engine.wire import decode, to_plain
+
+from tests.support.runs.runners import RUN, SPEC, STAYS, Lab
+
+EMULATED = RankPlan(0, "n0", 0, 0, 0, "emulated", "RTX 3060")
+REAL = replace(EMULATED, device_kind="cuda")
+
+
+@pytest.fixture
+def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(device_lock, "SHARED", tmp_path / "devices")
+    monkeypatch.setattr(device_lock, "PATIENCE", 0.0)
+    return tmp_path / "devices"
+
+
+def test_a_held_device_is_refused_naming_run_and_user_until_it_is_free(tmp_path: Path, shared: Path) -> None:
+    held = device_lock.take(tmp_path, [REAL], "one", is_shared=False)
+    with pytest.raises(DeviceInUse, match=rf"device 0 \(RTX 3060\) is in use by run one of {device_lock.user_name()}"):
+        device_lock.take(tmp_path / "another node", [REAL], "two", is_shared=False)
+    assert device_lock.holder(tmp_path, "cuda", 0) == ("one", device_lock.user_name())
+    held.release()
+    assert device_lock.holder(tmp_path, "cuda", 0) == ("", "")
+    device_lock.take(tmp_path, [REAL], "two", is_shared=False).release()
+
+
+def test_all_devices_are_locked_or_none(tmp_path: Path, shared: Path) -> None:
+    second = replace(REAL, rank=1, local_rank=1, device_index=1)
+    held = device_lock.take(tmp_path, [second], "one", is_shared=False)
+    with pytest.raises(DeviceInUse):
+        device_lock.take(tmp_path, [REAL, second], "two", is_shared=False)
+    assert device_lock.holder(tmp_path, "cuda", 0) == ("", "")
+    held.release()
+
+
+def test_who_shares_is_never_refused_and_keeps_others_out_who_do_not(tmp_path: Path, shared: Path) -> None:
+    alone = device_lock.take(tmp_path, [REAL], "one", is_shared=False)
+    beside = device_lock.take(tmp_path, [REAL], "two", is_shared=True)
+    alone.release()
+    beside.renew()
+    assert device_lock.holder(tmp_path, "cuda", 0)[0] == "two"
+    third = device_lock.take(tmp_path, [REAL], "three", is_shared=True)
+    for held, left in ((third, "two"), (beside, "")):
+        with pytest.raises(DeviceInUse):
+            device_lock.take(tmp_path, [REAL], "four", is_shared=False)
+        held.release()
+        beside.renew()
+        assert device_lock.holder(tmp_path, "cuda", 0)[0] == left
+    device_lock.take(tmp_path, [REAL], "four", is_shared=False).release()
+
+
+def test_an_owner_that_was_killed_is_forgotten(tmp_path: Path, shared: Path) -> None:
+    held = device_lock.take(tmp_path, [REAL], "one", is_shared=False)
+    os.close(held.locked[0])  # as the kernel does
+    assert (shared / "cuda0").stat().st_size > 0
+    assert device_lock.holder(tmp_path, "cuda", 0) == ("", "")
+
+
+def test_the_shared_directory_is_sticky_and_its_locks_are_for_all_users_under_any_umask(tmp_path: Path, shared: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        device_lock.take(tmp_path, [REAL], "one", is_shared=False).release()
+    finally:
+        os.umask(before)
+    assert (shared.stat().st_mode & 0o7777, (shared / "cuda0").stat().st_mode & 0o777) == (0o1777, 0o666)
+
+
+@pytest.mark.parametrize("trap", ["symlink", "hard link", "fifo", "directory"])
+def test_what_a_stranger_put_in_the_place_of_a_lock_is_refused_and_untouched(tmp_path: Path, shared: Path, trap: str) -> None:
+    shared.mkdir()
+    shared.chmod(0o1777)
+    victim, place = tmp_path / "victim", shared / "cuda0"
+    victim.write_text("precious")
+    if trap == "symlink":
+        place.symlink_to(victim)
+    elif trap == "hard link":
+        place.hardlink_to(victim)
+    elif trap == "fifo":
+        os.mkfifo(place)
+    else:
+        place.mkdir()
+    with pytest.raises(StorageFailed, match="cuda0"):
+        device_lock.take(tmp_path, [REAL], "one", is_shared=False)
+    assert device_lock.holder(tmp_path, "cuda", 0) == ("", "")
+    assert victim.read_text() == "precious"
+
+
+def test_a_directory_in_which_others_may_remove_our_locks_is_refused(tmp_path: Path, shared: Path) -> None:
+    shared.mkdir()
+    shared.chmod(0o777)
+    with pytest.raises(StorageFailed, match="not a sticky directory"):
+        device_lock.take(tmp_path, [REAL], "one", is_shared=False)
+    shared.rmdir()
+    shared.symlink_to(tmp_path)
+    with pytest.raises(StorageFailed, match="not a sticky directory"):
+        device_lock.take(tmp_path, [REAL], "one", is_shared=False)
+
+
+async def test_a_runner_holds_its_device_and_readings_say_so_until_it_is_killed(tmp_path: Path) -> None:
+    one = Lab(tmp_path, [STAYS])
+    await one.start()
+    readings = Readings(one.homes[0], (DeviceSpec("RTX 3060", 1.0, 1 << 30),))
+    assert (readings.read().devices[0].holder, readings.read().devices[0].holder_user) == (RUN, device_lock.user_name())
+    plan = replace(one.plan, run_id="20260101-0001-second")
+    with pytest.raises(DeviceInUse, match=f"in use by run {RUN}"):
+        await one.launch(0, plan=to_plain(plan), spec=SPEC)
+    assert not (one.homes[0].runs / plan.run_id).exists()
+    os.kill(one.pid(0), signal.SIGKILL)
+    while readings.read().devices[0].holder:  # its last thread takes a moment longer than the process
+        await asyncio.sleep(0.02)
+    await one.end()
+
+
+async def test_a_runner_keeps_readings_of_its_own_devices(tmp_path: Path) -> None:
+    one = Lab(tmp_path, [STAYS])
+    await one.start()
+    await one.until_text(0, "events.jsonl", "ReadingsKept")
+    await one.end()
+    lines = (one.run(0) / "events.jsonl").read_text().splitlines()
+    (kept,) = [event for line in lines if isinstance(event := decode(line), ReadingsKept)]
+    assert [(device.kind, device.index, device.utilization) for device in kept.devices] == [("emulated", 0, 0.0)]
+
+
+def test_a_week_of_readings_of_eight_devices_stays_small() -> None:
+    processes = tuple(ProcessReading(pid=pid, user="ada", name="python", memory=1 << 30) for pid in range(5))
+    devices = tuple(
+        DeviceReading(
+            *(index, "NVIDIA GeForce RTX 3060", "cuda", 0.987654, 11_811_160_064, 12_884_901_888, 71.0, 169.87, 170.0, 1807.0),
+            processes=processes,
+        )
+        for index in range(8)
+    )
+    host = HostReading(cpu=0.123456, memory_used=1 << 35, memory_total=1 << 36, disk_free=1 << 40)
+    line = kept_line(NodeReported(node="n0", host=host, devices=devices), {("cuda", index) for index in range(8)})
+    back = decode(line)
+    assert isinstance(back, ReadingsKept)
+    assert (back.devices[7].clock, back.devices[7].utilization, back.devices[7].processes) == (1807.0, 0.99, None)
+    assert len(line) * 6 * 60 * 24 * 7 < 80 << 20, len(line)
+    assert json.loads(line)["devices"][0].keys() >= {"index", "kind", "utilization", "clock"}

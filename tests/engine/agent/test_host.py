@@ -1,0 +1,217 @@
+"""What a node tells of itself: processor, memory, disks and links, on Linux, elsewhere, and with servers that do not answer."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import types
+from pathlib import Path
+
+import pytest
+from paceline.engine.agent.telemetry import disks, host, network
+from paceline.engine.agent.telemetry.disks import Disks, mounted
+from paceline.engine.agent.telemetry.host import Host, disk_free
+from paceline.engine.agent.telemetry.network import LOOK_EVERY, Links
+from paceline.engine.events import DiskReading, LinkReading
+
+NET_HEAD = "Inter-|   Receive  |  Transmit\n face |bytes packets\n"
+MEMINFO = "MemTotal:  1000 kB\nMemFree:  1 kB\nMemAvailable:  400 kB\nSwapTotal:  50 kB\nSwapFree:  20 kB\n"
+
+
+class Machine:
+    """The files of a kernel that this test writes."""
+
+    def __init__(self, root: Path) -> None:
+        self.proc, self.sys = root / "proc", root / "sys"
+        (self.proc / "net").mkdir(parents=True)
+        (self.proc / "self").mkdir()
+        self.write("meminfo", MEMINFO)
+        self.write("self/mounts", "")
+        self.work(busy=0, idle=0)
+        self.carry(eth0=(0, 0))
+
+    def write(self, name: str, text: str) -> None:
+        (self.proc / name).write_text(text)
+
+    def work(self, busy: int, idle: int, waiting: int = 0) -> None:
+        """So many ticks since boot; the last two fields are counted in the first and must not count twice."""
+        self.write("stat", f"cpu  {busy} 0 0 {idle} {waiting} 0 0 0 {busy} 0\ncpu0 1 1 1 1\n")
+
+    def carry(self, **counters: tuple[int, int]) -> None:
+        """Bytes received and sent, by interface."""
+        lines = (f"{name:>6}: {received} 1 0 0 0 0 0 0 {sent} 1 0 0 0 0 0 0\n" for name, (received, sent) in counters.items())
+        self.write("net/dev", NET_HEAD + "".join(lines))
+
+    def card(self, name: str, megabits: str) -> None:
+        """An interface that is a piece of hardware."""
+        (self.sys / "class/net" / name / "device").mkdir(parents=True)
+        (self.sys / "class/net" / name / "speed").write_text(megabits)
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Seconds that pass when a test says so."""
+    now = [1000.0]
+    for module in (network, disks):
+        monkeypatch.setattr(module, "time", types.SimpleNamespace(monotonic=lambda: now[0]))
+    return now
+
+
+def test_utilization_is_the_share_not_idle_since_the_last_reading(machine: Machine, tmp_path: Path) -> None:
+    reader = Host(tmp_path, machine.proc)
+    assert reader.read().cpu is None
+    machine.work(busy=30, idle=60, waiting=10)
+    assert reader.read().cpu == 0.3
+    assert reader.read().cpu is None  # no time has passed: nothing is known of it
+    machine.work(busy=130, idle=60, waiting=10)
+    assert reader.read().cpu == 1.0
+
+
+def test_memory_swap_and_room_are_in_bytes(machine: Machine, tmp_path: Path) -> None:
+    reading = Host(tmp_path, machine.proc).read()
+    assert (reading.memory_used, reading.memory_total) == (600 << 10, 1000 << 10)
+    assert (reading.swap_used, reading.swap_total) == (30 << 10, 50 << 10)
+    assert reading.disk_free == pytest.approx(disk_free(tmp_path), rel=0.1)
+    assert reading.cores == os.cpu_count()
+
+
+def test_a_kernel_that_tells_little_leaves_the_rest_unknown(machine: Machine, tmp_path: Path) -> None:
+    machine.write("meminfo", "MemTotal: 1000 kB\nSwapTotal: many kB\n")
+    machine.write("stat", "cpu  1 2\n")
+    reader = Host(tmp_path, machine.proc)
+    reading = reader.read()
+    assert (reading.cpu, reading.memory_used, reading.memory_total) == (None, None, 1000 << 10)
+    assert (reading.swap_used, reading.swap_total) == (None, None)
+
+
+def test_elsewhere_psutil_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    times = types.SimpleNamespace(idle=5.0)
+    psutil = types.ModuleType("psutil")
+    psutil.cpu_times = lambda: _Times(10.0, times.idle)  # type: ignore[attr-defined]
+    psutil.virtual_memory = lambda: types.SimpleNamespace(total=100, available=30)  # type: ignore[attr-defined]
+    psutil.swap_memory = lambda: types.SimpleNamespace(total=20, free=20)  # type: ignore[attr-defined]
+    psutil.boot_time = lambda: 0.0  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "psutil", psutil)
+    reader = Host(tmp_path, tmp_path / "no-proc")
+    assert reader.read().cpu is None
+    times.idle = 8.0
+    reading = reader.read()
+    assert (reading.memory_used, reading.memory_total, reading.swap_used) == (70, 100, 0)
+    assert reading.uptime is not None
+
+
+class _Times(tuple):  # type: ignore[type-arg]
+    """psutil's cpu_times: a tuple that knows its idle part."""
+
+    def __new__(cls, busy: float, idle: float) -> _Times:
+        return super().__new__(cls, (busy, idle))
+
+    @property
+    def idle(self) -> float:
+        return float(self[1])
+
+
+def test_without_proc_and_psutil_the_machine_is_unknown_but_for_its_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host, "_psutil", lambda: None)
+    reading = Host(tmp_path, tmp_path / "no-proc").read()
+    assert (reading.cpu, reading.memory_used, reading.memory_total, reading.disks, reading.links) == (None, None, None, (), ())
+    assert reading.disk_free is not None
+
+
+def test_links_are_rates_between_two_readings(machine: Machine, clock: list[float]) -> None:
+    machine.card("eth0", "10000\n")
+    machine.carry(lo=(9, 9), eth0=(1000, 2000), docker0=(5, 5))
+    reader = Links(machine.proc, machine.sys)
+    assert reader.read() == (LinkReading("eth0", None, None, 1e10),)
+    clock[0] += 2.0
+    machine.carry(lo=(9, 9), eth0=(5000, 2600), docker0=(5, 5))
+    assert reader.read() == (LinkReading("eth0", 2000.0, 300.0, 1e10),)
+
+
+def test_where_no_link_is_a_card_all_but_loopback_are_shown_and_none_knows_its_speed(machine: Machine, clock: list[float]) -> None:
+    machine.carry(lo=(1, 1), eth0=(1, 1), eth1=(1, 1))
+    assert [(link.interface, link.speed) for link in Links(machine.proc, machine.sys).read()] == [("eth0", None), ("eth1", None)]
+
+
+def test_a_counter_that_was_set_back_gives_no_rate_and_a_link_that_comes_is_found(machine: Machine, clock: list[float]) -> None:
+    machine.card("eth0", "-1\n")
+    machine.carry(eth0=(1000, 1000))
+    reader = Links(machine.proc, machine.sys)
+    reader.read()
+    clock[0] += 1.0
+    machine.card("ib0", "200000\n")
+    machine.carry(eth0=(10, 1500), ib0=(0, 0))
+    assert reader.read() == (LinkReading("eth0", None, 500.0, None),)
+    for _ in range(LOOK_EVERY):
+        clock[0] += 1.0
+        found = reader.read()
+    assert [link.interface for link in found] == ["eth0", "ib0"]
+    machine.carry(ib0=(0, 0))
+    assert [link.interface for link in reader.read()] == ["ib0"]
+
+
+def test_disks_and_servers_are_mounts_and_what_lives_in_memory_is_not() -> None:
+    mounts = """proc /proc proc rw 0 0
+overlay / overlay rw 0 0
+tmpfs /dev/shm tmpfs rw 0 0
+/dev/loop3 /snap/core/1 squashfs ro 0 0
+/dev/nvme0n1p2 /scratch ext4 rw 0 0
+/dev/nvme0n1p2 /home/bound ext4 rw 0 0
+store.lab:/data /mnt/data\\040sets nfs4 rw 0 0
+tank /tank zfs rw 0 0
+tank/home /tank/home zfs rw 0 0
+"""
+    assert [(disk.mount, disk.source) for disk in mounted(mounts)] == [
+        ("/", "overlay"),
+        ("/scratch", "/dev/nvme0n1p2"),
+        ("/tank", "tank"),
+        ("/mnt/data sets", "store.lab:/data"),
+    ]
+
+
+def test_a_server_that_hangs_is_unknown_and_nobody_waits_for_it(
+    machine: Machine, clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers, asked = threading.Event(), threading.Event()
+
+    def statvfs(mount: str) -> types.SimpleNamespace:
+        if mount == "/mnt" and clock[0] > 1000.0:
+            asked.set()
+            answers.wait(60)
+        return types.SimpleNamespace(f_blocks=10, f_bfree=4 if mount == "/" else 6, f_frsize=100)
+
+    monkeypatch.setattr(disks, "os", types.SimpleNamespace(statvfs=statvfs))
+    machine.write("self/mounts", "/dev/sda1 / ext4 rw 0 0\nstore:/data /mnt nfs rw 0 0\n")
+    reader = Disks(machine.proc)
+    root, server = DiskReading("/", "/dev/sda1", 600, 1000), DiskReading("/mnt", "store:/data", 400, 1000)
+    reader.read()  # somebody begins to look
+    _look_ends(reader)
+    assert reader.read() == (root, server)
+    clock[0] += disks.EVERY
+    assert reader.read() == (root, server)
+    assert asked.wait(60)
+    clock[0] += disks.PATIENCE
+    assert reader.read() == (root, DiskReading("/mnt", "store:/data"))
+    answers.set()
+    _look_ends(reader)
+    assert reader.read() == (root, server)
+
+
+def test_one_server_mounted_for_many_is_one_file_system(machine: Machine) -> None:
+    machine.write("self/mounts", f"store:/home/ann {machine.proc} nfs rw 0 0\nstore:/home/bob {machine.proc} nfs rw 0 0\n")
+    reader = Disks(machine.proc)
+    reader.read()
+    _look_ends(reader)
+    assert [disk.source for disk in reader.read()] == ["store:/home/ann"]
+
+
+def _look_ends(reader: Disks) -> None:
+    assert reader._looking is not None
+    reader._looking.join(60)
+    assert not reader._looking.is_alive()

@@ -1,0 +1,216 @@
+"""Whose a process is and that it ends: identity on injected facts of the kernel, families that hide, stop, multiply or forget."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from paceline.engine.agent.runs.run_dir import facts, finish, take
+from paceline.engine.agent.system import oom, processes
+from paceline.engine.agent.system.oom import OomKills, oom_kills, told
+from paceline.engine.agent.system.process_tree import Family
+from paceline.engine.agent.system.processes import ROOT_MARK, RUN_MARK, is_alive, start_time
+from paceline.engine.jobs.runs.lifecycle import node_verdict
+
+RUN = "20260101-0000-abcdef"
+
+
+class Machine:
+    """A /proc of the tests."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self.boot("one")
+
+    def boot(self, name: str) -> None:
+        path = self.place / "sys/kernel/random/boot_id"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{name}\n")
+
+    def process(self, pid: int, started: int, state: str = "S") -> None:
+        (self.place / str(pid)).mkdir(exist_ok=True)
+        fields = [state, "1", str(pid), str(pid), *["0"] * 15, str(started), "0"]
+        (self.place / str(pid) / "stat").write_text(f"{pid} (a) b) {' '.join(fields)}\n")
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    monkeypatch.setattr(processes, "PROC", tmp_path / "proc")
+    return Machine(tmp_path / "proc")
+
+
+def test_a_process_is_itself_by_boot_pid_and_start_time(machine: Machine) -> None:
+    machine.process(42, 1000)
+    assert is_alive(42, "one", 1000)
+
+
+def test_a_pid_that_was_used_again_is_another_process(machine: Machine) -> None:
+    machine.process(42, 1001)
+    assert not is_alive(42, "one", 1000)
+
+
+def test_after_a_reboot_the_same_pid_and_start_time_are_another_process(machine: Machine) -> None:
+    machine.process(42, 1000)
+    machine.boot("two")
+    assert not is_alive(42, "one", 1000)
+
+
+@pytest.mark.parametrize("state", ["Z", "X"])
+def test_a_zombie_is_not_alive(machine: Machine, state: str) -> None:
+    machine.process(42, 1000, state)
+    assert not is_alive(42, "one", 1000)
+
+
+@pytest.mark.parametrize("jump", [-3600.0, 3600.0, -10 * 365 * 86400.0])
+def test_no_jump_of_the_clock_ends_or_revives_a_runner(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jump: float
+) -> None:
+    run = tmp_path / "runs" / RUN
+    handle = take(run, {"spec": {}, "plan": {}})
+    assert handle is not None
+    start = {"pid": 42, "boot_id": "one", "start_time": 1000, "wall_time": time.time(), "port": 1}
+    (run / "start.json").write_text(json.dumps(start))
+    machine.process(42, 1000)
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + jump)
+    assert (facts(run)["is_alive"], node_verdict(facts(run)).state) == (True, "starting")
+    machine.process(42, 1000, "Z")
+    assert node_verdict(facts(run)).reason == "its runner was killed"
+    os.close(handle)
+
+
+def test_a_run_ends_on_a_full_disk_in_the_space_that_was_kept_for_it(tmp_path: Path) -> None:
+    place = tmp_path / "full"
+    place.mkdir()
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(place)], capture_output=True, check=False
+    ).returncode:
+        pytest.skip("no small file system to be had")
+    try:
+        handle = take(place / RUN, {"spec": {}, "plan": {}})
+        with pytest.raises(OSError, match="No space"):
+            (place / "filler").write_bytes(b"x" * (1 << 20))
+        finish(place / RUN, {"state": "done", "reason": "x" * 2000})
+        assert json.loads((place / RUN / "exit.json").read_text())["state"] == "done"
+        assert handle is not None
+        os.close(handle)
+        (place / RUN / "exit.json").unlink()
+        assert node_verdict(facts(place / RUN)).reason == "no space left on the node to say how it ended"
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[Path]:
+    """A run directory whose processes are ended with the test."""
+    directory = tmp_path / "runs" / RUN
+    directory.mkdir(parents=True)
+    (directory / "out.log").touch()
+    yield directory
+    assert Family(directory).end(0.0) == []
+
+
+def started(run: Path, script: str, is_marked: bool = True) -> int:
+    """A shell that plays torchrun, in a session of its own; returns its pid."""
+    marks = {RUN_MARK: run.name, ROOT_MARK: str(run.parent.parent)} if is_marked else {}
+    with (run / "out.log").open("ab") as log:
+        shell = subprocess.Popen(
+            ["/bin/sh", "-c", script], env={**os.environ, **marks}, stdout=log, stderr=log, start_new_session=True
+        )
+    return shell.pid
+
+
+def until(run: Path, count: int) -> dict[int, int]:
+    while len(found := Family(run).look()) < count:
+        time.sleep(0.01)
+    return found
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "trap '' TERM HUP; sleep 600 & while :; do sleep 600; done",
+        "setsid sh -c 'trap \"\" TERM; sleep 600; sleep 600' & sleep 600",
+        "(setsid sh -c '(sleep 600 &) ; sleep 600' &) ; sleep 600",
+        "kill -STOP $$; sleep 600 & sleep 600",
+        "env -i setsid sh -c 'sleep 600; sleep 600' & sleep 600",
+    ],
+    ids=["ignores TERM", "left the session", "forked twice", "stopped", "forgot its environment"],
+)
+def test_no_member_of_the_family_survives(run: Path, script: str) -> None:
+    started(run, script)
+    until(run, 1 if "STOP" in script else 3 if "trap ''" in script else 2)
+    assert Family(run).end(0.2) == []
+    assert Family(run).look() == {}
+
+
+def test_who_has_neither_mark_nor_log_is_found_by_a_recorded_session(run: Path) -> None:
+    escape = "env -i setsid sh -c 'sleep 600; sleep 600' >/dev/null 2>&1 & sleep 600"
+    started(run, escape)
+    family = Family(run)
+    while len(family.look()) < 4:  # by descent, as long as the parent lives
+        time.sleep(0.01)
+    family.record()
+    (parent,) = [pid for pid in family.look() if processes.read_stat(pid).session == pid and _environ(pid)]  # type: ignore[union-attr]
+    os.kill(parent, signal.SIGKILL)
+    while start_time(parent) is not None:
+        time.sleep(0.01)
+    assert len(Family(run).look()) >= 2
+    assert Family(run).end(0.0) == []
+
+
+def test_a_session_number_that_is_used_again_belongs_to_nobody_here(run: Path) -> None:
+    stranger = started(run.parent.parent / "runs" / RUN, "exec >/dev/null 2>&1; sleep 600", is_marked=False)
+    try:
+        while Family(run).look():  # until it has left the log
+            time.sleep(0.01)
+        identity = {"boot_id": processes.boot_id(), "sessions": {str(stranger): 1}}
+        (run / "sessions.json").write_text(json.dumps(identity))
+        assert Family(run).look() == {}
+    finally:
+        os.kill(stranger, signal.SIGKILL)
+
+
+def test_a_person_who_reads_the_log_is_left_alone(run: Path) -> None:
+    reader = subprocess.Popen(["tail", "-f", str(run / "out.log")], cwd=run, stdout=subprocess.DEVNULL)
+    try:
+        assert Family(run).look() == {}
+    finally:
+        reader.kill()
+        reader.wait()
+
+
+def test_processes_that_multiply_and_vanish_are_caught(run: Path) -> None:
+    (run / "bomb").write_text("trap '' TERM\nexec 2>/dev/null\nsleep 0.002\nsetsid sh bomb &\nexit 0\n")
+    started(run, f"cd {run} && for i in 1 2 3 4; do setsid sh bomb & done; trap '' TERM; sleep 600")
+    until(run, 3)
+    assert Family(run).end(0.1) == []
+    assert Family(run).look() == {}
+
+
+def test_a_kill_for_memory_is_called_so_only_on_the_kernels_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(oom, "PROC", tmp_path)
+    monkeypatch.setattr(oom, "CGROUPS", tmp_path / "groups")
+    assert oom_kills() == OomKills()
+    (tmp_path / "self").mkdir()
+    (tmp_path / "self/cgroup").write_text("0::/user.slice/job\n")
+    (tmp_path / "groups/user.slice/job").mkdir(parents=True)
+    (tmp_path / "groups/user.slice/job/memory.events").write_text("low 0\noom 1\noom_kill 1\n")
+    (tmp_path / "vmstat").write_text("nr_free_pages 7\noom_kill 3\n")
+    assert oom_kills() == OomKills(own=1, machine=3)
+    assert told(OomKills(0, 2), oom_kills()) == "out of memory, killed by the kernel"
+    assert told(OomKills(1, 2), oom_kills()).startswith("perhaps out of memory")
+    assert told(OomKills(1, 3), oom_kills()) == ""
+
+
+def _environ(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return b""

@@ -1,0 +1,215 @@
+"""Who is called a straggler, and who never: against its own healthy time, with cause, with hysteresis, whatever the clocks say."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from paceline.engine.balancer.step_phases import Work
+from paceline.engine.balancer.step_time import StepTime
+from paceline.engine.balancer.stragglers import Watch, start_watch, watch
+from paceline.engine.events import RankEvent, StragglerEnded, StragglerFound
+
+LAB = tuple(StepTime(0.002, 1 / (34 * speed)) for speed in (12.7, 9.1, 3.0, 3.0))
+SIZES = (176, 126, 41, 41)
+PARTS = {"data": "data_seconds", "host-to-device": "copy_seconds", "host": "host_seconds"}
+
+Steps = Callable[[int, int], float]
+"""Extra seconds of a rank in a step."""
+
+
+def healthy_work(rank: int, samples: int, factor: float = 1.0, wait: float = 0.01) -> Work:
+    whole = LAB[rank].at(samples) * factor
+    return Work(whole, samples, 0.04 * whole, 0.02 * whole, 0.01 * whole, wait)
+
+
+def slowed(work: Work, cause: str, extra: float) -> Work:
+    """The same step with seconds added where the cause acts."""
+    values = {name: getattr(work, name) for name in PARTS.values()}
+    if cause in PARTS:
+        values[PARTS[cause]] += extra
+    return Work(work.seconds + extra, work.samples, **values, wait_seconds=work.wait_seconds)
+
+
+def play(
+    steps: int, change: Callable[[int, list[Work]], list[Work]], state: Watch | None = None, sizes: tuple[int, ...] = SIZES
+) -> tuple[Watch, list[RankEvent]]:
+    """A healthy lab with 2 % noise, changed as the test wants it."""
+    draw = random.Random(3)
+    state, told = state or start_watch(len(LAB)), []
+    for step in range(steps):
+        works = [healthy_work(rank, size, draw.gauss(1.0, 0.02)) for rank, size in enumerate(sizes)]
+        state, events = watch(LAB, state, step, change(step, works))
+        told += events
+    return state, told
+
+
+def only(rank: int, cause: str, factor: float, first: int, last: int) -> Callable[[int, list[Work]], list[Work]]:
+    """One rank slower by a factor in some steps."""
+
+    def change(step: int, works: list[Work]) -> list[Work]:
+        if first <= step < last:
+            works[rank] = slowed(works[rank], cause, (factor - 1.0) * works[rank].seconds)
+        return works
+
+    return change
+
+
+def found(told: list[RankEvent]) -> list[StragglerFound]:
+    return [event for event in told if isinstance(event, StragglerFound)]
+
+
+def ended(told: list[RankEvent]) -> list[StragglerEnded]:
+    return [event for event in told if isinstance(event, StragglerEnded)]
+
+
+@pytest.mark.parametrize("cause", ["compute", "data", "host-to-device", "host"])
+@pytest.mark.parametrize("rank", [0, 3])
+def test_a_slow_rank_is_named_with_its_cause_within_ten_steps_and_released_when_it_recovers(cause: str, rank: int) -> None:
+    _, told = play(120, only(rank, cause, 1.2, 50, 90))
+    (alert,), (end,) = found(told), ended(told)
+    assert (alert.straggler, alert.cause) == (rank, cause)
+    assert 50 <= alert.since <= 52
+    assert alert.step < 60
+    assert alert.slowdown == pytest.approx(1.2, abs=0.04)
+    assert alert.part_seconds - alert.part_expected_seconds == pytest.approx(0.2 * alert.expected_seconds, rel=0.25)
+    assert (end.straggler, end.cause, end.since) == (rank, cause, alert.since)
+    assert 90 <= end.step <= 92
+    assert end.slowdown == pytest.approx(1.2, abs=0.04)
+
+
+def test_a_healthy_slow_device_is_no_straggler() -> None:
+    assert play(1000, lambda _, works: works, sizes=(96, 96, 96, 96))[1] == []
+
+
+def test_a_fit_that_is_a_little_too_fast_is_corrected_and_told_to_nobody() -> None:
+    _, told = play(200, lambda _, works: [slowed(work, "compute", 0.04 * work.seconds) for work in works])
+    assert told == []
+
+
+def test_a_rank_that_is_slow_from_the_first_step_is_told_against_its_own_fit() -> None:
+    (alert,) = found(play(20, only(1, "compute", 1.5, 0, 20))[1])
+    assert (alert.straggler, alert.since) == (1, 0)
+    assert alert.slowdown == pytest.approx(1.5 / 1.05, rel=0.03)
+
+
+def test_a_slowdown_that_creeps_in_does_not_become_what_is_healthy() -> None:
+    def creep(step: int, works: list[Work]) -> list[Work]:
+        works[2] = slowed(works[2], "compute", 0.0005 * step * works[2].seconds)
+        return works
+
+    (alert,) = found(play(600, creep)[1])
+    assert alert.straggler == 2
+
+
+def test_single_outliers_and_a_short_hiccup_are_told_to_nobody() -> None:
+    def hiccup(step: int, works: list[Work]) -> list[Work]:
+        if step % 9 == 0 or 100 <= step < 104:
+            works[0] = slowed(works[0], "compute", works[0].seconds)
+        return works
+
+    assert play(200, hiccup)[1] == []
+
+
+def test_an_alert_that_lies_around_its_threshold_does_not_flutter() -> None:
+    def flutter(step: int, works: list[Work]) -> list[Work]:
+        if step >= 50:
+            works[1] = slowed(works[1], "compute", (0.16 if step % 20 < 12 else 0.09) * works[1].seconds)
+        return works
+
+    assert len(found(play(400, flutter)[1])) == 1
+
+
+def test_a_change_of_shares_is_no_slowness_even_where_the_fitted_line_is_wrong_there() -> None:
+    state, _ = play(60, lambda _, works: works)
+
+    def far(step: int, works: list[Work]) -> list[Work]:
+        return [slowed(work, "compute", 0.08 * work.seconds) for work in works]
+
+    assert play(100, far, state, sizes=(96, 96, 96, 96))[1] == []
+
+
+def test_shares_that_follow_a_slowdown_do_not_hide_it_and_what_they_bring_back_is_told() -> None:
+    state, told = play(60, lambda _, works: works)
+    draw = random.Random(5)
+    before, after = SIZES, (120, 154, 55, 55)
+    for step in range(60, 140):
+        sizes = before if step < 62 or step >= 102 else after
+        works = [healthy_work(rank, size, draw.gauss(1.0, 0.02)) for rank, size in enumerate(sizes)]
+        if step < 100:
+            works[0] = slowed(works[0], "compute", works[0].seconds)
+        state, events = watch(LAB, state, step, works)
+        told += events
+    (alert,), (end,) = found(told), ended(told)
+    assert (alert.straggler, alert.before, alert.after) == (0, before, after)
+    assert end.gain == pytest.approx((0.82 - 0.56) / (0.82 - 0.41), abs=0.1)
+
+
+def test_network_is_blamed_when_everybody_waits_though_nobody_works_longer() -> None:
+    def late(step: int, works: list[Work]) -> list[Work]:
+        return [Work(w.seconds, w.samples, wait_seconds=w.wait_seconds + (0.1 if 50 <= step < 80 else 0.0)) for w in works]
+
+    _, told = play(110, late)
+    (alert,), (end,) = found(told), ended(told)
+    assert (alert.straggler, alert.cause) == (None, "network")
+    assert alert.since == 49  # waits are told one step late
+    assert alert.step < 60
+    assert alert.part_seconds - alert.part_expected_seconds == pytest.approx(0.1, abs=0.01)
+    assert (end.straggler, end.step) == (None, 79)
+
+
+def test_two_stragglers_at_once_are_two_alerts() -> None:
+    one, other = only(0, "compute", 1.5, 50, 80), only(3, "data", 2.0, 55, 85)
+    told = play(110, lambda step, works: other(step, one(step, works)))[1]
+    assert [(alert.straggler, alert.cause) for alert in found(told)] == [(0, "compute"), (3, "data")]
+    assert [end.straggler for end in ended(told)] == [0, 3]
+
+
+def test_a_cause_that_gives_way_to_another_is_told_anew() -> None:
+    first, second = only(1, "data", 1.6, 50, 80), only(1, "compute", 1.6, 80, 120)
+    told = play(150, lambda step, works: second(step, first(step, works)))[1]
+    assert [alert.cause for alert in found(told)] == ["data", "compute"]
+    assert [end.cause for end in ended(told)] == ["data", "compute"]
+
+
+def test_a_device_that_costs_more_than_it_brings_is_said_to_do_so() -> None:
+    models = (StepTime(0.01, 0.001), StepTime(0.01, 0.001), StepTime(0.08, 0.002))
+
+    def alert(slowdown: float) -> StragglerFound:
+        state, told = start_watch(3), []
+        for step in range(40):
+            sizes = (100, 100, 10)
+            factors = (1.0, 1.0, slowdown if step >= 20 else 1.0)
+            works = [Work(m.at(b) * f, b) for m, b, f in zip(models, sizes, factors, strict=True)]
+            state, events = watch(models, state, step, works)
+            told += events
+        return found(told)[0]
+
+    assert not alert(1.2).is_costly
+    assert alert(3.0).is_costly
+
+
+STRANGE = st.one_of(st.floats(), st.floats(0, 1))
+
+
+@given(st.lists(st.lists(st.tuples(STRANGE, st.integers(0, 300), STRANGE, STRANGE), min_size=4, max_size=4), max_size=40))
+@settings(deadline=None, max_examples=60)
+def test_whatever_clocks_say_the_watch_goes_on(history: list[list[tuple[float, int, float, float]]]) -> None:
+    state = start_watch(4)
+    for step, told in enumerate(history):
+        works = [Work(seconds, samples, data, wait_seconds=wait) for seconds, samples, data, wait in told]
+        state, events = watch(LAB, state, step, works)
+        assert all(isinstance(event, (StragglerFound, StragglerEnded)) for event in events)
+    assert all(0.0 < rank.factor < float("inf") for rank in state.ranks)
+
+
+def test_a_rank_without_samples_or_without_a_clock_is_no_straggler() -> None:
+    def mute(step: int, works: list[Work]) -> list[Work]:
+        if step >= 40:
+            works[0], works[1] = Work(0.0, 0), Work(float("nan"), 126)
+        return works
+
+    assert play(100, mute)[1] == []

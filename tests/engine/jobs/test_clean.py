@@ -1,0 +1,301 @@
+"""Removing what nodes keep of ours: what is in use stays, links are not followed, and nothing outside the root is touched."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import os
+import random
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from paceline.engine.agent.rpc.dispatch import REQUESTS
+from paceline.engine.agent.runs import cleanup
+from paceline.engine.agent.system.processes import RUN_MARK
+from paceline.engine.agent.system.state_dir import NodeHome
+from paceline.engine.errors import NodeUnreachable, UsageError, WorkFailed
+from paceline.engine.jobs.runs.clean import KINDS, Wish, choose, clean, missing_here
+from paceline.tui.command_line.render import render
+
+from tests.support.screens.hostile import NAMES, mutated
+from tests.tui.command_line.test_cli import EMBEDDED, paceline
+
+DIGEST = "ab" * 8
+BUNDLE = "cd" * 32 + ".zip"
+LONG_AGO = 1_000_000_000.0
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> NodeHome:
+    """A node with a run that ended, its data and an old bundle."""
+    home = NodeHome(tmp_path / "root", "n0")
+    home.prepare()
+    run = home.runs / "r1"
+    (run / "ranks").mkdir(parents=True)
+    (run / "ranks" / "0.jsonl").write_text("12345")
+    (run / "plan.json").write_text(json.dumps({"data": {"digest": DIGEST}}))
+    (run / "exit.json").write_text(json.dumps({"state": "done"}))
+    (home.data / DIGEST).mkdir()
+    (home.data / DIGEST / "train_x.npy").write_bytes(b"1234567")
+    (home.bundles / BUNDLE).write_bytes(b"zip")
+    for path in (home.data / DIGEST, home.bundles / BUNDLE):
+        os.utime(path, (LONG_AGO, LONG_AGO))
+    return home
+
+
+@pytest.fixture
+def child() -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Processes of a test, which end with it."""
+    started: list[subprocess.Popen[bytes]] = []
+    yield started
+    for one in started:
+        one.kill()
+        one.wait()
+
+
+def uses(home: NodeHome) -> dict[str, str]:
+    return {thing["name"]: thing["use"] for thing in cleanup.stored(home)}
+
+
+def remove(home: NodeHome, kind: str, name: str) -> str:
+    (done,) = cleanup.remove(home, [{"kind": kind, "name": name}])
+    return str(done["reason"])
+
+
+def test_everything_of_ours_is_told_with_its_size_and_state(home: NodeHome) -> None:
+    found = {thing["name"]: thing for thing in cleanup.stored(home)}
+    assert set(found) == {"r1", DIGEST, BUNDLE}
+    assert (found["r1"]["kind"], found["r1"]["state"], found[DIGEST]["size"], found[BUNDLE]["size"]) == ("runs", "done", 7, 3)
+    assert found[BUNDLE]["age"] > 1e8
+    assert set(uses(home).values()) == {""}
+
+
+def test_what_is_not_in_use_goes_and_nothing_stays_behind(home: NodeHome) -> None:
+    things = [{"kind": thing["kind"], "name": thing["name"]} for thing in cleanup.stored(home)]
+    assert [done["reason"] for done in cleanup.remove(home, things)] == ["", "", ""]
+    assert sorted(path.name for path in home.root.rglob("*")) == ["bundles", "data", "runs"]
+
+
+def test_a_run_whose_runner_holds_its_lock_stays_and_so_do_its_data(home: NodeHome) -> None:
+    handle = os.open(home.runs / "r1", os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    assert uses(home)["r1"] == "its runner is alive"
+    assert uses(home)[DIGEST] == "a run uses it"
+    assert remove(home, "runs", "r1") == "its runner is alive"
+    assert remove(home, "data", DIGEST) == "a run uses it"
+    os.close(handle)
+    assert remove(home, "runs", "r1") == ""
+    assert not (home.runs / "r1").exists()
+
+
+def says_that_it_runs(process: subprocess.Popen[bytes]) -> None:
+    """A child is there a moment before the kernel shows what it was started with."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(b".")
+    process.stdin.flush()
+    assert process.stdout.read(1) == b"."
+
+
+def test_a_run_with_a_process_left_stays(home: NodeHome, child: list[subprocess.Popen[bytes]]) -> None:
+    child.append(subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, RUN_MARK: "r1"}))
+    says_that_it_runs(child[0])
+    assert remove(home, "runs", "r1") == "a process of it is alive"
+    assert (home.runs / "r1" / "exit.json").exists()
+
+
+def test_the_bundle_that_a_program_runs_from_stays(home: NodeHome, child: list[subprocess.Popen[bytes]]) -> None:
+    marked = {**os.environ, "PYTHONPATH": str(home.bundles / BUNDLE)}
+    child.append(subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=marked))
+    says_that_it_runs(child[0])
+    assert remove(home, "bundles", BUNDLE) == "programs run from it"
+    assert (home.bundles / BUNDLE).exists()
+
+
+def test_what_came_a_moment_ago_stays_for_who_brought_it(home: NodeHome) -> None:
+    os.utime(home.data / DIGEST)
+    assert remove(home, "data", DIGEST) == "came within the last hour"
+
+
+def test_links_are_removed_themselves_and_never_what_they_lead_to(home: NodeHome, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "precious").write_text("precious")
+    (home.runs / "r1" / "link").symlink_to(outside)
+    (home.runs / "r1" / "file").symlink_to(outside / "precious")
+    (home.runs / "linked").symlink_to(outside)
+    (home.data / "ef").symlink_to(outside)
+    assert remove(home, "runs", "r1") == ""
+    assert remove(home, "runs", "linked") == "not what its name says: left alone"
+    assert (outside / "precious").read_text() == "precious"
+
+
+def test_a_directory_of_ours_that_became_a_link_is_not_entered(home: NodeHome, tmp_path: Path) -> None:
+    home.runs.rename(tmp_path / "elsewhere")
+    home.runs.symlink_to(tmp_path / "elsewhere")
+    assert "r1" not in uses(home)
+    assert remove(home, "runs", "r1") != ""
+    assert (tmp_path / "elsewhere" / "r1" / "exit.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("runs", ".."),
+        ("runs", "../data"),
+        ("runs", ""),
+        ("runs", "r1/ranks"),
+        ("bundles", "x"),
+        ("", "r1"),
+        ("..", "x"),
+        ("data", "a\0"),
+    ],
+)
+def test_what_cannot_be_ours_is_refused_before_anything_goes(home: NodeHome, kind: str, name: str) -> None:
+    with pytest.raises(UsageError, match="not a thing of ours"):
+        cleanup.remove(home, [{"kind": "runs", "name": "r1"}, {"kind": kind, "name": name}])
+    assert (home.runs / "r1").exists()
+
+
+def test_what_a_sweep_left_that_was_cut_off_goes_with_the_next(home: NodeHome) -> None:
+    (home.root / cleanup.ASIDE / "half" / "of").mkdir(parents=True)
+    (home.root / cleanup.ASIDE / "half" / "of").chmod(0o500)
+    assert cleanup.remove(home, []) == []
+    assert not (home.root / cleanup.ASIDE).exists()
+
+
+# At the centre -----------------------------------------------------------------------------------------------------------------
+
+
+def thing(kind: str, name: str, age_days: float = 10.0, use: str = "") -> dict[str, Any]:
+    return {"kind": kind, "name": name, "size": 5, "age": age_days * 86400.0, "use": use}
+
+
+THINGS = [thing("runs", "old"), thing("runs", "new", 1.0), thing("runs", "going", 10.0, "its runner is alive"), thing("data", "d")]
+
+
+def chosen(wish: Wish, missing: str = "") -> dict[str, str]:
+    return {row["name"]: row["state"] for row in choose(wish, THINGS, lambda run_id: missing)}
+
+
+def test_without_words_everything_that_nobody_needs_may_go() -> None:
+    assert chosen(Wish()) == {"old": "removable", "new": "removable", "going": "kept", "d": "removable"}
+
+
+def test_kinds_ages_and_names_narrow_it_down() -> None:
+    assert chosen(Wish(kinds=("data",))) == {"d": "removable"}
+    assert chosen(Wish(older_than=5.0)) == {"old": "removable", "going": "kept", "d": "removable"}
+    assert chosen(Wish(runs=("new",), kinds=("runs",))) == {"new": "removable"}
+    assert chosen(Wish(runs=("new",), kinds=("data",))) == {"new": "removable", "d": "removable"}
+
+
+def test_a_run_that_is_not_here_is_named_and_kept_unless_told_otherwise() -> None:
+    assert chosen(Wish(kinds=("runs",)), "not brought home") == {"old": "kept", "new": "kept", "going": "kept"}
+    assert chosen(Wish(kinds=("runs",), is_all=True), "not brought home") == {
+        "old": "removable",
+        "new": "removable",
+        "going": "kept",
+    }
+
+
+def test_a_run_is_here_when_its_result_copies_and_fetched_files_are(tmp_path: Path) -> None:
+    entry = {"kind": "file", "size": 3, "mtime_ns": 0}
+    listing = {"entries": [entry | {"name": "out.log"}, entry | {"name": "model.pt"}, entry | {"name": "lease.json"}]}
+    here = tmp_path / "r1"
+    steps = [here / "result.json", here / "nodes" / "n0" / "out.log", here / "files" / "n0" / "model.pt"]
+    told = []
+    for path in steps:
+        told.append(missing_here(tmp_path, "r1", "n0", listing))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"123")
+    assert [words.partition(":")[0] for words in told] == ["not brought home", "out.log is not here", "model.pt is not here"]
+    assert missing_here(tmp_path, "r1", "n0", listing) == ""
+    steps[-1].write_bytes(b"12")
+    assert "model.pt is not here" in missing_here(tmp_path, "r1", "n0", listing)
+
+
+class Nodes:
+    """A fleet of one node that answers with the agent's own functions."""
+
+    node = "n0"
+
+    def __init__(self, home: NodeHome) -> None:
+        self._home = home
+
+    async def link(self, name: str, patience: float) -> Nodes:
+        return self
+
+    async def ask(self, word: str, **body: Any) -> dict[str, Any]:
+        return await REQUESTS[word](self._home, body, lambda frame: asyncio.sleep(0))
+
+
+async def test_nothing_goes_before_a_person_has_agreed(home: NodeHome, tmp_path: Path) -> None:
+    wish = Wish(is_all=True)
+    shown = await clean(wish, False, Nodes(home), ["n0"], tmp_path)  # type: ignore[arg-type]
+    assert {thing["state"] for thing in shown["things"]} == {"removable"}
+    assert (shown["removed"], shown["bytes"]) == (False, sum(thing["size"] for thing in shown["things"]))
+    assert len(cleanup.stored(home)) == 3
+    done = await clean(wish, True, Nodes(home), ["n0"], tmp_path)  # type: ignore[arg-type]
+    assert ({thing["state"] for thing in done["things"]}, done["bytes"]) == ({"removed"}, shown["bytes"])
+    assert cleanup.stored(home) == []
+
+
+async def test_a_node_that_is_read_only_keeps_everything(home: NodeHome, tmp_path: Path) -> None:
+    done = await clean(Wish(is_all=True), True, Nodes(home), ["n0"], tmp_path, ["n0"])  # type: ignore[arg-type]
+    assert {thing["state"] for thing in done["things"]} == {"kept"}
+    assert (done["bytes"], len(cleanup.stored(home))) == (0, 3)
+
+
+async def test_a_node_that_lies_or_fails_spoils_nothing_but_its_own_part(home: NodeHome, tmp_path: Path) -> None:
+    random_numbers = random.Random(20261121)
+    before = {str(path) for path in tmp_path.rglob("*")}
+    for _ in range(500):
+        done = await clean(Wish(is_all=random_numbers.random() < 0.5), True, Liar(random_numbers), ["n0"], tmp_path)  # type: ignore[arg-type]
+        assert done["nodes"][0]["state"] in ("ok", "failed", "lost")
+        assert all(thing["kind"] in KINDS and thing["size"] >= 0 for thing in done["things"])
+        assert render("clean", done)
+    assert {str(path) for path in tmp_path.rglob("*")} == before
+
+
+class Liar:
+    """A fleet of one node that says anything of what it keeps."""
+
+    node = "n0"
+
+    def __init__(self, random_numbers: random.Random) -> None:
+        self._random = random_numbers
+
+    async def link(self, name: str, patience: float) -> Liar:
+        return self
+
+    async def ask(self, word: str, **body: Any) -> dict[str, Any]:
+        if self._random.random() < 0.1:
+            raise self._random.choice((WorkFailed("x", node="n0"), NodeUnreachable("x", node="n0")))
+        things = [thing("runs", "r1"), thing("data", "../x"), thing("bundles", "b")]
+        listed = [{"name": self._random.choice(NAMES), "kind": "file", "size": 1, "mtime_ns": 1}]
+        return dict(mutated({"things": things, "entries": listed, "is_cut": False}, self._random))
+
+
+async def test_a_run_that_no_node_has_is_a_usage_error(home: NodeHome, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no run 'other'"):
+        await clean(Wish(runs=("other",)), True, Nodes(home), ["n0"], tmp_path)  # type: ignore[arg-type]
+
+
+def test_the_command_only_tells_until_it_is_told_yes(tmp_path: Path) -> None:
+    (tmp_path / "nodes.toml").write_text(EMBEDDED)
+    run = tmp_path / "logs" / "nodes" / "demo1" / "runs" / "r1"
+    run.mkdir(parents=True)
+    for name in ("spec.json", "exit.json"):
+        (run / name).write_text('{"state": "done"}')
+    told = paceline("--batch", "clean", "r1", "--all", cwd=tmp_path)
+    assert (told.returncode, run.exists()) == (0, True)
+    assert "would be removed; with --yes it is" in told.stdout
+    done = paceline("--batch", "clean", "r1", "--all", "--yes", cwd=tmp_path)
+    assert (done.returncode, run.exists()) == (0, False)
+    gone = paceline("--batch", "fetch", "r1", cwd=tmp_path)
+    assert (gone.returncode, gone.stdout) == (2, "")
+    assert "no run 'r1'" in gone.stderr

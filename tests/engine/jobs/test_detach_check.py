@@ -1,0 +1,139 @@
+"""Whether a run outlives its login: the ladder, its proof on machines that end background processes, and what a person is told."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from paceline.engine.agent.rpc.dispatch import REQUESTS
+from paceline.engine.agent.runner import detach
+from paceline.engine.agent.system.processes import boot_id
+from paceline.engine.agent.system.state_dir import NodeHome, network_file_system
+from paceline.engine.errors import WorkFailed
+from paceline.engine.events import Event, NodeConnected, NodeWarned
+from paceline.engine.jobs.launch.detach_check import Survival
+from paceline.engine.specs import Inventory
+from paceline.engine.ssh.fleet import Fleet
+
+from tests.support.runs.runners import STAYS, Lab, exists
+from tests.support.ssh.logins import TAKES_OFF, LoginServer, by_group, by_session, by_tree
+
+NONE_HERE = "exit 1"
+
+
+@asynccontextmanager
+async def proved(home: Path, ends: Callable[[int, int], set[int]], **programs: str) -> AsyncIterator[tuple[dict, list[Event]]]:
+    """The verdict on a machine with these programs that ends a login's processes so, and what was said of it."""
+    server = LoginServer(home, ends)
+    for name, script in {"tmux": NONE_HERE, "screen": NONE_HERE, **programs}.items():
+        server.program(name, script)
+    await server.start()
+    heard: list[Event] = []
+    spec = server.spec()
+    fleet = Fleet(Inventory(str(home / "nodes.toml"), (spec,)), heard.append)
+    survival = Survival((spec,), fleet, heard.append, server.login_ended)
+    await fleet.start()
+    try:
+        link = await fleet.link("atlas")
+        survival(NodeConnected(node="atlas", boot_id=boot_id()))
+        await survival.proved(["atlas"])
+        yield await link.ask("survival"), [event for event in heard if isinstance(event, NodeWarned)]
+    finally:
+        await survival.close()
+        await fleet.close()
+        await server.close()
+
+
+@pytest.mark.parametrize("ends", [by_session, by_tree], ids=["session", "tree"])
+async def test_a_session_of_its_own_holds_where_only_the_login_itself_is_ended(
+    tmp_path: Path, ends: Callable[[int, int], set[int]]
+) -> None:
+    async with proved(tmp_path, ends) as (stands, warned):
+        assert (stands["rung"], stands["killed"], warned) == ("setsid", [], [])
+
+
+async def test_the_next_rung_is_taken_where_background_processes_are_ended_and_a_person_is_told(tmp_path: Path) -> None:
+    async with proved(tmp_path, by_group, tmux=TAKES_OFF) as (stands, warned):
+        assert (stands["rung"], stands["killed"]) == ("tmux", ["setsid"])
+        assert [event.reason for event in warned] == ["ends background processes with their login: runs are kept by tmux"]
+
+
+async def test_where_no_rung_holds_a_launch_is_refused_in_one_line(tmp_path: Path) -> None:
+    async with proved(tmp_path, by_group) as (stands, warned):
+        assert (stands["rung"], stands["next"]) == (None, None)
+        assert "nothing can run here" in warned[0].reason
+    with pytest.raises(WorkFailed, match=r"ends background processes with their login \(tried setsid, tmux, screen; systemd: "):
+        detach.rung_for_launch(NodeHome(tmp_path / "state" / "atlas", "atlas"))
+
+
+async def test_a_proof_counts_for_one_boot_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = NodeHome(tmp_path, "n0")
+    detach.judge(home, "setsid", {"pid": 0, "boot_id": "", "start_time": 0})
+    assert detach.standing(home)["killed"] == ["setsid"]
+    monkeypatch.setattr(detach, "boot_id", lambda: "another")
+    assert (detach.standing(home)["killed"], detach.standing(home)["next"]) == ([], "setsid")
+
+
+@pytest.mark.parametrize("rung", ["systemd", "tmux", "screen"])
+async def test_a_runner_starts_by_every_rung(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rung: str) -> None:
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    fakes = {
+        "systemd-run": 'while [ "$1" != -- ]; do shift; done; shift; exec "$@"',
+        "tmux": TAKES_OFF,
+        "screen": 'shift 2; exec env -i setsid "$@" &',
+    }
+    for name, script in fakes.items():
+        (programs / name).write_text(f"#!/bin/sh\n{script}\n")
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    one = Lab(tmp_path, [STAYS])
+    if rung != "systemd":  # of an agent that was killed in the middle of a start
+        (one.homes[0].root / ".start-1-1").mkdir()
+        os.utime(one.homes[0].root / ".start-1-1", (0, 0))
+    (one.homes[0].root / "survival.json").write_text(json.dumps({"boot_id": boot_id(), "rungs": {"setsid": False, rung: True}}))
+    try:
+        await one.start()
+        await one.until_text(0, "events.jsonl", "LaunchStarted")
+        assert not list(one.homes[0].root.glob(".start-*"))
+    finally:
+        await one.end()
+    assert (await one.until(0, "exit.json"))["state"] == "cancelled"
+
+
+async def test_a_scope_of_the_service_manager_needs_bus_and_lingering(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(detach.shutil, "which", lambda program: f"/usr/bin/{program}")
+    monkeypatch.setattr(detach, "RUNTIME", tmp_path / "run")
+    monkeypatch.setattr(detach, "LINGER", tmp_path / "linger")
+    assert detach.missing("systemd") == "no user bus"
+    (tmp_path / "run" / str(os.getuid())).mkdir(parents=True)
+    (tmp_path / "run" / str(os.getuid()) / "bus").touch()
+    assert detach.missing("systemd") == "lingering is off"
+    (tmp_path / "linger").mkdir()
+    (tmp_path / "linger" / detach.user_name()).touch()
+    assert detach.missing("systemd") == ""
+
+
+async def test_a_marker_is_its_own_witness(tmp_path: Path) -> None:
+    home = NodeHome(tmp_path, "n0")
+    marker = await REQUESTS["plant"](home, {"rung": "setsid"}, None)  # type: ignore[arg-type]
+    try:
+        assert (await REQUESTS["judge"](home, {"rung": "setsid", "marker": marker}, None))["rung"] == "setsid"  # type: ignore[arg-type]
+    finally:
+        os.kill(marker["pid"], signal.SIGKILL)
+    while exists(marker["pid"]):
+        await asyncio.sleep(0.02)
+
+
+def test_a_state_directory_on_a_network_file_system_is_named(tmp_path: Path) -> None:
+    mounts = tmp_path / "mounts"
+    mounts.write_text("/dev/sda / ext4 rw 0 0\nserver:/home /home nfs4 rw 0 0\n/dev/sdb /home/local xfs rw 0 0\n")
+    assert network_file_system(Path("/home/ada/.local"), mounts) == "nfs4"
+    assert network_file_system(Path("/home/local/ada"), mounts) == ""
+    assert network_file_system(Path("/homes"), mounts) == ""

@@ -1,0 +1,98 @@
+"""A job that waits for devices: what is told of it, and how a person gives up waiting."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+import pytest
+from paceline.engine.errors import WaitGivenUp
+from paceline.engine.events import DeviceReading, Event, JobWaited, NodeSummary, RunListed, RunPlanned, RunPrepared, Ticked
+from paceline.engine.events import InventoryRead as Read
+from paceline.engine.jobs.launch.job import Undertaking
+from paceline.engine.jobs.launch.planning import Candidate, make_plan
+from paceline.engine.plan import DataPlan, Plan
+from paceline.engine.specs import Inventory, NodeSpec, TrainSpec
+from paceline.engine.store.reduce import reduce
+from paceline.engine.store.state import State
+from paceline.engine.telemetry.live_state import Attendance
+from paceline.engine.workloads import WORKLOADS
+
+DATA = DataPlan("0" * 64, "made up", 1, "0" * 64)
+BUSY = ("lab0 / RTX 3060", "run r9 of bob")
+
+
+class Waiting:
+    """An undertaking on one node whose device a run of bob's holds, until ``holder`` is emptied."""
+
+    def __init__(self) -> None:
+        self.told: list[Event] = []
+        self.holder = "r9"
+        self.attendance = Attendance(["lab0"])
+        self.attendance(Read(nodes=(NodeSummary("lab0"),)))
+        inventory = Inventory("nodes.toml", (NodeSpec("lab0"),))
+        nobody: Any = None
+        self.undertaking = Undertaking(inventory, nobody, self.attendance, nobody, self.publish)
+        cast(Any, self.undertaking)._plan = self._plan
+
+    def publish(self, event: Event) -> None:
+        self.told.append(event)
+        self.attendance(event)
+
+    async def _plan(self, spec: TrainSpec, data: DataPlan, patience: float) -> tuple[Plan, list[Candidate]]:
+        device = DeviceReading(index=0, name="RTX 3060", kind="cuda", processes=(), holder=self.holder, holder_user="bob")
+        nodes = [Candidate(NodeSpec("lab0"), (device,), "127.0.0.1", "lo", "python3")]
+        return make_plan(spec, "r1", nodes, data, WORKLOADS[spec.workload]), nodes
+
+    async def begin(self) -> asyncio.Task[Plan]:
+        """Wait in the background, from the moment on at which that is told."""
+        task = asyncio.create_task(self.undertaking._waited(TrainSpec(), DATA, []))
+        while self.attendance.state.waiting is None:
+            await asyncio.sleep(0)
+        return task
+
+
+async def test_a_job_says_who_holds_its_devices_and_goes_on_when_they_are_free() -> None:
+    lab = Waiting()
+    task = await lab.begin()
+    job = lab.attendance.state.waiting
+    assert job is not None
+    assert (job.workload, job.nodes, job.in_use) == ("digits-cnn", ("lab0",), (BUSY,))
+    lab.holder = ""
+    lab.publish(Ticked(at=5.0))
+    assert (await task).run_id == "r1"
+    assert lab.attendance.state.waiting is None
+
+
+async def test_who_gives_up_ends_the_wait_and_starts_nothing() -> None:
+    lab = Waiting()
+    task = await lab.begin()
+    lab.undertaking.give_up()
+    with pytest.raises(WaitGivenUp, match="nothing was started"):
+        await task
+    assert lab.attendance.state.waiting is None
+    lab.undertaking.give_up()  # once more: there is nothing to end
+
+
+async def test_an_interrupted_wait_leaves_no_row_behind() -> None:
+    lab = Waiting()
+    task = await lab.begin()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert lab.attendance.state.waiting is None
+
+
+def test_a_job_has_waited_since_its_first_word_whoever_holds_its_devices() -> None:
+    state = State()
+    for event in (JobWaited(at=3.0, devices=("a",)), RunPrepared(at=3.0, phase="waiting: a"), JobWaited(at=60.0, devices=("b",))):
+        state = reduce(state, event)
+    assert state.waiting is not None
+    assert (state.waiting.since, state.waiting.in_use) == (3.0, (("b", ""),))
+
+
+def test_a_run_that_was_found_is_known_as_such_while_it_is_followed_too() -> None:
+    state = reduce(State(), RunListed(run_id="found", nodes=("a",)))
+    for run_id in ("found", "ours"):
+        state = reduce(state, RunPlanned(run_id=run_id, workload="digits-cnn", cases=("equal",)))
+    assert {run.run_id: run.is_found for run in state.runs.values()} == {"found": True, "ours": False}

@@ -1,0 +1,284 @@
+"""Lines, requests and lists that make no sense: each ends in an event or a refusal, and whoever read it goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import copy
+import dataclasses
+import json
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from paceline.engine.agent.runner.peer_mesh import Mesh, introduce
+from paceline.engine.errors import WorkFailed
+from paceline.engine.events import EVENTS, Event, RankEvent
+from paceline.engine.jobs.mirror.event_log import events_of
+from paceline.engine.jobs.mirror.frame_queue import Inbox
+from paceline.engine.jobs.mirror.run_mirror import RunDirectory
+from paceline.engine.jobs.runs.listing import roster
+from paceline.engine.jobs.runs.result import derive
+from paceline.engine.plan import CasePlan, DataPlan, NodePlan, Plan, RankPlan
+from paceline.engine.protocol.frames import FrameRefused, read_frame
+from paceline.engine.specs import NodeSpec
+from paceline.engine.ssh.link import Link
+from paceline.engine.store.reduce import reduce
+from paceline.engine.store.state import State
+from paceline.engine.wire import dumps, encode, to_plain
+from paceline.tui.command_line.render import render
+
+from tests.support.screens import story
+from tests.support.screens.hostile import VALUES, Ears, broken, mutated, unseen
+
+SEED = 20261121
+SAID = [
+    *{type(event): event for event in (*story.healthy(), *story.trouble())}.values(),
+    *(kind() for kind in EVENTS.values()),
+]
+"""One event of every kind, with values where the story has some."""
+FRAME = {"run_id": "r", "gen": 1, "file": "out.log", "offset": 0, "len": 3, "crc32": 0, "data": "AAAA"}
+
+
+def lines_of_a_node(random_numbers: random.Random) -> Iterator[bytes]:
+    """Endless lines of an agent that lost its mind."""
+    plains = [json.loads(encode(event)) for event in SAID]
+    while True:
+        kind = random_numbers.random()
+        if kind < 0.7:
+            plain: Any = mutated(random_numbers.choice(plains), random_numbers)
+        elif kind < 0.85:
+            plain = {"frame": mutated(FRAME, random_numbers)}
+        elif kind < 0.95:
+            answer = {
+                "id": random_numbers.choice((1, 2, -1, 10**30, "1", None, [], {})),
+                "answer": copy.deepcopy(random_numbers.choice(VALUES)),
+            }
+            plain = mutated({**answer, "error": {"type": "OSError", "reason": "x"}}, random_numbers)
+        else:
+            plain = mutated({"hello": {"hostname": "x", "addresses": {"lo": "127.0.0.1"}}}, random_numbers)
+        yield broken(dumps(plain).encode(), random_numbers)
+
+
+async def hear_lines(count: int) -> dict[str, int]:
+    """So many broken lines into a link, its listeners, the copies, the state and the narration; counts of what came of it."""
+    random_numbers = random.Random(SEED)
+    counts = dict.fromkeys(("frames", "heard", "refused", "tracebacks", "control characters"), 0)
+    ears = Ears()
+    state = State()
+
+    def hear(event: Event) -> None:
+        nonlocal state
+        counts["heard"] += 1
+        state = reduce(state, dataclasses.replace(event, at=float(counts["frames"])))
+        ears.hear(event)
+        counts["control characters"] += sum(len(unseen(line)) for line in ears.take())
+
+    def read(frame: Any) -> None:
+        if isinstance(frame, dict):
+            with contextlib.suppress(FrameRefused):
+                read_frame(frame)
+
+    def link() -> Link:
+        made = Link(NodeSpec("n0"), None, hear)  # type: ignore[arg-type]
+        made.on_frame(inbox.hear)
+        made.on_frame(read)
+        made._take(b'{"hello": {"hostname": "x"}}')
+        made._waiting = {number: asyncio.get_running_loop().create_future() for number in (1, 2)}
+        for future in made._waiting.values():
+            future.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody waits for these answers
+        return made
+
+    inbox = Inbox()
+    inbox.gen = 1
+    node = link()
+    for line in lines_of_a_node(random_numbers):
+        if counts["frames"] == count:
+            break
+        counts["frames"] += 1
+        try:
+            try:
+                node._take(line)
+            except ValueError:  # the link is closed and opened again
+                counts["refused"] += 1
+                inbox = Inbox()
+                inbox.gen = 1
+                node = link()
+            for event in events_of([line], "n0", "r"):
+                hear(event)
+            if counts["frames"] % 5_000 == 0:
+                state = State()
+        except Exception as error:
+            print(f"seed {SEED}, frame {counts['frames']}: {error!r}: {line[:300]!r}")
+            counts["tracebacks"] += 1
+    for future in node._waiting.values():
+        future.cancel()
+    print(f"broken frames, seed {SEED}: {counts}")
+    return counts
+
+
+async def test_broken_frames_end_in_an_event_or_a_refusal() -> None:
+    counts = await hear_lines(2_000)
+    assert (counts["tracebacks"], counts["control characters"]) == (0, 0)
+    assert min(counts["heard"], counts["refused"]) > 100
+
+
+@pytest.mark.slow
+async def test_a_hundred_thousand_broken_frames_end_in_an_event_or_a_refusal() -> None:
+    counts = await hear_lines(100_000)
+    assert (counts["frames"], counts["tracebacks"], counts["control characters"]) == (100_000, 0, 0)
+
+
+FACTS = {
+    "run_id": "20260101-0000-abcdef",
+    "workload": "digits-cnn",
+    "policies": ["equal"],
+    "nodes": ["n0", "n1"],
+    "started": 1.0,
+    "is_launched": True,
+    "is_alive": False,
+    "is_full": False,
+    "exit": {"state": "failed", "reason": "x", "rank": 1, "failed_node": "n1", "survivors": [1]},
+    "step": 7,
+    "epoch": 1,
+    "holder": "me",
+}
+
+
+class Lister:
+    """A fleet of one node whose list of runs makes no sense."""
+
+    def __init__(self, runs: Any) -> None:
+        self._runs = runs
+
+    async def link(self, name: str, patience: float) -> Lister:
+        return self
+
+    async def ask(self, word: str) -> dict[str, Any]:
+        return {"runs": self._runs}
+
+
+async def test_a_list_of_runs_that_makes_no_sense_is_read_as_far_as_it_does(tmp_path: Path) -> None:
+    random_numbers = random.Random(SEED)
+    names = ("..", "../../x", ".", "a/b", "/etc", "x", FACTS["run_id"])
+    for _ in range(2_000):
+        rows = [mutated(FACTS, random_numbers) | {"run_id": random_numbers.choice(names)}, random_numbers.choice(VALUES)]
+        copied = tmp_path / "x" / "nodes" / "n1"
+        copied.mkdir(parents=True, exist_ok=True)
+        for name in ("plan.json", "exit.json"):
+            (copied / name).write_bytes(broken(dumps(mutated(FACTS["exit"], random_numbers)).encode(), random_numbers))
+        for row in await roster(Lister(random_numbers.choice((rows, None, {}, 7))), tmp_path, ["n0"]):  # type: ignore[arg-type]
+            assert row["run_id"] in ("x", FACTS["run_id"])
+            assert row["state"] in ("starting", "running", "done", "failed", "cancelled", "unreachable")
+            assert unseen(render("jobs", {"runs": [row]}).replace("\n", "")) == []
+
+
+def derive_many(count: int, place: Path) -> dict[str, int]:
+    """So many runs whose nodes wrote what cannot be; counts of results and of refusals."""
+    random_numbers = random.Random(SEED)
+    counts = dict.fromkeys(("runs", "derived", "refused", "control characters", "tracebacks"), 0)
+    ranks = [f"n{rank}" for rank in range(4)]
+    nodes = tuple(NodePlan(name, i, (i,), "127.0.0.1", "lo", "python3") for i, name in enumerate(ranks))
+    devices = tuple(RankPlan(i, name, i, 0, 0, "emulated", f"device {i}") for i, name in enumerate(ranks))
+    cases = tuple(CasePlan(name, name) for name in ("equal", "hybrid"))
+    plan = Plan("r", "digits-cnn", cases, nodes, devices, DataPlan("0" * 16, "made up", 1437, "0" * 64), 8, 384, is_bench=True)
+    told = [event for event in story.healthy() if isinstance(event, RankEvent)]
+    for number in range(count):
+        counts["runs"] += 1
+        run = place / str(number)
+        for i, name in enumerate(ranks):
+            (run / "nodes" / name / "ranks").mkdir(parents=True)
+            plain = to_plain(dataclasses.replace(plan, is_bench=number % 2 == 0))
+            plain = mutated(plain, random_numbers) if random_numbers.random() < 0.1 else plain
+            (run / "nodes" / name / "plan.json").write_text(dumps(plain))
+            lines = [encode(event).encode() for event in told if event.rank == i]
+            for at in random_numbers.sample(range(len(lines)), len(lines) // 50):
+                lines[at] = dumps(mutated(json.loads(lines[at]), random_numbers)).encode()
+            (run / "nodes" / name / "ranks" / f"{i}.jsonl").write_bytes(b"\n".join(lines) + b"\n")
+            ended = mutated({"state": "done", "reason": "", "rank": None}, random_numbers) if number % 3 else {"state": "done"}
+            (run / "nodes" / name / "exit.json").write_text(dumps(ended))
+        directory = RunDirectory(place, str(number))
+        try:
+            document, report = derive(directory)
+            counts["derived"] += 1
+            shown = render("bench" if "cases" in document else "train", document)
+            counts["control characters"] += len(unseen(shown.replace("\n", ""))) + len(unseen(report.replace("\n", "")))
+        except WorkFailed:
+            counts["refused"] += 1
+        except Exception as error:
+            print(f"seed {SEED}, run {number}: {error!r}")
+            counts["tracebacks"] += 1
+        finally:
+            directory.close()
+            shutil.rmtree(run)
+    print(f"results of runs that cannot be, seed {SEED}: {counts}")
+    return counts
+
+
+def test_a_result_is_derived_from_what_makes_sense_or_refused_in_one_line(tmp_path: Path) -> None:
+    counts = derive_many(30, tmp_path)
+    assert (counts["tracebacks"], counts["control characters"]) == (0, 0)
+    assert counts["derived"] > 10
+
+
+def test_an_agent_cannot_speak_for_the_centre_nor_a_rank_for_the_run() -> None:
+    lines = [encode(kind()).encode() for kind in EVENTS.values()]
+    kinds = {type(event).__name__ for line in lines for event in events_of([line], "n0", "r")}
+    assert not kinds & {
+        "InventoryRead",
+        "Ticked",
+        "NodeConnected",
+        "NodeReported",
+        "RunPlanned",
+        "RunEnded",
+        "ResultDerived",
+        "RunListed",
+    }
+    assert {"StepsTaken", "RunnerEnded", "ReadingsKept", "PeerLost"} <= kinds
+
+
+def test_an_agent_answers_after_any_number_of_broken_requests(tmp_path: Path) -> None:
+    random_numbers = random.Random(SEED)
+    words = ("runs", "files", "follow", "cancel", "introduce", "listing", "read", "seal", "stored", "remove", "lease", *VALUES)
+    asked = []
+    for _ in range(400):
+        plain = {"id": 1, "ask": random_numbers.choice(words), "run_id": "r", "name": "x", "offset": 0, "things": [{"kind": "x"}]}
+        asked.append(broken(dumps(mutated(plain, random_numbers)).encode(), random_numbers).replace(b"\n", b" "))
+    last = b'{"id": 77, "ask": "runs"}'
+    command = [sys.executable, "-m", "paceline.engine.agent", str(tmp_path / "root"), "n0"]
+    setup = b'{"setup": {"interval": 1000}}'
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as agent:
+        assert agent.stdin is not None
+        assert agent.stdout is not None
+        agent.stdin.write(b"\n".join([setup, *asked, last]) + b"\n")
+        agent.stdin.flush()
+        answers = (json.loads(line) for line in agent.stdout)
+        assert next(answer for answer in answers if answer.get("id") == 77) == {"id": 77, "answer": {"runs": []}}
+        agent.stdin.close()
+        agent.stdout.read()
+    assert agent.returncode == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"root"}
+
+
+async def test_a_runner_listens_to_its_peers_after_any_number_of_strangers() -> None:
+    random_numbers = random.Random(SEED)
+    heard: list[Any] = []
+    mesh = Mesh("n0", "secret", lambda peer, message: heard.append(peer))
+    port = await mesh.listen("127.0.0.1")
+    for line in lines_of_a_node(random_numbers):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(line.replace(b"secret", b"") + b"\n")
+        assert await reader.read() == b""
+        writer.close()
+        heard.append(None)
+        if len(heard) == 300:
+            break
+    await introduce("127.0.0.1", port, "secret", {"n0": ["127.0.0.1", port]})
+    assert await mesh.peers == {"n0": ("127.0.0.1", port)}
+    assert set(heard) == {None}
+    await mesh.close()

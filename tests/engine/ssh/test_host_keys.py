@@ -1,0 +1,59 @@
+"""Men in the middle against real servers: refused, and not one word of ours to them."""
+
+from __future__ import annotations
+
+import collections
+import random
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from paceline.engine.specs import NodeSpec
+from paceline.engine.ssh.connect import open_connection
+
+from tests.support.ssh import impostors
+from tests.support.ssh.impostors import Case, Stage, play
+
+QUICK = 40
+SEEDS = range(3)
+
+
+@pytest_asyncio.fixture
+async def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stage]:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    async with Stage(tmp_path).set() as made:
+        yield made
+
+
+async def _refused(stage: Stage, chosen: list[tuple[Case, int]]) -> None:
+    wrong = {}
+    for case, seed in chosen:
+        if trouble := await play(stage, case, seed):
+            wrong[case, seed] = trouble
+    counts = collections.Counter(case.attack for case, _ in chosen)
+    print("men in the middle:", ", ".join(f"{attack} {counts[attack]}" for attack in impostors.ATTACKS), "| succeeded:", len(wrong))
+    assert not wrong
+
+
+async def test_a_login_at_an_impostor_would_be_seen(stage: Stage) -> None:
+    for (_, _, role), place in stage.places.items():
+        if role == "impostor":
+            spec = NodeSpec(
+                "atlas", "ssh", "127.0.0.1", place.port, host_key=place.key.get_fingerprint(), key=str(stage.client_file)
+            )
+            connection = await open_connection(spec)
+            connection.abort()
+            await connection.wait_closed()
+            assert place.logins > 0
+
+
+async def test_no_impostor_is_let_in_or_told_anything(stage: Stage) -> None:
+    chosen = random.Random(1).sample(impostors.cases(), QUICK)
+    await _refused(stage, [(case, 0) for case in chosen])
+
+
+@pytest.mark.slow
+async def test_no_impostor_is_let_in_or_told_anything_in_any_combination(stage: Stage) -> None:
+    await _refused(stage, [(case, seed) for seed in SEEDS for case in impostors.cases()])

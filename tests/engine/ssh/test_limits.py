@@ -1,0 +1,178 @@
+"""No phase of a link waits for ever on a node that stops answering, and no line that a node can say breaks anything."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import asyncssh
+import pytest
+import pytest_asyncio
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from paceline.engine.errors import NodeUnreachable, PacelineError
+from paceline.engine.events import Event, NodeConnected
+from paceline.engine.specs import NodeSpec
+from paceline.engine.ssh import embedded, link, upload
+from paceline.engine.ssh.embedded import EmbeddedNode
+from paceline.engine.ssh.link import Link, start_command
+
+
+@pytest_asyncio.fixture
+async def node(tmp_path: Path) -> AsyncIterator[EmbeddedNode]:
+    served = EmbeddedNode(tmp_path / "demo1", asyncssh.generate_private_key("ssh-ed25519"))
+    await served.start()
+    yield served
+    await served.close()
+
+
+async def opened(node: EmbeddedNode, **what: Any) -> Link:
+    return await Link.open(NodeSpec("demo1", kind="embedded", **what), node, lambda event: None)
+
+
+def stand_in(tmp_path: Path, script: str) -> str:
+    """A program in the place of Python."""
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\n{script}\n")
+    python.chmod(0o755)
+    return str(python)
+
+
+async def test_an_agent_that_never_speaks_is_given_up(node: EmbeddedNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link, "HELLO_TIMEOUT", 0.5)
+    with pytest.raises(NodeUnreachable, match="demo1: the agent said nothing"):
+        await opened(node, python=stand_in(tmp_path, "echo Welcome; exec sleep 600"))
+
+
+async def test_a_node_that_lacks_our_modules_and_never_hangs_up_is_given_up(
+    node: EmbeddedNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link, "HELLO_TIMEOUT", 0.5)
+    monkeypatch.setattr(link, "start_command", lambda *_: "echo paceline home /; echo paceline bundle missing; sleep 600")
+    with pytest.raises(NodeUnreachable, match="demo1: the agent said nothing"):
+        await opened(node)
+
+
+async def test_a_channel_for_files_that_never_opens_is_given_up(node: EmbeddedNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def never(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(link, "SFTP_TIMEOUT", 0.1)
+    monkeypatch.setattr(asyncssh.SSHClientConnection, "start_sftp_client", never)
+    with pytest.raises(NodeUnreachable, match="demo1: no SFTP within"):
+        await opened(node)
+
+
+@pytest.mark.parametrize("phase", ["stat", "mkdir", "open", "write", "close", "posix_rename"])
+async def test_files_that_stop_answering_are_given_up(node: EmbeddedNode, monkeypatch: pytest.MonkeyPatch, phase: str) -> None:
+    async def never(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(upload, "STALL", 0.3)
+    monkeypatch.setattr(upload, "FORGET", 0.1)
+    monkeypatch.setattr(embedded._HomeSFTP, phase, never)
+    with pytest.raises(NodeUnreachable, match=r"demo1: .*nothing was taken"):
+        await opened(node)
+
+
+@pytest.mark.parametrize("goes_on", [True, False])
+async def test_a_slow_line_is_waited_for_as_long_as_it_goes_on(monkeypatch: pytest.MonkeyPatch, goes_on: bool) -> None:
+    loop = asyncio.get_running_loop()
+    real, late = loop.time, 0.0
+    monkeypatch.setattr(loop, "time", lambda: real() + late)
+
+    async def write_slowly() -> None:
+        nonlocal late
+        async with upload._storing(None, "demo1", "/far/away", 1) as went_on:  # type: ignore[arg-type]
+            for _ in range(20):
+                late += 0.8 * upload.STALL
+                if goes_on:
+                    went_on()
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+
+    if goes_on:
+        await write_slowly()
+    else:
+        with pytest.raises(NodeUnreachable, match="demo1: /far/away could not be written"):
+            await write_slowly()
+
+
+async def test_modules_that_a_node_has_need_no_channel_for_files(node: EmbeddedNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = await opened(node)
+    await first.close()
+
+    async def refuse(*_: object) -> None:
+        raise AssertionError("a channel for files was opened")
+
+    monkeypatch.setattr(asyncssh.SSHClientConnection, "start_sftp_client", refuse)
+    again = await opened(node)
+    assert (again.home, again.root) == (str(node.directory), str(node.directory))
+    assert again.bundle == f"{again.root}/bundles/{upload.bundle().name}"
+    await again.close()
+
+
+@pytest.mark.parametrize("root", ["~", "~/it's here/$HOME `x`", "/srv/a b;c"])
+def test_the_start_command_quotes_whatever_a_path_holds(tmp_path: Path, root: str) -> None:
+    python = stand_in(tmp_path, 'printf "%s\\n" "$@"')
+    home = tmp_path / 'ho"me \\n'
+    place = Path(root.replace("~", str(home), 1) if root.startswith("~") else f"{tmp_path}{root}")
+    (place / "bundles").mkdir(parents=True)
+    given = root if root.startswith("~") else str(place)
+    command = start_command(given, python, "n1", "x.zip")
+    missing = subprocess.run(["sh", "-c", command], cwd=home if home.exists() else tmp_path, capture_output=True, text=True)
+    here = home if home.exists() else tmp_path
+    assert missing.stdout.splitlines() == [f"paceline home {here}", "paceline bundle missing"]
+    (place / "bundles" / "x.zip").touch()
+    found = subprocess.run(["sh", "-c", command], cwd=here, capture_output=True, text=True)
+    assert found.stdout.splitlines() == [f"paceline home {here}", "-m", "paceline.engine.agent", str(place), "n1"]
+
+
+HELLO = b'{"hello": {"hostname": "a"}}'
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4)
+ANYTHING = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3)
+)
+MESSAGE = st.dictionaries(
+    st.sampled_from(["kind", "hello", "id", "answer", "error", "node", "run_id", "devices", "addresses", "at", "reason"]),
+    ANYTHING
+    | st.sampled_from(["NodeReported", "NodeWarned", "RunEnded", "NodeLost", 1, {"addresses": {"lo": []}}, {"type": "errors"}]),
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(MESSAGE, max_size=8), st.booleans())
+def test_whatever_an_agent_says_is_understood_or_ends_its_own_link(messages: list[dict[str, Any]], has_spoken: bool) -> None:
+    async def listen() -> None:
+        heard: list[Event] = []
+        made = Link(NodeSpec("demo1"), None, heard.append)  # type: ignore[arg-type]
+        asking = asyncio.get_running_loop().create_future()
+        made._waiting[1] = asking
+        for line in [HELLO] * has_spoken + [json.dumps(message).encode() for message in messages]:
+            try:
+                made._take(line)
+            except ValueError:
+                break
+        assert all(event.node == "demo1" and isinstance(event, (NodeConnected, *link.HEARD)) for event in heard)
+        assert all(isinstance(event, NodeConnected) == (number == 0) for number, event in enumerate(heard))
+        if asking.done() and asking.exception() is not None:
+            assert isinstance(asking.exception(), PacelineError)
+
+    asyncio.run(listen())
+
+
+async def test_broken_lines_end_their_own_link_with_a_reason(node: EmbeddedNode, tmp_path: Path) -> None:
+    seed = random.randrange(2**32)
+    print("seed", seed)
+    rnd = random.Random(seed)
+    for number in range(8):
+        noise = tmp_path / f"noise{number}"
+        noise.write_bytes(HELLO + b"\n" + bytes(rnd.randrange(256) for _ in range(5000)) + b"\n")
+        broken = await opened(node, python=stand_in(tmp_path, f"cat {noise}; exec sleep 600"))
+        assert "not understood" in await broken.lost
+        await broken.close()

@@ -1,0 +1,210 @@
+"""The stream: stamped and handed out, kept in a file, played again event for event."""
+
+import asyncio
+import os
+import stat
+from pathlib import Path
+
+import pytest
+from paceline.engine.errors import DataRefused, StorageFailed, UsageError
+from paceline.engine.events import Event, NodeLost, SharesChanged, Ticked
+from paceline.engine.store.reduce import reduce
+from paceline.engine.store.state import State
+from paceline.engine.telemetry.bus import Bus
+from paceline.engine.telemetry.recording import Recorder, Recording
+from paceline.engine.telemetry.replay import ReplaySession
+
+from tests.support.screens import story
+
+
+def test_the_bus_stamps_the_arrival_and_never_goes_back() -> None:
+    times = iter((100.0, 101.5, 101.0, 103.0))
+    bus, heard = Bus(lambda: next(times)), []
+    bus.subscribe(heard.append)
+    for _ in range(3):
+        bus.publish(Ticked(at=99.0))
+    assert [event.at for event in heard] == [1.5, 1.5, 3.0]
+
+
+def test_a_failing_listener_is_heard_of_after_the_others_got_the_event() -> None:
+    bus, heard = Bus(lambda: 0.0), []
+
+    def fail(event: Event) -> None:
+        raise ValueError("a bug")
+
+    bus.subscribe(fail)
+    bus.subscribe(heard.append)
+    with pytest.raises(ValueError, match="a bug"):
+        bus.publish(Ticked())
+    assert len(heard) == 1
+
+
+def test_a_listener_that_left_hears_nothing() -> None:
+    bus, heard = Bus(lambda: 0.0), []
+    leave = bus.subscribe(heard.append)
+    leave()
+    bus.publish(Ticked())
+    assert heard == []
+
+
+def test_a_recording_gives_back_what_it_was_given(tmp_path: Path) -> None:
+    events = story.healthy()
+    recording = Recording(story.record(tmp_path / "a.jsonl", events))
+    assert recording.version == "test"
+    assert list(recording) == events
+    assert recording.unknown == {}
+    assert not recording.is_cut
+
+
+def test_only_its_owner_can_read_a_recording(tmp_path: Path) -> None:
+    path = story.record(tmp_path / "a.jsonl", [Ticked()])
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_no_file_and_no_link_is_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "there").write_text("mine")
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    for name in ("there", "link"):
+        with pytest.raises(UsageError, match="exists already"):
+            Recorder(tmp_path / name, "1", lambda error: None)
+    assert (tmp_path / "there").read_text() == "mine"
+
+
+def test_a_full_disk_is_said_once_and_the_session_goes_on() -> None:
+    if not os.path.exists("/dev/full"):
+        pytest.skip("no /dev/full on this system")
+    failures: list[StorageFailed] = []
+    recorder = Recorder.__new__(Recorder)
+    recorder.path = Path("/dev/full")
+    recorder._on_failure = failures.append
+    recorder._file = open("/dev/full", "wb", buffering=0)  # noqa: SIM115 - the recorder closes it
+    recorder(Ticked())
+    recorder(Ticked())
+    assert [str(failure) for failure in failures] == [
+        "recording to /dev/full stopped: no space left on the device (the session goes on without it; what was written stays)"
+    ]
+
+
+def test_a_recording_in_no_directory_is_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(StorageFailed, match="cannot record to"):
+        Recorder(tmp_path / "no" / "a.jsonl", "1", lambda error: None)
+
+
+def test_a_cut_last_line_and_unknown_kinds_are_left_out_and_counted(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"schema":1,"version":"9","more":1}\n{"kind":"Ticked","at":1.0,"new":2}\n{"kind":"Sung"}\n{"kind":"Tick')
+    recording = Recording(path)
+    assert list(recording) == [Ticked(at=1.0)]
+    assert recording.unknown == {"Sung": 1}
+    assert recording.is_cut
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", ":1: no recording"),
+        ("hello\n", ":1: no recording"),
+        ("[]\n", ":1: no recording"),
+        ('{"schema": 2}\n', "written in format 2"),
+        ('{"schema": 1}\nnonsense\n{"kind":"Ticked"}\n', ":2: not a JSON line"),
+    ],
+)
+def test_what_is_no_recording_is_refused_with_its_line(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "a.jsonl").write_text(text)
+    with pytest.raises(DataRefused, match=words):
+        list(Recording(tmp_path / "a.jsonl"))
+
+
+def test_a_missing_recording_is_a_usage_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such file"):
+        Recording(tmp_path / "none")
+
+
+async def test_a_replay_at_full_speed_hands_out_every_event(tmp_path: Path) -> None:
+    events = story.trouble()
+    session = ReplaySession(story.record(tmp_path / "a.jsonl", events), float("inf"))
+    heard: list[Event] = []
+    session.subscribe(heard.append)
+    await session.open()
+    assert heard == events
+    assert session.inventory == events[0]
+
+
+async def test_a_paused_replay_waits_until_it_goes_on(tmp_path: Path) -> None:
+    session = ReplaySession(story.record(tmp_path / "a.jsonl", [Ticked(at=0.0), NodeLost(at=0.01, node="a")]), 1.0)
+    heard: list[Event] = []
+    session.subscribe(heard.append)
+    await session.perform("pause")
+    playing = asyncio.create_task(session.open())
+    await asyncio.sleep(0)
+    assert heard == []
+    await session.perform("speed 1000")
+    await session.perform("pause")
+    await playing
+    assert len(heard) == 2
+
+
+async def test_a_closed_replay_ends(tmp_path: Path) -> None:
+    session = ReplaySession(story.record(tmp_path / "a.jsonl", [Ticked(at=0.0), Ticked(at=1e9)]))
+    playing = asyncio.create_task(session.open())
+    await asyncio.sleep(0)
+    await session.close()
+    await playing
+
+
+@pytest.mark.parametrize("line", ["bench", "seek", "seek soon", "seek nan", "speed", "speed none", "speed 0", "speed nan", ""])
+async def test_a_replay_says_what_it_can_do(tmp_path: Path, line: str) -> None:
+    session = ReplaySession(story.record(tmp_path / "a.jsonl", [Ticked()]))
+    with pytest.raises(UsageError):
+        await session.perform(line)
+
+
+async def played(session: ReplaySession) -> list[State]:
+    """What a listener knows after each word of the session, the jumps among them."""
+    states = [reduce(State(), session.inventory) if session.inventory is not None else State()]
+    session.subscribe(lambda event: states.append(reduce(states[-1], event)))
+    session.on_jump(states.append)
+    await session.open()
+    return states
+
+
+async def test_going_back_and_on_in_a_replay_gives_the_states_of_the_first_time(tmp_path: Path) -> None:
+    path = story.record(tmp_path / "a.jsonl", story.healthy())
+    session = ReplaySession(path, float("inf"))
+    straight = await played(session)
+    for where in ("30", "-10", "+35.5", "0", "1e9", "60"):
+        states = await played(again := ReplaySession(path, float("inf")))
+        moment = len(states)
+        await again.perform(f"seek {where}")
+        assert states[moment] in straight
+        assert states[-1] == straight[-1]
+
+
+async def test_a_replay_goes_to_what_happened_and_back(tmp_path: Path) -> None:
+    events = [event for event in story.healthy() if event.at < 150]
+    session = ReplaySession(story.record(tmp_path / "a.jsonl", events), 1.0)
+    await session.perform("pause")
+    playing = asyncio.create_task(session.open())
+    moments = [event.at for event in events if isinstance(event, SharesChanged)]
+    for moment in moments:
+        await session.perform("seek next")
+        assert session.at == moment
+    await session.perform("seek previous")
+    assert session.at == moments[-2]
+    await session.perform("seek previous")
+    assert session.at == 0.0
+    await session.close()
+    await playing
+
+
+async def test_a_seek_breaks_into_a_playing_replay(tmp_path: Path) -> None:
+    session = ReplaySession(story.record(tmp_path / "a.jsonl", [Ticked(at=float(at)) for at in range(0, 10_000, 10)]), 1.0)
+    heard: list[Event] = []
+    session.subscribe(heard.append)
+    playing = asyncio.create_task(session.open())
+    await asyncio.sleep(0)
+    await session.perform("seek 9985")
+    await session.perform("speed 1e6")
+    await playing
+    assert heard[-1].at == 9990.0
+    assert len(heard) == 2

@@ -1,0 +1,162 @@
+"""What must never be lost, whatever is killed when: seeded histories of control centres, runners and cancels, and their counts."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+from paceline.engine.agent.runs.run_dir import facts, runner_is_alive
+from paceline.engine.agent.system.process_tree import Family
+from paceline.engine.jobs.runs.lifecycle import fold, node_verdict
+from paceline.engine.jobs.runs.listing import roster
+from paceline.engine.protocol.json_files import read_json
+from paceline.engine.ssh.fleet import Fleet
+
+from tests.support.places import CHECKOUT
+from tests.support.runs.centre import NODES, inventory
+from tests.support.runs.runners import RUN, STAYS, Lab
+
+TORCHRUN = "#!/bin/sh\necho started >> starts\nsleep 2\ngrep -q $(basename $PWD) ../../../../../long && sleep 20\necho done\n"
+"""A run that is to be cancelled lasts long enough for that."""
+SIGNS = (".", "spec.json", "start.json", "out.log", "starts")
+"""What a run shows of itself, one after the other, while it is launched."""
+STUBBORN = (
+    "trap '' TERM HUP; while :; do sleep 600; done",
+    "setsid sh -c 'trap \"\" TERM; sleep 600; sleep 600' & sleep 600",
+    "(setsid sh -c 'trap \"\" TERM; (sleep 600 &) ; sleep 600; sleep 600' &) ; sleep 600",
+    "env -i setsid sh -c 'trap \"\" TERM; sleep 600; sleep 600' & trap '' TERM; sleep 600; sleep 600",
+    "(kill -STOP $(exec sh -c 'echo $PPID'); sleep 600) & sleep 600",
+)
+"""Workers that ignore TERM, leave their session, fork twice, forget their environment, or stop."""
+
+
+async def kill_centres(place: Path, count: int, seed: int, at_once: int = 4, *, is_waited_for: bool = True) -> Counter[str]:
+    """SIGKILL a control centre at a random moment of launch, follow or cancel, ``count`` times; what became of the runs.
+
+    Runners that were never told their peers give up after a minute; not ``is_waited_for``, they are ended at once instead.
+    """
+    choose = random.Random(seed)
+    place.mkdir(parents=True)
+    torchrun = place / "torchrun"
+    torchrun.write_text(TORCHRUN)
+    torchrun.chmod(0o755)
+    gate = asyncio.Semaphore(at_once)
+    runs = [f"20260101-0000-{seed:02d}{number:04d}" for number in range(count)]
+    cancelled = {run for run in runs if choose.random() < 0.25}
+    (place / "long").write_text(" ".join(cancelled))
+
+    async def once(run: str, sign: str, moment: float, again: float) -> None:
+        async with gate:
+            await _killed_after(place, run, "train", sign, moment)
+            if run in cancelled:
+                await _killed_after(place, run, "cancel", "lease.json", again, '"epoch":2')
+
+    moments = [(choose.choice(SIGNS), choose.uniform(0.0, 0.5), choose.uniform(0.0, 1.0)) for _ in runs]
+    await asyncio.gather(*(once(run, *moment) for run, moment in zip(runs, moments, strict=True)))
+    counts: Counter[str] = Counter(kills=count + len(cancelled))
+    homes = [place / "logs" / "nodes" / name / "runs" for name in NODES]
+    known = [run for run in runs if any((home / run / "spec.json").exists() for home in homes)]
+    while alive := [home / run for home in homes for run in known if runner_is_alive(home / run)]:
+        idle = [run for run in alive if not is_waited_for and not any((home / run.name / "out.log").exists() for home in homes)]
+        for run_dir in idle:
+            cancelled.add(run_dir.name)
+            os.kill(int((read_json(run_dir / "start.json") or {})["pid"]), signal.SIGTERM)
+        await asyncio.sleep(0.2)
+    for run in known:
+        starts = [len((home / run / "starts").read_text().split()) if (home / run / "starts").exists() else 0 for home in homes]
+        counts["started"] += any(starts)
+        counts["double starts"] += max(starts) > 1
+        parts = {name: node_verdict(facts(home / run)) for name, home in zip(NODES, homes, strict=True) if (home / run).exists()}
+        verdict = fold(parts)
+        counts[verdict.state] += 1
+        # A launch that was cut off before any runner knew its peers has started nothing, and says so.
+        is_told = verdict.reason.startswith("never started") and not any(starts)
+        counts["false failures"] += verdict.state == "failed" and not is_told
+        counts["false ends"] += verdict.state == "cancelled" and run not in cancelled
+        counts["survivors"] += sum(len(Family(home / run).look()) for home in homes)
+    counts["forgotten"] += len(set(known) - await _listed(place))
+    return counts
+
+
+async def _killed_after(place: Path, run: str, deed: str, sign: str, seconds: float, text: str = "") -> None:
+    """Let a control centre act, and kill it so long after the run shows a sign on its first node."""
+    command = (sys.executable, "-m", "tests.support.runs.centre", str(place), run, deed)
+    quiet = asyncio.subprocess.DEVNULL
+    centre = await asyncio.create_subprocess_exec(*command, cwd=CHECKOUT, stdin=quiet, stdout=quiet, stderr=quiet)
+    seen = place / "logs" / "nodes" / NODES[0] / "runs" / run / sign
+    while centre.returncode is None and not (seen.exists() and (not text or text in seen.read_text())):
+        await asyncio.sleep(0.005)
+    await asyncio.sleep(seconds)
+    if centre.returncode is None:
+        centre.kill()
+    await centre.wait()
+
+
+async def _listed(place: Path) -> set[str]:
+    """The runs a fresh control centre finds."""
+    fleet = Fleet(inventory(place), lambda event: None)
+    await fleet.start()
+    try:
+        return {row["run_id"] for row in await roster(fleet, place / "logs" / "runs", NODES)}
+    finally:
+        await fleet.close()
+
+
+async def kill_runners(place: Path, count: int, seed: int, at_once: int = 5) -> Counter[str]:
+    """SIGKILL one of two runners at a random moment, ``count`` times: the other node ends and knows whose fault it was."""
+    choose = random.Random(seed)
+    gate = asyncio.Semaphore(at_once)
+    counts: Counter[str] = Counter(kills=count)
+
+    async def once(number: int, victim: int, moment: float) -> None:
+        async with gate:
+            two = Lab(place / str(number), [STAYS, STAYS])
+            await two.start()
+            await asyncio.sleep(moment)
+            os.kill(two.pid(victim), signal.SIGKILL)
+            began = time.monotonic()
+            ended = await two.until(1 - victim, "exit.json")
+            counts["late"] += time.monotonic() - began > 10.0
+            counts["named"] += ended["failed_node"] == f"n{victim}" and "its runner was killed" in ended["reason"]
+            while runner_is_alive(two.run(victim)):
+                await asyncio.sleep(0.01)
+            counts["double starts"] += (await two.launch(victim))["pid"] != two.pid(victim)
+            await two.end()
+            counts["survivors"] += sum(len(Family(two.run(node)).look()) for node in (0, 1))
+            counts["false states"] += any(node_verdict(facts(two.run(node))).state != "failed" for node in (0, 1))
+
+    await asyncio.gather(*(once(number, choose.randrange(2), choose.uniform(0.0, 0.5)) for number in range(count)))
+    return counts
+
+
+async def cancel_stubborn(place: Path, count: int, seed: int, at_once: int = 10) -> tuple[Counter[str], float]:
+    """Cancel ``count`` runs whose workers do not want to go: survivors 10 s later, and the longest it took, in seconds."""
+    choose = random.Random(seed)
+    gate = asyncio.Semaphore(at_once)
+    counts: Counter[str] = Counter(cancels=count)
+    longest = 0.0
+
+    async def once(number: int, script: str, is_runner_killed: bool) -> None:
+        nonlocal longest
+        async with gate:
+            one = Lab(place / str(number), [script])
+            await one.start()
+            while len(Family(one.run(0)).look()) < 2:
+                await asyncio.sleep(0.05)
+            if is_runner_killed:
+                os.kill(one.pid(0), signal.SIGKILL)
+            began = time.monotonic()
+            answer = await one.ask(0, "cancel", run_id=RUN)
+            longest = max(longest, time.monotonic() - began)
+            counts["reported"] += len(answer["survivors"])
+            counts["survivors"] += len(Family(one.run(0)).look())
+            counts["late"] += time.monotonic() - began > 10.0
+
+    await asyncio.gather(*(once(number, choose.choice(STUBBORN), choose.random() < 0.1) for number in range(count)))
+    return counts, longest

@@ -1,0 +1,80 @@
+"""A real embedded lab in a directory of its own: real SSH, real torchrun, the real command line in processes of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from paceline.engine.agent.system.processes import marked, start_time
+from paceline.engine.protocol.json_files import read_json
+
+NODE = """
+[[node]]
+name = "{name}"
+kind = "embedded"
+devices = [{{ name = "{device}", speed = {speed}, memory = "4GiB" }}]
+"""
+
+
+class LabDirectory:
+    """Where nodes.toml, logs and data of one test lie."""
+
+    def __init__(self, path: Path, speeds: dict[str, float]) -> None:
+        self.path = path
+        nodes = [NODE.format(name=f"n{i}", device=device, speed=speed) for i, (device, speed) in enumerate(speeds.items())]
+        (path / "nodes.toml").write_text("".join(nodes))
+        self.env = {**os.environ, "HOME": str(path)}
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        """The command in the background; its narration goes to a file, so that no pipe can fill."""
+        with (self.path / "narration.txt").open("a") as told:
+            command = [sys.executable, "-m", "paceline.tui", "--batch", "--json", *words]
+            return subprocess.Popen(
+                command, cwd=self.path, env=self.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=told, text=True
+            )
+
+    def run(self, *words: str) -> tuple[int, dict[str, Any]]:
+        """The command to its end: status and document."""
+        process = self.start(*words)
+        out, _ = process.communicate()
+        return process.returncode, json.loads(out) if out else {}
+
+    def told(self) -> str:
+        """All narration so far."""
+        return (self.path / "narration.txt").read_text()
+
+    def wait_for(self, text: str, process: subprocess.Popen[str]) -> None:
+        """Until the narration says it; fails when the process ends before."""
+        while text not in self.told():
+            assert process.poll() is None, self.told()
+            time.sleep(0.05)
+
+    def run_id(self) -> str:
+        """Of the newest run."""
+        return max(path.name for path in (self.path / "logs" / "runs").iterdir() if not path.name.startswith("."))
+
+    def node(self, name: str) -> Path:
+        """The root of a node."""
+        return self.path / "logs" / "nodes" / name
+
+    def marked(self, run_id: str) -> list[int]:
+        """All processes of a run, on any node, except the runners."""
+        return [pid for root in (self.path / "logs" / "nodes").iterdir() for pid in marked(run_id, root)]
+
+    def runner(self, name: str, run_id: str) -> int | None:
+        """Pid of the runner, None when it is gone."""
+        start = read_json(self.node(name) / "runs" / run_id / "start.json")
+        return start["pid"] if start and start_time(start["pid"]) == start["start_time"] else None
+
+    def kill_everything_of(self, name: str, run_id: str) -> None:
+        """What a power cut does to a node, as far as a process can: runner, torchrun and ranks die in one moment."""
+        runner = self.runner(name, run_id)
+        victims = [*marked(run_id, self.node(name)), *([runner] if runner else [])]
+        for pid in victims:
+            os.kill(pid, signal.SIGKILL)

@@ -1,0 +1,135 @@
+"""Results as screens show them: repeats, predictions beside measurements, the chart with its bound, and what is unknown."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from paceline.engine.events import (
+    CaseEnded,
+    CaseStarted,
+    EpochEnded,
+    Event,
+    RankSummary,
+    ResultDerived,
+    RunEnded,
+    RunPlanned,
+    StepsTaken,
+)
+from paceline.engine.store.selectors import predicted_left
+from paceline.tui.views.results.policies import limit, policy_rows, rounds_of
+from paceline.tui.views.results.table import result_lines
+from paceline.tui.views.run.head import run_head, time_left
+
+from tests.support.screens import story
+from tests.tui.screens.test_run import view_of
+
+ROUNDS = ("equal", "hybrid", "equal 2", "hybrid 2")
+
+
+def rounds(seconds: dict[str, float], predicted: tuple[float | None, ...] = (), epochs: int = 3) -> list[Event]:
+    """A bench of two policies in two rounds; each epoch of 1,000 samples of a case took so long."""
+    events: list[Event] = [
+        RunPlanned(
+            at=1.0,
+            run_id="r",
+            workload="digits-cnn",
+            cases=ROUNDS,
+            policies=("equal", "hybrid") * 2,
+            predicted=predicted,
+            ranks=(RankSummary(0, "a"),),
+            epochs=epochs,
+            global_batch_size=100,
+            samples_per_epoch=1000,
+            is_bench=True,
+        )
+    ]
+    for at, (case, each) in enumerate(seconds.items(), 2):
+        common: dict[str, Any] = {"at": float(at), "run_id": "r", "case": case}
+        events.append(CaseStarted(policy=case.split()[0], local_batch_sizes=(100,), **common))
+        events.append(StepsTaken(step=10 * epochs - 1, steps=1, samples=100, step_seconds=0.1, **common))
+        events += [EpochEnded(epoch=epoch, epochs=epochs, samples=1000, seconds=each, **common) for epoch in range(epochs)]
+        events.append(CaseEnded(local_batch_sizes=(100,), **common))
+    return events
+
+
+def shown(events: list[Event], width: int) -> str:
+    return "\n".join(strip.text.rstrip() for strip in result_lines(view_of(events), width, 1000))
+
+
+def test_rounds_of_a_policy_are_one_row_while_it_runs_too() -> None:
+    run = view_of(rounds({"equal": 4.0, "hybrid": 2.0, "equal 2": 4.0})).run
+    assert run is not None
+    equal, hybrid = policy_rows(run)
+    assert (equal.policy, equal.rate, equal.rate_half, equal.rounds) == ("equal", 250.0, 0.0, 2)
+    assert (hybrid.policy, hybrid.rate, hybrid.rate_half, hybrid.rounds) == ("hybrid", 500.0, None, 1)
+    assert rounds_of(run) == 2
+    assert "2 repeats, mean ± 95 % interval" in shown(rounds({"equal": 4.0, "hybrid": 2.0}), 120)
+
+
+def test_the_head_of_a_run_names_the_round_and_its_policies_only() -> None:
+    head = run_head(view_of(rounds({"equal": 4.0, "hybrid": 2.0, "equal 2": 4.0})), 120, 2)[0].text
+    assert "round 2 of 2" in head
+    assert head.count("equal") == 1
+
+
+def test_one_round_shows_no_interval() -> None:
+    events = [event for event in story.healthy() if event.at < 95]
+    assert "±" not in shown(events, 160)
+
+
+@pytest.mark.parametrize("width", [80, 110, 160])
+def test_predictions_stand_beside_what_was_measured_and_a_dash_where_there_was_none(width: int) -> None:
+    events = rounds({"equal": 4.0, "hybrid": 2.0}, (260.0, None, 260.0, None))
+    text = shown(events, width)
+    assert "260" in text
+    assert "+4.0 %" in text
+    if width >= 110:
+        assert next(line for line in text.splitlines() if "hybrid" in line).count("—") >= 3
+
+
+def test_the_chart_marks_the_bound_and_the_prediction_and_fits() -> None:
+    events = story.healthy()
+    run = view_of(events).run
+    assert run is not None
+    assert limit(run) == pytest.approx(930.0)
+    for width in (80, 160):
+        lines = shown(events, width).splitlines()
+        chart = lines[lines.index("speed-up over equal shares") + 1 :][:4]
+        assert len({line.index("│") for line in chart}) == 1
+        assert all("◇" in line for line in chart)
+        assert all(len(line) <= width for line in lines)
+    assert "2.36x the limit" in shown(events, 80)
+
+
+def test_without_equal_the_best_device_is_the_measure_and_an_unknown_bound_is_said() -> None:
+    document = story.document({"equal": 400.0, "hybrid": 900.0})
+    hybrid = document["cases"][1] | {"speedup_over_equal": None}
+    devices = [device | {"standalone_samples_per_second": None} for device in document["devices"]]
+    alone = document | {"cases": [hybrid], "devices": devices}
+    kept = [event for event in story.healthy() if not isinstance(event, RunEnded | ResultDerived)]
+    text = shown([*kept, ResultDerived(at=200.0, run_id=story.RUN, document=alone)], 100)
+    assert "speed-up over the best device alone" in text
+    assert "the limit is known when each device was measured alone" in text
+
+
+def test_time_left_is_what_was_predicted_beside_what_the_steps_show() -> None:
+    events = rounds({"equal": 4.0, "hybrid": 2.0}, (250.0, 500.0, 250.0, 500.0))
+    view = view_of(events)
+    assert view.run is not None
+    assert predicted_left(view.run) == pytest.approx(3000 / 250 + 3000 / 500)
+    assert "predicted 0:18 · real " in time_left(view)[0][0]
+    unknown = view_of(rounds({"equal": 4.0}, (250.0, None, 250.0, None)))
+    assert "predicted — · real" in time_left(unknown)[0][0]
+    done = view_of([*rounds(dict.fromkeys(ROUNDS, 4.0), (250.0,) * 4), RunEnded(at=9.0, run_id="r")])
+    assert "predicted 0:48 · took 0:48" in time_left(done)[0][0]
+
+
+def test_a_result_from_before_repeats_and_predictions_is_shown_as_it_is() -> None:
+    document = story.document({"equal": 400.0, "hybrid": 900.0})
+    document["cases"] = [{key: value for key, value in case.items() if "predict" not in key} for case in document["cases"]]
+    kept = [event for event in story.healthy() if not isinstance(event, ResultDerived)]
+    text = shown([*kept, replace(ResultDerived(run_id=story.RUN, document=document), at=200.0)], 160)
+    assert "◇" not in text
+    assert "2.25x" in text

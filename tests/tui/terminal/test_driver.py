@@ -1,0 +1,83 @@
+"""What a terminal is sent: fewer bytes, and the same cells in the same looks."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from paceline.tui.terminal.driver import shortened
+from rich.color import ColorSystem
+from rich.style import Style
+
+ATTRIBUTES = ("bold", "dim", "italic", "underline", "blink", "reverse", "strike", "underline2", "overline")
+Cells = list[tuple[str, object]]
+
+
+def drawn(data: str) -> Cells:
+    """What a terminal makes of it: every character and every other escape, with the pen it finds. Attribute by attribute."""
+    pen: dict[str, str] = {}
+    cells: Cells = []
+    for escape, text in re.findall(r"(\x1b\[[^A-Za-z]*[A-Za-z])|([^\x1b])", data):
+        if not escape.endswith("m"):
+            cells.append((escape or text, None if escape.endswith("H") else tuple(sorted(pen.items()))))
+            continue
+        codes = escape[2:-1].split(";")
+        while codes:
+            code = int(codes.pop(0) or 0)
+            if code in (38, 48):
+                kept = [codes.pop(0) for _ in range(4 if codes[0] == "2" else 2)]
+                pen[str(code)] = ";".join(kept)
+            elif code == 0:
+                pen.clear()
+            elif code in (22, 24):
+                for gone in {22: "12", 24: "4U"}[code]:
+                    pen.pop(gone, None)
+            elif code in (23, 25, 27, 28, 29, 55):
+                for gone in ("56",) if code == 25 else (str(code)[1],):
+                    for one in gone:
+                        pen.pop("O" if code == 55 else one, None)
+            elif code in (39, 49):
+                pen.pop(str(code - 1), None)
+            elif code >= 30 and code not in (53,):
+                pen["38" if code // 10 in (3, 9) else "48"] = str(code)
+            else:
+                pen[{21: "U", 53: "O"}.get(code, str(code))] = "on"
+    return cells
+
+
+def colours() -> st.SearchStrategy[str | None]:
+    return st.sampled_from([None, "red", "bright_blue", "color(123)", "#010203", "#1c242d"])
+
+
+def styles() -> st.SearchStrategy[Style]:
+    attributes = st.sets(st.sampled_from(ATTRIBUTES), max_size=3)
+    return st.builds(
+        lambda fore, back, on: Style(color=fore, bgcolor=back, **dict.fromkeys(on, True)), colours(), colours(), attributes
+    )
+
+
+def pieces() -> st.SearchStrategy[str]:
+    text = st.text("ab █▇…\n", min_size=1, max_size=3)
+    system = st.sampled_from([ColorSystem.TRUECOLOR, ColorSystem.EIGHT_BIT, ColorSystem.STANDARD])
+    other = st.sampled_from(["\x1b[12;40H", "\x1b[?2026h", "\x1b[?2026l", "\x1b[2J"])
+    return st.one_of(st.builds(lambda said, style, depth: style.render(said, color_system=depth), text, styles(), system), other)
+
+
+@given(st.lists(pieces(), max_size=20).map("".join))
+def test_a_terminal_draws_the_same_from_fewer_bytes(data: str) -> None:
+    short = shortened(data)
+    assert drawn(short) == drawn(data)
+    assert len(short) <= len(data)
+
+
+def test_a_row_of_one_background_names_it_once() -> None:
+    row = "".join(Style(color=f"#0000{number:02x}", bgcolor="#1c242d").render("x") for number in range(10))
+    assert shortened(row).count("48;2;28;36;45") == 1
+    assert len(shortened(row)) < len(row) / 1.8
+
+
+@pytest.mark.parametrize("data", ["\x1b[31mred", "\x1b[58;2;1;2;3mcurly\x1b[0m", "\x1b[38mbroken\x1b[0m", "\x1b[12;3H", "plain"])
+def test_what_it_does_not_know_passes_as_it_is(data: str) -> None:
+    assert shortened(data) == data

@@ -1,0 +1,140 @@
+"""Whatever a node says: nothing of it acts on the terminal, breaks a program of ours or passes for what it is not."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from paceline.engine.events import NodeDenied, NodeLost, NodeWarned, RankFailed, RunEnded
+from paceline.tui.command_line.log_printer import log_line
+from paceline.tui.command_line.render import render
+from paceline.tui.terminal.format import cell_len, clock, untrusted
+
+from tests.support.screens.hostile import Ears, text, unseen
+
+SEED = 20261121
+LONGEST = 500
+"""Characters of one shown text."""
+
+
+# Lines --------------------------------------------------------------------------------------------------------------------------
+
+
+DOCUMENTS: dict[str, dict[str, Any]] = {
+    "status": {
+        "nodes": [
+            {"name": "X", "state": "lost", "reason": "X", "devices": []},
+            {
+                "name": "X",
+                "state": "ok",
+                "reason": None,
+                "devices": [
+                    dict.fromkeys(("index", "name", "kind", "holder", "holder_user"), "X")
+                    | {"utilization": None, "memory_used": None, "memory_total": None}
+                ],
+            },
+        ]
+    },
+    "jobs": {"runs": [{"run_id": "X", "state": "X", "workload": "X", "nodes": ["X", "X"], "started": None, "step": None}]},
+    "cancel": {"run_id": "X", "state": "X", "survivors": [{"node": "X", "pid": "X"}]},
+    "fetch": {
+        "directory": "X",
+        "nodes": [{"name": "X", "reason": "X"}],
+        "files": [{"node": "X", "name": "X", "state": "X", "reason": "X", "size": 1}],
+    },
+    "clean": {
+        "removed": False,
+        "bytes": 1,
+        "nodes": [{"name": "X", "reason": "X"}],
+        "things": [{"node": "X", "kind": "runs", "name": "X", "size": 1, "state": "kept", "reason": "X"}],
+    },
+    "replay": {"recording": "X", "events": 1, "result": None},
+}
+"""Documents as verbs give them, with an X wherever a node, a file or a person chose the words."""
+
+
+def with_words(value: Any, words: str) -> Any:
+    """The same with other words for every X."""
+    if isinstance(value, dict):
+        return {key: with_words(item, words) for key, item in value.items()}
+    if isinstance(value, list):
+        return [with_words(item, words) for item in value]
+    return words if value == "X" else value
+
+
+def show_lines(count: int) -> dict[str, int]:
+    """So many hostile texts through every gate; counts of what came out."""
+    random_numbers = random.Random(SEED)
+    counts = dict.fromkeys(("lines", "control characters", "too long", "broken lines", "tracebacks"), 0)
+    for number in range(count):
+        words, ears = text(random_numbers), Ears()  # who has heard it said why a node is lost is not told again
+        counts["lines"] += 1
+        try:
+            shown_words = [untrusted(words)]
+            for event in (
+                NodeLost(node=words, reason=words),
+                NodeDenied(node="n", reason=words),
+                NodeWarned(node=words, reason=words, hint=words),
+                RankFailed(node=words, reason=words),
+                RunEnded(run_id=words, reason=words, state=words),
+            )[number % 5 :][:1]:
+                ears.hear(event)
+                said = ears.take()
+                counts["broken lines"] += len(said) != 1
+                shown_words += said
+            verb, document = list(DOCUMENTS.items())[number % len(DOCUMENTS)]
+            shown_words += render(verb, with_words(document, words)).split("\n")
+            counts["broken lines"] += len(shown_words) > 10
+        except Exception as error:
+            print(f"seed {SEED}, line {number}: {error!r}")
+            counts["tracebacks"] += 1
+            continue
+        counts["control characters"] += sum(len(unseen(one)) for one in shown_words)
+        counts["too long"] += len(shown_words[0]) > LONGEST or cell_len(shown_words[0]) > 2 * LONGEST
+    print(f"hostile lines, seed {SEED}: {counts}")
+    return counts
+
+
+def test_hostile_lines_reach_the_screen_as_harmless_ones() -> None:
+    counts = show_lines(2_000)
+    assert sum(counts.values()) == counts["lines"]
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_hostile_lines_reach_the_screen_as_harmless_ones() -> None:
+    counts = show_lines(100_000)
+    assert sum(counts.values()) == counts["lines"] == 100_000
+
+
+@pytest.mark.parametrize("at", [1e308, -1e308, 2.0**53, 253402300800.0, -1e15, float("nan"), None])
+def test_a_time_that_no_calendar_has_is_unknown(at: float | None) -> None:
+    run = {"run_id": "r", "state": "done", "workload": "w", "nodes": [], "started": at, "step": None}
+    assert "—" in render("jobs", {"runs": [run]})
+    assert clock(at) == "--:--:--"
+    assert log_line("n0", None, at, "x", False) == "n0  x"
+
+
+def test_a_long_line_is_cut_with_a_mark_and_ends_where_it_is_cut() -> None:
+    assert untrusted("y" * 501) == "y" * 499 + "…"
+    assert untrusted("\u200b" * 10_000 + "x" * 600).endswith("…")
+    assert untrusted("語" * 600) == "語" * 499 + "…"
+
+
+@pytest.mark.parametrize(
+    "words", [("cancel", "\x1b[31m\u202e\x07"), ("\x1b]0;x\x07",), ("--only", "\x9b31m"), ("replay", "/\x1b[2J")]
+)
+def test_an_error_on_the_command_line_says_nothing_to_the_terminal(words: tuple[str, ...], tmp_path: Path) -> None:
+    node = '[[node]]\nname = "demo1"\nkind = "embedded"\ndevices = [{ name = "A", speed = 1.0, memory = "1GiB" }]\n'
+    (tmp_path / "nodes.toml").write_text(node)
+    command = [sys.executable, "-m", "paceline.tui", "--batch", *words]
+    env = {**os.environ, "HOME": str(tmp_path), "PYTHONIOENCODING": "utf-8"}
+    ended = subprocess.run(command, cwd=tmp_path, env=env, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    for stream in (ended.stdout, ended.stderr):
+        assert unseen(stream.decode().replace("\n", "")) == []
+    assert ended.returncode not in (0, -6)
+    assert b"Traceback" not in ended.stderr

@@ -1,0 +1,1 @@
+"""The command line: arguments, verbs, headless output. Starts without Textual."""

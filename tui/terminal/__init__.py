@@ -1,0 +1,1 @@
+"""What a terminal gets: bytes, ASCII, and the gate for remote text."""

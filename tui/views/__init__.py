@@ -1,0 +1,1 @@
+"""Pure: state in, styled lines out. One file or folder a screen."""

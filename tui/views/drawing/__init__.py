@@ -1,0 +1,1 @@
+"""Styled pieces, curves and sorting that all views share."""

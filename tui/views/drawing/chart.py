@@ -1,0 +1,148 @@
+"""Curves in braille, two by four dots a cell: many points, few cells, gaps drawn as gaps. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.style import Style
+from textual.strip import Strip
+
+from ...terminal.format import fit, right
+from .lines import Piece, line
+
+_DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
+AXIS = 7
+"""Cells of the labels at the left, their tick included."""
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """One line of a chart."""
+
+    points: Sequence[Point]
+    style: Style
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A moment, named under the axis if there is room."""
+
+    at: float
+    name: str = ""
+    sign: str = "┴"
+    is_drawn: bool = False
+    """Whether a faint line stands over it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """A value that the curves are compared with: a dotted line, named at its right end."""
+
+    value: float
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """The part of the plane a chart shows."""
+
+    start: float
+    end: float
+    low: float
+    high: float
+    gap: float
+    """Points farther apart than this are not joined."""
+
+
+def plot(points: Sequence[Point], frame: Frame, width: int, height: int) -> list[list[int]]:
+    """Braille bits of one curve, row by row; neighbours are joined."""
+    cells = [[0] * width for _ in range(height)]
+    columns, rows = width * 2, height * 4
+    across, up = max(1e-9, frame.end - frame.start), max(1e-12, frame.high - frame.low)
+    last: tuple[int, int, float] | None = None
+    for at, value in points:
+        if not frame.start <= at <= frame.end or not math.isfinite(value):
+            continue
+        x = min(columns - 1, int((at - frame.start) / across * columns))
+        y = rows - 1 - min(rows - 1, int(min(1.0, max(0.0, (value - frame.low) / up)) * rows))
+        if last is None or at - last[2] > frame.gap:
+            _dot(cells, x, y)
+        else:
+            _join(cells, last[0], last[1], x, y)
+        last = (x, y, at)
+    return cells
+
+
+def _join(cells: list[list[int]], x0: int, y0: int, x1: int, y1: int) -> None:
+    steps = max(abs(x1 - x0), abs(y1 - y0), 1)
+    for step in range(steps + 1):
+        _dot(cells, x0 + round((x1 - x0) * step / steps), y0 + round((y1 - y0) * step / steps))
+
+
+def _dot(cells: list[list[int]], x: int, y: int) -> None:
+    cells[y // 4][x // 2] |= _DOTS[x % 2][y % 4]
+
+
+def chart(
+    curves: Sequence[Curve],
+    frame: Frame,
+    width: int,
+    height: int,
+    labels: Style,
+    faint: Style,
+    levels: Sequence[Level] = (),
+    marks: Sequence[Mark] = (),
+    form: str = "{:,.0f}",
+) -> list[Strip]:
+    """A whole chart: labelled axis, dotted levels, curves, marks. The last two lines are axis and names of marks."""
+    gutter = max((len(level.name) + 1 for level in levels if level.name), default=0)
+    inner, rows = width - AXIS - gutter, height - 2
+    if inner < 8 or rows < 2:
+        return []
+    grid: list[list[Piece]] = [[(" ", faint)] * inner for _ in range(rows)]
+    places = [(round((mark.at - frame.start) / max(1e-9, frame.end - frame.start) * (inner - 1)), mark) for mark in marks]
+    for x, mark in places:
+        if mark.is_drawn and 0 <= x < inner:
+            for row in grid:
+                row[x] = ("┊", faint)
+    ends = [""] * rows
+    for level in levels:
+        y = _row(level.value, frame, rows)
+        if 0 <= y < rows:
+            grid[y] = [("┈", faint)] * inner
+            # Two levels so near that they share a line: the first one named is the one that matters more.
+            ends[y] = ends[y] or level.name
+    for curve in curves:
+        for y, bits in enumerate(plot(curve.points, frame, inner, rows)):
+            for x, cell in enumerate(bits):
+                if cell:
+                    grid[y][x] = (chr(0x2800 + cell), curve.style)
+    ticks = {0: frame.high, rows - 1: frame.low}
+    if rows >= 5:
+        middle = (frame.low + frame.high) / 2
+        ticks[_row(middle, frame, rows)] = middle
+    strips = []
+    for y, row in enumerate(grid):
+        label = right(form.format(ticks[y]), AXIS - 2) + " ┤" if y in ticks else " " * (AXIS - 1) + "│"
+        strips.append(line(width, (label, labels), *row, (f" {ends[y]}" if ends[y] else "", labels)))
+    axis, names = ["─"] * inner, [" "] * inner
+    free = 0
+    for x, mark in places:
+        if not 0 <= x < inner:
+            continue
+        axis[x] = mark.sign
+        if mark.name and x >= free and x + len(mark.name) <= inner:
+            names[x : x + len(mark.name)] = mark.name
+            free = x + len(mark.name) + 1
+    strips.append(line(width, (" " * (AXIS - 1) + "└" + "".join(axis), labels)))
+    strips.append(line(width, (" " * AXIS + fit("".join(names), inner), labels)))
+    return strips
+
+
+def _row(value: float, frame: Frame, rows: int) -> int:
+    """From the top; beyond all rows where a value is no number that can be drawn."""
+    up = (value - frame.low) / max(1e-12, frame.high - frame.low) * rows
+    return rows - 1 - int(up) if math.isfinite(up) else rows

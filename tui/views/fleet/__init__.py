@@ -1,0 +1,1 @@
+"""The fleet as lines: rows, order, heat map, history cards."""

@@ -1,0 +1,276 @@
+"""The page of one node: its machine, disks and links, what each device says, and the processes with user, job and rank. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from paceline.engine.events import DiskReading, LinkReading, ProcessReading
+from paceline.engine.store.selectors import open_alerts
+from paceline.engine.store.state import DeviceState, NodeState, State
+from rich.cells import cell_len
+from textual.strip import Strip
+
+from ..terminal.format import UNKNOWN, age, count, fit, memory, number, percent, right, untrusted
+from ..theme import GLYPHS, PALETTE
+from .drawing.lines import NONE, Piece, bar, line, spread
+from .fleet.device_facts import Scene
+
+GIB = 1024**3
+
+
+def node_head(state: State, node: NodeState, width: int, height: int) -> list[Strip]:
+    """Who it is and how it is; then where it is reached and what it runs."""
+    word = PALETTE.of(node.state)
+    left: list[Piece] = [(f"{untrusted(node.name)}  ", PALETTE.strong), (f"{GLYPHS[node.state]} {node.state}", word)]
+    if node.state != "ok" and node.at is not None:
+        left.append((f"  last word {age(state.at - node.at)} ago", word))
+    if node.state != "ok" and node.reason:
+        left.append((f"  {untrusted(node.reason)}", PALETTE.dim))
+    up = [(f"up {_long(node.host.uptime)}", PALETTE.dim)] if node.host.uptime is not None else []
+    at = " on ".join(filter(None, (untrusted(node.address), untrusted(node.interface))))
+    facts = (
+        untrusted(node.hostname) if node.hostname != node.name else "",
+        "read-only" if node.is_read_only else "",
+        "embedded node" if node.kind == "embedded" else "",
+        at,
+        untrusted(node.system, 80),
+        f"Python {untrusted(node.python, 20)}" if node.python else "",
+    )
+    about = " · ".join(filter(None, facts)) or (untrusted(node.hint) or "nothing is known of it yet")
+    return [spread(width, left, up), line(width, (about, PALETTE.dim))][: max(1, height)]
+
+
+def host_lines(state: State, node: NodeState, width: int, height: int) -> list[Strip]:
+    """Processor, memory and load: gauges, or one line where there is no room."""
+    host = node.host
+    style = PALETTE.text if node.state == "ok" else PALETTE.dim
+    cores = f" of {host.cores}" if host.cores is not None else ""
+    load = number(host.load, 1) + cores
+    swap = host.swap_used / host.swap_total if host.swap_used is not None and host.swap_total else None
+    if height < 4:
+        swapped = f"   swap {percent(swap)}" if swap else ""
+        text = f"cpu {percent(host.cpu)}   load {load}   memory {memory(host.memory_used, host.memory_total)}{swapped}"
+        return [line(width, (fit(text, width), style))]
+    used = host.memory_used / host.memory_total if host.memory_used is not None and host.memory_total else None
+    room = max(4, width - 30)
+    fill = PALETTE.bar if node.state == "ok" else PALETTE.faint
+    rows: list[tuple[str, float | None, str]] = [
+        ("cpu", host.cpu, percent(host.cpu)),
+        ("load", host.load / host.cores if host.load is not None and host.cores else None, load),
+        ("memory", used, memory(host.memory_used, host.memory_total)),
+        ("swap", swap, "none" if host.swap_total == 0 else memory(host.swap_used, host.swap_total)),
+    ]
+    lines = [
+        line(width, (fit(name, 8), PALETTE.dim), (bar(fraction, room), fill), ("  " + right(text, 18), style))
+        for name, fraction, text in rows
+    ]
+    free = f"{host.disk_free / GIB:,.0f} GiB" if host.disk_free is not None else UNKNOWN
+    return [*lines, line(width), line(width, (f"free where runs are kept: {free}", PALETTE.dim))][:height]
+
+
+def disk_lines(state: State, node: NodeState, width: int, height: int) -> list[Strip]:
+    """The fullest disks first; one that did not answer comes before them."""
+    disks = sorted(node.host.disks, key=lambda disk: -1.0 if disk.used is None else -_full(disk))
+    disks.sort(key=lambda disk: disk.used is not None)
+    if not disks:
+        return [line(width, ("disks  " + UNKNOWN if height < 3 else UNKNOWN, PALETTE.dim))]
+    style = PALETTE.text if node.state == "ok" else PALETTE.dim
+    if height < 3:
+        named = [f"{untrusted(disk.mount, 30)} {_disk_word(disk)}" for disk in disks]
+        return [_inline("disks", named, width)]
+    room = max(4, (width - 24) // 2)
+    shown = disks if len(disks) <= height else disks[: height - 1]
+    lines = []
+    for disk in shown:
+        is_mute = disk.used is None
+        word = PALETTE.warning if is_mute or _full(disk) > 0.95 else style
+        fill = PALETTE.warning if not is_mute and _full(disk) > 0.95 else PALETTE.bar_past
+        pieces = [
+            (fit(untrusted(disk.mount), width - room - 20) + " ", style),
+            (bar(None if is_mute else _full(disk), room), fill),
+        ]
+        text = "no answer" if is_mute else _capacity(disk)
+        lines.append(line(width, *pieces, (" " + right(text, 18), word)))
+    return _counted(lines, len(disks) - len(shown), "disk", width)
+
+
+def _full(disk: DiskReading) -> float:
+    return disk.used / disk.total if disk.used is not None and disk.total else 0.0
+
+
+def _capacity(disk: DiskReading) -> str:
+    if disk.used is None or disk.total is None or disk.total < 1024 * GIB:
+        return memory(disk.used, disk.total)
+    return f"{disk.used / GIB / 1024:.1f} / {disk.total / GIB / 1024:.1f} TiB"
+
+
+def _disk_word(disk: DiskReading) -> str:
+    return "no answer" if disk.used is None else percent(_full(disk)) if disk.total else UNKNOWN
+
+
+def link_lines(state: State, node: NodeState, width: int, height: int) -> list[Strip]:
+    """Network interfaces with what goes through them, the busiest first; that of training is marked."""
+    links = sorted(node.host.links, key=lambda link: -((link.received or 0.0) + (link.sent or 0.0)))
+    if not links:
+        return [line(width, ("links  " + UNKNOWN if height < 3 else UNKNOWN, PALETTE.dim))]
+    if height < 3:
+        named = [f"{untrusted(link.interface, 20)} ↓ {rate(link.received)} ↑ {rate(link.sent)}" for link in links]
+        return [_inline("links", named, width)]
+    shown = links if len(links) <= height else links[: height - 1]
+    style = PALETTE.text if node.state == "ok" else PALETTE.dim
+    lines = []
+    for link in shown:
+        is_ours = bool(node.interface) and link.interface == node.interface
+        lines.append(
+            line(
+                width,
+                (fit(untrusted(link.interface), max(4, width - 41)) + " ", PALETTE.accent if is_ours else style),
+                (f"↓ {right(rate(link.received), 10)}  ↑ {right(rate(link.sent), 10)}", style),
+                ("  " + right(_speed(link), 11), PALETTE.dim),
+            )
+        )
+    return _counted(lines, len(links) - len(shown), "link", width)
+
+
+def rate(value: float | None) -> str:
+    """Bytes a second: ``118 MiB/s``."""
+    if value is None:
+        return UNKNOWN
+    for unit, size in (("GiB/s", GIB), ("MiB/s", 1024**2), ("KiB/s", 1024)):
+        if value >= size:
+            return f"{value / size:.1f} {unit}" if value < 10 * size else f"{value / size:.0f} {unit}"
+    return f"{max(0.0, value):.0f} B/s"
+
+
+def _speed(link: LinkReading) -> str:
+    if not link.speed:
+        return UNKNOWN
+    return f"{link.speed / 1e9:g} Gbit/s" if link.speed >= 1e9 else f"{link.speed / 1e6:g} Mbit/s"
+
+
+def _inline(what: str, parts: Sequence[str], width: int) -> Strip:
+    """As many as fit on one line; the others are counted."""
+    text = f"{what}  "
+    for place, part in enumerate(parts):
+        rest = len(parts) - place - 1
+        more = f"   +{rest} more" if rest else ""
+        if place and cell_len(text + part + more) > width:
+            return line(width, (text.rstrip() + f"   +{rest + 1} more", PALETTE.dim))
+        text += part + "   "
+    return line(width, (fit(text.rstrip(), width), PALETTE.dim))
+
+
+def _counted(lines: list[Strip], hidden: int, what: str, width: int) -> list[Strip]:
+    many = "processes" if what == "process" else ""
+    return [*lines, line(width, (f"+{count(hidden, what, many)} hidden", PALETTE.dim))] if hidden > 0 else lines
+
+
+def device_facts(node: NodeState, device: DeviceState | None, width: int, height: int) -> list[Strip]:
+    """What a row has no room for, of the device under the cursor."""
+    if device is None:
+        return []
+    reading = device.reading
+    now, most = reading.pcie[:2], reading.pcie[2:4]
+    pcie = f"PCIe {now[0]} x{now[1]}" + (f" of {most[0]} x{most[1]}" if most and most != now else "") if len(now) == 2 else ""
+    facts = [
+        "emulated" if reading.kind == "emulated" else "",
+        f"power {number(reading.power)} of {number(reading.power_limit)} W" if reading.power is not None else "",
+        f"clock {number(reading.clock)} MHz" if reading.clock is not None else "",
+        f"memory {number(reading.memory_clock)} MHz" if reading.memory_clock is not None else "",
+        f"P{reading.performance_state}" if reading.performance_state is not None else "",
+        f"fan {percent(reading.fan)}" if reading.fan is not None else "",
+        pcie,
+        f"ECC errors {reading.ecc_errors}" if reading.ecc_errors is not None else "",
+    ]
+    trouble = ", ".join(filter(None, (untrusted(reading.error), *map(untrusted, reading.throttle))))
+    name: Piece = (f"{reading.index} {fit(untrusted(reading.name), 24).rstrip()}  ", PALETTE.text)
+    told = _wrapped([*filter(None, facts)], width - cell_len(name[0]), max(1, height))
+    lines = [
+        line(width, name if not row else (" " * cell_len(name[0]), NONE), (text, PALETTE.dim)) for row, text in enumerate(told)
+    ]
+    if trouble and len(lines) < height:
+        lines.append(line(width, (" " * cell_len(name[0]), NONE), (trouble, PALETTE.warning)))
+    return lines
+
+
+def _wrapped(parts: Iterable[str], width: int, height: int) -> list[str]:
+    """Parts in lines, never broken within one."""
+    lines = [""]
+    for part in parts:
+        grown = f"{lines[-1]} · {part}" if lines[-1] else part
+        if cell_len(grown) <= width or not lines[-1]:
+            lines[-1] = grown
+        elif len(lines) < height:
+            lines.append(part)
+        else:
+            lines[-1] = fit(grown, width)
+            break
+    return lines
+
+
+def process_lines(state: State, scene: Scene, node: NodeState, width: int, height: int) -> list[Strip]:
+    """Who holds memory of which device: heaviest first on each, our ranks in the colour of ours."""
+    heading = f"{'gpu':<5}{right('pid', 8)}  {fit('user', 12)} {fit('process', 20)} {right('memory', 10)}  job"
+    if all(device.reading.processes is None for device in node.devices):
+        is_emulated = any(device.reading.kind == "emulated" for device in node.devices)
+        why = "emulated devices have no processes of their own" if is_emulated else "the node does not tell"
+        return [line(width, (fit(heading, width), PALETTE.dim)), line(width, (f"{UNKNOWN}  {why}", PALETTE.dim))][:height]
+    rows = [
+        (device.reading.index, process)
+        for device in node.devices
+        for process in sorted(device.reading.processes or (), key=lambda process: -(process.memory or 0))
+    ]
+    if not rows:
+        return [line(width, (fit(heading, width), PALETTE.dim)), line(width, ("no process uses a device", PALETTE.dim))][:height]
+    room = max(1, height - 1)
+    shown = rows if len(rows) <= room else rows[: room - 1]
+    lines = [line(width, (fit(heading, width), PALETTE.dim))]
+    lines += [_process(scene, node, index, process, width) for index, process in shown]
+    return _counted(lines, len(rows) - len(shown), "process", width)[:height]
+
+
+def _process(scene: Scene, node: NodeState, index: int, process: ProcessReading, width: int) -> Strip:
+    held = scene.holders.get((node.name, index))
+    rank = process.rank
+    if rank is None and held is not None and held[0].run_id == process.run_id:
+        rank = held[1].rank
+    job = untrusted(process.run_id, 60)[0 if width >= 100 else -6 :] + (f" rank {rank}" if rank is not None else "")
+    if process.is_graphics:
+        job = "draws the desktop"
+    style = PALETTE.dim if process.is_graphics or node.state != "ok" else PALETTE.text
+    return line(
+        width,
+        (f"{index:<5}", style),
+        (right(str(process.pid), 8) + "  ", style),
+        (fit(untrusted(process.user) or UNKNOWN, 12) + " ", style),
+        (fit(untrusted(process.name) or UNKNOWN, 20) + " ", style),
+        (right(_size(process.memory), 10) + "  ", style),
+        (job.strip() or UNKNOWN, PALETTE.accent if process.run_id and node.state == "ok" else PALETTE.dim),
+    )
+
+
+def _size(value: int | None) -> str:
+    return UNKNOWN if value is None else f"{value / GIB:.1f} GiB" if value >= GIB else f"{value / 1024**2:.0f} MiB"
+
+
+def node_alerts(state: State, node: NodeState, width: int, height: int) -> list[Strip]:
+    """Open trouble of this node, worst first."""
+    alerts = [alert for alert in open_alerts(state) if alert.node == node.name]
+    if not alerts:
+        return [line(width, (f"{GLYPHS['ok']} ", PALETTE.ok), ("nothing is wrong here", PALETTE.dim))]
+    shown = alerts if len(alerts) <= height else alerts[: max(1, height - 1)]
+    lines = []
+    for alert in shown:
+        more = len(alerts) - len(shown) if height == 1 else 0
+        end: Piece = (f"  {age(state.at - alert.at)}" + (f"  +{more} more" if more else ""), PALETTE.dim)
+        room = max(1, width - 2 - cell_len(end[0]))
+        hint = f"  → {untrusted(alert.hint)}" if alert.hint else ""
+        text = untrusted(alert.text)
+        text = text + hint if cell_len(text + hint) <= room else text
+        word = PALETTE.of(alert.severity)
+        lines.append(line(width, (GLYPHS[alert.severity] + " ", word), (fit(text, room), PALETTE.text), end))
+    return lines if height == 1 else _counted(lines, len(alerts) - len(shown), "alert", width)
+
+
+def _long(seconds: float) -> str:
+    return f"{seconds / 86400:.0f} days" if seconds >= 2 * 86400 else age(seconds)

@@ -1,0 +1,300 @@
+"""Profiles as lines: devices with their scores, one of them in full, links between nodes, sums over all ranks, machines. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from paceline.engine.store.selectors import wall_clock
+from paceline.engine.store.state import State
+from paceline.engine.wire import from_plain
+from rich.style import Style
+from textual.strip import Strip
+
+from ..terminal.format import UNKNOWN, age, count, fit, moment, number, right, size, untrusted
+from ..theme import GLYPHS, PALETTE
+from .drawing.lines import NONE, Piece, bar, line, spread
+
+WIDE = 110
+"""Columns from which a row shows more than what a person compares first."""
+CELL = 15
+ALL = 104
+"""Cells that a whole row takes beside what its bar has more than the least."""
+"""Columns of one link."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """t = a + c b."""
+
+    a: float | None = None
+    c: float | None = None
+    residual: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """Against the last profile."""
+
+    slowdown: float = 1.0
+    since: float | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One thing that driver or torch said."""
+
+    name: str = ""
+    value: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """What a document says of one device, as it is drawn."""
+
+    node: str = ""
+    index: int = 0
+    name: str = ""
+    emulated: bool = False
+    memory: int | None = None
+    tflops: dict[str, float | None] = field(default_factory=dict)
+    memory_bandwidth: float | None = None
+    host_to_device: float | None = None
+    score: float | None = None
+    fit: Fit = Fit()
+    sizes: tuple[int, ...] = ()
+    seconds: tuple[float | None, ...] = ()
+    largest_batch: int | None = None
+    power: float | None = None
+    joules_per_sample: float | None = None
+    facts: tuple[Fact, ...] = ()
+    drift: Changed | None = None
+    error: str | None = None
+
+    @property
+    def rate(self) -> float | None:
+        """Samples a second of large batches."""
+        return 1.0 / self.fit.c if self.fit.c is not None and self.fit.c > 0 else None
+
+
+@dataclass(frozen=True, slots=True)
+class AllReduce:
+    """Sums over all ranks."""
+
+    ranks: int = 0
+    alpha: float | None = None
+    beta: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """One node beside its devices."""
+
+    node: str = ""
+    processor: str | None = None
+    cores: int | None = None
+    memory: int | None = None
+    disk_write: float | None = None
+    disk_read: float | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A document of the verb profile, read with care: a recording may hold anything."""
+
+    workload: str = ""
+    measured: float | None = None
+    emulated: bool = False
+    emulated_network: bool = False
+    devices: tuple[Device, ...] = ()
+    links: tuple[dict[str, Any], ...] = ()
+    all_reduce: AllReduce | None = None
+    system: tuple[Machine, ...] = ()
+
+
+def read(document: dict[str, Any] | None) -> Shown | None:
+    """None where there is none, or where it is no profile."""
+    try:
+        return None if document is None else from_plain(Shown, document)
+    except ValueError:
+        return None
+
+
+def _bar(width: int) -> int:
+    """Cells of the bar of a score."""
+    return min(40, 10 + max(0, width - ALL))
+
+
+def profile_heading(width: int) -> Strip:
+    """Names of the columns."""
+    text = f"  {fit('node', 10)}{fit('device', 16)}{fit('score', _bar(width) + 7)}"
+    text += f"{right('samples/s', 9)}{right('off', 7)}{right('at once', 10)}"
+    return line(width, (text + ("   TFLOPS    a, ms        drift" if width >= WIDE else "  drift"), PALETTE.dim))
+
+
+def profile_row(shown: Shown | None, key: str, width: int, is_under_cursor: bool) -> Strip:
+    """One device."""
+    background = PALETTE.cursor if is_under_cursor else NONE
+    if shown is None or not key.isdecimal() or int(key) >= len(shown.devices):
+        return Strip.blank(width, NONE)
+    device = shown.devices[int(key)]
+    sign, style = _state(device)
+    pieces: list[Piece] = [
+        (f"{GLYPHS[sign]} ", style),
+        (fit(untrusted(device.node), 9) + " ", PALETTE.text),
+        (fit(f"{device.index} {untrusted(device.name)}", 15) + " ", PALETTE.text),
+    ]
+    if device.rate is None:
+        pieces.append((untrusted(device.error or "was not timed"), PALETTE.critical))
+        return line(width, *pieces, background=background)
+    off = UNKNOWN if device.fit.residual is None else f"{device.fit.residual * 100:.1f} %"
+    pieces += [
+        (bar(device.score, _bar(width)) + " ", PALETTE.bar),
+        (fit(number(device.score, 3), 6), PALETTE.text),
+        (right(number(device.rate, 1), 9), PALETTE.text),
+        (right(off, 7), PALETTE.dim),
+        (right(number(device.largest_batch), 10), PALETTE.text),
+    ]
+    if width >= WIDE:
+        fixed = None if device.fit.a is None else device.fit.a * 1000
+        pieces += [(right(number(device.tflops.get("fp32"), 1), 9), PALETTE.text), (right(number(fixed, 2), 9), PALETTE.text)]
+    is_wide = width >= WIDE
+    pieces.append(
+        (
+            right(_drift(device, is_short=not is_wide), 13 if is_wide else 7),
+            PALETTE.warning if device.drift is not None else PALETTE.dim,
+        )
+    )
+    return line(width, *pieces, background=background)
+
+
+def _state(device: Device) -> tuple[str, Style]:
+    if device.rate is None:
+        return "failed", PALETTE.critical
+    return ("warning", PALETTE.warning) if device.drift is not None or device.error else ("ok", PALETTE.ok)
+
+
+def _drift(device: Device, *, is_short: bool = False) -> str:
+    if device.drift is None:
+        return UNKNOWN
+    change = (device.drift.slowdown - 1) * 100
+    if is_short:
+        return f"{change:+.0f} %"
+    return f"{abs(change):.0f} % {'slower' if change >= 0 else 'faster'}"
+
+
+def profile_summary(state: State, shown: Shown | None, others: int, width: int) -> list[Strip]:
+    """Of what, how old, on what."""
+    if shown is None:
+        return [line(width, ("no profile yet: press : and type  profile", PALETTE.dim))]
+    now = wall_clock(state, state.at)
+    old = UNKNOWN if now is None or shown.measured is None else age(now - shown.measured)
+    left: list[Piece] = [(untrusted(shown.workload), PALETTE.strong), (f"  {count(len(shown.devices), 'device')}", PALETTE.text)]
+    network = ", network too" if shown.emulated_network else ""
+    left.append((f"  emulated{network}" if shown.emulated else "", PALETTE.dim))
+    left.append((f"  measured {old} ago, {moment(shown.measured, '%Y-%m-%d %H:%M') or UNKNOWN}", PALETTE.dim))
+    return [spread(width, left, [(f"← → {count(others, 'workload')}" if others > 1 else "", PALETTE.dim)])]
+
+
+def device_in_full(shown: Shown | None, key: str, width: int, height: int) -> list[Strip]:
+    """Everything that was measured of the device under the cursor."""
+    if shown is None or not key.isdecimal() or int(key) >= len(shown.devices):
+        return []
+    device = shown.devices[int(key)]
+    emulated = "  emulated" if device.emulated else ""
+    name = f"{untrusted(device.node)}  {device.index} {untrusted(device.name)}"
+    lines = [line(width, (name, PALETTE.strong), (emulated, PALETTE.dim))]
+    if device.drift is not None:
+        since = moment(device.drift.since, "%Y-%m-%d %H:%M") or "before"
+        told = f"{_drift(device)} than {since}: {untrusted(device.drift.reason or 'its driver says nothing new')}"
+        lines.append(line(width, (told, PALETTE.warning)))
+    if device.error:
+        lines.append(line(width, (untrusted(device.error), PALETTE.critical)))
+    formats = "  ".join(f"{form} {number(device.tflops.get(form), 1)}" for form in ("fp32", "tf32", "bf16", "fp16"))
+    a, c = device.fit.a, device.fit.c
+    step = UNKNOWN if a is None or c is None else f"{a * 1000:.2f} ms + {c * 1000:.3f} ms a sample"
+    known = " ".join(
+        f"{samples}:{seconds * 1000:,.0f}"
+        for samples, seconds in zip(device.sizes, device.seconds, strict=False)
+        if seconds is not None
+    )
+    energy = UNKNOWN if device.joules_per_sample is None else f"{device.joules_per_sample:.3g} J a sample"
+    rows = (
+        ("TFLOPS", formats),
+        ("step", f"{step}; at most {number(device.largest_batch)} at once"),
+        ("timed", f"samples:ms  {known}"),
+        (
+            "memory",
+            f"{_bytes(device.memory)}, {_rate(device.memory_bandwidth)} within, {_rate(device.host_to_device)} from host",
+        ),
+        ("power", f"{number(device.power)} W, {energy}"),
+        ("driver", "  ".join(f"{untrusted(fact.name)} {untrusted(fact.value)}" for fact in device.facts) or UNKNOWN),
+    )
+    lines += [line(width, (fit(name, 9), PALETTE.dim), (text, PALETTE.text)) for name, text in rows]
+    return lines[:height]
+
+
+def link_lines(shown: Shown | None, width: int, height: int) -> list[Strip]:
+    """From the node of a row to the node of a column: latency and bandwidth; below, sums over all ranks and the machines."""
+    if shown is None:
+        return []
+    lines = _sums(shown, width)
+    nodes = list(dict.fromkeys(str(link.get("from", "")) for link in shown.links))
+    known = {(str(link.get("from", "")), str(link.get("to", ""))): link for link in shown.links}
+    columns = nodes[: max(1, (width - 11) // CELL)]
+    if nodes:
+        heads = [(right(untrusted(name, CELL - 1), CELL), PALETTE.dim) for name in columns]
+        lines.append(line(width, (fit("from \\ to", 11), PALETTE.dim), *heads))
+        for source in nodes:
+            cells = [_link(known.get((source, target)), source == target) for target in columns]
+            lines.append(line(width, (fit(untrusted(source), 11), PALETTE.text), *cells))
+        if len(columns) < len(nodes):
+            lines.append(line(width, (f"+{count(len(nodes) - len(columns), 'column')} out of sight", PALETTE.dim)))
+        for link in shown.links:
+            if link.get("error"):
+                lines.append(line(width, (f"{GLYPHS['warning']} {untrusted(link['error'])}", PALETTE.warning)))
+    lines += _machines(shown.system, width)
+    if len(lines) > height:
+        lines = [*lines[: max(0, height - 1)], line(width, (f"+{len(lines) - height + 1} lines out of sight", PALETTE.dim))]
+    return lines
+
+
+def _link(link: dict[str, Any] | None, is_self: bool) -> Piece:
+    if is_self:
+        return (right("·", CELL), PALETTE.faint)
+    if link is None or link.get("error"):
+        return (right("blocked" if link else UNKNOWN, CELL), PALETTE.warning if link else PALETTE.dim)
+    latency, bandwidth = (
+        value if isinstance(value, float | int) else None for value in (link.get("latency"), link.get("bandwidth"))
+    )
+    hop = UNKNOWN if latency is None else f"{latency * 1e6:,.0f}µs" if latency < 0.01 else f"{latency * 1e3:,.0f}ms"
+    return (right(f"{hop} {_rate(bandwidth).replace(' ', '').removesuffix('iB/s')}", CELL), PALETTE.text)
+
+
+def _sums(shown: Shown, width: int) -> list[Strip]:
+    total = shown.all_reduce
+    if total is None or total.alpha is None:
+        return [line(width, ("all-reduce ", PALETTE.dim), ("not measured", PALETTE.dim))]
+    text = f"{total.alpha * 1000:.2f} ms + bytes / {_rate(total.beta)} over {count(total.ranks, 'rank')}"
+    return [line(width, ("all-reduce ", PALETTE.dim), (text, PALETTE.text))]
+
+
+def _machines(machines: Sequence[Machine], width: int) -> list[Strip]:
+    lines = []
+    for machine in machines:
+        disk = f"disk {_rate(machine.disk_write)} written, {_rate(machine.disk_read)} read"
+        text = f"{disk}  {number(machine.cores)} cores, {_bytes(machine.memory)}  {untrusted(machine.processor or UNKNOWN)}"
+        told: Piece = (untrusted(machine.error), PALETTE.warning) if machine.error else (text, PALETTE.text)
+        lines.append(line(width, (fit(untrusted(machine.node), 11), PALETTE.text), told))
+    return lines
+
+
+def _bytes(value: int | None) -> str:
+    return UNKNOWN if value is None or value < 0 else size(value)
+
+
+def _rate(value: float | None) -> str:
+    return UNKNOWN if value is None or value < 0 else f"{size(int(value))}/s"

@@ -1,0 +1,1 @@
+"""A result as lines: table, policies, speed-up chart."""

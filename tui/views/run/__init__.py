@@ -1,0 +1,1 @@
+"""One run as lines: head, ranks, decisions, phases, charts."""

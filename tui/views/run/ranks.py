@@ -1,0 +1,210 @@
+"""The ranks of a run: each one's share, and its step split into what it does and what it waits for, on a common scale. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from paceline.engine.store.selectors import Parts, imbalance_now, step_parts
+from paceline.engine.store.state import RankState, RunState, State
+from rich.style import Style
+from textual.strip import Strip
+
+from ...messages import View
+from ...terminal.format import UNKNOWN, age, fit, milliseconds, percent, right, untrusted
+from ...theme import GLYPHS, PALETTE
+from ..drawing.lines import BLOCK, NONE, Piece, bar, line, nice_ceiling, spread, stacked
+
+LATE = 10.0
+"""Seconds without a line of a stepping rank after which its numbers say their age."""
+SLOW = 1.15
+"""A rank whose compute seconds exceed the median by this factor holds the others up visibly."""
+COLUMN = 9
+"""Of a figure of a wide table."""
+WIDE = 120
+"""Columns from which shares are told in percent, and data and communication in figures."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What all lines have in common: widths of their columns, scales of their bars, and the step of every rank."""
+
+    name: int
+    share: int
+    note: int
+    bars: int
+    is_wide: bool
+    scale: float
+    """Seconds of a full step bar."""
+    largest: int
+    """Local batch size of a full share bar."""
+    total: int
+    """Samples of a step of all ranks."""
+    parts: dict[int, Parts]
+    notes: dict[int, Piece]
+
+
+def rank_order(run: RunState, room: int) -> list[str]:
+    """All ranks in their order where they fit; else those first that the others wait for."""
+    ranks = sorted(run.ranks.values(), key=lambda rank: rank.rank)
+    if len(ranks) > room:
+        slow = {one.found.straggler for one in run.current.stragglers if one.is_open} if run.current is not None else set()
+        ranks.sort(key=lambda rank: (not rank.failure, rank.rank not in slow, -(rank.compute_seconds or 0.0)))
+    return [str(rank.rank) for rank in ranks]
+
+
+def look(view: View, width: int) -> Look | None:
+    """Measures what the lines have in common, once for all of them; None: there are no ranks yet."""
+    run = view.run
+    if run is None or not run.ranks:
+        return None
+    ranks = list(run.ranks.values())
+    parts = step_parts(run)
+    notes = _notes(view.state, run, ranks)
+    is_wide = width >= WIDE
+    name = min(28, max(14, width // 4))
+    share = max(6, min(14, width // 9))
+    note = max((len(text) + 1 for text, _ in notes.values()), default=0)
+    longest = max((_total(found) for found in parts.values()), default=0.0)
+    taken = 5 + name + 6 + share + (6 if is_wide else 0) + (4 * COLUMN if is_wide else 14) + note
+    return Look(
+        name=name,
+        share=share,
+        note=note,
+        bars=max(0, width - taken - 1),
+        is_wide=is_wide,
+        scale=nice_ceiling(longest * 1.02) if longest > 0 else 0.0,
+        largest=max(rank.local_batch_size or 0 for rank in ranks),
+        total=sum(rank.local_batch_size or 0 for rank in ranks),
+        parts=parts,
+        notes=notes,
+    )
+
+
+def rank_heading(view: View, seen: Look | None, width: int) -> Strip:
+    """Names of the columns, and the scale over the bars."""
+    if seen is None:
+        return line(width, ("the ranks appear here once a run is planned", PALETTE.dim))
+    columns = ("data", "compute", "comm.", "wait") if seen.is_wide else ("compute", "wait")
+    text = f"rank {fit('device', seen.name)}{right('batch', 5)} {fit('share', seen.share)}{' ' * 6 if seen.is_wide else ''}"
+    text += "".join(right(name, COLUMN if seen.is_wide else 6 if name == "wait" else 8) for name in columns) + " "
+    return line(width, (text, PALETTE.dim), (_scale(seen.scale, seen.bars) if seen.scale else "", PALETTE.dim))
+
+
+def rank_line(view: View, seen: Look, key: str, width: int, is_under_cursor: bool) -> Strip:
+    """One rank."""
+    run = view.run
+    rank = run.ranks.get(int(key)) if run is not None else None
+    if rank is None:
+        return Strip.blank(width, NONE)
+    background = PALETTE.cursor if is_under_cursor else NONE
+    note = seen.notes.get(rank.rank)
+    where = f"{untrusted(rank.node)} {untrusted(rank.device_name)}".strip()
+    pieces: list[Piece] = [
+        (right(str(rank.rank), 4) + " ", PALETTE.dim),
+        (fit(where, seen.name - 1) + " ", PALETTE.text),
+    ]
+    if rank.failure:
+        why = f"{GLYPHS['failed']} failed: {untrusted(rank.failure)}"
+        return line(width, *pieces, (why, PALETTE.critical), background=background)
+    size = rank.local_batch_size
+    pieces.append((right(UNKNOWN if size is None else str(size), 5) + " ", PALETTE.strong))
+    pieces.append((bar((size or 0) / seen.largest if seen.largest else None, seen.share), PALETTE.bar_past))
+    if seen.is_wide:
+        pieces.append((right(percent(size / seen.total if size is not None and seen.total else None), 6), PALETTE.dim))
+    parts = seen.parts.get(rank.rank)
+    if parts is None:
+        word = "waiting for its first step" if rank.is_joined else "joining"
+        return line(width, *pieces, (f"  {word}", PALETTE.dim), background=background)
+    pieces += [*_figures(parts, seen.is_wide), (" ", NONE), *stacked(_stack(parts), seen.scale, seen.bars)]
+    if note is not None:
+        pieces.append((f" {note[0]}", note[1]))
+    return line(width, *pieces, background=background)
+
+
+def rank_legend(view: View, width: int, hidden: int) -> list[Strip]:
+    """What the bars are made of, with the share of each part in the step of all ranks; and how many ranks are out of sight."""
+    run = view.run
+    parts = list(step_parts(run).values()) if run is not None else []
+    total = sum(map(_total, parts))
+    if run is None or not parts or total <= 0:
+        return [line(width)]
+    sums = [
+        ("data", "▒", PALETTE.bar_past, sum(one.data for one in parts)),
+        ("host", "▓", PALETTE.warning, sum(one.host for one in parts)),
+        ("compute", BLOCK, PALETTE.bar, sum(one.compute for one in parts)),
+        ("communication" if width >= 100 else "comm.", "·", PALETTE.dim, sum(one.communication for one in parts)),
+        ("wait", "░", PALETTE.wait, sum(one.wait for one in parts)),
+    ]
+    pieces: list[Piece] = []
+    for name, sign, style, seconds in sums:
+        if seconds > 0.005 * total:
+            pieces += [(f"{sign} ", style), (f"{name} ", PALETTE.dim), (f"{percent(seconds / total)}   ", PALETTE.text)]
+    uneven = imbalance_now(run)
+    end: list[Piece] = []
+    if uneven is not None and len(parts) > 1:
+        end = [("imbalance ", PALETTE.dim), (percent(uneven), PALETTE.text if uneven < 0.2 else PALETTE.warning)]
+    if hidden > 0:
+        pieces.insert(0, (f"+{hidden} hidden   ", PALETTE.accent))
+    return [spread(width, pieces, end)]
+
+
+def _notes(state: State, run: RunState, ranks: Sequence[RankState]) -> dict[int, Piece]:
+    """A sign and a word on each rank that is in trouble."""
+    case = run.current
+    slow = {one.found.straggler: one.found.slowdown for one in case.stragglers if one.is_open} if case is not None else {}
+    is_stepping = run.state == "running" and case is not None and case.state == "running"
+    seconds = sorted(rank.compute_seconds for rank in ranks if rank.compute_seconds is not None)
+    median = seconds[(len(seconds) - 1) // 2] if seconds else 0.0
+    notes: dict[int, Piece] = {}
+    for rank in ranks:
+        node = state.nodes.get(rank.node)
+        silent = state.at - rank.at if rank.at is not None and is_stepping else 0.0
+        if rank.failure:
+            notes[rank.rank] = (GLYPHS["failed"], PALETTE.critical)
+        elif not run.is_over and node is not None and node.state in ("stale", "lost", "refused"):
+            since = f" {age(silent)}" if silent >= LATE else ""
+            notes[rank.rank] = (f"{GLYPHS[node.state]} {node.state}{since}", PALETTE.of(node.state))
+        elif silent >= LATE:
+            notes[rank.rank] = (f"{GLYPHS['stale']} silent {age(silent)}", PALETTE.warning)
+        elif rank.rank in slow:
+            notes[rank.rank] = (f"{GLYPHS['warning']} {slow[rank.rank]:.1f}x slower", PALETTE.critical)
+        elif median > 0 and (rank.compute_seconds or 0.0) > SLOW * median:
+            notes[rank.rank] = (f"{GLYPHS['warning']} waited for", PALETTE.warning)
+    return notes
+
+
+def _figures(parts: Parts, is_wide: bool) -> list[Piece]:
+    wait = PALETTE.wait if parts.wait > 0.15 * _total(parts) else PALETTE.dim
+    own = parts.host + parts.compute
+    if not is_wide:
+        return [(right(milliseconds(parts.data + own), 8), PALETTE.text), (right(milliseconds(parts.wait), 6), wait)]
+    return [
+        (right(milliseconds(parts.data), COLUMN), PALETTE.dim),
+        (right(milliseconds(own), COLUMN), PALETTE.text),
+        (right(milliseconds(parts.communication), COLUMN), PALETTE.dim),
+        (right(milliseconds(parts.wait), COLUMN), wait),
+    ]
+
+
+def _stack(parts: Parts) -> list[tuple[float, str, Style]]:
+    return [
+        (parts.data, "▒", PALETTE.bar_past),
+        (parts.host, "▓", PALETTE.warning),
+        (parts.compute, BLOCK, PALETTE.bar),
+        (parts.communication, "·", PALETTE.dim),
+        (parts.wait, "░", PALETTE.wait),
+    ]
+
+
+def _total(parts: Parts) -> float:
+    return parts.data + parts.host + parts.compute + parts.communication + parts.wait
+
+
+def _scale(scale: float, width: int) -> str:
+    """``0      200      400 ms`` over the bars."""
+    middle, end = milliseconds(scale / 2), f"{milliseconds(scale)} ms"
+    if width < len(middle) + len(end) + 6:
+        return right(end, width)
+    half = fit("0", width // 2 - len(middle) // 2) + middle
+    return half + right(end, width - len(half))
