@@ -17,18 +17,18 @@ from typing import TYPE_CHECKING, Any
 from .errors import PacelineError, UsageError
 from .events import DeviceReading, Event, InventoryRead, NodeSummary, ProfileKept, RunListed, RunPrepared, Ticked
 from .specs import Inventory, TrainSpec
-from .ssh.prompts import Ask
+from .ssh.prompts import AskPerson
 from .store.state import WAITING, State
 from .telemetry.bus import Bus
-from .telemetry.live_state import Attendance
+from .telemetry.live_state import LiveState
 from .telemetry.recording import Recorder
 
 if TYPE_CHECKING:
     from .advisor.whatif import WhatIf
-    from .jobs.launch.job import Undertaking
-    from .jobs.logs.merge import Clock, Line
-    from .jobs.logs.read import Wish as LogWish
-    from .jobs.runs.clean import Wish
+    from .jobs.launch.job import JobLauncher
+    from .jobs.logs.merge import Clock, MergedLine
+    from .jobs.logs.read import LogQuery as LogWish
+    from .jobs.runs.clean import CleanRequest
     from .profiles.profile import Profile
 
 Document = dict[str, Any]
@@ -50,7 +50,7 @@ class Control:
     """A session with the machines of one nodes.toml."""
 
     def __init__(
-        self, inventory: Inventory, record: Path | None = None, patience: float = math.inf, ask: Ask | None = None
+        self, inventory: Inventory, record: Path | None = None, patience: float = math.inf, ask: AskPerson | None = None
     ) -> None:
         """``patience``: seconds a silent node is waited for while a run is followed. ``ask`` puts what a login needs to a person;
         without it such a node is refused.
@@ -62,10 +62,10 @@ class Control:
         self._patience = patience
         self._ask = ask
         self._bus = Bus(time.monotonic)
-        self._attendance = Attendance([node.name for node in inventory.nodes])
-        self._attendance(inventory_event(inventory))  # whoever asks knows the machines before the stream begins, as in a replay
-        self._bus.subscribe(self._attendance)
-        self._undertaking: Undertaking | None = None
+        self._live = LiveState([node.name for node in inventory.nodes])
+        self._live(inventory_event(inventory))  # whoever asks knows the machines before the stream begins, as in a replay
+        self._bus.subscribe(self._live)
+        self._launcher: JobLauncher | None = None
         self._attached: str | None = None
         self._recorder = Recorder(record, version("paceline"), self._recording_failed) if record else None
         if self._recorder:
@@ -74,12 +74,12 @@ class Control:
     @property
     def run_id(self) -> str | None:
         """The run this control process launched or took up last, for an interrupt to name; None while nothing was started."""
-        return self._undertaking.run_id if self._undertaking else self._attached
+        return self._launcher.run_id if self._launcher else self._attached
 
     @property
     def state(self) -> State:
         """What is true now: every event is in it before a listener hears of it."""
-        return self._attendance.state
+        return self._live.state
 
     def copies(self, run_id: str) -> Path | None:
         """The copies of a run's logs, a directory a node; None: none can be here, as no run of ours has such a name."""
@@ -97,15 +97,15 @@ class Control:
 
     async def open(self) -> None:
         """Begin: name the machines, then connect to all of them at once. Returns before any has answered."""
-        from .jobs.launch.detach_check import Survival
-        from .jobs.launch.profile_cache import shelved
+        from .jobs.launch.detach_check import DetachCheck
+        from .jobs.launch.profile_cache import stored_documents
         from .ssh.fleet import Fleet
 
         self.publish(inventory_event(self.inventory))
-        for document in shelved(Path(self.inventory.path).parent / "data" / "profiles"):
+        for document in stored_documents(Path(self.inventory.path).parent / "data" / "profiles"):
             self.publish(ProfileKept(document=document))
         self._fleet = Fleet(self.inventory, self.publish, ask=self._ask)
-        self._survival = Survival(self.inventory.nodes, self._fleet, self.publish)
+        self._survival = DetachCheck(self.inventory.nodes, self._fleet, self.publish)
         self._bus.subscribe(self._survival)
         await self._fleet.start()
         self._ticker = asyncio.create_task(self._tick(), name="ticker")
@@ -122,7 +122,7 @@ class Control:
 
     async def status(self) -> Document:
         """Nodes and devices, as soon as each node has answered or failed once."""
-        await self._attendance.settled()
+        await self._live.wait_settled()
         nodes = [
             {
                 "name": node.name,
@@ -130,45 +130,45 @@ class Control:
                 "reason": node.reason or None,
                 "devices": [_device(device.reading) for device in node.devices] if node.at is not None else [],
             }
-            for node in self._attendance.state.nodes.values()
+            for node in self._live.state.nodes.values()
         ]
         return {"nodes": nodes}
 
     async def run(self, spec: TrainSpec, is_waiting: bool = False) -> Document:
         """Launch a job on its devices and follow it to its result (verbs train and bench). ``is_waiting``: once they are free."""
-        return await self._undertake().carry_out(spec, self.runs, self._patience, is_waiting)
+        return await self._new_launcher().run(spec, self.runs, self._patience, is_waiting)
 
     async def plan(self, spec: TrainSpec) -> Document:
         """What ``run`` would do, without doing it."""
-        from .jobs.launch.job import Undertaking
+        from .jobs.launch.job import JobLauncher
 
-        undertaking = Undertaking(self.inventory, self._fleet, self._attendance, self._survival, self.publish)
-        return await undertaking.rehearse(spec, self.runs)
+        undertaking = JobLauncher(self.inventory, self._fleet, self._live, self._survival, self.publish)
+        return await undertaking.dry_run(spec, self.runs)
 
     async def profile(self, workload: str) -> Document:
         """Measure all devices, links and machines with a workload, and keep that."""
-        return (await self._undertake().profile(TrainSpec(workload=workload), self.runs, self._patience))[1]
+        return (await self._new_launcher().profile(TrainSpec(workload=workload), self.runs, self._patience))[1]
 
     async def profile_of(self, workload: str) -> Profile:
         """The profile of all devices that is kept; where none holds, it is measured first, with a notice."""
-        return await self._undertake().profile_of(TrainSpec(workload=workload), self.runs, self._patience)
+        return await self._new_launcher().profile_of(TrainSpec(workload=workload), self.runs, self._patience)
 
     async def advise(self, spec: TrainSpec, wish: WhatIf) -> Document:
         """What every sensible way to train is expected to do, from the profile; where none holds, it is measured first."""
-        return await self._undertake().advise(spec, wish, self.runs, self._patience)
+        return await self._new_launcher().advise(spec, wish, self.runs, self._patience)
 
-    def _undertake(self) -> Undertaking:
-        from .jobs.launch.job import Undertaking
+    def _new_launcher(self) -> JobLauncher:
+        from .jobs.launch.job import JobLauncher
 
-        self._undertaking = Undertaking(self.inventory, self._fleet, self._attendance, self._survival, self.publish)
-        return self._undertaking
+        self._launcher = JobLauncher(self.inventory, self._fleet, self._live, self._survival, self.publish)
+        return self._launcher
 
     async def jobs(self) -> Document:
         """All runs that any node knows, and those known here whose nodes are silent."""
-        from .jobs.runs.listing import roster
+        from .jobs.runs.listing import list_runs
 
-        await self._attendance.settled()
-        rows = await roster(self._fleet, self.runs, self._attendance.reached)
+        await self._live.wait_settled()
+        rows = await list_runs(self._fleet, self.runs, self._live.connected)
         for row in reversed(rows):
             keys = ("run_id", "state", "workload", "started", "step")
             self.publish(RunListed(**{key: row[key] for key in keys}, reason=row["reason"] or "", nodes=tuple(row["nodes"])))
@@ -177,15 +177,15 @@ class Control:
     async def cancel(self, run_id: str) -> Document:
         """Stop a run on every node that can be reached; returns when no process of it is left there. ``waiting``: the job of this
         session that waits for devices, of which nothing is on a node."""
-        from .jobs.runs.cancel import bring_home, cancel
+        from .jobs.runs.cancel import cancel, copy_remaining
 
-        if run_id == WAITING and self._undertaking is not None and (job := self.state.waiting) is not None:
-            self._undertaking.give_up()
+        if run_id == WAITING and self._launcher is not None and (job := self.state.waiting) is not None:
+            self._launcher.stop_waiting()
             return {"run_id": WAITING, "state": "cancelled", "nodes": list(job.nodes), "survivors": []}
         row = await self._row(run_id)
         read_only = [node.name for node in self.inventory.nodes if node.read_only]
-        survivors = await cancel(row, self._fleet, self._attendance.reached, read_only)
-        await bring_home(row, self._fleet, self.runs, self.publish)
+        survivors = await cancel(row, self._fleet, self._live.connected, read_only)
+        await copy_remaining(row, self._fleet, self.runs, self.publish)
         after = await self._row(run_id)
         return {"run_id": run_id, "state": after["state"], "nodes": row["nodes"], "survivors": survivors}
 
@@ -201,15 +201,15 @@ class Control:
         from .jobs.runs.attach import attach
 
         row = await self._row(run_id)
-        self._undertaking, self._attached = None, run_id
-        return await attach(row, self._fleet, self._attendance.reached, self.runs, self.publish, self._patience)
+        self._launcher, self._attached = None, run_id
+        return await attach(row, self._fleet, self._live.connected, self.runs, self.publish, self._patience)
 
-    async def logs(self, run_id: str, wish: LogWish, show: Callable[[Line], None] | None = None) -> Document:
+    async def logs(self, run_id: str, wish: LogWish, show: Callable[[MergedLine], None] | None = None) -> Document:
         """What a run wrote. ``show``: line by line instead, until it has ended."""
-        from .jobs.logs.read import logs
+        from .jobs.logs.read import read_logs
 
         row = await self._row(run_id)
-        return await logs(row, wish, self._fleet, self._attendance.reached, self.runs, show, self._patience)
+        return await read_logs(row, wish, self._fleet, self._live.connected, self.runs, show, self._patience)
 
     async def clocks(self, nodes: Sequence[str]) -> dict[str, Clock]:
         """How the clocks of nodes that answer differ from ours."""
@@ -219,17 +219,17 @@ class Control:
 
     async def fetch(self, run_id: str, patterns: Sequence[str], to: Path | None) -> Document:
         """Bring files of a run home, each node's into a directory of its own; ``to``: other than the run's own."""
-        from .jobs.files.fetch import collect
+        from .jobs.files.fetch import fetch
 
         row = await self._row(run_id)
         place = to.absolute() if to is not None else self.runs / row["run_id"] / "files"
-        return await collect(row, patterns, place, self._fleet, self._attendance.reached, self.publish)
+        return await fetch(row, patterns, place, self._fleet, self._live.connected, self.publish)
 
-    async def clean(self, wish: Wish, is_agreed: bool) -> Document:
+    async def clean(self, wish: CleanRequest, is_agreed: bool) -> Document:
         """Tell what of ours the nodes keep and nobody needs, and remove it when that is agreed."""
         from .jobs.runs.clean import clean
 
-        await self._attendance.settled()
+        await self._live.wait_settled()
         nodes = self.inventory.nodes
         read_only = [node.name for node in nodes if node.read_only]
         return await clean(wish, is_agreed, self._fleet, [node.name for node in nodes], self.runs, read_only)

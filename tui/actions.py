@@ -18,36 +18,36 @@ from textual.scrollbar import ScrollBar, ScrollBarRender
 from textual.widgets import Input
 
 from .command_line.commands import VERBS, Verb, verb_of
-from .confirmation import pids_of, question_of
+from .confirmation import confirmation_for, pids_of
 from .keymap import EVERYWHERE, shown, with_map
 from .messages import View
 from .preferences import Preferences
-from .prompt_history import Past
-from .screens.dialogs import Confirm, Help, Told
+from .prompt_history import PromptHistory
+from .screens.dialogs import Confirm, HelpPage, ResultPage
 from .screens.jobs import JobsScreen
 from .sessions.session import Answer, Session
 from .terminal.ascii import PlainBars, ToAscii
 from .terminal.format import count, untrusted
-from .theme import PALETTE, THEMES, suited
+from .theme import PALETTE, THEMES, adapted
 from .views.fleet.order import device_set
 from .views.jobs import SCREENS
-from .widgets.line_canvas import Rows
+from .widgets.line_canvas import RowList
 from .widgets.prompt import Prompt
 
 if TYPE_CHECKING:
-    from .screens.base_screen import Deck
+    from .screens.base_screen import BaseScreen
 
 PLACES = tuple(name for _, name, _ in SCREENS)
 """Names of screens, which the prompt knows too."""
 _TO_ASCII = ToAscii()
 
 
-class Hands(App[None]):
+class Actions(App[None]):
     """The part of the app that does things. What it shows, and when, is the rest of it."""
 
     session: Session
     preferences: Preferences
-    past: Past
+    past: PromptHistory
     view: View
     has_navigated: bool
     """Whether the person chose what to see."""
@@ -56,7 +56,7 @@ class Hands(App[None]):
         super().__init__()
         self._keys_here: dict[type[Screen[Any]], dict[str, Binding]] = {}
 
-    def tell(self, text: str, severity: str = "warning") -> None:
+    def show_notice(self, text: str, severity: str = "warning") -> None:
         """Say something in one line at the bottom, for a few seconds."""
         raise NotImplementedError
 
@@ -69,9 +69,9 @@ class Hands(App[None]):
         return super().check_action(action, parameters)
 
     def action_ask(self) -> None:
-        self.offer("")
+        self.open_prompt("")
 
-    def offer(self, text: str) -> None:
+    def open_prompt(self, text: str) -> None:
         """Open the prompt with the beginning of a line."""
         found = self.screen.query(Prompt)
         if found:
@@ -79,7 +79,7 @@ class Hands(App[None]):
 
     def completions(self, line: str) -> list[str]:
         """What a line may become, with the runs and nodes that are known."""
-        from .command_line.completion import complete, job_files
+        from .command_line.completion import complete_line, job_files
 
         state = self.view.state
         if line.startswith("theme "):
@@ -92,7 +92,7 @@ class Hands(App[None]):
             "PID": [str(pid) for name in line.split()[1:2] if name in state.nodes for pid in pids_of(state.nodes[name])],
             "JOB": job_files(line),
         }
-        return complete(line, values, (*PLACES, "theme", "help", "q"))
+        return complete_line(line, values, (*PLACES, "theme", "help", "q"))
 
     def on_input_submitted(self, message: Input.Submitted) -> None:
         if not isinstance(message.input, Prompt):
@@ -102,10 +102,10 @@ class Hands(App[None]):
             try:
                 self.past.add(line)
             except OSError as error:
-                self.tell(f"what was typed is not kept: {error.strerror}")
-            self.obey(line)
+                self.show_notice(f"what was typed is not kept: {error.strerror}")
+            self.execute(line)
 
-    def obey(self, line: str) -> None:
+    def execute(self, line: str) -> None:
         """Carry out what was typed: the name of a screen, ``theme NAME``, ``help``, ``q``, or a verb of the session."""
         match line.split():
             case ["q" | "quit" | "exit"]:
@@ -113,9 +113,9 @@ class Hands(App[None]):
             case ["help" | "?"]:
                 self.action_explain()
             case ["theme"]:
-                self.tell(f"{self.theme}; there are {', '.join(THEMES)}", "ok")
+                self.show_notice(f"{self.theme}; there are {', '.join(THEMES)}", "ok")
             case ["theme", name]:
-                self.wear(name)
+                self.apply_theme(name)
             case [place] if place in PLACES and place not in ("jobs",):
                 self.call_later(self.run_action, f"visit('{place}')")
             case [word, run_id, *_] if verb_of(word) is VERBS["logs"] and not run_id.startswith("-"):
@@ -132,12 +132,12 @@ class Hands(App[None]):
         try:
             answer = await self.session.perform(line)
         except PacelineError as error:
-            self.tell(str(error), "critical")
+            self.show_notice(str(error), "critical")
         else:
-            agreement = question_of(answer) if answer is not None and not self.is_read_only else None
+            agreement = confirmation_for(answer) if answer is not None and not self.is_read_only else None
             if agreement is not None:
-                again = f"{line} {agreement.words}"
-                self.push_screen(Confirm(agreement.title, agreement.text), lambda yes: self.obey(again) if yes else None)
+                again = f"{line} {agreement.arguments}"
+                self.push_screen(Confirm(agreement.title, agreement.text), lambda yes: self.execute(again) if yes else None)
             else:
                 await self.show_answer(answer)
 
@@ -152,9 +152,9 @@ class Hands(App[None]):
 
         text = render(answer.verb, answer.document)
         if "\n" in text:
-            self.push_screen(Told(answer.verb, text))
+            self.push_screen(ResultPage(answer.verb, text))
         else:
-            self.tell(text, "done")
+            self.show_notice(text, "done")
 
     def _show_logs(self, line: str) -> None:
         from paceline.engine.inventory.nodeset import expand
@@ -168,7 +168,7 @@ class Hands(App[None]):
             if args.run_id not in self.view.state.runs:
                 raise UsageError(f"no run {args.run_id!r} is known here", hint="jobs looks for all")
         except PacelineError as error:
-            self.tell(str(error), "critical")
+            self.show_notice(str(error), "critical")
             return
         show_logs(self, args.run_id, nodes[0] if nodes else None, args.rank)  # type: ignore[arg-type]
 
@@ -183,7 +183,7 @@ class Hands(App[None]):
         """Whether everything that acts on nodes is refused."""
         return self.preferences.read_only
 
-    def keys_of(self, screen: Deck) -> list[tuple[str, str, str]]:
+    def keys_of(self, screen: BaseScreen) -> list[tuple[str, str, str]]:
         """What the bottom line of a screen shows: keys as people and as Textual call them, without what cannot be done now."""
         refused = ("start", "cancel", "node.kill") if self.is_read_only or self.session.is_replay else ()
         keys = self._keys_here.get(type(screen)) or self._keys_here.setdefault(type(screen), self.bindings_of(type(screen)))
@@ -193,24 +193,24 @@ class Hands(App[None]):
     def bindings_of(self, screen: type[Screen[Any]]) -> dict[str, Binding]:
         """Every binding that works on a screen by its id, on the key that the person prefers."""
         own = vars(screen).get("BINDINGS", ())  # what a screen inherits is Textual's
-        found = (binding for table in (EVERYWHERE, Rows.BINDINGS, own) for binding in table if isinstance(binding, Binding))
+        found = (binding for table in (EVERYWHERE, RowList.BINDINGS, own) for binding in table if isinstance(binding, Binding))
         return {binding.id: binding for binding in with_map(found, self.preferences.keys) if binding.id}
 
     def action_palette(self) -> None:
         from textual.command import CommandPalette
 
-        from .palette import Everything
+        from .palette import PaletteCommands
 
-        self.push_screen(CommandPalette(providers=[Everything], placeholder="what to do, by any part of its name"))
+        self.push_screen(CommandPalette(providers=[PaletteCommands], placeholder="what to do, by any part of its name"))
 
     def action_explain(self) -> None:
-        if not isinstance(self.screen, Help):
+        if not isinstance(self.screen, HelpPage):
             keys = self.bindings_of(type(self.screen))
             everywhere = [keys.pop(binding.id) for binding in EVERYWHERE if binding.id]
             lists = [binding for name, binding in keys.items() if name.startswith("list.")]
             mine = [binding for name, binding in keys.items() if not name.startswith("list.")]
             verbs = [(verb, self.refusal(verb)) for verb in VERBS.values()]
-            self.push_screen(Help(mine, everywhere, lists, verbs))
+            self.push_screen(HelpPage(mine, everywhere, lists, verbs))
 
     # What acts ------------------------------------------------------------------------------------------------------------------
 
@@ -219,12 +219,12 @@ class Hands(App[None]):
         from .screens.form import JobForm
 
         if self.session.is_replay:
-            self.tell("a replay starts nothing", "ok")
+            self.show_notice("a replay starts nothing", "ok")
         elif self.is_read_only:
-            self.tell("this session is read-only: nothing is started", "ok")
+            self.show_notice("this session is read-only: nothing is started", "ok")
         else:
             marked = device_set(self.view.state, self.view.marked)
-            self.push_screen(JobForm(self._rehearse, marked), lambda line: self.obey(line) if line else None)
+            self.push_screen(JobForm(self._rehearse, marked), lambda line: self.execute(line) if line else None)
 
     async def _rehearse(self, line: str) -> str:
         from .command_line.render import render
@@ -241,14 +241,14 @@ class Hands(App[None]):
             self._give_up(waiting)
             return
         if run is None or run.is_over:
-            self.tell("no run is going on here", "ok")
+            self.show_notice("no run is going on here", "ok")
             return
         if self.is_read_only:
-            self.tell("this session is read-only: nothing is cancelled", "ok")
+            self.show_notice("this session is read-only: nothing is cancelled", "ok")
             return
         kept = [name for name in run.nodes if name in self.view.state.nodes and self.view.state.nodes[name].is_read_only]
         if kept:
-            self.tell(f"nodes.toml says read_only of {', '.join(kept)}: nothing is cancelled there from here", "ok")
+            self.show_notice(f"nodes.toml says read_only of {', '.join(kept)}: nothing is cancelled there from here", "ok")
             return
         processes = _processes_of(self.view.state, run)
         amounts = [count(len(run.ranks), "rank")] if run.ranks else []
@@ -260,14 +260,14 @@ class Hands(App[None]):
 
     def _give_up(self, job: WaitingJob) -> None:
         if self.session.is_replay:
-            self.tell("no run is going on here", "ok")
+            self.show_notice("no run is going on here", "ok")
             return
         held = count(len(job.in_use), "device")
         text = f"{untrusted(job.workload)}\n\nIt waits for {held} that others use.\nNothing of it is on a node yet."
-        self.push_screen(Confirm("give up waiting?", text), lambda answer: self.obey(f"cancel {WAITING}") if answer else None)
+        self.push_screen(Confirm("give up waiting?", text), lambda answer: self.execute(f"cancel {WAITING}") if answer else None)
 
     def _cancel(self, run_id: str) -> None:
-        self.tell(f"cancelling {run_id}", "running")
+        self.show_notice(f"cancelling {run_id}", "running")
         self.run_worker(self.perform(f"cancel {shlex.quote(run_id)}"), group="verbs")
 
     def get_line_filters(self) -> Sequence[LineFilter]:
@@ -276,14 +276,14 @@ class Hands(App[None]):
 
     # What is kept ---------------------------------------------------------------------------------------------------------------
 
-    def wear(self, name: str) -> None:
+    def apply_theme(self, name: str) -> None:
         """Put on a theme at once, everywhere."""
         if name not in THEMES:
-            self.tell(f"no theme {name!r}; there are {', '.join(THEMES)}", "critical")
+            self.show_notice(f"no theme {name!r}; there are {', '.join(THEMES)}", "critical")
             return
-        theme = suited(THEMES[name], None if self.is_headless else self.console.color_system)
+        theme = adapted(THEMES[name], None if self.is_headless else self.console.color_system)
         self.register_theme(theme)
-        PALETTE.wear(theme)
+        PALETTE.apply(theme)
         ScrollBar.renderer = PlainBars if self.preferences.ascii else ScrollBarRender
         self.theme = name
         self.view = replace(self.view)  # what was drawn from the old one is drawn again
@@ -291,26 +291,26 @@ class Hands(App[None]):
     def action_picture(self) -> None:
         name = f"{self._stem()}.svg"
         try:
-            self.tell(f"saved {self.save_screenshot(name, '.')}", "done")
+            self.show_notice(f"saved {self.save_screenshot(name, '.')}", "done")
         except OSError as error:
-            self.tell(f"cannot save {name}: {error.strerror}", "critical")
+            self.show_notice(f"cannot save {name}: {error.strerror}", "critical")
 
     def action_export(self) -> None:
         """The list of this screen as a text file in the current directory, rows out of sight among them."""
-        from .screens.base_screen import Deck
+        from .screens.base_screen import BaseScreen
 
-        text = self.screen.listed() if isinstance(self.screen, Deck) else ""
+        text = self.screen.listed() if isinstance(self.screen, BaseScreen) else ""
         if not text:
-            self.tell("nothing to write here", "ok")
+            self.show_notice("nothing to write here", "ok")
             return
         name = f"{self._stem()}.txt"
         try:
             with open(name, "x", encoding="utf-8") as file:
                 file.write(text)
         except OSError as error:
-            self.tell(f"cannot write {name}: {error.strerror}", "critical")
+            self.show_notice(f"cannot write {name}: {error.strerror}", "critical")
         else:
-            self.tell(f"wrote {count(text.count(chr(10)), 'line')} to {name}", "done")
+            self.show_notice(f"wrote {count(text.count(chr(10)), 'line')} to {name}", "done")
 
     def _stem(self) -> str:
         return f"paceline-{self.current_mode}-{datetime.fromtimestamp(self.view.state.clock or 0.0):%H%M%S}"

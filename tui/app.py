@@ -15,24 +15,24 @@ from typing import Any, ClassVar
 
 from paceline.engine.errors import PacelineError
 from paceline.engine.events import Event, ResultDerived, RunEnded, RunPlanned
-from paceline.engine.ssh.prompts import Question
+from paceline.engine.ssh.prompts import LoginPrompt
 from paceline.engine.store.state import State
 from textual.binding import Binding, BindingType
 from textual.driver import Driver
 from textual.screen import Screen
 
-from .actions import Hands
+from .actions import Actions
 from .crash import crashed
 from .keymap import EVERYWHERE
 from .messages import StateChanged, View
 from .preferences import Preferences
-from .prompt_history import Past
-from .screens.dialogs import Answer, HostKey
+from .prompt_history import PromptHistory
+from .screens.dialogs import HostKeyPrompt, TextPrompt
 from .sessions.session import Seekable, Session
-from .terminal.driver import ThriftyDriver
+from .terminal.driver import CompactDriver
 from .terminal.format import duration, untrusted
 from .theme import THEMES
-from .widgets.line_canvas import Rows
+from .widgets.line_canvas import RowList
 
 FRAME = 0.25
 """Seconds between two paints of new values; keys are painted at once."""
@@ -69,11 +69,11 @@ def every_binding() -> list[Binding]:
     """All that a key map can name: keys that work everywhere, those of lists, and those of one screen each."""
     screens = [_screen(place) for place in (*PLACES.values(), "node.NodeScreen")]
     own = [vars(screen).get("BINDINGS", ()) for screen in screens]  # what a screen inherits is Textual's
-    return [binding for table in (EVERYWHERE, Rows.BINDINGS, *own) for binding in table if isinstance(binding, Binding)]
+    return [binding for table in (EVERYWHERE, RowList.BINDINGS, *own) for binding in table if isinstance(binding, Binding)]
 
 
 @dataclass(frozen=True, slots=True)
-class Notice:
+class ShortNotice:
     """One line to the person, instead of the keys."""
 
     text: str
@@ -86,7 +86,7 @@ def _collect_seldom() -> None:
     gc.set_threshold(50_000, 20, 50)
 
 
-class PacelineApp(Hands):
+class PacelineApp(Actions):
     """All screens over one session, live or replayed."""
 
     CSS_PATH = Path(__file__).with_name("app.tcss")
@@ -100,16 +100,16 @@ class PacelineApp(Hands):
     BINDINGS: ClassVar[list[BindingType]] = list(EVERYWHERE)
 
     def __init__(
-        self, session: Session, preferences: Preferences | None = None, past: Past | None = None, log: Path | None = None
+        self, session: Session, preferences: Preferences | None = None, past: PromptHistory | None = None, log: Path | None = None
     ) -> None:
         """``past``: what was typed before; without one it lasts as long as the session. ``log``: where a crash is written down."""
         super().__init__()
         self.session = session
         self.preferences = preferences or Preferences()
-        self.past = past or Past()
+        self.past = past or PromptHistory()
         self._log = log
         self._last_words = ""
-        self.notice: Notice | None = None
+        self.notice: ShortNotice | None = None
         self._state = session.state
         self.view = View(self._state, is_replay=session.is_replay)
         self._is_new = False
@@ -123,14 +123,14 @@ class PacelineApp(Hands):
             session.on_jump(self._jump)
 
     def get_driver_class(self) -> type[Driver]:
-        return ThriftyDriver
+        return CompactDriver
 
     # The stream in --------------------------------------------------------------------------------------------------------------
 
     def on_mount(self) -> None:
         for theme in THEMES.values():
             self.register_theme(theme)
-        self.wear(self.preferences.theme)
+        self.apply_theme(self.preferences.theme)
         self.set_keymap(self.preferences.keys)
         self.set_interval(FRAME, self._frame)
         self._watch_terminal()
@@ -143,7 +143,7 @@ class PacelineApp(Hands):
         try:
             await self.show_answer(await self.session.open())
         except PacelineError as error:
-            self.tell(str(error), "critical")
+            self.show_notice(str(error), "critical")
 
     async def on_unmount(self) -> None:
         await self.session.close()
@@ -181,9 +181,9 @@ class PacelineApp(Hands):
             self.view = replace(self.view, state=self._state)
         self.screen.post_message(StateChanged(self.view))
 
-    def tell(self, text: str, severity: str = "warning") -> None:
+    def show_notice(self, text: str, severity: str = "warning") -> None:
         """Say something in one line at the bottom, for a few seconds."""
-        self.notice = Notice(untrusted(text), severity)
+        self.notice = ShortNotice(untrusted(text), severity)
         self._quiet_after = asyncio.get_running_loop().time() + NOTICE
         self._paint()
 
@@ -218,7 +218,7 @@ class PacelineApp(Hands):
             if not run.is_over and node in run.nodes:
                 self.look_at(run.run_id)
                 return
-        self.tell("no run of ours is on this node", "ok")
+        self.show_notice("no run of ours is on this node", "ok")
 
     def action_seek(self, where: str) -> None:
         """Go to another moment of a replay."""
@@ -226,18 +226,18 @@ class PacelineApp(Hands):
             self.has_navigated = True
             self.run_worker(self._seek(self.session, where), group="replay")
         else:
-            self.tell("only a replay can go to another moment", "ok")
+            self.show_notice("only a replay can go to another moment", "ok")
 
     async def _seek(self, session: Seekable, where: str) -> None:
         await self.perform(f"seek {where}")
-        self.tell(f"replay at {duration(session.at)}", "running")
+        self.show_notice(f"replay at {duration(session.at)}", "running")
 
     def action_hurry(self, factor: float) -> None:
         """Play faster or slower."""
         if isinstance(self.session, Seekable):
             speed = min(64.0, max(0.25, self.session.speed * factor))
             self.run_worker(self.perform(f"speed {speed:g}"), group="replay")
-            self.tell(f"replay {speed:g}x as fast as it was", "running")
+            self.show_notice(f"replay {speed:g}x as fast as it was", "running")
 
     def action_pause(self) -> None:
         self.view = replace(self.view, is_paused=not self.view.is_paused)
@@ -247,11 +247,11 @@ class PacelineApp(Hands):
 
     # What is asked --------------------------------------------------------------------------------------------------------------
 
-    async def ask(self, question: Question) -> str | None:
+    async def ask(self, question: LoginPrompt) -> str | None:
         """Put a question of a login to the person, one after the other; None: no answer."""
         async with self._at_the_desk:
             answered: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
-            screen = HostKey(question) if question.kind == "host key" else Answer(question)
+            screen = HostKeyPrompt(question) if question.kind == "host key" else TextPrompt(question)
             await self.push_screen(screen, lambda answer: None if answered.done() else answered.set_result(answer))
             try:
                 return await answered

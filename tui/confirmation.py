@@ -9,7 +9,7 @@ from paceline.engine.store.state import NodeState
 
 from .command_line.commands import VERBS
 from .sessions.session import Answer
-from .terminal.format import count, fit, right, size, untrusted
+from .terminal.format import count, pad, pad_left, size, untrusted
 
 SHOWN = 10
 """Nodes that are named in a question; the others are counted."""
@@ -18,15 +18,15 @@ REASONS = 3
 WORDS = {"runs": ("run", "runs"), "data": ("data set", "data sets"), "bundles": ("bundle of ours", "bundles of ours")}
 
 
-class Agreement(NamedTuple):
+class Confirmation(NamedTuple):
     """A question, and what a yes adds to the line that was typed."""
 
     title: str
     text: str
-    words: str
+    arguments: str
 
 
-def question_of(answer: Answer) -> Agreement | None:
+def confirmation_for(answer: Answer) -> Confirmation | None:
     """What to ask before the verb does what it told; None: it has done it, or there is nothing to do."""
     if not VERBS[answer.verb].asks:
         return None
@@ -38,7 +38,7 @@ def pids_of(node: NodeState) -> list[int]:
     return sorted({process.pid for device in node.devices for process in device.reading.processes or ()})
 
 
-def _clean(document: dict[str, Any]) -> Agreement | None:
+def _clean(document: dict[str, Any]) -> Confirmation | None:
     going: dict[str, list[dict[str, Any]]] = {}
     for thing in document["things"]:
         if thing["state"] == "removable":
@@ -49,7 +49,7 @@ def _clean(document: dict[str, Any]) -> Agreement | None:
     for node, things in list(going.items())[:SHOWN]:
         amounts = Counter(thing["kind"] for thing in things)
         what = ", ".join(count(amounts[kind], *words) for kind, words in WORDS.items() if amounts[kind])
-        rows.append(f"{fit(untrusted(node), 15)} {fit(what, 38)}{right(size(sum(thing['size'] for thing in things)), 10)}")
+        rows.append(f"{pad(untrusted(node), 15)} {pad(what, 38)}{pad_left(size(sum(thing['size'] for thing in things)), 10)}")
     rows += [f"+{count(len(going) - SHOWN, 'node')} hidden"] if len(going) > SHOWN else []
     kept = Counter(str(thing["reason"]) for thing in document["things"] if thing["state"] == "kept")
     silent = [untrusted(node["name"]) for node in document["nodes"] if node["state"] != "ok"]
@@ -57,10 +57,10 @@ def _clean(document: dict[str, Any]) -> Agreement | None:
     said += [f"{count(amount, 'thing')} would stay: {untrusted(reason, 45)}." for reason, amount in kept.most_common(REASONS)]
     said += [f"+{count(len(kept) - REASONS, 'reason')} hidden"] if len(kept) > REASONS else []
     said += [f"Nothing was heard of {', '.join(silent[:SHOWN])}{' …' if len(silent) > SHOWN else ''}."] if silent else []
-    return Agreement("remove this?", "\n".join([*rows, "", *said]), "--yes")
+    return Confirmation("remove this?", "\n".join([*rows, "", *said]), "--yes")
 
 
-def _kill(document: dict[str, Any]) -> Agreement | None:
+def _kill(document: dict[str, Any]) -> Confirmation | None:
     if document["state"] != "running":
         return None
     name, user = untrusted(document["name"] or "without a name", 20), untrusted(document["user"] or "—", 20)
@@ -68,4 +68,4 @@ def _kill(document: dict[str, Any]) -> Agreement | None:
     if document["run_id"]:
         said += [f"It belongs to run {untrusted(document['run_id'], 40)}:", "C on the run ends all of that.", ""]
     said += ["It is asked to end (TERM), and killed after five seconds."]
-    return Agreement("end this process?", "\n".join(said), f"--started {document['started']} --yes")
+    return Confirmation("end this process?", "\n".join(said), f"--started {document['started']} --yes")

@@ -20,7 +20,7 @@ Entry = tuple[str, str, Callable[[], object]]
 """What it is called, what it does, and the deed."""
 
 
-class Everything(Provider):
+class PaletteCommands(Provider):
     """All that can be done, from the same registries as prompt, help and shell."""
 
     def entries(self) -> Iterator[Entry]:
@@ -28,12 +28,12 @@ class Everything(Provider):
         app = cast("PacelineApp", self.app)
         for verb in VERBS.values():
             refusal = app.refusal(verb)
-            deed = partial(app.offer, f"{verb.name} ") if verb.acts or verb.needs_words else partial(app.obey, verb.name)
+            deed = partial(app.open_prompt, f"{verb.name} ") if verb.acts or verb.needs_words else partial(app.execute, verb.name)
             yield verb.name, f"{verb.summary}{f' ({refusal})' if refusal else ''}", deed
         for _, name, title in SCREENS:
             yield f"screen {name}", f"show {title}", partial(app.run_action, f"visit('{name}')")
         for name in THEMES:
-            yield f"theme {name}", "wear it", partial(app.obey, f"theme {name}")
+            yield f"theme {name}", "wear it", partial(app.execute, f"theme {name}")
         named = app.bindings_of(type(app.screen))
         for binding in EVERYWHERE:
             if binding.id and not binding.action.startswith("visit") and binding.action != "palette":

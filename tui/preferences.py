@@ -38,7 +38,7 @@ class Preferences:
     """Keys by the name of their action."""
 
 
-def place(env: Mapping[str, str] = os.environ) -> Path:
+def preferences_path(env: Mapping[str, str] = os.environ) -> Path:
     """Where the file is looked for."""
     base = env.get("XDG_CONFIG_HOME", "")
     return (

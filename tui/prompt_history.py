@@ -18,14 +18,14 @@ LONGEST = 500
 _SECRET = re.compile(r"--on-end|pass|token|secret|key|auth|credential", re.IGNORECASE)
 
 
-def place(env: Mapping[str, str] = os.environ) -> Path:
+def history_path(env: Mapping[str, str] = os.environ) -> Path:
     """Where the file lies."""
     base = env.get("XDG_STATE_HOME", "")
     root = Path(base) if base.startswith("/") else Path(env.get("HOME", "~")).expanduser() / ".local" / "state"
     return root / "paceline" / "history"
 
 
-class Past:
+class PromptHistory:
     """Lines, oldest first. Without a file they last as long as the session."""
 
     def __init__(self, path: Path | None = None) -> None:

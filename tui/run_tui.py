@@ -11,9 +11,9 @@ from paceline.engine.inventory.choice import inventory_for
 
 from .command_line.commands import VERBS, check_allowed
 from .keymap import check_map
-from .preferences import place, read
-from .prompt_history import Past
-from .prompt_history import place as past_place
+from .preferences import preferences_path, read
+from .prompt_history import PromptHistory
+from .prompt_history import history_path as past_place
 from .sessions.session import Session
 from .theme import THEMES
 
@@ -23,14 +23,14 @@ def run(args: argparse.Namespace, nodes: Path, line: str) -> int:
     from .app import PacelineApp, every_binding
     from .sessions.live_session import LiveSession
 
-    path = place()
+    path = preferences_path()
     preferences = read(path, tuple(THEMES))
     if preferences.keys:  # else no file of a screen is read that is not shown
         read(path, tuple(THEMES), tuple(binding.id for binding in every_binding() if binding.id))
         check_map(preferences.keys, str(path))
     preferences = replace(preferences, ascii=preferences.ascii or args.ascii, read_only=preferences.read_only or args.read_only)
     session = _session(args, nodes, line, preferences.read_only)
-    app = PacelineApp(session, preferences, Past(past_place()), nodes.parent / "logs" / "control.log")
+    app = PacelineApp(session, preferences, PromptHistory(past_place()), nodes.parent / "logs" / "control.log")
     if isinstance(session, LiveSession):
         session.ask = app.ask
     gc.enable()

@@ -118,7 +118,7 @@ _CLEAR = {"night": ("#00d7d7", "#008787"), "day": ("#005f5f", "#5fafaf")}
 """Of 256 colours: accent and past bars whose shades keep their hue."""
 
 
-def suited(theme: Theme, colours: str | None) -> Theme:
+def adapted(theme: Theme, colours: str | None) -> Theme:
     """The theme in what a terminal shows: ``truecolor`` or None as it is, ``256``, or ``standard``, the 16 that have names.
 
     The 16 are named here as IBM's VGA showed them. They look different everywhere: only pairs are used that can be read in the
@@ -185,9 +185,9 @@ class Palette:
     """Of the names of nodes where lines of many stand together, in turn."""
 
     def __init__(self, theme: Theme) -> None:
-        self.wear(theme)
+        self.apply(theme)
 
-    def wear(self, theme: Theme) -> None:
+    def apply(self, theme: Theme) -> None:
         """Become the palette of another theme; whoever draws next draws with it."""
         named = theme.variables
         background = theme.background or "#000000"

@@ -18,11 +18,11 @@ import torch
 import torch.distributed as dist
 from paceline.engine.plan import Emulation, RankPlan
 from paceline.engine.profiles.profile import AllReduceProfile, DeviceProfile, GradientProfile, Profile
-from paceline.engine.profiling.line_fit import line
+from paceline.engine.profiling.line_fit import fit_line
 from paceline.engine.profiling.steps import measure_crowding, repeats
 from paceline.engine.specs import COMPRESSIONS, LinkSpec
 from paceline.engine.training.emulation.device import FORWARD, EmulatedTimer
-from paceline.engine.training.emulation.network import PlayedLink
+from paceline.engine.training.emulation.network import EmulatedLink
 from paceline.engine.training.shares.compression import WHOLE_STEPS, hook_of, message_bytes
 from paceline.engine.workloads import Workload
 from torch import nn
@@ -123,7 +123,7 @@ class Player:
                     times[number] = min(times[number], median(ended for _, ended, _ in found))
                     optimizers += [whole - ended for _, ended, whole in found]
             dist.barrier()
-        fitted = line(sizes, times)
+        fitted = fit_line(sizes, times)
         crowding = None
         if self.pace is None:
             crowding = measure_crowding(lambda size: self.step(self.net, size)[1], sizes, times)
@@ -213,7 +213,7 @@ class Player:
         local_steps: int = 1,
     ) -> list[float]:
         """Collective over the group: seconds of each step behind the warm ones, optimizer included."""
-        wire = None if link is None else PlayedLink(link, world, 7)
+        wire = None if link is None else EmulatedLink(link, world, 7)
         compress = None if compression == "none" else hook_of(compression)
         done_steps = 0
 
@@ -262,7 +262,7 @@ def profile_sums(world: int, link: LinkSpec | None) -> AllReduceProfile:
     """Collective over all ranks: alpha and beta, through the played link."""
     backend = dist.distributed_c10d._get_default_group()
     dist.barrier()
-    wire = None if link is None else PlayedLink(link, world, 3)
+    wire = None if link is None else EmulatedLink(link, world, 3)
     slowest: list[float] = []
     for size in SUMS:
         buffer = torch.zeros(size // 4)
@@ -277,7 +277,7 @@ def profile_sums(world: int, link: LinkSpec | None) -> AllReduceProfile:
         if slowest[-1] > LONGEST_SUM:
             break
     sizes = SUMS[: len(slowest)]
-    fitted = line(sizes, slowest)
+    fitted = fit_line(sizes, slowest)
     return AllReduceProfile(world, fitted.offset, 1 / fitted.slope, fitted.residual, sizes, tuple(slowest))
 
 

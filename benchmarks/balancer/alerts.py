@@ -18,7 +18,7 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(CHECKOUT))
 
 from paceline.engine.balancer.policies import Observation, Problem, decide, start  # noqa: E402
-from paceline.engine.balancer.step_phases import Work  # noqa: E402
+from paceline.engine.balancer.step_phases import StepWork  # noqa: E402
 from paceline.engine.balancer.step_time import StepTime  # noqa: E402
 from paceline.engine.balancer.stragglers import start_watch, watch  # noqa: E402
 from paceline.engine.events import StragglerEnded, StragglerFound  # noqa: E402
@@ -66,7 +66,7 @@ def play(seed: int, steps: int, fault: Fault | None, policy: str = "hybrid") -> 
             }
             parts["compute"] *= outlier
             seconds = sum(parts.values())
-            works.append(Work(seconds, size, parts["data"], parts["host-to-device"], parts["host"], waits[rank]))
+            works.append(StepWork(seconds, size, parts["data"], parts["host-to-device"], parts["host"], waits[rank]))
             handed = seconds + (fault.extra(step, rank, "network", whole) if fault else 0.0)
             late = max(late, handed)
         exchange = 0.009 * draw.gauss(1.0, 0.2)

@@ -33,9 +33,9 @@ from paceline.engine.training.emulation.device import FORWARD, EmulatedTimer
 from paceline.engine.training.group import Group
 from paceline.engine.training.models import build
 from paceline.engine.training.rank_log import RankLog
-from paceline.engine.training.shares.comm_hook import Reduction
+from paceline.engine.training.shares.comm_hook import CommHook
 from paceline.engine.training.shares.sampler import SamplerState, slices
-from paceline.engine.training.shares.step_stats import Exchange, Replica
+from paceline.engine.training.shares.step_stats import Replica, StepStats
 from paceline.engine.training.tasks import Task
 from paceline.engine.workloads import WORKLOADS
 from torch import nn
@@ -143,12 +143,12 @@ def metered() -> Meter:
     meter = Meter()
     for name in ("begin", "loaded", "copied", "end", "stepped"):
         meter.watch(EmulatedTimer, name)
-    for owner, name in ((Replica, "_fill"), (Replica, "announce"), (Reduction, "__call__"), (Exchange, "read")):
+    for owner, name in ((Replica, "_fill"), (Replica, "announce"), (CommHook, "__call__"), (StepStats, "read")):
         meter.watch(owner, name)
     meter.watch(EmulatedTimer, "wait_for", sign=-1)  # the pacing, which is no part of the product
     meter.watch(trainer, "fingerprint")
     meter.watch(loop, "sizes_for")
-    meter.watch(Reduction, "_sum", sign=-1)
+    meter.watch(CommHook, "_sum", sign=-1)
     for name in ("step_begins", "last_gradient"):
         meter.watch(loop._EpochBook, name)
     meter.watch(loop.Case, "_balanced", ends_step=True)

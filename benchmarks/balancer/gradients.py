@@ -26,7 +26,7 @@ from paceline.engine.training.shares.sampler import SamplerState, slices
 from paceline.engine.training.shares.step_stats import Replica
 from paceline.engine.training.tasks import Task
 from paceline.engine.training.timing.timers import CpuTimer
-from paceline.engine.training.trainer import assemble
+from paceline.engine.training.trainer import build_trainer
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -85,7 +85,7 @@ def run_rank(rank: int, place: str) -> None:
             timer = CpuTimer()
             replica = Replica(model.to(dtype), timer, rank, RANKS)
             optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
-            trainer = assemble(replica, optimizer, task, split, timer, MOST_AT_ONCE[rank])
+            trainer = build_trainer(replica, optimizer, task, split, timer, MOST_AT_ONCE[rank])
             state = SamplerState(SAMPLES, SEED)
             for step, sizes in enumerate(shares()):
                 theirs = whole_batch(model, task, split, state, sum(sizes)) if rank == 0 else None

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from paceline.engine.balancer.allocate import allocate
-from paceline.engine.balancer.step_time import slowest
+from paceline.engine.balancer.step_time import slowest_seconds
 from paceline.engine.events import RankEvent, SharesChanged, StepsTaken
 
 from benchmarks.balancer.reference_lab import Fault, declared, oracle_seconds
@@ -82,7 +82,7 @@ def old_steps(taken: Sequence[TakenStep], changes: Sequence[int], faults: Sequen
     for count, step in enumerate(window):
         times = declared(faults, step.step)
         is_changed = any(begin < change <= step.step for change in changes)
-        if is_changed and slowest(times, step.sizes) <= SETTLED * oracle_seconds(times, sum(step.sizes)):
+        if is_changed and slowest_seconds(times, step.sizes) <= SETTLED * oracle_seconds(times, sum(step.sizes)):
             return count
     return len(window)
 

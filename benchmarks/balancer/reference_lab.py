@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from paceline.engine.balancer.allocate import allocate
-from paceline.engine.balancer.step_time import StepTime, slowest
+from paceline.engine.balancer.step_time import StepTime, slowest_seconds
 from paceline.engine.events import RankEvent
 from paceline.engine.wire import decode
 from paceline.engine.workloads import WORKLOADS
@@ -55,7 +55,7 @@ def declared(faults: Sequence[Fault] = (), step: int = -1) -> tuple[StepTime, ..
 
 def oracle_seconds(times: Sequence[StepTime], samples: int) -> float:
     """Compute seconds of a step at the best whole local batch sizes."""
-    return slowest(times, allocate(times, samples))
+    return slowest_seconds(times, allocate(times, samples))
 
 
 @dataclass(slots=True)

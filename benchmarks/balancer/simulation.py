@@ -19,13 +19,13 @@ from pathlib import Path
 from statistics import mean, median
 
 from paceline.engine.balancer.allocate import allocate
-from paceline.engine.balancer.participation import choose, share
+from paceline.engine.balancer.participation import allocate_participating, choose_participants
 from paceline.engine.balancer.pipeline import Communication, step_seconds
 from paceline.engine.balancer.policies import Observation, Problem, decide, start
-from paceline.engine.balancer.step_time import StepTime, slowest
+from paceline.engine.balancer.step_time import StepTime, slowest_seconds
 from paceline.engine.errors import PlanImpossible
 from paceline.engine.experiments import simulation as sim
-from paceline.engine.experiments.rules import field
+from paceline.engine.experiments.rules import field_rules
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -158,7 +158,7 @@ def rules(seeds: int) -> None:
     print(f"\nSIM, {count} seeds, median (/ p90)")
     print(f"{'rule':<38}{'steady':>8}{'changes/100':>13}{'settled after 2x':>18}{'lost':>8}{'after recovery':>16}{'lost':>8}")
     raw: list[tuple[object, ...]] = []
-    for rule in field():
+    for rule in field_rules():
         outcomes = [outcome(rule, GOALS[0], seed) for seed in range(count)]
         print(
             f"{rule.name:<38}{median(one.efficiency for one in outcomes):>8.3f}{median(one.changes for one in outcomes):>13.1f}"
@@ -208,14 +208,14 @@ def mismatches(kind: str, numbers: random.Random) -> bool:
     communication = Communication((40_000, 60_000), (0.4, 1.0), links, numbers.uniform(0, 1e-3), overlap=numbers.uniform(0, 1))
 
     def seconds(sizes: Sequence[int]) -> float:
-        return step_seconds(times, sizes, communication, leaves_ring=True) if kind == "choose" else slowest(times, sizes)
+        return step_seconds(times, sizes, communication, leaves_ring=True) if kind == "choose" else slowest_seconds(times, sizes)
 
     best = min((seconds(sizes) for sizes in compositions(samples, allowed)), default=None)
     solve: Callable[[], tuple[int, ...]] = {
         "bounds": lambda: allocate(times, samples, lows, highs),
         "quantum": lambda: allocate(times, samples, lows, highs, quantum),
-        "left out": lambda: share(times, samples, lows, highs),
-        "choose": lambda: choose(times, samples, communication, lows, highs),
+        "left out": lambda: allocate_participating(times, samples, lows, highs),
+        "choose": lambda: choose_participants(times, samples, communication, lows, highs),
     }[kind]
     try:
         sizes = solve()

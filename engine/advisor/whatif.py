@@ -41,7 +41,7 @@ def suppose(profile: Profile, wish: WhatIf) -> Profile:
         profile = with_more(profile, word)
     gone: set[int] = set()
     for word in wish.without:
-        gone |= set(found(profile, word))
+        gone |= set(find_device(profile, word))
     if gone:
         profile = without(profile, gone)
     if wish.bandwidth is not None or wish.latency is not None:
@@ -49,7 +49,7 @@ def suppose(profile: Profile, wish: WhatIf) -> Profile:
     return profile
 
 
-def found(profile: Profile, word: str) -> list[int]:
+def find_device(profile: Profile, word: str) -> list[int]:
     """The devices that ``NODE`` or ``NODE:INDEX`` names. Raises UsageError for none."""
     node, colon, index = word.rpartition(":")
     places = [place for place, device in enumerate(profile.devices) if word == device.node]
@@ -76,7 +76,7 @@ def with_more(profile: Profile, word: str) -> Profile:
     count, name = (int(several[1]), several[2]) if several and not is_name else (1, word)
     if not 1 <= count <= MOST:
         raise UsageError(f"{count} more devices like {name[:60]!r}", hint=f"1 to {MOST}")
-    like = profile.devices[found(profile, name)[0]]
+    like = profile.devices[find_device(profile, name)[0]]
     number = sum(device.node.startswith(f"{like.node}+") for device in profile.devices)
     added = [_another(like, number + place + 1) for place in range(count)]
     return replace(profile, devices=(*profile.devices, *added))

@@ -26,11 +26,11 @@ from ..errors import PacelineError, UsageError, WorkFailed
 from ..specs import DeviceSpec
 from ..wire import dumps, encode, from_plain
 from .rpc.dispatch import REQUESTS
-from .rpc.send_queue import Outgoing
+from .rpc.send_queue import SendQueue
 from .system.processes import boot_id
-from .system.state_dir import NodeHome
+from .system.state_dir import StateDir
 from .telemetry.host import interface_addresses, where_reached
-from .telemetry.sampler import Readings
+from .telemetry.sampler import Sampler
 from .telemetry.versions import driver_version, torch_version
 
 LINE_LIMIT = 16 << 20
@@ -42,9 +42,9 @@ Body = dict[str, Any]
 class Agent:
     """One conversation with a control centre."""
 
-    def __init__(self, home: NodeHome, output: int) -> None:
+    def __init__(self, home: StateDir, output: int) -> None:
         self._home = home
-        self._out = Outgoing(output)
+        self._out = SendQueue(output)
         self._lines: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._answering: set[asyncio.Task[None]] = set()
         self._reporting: asyncio.Task[None] | None = None
@@ -60,7 +60,7 @@ class Agent:
             self._take(line)
         if self._reporting is not None and self._reporting.done():
             await self._reporting  # raises what ended it: an agent without readings is of no use
-        await self._out.flushed(1.0)
+        await self._out.wait_flushed(1.0)
         return 0
 
     def _take(self, line: bytes) -> None:
@@ -88,7 +88,7 @@ class Agent:
 
         def report() -> None:
             try:
-                _read_on(Readings(self._home, declared), interval, self._out)
+                _read_on(Sampler(self._home, declared), interval, self._out)
             except BaseException as error:
                 loop.call_soon_threadsafe(ended.set_exception, error)
 
@@ -101,7 +101,7 @@ class Agent:
             request = REQUESTS.get(word) if isinstance(word, str) else None
             if request is None:
                 raise UsageError(f"this agent knows no request {word!r}")
-            answer = await request(self._home, message, lambda frame: self._out.carry(dumps({"frame": frame})))
+            answer = await request(self._home, message, lambda frame: self._out.send_frame(dumps({"frame": frame})))
             self._write({"id": number, "answer": answer})
         except PacelineError as error:
             self._refuse(number, error)
@@ -116,7 +116,7 @@ class Agent:
         self._write({"id": number, "error": {"type": type(error).__name__, "reason": error.reason, "hint": error.hint}})
 
     def _write(self, message: Body) -> None:
-        self._out.say(dumps(message))
+        self._out.send(dumps(message))
 
 
 def hello() -> Body:
@@ -136,11 +136,11 @@ def hello() -> Body:
     }
 
 
-def _read_on(readings: Readings, interval: float, out: Outgoing) -> None:
+def _read_on(readings: Sampler, interval: float, out: SendQueue) -> None:
     """A reading at every moment that is due; what comes too late is not made up for."""
     due = time.monotonic()
     while True:
-        out.report(encode(readings.read()))
+        out.send_reading(encode(readings.read()))
         due = max(due + interval, time.monotonic())
         time.sleep(max(0.0, due - time.monotonic()))
 
@@ -165,10 +165,10 @@ def main() -> None:
     signal.signal(signal.SIGINT, lambda *_: None)
     output = os.dup(1)
     os.dup2(2, 1)  # a library that prints must not speak into the protocol
-    asyncio.run(_serve(NodeHome(Path(sys.argv[1]), sys.argv[2]), output))
+    asyncio.run(_serve(StateDir(Path(sys.argv[1]), sys.argv[2]), output))
 
 
-async def _serve(home: NodeHome, output: int) -> None:
+async def _serve(home: StateDir, output: int) -> None:
     status = 1
     try:
         home.prepare()

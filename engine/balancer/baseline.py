@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from .slowdown_cause import middle, parts_of
-from .step_phases import Work
+from .step_phases import StepWork
 
 FEW, WARM_UP = 4, 8
 """Steps from which, and up to which, their median is the correction, at the start and where the local batch size has moved."""
@@ -30,16 +30,16 @@ HISTORY = 24
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class StepRecord:
     """One full step of one rank, and what its line says about it."""
 
     step: int
-    work: Work
+    work: StepWork
     model_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
-class Healthy:
+class Baseline:
     """What one rank takes when nothing is wrong."""
 
     factor: float = 1.0
@@ -54,25 +54,25 @@ class Healthy:
     """Share of each part in these seconds."""
     samples: int = 0
     """Local batch size it was learned at."""
-    history: tuple[Seen, ...] = ()
+    history: tuple[StepRecord, ...] = ()
     """The last steps, oldest first."""
     first: int = 0
     """Step from which they were taken at about these samples, or by a rank that was not calm."""
 
-    def recent(self, steps: int) -> tuple[Seen, ...]:
+    def recent(self, steps: int) -> tuple[StepRecord, ...]:
         """The last steps, at most so many, that can be compared with what is healthy now."""
         return tuple(seen for seen in self.history[-steps:] if seen.step >= self.first)
 
-    def error(self, seen: Seen) -> float:
+    def error(self, seen: StepRecord) -> float:
         """How much slower than healthy a step was, relative."""
         return seen.work.seconds / (self.factor * seen.model_seconds) - 1.0
 
-    def expected(self, seen: Seen) -> tuple[float, ...]:
+    def expected(self, seen: StepRecord) -> tuple[float, ...]:
         """Seconds of each part of that step, had the rank been healthy."""
         return tuple(part * self.factor * seen.model_seconds for part in self.parts)
 
 
-def remember(healthy: Healthy, seen: Seen, *, is_straggler: bool) -> Healthy:
+def record(healthy: Baseline, seen: StepRecord, *, is_straggler: bool) -> Baseline:
     """Take note of a step without learning from it; start over where the local batch size moved while the rank was calm."""
     moved = abs(seen.work.samples - healthy.samples) > MOVED * healthy.samples
     if healthy.samples == 0:
@@ -82,7 +82,7 @@ def remember(healthy: Healthy, seen: Seen, *, is_straggler: bool) -> Healthy:
     return replace(healthy, history=(*healthy.history[-(HISTORY - 1) :], seen))
 
 
-def learn(healthy: Healthy) -> Healthy:
+def learn(healthy: Baseline) -> Baseline:
     """Let the newest step of a rank that is no straggler correct what is healthy."""
     seen = healthy.history[-1]
     count = healthy.count + 1
@@ -107,7 +107,7 @@ def learn(healthy: Healthy) -> Healthy:
     )
 
 
-def _parts(healthy: Healthy, recent: tuple[Seen, ...]) -> tuple[float, ...]:
+def _parts(healthy: Baseline, recent: tuple[StepRecord, ...]) -> tuple[float, ...]:
     """Median share of each part; what is left is compute."""
     rest = [middle([parts_of(one.work)[index] / one.work.seconds for one in recent]) for index in (1, 2, 3)]
     compute = 1.0
@@ -116,6 +116,6 @@ def _parts(healthy: Healthy, recent: tuple[Seen, ...]) -> tuple[float, ...]:
     return (max(compute, 0.0), *rest)
 
 
-def _is_calm(healthy: Healthy) -> bool:
+def _is_calm(healthy: Baseline) -> bool:
     errors = sorted(healthy.error(seen) for seen in healthy.recent(3))
     return not errors or (errors[(len(errors) - 1) // 2] < CALM and errors[-1] < max(2 * CALM, ORDINARY * healthy.sigma))

@@ -17,7 +17,7 @@ GAIN = 0.02
 
 
 @dataclass(frozen=True, slots=True)
-class Exposed:
+class ExposedWait:
     """One step's least wait."""
 
     step: int
@@ -27,36 +27,36 @@ class Exposed:
 
 
 @dataclass(frozen=True, slots=True)
-class Network:
+class NetworkBaseline:
     """What communication usually costs, in seconds a step."""
 
     usual: float = 0.0
     noise: float = 0.0
     """Mean absolute error."""
     count: int = 0
-    history: tuple[Exposed, ...] = ()
+    history: tuple[ExposedWait, ...] = ()
 
-    def is_slow(self, one: Exposed, share: float = 1.0) -> bool:
+    def is_slow(self, one: ExposedWait, share: float = 1.0) -> bool:
         """Whether that wait is beyond the threshold, or a share of it."""
         return one.wait_seconds - self.usual >= max(LEAST * one.healthy_seconds, NOISES * self.noise) * share
 
-    def slow(self) -> list[Exposed]:
+    def slow(self) -> list[ExposedWait]:
         """The slow steps of the window where there are enough of them, else none."""
         found = [one for one in self.history[-WINDOW:] if self.is_slow(one)]
         return found if self.count >= WINDOW and len(found) >= NEEDED else []
 
-    def calm(self) -> list[Exposed]:
+    def calm(self) -> list[ExposedWait]:
         """The calm steps of the window where there are enough of them, else none."""
         found = [one for one in self.history[-WINDOW:] if not self.is_slow(one, 0.5)]
         return found if len(found) >= NEEDED else []
 
 
-def waited(network: Network, exposed: Exposed) -> Network:
+def waited(network: NetworkBaseline, exposed: ExposedWait) -> NetworkBaseline:
     """Take note of a step."""
     return replace(network, history=(*network.history[-(WINDOW - 1) :], exposed))
 
 
-def usual(network: Network) -> Network:
+def usual(network: NetworkBaseline) -> NetworkBaseline:
     """Let the newest step correct what is usual."""
     newest, count = network.history[-1], network.count + 1
     if count <= WINDOW:

@@ -12,13 +12,15 @@ from itertools import combinations
 from ..errors import PlanImpossible
 from .allocate import allocate
 from .pipeline import Communication, step_seconds
-from .step_time import StepTime, slowest
+from .step_time import StepTime, slowest_seconds
 
 EXACT = 10
 """Up to so many devices every subset is tried: 1,023 allocations."""
 
 
-def share(times: Sequence[StepTime], samples: int, lows: Sequence[int], highs: Sequence[int], quantum: int = 1) -> tuple[int, ...]:
+def allocate_participating(
+    times: Sequence[StepTime], samples: int, lows: Sequence[int], highs: Sequence[int], quantum: int = 1
+) -> tuple[int, ...]:
     """The best local batch sizes of which each is 0 or within its bounds.
 
     If the least share of the slowest rank alone takes the whole step, every faster step does without that rank; so ranks are taken
@@ -30,22 +32,22 @@ def share(times: Sequence[StepTime], samples: int, lows: Sequence[int], highs: S
     least = [times[rank].at(low) for rank, low in enumerate(lows)]
     while len(taking) > 1 and sum(lows[rank] for rank in taking) > samples:
         taking.remove(max(taking, key=lambda rank: (least[rank], rank)))
-    best = among(taking, times, samples, lows, highs, quantum)
+    best = allocate_among(taking, times, samples, lows, highs, quantum)
     if best is None:
         return allocate(times, samples, None, highs)
     while True:
-        seconds = slowest(times, best)
+        seconds = slowest_seconds(times, best)
         worth = [rank for rank in taking if least[rank] < seconds]
         if len(worth) == len(taking):
             return best
         taking = worth
-        fewer = among(taking, times, samples, lows, highs, quantum)
-        if fewer is None or slowest(times, fewer) >= seconds:
+        fewer = allocate_among(taking, times, samples, lows, highs, quantum)
+        if fewer is None or slowest_seconds(times, fewer) >= seconds:
             return best
         best = fewer
 
 
-def choose(
+def choose_participants(
     times: Sequence[StepTime],
     samples: int,
     communication: Communication | None,
@@ -59,7 +61,7 @@ def choose(
     def fastest(groups: Iterable[Sequence[int]]) -> tuple[float, tuple[int, ...]] | None:
         best: tuple[float, tuple[int, ...]] | None = None
         for group in groups:
-            sizes = among(group, times, samples, needed, highs, quantum)
+            sizes = allocate_among(group, times, samples, needed, highs, quantum)
             if sizes is not None:
                 seconds = step_seconds(times, sizes, communication, leaves_ring=True)
                 if best is None or seconds < best[0]:
@@ -82,7 +84,7 @@ def choose(
     return best[1]
 
 
-def among(
+def allocate_among(
     group: Sequence[int], times: Sequence[StepTime], samples: int, lows: Sequence[int], highs: Sequence[int], quantum: int
 ) -> tuple[int, ...] | None:
     """The best sizes where only this group works; None where it cannot."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .step_time import StepTime, slowest
+from .step_time import StepTime, slowest_seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ def step_seconds(
     ``leaves_ring`` says what a rank without samples means. False: it is empty-handed, computes nothing and still joins every
     all-reduce; that is all a running job can do, whose group stands. True: a group is formed without it (a new launch).
     """
-    compute = slowest(times, sizes)
+    compute = slowest_seconds(times, sizes)
     if communication is None:
         return compute
     ring = [rank for rank, size in enumerate(sizes) if size or not leaves_ring]

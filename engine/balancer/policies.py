@@ -2,7 +2,7 @@
 
 equal: the same share for all. proportional: shares by profile scores 1/c, fixed. dynamic: by measurement only, starting equal.
 hybrid: the fitted profile as prior, measurement takes over. All four are one allocation; they differ in the step times they
-believe. Nothing that clocks say makes ``decide`` raise: what it does instead stands in ``beliefs`` and in docs/design/balancing.md.
+believe. Nothing that clocks say makes ``decide`` raise: what it does instead stands in ``estimates`` and in docs/design/balancing.md.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from .participation import among, share
-from .rank_estimate import Belief, believe, forgotten
-from .step_time import StepTime, quickest, slowest
+from .participation import allocate_among, allocate_participating
+from .rank_estimate import RankEstimate, reset, update
+from .step_time import StepTime, ideal_seconds, slowest_seconds
 
 LEAST_GAIN = 0.005
 """Predicted gain below which shares rest, however certain it is."""
@@ -67,7 +67,7 @@ class Memory:
     """What a case has learned up to now."""
 
     local_batch_sizes: tuple[int, ...]
-    beliefs: tuple[Belief, ...]
+    estimates: tuple[RankEstimate, ...]
     switching_seconds: float = 0.0
     """What a change costs, as the changes of this case showed it."""
     predicted: float | None = None
@@ -95,15 +95,15 @@ def start(problem: Problem) -> Memory:
     Raises PlanImpossible where the devices' memory does not hold the global batch; low bounds that do not fit give way.
     """
     is_known = problem.policy == "hybrid"
-    beliefs = tuple(Belief.of(model, is_prior_known=is_known) for model in _prior(problem))
-    return Memory(_best(problem, beliefs, problem.global_batch_size), beliefs, problem.switching_seconds)
+    estimates = tuple(RankEstimate.of(model, is_prior_known=is_known) for model in _prior(problem))
+    return Memory(_best(problem, estimates, problem.global_batch_size), estimates, problem.switching_seconds)
 
 
 def sizes_for(problem: Problem, memory: Memory, samples: int) -> tuple[int, ...]:
     """Local batch sizes of a step of that many samples: a full one, or by the same rule the smaller last one of an epoch."""
     if samples == problem.global_batch_size:
         return memory.local_batch_sizes
-    return _best(problem, memory.beliefs, samples)
+    return _best(problem, memory.estimates, samples)
 
 
 def decide(problem: Problem, memory: Memory, observed: Sequence[Observation]) -> Decision:
@@ -113,26 +113,26 @@ def decide(problem: Problem, memory: Memory, observed: Sequence[Observation]) ->
         return Decision(sizes, f"{problem.policy} shares are fixed", memory)
     memory, news = _learn(memory, observed)
     rest = Decision(sizes, "", memory)
-    silent = [belief.silent if size else 0 for belief, size in zip(memory.beliefs, sizes, strict=True)]
-    if any(size and silent[rank] <= PATIENCE and not memory.beliefs[rank].is_measured for rank, size in enumerate(sizes)):
+    silent = [estimate.silent if size else 0 for estimate, size in zip(memory.estimates, sizes, strict=True)]
+    if any(size and silent[rank] <= PATIENCE and not memory.estimates[rank].is_measured for rank, size in enumerate(sizes)):
         return replace(rest, reason="a rank has not reported yet")
     pinned = tuple(rank for rank, steps in enumerate(silent) if steps > PATIENCE)
     if all(rank in pinned for rank, size in enumerate(sizes) if size):
         return replace(rest, reason=f"shares rest: no rank has reported for {PATIENCE} steps")
 
-    believed = [_NOTHING if rank in pinned else belief.time for rank, belief in enumerate(memory.beliefs)]
-    before = slowest(believed, sizes)
+    believed = [_NOTHING if rank in pinned else estimate.time for rank, estimate in enumerate(memory.estimates)]
+    before = slowest_seconds(believed, sizes)
     tried = _tried_again(problem, memory, believed, before)
     if tried is not None:
-        return _changed(rest, *tried, before, slowest(believed, tried[0]))
-    most = 1.0 - quickest(believed, problem.global_batch_size) / before
+        return _changed(rest, *tried, before, slowest_seconds(believed, tried[0]))
+    most = 1.0 - ideal_seconds(believed, problem.global_batch_size) / before
     if most <= LEAST_GAIN:  # nearly every step of a settled run: nothing has to be allocated to know it
         reason = f"shares rest: a change would save at most {most * 100:.1f} %"
         return replace(rest, reason=reason, predicted_before=before, predicted_after=before)
     lows = [sizes[rank] if rank in pinned else low for rank, low in enumerate(problem.lows)]
     highs = [sizes[rank] if rank in pinned else high for rank, high in enumerate(problem.highs)]
-    best = share(believed, problem.global_batch_size, lows, highs, problem.quantum)
-    after = slowest(believed, best)
+    best = allocate_participating(believed, problem.global_batch_size, lows, highs, problem.quantum)
+    after = slowest_seconds(believed, best)
     gain = before - after
     if best == sizes or not _is_certain(gain / before, memory, pinned):
         reason = f"shares rest: a change would save {gain / before * 100:.1f} %"
@@ -147,16 +147,16 @@ def decide(problem: Problem, memory: Memory, observed: Sequence[Observation]) ->
 
 def _learn(memory: Memory, observed: Sequence[Observation]) -> tuple[Memory, list[int]]:
     """What one step teaches; also the ranks whose speed is news."""
-    beliefs, news = [], []
-    for rank, (belief, seen) in enumerate(zip(memory.beliefs, observed, strict=True)):
-        belief, is_news = believe(belief, seen.seconds, seen.samples)
-        beliefs.append(belief)
+    estimates, news = [], []
+    for rank, (estimate, seen) in enumerate(zip(memory.estimates, observed, strict=True)):
+        estimate, is_news = update(estimate, seen.seconds, seen.samples)
+        estimates.append(estimate)
         if is_news:
             news.append(rank)
-    memory = replace(memory, beliefs=tuple(beliefs), steps_since_change=memory.steps_since_change + 1)
+    memory = replace(memory, estimates=tuple(estimates), steps_since_change=memory.steps_since_change + 1)
     sizes = memory.local_batch_sizes
     is_telling = all(seen.samples == size for seen, size in zip(observed, sizes, strict=True)) and not any(
-        belief.silent for belief, size in zip(beliefs, sizes, strict=True) if size
+        estimate.silent for estimate, size in zip(estimates, sizes, strict=True) if size
     )
     if memory.predicted is None or not is_telling:
         return memory, news
@@ -169,7 +169,7 @@ def _learn(memory: Memory, observed: Sequence[Observation]) -> tuple[Memory, lis
 def _is_certain(gain: float, memory: Memory, pinned: Sequence[int]) -> bool:
     """Whether a relative gain is more than the noise left in what is believed. Squares, because roots are not + - * /."""
     compared = [rank for rank, size in enumerate(memory.local_batch_sizes) if size and rank not in pinned]
-    variance = max(memory.beliefs[rank].tracker.variance for rank in compared)
+    variance = max(memory.estimates[rank].tracker.variance for rank in compared)
     return gain > LEAST_GAIN and gain * gain > CERTAIN * CERTAIN * variance
 
 
@@ -181,32 +181,32 @@ def _tried_again(
     Nobody measures a rank without samples. It is tried when the time since, at RETRY_COST, pays for one step with it as it was.
     """
     sizes, (least, most) = memory.local_batch_sizes, RETRY_STEPS
-    for rank, belief in enumerate(memory.beliefs):
+    for rank, estimate in enumerate(memory.estimates):
         low = max(problem.lows[rank], 1)
         if sizes[rank] or problem.highs[rank] < low:
             continue
         lost = (believed[rank].at(low) - seconds) / seconds
-        if belief.silent < min(max(lost / RETRY_COST, least), most):
+        if estimate.silent < min(max(lost / RETRY_COST, least), most):
             continue
         group = [peer for peer, size in enumerate(sizes) if size or peer == rank]
         lows = [max(bound, 1) for bound in problem.lows]
-        tried = among(group, believed, problem.global_batch_size, lows, problem.highs, problem.quantum)
+        tried = allocate_among(group, believed, problem.global_batch_size, lows, problem.highs, problem.quantum)
         if tried is not None:
-            return tried, f"rank {rank} is tried again after {belief.silent} steps without samples"
+            return tried, f"rank {rank} is tried again after {estimate.silent} steps without samples"
     return None
 
 
 def _changed(rest: Decision, sizes: tuple[int, ...], reason: str, before: float, after: float) -> Decision:
     """The decision for other shares."""
     old = rest.memory
-    beliefs = tuple(
-        forgotten(belief) if size and not was else belief
-        for belief, size, was in zip(old.beliefs, sizes, old.local_batch_sizes, strict=True)
+    estimates = tuple(
+        reset(estimate) if size and not was else estimate
+        for estimate, size, was in zip(old.estimates, sizes, old.local_batch_sizes, strict=True)
     )
     memory = replace(
         old,
         local_batch_sizes=sizes,
-        beliefs=beliefs,
+        estimates=estimates,
         predicted=after,
         steps_since_change=0,
         changes=old.changes + 1,
@@ -224,8 +224,8 @@ def _prior(problem: Problem) -> tuple[StepTime, ...]:
     return tuple(StepTime(0.0, 1.0) for _ in problem.profile)
 
 
-def _best(problem: Problem, beliefs: Sequence[Belief], samples: int) -> tuple[int, ...]:
-    return share([belief.time for belief in beliefs], samples, problem.lows, problem.highs, problem.quantum)
+def _best(problem: Problem, estimates: Sequence[RankEstimate], samples: int) -> tuple[int, ...]:
+    return allocate_participating([estimate.time for estimate in estimates], samples, problem.lows, problem.highs, problem.quantum)
 
 
 def _reason(problem: Problem, memory: Memory, best: Sequence[int], news: Sequence[int], pinned: Sequence[int]) -> str:

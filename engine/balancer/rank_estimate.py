@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from .step_time import StepTime
-from .step_time_fit import Line, arrived, learned, rescaled
+from .step_time_fit import StepTimeFit, arrived, learned, rescaled
 from .tracker import OUTLIER, Tracker, observe
 
 LEAST_SECONDS, MOST_SECONDS = 1e-9, 1e9
@@ -13,10 +13,10 @@ LEAST_SECONDS, MOST_SECONDS = 1e-9, 1e9
 
 
 @dataclass(frozen=True, slots=True)
-class Belief:
+class RankEstimate:
     """One rank, as the balancer sees it."""
 
-    line: Line
+    fit: StepTimeFit
     tracker: Tracker = field(default_factory=Tracker)
     is_prior_known: bool = True
     """Whether the line's level was measured before: by the probe. Else the first measurement sets it."""
@@ -24,14 +24,14 @@ class Belief:
     """Steps since its last measurement, be it that it says nothing or that it has no samples."""
 
     @staticmethod
-    def of(model: StepTime, *, is_prior_known: bool) -> Belief:
+    def of(model: StepTime, *, is_prior_known: bool) -> RankEstimate:
         """Before the first measurement."""
-        return Belief(Line(model, model), is_prior_known=is_prior_known)
+        return RankEstimate(StepTimeFit(model, model), is_prior_known=is_prior_known)
 
     @property
     def time(self) -> StepTime:
         """Compute seconds as they are now."""
-        return self.line.model.scaled(self.tracker.factor)
+        return self.fit.model.scaled(self.tracker.factor)
 
     @property
     def is_measured(self) -> bool:
@@ -39,11 +39,11 @@ class Belief:
         return self.tracker.count > 0
 
 
-def believe(belief: Belief, seconds: float, samples: int) -> tuple[Belief, bool]:
+def update(belief: RankEstimate, seconds: float, samples: int) -> tuple[RankEstimate, bool]:
     """Take what a rank did in one step; also tell whether its speed is news: a jump, or the first measurement that sets it."""
     if samples <= 0 or not LEAST_SECONDS < seconds < MOST_SECONDS:
         return replace(belief, silent=belief.silent + 1), False
-    line, before = arrived(belief.line, samples), belief.tracker
+    line, before = arrived(belief.fit, samples), belief.tracker
     tracker, is_news = observe(before, seconds, line.model.at(samples), is_prior_known=belief.is_prior_known)
     if line.has_rested:
         line = rescaled(line, tracker.factor / before.factor)
@@ -51,9 +51,9 @@ def believe(belief: Belief, seconds: float, samples: int) -> tuple[Belief, bool]
     if abs(seconds - expected) < OUTLIER * tracker.sigma * expected:
         line = learned(line, samples, seconds, tracker.sigma)
     is_first = before.count == 0 and not belief.is_prior_known
-    return Belief(line, tracker, belief.is_prior_known), is_news or is_first
+    return RankEstimate(line, tracker, belief.is_prior_known), is_news or is_first
 
 
-def forgotten(belief: Belief) -> Belief:
+def reset(belief: RankEstimate) -> RankEstimate:
     """Before a left-out rank is tried again: the next measurement sets its speed, however far it is from the last."""
     return replace(belief, tracker=Tracker(factor=belief.tracker.factor), is_prior_known=False, silent=0)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .step_phases import Work
+from .step_phases import StepWork
 
 PARTS = ("compute", "data", "host-to-device", "host")
 """What a rank's own work can be spent on; ``network`` is nobody's own."""
 
 
-def parts_of(work: Work) -> tuple[float, ...]:
+def parts_of(work: StepWork) -> tuple[float, ...]:
     """Seconds of each part, in the order of PARTS."""
-    return work.compute_seconds, work.data_seconds, work.copy_seconds, work.host_seconds
+    return work.model_seconds, work.data_seconds, work.copy_seconds, work.host_seconds
 
 
-def blame(slow: Sequence[Work], expected: Sequence[tuple[float, ...]]) -> tuple[str, float, float]:
+def find_cause(slow: Sequence[StepWork], expected: Sequence[tuple[float, ...]]) -> tuple[str, float, float]:
     """The part that grew most over some slow steps, its expected and its measured seconds. All are medians."""
     best = (PARTS[0], 0.0, 0.0)
     for index, name in enumerate(PARTS):

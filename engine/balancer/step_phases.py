@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class StepWork:
     """One rank's own work in one step, in seconds. The parts are not more than the whole; what is left of it is compute."""
 
     seconds: float
@@ -23,7 +23,7 @@ class Work:
     """From the last gradient until all ranks' gradients were there: of the newest step of which it is known."""
 
     @property
-    def compute_seconds(self) -> float:
+    def model_seconds(self) -> float:
         """What the device itself took: forward and backward."""
         return self.seconds - self.data_seconds - self.copy_seconds - self.host_seconds
 

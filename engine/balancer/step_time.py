@@ -36,12 +36,12 @@ def fit(small: tuple[int, float], large: tuple[int, float]) -> StepTime:
     return StepTime(0.0, t1 / b1)  # time did not grow with size: at least the larger measurement is right
 
 
-def slowest(times: Sequence[StepTime], local_batch_sizes: Sequence[int]) -> float:
+def slowest_seconds(times: Sequence[StepTime], local_batch_sizes: Sequence[int]) -> float:
     """Compute seconds of a step: those of the rank that all others wait for."""
     return max(time.at(size) for time, size in zip(times, local_batch_sizes, strict=True))
 
 
-def quickest(times: Sequence[StepTime], samples: int) -> float:
+def ideal_seconds(times: Sequence[StepTime], samples: int) -> float:
     """A bound that no sharing of a step can beat, whatever its limits: all ranks end together, samples may be cut; else 0.
 
     T = (B + sum a/c) / sum 1/c, where T is not less than any a.

@@ -27,7 +27,7 @@ _LEAST_SLOPE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class StepTimeFit:
     """What is believed about one rank's line, and the sums over what was seen of it."""
 
     prior: StepTime
@@ -51,14 +51,14 @@ class Line:
         return self.seen >= SETTLED
 
 
-def arrived(line: Line, samples: int) -> Line:
+def arrived(line: StepTimeFit, samples: int) -> StepTimeFit:
     """Take the size of the next observation."""
     if line.size and abs(samples - line.size) < MOVED * line.size:
         return replace(line, seen=line.seen + 1)
     return replace(line, size=samples, seen=0 if line.size else SETTLED)
 
 
-def rescaled(line: Line, factor: float) -> Line:
+def rescaled(line: StepTimeFit, factor: float) -> StepTimeFit:
     """The device became ``factor`` times slower: what was seen before counts as if it had been so already."""
     square = factor * factor
     return replace(
@@ -71,7 +71,7 @@ def rescaled(line: Line, factor: float) -> Line:
     )
 
 
-def learned(line: Line, samples: int, seconds: float, sigma: float) -> Line:
+def learned(line: StepTimeFit, samples: int, seconds: float, sigma: float) -> StepTimeFit:
     """Take one ordinary observation with that relative noise, and the shape from all of them when the size has just settled."""
     weight = 1.0 / (seconds * seconds)
     line = replace(
@@ -85,7 +85,7 @@ def learned(line: Line, samples: int, seconds: float, sigma: float) -> Line:
     return _refitted(line, samples, sigma) if line.seen == SETTLED else line
 
 
-def _refitted(line: Line, samples: int, sigma: float) -> Line:
+def _refitted(line: StepTimeFit, samples: int, sigma: float) -> StepTimeFit:
     size, seconds = line.b / line.weight, line.t / line.weight
     variance = line.bb / line.weight - size * size
     spread2 = variance / (size * size)

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field, replace
 from ..errors import PlanImpossible
 from ..events import RankEvent, StragglerEnded, StragglerFound
 from .allocate import allocate
-from .baseline import Healthy, Seen, learn, remember
-from .network_baseline import NEEDED, WINDOW, Exposed, Network, usual, waited
-from .slowdown_cause import PARTS, blame, middle, parts_of
-from .step_phases import Work
-from .step_time import StepTime, slowest
+from .baseline import Baseline, StepRecord, learn, record
+from .network_baseline import NEEDED, WINDOW, ExposedWait, NetworkBaseline, usual, waited
+from .slowdown_cause import PARTS, find_cause, middle, parts_of
+from .step_phases import StepWork
+from .step_time import StepTime, slowest_seconds
 
 LEAST = 0.10
 """Slowdown, less 1, below which nobody is told."""
@@ -28,7 +28,7 @@ _SANE = 1e6
 
 
 @dataclass(frozen=True, slots=True)
-class Open:
+class OpenAlert:
     """An alert that has not ended."""
 
     found: StragglerFound
@@ -46,23 +46,23 @@ class Open:
 class Watch:
     """What is known about all ranks of a case."""
 
-    ranks: tuple[Healthy, ...]
-    network: Network = field(default_factory=Network)
-    open: tuple[tuple[int | None, Open], ...] = ()
+    ranks: tuple[Baseline, ...]
+    network: NetworkBaseline = field(default_factory=NetworkBaseline)
+    open: tuple[tuple[int | None, OpenAlert], ...] = ()
     """By rank; None: the network."""
 
 
 def start_watch(ranks: int) -> Watch:
     """Before the first step."""
-    return Watch((Healthy(),) * ranks)
+    return Watch((Baseline(),) * ranks)
 
 
-def watch(models: Sequence[StepTime], state: Watch, step: int, works: Sequence[Work]) -> tuple[Watch, tuple[RankEvent, ...]]:
+def watch(models: Sequence[StepTime], state: Watch, step: int, works: Sequence[StepWork]) -> tuple[Watch, tuple[RankEvent, ...]]:
     """Take what every rank told in one full step; gives what was found or has ended."""
     works = [_without_strange_parts(work) for work in works]
     open_for = dict(state.open)
     healthy = tuple(
-        remember(known, Seen(step, work, model.at(work.samples)), is_straggler=rank in open_for) if _is_sane(work) else known
+        record(known, StepRecord(step, work, model.at(work.samples)), is_straggler=rank in open_for) if _is_sane(work) else known
         for rank, (known, model, work) in enumerate(zip(state.ranks, models, works, strict=True))
     )
     state = replace(state, ranks=healthy)
@@ -76,15 +76,15 @@ def watch(models: Sequence[StepTime], state: Watch, step: int, works: Sequence[W
     return _counted(models, state, works), tuple(told)
 
 
-def _without_strange_parts(work: Work) -> Work:
+def _without_strange_parts(work: StepWork) -> StepWork:
     """Parts that no clock can have meant (NaN, negative, longer than the whole) count as compute."""
     parts = (work.data_seconds, work.copy_seconds, work.host_seconds)
-    if all(0.0 <= part <= work.seconds for part in parts) and work.compute_seconds >= 0.0:
+    if all(0.0 <= part <= work.seconds for part in parts) and work.model_seconds >= 0.0:
         return work
-    return Work(work.seconds, work.samples, wait_seconds=work.wait_seconds)
+    return StepWork(work.seconds, work.samples, wait_seconds=work.wait_seconds)
 
 
-def _is_sane(work: Work) -> bool:
+def _is_sane(work: StepWork) -> bool:
     """Whether the rank took part and its clock can be meant."""
     return work.samples > 0 and 1.0 / _SANE < work.seconds < _SANE
 
@@ -117,7 +117,7 @@ def _found(models: Sequence[StepTime], state: Watch, rank: int, step: int) -> St
     half = sorted(healthy.error(seen) for seen in healthy.recent(WINDOW))[-(NEEDED + 1) // 2] / 2
     since = _since(healthy, lambda error: error >= half)
     slow = [seen for seen in healthy.recent(WINDOW) if seen.step >= since and healthy.error(seen) >= half]
-    cause, ought, took = blame([seen.work for seen in slow], [healthy.expected(seen) for seen in slow])
+    cause, ought, took = find_cause([seen.work for seen in slow], [healthy.expected(seen) for seen in slow])
     slowdown = 1.0 + middle([healthy.error(seen) for seen in slow])
     now = tuple(one.history[-1].work.samples if one.history and one.history[-1].step == step else 0 for one in state.ranks)
     return StragglerFound(
@@ -136,7 +136,7 @@ def _found(models: Sequence[StepTime], state: Watch, rank: int, step: int) -> St
     )
 
 
-def _since(healthy: Healthy, is_such: Callable[[float], bool]) -> int:
+def _since(healthy: Baseline, is_such: Callable[[float], bool]) -> int:
     """First step of the newest run of steps whose errors are such; up to three exceptions in a row are passed over."""
     first, misses = healthy.history[-1].step, 0
     for seen in reversed(healthy.recent(len(healthy.history))):
@@ -147,7 +147,7 @@ def _since(healthy: Healthy, is_such: Callable[[float], bool]) -> int:
     return first
 
 
-def _has(healthy: Healthy, cause: str, least: float) -> bool:
+def _has(healthy: Baseline, cause: str, least: float) -> bool:
     """Whether that part of the work is still larger than it should be, by more than a few exceptions."""
     index = PARTS.index(cause)
     large = 0
@@ -175,13 +175,15 @@ def _is_costly(models: Sequence[StepTime], state: Watch, rank: int, slowdown: fl
     others = [level for i, level in enumerate(levels) if i != rank]
     total = sum(sizes)
     try:
-        return slowest(others, allocate(others, total)) < slowest(levels, allocate(levels, total, (1,) * len(levels)))
+        return slowest_seconds(others, allocate(others, total)) < slowest_seconds(
+            levels, allocate(levels, total, (1,) * len(levels))
+        )
     except PlanImpossible:
         return False
 
 
 def _opened(state: Watch, who: int | None, found: StragglerFound) -> Watch:
-    return replace(state, open=(*state.open, (who, Open(found))))
+    return replace(state, open=(*state.open, (who, OpenAlert(found))))
 
 
 def _closed(state: Watch, who: int | None, until: int) -> tuple[Watch, list[RankEvent]]:
@@ -198,13 +200,13 @@ def _closed(state: Watch, who: int | None, until: int) -> tuple[Watch, list[Rank
     return replace(state, open=tuple(item for item in state.open if item[0] != who)), [ended]
 
 
-def _judge_network(models: Sequence[StepTime], state: Watch, step: int, works: Sequence[Work]) -> tuple[Watch, list[RankEvent]]:
+def _judge_network(models: Sequence[StepTime], state: Watch, step: int, works: Sequence[StepWork]) -> tuple[Watch, list[RankEvent]]:
     """The least wait after its newest step. It was told one step late, so it belongs to the step before."""
     waits = [work.wait_seconds for work in works if _is_sane(work) and 0.0 <= work.wait_seconds < _SANE]
-    whole = slowest(_levels(models, state), [work.samples for work in works])
+    whole = slowest_seconds(_levels(models, state), [work.samples for work in works])
     if not waits or step == 0 or whole <= 0.0:
         return state, []
-    state = replace(state, network=waited(state.network, Exposed(step - 1, min(waits), whole)))
+    state = replace(state, network=waited(state.network, ExposedWait(step - 1, min(waits), whole)))
     if None in dict(state.open):
         calm = state.network.calm()
         return _closed(state, None, calm[0].step) if calm else (state, [])
@@ -215,7 +217,7 @@ def _judge_network(models: Sequence[StepTime], state: Watch, step: int, works: S
     return _opened(state, None, found), [found]
 
 
-def _found_network(network: Network, slow: Sequence[Exposed], step: int, sizes: tuple[int, ...]) -> StragglerFound:
+def _found_network(network: NetworkBaseline, slow: Sequence[ExposedWait], step: int, sizes: tuple[int, ...]) -> StragglerFound:
     wait, seconds = middle([one.wait_seconds for one in slow]), middle([one.healthy_seconds for one in slow])
     return StragglerFound(
         straggler=None,
@@ -237,7 +239,7 @@ def _levels(models: Sequence[StepTime], state: Watch) -> list[StepTime]:
     return [model.scaled(healthy.factor) for model, healthy in zip(models, state.ranks, strict=True)]
 
 
-def _counted(models: Sequence[StepTime], state: Watch, works: Sequence[Work]) -> Watch:
+def _counted(models: Sequence[StepTime], state: Watch, works: Sequence[StepWork]) -> Watch:
     """Add this step to what open alerts cost and what the shares in use bring back."""
     if not state.open:
         return state
@@ -252,15 +254,15 @@ def _counted(models: Sequence[StepTime], state: Watch, works: Sequence[Work]) ->
         if slowdown < 1.0 + LEAST / 2:  # it has recovered, which is not certain yet
             opened.append((who, alert))
             continue
-        before = slowest(actual, alert.found.before)
+        before = slowest_seconds(actual, alert.found.before)
         opened.append(
             (
                 who,
-                Open(
+                OpenAlert(
                     alert.found,
                     alert.steps + 1,
                     alert.slowdown + slowdown,
-                    alert.lost + max(before - slowest(levels, alert.found.before), 0.0),
+                    alert.lost + max(before - slowest_seconds(levels, alert.found.before), 0.0),
                     alert.saved + before - now,
                 ),
             )

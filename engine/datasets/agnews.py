@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ..workloads import VOCABULARY
 from .news import TOPICS, generate_news, read_news
 from .source import Prepared, as_array
-from .split import about, split_by_class
+from .split import split_by_class, split_facts
 
 PADDING, UNKNOWN = 0, 1
 """What fills a text up, and every word that the training texts do not have."""
@@ -40,7 +40,7 @@ def load(csv: Path | None, data_dir: Path, length: int) -> Prepared:
             "validation_x": encoded([texts[row] for row in validation], numbers, length),
             "validation_y": as_array(labels[validation], np.int64),
         },
-        split=about(train, validation, _SPLIT),
+        split=split_facts(train, validation, _SPLIT),
         scaler={
             "kind": "numbers of lowercase words, the most frequent of the training texts first",
             "words": len(numbers),

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import DataRefused, UsageError
 from .source import Prepared, as_array
-from .split import about, split_by_class
+from .split import split_by_class, split_facts
 
 SEED = "paceline-digits-1"
 """Names the one split we use, so that accuracies of different days and machines can be compared."""
@@ -43,7 +43,7 @@ def load(csv: Path | None, data_dir: Path) -> Prepared:
             "validation_x": scaled[validation],
             "validation_y": labels[validation],
         },
-        split=about(train, validation, SEED),
+        split=split_facts(train, validation, SEED),
         scaler={"kind": "divide", "by": 16},
         versions={"scikit-learn": version("scikit-learn")},
     )

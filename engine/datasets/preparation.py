@@ -20,7 +20,7 @@ from ..errors import UsageError
 from ..plan import DataPlan
 from . import agnews, digits, sp500
 from .source import Prepared
-from .storage import holds, sha256, write_directory
+from .storage import is_intact, sha256, write_directory
 
 SCHEMA = 1
 LOADERS: dict[str, Callable[[Path | None, Path], Prepared]] = {
@@ -56,7 +56,7 @@ def prepare(
     path = data_dir / digest
     files["manifest.json"] = manifest
     told(2)
-    if not holds(path, files):
+    if not is_intact(path, files):
         write_directory(path, files)
     told(3)
     baseline_mse = data.baseline["validation_mse"] if data.baseline else None

@@ -26,7 +26,7 @@ def split_by_class(labels: list[int], seed: str) -> tuple[list[int], list[int]]:
     return train, validation
 
 
-def about(train: list[int], validation: list[int], seed: str) -> dict[str, object]:
+def split_facts(train: list[int], validation: list[int], seed: str) -> dict[str, object]:
     """What the manifest says of it."""
     rule = "by class, in the order of sha256 of seed:index"
     return {"rule": rule, "seed": seed, "train": len(train), "validation": len(validation)}

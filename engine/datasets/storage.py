@@ -41,13 +41,13 @@ def write_directory(path: Path, files: dict[str, bytes]) -> None:
             try:
                 new.rename(path)
             except OSError:
-                if not holds(path, files):  # else another process has prepared the same data at the same moment
+                if not is_intact(path, files):  # else another process has prepared the same data at the same moment
                     raise
         finally:
             shutil.rmtree(aside, ignore_errors=True)
 
 
-def holds(path: Path, files: dict[str, bytes]) -> bool:
+def is_intact(path: Path, files: dict[str, bytes]) -> bool:
     """Whether a directory has exactly these bytes. It is asked at every use: what a crash left half-written is never trained on."""
     try:
         return all((path / name).read_bytes() == content for name, content in files.items())

@@ -65,7 +65,7 @@ def reference(alpha: float, *, sees_wait: bool) -> Rule:
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class OmniLearnWindow:
     """Memory of OmniLearn's rule."""
 
     local_batch_sizes: tuple[int, ...]
@@ -80,17 +80,17 @@ def omnilearn(window: int, deadband: float = 0.2) -> Rule:
     There the sum of b drifts; here it is made whole again by the largest remainder, or nothing could be compared.
     """
 
-    def start(problem: Problem) -> Window:
-        return Window(_equal(problem), (0.0,) * len(problem.profile))
+    def start(problem: Problem) -> OmniLearnWindow:
+        return OmniLearnWindow(_equal(problem), (0.0,) * len(problem.profile))
 
-    def decide(problem: Problem, memory: Window, observed: Sequence[Observation]) -> Decision:
+    def decide(problem: Problem, memory: OmniLearnWindow, observed: Sequence[Observation]) -> Decision:
         seconds = tuple(old + seen.seconds for old, seen in zip(memory.seconds, observed, strict=True))
         if memory.steps + 1 < window:
-            return _decision(memory, Window(memory.local_batch_sizes, seconds, memory.steps + 1))
+            return _decision(memory, OmniLearnWindow(memory.local_batch_sizes, seconds, memory.steps + 1))
         mean, sizes = _sum(seconds) / len(seconds), memory.local_batch_sizes
         if any(abs(second / mean - 1.0) > deadband for second in seconds):
             sizes = _whole(problem, [size * mean / max(second, 1e-9) for size, second in zip(sizes, seconds, strict=True)])
-        return _decision(memory, Window(sizes, (0.0,) * len(seconds)))
+        return _decision(memory, OmniLearnWindow(sizes, (0.0,) * len(seconds)))
 
     return Rule(f"OmniLearn, {window} steps", "dynamic", start, decide)
 
@@ -134,7 +134,7 @@ def lbb() -> Rule:
     return Rule("LBB", "hybrid", start, decide)
 
 
-def field() -> tuple[Rule, ...]:
+def field_rules() -> tuple[Rule, ...]:
     """All rules of the comparison, ours last."""
     return (
         Rule("equal", "equal"),
@@ -151,7 +151,7 @@ def field() -> tuple[Rule, ...]:
     )
 
 
-def _decision(before: Scores | Window | Resting, after: Scores | Window | Resting) -> Decision:
+def _decision(before: Scores | OmniLearnWindow | Resting, after: Scores | OmniLearnWindow | Resting) -> Decision:
     """Only the memory of the decision is used, which here is the rule's own."""
     sizes = after.local_batch_sizes
     return Decision(sizes, "", after, sizes != before.local_batch_sizes)  # type: ignore[arg-type]

@@ -15,9 +15,9 @@ from functools import lru_cache
 from typing import Any
 
 from ..balancer import policies
-from ..balancer.participation import share
+from ..balancer.participation import allocate_participating
 from ..balancer.policies import Decision, Observation, Problem
-from ..balancer.step_time import StepTime, slowest
+from ..balancer.step_time import StepTime, slowest_seconds
 
 SETTLED = 1.05
 """Shares are right when a step with them takes at most so much longer than the oracle's."""
@@ -100,7 +100,7 @@ class Scenario:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class SimulatedStep:
     """One simulated step."""
 
     sizes: tuple[int, ...]
@@ -117,18 +117,18 @@ class Step:
         return self.oracle_seconds / self.seconds
 
 
-def simulate(rule: Rule, scenario: Scenario, seed: int) -> list[Step]:
+def simulate(rule: Rule, scenario: Scenario, seed: int) -> list[SimulatedStep]:
     """All steps of one run."""
     numbers = random.Random(seed)
     problem = scenario.problem(rule.policy)
     memory = rule.start(problem)
     levels = [0.0] * len(scenario.devices)
     on_their_way: deque[list[Observation]] = deque()
-    steps: list[Step] = []
+    steps: list[SimulatedStep] = []
     for number in range(scenario.steps):
         truth, sizes = scenario.truth(number), memory.local_batch_sizes
         oracle = _oracle_seconds(truth, scenario.global_batch_size)
-        steps.append(Step(sizes, slowest(truth, sizes), oracle, bool(steps) and steps[-1].sizes != sizes))
+        steps.append(SimulatedStep(sizes, slowest_seconds(truth, sizes), oracle, bool(steps) and steps[-1].sizes != sizes))
         seen = []
         for rank, (time, size) in enumerate(zip(truth, sizes, strict=True)):
             levels[rank], factor = _noise(scenario.noise, levels[rank], numbers)
@@ -139,7 +139,7 @@ def simulate(rule: Rule, scenario: Scenario, seed: int) -> list[Step]:
     return steps
 
 
-def steps_with_old_shares(steps: Sequence[Step], since: int) -> int:
+def steps_with_old_shares(steps: Sequence[SimulatedStep], since: int) -> int:
     """Steps run from ``since`` on until shares have changed and a step is within 5 % of the oracle's; else all."""
     is_changed = False
     for count, step in enumerate(steps[since:]):
@@ -149,23 +149,23 @@ def steps_with_old_shares(steps: Sequence[Step], since: int) -> int:
     return len(steps) - since
 
 
-def steps_until_settled(steps: Sequence[Step], since: int) -> int:
+def steps_until_settled(steps: Sequence[SimulatedStep], since: int) -> int:
     """Steps from ``since`` on until nine of the next ten are within 5 % of the oracle."""
     tail = [step.seconds <= SETTLED * step.oracle_seconds for step in steps[since:]]
     return next((i for i in range(len(tail) - 9) if sum(tail[i : i + 10]) >= 9), len(tail))
 
 
-def steps_lost(steps: Sequence[Step]) -> float:
+def steps_lost(steps: Sequence[SimulatedStep]) -> float:
     """By how many of the oracle's steps all of these together took longer than its."""
     return sum(step.seconds / step.oracle_seconds - 1.0 for step in steps)
 
 
-def mean_efficiency(steps: Sequence[Step]) -> float:
+def mean_efficiency(steps: Sequence[SimulatedStep]) -> float:
     """Mean over steps of oracle time over time."""
     return sum(step.efficiency for step in steps) / len(steps)
 
 
-def changes_in_100(steps: Sequence[Step]) -> float:
+def changes_in_100(steps: Sequence[SimulatedStep]) -> float:
     """Changes of shares, per 100 steps."""
     return 100 * sum(step.is_change for step in steps) / len(steps)
 
@@ -193,4 +193,4 @@ def _noise(noise: Noise, level: float, numbers: random.Random) -> tuple[float, f
 @lru_cache(maxsize=4096)
 def _oracle_seconds(truth: tuple[StepTime, ...], samples: int) -> float:
     ranks = len(truth)
-    return slowest(truth, share(truth, samples, (1,) * ranks, (samples,) * ranks))
+    return slowest_seconds(truth, allocate_participating(truth, samples, (1,) * ranks, (samples,) * ranks))

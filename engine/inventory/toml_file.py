@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from ..errors import ConfigurationError
 from .toml_positions import Key, line_of
-from .values import Readers, Wrong
+from .values import InvalidValue, Readers
 
 SIZE_LIMIT = 1 << 20
 """Bytes; a nodes.toml with a thousand nodes has a tenth of it."""
@@ -48,7 +48,7 @@ class TomlFile:
                 continue
             try:
                 values[name] = readers[name](value)
-            except Wrong as wrong:
+            except InvalidValue as wrong:
                 self.refuse((*key, name), f"{wrong}, got {_show(value)}")
         return values
 

@@ -16,42 +16,42 @@ SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
 Readers = dict[str, Callable[[Any], Any]]
 
 
-class Wrong(Exception):
+class InvalidValue(Exception):
     """What was expected of a value."""
 
 
 def text(value: Any) -> str:
     """A name or a sentence. Raises Wrong, as all of these."""
     if not isinstance(value, str) or not value or not value.isprintable():
-        raise Wrong("expected text in one line")
+        raise InvalidValue("expected text in one line")
     return value
 
 
 def _argument(value: Any) -> str:
     """Text that must not be taken for an option."""
     if not isinstance(value, str) or not value.isprintable() or not value or value.startswith("-") or any(map(str.isspace, value)):
-        raise Wrong("expected one word that does not begin with a dash")
+        raise InvalidValue("expected one word that does not begin with a dash")
     return value
 
 
 def _name(value: Any) -> str:
     if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", value):
-        raise Wrong("expected a letter or digit, then up to 63 letters, digits, dots, underscores or dashes")
+        raise InvalidValue("expected a letter or digit, then up to 63 letters, digits, dots, underscores or dashes")
     return value
 
 
 def _kind(value: Any) -> str:
     if value == "kubernetes":
-        raise Wrong("this kind is not supported yet, expected one of ssh, embedded")
+        raise InvalidValue("this kind is not supported yet, expected one of ssh, embedded")
     if value not in KINDS:
-        raise Wrong(f"expected one of {', '.join(KINDS)}")
+        raise InvalidValue(f"expected one of {', '.join(KINDS)}")
     return str(value)
 
 
 def integer(value: Any, least: int, most: int, what: str) -> int:
     """A whole number within limits. ``what``: those in words."""
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-        raise Wrong(f"expected {what}")
+        raise InvalidValue(f"expected {what}")
     return value
 
 
@@ -72,25 +72,25 @@ def _jump(value: Any) -> str:
             or not place
             or not re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:]+|[0-9A-Fa-f:.]*)(:\d{1,5})?", place)
         ):
-            raise Wrong("expected jump hosts as user@host:port, separated by commas")
+            raise InvalidValue("expected jump hosts as user@host:port, separated by commas")
     return str(value)
 
 
 def _host_key(value: Any) -> str:
     if not isinstance(value, str) or not re.fullmatch(r"SHA256:[A-Za-z0-9+/]{43}", value):
-        raise Wrong("expected a fingerprint as ssh-keygen -l shows it: SHA256: and 43 characters")
+        raise InvalidValue("expected a fingerprint as ssh-keygen -l shows it: SHA256: and 43 characters")
     return value
 
 
 def _path(value: Any) -> str:
     if not isinstance(value, str) or not value or not value.isprintable() or value.startswith("-"):
-        raise Wrong("expected a path")
+        raise InvalidValue("expected a path")
     return value
 
 
 def _remote_path(value: Any) -> str:
     if not isinstance(value, str) or not value.isprintable() or not (value.startswith(("/", "~/")) or value == "~"):
-        raise Wrong("expected a path on the node that begins with / or ~/")
+        raise InvalidValue("expected a path on the node that begins with / or ~/")
     return value
 
 
@@ -98,68 +98,68 @@ def _address(value: Any) -> str:
     try:
         return str(ipaddress.ip_address(value if isinstance(value, str) else ""))
     except ValueError:
-        raise Wrong("expected an IP address") from None
+        raise InvalidValue("expected an IP address") from None
 
 
 def _interface(value: Any) -> str:
     if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.:@-]{0,14}", value):
-        raise Wrong("expected the name of a network interface, such as eth0")
+        raise InvalidValue("expected the name of a network interface, such as eth0")
     return value
 
 
 def _env(value: Any) -> dict[str, str]:
     is_table = isinstance(value, dict) and all(re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) for name in value)
     if not is_table or not all(isinstance(item, str) and "\0" not in item for item in value.values()):
-        raise Wrong("expected a table of texts, such as { OMP_NUM_THREADS = '4' }")
+        raise InvalidValue("expected a table of texts, such as { OMP_NUM_THREADS = '4' }")
     return dict(value)
 
 
 def flag(value: Any) -> bool:
     """Yes or no."""
     if not isinstance(value, bool):
-        raise Wrong("expected true or false")
+        raise InvalidValue("expected true or false")
     return value
 
 
 def _tags(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(tag, str) and tag and tag.isprintable() for tag in value):
-        raise Wrong("expected a list of texts")
+        raise InvalidValue("expected a list of texts")
     return tuple(value)
 
 
 def _number(value: Any) -> float:
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not abs(value) <= 1e9:
-        raise Wrong("expected a number")
+        raise InvalidValue("expected a number")
     return float(value)
 
 
 def _speed(value: Any) -> float:
     if (number := _number(value)) <= 0:
-        raise Wrong("expected a number above 0, relative to the other devices")
+        raise InvalidValue("expected a number above 0, relative to the other devices")
     return number
 
 
 def _slowdown(value: Any) -> float:
     if (number := _number(value)) <= 1:
-        raise Wrong("expected a factor above 1")
+        raise InvalidValue("expected a factor above 1")
     return number
 
 
 def _cause(value: Any) -> str:
     if value not in FAULT_CAUSES:
-        raise Wrong(f"expected one of {', '.join(FAULT_CAUSES)}")
+        raise InvalidValue(f"expected one of {', '.join(FAULT_CAUSES)}")
     return str(value)
 
 
 def _noise(value: Any) -> float:
     if not 0 <= (number := _number(value)) <= 0.5:
-        raise Wrong("expected a relative standard deviation from 0 to 0.5")
+        raise InvalidValue("expected a relative standard deviation from 0 to 0.5")
     return number
 
 
 def _portion(value: Any) -> float:
     if not 0 <= (number := _number(value)) <= 1:
-        raise Wrong("expected a share from 0 to 1")
+        raise InvalidValue("expected a share from 0 to 1")
     return number
 
 
@@ -172,7 +172,7 @@ def _memory(value: Any) -> int:
     )
     size = 0 if found is None else round(float(found[1]) * UNITS[found[2]])
     if not 0 < size < 2**50:
-        raise Wrong('expected a size such as "12GiB"')
+        raise InvalidValue('expected a size such as "12GiB"')
     return size
 
 
@@ -180,7 +180,7 @@ def _seconds(value: Any) -> float:
     """``"2 ms"`` as seconds."""
     found = re.fullmatch(r"(\d{1,6}(?:\.\d{1,6})?)\s*(us|ms|s)", value) if isinstance(value, str) and value.isascii() else None
     if found is None or float(found[1]) * SECONDS[found[2]] > 10:
-        raise Wrong('expected a time of up to 10 s, such as "2 ms"')
+        raise InvalidValue('expected a time of up to 10 s, such as "2 ms"')
     return float(found[1]) * SECONDS[found[2]]
 
 
@@ -191,7 +191,7 @@ def _bandwidth(value: Any) -> float:
     )
     number = 0.0 if found is None else float(found[1]) * UNITS[found[2] + "B"] / (8 if found[3] == "bit" else 1)
     if not 1e3 <= number <= 1e12:
-        raise Wrong('expected a bandwidth such as "1 Gbit/s" or "25 MB/s"')
+        raise InvalidValue('expected a bandwidth such as "1 Gbit/s" or "25 MB/s"')
     return number
 
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-async def together(jobs: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+async def gather_all(jobs: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     """Run all and give their results in order."""
     try:
         async with asyncio.TaskGroup() as group:

@@ -14,12 +14,12 @@ from ..ssh.fleet import Fleet
 Body = dict[str, Any]
 
 
-def holder() -> str:
+def holder_name() -> str:
     """This control process, as nodes name it to others."""
     return f"{getpass.getuser()}@{socket.gethostname()}/{os.getpid()}"
 
 
-async def ask_again(fleet: Fleet, node: str, word: str, patience: float, **body: Any) -> Body:
+async def call_with_retry(fleet: Fleet, node: str, word: str, patience: float, **body: Any) -> Body:
     """Ask over as many links as it takes, for ``patience`` seconds from the first loss on. Raises what the node raises.
 
     Raises NodeUnreachable when no link comes back in time.

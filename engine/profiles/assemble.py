@@ -22,7 +22,7 @@ SILENT = "nothing came home of it"
 BROKEN_OFF = "its steps were not timed: the run broke off"
 
 
-def fold(plan: Plan, events: Iterable[Event], measured: float) -> Profile:
+def assemble(plan: Plan, events: Iterable[Event], measured: float) -> Profile:
     """The profile of a run; what is missing says so. ``measured``: seconds since 1970, of the centre."""
     devices: dict[int, DeviceProfiled] = {}
     steps: dict[int, StepTimesProfiled] = {}

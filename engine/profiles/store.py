@@ -24,7 +24,7 @@ SCHEMA = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class StoredProfile:
     """What lies on the shelf."""
 
     profile: Profile
@@ -56,7 +56,7 @@ def _digest(declared: Any) -> str:
     return hashlib.sha256(json.dumps(to_plain(declared), sort_keys=True).encode()).hexdigest()[:16]
 
 
-class Shelf:
+class ProfileStore:
     """The directory. Nobody else writes there."""
 
     def __init__(self, place: Path) -> None:
@@ -67,7 +67,7 @@ class Shelf:
         machines = hashlib.sha256("\n".join(node.name for node in plan.nodes).encode()).hexdigest()[:8]
         return self.place / f"{plan.workload}-{machines}.json"
 
-    def read(self, path: Path) -> tuple[Kept | None, str]:
+    def read(self, path: Path) -> tuple[StoredProfile | None, str]:
         """What the file holds, or why nothing can be taken from it; both empty where there is none."""
         try:
             plain = json.loads(path.read_bytes())
@@ -79,7 +79,7 @@ class Shelf:
                 return None, f"{path} holds no profile"
             if not _is_sound(profile):
                 return None, f"{path} is broken: it holds figures that no measurement can be"
-            return Kept(profile, found, plain["document"], versions, path), ""
+            return StoredProfile(profile, found, plain["document"], versions, path), ""
         except FileNotFoundError:
             return None, ""
         except OSError as error:
@@ -87,7 +87,7 @@ class Shelf:
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             return None, f"{path} is broken: {type(error).__name__}: {error}"
 
-    def valid(self, plan: Plan, expected: dict[str, str], versions: dict[str, str]) -> tuple[Kept | None, str]:
+    def valid(self, plan: Plan, expected: dict[str, str], versions: dict[str, str]) -> tuple[StoredProfile | None, str]:
         """The newest profile that holds for these devices, be it of more, or why there is none. ``versions``: as known now."""
         own, why = self.read(self.path(plan))
         if why:
@@ -100,12 +100,12 @@ class Shelf:
             reasons.append(reason)
         return None, reasons[0] if own is not None else "these devices were not profiled yet"
 
-    def all(self) -> Iterator[Kept]:
+    def all(self) -> Iterator[StoredProfile]:
         """Everything that can be read, oldest first."""
         found = [kept for path in self.place.glob("*.json") if (kept := self.read(path)[0]) is not None]
         yield from sorted(found, key=lambda kept: kept.profile.measured)
 
-    def put(self, path: Path, kept: Kept) -> None:
+    def save(self, path: Path, kept: StoredProfile) -> None:
         """Keep a profile in the place of the last one. Raises StorageFailed, and leaves that one, where the disk takes no more."""
         plain = {
             "schema": SCHEMA,
@@ -121,7 +121,7 @@ class Shelf:
             raise StorageFailed(f"{self.place} cannot be made: {error.strerror}", hint="free some space there") from None
 
 
-def _difference(kept: Kept, expected: dict[str, str], versions: dict[str, str]) -> str:
+def _difference(kept: StoredProfile, expected: dict[str, str], versions: dict[str, str]) -> str:
     """What is another one than when the profile was made, in a sentence; empty: nothing."""
     for key, now in expected.items():
         then, (kind, _, place) = kept.fingerprint.get(key), key.partition(" ")

@@ -17,7 +17,7 @@ _CONVERGED = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class LineFit:
     """y = offset + slope x, both >= 0."""
 
     offset: float
@@ -30,7 +30,7 @@ class Line:
         return self.offset + self.slope * x
 
 
-def line(xs: Sequence[float], ys: Sequence[float]) -> Line:
+def fit_line(xs: Sequence[float], ys: Sequence[float]) -> LineFit:
     """Fit measurements, all > 0. One point, or points of one x, give a line through the origin. Raises ValueError without any."""
     if not xs or len(xs) != len(ys) or min(ys) <= 0.0:
         raise ValueError("a line needs measurements above 0")
@@ -47,7 +47,7 @@ def line(xs: Sequence[float], ys: Sequence[float]) -> Line:
         if abs(offset - before[0]) + abs(slope - before[1]) * max(xs) <= _CONVERGED * max(ys):
             break
     errors = [abs(y - offset - slope * x) / y for x, y in zip(xs, ys, strict=True)]
-    return Line(offset, slope, median(errors))
+    return LineFit(offset, slope, median(errors))
 
 
 def _least_squares(xs: Sequence[float], ys: Sequence[float], weights: Sequence[float]) -> tuple[float, float]:

@@ -20,10 +20,10 @@ import torch.distributed as dist
 
 from ..events import AllReduceProfiled, LinkProfiled
 from ..plan import NodePlan, Plan
-from ..training.emulation.network import PlayedLink
+from ..training.emulation.network import EmulatedLink
 from ..training.group import Group
 from .device import wait
-from .line_fit import line
+from .line_fit import fit_line
 from .turns import Turns
 
 LIMIT = 4.0
@@ -45,7 +45,7 @@ _LENGTH = 8
 
 def measure_links(plan: Plan, node: NodePlan, turns: Turns, tell: Callable[[LinkProfiled], None]) -> None:
     """For the first rank of every node: meet every other node once, in rounds of pairs that do not share a node."""
-    link = None if plan.link is None else PlayedLink(plan.link, len(plan.ranks), plan.seed)
+    link = None if plan.link is None else EmulatedLink(plan.link, len(plan.ranks), plan.seed)
     token = secrets.token_hex(_TOKEN // 2)
     listener = socket.create_server((node.address, 0), family=socket.AF_INET6 if ":" in node.address else socket.AF_INET)
     threading.Thread(target=_answer_all, args=(listener, token, link), daemon=True).start()
@@ -77,7 +77,7 @@ def rounds(nodes: int) -> Iterator[list[tuple[int, int]]]:
         seats.insert(1, seats.pop())
 
 
-def measure_link(peer: str, address: str, opened: str, link: PlayedLink | None) -> LinkProfiled:
+def measure_link(peer: str, address: str, opened: str, link: EmulatedLink | None) -> LinkProfiled:
     """From here to one peer; whatever is wrong with that is in ``error``."""
     if not opened:
         return LinkProfiled(peer=peer, error=f"{peer} did not say where it listens")
@@ -102,11 +102,11 @@ def _measure(seconds: Callable[[int], float]) -> tuple[float, float | None]:
         sizes.append(size)
         times.append(median([seconds(size) for _ in range(REPEATS)]))
         size *= 2
-    fitted = line(sizes, times)
+    fitted = fit_line(sizes, times)
     return times[0] / 2, 1.0 / fitted.slope if fitted.slope > 0 else None
 
 
-def _send(connection: socket.socket, size: int, link: PlayedLink | None) -> float:
+def _send(connection: socket.socket, size: int, link: EmulatedLink | None) -> float:
     begun = time.perf_counter()
     connection.sendall(size.to_bytes(_LENGTH, "big") + bytes(size))
     if not connection.recv(1):
@@ -116,7 +116,7 @@ def _send(connection: socket.socket, size: int, link: PlayedLink | None) -> floa
     return time.perf_counter() - begun
 
 
-def _answer_all(listener: socket.socket, token: str, link: PlayedLink | None) -> None:
+def _answer_all(listener: socket.socket, token: str, link: EmulatedLink | None) -> None:
     """Answer those who know the token, one after another, until the listener is closed."""
     while True:
         try:
@@ -152,7 +152,7 @@ def measure_all_reduce(plan: Plan, group: Group) -> AllReduceProfiled | None:
     """Collective. Sums of growing size on the backend that training uses; None: this rank is alone."""
     if group.size < 2:
         return None
-    link = None if plan.link is None else PlayedLink(plan.link, group.size, plan.seed)
+    link = None if plan.link is None else EmulatedLink(plan.link, group.size, plan.seed)
     backend = dist.distributed_c10d._get_default_group()
 
     def seconds(buffer: torch.Tensor) -> float:
@@ -176,7 +176,7 @@ def measure_all_reduce(plan: Plan, group: Group) -> AllReduceProfiled | None:
         times.append(slowest)
         if slowest > LONGEST_SUM:
             break
-    fitted = line(sizes, times)
+    fitted = fit_line(sizes, times)
     beta = 1.0 / fitted.slope if fitted.slope > 0 else None
     return AllReduceProfiled(
         world_size=group.size,

@@ -25,7 +25,7 @@ from ..training.tasks import Task
 from ..training.timing.timers import CpuTimer
 from ..workloads import Workload
 from . import device as devices
-from .line_fit import line
+from .line_fit import fit_line
 
 LONGEST = 2.0
 """Seconds of a step that no timed size passes."""
@@ -106,13 +106,13 @@ def measure_steps(steps: Steps, index: int) -> StepTimesProfiled:
             seconds.append(_median(steps, size, first))
             sizes.append(size)
             size *= 2
-    fitted = line(sizes, seconds)
+    fitted = fit_line(sizes, seconds)
     if fitted.residual > ROUGH:  # what disturbs a device only adds to its time, and to short steps most
         seconds = [
             min(before, _median(steps, size, before)) if before < ENOUGH else before
             for size, before in zip(sizes, seconds, strict=True)
         ]
-        fitted = line(sizes, seconds)
+        fitted = fit_line(sizes, seconds)
     power = fmean(watts) if watts else None
     return StepTimesProfiled(
         sizes=tuple(sizes),

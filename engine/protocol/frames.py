@@ -24,7 +24,7 @@ class FrameRefused(ValueError):
 
 
 @dataclass(frozen=True)
-class Piece:
+class FileChunk:
     """Bytes of one file."""
 
     file: str
@@ -33,7 +33,7 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Seal:
+class FileChecksum:
     """How long a file is in the end, and its SHA-256 sum in hexadecimal."""
 
     length: int
@@ -41,22 +41,22 @@ class Seal:
 
 
 @dataclass(frozen=True)
-class End:
+class EndOfRun:
     """Nobody will write there any more."""
 
-    seals: dict[str, Seal]
+    seals: dict[str, FileChecksum]
     is_gone: bool
     """Whether the runner was killed before it could write exit.json."""
 
 
 @dataclass(frozen=True)
-class Trouble:
+class StreamFailed:
     """The agent could not read on."""
 
     reason: str
 
 
-def piece_frame(run_id: str, gen: int, file: str, offset: int, data: bytes) -> dict[str, Any]:
+def chunk_frame(run_id: str, gen: int, file: str, offset: int, data: bytes) -> dict[str, Any]:
     """A piece as it travels."""
     frame: dict[str, Any] = {
         "run_id": run_id,
@@ -72,10 +72,10 @@ def piece_frame(run_id: str, gen: int, file: str, offset: int, data: bytes) -> d
     return {**frame, "data": base64.b64encode(data).decode()}
 
 
-def read_frame(frame: dict[str, Any]) -> Piece | End | Trouble:
+def read_frame(frame: dict[str, Any]) -> FileChunk | EndOfRun | StreamFailed:
     """What a frame says. Raises FrameRefused."""
     if "error" in frame:
-        return Trouble(str(frame["error"])[:500])
+        return StreamFailed(str(frame["error"])[:500])
     if "end" in frame:
         return _read_end(frame)
     file, offset, length, data = (frame.get(key) for key in ("file", "offset", "len", "data"))
@@ -92,10 +92,10 @@ def read_frame(frame: dict[str, Any]) -> Piece | End | Trouble:
         raise FrameRefused(f"a frame whose data cannot be read: {error}") from None
     if len(piece) != length or zlib.crc32(piece) != frame.get("crc32"):
         raise FrameRefused(f"{len(piece)} bytes of {file!r:.60} arrived changed")
-    return Piece(file, offset, piece)
+    return FileChunk(file, offset, piece)
 
 
-def _read_end(frame: dict[str, Any]) -> End:
+def _read_end(frame: dict[str, Any]) -> EndOfRun:
     end = frame["end"]
     if not isinstance(end, dict) or len(end) > FILES:
         raise FrameRefused("an end without sums")
@@ -104,8 +104,8 @@ def _read_end(frame: dict[str, Any]) -> End:
         length, digest = (seal.get("length"), seal.get("sha256")) if isinstance(seal, dict) else (None, None)
         if not _is_count(length) or not isinstance(digest, str):
             raise FrameRefused(f"no length and sum for {name!r:.60}")
-        seals[name] = Seal(length, digest)
-    return End(seals, frame.get("is_gone") is True)
+        seals[name] = FileChecksum(length, digest)
+    return EndOfRun(seals, frame.get("is_gone") is True)
 
 
 def _is_count(value: Any) -> TypeGuard[int]:

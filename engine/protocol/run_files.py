@@ -6,11 +6,11 @@ import fcntl
 import os
 from pathlib import Path
 
-ONCE = ("spec.json", "plan.json", "start.json", "store.json", "exit.json")
+WRITTEN_ONCE = ("spec.json", "plan.json", "start.json", "store.json", "exit.json")
 """Files written once, aside, and renamed into place."""
-FIRST = 1
+FIRST_EPOCH = 1
 """The epoch of the launch itself."""
-RUNGS = ("setsid", "systemd", "tmux", "screen")
+DETACH_METHODS = ("setsid", "systemd", "tmux", "screen")
 """First those that need least: a session of its own; a scope of the user's service manager; a terminal server."""
 
 

@@ -14,7 +14,7 @@ from ..wire import to_plain
 from ..workloads import parameters_of
 from .busy import busy_warnings
 from .energy import joules_per_sample
-from .figures import CaseFigures, Lines, case_figures, gather, rate, ratio
+from .figures import CaseFigures, RunLines, case_figures, gather, rate, ratio
 from .phases import bottleneck, phase_rows
 from .statistics import half_width, mean
 from .stragglers import stragglers
@@ -40,7 +40,7 @@ def bench_document(plan: Plan, events: Iterable[Event]) -> dict[str, Any]:
     }
 
 
-def _policy(plan: Plan, lines: Lines, rounds: list[CaseFigures], equal: list[CaseFigures], best: float | None) -> dict[str, Any]:
+def _policy(plan: Plan, lines: RunLines, rounds: list[CaseFigures], equal: list[CaseFigures], best: float | None) -> dict[str, Any]:
     """One policy: means over its rounds, and what its last round ended with."""
     rate_of_rounds = [one.samples_per_second for one in rounds]
     throughput = mean(rate_of_rounds)
@@ -169,7 +169,7 @@ def _balance(one: CaseFigures) -> dict[str, Any]:
     }
 
 
-def _time(plan: Plan, lines: Lines, one: CaseFigures) -> dict[str, Any]:
+def _time(plan: Plan, lines: RunLines, one: CaseFigures) -> dict[str, Any]:
     """Where the time of a step goes."""
     return {"phases": phase_rows(plan, lines, one.case) or None, "bottleneck": bottleneck(plan, lines, one.case)}
 
@@ -186,7 +186,7 @@ def _quality(ends: list[EpochEnded | None]) -> dict[str, Any]:
     }
 
 
-def _warnings(plan: Plan, lines: Lines, figures: list[CaseFigures]) -> list[str]:
+def _warnings(plan: Plan, lines: RunLines, figures: list[CaseFigures]) -> list[str]:
     """What a reader must know before believing the figures."""
     short = any(len(epochs) == 1 for epochs in lines.epochs.values())
     return ([ONE_EPOCH] if short and plan.epochs == 1 else []) + busy_warnings(plan, lines, figures)

@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from math import fsum
 
 from ..plan import Plan, RankPlan
-from .figures import CaseFigures, Lines
+from .figures import CaseFigures, RunLines
 
 LIMIT = 0.05
 """Deviation from the declared share of the total speed beyond which figures carry a warning."""
 
 
-def busy_warnings(plan: Plan, lines: Lines, figures: list[CaseFigures]) -> list[str]:
+def busy_warnings(plan: Plan, lines: RunLines, figures: list[CaseFigures]) -> list[str]:
     """One sentence for each measurement whose ratios differ from the declared ones by more than 5 %, naming the devices."""
     measurements: dict[str, dict[int, float]] = {}
     for (case, rank), probe in sorted(lines.probes.items()):

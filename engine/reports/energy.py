@@ -9,13 +9,13 @@ from __future__ import annotations
 from math import fsum
 
 from ..plan import CasePlan, Plan
-from .figures import Lines
+from .figures import RunLines
 
 LEAST = 3
 """Readings of a device from which on their mean stands for a case: a node keeps one every ten seconds."""
 
 
-def joules_per_sample(plan: Plan, lines: Lines, case: CasePlan) -> float | None:
+def joules_per_sample(plan: Plan, lines: RunLines, case: CasePlan) -> float | None:
     """Of all devices together, first epoch left out; None as soon as the power of one of them is unknown."""
     epochs = {epoch: line for epoch, line in lines.epochs.get(case.name, {}).items() if epoch > 0}
     samples = sum(line.samples for line in epochs.values())
@@ -24,7 +24,7 @@ def joules_per_sample(plan: Plan, lines: Lines, case: CasePlan) -> float | None:
     return fsum(known) / samples if samples > 0 and joules and len(known) == len(joules) else None
 
 
-def _joules(plan: Plan, lines: Lines, case: CasePlan, rank: int, epochs: set[int]) -> float | None:
+def _joules(plan: Plan, lines: RunLines, case: CasePlan, rank: int, epochs: set[int]) -> float | None:
     """Of one rank's device in some epochs: its mean power times their seconds."""
     place = plan.ranks[rank]
     told = [line for (owner, epoch), line in lines.sums.get(case.name, {}).items() if owner == rank and epoch in epochs]

@@ -29,7 +29,7 @@ SIZE_TOLERANCE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Lines:
+class RunLines:
     """The lines of all ranks that figures come from, each found by what it is about."""
 
     epochs: dict[str, dict[int, EpochEnded]] = field(default_factory=dict)
@@ -49,9 +49,9 @@ class Lines:
     recovered: list[StragglerEnded] = field(default_factory=list)
 
 
-def gather(events: Iterable[Event]) -> Lines:
+def gather(events: Iterable[Event]) -> RunLines:
     """Sort out the lines; of two about the same thing the later one counts."""
-    lines = Lines()
+    lines = RunLines()
     for event in events:
         match event:
             case EpochEnded(rank=0):
@@ -95,7 +95,7 @@ class CaseFigures:
     last_epoch: EpochEnded | None
 
 
-def case_figures(plan: Plan, lines: Lines, case: CasePlan) -> CaseFigures:
+def case_figures(plan: Plan, lines: RunLines, case: CasePlan) -> CaseFigures:
     """All figures of one case of the plan."""
     epochs = [epoch for _, epoch in sorted(lines.epochs.get(case.name, {}).items())]
     ended = lines.ended.get(case.name)
@@ -135,7 +135,7 @@ def total(values: Iterable[float | None]) -> float | None:
     return None if not known or None in known else fsum(value for value in known if value is not None)
 
 
-def _standalone(plan: Plan, lines: Lines, case: CasePlan, rank: int, size: int) -> float | None:
+def _standalone(plan: Plan, lines: RunLines, case: CasePlan, rank: int, size: int) -> float | None:
     """The rate of a rank alone at a local batch size: the nearest size measured, in this case or another, within 5 %."""
     order = [other.name for other in plan.cases]
     near = [

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..events import RankEpochEnded
 from ..plan import CasePlan, Plan
-from .figures import Lines
+from .figures import RunLines
 
 OWN = ("data", "host-to-device", "host", "forward", "backward")
 PHASES = (*OWN, "communication", "wait", "optimizer")
@@ -34,7 +34,7 @@ _TRY = {
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class StepPhases:
     """Mean seconds of one rank's full steps, by phase."""
 
     seconds: tuple[float, ...]
@@ -55,7 +55,7 @@ class Step:
         return self.seconds[PHASES.index(phase)] / self.whole if self.whole > 0 else 0.0
 
 
-def phase_rows(plan: Plan, lines: Lines, case: CasePlan) -> list[dict[str, Any]]:
+def phase_rows(plan: Plan, lines: RunLines, case: CasePlan) -> list[dict[str, Any]]:
     """One entry a rank and phase; none for a rank whose lines do not tell all phases."""
     sums = lines.sums.get(case.name, {})
     epochs = sorted({epoch for _, epoch in sums})
@@ -75,7 +75,7 @@ def phase_rows(plan: Plan, lines: Lines, case: CasePlan) -> list[dict[str, Any]]
     ]
 
 
-def bottleneck(plan: Plan, lines: Lines, case: CasePlan) -> dict[str, Any] | None:
+def bottleneck(plan: Plan, lines: RunLines, case: CasePlan) -> dict[str, Any] | None:
     """The part of a step that costs most, whose it is, and what to try; None where any rank's phases are unknown.
 
     Looked at is the rank that the others wait for, because only its parts make the step longer, and the mean wait of all ranks. A
@@ -101,7 +101,7 @@ def bottleneck(plan: Plan, lines: Lines, case: CasePlan) -> dict[str, Any] | Non
     }
 
 
-def sentence(found: dict[str, Any]) -> str:
+def bottleneck_sentence(found: dict[str, Any]) -> str:
     """A bottleneck for people."""
     whose = "" if found["rank"] is None else f" ({'for ' if found['phase'] == 'wait' else ''}rank {found['rank']}, {found['node']})"
     return f"{found['phase']}{whose} takes {found['share'] * 100:.0f} % of a step: {found['advice']}"
@@ -123,14 +123,14 @@ def _advice(plan: Plan, case: CasePlan, phase: str, last: int) -> str:
     return _TRY[phase]
 
 
-def _steady(plan: Plan, lines: Lines, case: CasePlan) -> dict[int, Step]:
+def _steady(plan: Plan, lines: RunLines, case: CasePlan) -> dict[int, StepPhases]:
     """By rank, without the first epoch, which warms up; unless it is the only one."""
     sums = lines.sums.get(case.name, {})
     epochs = sorted({epoch for _, epoch in sums})
     return _steps(plan, sums, epochs[1:] or epochs)
 
 
-def _steps(plan: Plan, sums: dict[tuple[int, int], RankEpochEnded], epochs: list[int]) -> dict[int, Step]:
+def _steps(plan: Plan, sums: dict[tuple[int, int], RankEpochEnded], epochs: list[int]) -> dict[int, StepPhases]:
     """By rank, of all full steps of some epochs together."""
     told = {rank: [sums[rank, epoch] for epoch in epochs if (rank, epoch) in sums] for rank in range(len(plan.ranks))}
     waits = [_mean(mine, "full_wait_seconds") for mine in told.values()]
@@ -141,7 +141,7 @@ def _steps(plan: Plan, sums: dict[tuple[int, int], RankEpochEnded], epochs: list
     return {rank: step for rank, step in steps.items() if step is not None}
 
 
-def _step(mine: list[RankEpochEnded], least_wait: float | None) -> Step | None:
+def _step(mine: list[RankEpochEnded], least_wait: float | None) -> StepPhases | None:
     """The mean full step of one rank; None where a part of it is unknown."""
     names = ("compute", "wait", "data", "copy", "host", "backward", "optimizer")
     means = [_mean(mine, f"full_{name}_seconds") for name in names]
@@ -155,7 +155,7 @@ def _step(mine: list[RankEpochEnded], least_wait: float | None) -> Step | None:
     own = max(0.0, passed - host)
     behind = own * min(1.0, backward / passed) if passed > 0 else 0.0
     communicated = min(max(0.0, communicated), wait)
-    return Step((data, copy, passed - own, own - behind, behind, communicated, wait - communicated, optimizer))
+    return StepPhases((data, copy, passed - own, own - behind, behind, communicated, wait - communicated, optimizer))
 
 
 def _mean(mine: list[RankEpochEnded], name: str) -> float | None:

@@ -6,17 +6,17 @@ from typing import Any
 
 from ..events import StragglerEnded, StragglerFound
 from ..plan import Plan
-from .figures import Lines
+from .figures import RunLines
 
 
-def stragglers(plan: Plan, lines: Lines) -> list[dict[str, Any]]:
+def stragglers(plan: Plan, lines: RunLines) -> list[dict[str, Any]]:
     """One entry a find, in the order of cases and steps."""
     order = {case.name: index for index, case in enumerate(plan.cases)}
     found = sorted((one for one in lines.found if one.case in order), key=lambda one: (order[one.case], one.step))
     return [_entry(plan, one, _end_of(one, lines)) for one in found]
 
 
-def _end_of(found: StragglerFound, lines: Lines) -> StragglerEnded | None:
+def _end_of(found: StragglerFound, lines: RunLines) -> StragglerEnded | None:
     later = (
         end
         for end in lines.recovered
@@ -46,7 +46,7 @@ def _entry(plan: Plan, found: StragglerFound, ended: StragglerEnded | None) -> d
     }
 
 
-def sentence(entry: dict[str, Any]) -> str:
+def straggler_sentence(entry: dict[str, Any]) -> str:
     """One entry for people."""
     who = "all ranks" if entry["rank"] is None else f"rank {entry['rank']} ({entry['node']} {entry['device']})"
     until = f"to {entry['until_step']}" if entry["until_step"] is not None else "to the end"

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from .phases import COMPUTE, PHASES
-from .phases import sentence as bottleneck_sentence
-from .stragglers import sentence
+from .phases import bottleneck_sentence as bottleneck_sentence
+from .stragglers import straggler_sentence
 
 Document = dict[str, Any]
 UNKNOWN = "—"
@@ -274,7 +274,7 @@ def _notes(document: Document) -> list[str]:
     found = [(who, case.get("bottleneck")) for who, case in cases]
     costly = [f"{who}{printable(bottleneck_sentence(one))}" for who, one in found if one and one["phase"] != COMPUTE]
     entries = document.get("stragglers", [])
-    slow = [printable(sentence(entry)) for entry in entries[:STRAGGLERS]]
+    slow = [printable(straggler_sentence(entry)) for entry in entries[:STRAGGLERS]]
     more = [f"and {len(entries) - STRAGGLERS} more stragglers, in result.json"] if len(entries) > STRAGGLERS else []
     return ended + known + costly + slow + more + [f"warning: {printable(warning)}" for warning in document.get("warnings", ())]
 

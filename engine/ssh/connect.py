@@ -20,10 +20,10 @@ from ..errors import NodeRefused, NodeUnreachable, PacelineError
 from ..specs import NodeSpec
 from .config import Settings, read_config
 from .embedded import EmbeddedNode
-from .greeting import Street
-from .host_keys import HostKeyCheck, HostKeyRefused, remember
+from .greeting import GreetingTap
+from .host_keys import HostKeyCheck, HostKeyRefused, add_known_host
 from .login import HINT, Client, Keys, Login, read_keys, unlock
-from .prompts import Ask, Desk, Question
+from .prompts import AskPerson, LoginPrompt, PromptBroker
 
 CONNECT_TIMEOUT = 10.0
 """Seconds for the TCP connection and the key exchange of one hop."""
@@ -42,7 +42,7 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _Target:
     """One machine on the way, as far as nodes.toml decides; None: ~/.ssh/config decides."""
 
     host: str
@@ -72,16 +72,16 @@ class _Hop:
         return f"{self.user}@{self.host}"
 
 
-class Doors:
+class Connector:
     """Opens connections for one control process; bounds the logins at each jump host and shares what a person answers."""
 
-    def __init__(self, ask: Ask | None = None) -> None:
-        self._ask = Desk(ask) if ask is not None else None
+    def __init__(self, ask: AskPerson | None = None) -> None:
+        self._ask = PromptBroker(ask) if ask is not None else None
         self._entering: dict[tuple[str, int], asyncio.Semaphore] = {}
 
-    def unattended(self) -> Doors:
+    def unattended(self) -> Connector:
         """The same doors with nobody to ask: no more log in at a jump host at one time for it."""
-        doors = Doors()
+        doors = Connector()
         doors._entering = self._entering
         return doors
 
@@ -94,19 +94,19 @@ class Doors:
         """
         try:
             if embedded is not None:
-                return await _looking_twice(lambda: _connect_embedded(embedded, heard))
-            asked = _Asked(spec.host or spec.name, spec.port, spec.user, spec.key, spec.jump, spec.host_key, spec.inherited)
-            return await _Visit(spec.name, self._ask, heard, self._entering).go(await _route(asked, False, MAX_JUMPS))
+                return await _retry_host_key_once(lambda: _connect_embedded(embedded, heard))
+            asked = _Target(spec.host or spec.name, spec.port, spec.user, spec.key, spec.jump, spec.host_key, spec.inherited)
+            return await _Attempt(spec.name, self._ask, heard, self._entering).go(await _route(asked, False, MAX_JUMPS))
         except PacelineError as error:
             error.node = spec.name
             raise
 
 
-class _Visit:
+class _Attempt:
     """One attempt at one node."""
 
     def __init__(
-        self, node: str, ask: Ask | None, heard: Callable[[], None], entering: dict[tuple[str, int], asyncio.Semaphore]
+        self, node: str, ask: AskPerson | None, heard: Callable[[], None], entering: dict[tuple[str, int], asyncio.Semaphore]
     ) -> None:
         self._node = node
         self._person = ask
@@ -114,7 +114,7 @@ class _Visit:
         self._heard = heard
         self._entering = entering
 
-    async def _put(self, question: Question) -> str | None:
+    async def _put(self, question: LoginPrompt) -> str | None:
         assert self._person is not None
         self._heard()
         return await self._person(question)
@@ -130,7 +130,7 @@ class _Visit:
                     if hop is not route[-1]:
                         place = (hop.settings.host, hop.port)
                         await gate.enter_async_context(self._entering.setdefault(place, asyncio.Semaphore(MAX_ENTERING)))
-                    there = await _looking_twice(functools.partial(self._enter, hop, here))
+                    there = await _retry_host_key_once(functools.partial(self._enter, hop, here))
             except BaseException:
                 if here is not None:
                     here.abort()
@@ -160,15 +160,15 @@ class _Visit:
             raise check.refusal()
         fingerprint = f"{check.shown.get_algorithm()} {check.shown.get_fingerprint()}"
         text = f"The host key of {hop.host} is unknown: {fingerprint}"
-        if await self._ask(Question(self._node, hop.host, "host key", text, is_secret=False)) != "yes":
+        if await self._ask(LoginPrompt(self._node, hop.host, "host key", text, is_secret=False)) != "yes":
             raise check.refusal()
-        remember(hop.settings, hop.port, check.shown)
+        add_known_host(hop.settings, hop.port, check.shown)
         return await self._enter(hop, tunnel)  # it is known now: another key would be a changed one
 
     async def _attempt(
         self, hop: _Hop, check: HostKeyCheck, tunnel: asyncssh.SSHClientConnection | None
     ) -> asyncssh.SSHClientConnection:
-        street = Street(hop.settings, self._heard) if tunnel is None and not hop.settings.has_command else None
+        street = GreetingTap(hop.settings, self._heard) if tunnel is None and not hop.settings.has_command else None
         keys = hop.keys
         options: dict[str, Any] = {
             "tunnel": tunnel if tunnel is not None else street,
@@ -194,16 +194,16 @@ class _Visit:
 
 
 async def open_connection(
-    spec: NodeSpec, embedded: EmbeddedNode | None = None, ask: Ask | None = None
+    spec: NodeSpec, embedded: EmbeddedNode | None = None, ask: AskPerson | None = None
 ) -> asyncssh.SSHClientConnection:
     """Connect to one node. ``ask`` puts questions to a person; None: what would need one is refused.
 
     Raises NodeRefused or NodeUnreachable with the node's name.
     """
-    return await Doors(ask).open(spec, embedded)
+    return await Connector(ask).open(spec, embedded)
 
 
-async def _looking_twice(attempt: Callable[[], Awaitable[_T]]) -> _T:
+async def _retry_host_key_once(attempt: Callable[[], Awaitable[_T]]) -> _T:
     """A key that is not the known one is looked at once more: one byte that fell over in the exchange looks the same."""
     try:
         return await attempt()
@@ -220,7 +220,7 @@ async def _connect_embedded(embedded: EmbeddedNode, heard: Callable[[], None]) -
     )
 
 
-async def _route(asked: _Asked, is_behind: bool, jumps_left: int) -> list[_Hop]:
+async def _route(asked: _Target, is_behind: bool, jumps_left: int) -> list[_Hop]:
     """All machines on the way to one, itself last. Nothing is connected yet. Raises NodeRefused.
 
     ``is_behind``: another machine before it was named together with it, so that its own ProxyJump does not count.
@@ -287,13 +287,13 @@ async def _connect(
         ) from None
 
 
-def _parse_jump(text: str) -> _Asked:
+def _parse_jump(text: str) -> _Target:
     """``user@host:port``, ``host``, ``[ipv6]:port``."""
     user, _, place = text.strip().rpartition("@")
     host, _, port = place.rpartition(":") if place.count(":") == 1 or "]:" in place else (place, "", "")
     if not host or host.startswith("-") or (port and not port.isdigit()):
         raise NodeRefused(f"not a jump host: {text!r}", hint="expected user@host:port")
-    return _Asked(host.strip("[]"), int(port) if port else None, user or None)
+    return _Target(host.strip("[]"), int(port) if port else None, user or None)
 
 
 async def _translated(host: str, attempt: Callable[[], Awaitable[_T]]) -> _T:

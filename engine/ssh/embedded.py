@@ -21,7 +21,7 @@ import asyncssh
 from ..errors import StorageFailed
 from ..protocol.private_files import make_directory
 
-HANG_UP_GRACE = 2.0
+HANGUP_GRACE = 2.0
 """Seconds between HUP and KILL for the process group of a closed channel."""
 SILENCE = 1.0
 """Seconds without output after a command has exited, until its channel is closed though somebody keeps its pipes."""
@@ -54,7 +54,7 @@ class EmbeddedNode:
             0,
             server_host_keys=[self.host_key],
             authorized_client_keys=asyncssh.import_authorized_keys(self.client_key.export_public_key().decode()),
-            server_factory=lambda: _Doorkeeper(self._connections),
+            server_factory=lambda: _ConnectionCount(self._connections),
             process_factory=self._open_channel,
             sftp_factory=lambda channel: _HomeSFTP(channel, self.directory),
             encoding=None,
@@ -122,7 +122,7 @@ class EmbeddedNode:
     async def _end_group(self, group: int) -> None:
         """HUP, then KILL to those that did not go."""
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + HANG_UP_GRACE
+        deadline = loop.time() + HANGUP_GRACE
         is_there = _signal_group(group, signal.SIGHUP)
         while is_there and loop.time() < deadline:
             await asyncio.sleep(0.02)
@@ -161,7 +161,7 @@ class _Child(asyncio.subprocess.SubprocessStreamProtocol):
         self.exited.set_result(None)
 
 
-class _Doorkeeper(asyncssh.SSHServer):
+class _ConnectionCount(asyncssh.SSHServer):
     """Keeps account of the open connections."""
 
     def __init__(self, connections: set[asyncssh.SSHServerConnection]) -> None:

@@ -18,12 +18,12 @@ import asyncssh
 from ..errors import NodeRefused, NodeUnreachable, PacelineError, StorageFailed, UsageError
 from ..events import Event, NodeConnecting, NodeDenied, NodeLost, NodeReported
 from ..specs import Inventory, NodeSpec
-from ..telemetry.progress import Parcels
-from .connect import Doors
+from ..telemetry.progress import TransferProgress
+from .connect import Connector
 from .embedded import EmbeddedNode
 from .link import Link
-from .prompts import Ask
-from .reconnect import BESIDE, Search
+from .prompts import AskPerson
+from .reconnect import BESIDE, Reconnect
 
 MAX_CONNECTING = 128
 """Connections being opened at one time, in all."""
@@ -47,7 +47,7 @@ class _Member:
     def __init__(self, spec: NodeSpec) -> None:
         self.spec = spec
         self.link: Link | None = None
-        self.search: Search[Link] | None = None
+        self.search: Reconnect[Link] | None = None
         """While it is looked for, having been connected before."""
         self.was_connected = False
         self.trouble: PacelineError | None = None
@@ -65,7 +65,7 @@ class Fleet:
     """The connections to all nodes of an inventory. ``publish`` hears everything that happens to them."""
 
     def __init__(
-        self, inventory: Inventory, publish: Callable[[Event], None], interval: float = 1.0, ask: Ask | None = None
+        self, inventory: Inventory, publish: Callable[[Event], None], interval: float = 1.0, ask: AskPerson | None = None
     ) -> None:
         """``ask`` puts what a login needs to a person; None: what would need one is refused."""
         self._directory = Path(inventory.path).parent / "logs" / "nodes"
@@ -76,8 +76,8 @@ class Fleet:
         self._embedded: list[EmbeddedNode] = []
         self._waiting: set[asyncio.Future[None]] = set()
         self._connecting = asyncio.Semaphore(MAX_CONNECTING)
-        self._doors = Doors(ask)
-        self._parcels = Parcels("bringing our modules to the nodes", publish)
+        self._doors = Connector(ask)
+        self._parcels = TransferProgress("bringing our modules to the nodes", publish)
         self._random = random.Random()
 
     async def start(self) -> None:
@@ -96,7 +96,7 @@ class Fleet:
             return member.link
         raise member.trouble or NodeUnreachable(f"no answer within {patience:g} s", node=name)
 
-    async def visit(self, name: str) -> Link:
+    async def connect_again(self, name: str) -> Link:
         """A second connection to a node, for the caller to close; its readings are not heard.
 
         Nobody is asked: who has answered once does not expect the same question again, and accepted host keys are known by now.
@@ -104,7 +104,7 @@ class Fleet:
         """
         return await Link.open(self._members[name].spec, None, lambda event: None, VISIT_INTERVAL, self._doors.unattended())
 
-    async def settled(self, patience: float = 30.0) -> None:
+    async def wait_settled(self, patience: float = 30.0) -> None:
         """Wait until every node has reported, refused us, or failed once; at most ``patience`` seconds."""
         await self._wait_until(lambda: all(member.is_settled for member in self._members.values()), patience)
 
@@ -189,14 +189,14 @@ class Fleet:
             link = await self._open(member, embedded, lambda: None)
             member.was_connected = True
             return link
-        member.search = Search(lambda heard: self._open(member, embedded, heard))
+        member.search = Reconnect(lambda heard: self._open(member, embedded, heard))
         try:
             link = await member.search.find(self._pace, lambda error: self._lose(member, error))
         finally:
             member.search = None
         for other in self._members.values():
             if other.search is not None:  # it may have been lost with this one
-                other.search.hurry(self._random.uniform(0.0, BACK_OFF[0]))
+                other.search.retry_now(self._random.uniform(0.0, BACK_OFF[0]))
         return link
 
     def _pace(self) -> float:

@@ -13,7 +13,7 @@ _GREETING = 1024
 """Bytes that are kept."""
 
 
-class Street:
+class GreetingTap:
     """The way to a machine that is reached directly."""
 
     def __init__(self, settings: Settings, heard: Callable[[], None]) -> None:
@@ -25,7 +25,7 @@ class Street:
         """What asyncssh asks of a tunnel: connect, and hand every byte to what the factory makes."""
         loop = asyncio.get_running_loop()
         transport, ear = await loop.create_connection(
-            lambda: _Ear(self, factory()), host, port, family=self._settings.family, local_addr=self._settings.bind
+            lambda: _Tap(self, factory()), host, port, family=self._settings.family, local_addr=self._settings.bind
         )
         return transport, ear.connection
 
@@ -39,10 +39,10 @@ class Street:
         return error
 
 
-class _Ear(asyncio.Protocol):
+class _Tap(asyncio.Protocol):
     """Listens until the server has named its version; then the connection has the socket for itself."""
 
-    def __init__(self, street: Street, connection: Any) -> None:
+    def __init__(self, street: GreetingTap, connection: Any) -> None:
         self.connection = connection
         self._street = street
         self._transport: asyncio.Transport

@@ -103,7 +103,7 @@ class HostKeyCheck:
         )
 
 
-def remember(settings: Settings, port: int, key: asyncssh.SSHKey) -> None:
+def add_known_host(settings: Settings, port: int, key: asyncssh.SSHKey) -> None:
     """Append a key to the user's known_hosts as ssh would, unless it is there by now. Raises NodeRefused."""
     path = Path(settings.known_files[0])
     try:

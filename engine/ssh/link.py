@@ -22,12 +22,12 @@ from .. import errors
 from ..errors import NodeUnreachable, PacelineError, StorageFailed, WorkFailed
 from ..events import Event, NodeConnected, NodeReported, NodeWarned
 from ..specs import NodeSpec
-from ..telemetry.progress import Parcels
+from ..telemetry.progress import TransferProgress
 from ..wire import dumps, event_from, from_plain
 from .bundle import bundle
-from .connect import Doors
+from .connect import Connector
 from .embedded import EmbeddedNode
-from .upload import push_bundle
+from .upload import upload_bundle
 
 Frame = dict[str, Any]
 HELLO_TIMEOUT = 30.0
@@ -88,18 +88,18 @@ class Link:
         embedded: EmbeddedNode | None,
         on_event: Callable[[Event], None],
         interval: float = 1.0,
-        doors: Doors | None = None,
+        doors: Connector | None = None,
         heard: Callable[[], None] = lambda: None,
-        parcels: Parcels | None = None,
+        parcels: TransferProgress | None = None,
     ) -> Link:
         """Connect, bring our modules, start the agent and hear its hello. ``heard`` is called with the first word from there.
         ``parcels`` tell how far the modules are.
 
         Raises NodeRefused, NodeUnreachable, StorageFailed.
         """
-        link = cls(spec, await (doors or Doors()).open(spec, embedded, heard), on_event)
+        link = cls(spec, await (doors or Connector()).open(spec, embedded, heard), on_event)
         try:
-            await link._start(embedded, interval, parcels or Parcels("", lambda event: None))
+            await link._start(embedded, interval, parcels or TransferProgress("", lambda event: None))
         except (asyncssh.Error, OSError) as error:
             await link.close()
             raise NodeUnreachable(f"the connection broke: {_said(error)}", node=spec.name) from None
@@ -166,13 +166,13 @@ class Link:
         """A path of nodes.toml on the node: ``~`` is the remote home."""
         return self.home + path[1:] if path == "~" or path.startswith("~/") else path
 
-    async def _start(self, embedded: EmbeddedNode | None, interval: float, parcels: Parcels) -> None:
+    async def _start(self, embedded: EmbeddedNode | None, interval: float, parcels: TransferProgress) -> None:
         """Start the agent at once; only where it has no modules of ours yet, bring them and start it again."""
         python = self._spec.python or ("python3" if embedded is None else sys.executable)
         root = "~" if embedded is not None else f"{(self._spec.state_dir or STATE_DIR).rstrip('/')}/{self.node}"
         if not await self._start_agent(root, python, interval):
-            with parcels.parcel(len(bundle().data)) as sent:
-                await push_bundle(await self.sftp(), self.node, self.root, sent)
+            with parcels.part(len(bundle().data)) as sent:
+                await upload_bundle(await self.sftp(), self.node, self.root, sent)
             if not await self._start_agent(root, python, interval):
                 raise StorageFailed(f"our modules were sent to {self.root} and are not there", node=self.node)
 

@@ -14,7 +14,7 @@ import asyncssh
 from ..errors import NodeRefused
 from .config import Settings
 from .host_keys import HostKeyCheck
-from .prompts import Ask, Question
+from .prompts import AskPerson, LoginPrompt
 
 TRIES = 3
 """How often one secret is asked for."""
@@ -69,7 +69,7 @@ def read_keys(settings: Settings, key: str | None) -> Keys:
     return found
 
 
-async def unlock(keys: Keys, settings: Settings, node: str, host: str, has_choice: bool, ask: Ask | None) -> None:
+async def unlock(keys: Keys, settings: Settings, node: str, host: str, has_choice: bool, ask: AskPerson | None) -> None:
     """Ask for the passphrases that are needed, before any connection is opened, so that nothing waits there for a person.
 
     None is asked for a key that the agent holds. ``has_choice``: the keys are the usual ones and not named by anybody: then an
@@ -91,10 +91,10 @@ async def unlock(keys: Keys, settings: Settings, node: str, host: str, has_choic
         keys.ready.append(_with_certificate(opened, path))
 
 
-async def _asked(path: str, node: str, host: str, ask: Ask) -> asyncssh.SSHKey:
+async def _asked(path: str, node: str, host: str, ask: AskPerson) -> asyncssh.SSHKey:
     text = f"Passphrase of the key {path}"
     for _ in range(TRIES):
-        answer = await ask(Question(node, host, "passphrase", text))
+        answer = await ask(LoginPrompt(node, host, "passphrase", text))
         if answer is None:
             raise NodeRefused(f"no passphrase for the key {path}", hint=f"or unlock it before: ssh-add {path}")
         try:
@@ -133,7 +133,7 @@ def _with_certificate(key: asyncssh.SSHKey, path: str) -> Any:
 class Login:
     """What one login has asked a person so far; the connection behind it may be opened several times."""
 
-    def __init__(self, node: str, place: str, ask: Ask | None) -> None:
+    def __init__(self, node: str, place: str, ask: AskPerson | None) -> None:
         """``place``: ``user@host``."""
         self._node = node
         self._place = place
@@ -175,7 +175,7 @@ class Login:
     async def _put(self, kind: str, text: str, is_secret: bool, timing: Callable[[bool], None]) -> str | None:
         assert self._ask is not None
         timing(False)
-        answer = await self._ask(Question(self._node, self._place.rpartition("@")[2], kind, text, is_secret))
+        answer = await self._ask(LoginPrompt(self._node, self._place.rpartition("@")[2], kind, text, is_secret))
         timing(True)
         self.is_unanswered = answer is None
         return answer

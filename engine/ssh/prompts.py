@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class LoginPrompt:
     """One thing that only a person can answer."""
 
     node: str
@@ -26,23 +26,23 @@ class Question:
     """Whether what is typed is hidden; a host key is confirmed with yes."""
 
 
-Ask = Callable[[Question], Awaitable[str | None]]
+AskPerson = Callable[[LoginPrompt], Awaitable[str | None]]
 """Put a question to a person; None: no answer, and the connection is given up."""
 
 
-class Desk:
+class PromptBroker:
     """Puts questions for many connections: what several wait for is asked once, what was declined is not asked again.
 
     An answer is handed to those who wait for it at that moment and then forgotten. A code is good for one login and never shared.
     """
 
-    def __init__(self, ask: Ask) -> None:
+    def __init__(self, ask: AskPerson) -> None:
         self._ask = ask
         self._open: dict[tuple[str, ...], asyncio.Task[str | None]] = {}
         self._waiting: dict[tuple[str, ...], int] = {}
         self._declined: set[tuple[str, ...]] = set()
 
-    async def __call__(self, question: Question) -> str | None:
+    async def __call__(self, question: LoginPrompt) -> str | None:
         """The answer; None where there is none. A question that nobody waits for any more is withdrawn."""
         if question.kind == "code":
             return await self._ask(question)
@@ -62,7 +62,7 @@ class Desk:
                 self._forget(key, task)
                 task.cancel()
 
-    async def _put(self, question: Question, key: tuple[str, ...]) -> str | None:
+    async def _put(self, question: LoginPrompt, key: tuple[str, ...]) -> str | None:
         try:
             answer = await self._ask(question)
             if answer is None:

@@ -20,7 +20,7 @@ LEAST = 1.0
 """Seconds between two attempts, whatever the reason to hurry."""
 
 
-class Search(Generic[T]):
+class Reconnect(Generic[T]):
     """The attempts at one machine, each its own task."""
 
     def __init__(self, attempt: Callable[[Callable[[], None]], Coroutine[Any, Any, T]]) -> None:
@@ -31,7 +31,7 @@ class Search(Generic[T]):
         self._changed = asyncio.Event()
         self._begun = self._due = 0.0
 
-    def hurry(self, after: float) -> None:
+    def retry_now(self, after: float) -> None:
         """There is reason to believe that the machine is back: begin the next attempt in ``after`` seconds, if not sooner."""
         soon = asyncio.get_running_loop().time() + after
         self._due = min(self._due, max(soon, self._begun + LEAST))

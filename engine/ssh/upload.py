@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from .link import Link
 
 _BLOCK = 256 << 10
-STALL = 30.0
+STALL_SECONDS = 30.0
 """Seconds in which a node must take one block or answer; a slow line that goes on is fine."""
-FORGET = 3.0
+CLEANUP_SECONDS = 3.0
 """Seconds to look what went wrong and to remove what was written aside; then it stays there, under a name nobody reads."""
 
 
-async def push_bundle(sftp: asyncssh.SFTPClient, node: str, root: str, sent: Callable[[int], None] = lambda size: None) -> str:
+async def upload_bundle(sftp: asyncssh.SFTPClient, node: str, root: str, sent: Callable[[int], None] = lambda size: None) -> str:
     """Put our modules below the node's root, unless they are there already; returns the path of the zip.
 
     ``sent`` hears of every block how many bytes it was.
@@ -49,7 +49,7 @@ async def push_bundle(sftp: asyncssh.SFTPClient, node: str, root: str, sent: Cal
     return path
 
 
-async def push_tree(link: Link, local: Path, remote: str, sent: Callable[[int], None] = lambda size: None) -> bool:
+async def upload_tree(link: Link, local: Path, remote: str, sent: Callable[[int], None] = lambda size: None) -> bool:
     """Copy a directory to a node, unless ``remote`` exists there; returns whether anything was sent. Raises StorageFailed.
 
     ``sent`` hears of every block how many bytes it was, and of all bytes at once where they are there already.
@@ -104,7 +104,7 @@ async def _write(
         await file.close()
     except BaseException:
         with contextlib.suppress(asyncssh.Error, OSError, TimeoutError):  # who took nothing may not take this either
-            async with asyncio.timeout(FORGET):
+            async with asyncio.timeout(CLEANUP_SECONDS):
                 await file.close()
         raise
     await _check_size(sftp, path, size)
@@ -139,7 +139,7 @@ async def _make_directories(sftp: asyncssh.SFTPClient, path: str) -> None:
 async def _forget(sftp: asyncssh.SFTPClient, path: str) -> None:
     """Remove what was written aside; a link that is gone leaves it behind, under a name nobody reads."""
     with contextlib.suppress(asyncssh.Error, OSError, TimeoutError):
-        async with asyncio.timeout(FORGET):
+        async with asyncio.timeout(CLEANUP_SECONDS):
             if await sftp.isdir(path):
                 await sftp.rmtree(path)
             elif await sftp.exists(path):
@@ -154,10 +154,10 @@ async def _storing(sftp: asyncssh.SFTPClient, node: str, path: str, size: int) -
     """
     loop = asyncio.get_running_loop()
     try:
-        async with asyncio.timeout(STALL) as limit:
-            yield lambda: limit.reschedule(loop.time() + STALL)
+        async with asyncio.timeout(STALL_SECONDS) as limit:
+            yield lambda: limit.reschedule(loop.time() + STALL_SECONDS)
     except TimeoutError:
-        raise NodeUnreachable(f"{path} could not be written: nothing was taken for {STALL:.0f} s", node=node) from None
+        raise NodeUnreachable(f"{path} could not be written: nothing was taken for {STALL_SECONDS:.0f} s", node=node) from None
     except (asyncssh.SFTPNoConnection, asyncssh.SFTPConnectionLost, asyncssh.DisconnectError, ConnectionError) as error:
         raise NodeUnreachable(f"the link broke while {path} was written: {error}", node=node) from None
     except (asyncssh.SFTPPermissionDenied, asyncssh.SFTPWriteProtect) as error:
@@ -175,7 +175,7 @@ async def _storing(sftp: asyncssh.SFTPClient, node: str, path: str, size: int) -
 
 async def _free_bytes(sftp: asyncssh.SFTPClient, path: str) -> int | None:
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(FORGET):
+        async with asyncio.timeout(CLEANUP_SECONDS):
             while path not in ("", "/"):
                 path = path.rpartition("/")[0]
                 with contextlib.suppress(asyncssh.SFTPError):  # not there, or not supported

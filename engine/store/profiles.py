@@ -12,7 +12,7 @@ KEPT = 32
 """Workloads whose profile is remembered."""
 
 
-def kept(state: State, event: ProfileKept) -> State:
+def profile_stored(state: State, event: ProfileKept) -> State:
     """A profile of a workload."""
     workload = str(event.document.get("workload", ""))
     if not workload:
@@ -25,14 +25,14 @@ def kept(state: State, event: ProfileKept) -> State:
     return clear_prefix(state, f"drift {workload} ") if event.is_new else state
 
 
-def drifted(state: State, event: DriftFound) -> State:
+def profile_drifted(state: State, event: DriftFound) -> State:
     """A device is another one than when it was profiled last."""
     key = f"drift {event.workload} {event.node} {event.device_index}"
     hint = "shares follow by themselves; look at its power limit, clocks and cooling"
-    return raise_alert(state, key, "warning", sentence(event), hint, event.node)
+    return raise_alert(state, key, "warning", drift_sentence(event), hint, event.node)
 
 
-def sentence(event: DriftFound) -> str:
+def drift_sentence(event: DriftFound) -> str:
     """``14 % slower than on 3 May: memory clock 405 MHz``."""
     since = f"on {event.day}" if event.day else "before"
     change = event.slowdown - 1.0

@@ -107,9 +107,9 @@ def reduce(state: State, event: Event) -> State:
         case ResultDerived():
             return _with_run(state, replace(_run(state, event), document=event.document))
         case ProfileKept():
-            return profiles.kept(state, event)
+            return profiles.profile_stored(state, event)
         case DriftFound():
-            return profiles.drifted(state, event)
+            return profiles.profile_drifted(state, event)
         case ProfilingAdvanced():
             return _with_run(state, runs.profiled(_run(state, event), event))
         case PeerLost():
@@ -130,16 +130,18 @@ def reduce(state: State, event: Event) -> State:
         case StepsTaken():
             return _with_run(state, runs.stepped(_run(state, event), event))
         case StragglerFound():
-            run = runs.straggler_found(_run(state, event), straggler_alerts.found(state, _run(state, event), event), event)
+            run = runs.straggler_found(
+                _run(state, event), straggler_alerts.straggler_found(state, _run(state, event), event), event
+            )
             return straggler_alerts.told(_with_run(state, run), run)
         case StragglerEnded():
             run = runs.straggler_ended(_run(state, event), event)
-            return straggler_alerts.ended(_with_run(state, run), run, event)
+            return straggler_alerts.straggler_ended(_with_run(state, run), run, event)
         case SharesChanged():
             run = runs.advanced(_run(state, event), event)
             return straggler_alerts.told(_with_run(state, run), run)
         case CaseEnded():
-            return straggler_alerts.over(_with_run(state, runs.advanced(_run(state, event), event)), event.run_id)
+            return straggler_alerts.run_over(_with_run(state, runs.advanced(_run(state, event), event)), event.run_id)
         case RankJoined() | CaseStarted() | EpochEnded() | StandaloneMeasured():
             return _with_run(state, runs.advanced(_run(state, event), event))
         case RankEvent():

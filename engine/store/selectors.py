@@ -14,7 +14,7 @@ RECENT_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class RunProgress:
     """How far a run is."""
 
     fraction: float
@@ -38,7 +38,7 @@ def occupants(state: State) -> dict[tuple[str, int], tuple[RunState, RankState]]
     }
 
 
-def progress(run: RunState, at: float) -> Progress:
+def progress(run: RunState, at: float) -> RunProgress:
     """Steps done and time left. A case to come is taken to last as long as the mean of those that are over or in hand."""
     per_epoch = -(-run.samples_per_epoch // run.global_batch_size) if run.global_batch_size > 0 else 0
     total = max(0, per_epoch * run.epochs)
@@ -47,7 +47,7 @@ def progress(run: RunState, at: float) -> Progress:
     case = run.current
     steps = 0 if case is None or case.step is None else min(case.step + 1, total)
     if run.is_over:
-        return Progress(1.0 if run.state == "done" else done, 0.0, steps, total)
+        return RunProgress(1.0 if run.state == "done" else done, 0.0, steps, total)
     lasted: list[float] = []
     left = 0.0
     for found, fraction in zip(run.cases, fractions, strict=True):
@@ -58,9 +58,9 @@ def progress(run: RunState, at: float) -> Progress:
         lasted.append(whole)
         left += 0.0 if found.state == "done" else whole * (1.0 - fraction)
     if not lasted:
-        return Progress(done, None, steps, total)
+        return RunProgress(done, None, steps, total)
     left += fmean(lasted) * sum(1 for found, fraction in zip(run.cases, fractions, strict=True) if fraction <= 0.0)
-    return Progress(done, left, steps, total)
+    return RunProgress(done, left, steps, total)
 
 
 def phase_left(run: RunState, at: float) -> float | None:
@@ -134,7 +134,7 @@ def limit_of(run: RunState, case: CaseState) -> float | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class StepParts:
     """The step of one rank, in seconds, in the order in which they pass."""
 
     data: float
@@ -148,7 +148,7 @@ class Parts:
     """For others."""
 
 
-def step_parts(run: RunState) -> dict[int, Parts]:
+def step_parts(run: RunState) -> dict[int, StepParts]:
     """The last step of every rank that has stepped. Nobody stamps communication: whoever comes last waits for the wire alone."""
     ranks = {rank.rank: rank for rank in run.ranks.values() if rank.compute_seconds is not None}
     wire = min((max(0.0, rank.wait_seconds or 0.0) for rank in ranks.values()), default=0.0)
@@ -157,11 +157,11 @@ def step_parts(run: RunState) -> dict[int, Parts]:
     return {number: _parts(rank, wire) for number, rank in ranks.items()}
 
 
-def _parts(rank: RankState, wire: float) -> Parts:
+def _parts(rank: RankState, wire: float) -> StepParts:
     own = max(0.0, rank.compute_seconds or 0.0)
     data = min(own, max(0.0, rank.data_seconds or 0.0))
     host = min(own - data, max(0.0, rank.host_seconds or 0.0))
-    return Parts(data, host, own - data - host, wire, max(0.0, (rank.wait_seconds or 0.0) - wire))
+    return StepParts(data, host, own - data - host, wire, max(0.0, (rank.wait_seconds or 0.0) - wire))
 
 
 def imbalance_now(run: RunState) -> float | None:

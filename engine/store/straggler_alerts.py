@@ -21,7 +21,7 @@ BUSY = 0.9
 """Utilization of a machine's processor from which it has nothing left to give."""
 
 
-def found(state: State, run: RunState, event: StragglerFound) -> Straggler:
+def straggler_found(state: State, run: RunState, event: StragglerFound) -> Straggler:
     """The straggler of an event, with what the readings say already."""
     return replace(Straggler(event, state.at), evidence=_evidence(state, run, event))
 
@@ -52,13 +52,13 @@ def with_readings(state: State, run: RunState, node: str) -> RunState:
     return replace(run, cases=(*run.cases[: run.case], replace(case, stragglers=stragglers), *run.cases[run.case + 1 :]))
 
 
-def ended(state: State, run: RunState, event: StragglerEnded) -> State:
+def straggler_ended(state: State, run: RunState, event: StragglerEnded) -> State:
     """The alert of a straggler that is itself again, with what the shares brought back."""
     gain = "" if event.gain is None else f"changed shares brought back {event.gain * 100:.0f} % of the lost time"
     return clear(state, key(run, event), gain)
 
 
-def over(state: State, run_id: str) -> State:
+def run_over(state: State, run_id: str) -> State:
     """End the alerts of a case that is over: whoever is still slow in the next one is found again."""
     return clear_prefix(state, f"straggler {run_id} ")
 

@@ -13,7 +13,7 @@ from ..store.state import State
 GONE = ("lost", "refused")
 
 
-class Attendance:
+class LiveState:
     """A listener of the bus that folds the stream and can be waited for."""
 
     def __init__(self, nodes: Sequence[str]) -> None:
@@ -36,25 +36,25 @@ class Attendance:
         self._changed.set()
 
     @property
-    def reached(self) -> list[str]:
+    def connected(self) -> list[str]:
         """Nodes that answer now."""
         return [name for name in self._nodes if self.state.nodes[name].state == "ok"]
 
-    async def settled(self, names: Sequence[str] | None = None, told: Callable[[int], None] = lambda settled: None) -> None:
+    async def wait_settled(self, names: Sequence[str] | None = None, told: Callable[[int], None] = lambda settled: None) -> None:
         """Wait until every one of these nodes has reported once, or failed once; None: of all. ``told`` hears how many have."""
         wanted = self._nodes if names is None else names
         while (amount := sum(map(self._is_settled, wanted))) < len(wanted):
             told(amount)
-            await self.changed()
+            await self.wait_changed()
 
-    async def changed(self) -> None:
+    async def wait_changed(self) -> None:
         """Wait for the next event."""
         self._changed.clear()
         await self._changed.wait()
 
-    async def complete(self, names: Sequence[str] | None = None, told: Callable[[int], None] = lambda settled: None) -> None:
+    async def wait_reported(self, names: Sequence[str] | None = None, told: Callable[[int], None] = lambda settled: None) -> None:
         """Wait until every one of these nodes has reported; None: all. Raises NodeRefused or NodeUnreachable where one does not."""
-        await self.settled(names, told)
+        await self.wait_settled(names, told)
         for state, error in (("refused", NodeRefused), ("lost", NodeUnreachable)):
             nodes = [self.state.nodes[name] for name in (self._nodes if names is None else names)]
             bad = [node for node in nodes if node.state == state]

@@ -15,7 +15,7 @@ WONDER = 0.5
 Publish = Callable[[Event], None]
 
 
-class Progress:
+class ProgressReporter:
     """So much of a whole is done. The phase keeps its name; what grows is its fraction."""
 
     def __init__(
@@ -46,7 +46,7 @@ class Progress:
         self._publish(RunPrepared(phase=self._phase, fraction=fraction, seconds_left=left, detail=detail))
 
 
-class Parcels:
+class TransferProgress:
     """Bytes on their way to several machines at once, told as one; of what is quickly there nothing is said."""
 
     def __init__(self, phase: str, publish: Publish, clock: Callable[[], float] = time.monotonic) -> None:
@@ -56,7 +56,7 @@ class Parcels:
         self._is_told = False
 
     @contextmanager
-    def parcel(self, size: int) -> Iterator[Callable[[int], None]]:
+    def part(self, size: int) -> Iterator[Callable[[int], None]]:
         """One more parcel of so many bytes: what is given hears how many more of them were taken. One that fails is not counted."""
         if not self._open:
             self._whole = self._done = 0

@@ -14,7 +14,7 @@ from ..wire import from_plain
 from ..workloads import WORKLOADS
 from .data import load
 from .device import device_of, timer_for
-from .emulation.network import PlayedLink
+from .emulation.network import EmulatedLink
 from .group import die_with_parent, is_collateral, join, own_rank
 from .loop import Case
 from .normalization import least_samples
@@ -40,7 +40,7 @@ def train(run_dir: Path, plan: Plan, rank: RankPlan, log: RankLog) -> None:
     is_bfloat16 = agree(group, is_wanted=workload.is_bfloat16)
     profile, most = probe(workload, task, training, timer, group, batch, log, is_bfloat16=is_bfloat16)
     standalone = Standalone(group, training, log)
-    link = None if plan.link is None else PlayedLink(plan.link, group.size, plan.seed)
+    link = None if plan.link is None else EmulatedLink(plan.link, group.size, plan.seed)
 
     for planned in plan.cases:
         log.case = planned.name

@@ -12,7 +12,7 @@ import torch
 
 from ..errors import DataRefused
 from ..plan import Plan
-from .prefetch import ReadAhead
+from .prefetch import Prefetcher
 from .shares.sampler import Rows
 from .tasks import Task
 
@@ -28,7 +28,7 @@ class Split:
     y: np.ndarray
     weights: npt.NDArray[np.int64] | None = None
     """What each sample counts in the loss; None: one. Known to every rank, so that no one has to ask the others before backward."""
-    ahead: ReadAhead | None = None
+    ahead: Prefetcher | None = None
     """Where the data lie on disk."""
 
     def __len__(self) -> int:
@@ -71,7 +71,7 @@ def _split(place: Path, part: str, task: Task) -> Split:
     if len(x) != len(y) or len(x) == 0:
         raise DataRefused(f"{place}: {len(x)} inputs but {len(y)} targets of {part}", hint="prepare the data again")
     is_on_disk = isinstance(x, np.memmap) or isinstance(y, np.memmap)
-    return Split(x, y, task.weights(y), ReadAhead(x, y) if is_on_disk and part == "train" else None)
+    return Split(x, y, task.weights(y), Prefetcher(x, y) if is_on_disk and part == "train" else None)
 
 
 def _array(path: Path) -> np.ndarray:

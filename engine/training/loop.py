@@ -16,9 +16,9 @@ from ..events import CaseEnded, CaseStarted, EpochEnded, RankEpochEnded, SharesC
 from ..workloads import Workload
 from .data import Split
 from .group import Group
-from .rank_log import RankLog, Step, StepLog
+from .rank_log import LoggedStep, RankLog, StepLog
 from .shares.sampler import SamplerState
-from .shares.step_stats import Report
+from .shares.step_stats import RankReport
 from .trainer import Trainer
 
 _EVALUATION_BATCH = 256
@@ -70,11 +70,11 @@ class Case:
             taken += 1
             book.step_ends(report, is_change=memory.changes != before.changes)
         book.close()
-        trainer.exchange.settle()
+        trainer.step_stats.settle()
         self._evaluate(epoch, samples, book.seconds, memory)
         return memory, taken
 
-    def _balanced(self, memory: Memory, report: Report | None, step: int) -> Memory:
+    def _balanced(self, memory: Memory, report: RankReport | None, step: int) -> Memory:
         """Every rank decides for itself, alike, from what all ranks told. The small last step of an epoch teaches nothing new."""
         if report is None or report.size != self.problem.global_batch_size:
             return memory
@@ -154,16 +154,16 @@ class _EpochBook:
     def last_gradient(self) -> None:
         self.seconds = time.perf_counter() - self._start
 
-    def step_ends(self, report: Report | None, *, is_change: bool) -> None:
+    def step_ends(self, report: RankReport | None, *, is_change: bool) -> None:
         self._open.append((self._step, self._size, time.perf_counter() - self._step_start))
         self._tell(report, is_change=is_change)
         self._listen(report)
 
-    def _listen(self, report: Report | None) -> None:
+    def _listen(self, report: RankReport | None) -> None:
         """Whoever comes last in a step waits for the wire alone. Waits are told a step late, a GPU's later still, and once."""
-        if report is None or self._case.trainer.local is not None:  # local steps wait for an average now and then
+        if report is None or self._case.trainer.local_sgd is not None:  # local steps wait for an average now and then
             return
-        first_told = self._first + (2 if self._case.trainer.exchange.is_late else 1)
+        first_told = self._first + (2 if self._case.trainer.step_stats.is_late else 1)
         if report.step >= first_told and all(work.seconds > 0 for work in report.work):
             self._least_waits.append(min(work.wait_seconds for work in report.work))
 
@@ -187,7 +187,7 @@ class _EpochBook:
             )
         )
 
-    def _tell(self, report: Report | None, *, is_change: bool) -> None:
+    def _tell(self, report: RankReport | None, *, is_change: bool) -> None:
         for times in self._timer.take():
             step, size, seconds = self._open.popleft()
             self._samples += times.samples
@@ -195,7 +195,7 @@ class _EpochBook:
                 self._full_steps += 1
                 self._full = [total + part for total, part in zip(self._full, _parts(times), strict=True)]
             self._lines.add(
-                Step(
+                LoggedStep(
                     epoch=self._epoch,
                     step=step,
                     size=size,

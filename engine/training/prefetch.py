@@ -14,7 +14,7 @@ import numpy as np
 from .shares.sampler import Rows
 
 
-class ReadAhead:
+class Prefetcher:
     """One thread, one local batch ahead."""
 
     def __init__(self, x: np.ndarray, y: np.ndarray) -> None:

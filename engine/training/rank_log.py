@@ -15,7 +15,7 @@ from ..wire import encode
 
 LINE_SECONDS = 0.25
 """Least time between two summaries: four lines a second."""
-AROUND = 3
+STEPS_AROUND_CHANGE = 3
 """Steps after a change of shares that get a line of their own, as does the one before."""
 
 
@@ -59,7 +59,7 @@ class RankLog:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Step:
+class LoggedStep:
     """What one rank knows about one step it took."""
 
     epoch: int
@@ -77,15 +77,15 @@ class StepLog:
 
     def __init__(self, log: RankLog) -> None:
         self._log = log
-        self._steps: list[Step] = []
+        self._steps: list[LoggedStep] = []
         self._last_line = 0.0
         self._single = 0
 
-    def add(self, step: Step, *, is_change: bool, utilization: float | None, memory_used: int | None) -> None:
+    def add(self, step: LoggedStep, *, is_change: bool, utilization: float | None, memory_used: int | None) -> None:
         """Take one step; ``is_change`` says that the balancer has changed the shares after it."""
         if is_change:
             self.flush(utilization, memory_used)
-            self._single = AROUND + 1
+            self._single = STEPS_AROUND_CHANGE + 1
         if self._steps and self._steps[-1].times.samples != step.times.samples:
             self.flush(utilization, memory_used)  # a summary covers one local batch size
         self._steps.append(step)

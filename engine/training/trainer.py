@@ -12,14 +12,14 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ..workloads import Workload
 from .data import Split, copy_to
-from .emulation.network import PlayedLink
+from .emulation.network import EmulatedLink
 from .group import Group
 from .models import build
 from .normalization import norms_of, pool, usable
-from .shares.comm_hook import Reduction
-from .shares.local_sgd import LocalSteps
+from .shares.comm_hook import CommHook
+from .shares.local_sgd import LocalSGD
 from .shares.sampler import Rows, SamplerState, slices
-from .shares.step_stats import Exchange, Replica, Report, fingerprint
+from .shares.step_stats import RankReport, Replica, StepStats, fingerprint
 from .tasks import Task
 from .timing.timers import CpuTimer
 
@@ -35,26 +35,26 @@ class Trainer:
     replica: Replica
     ddp: DistributedDataParallel
     optimizer: torch.optim.Optimizer
-    exchange: Exchange
+    step_stats: StepStats
     norms: list[_BatchNorm]
-    most_at_once: int
+    max_micro_batch: int
     """Samples that fit in memory at a time: a larger local batch is trained in micro-batches."""
     max_gradient_norm: float | None
-    local: LocalSteps | None
+    local_sgd: LocalSGD | None
     """Local SGD; None: gradients are summed in every step."""
     loss_sum: torch.Tensor
     """Of this rank since the last reset, in float64; stays on the device."""
     trained: int = 0
     """Samples of this rank since the last reset."""
 
-    def step(self, step: int, state: SamplerState, sizes: Sequence[int]) -> Report | None:
+    def step(self, step: int, state: SamplerState, sizes: Sequence[int]) -> RankReport | None:
         """Train this rank's part of the next step, which all ranks share by ``sizes``.
 
         The gradient is that of one process with the whole batch: ranks and micro-batches add up their sums of losses, divided by
         what all samples of the step count together. Every rank knows that number from the sampler, so nobody has to be asked.
         """
-        if self.local is not None:
-            return self._local_step(self.local, step, state, sizes)
+        if self.local_sgd is not None:
+            return self._local_step(self.local_sgd, step, state, sizes)
         size = sum(sizes)
         first, last = slices(sizes, self.replica.rank)
         weight = size if self.data.weights is None else self.data.weigh(state.rows(0, size))
@@ -64,11 +64,11 @@ class Trainer:
         if self.data.ahead is not None:
             self.data.ahead.expect(state.next(size).rows(first, last))
         self._backward(batch, weight, mark)
-        report = self.exchange.read(step, size, weight, mark)
-        self._update(self.exchange.veto(mark))
+        report = self.step_stats.read(step, size, weight, mark)
+        self._update(self.step_stats.skip_step(mark))
         return report
 
-    def _local_step(self, local: LocalSteps, step: int, state: SamplerState, sizes: Sequence[int]) -> Report | None:
+    def _local_step(self, local: LocalSGD, step: int, state: SamplerState, sizes: Sequence[int]) -> RankReport | None:
         """A step on this rank's own gradient; at every few of them, and at the end of an epoch, the weights of all are averaged."""
         size = sum(sizes)
         first, last = slices(sizes, self.replica.rank)
@@ -84,7 +84,7 @@ class Trainer:
         if local.is_due(own, weight, is_last=state.next(size).epoch != state.epoch):
             local.average(self.replica)
             self.timer.end()  # what was waited for is the average
-            report = self.exchange.read(step, size, weight, mark)
+            report = self.step_stats.read(step, size, weight, mark)
         self.timer.stepped()
         return report
 
@@ -115,7 +115,7 @@ class Trainer:
 
     def _backward(self, batch: tuple[torch.Tensor, torch.Tensor], weight: int, mark: float) -> None:
         x, y = batch
-        *early, last = micro_batches(len(x), self.most_at_once)
+        *early, last = micro_batches(len(x), self.max_micro_batch)
         loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
         scale = 1.0 / max(weight, 1)  # a step in which nothing counts has no gradient
         for part in early:
@@ -171,7 +171,7 @@ def make_trainer(
     *,
     is_late: bool,
     is_bfloat16: bool,
-    link: PlayedLink | None = None,
+    link: EmulatedLink | None = None,
     compression: str = "none",
     local_steps: int = 1,
 ) -> Trainer:
@@ -181,7 +181,7 @@ def make_trainer(
     # Adam keeps the learning rate of the workload whatever the shares: the global batch, and so the gradient, is the same.
     # Fused is the kind that obeys a veto on the device, without its host, and takes a quarter of the time on a CPU.
     optimizer = torch.optim.Adam(replica.model.parameters(), lr=workload.learning_rate, fused=True)
-    return assemble(
+    return build_trainer(
         replica,
         optimizer,
         task,
@@ -196,7 +196,7 @@ def make_trainer(
     )
 
 
-def assemble(
+def build_trainer(
     replica: Replica,
     optimizer: torch.optim.Optimizer,
     task: Task,
@@ -206,7 +206,7 @@ def assemble(
     max_gradient_norm: float | None = None,
     *,
     is_late: bool = False,
-    link: PlayedLink | None = None,
+    link: EmulatedLink | None = None,
     compression: str = "none",
     local_steps: int = 1,
 ) -> Trainer:
@@ -218,7 +218,7 @@ def assemble(
         gradient_as_bucket_view=True,
     )
     ddp.broadcast_buffers = False  # see ``normalization``; newer torch calls the argument otherwise
-    reduction = Reduction(replica, link, compression)
+    reduction = CommHook(replica, link, compression)
     ddp.register_comm_hook(reduction, lambda reduction, bucket: reduction(bucket))
     return Trainer(
         device,
@@ -228,10 +228,10 @@ def assemble(
         replica,
         ddp,
         optimizer,
-        Exchange(replica, replica.rank, replica.world_size, is_late=is_late),
+        StepStats(replica, replica.rank, replica.world_size, is_late=is_late),
         norms_of(replica.model),
         most_at_once,
         max_gradient_norm,
-        LocalSteps(reduction, local_steps) if local_steps > 1 else None,
+        LocalSGD(reduction, local_steps) if local_steps > 1 else None,
         torch.zeros((), dtype=torch.float64, device=device),
     )

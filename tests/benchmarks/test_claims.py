@@ -6,7 +6,7 @@ import tomllib
 
 import pytest
 from paceline.engine.balancer.allocate import allocate
-from paceline.engine.balancer.step_time import slowest
+from paceline.engine.balancer.step_time import slowest_seconds
 from paceline.engine.events import SharesChanged, StepsTaken
 
 from benchmarks import balancer, table
@@ -67,7 +67,10 @@ def test_an_oracle_loses_nothing_though_steps_cost_more_than_compute() -> None:
 
 def test_every_old_step_is_lost_by_what_it_takes_beyond_the_oracles() -> None:
     taken = history({0: HEALTHY, 12: ADAPTED, 30: HEALTHY})
-    slow, best = slowest(declared([FAULT], 10), HEALTHY) + OVERHEAD, oracle_seconds(declared([FAULT], 10), SAMPLES) + OVERHEAD
+    slow, best = (
+        slowest_seconds(declared([FAULT], 10), HEALTHY) + OVERHEAD,
+        oracle_seconds(declared([FAULT], 10), SAMPLES) + OVERHEAD,
+    )
     assert lost_steps(taken, [FAULT], OVERHEAD, 10, 45) == pytest.approx(2 * (slow / best - 1))
 
 

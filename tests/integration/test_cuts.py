@@ -18,11 +18,11 @@ from typing import Any
 import asyncssh
 import pytest
 from paceline.engine.agent.system.processes import boot_id, start_time
-from paceline.engine.agent.system.state_dir import NodeHome
+from paceline.engine.agent.system.state_dir import StateDir
 from paceline.engine.events import Event, RunnerEnded, StepsTaken
 from paceline.engine.jobs.mirror import follow
 from paceline.engine.jobs.mirror.follow import Follower
-from paceline.engine.jobs.mirror.run_mirror import RunDirectory
+from paceline.engine.jobs.mirror.run_mirror import RunMirror
 from paceline.engine.protocol.json_files import write_once
 from paceline.engine.specs import NodeSpec
 from paceline.engine.ssh import connect
@@ -49,7 +49,7 @@ class Node:
 
     def __init__(self, path: Path, name: str, target: int, faults: Iterator[Fault | None], seed: int) -> None:
         self.name = name
-        self.home = NodeHome(path / "state" / name, name)
+        self.home = StateDir(path / "state" / name, name)
         self.run = self.home.runs / RUN
         (self.run / "ranks").mkdir(parents=True)
         write_once(self.run / "start.json", {"pid": os.getpid(), "boot_id": boot_id(), "start_time": start_time(os.getpid())})
@@ -111,10 +111,10 @@ async def cut_again_and_again(path: Path, nodes: int, each: int) -> str:
     """What is counted when runs on so many nodes are followed while every connection breaks so often."""
     seeds = [random.Random(f"cuts {number}") for number in range(nodes)]
     async with lab(path, [cuts(rng, each) for rng in seeds]) as (made, fleet):
-        directory = RunDirectory(path / "runs", RUN)
+        directory = RunMirror(path / "runs", RUN)
         heard: list[Event] = []
         writing = [asyncio.ensure_future(write(node, rng, each)) for node, rng in zip(made, seeds, strict=True)]
-        verdict = await Follower(directory, tuple(node.name for node in made), fleet, heard.append).to_the_end()  # type: ignore[arg-type]
+        verdict = await Follower(directory, tuple(node.name for node in made), fleet, heard.append).run()  # type: ignore[arg-type]
         directory.close()
         await asyncio.gather(*writing)
         assert verdict.state == "done"
@@ -182,10 +182,10 @@ async def bring_home(path: Path, size: int, faults: Iterator[Fault | None]) -> d
         write_once(node.run / "exit.json", RunnerEnded(state="done"))
         await fleet.link("n0")  # the modules are there, the agent has started
         before, most = peak("self"), 0
-        directory = RunDirectory(path / "runs", RUN)
+        directory = RunMirror(path / "runs", RUN)
         began = time.monotonic()
         following = asyncio.ensure_future(
-            Follower(directory, ("n0",), fleet, lambda event: None).to_the_end()  # type: ignore[arg-type]
+            Follower(directory, ("n0",), fleet, lambda event: None).run()  # type: ignore[arg-type]
         )
         while not following.done():
             most = max(most, *(peak(pid) for pid in agents(node.home.root)), 0)

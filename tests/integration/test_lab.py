@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from paceline.engine.agent.runs import device_lock
-from paceline.engine.agent.system.processes import marked
+from paceline.engine.agent.system.processes import pids_of_run
 from paceline.engine.plan import RankPlan
 
 from tests.support.runs.labs import LabDirectory
@@ -165,7 +165,7 @@ def test_one_interrupt_ends_a_bench_on_the_embedded_lab(lab: LabDirectory) -> No
     process.communicate()
     assert process.returncode == 130
     assert lab.marked(run_id) == []
-    assert all(not marked(run_id, root) for root in (lab.path / "logs" / "nodes").iterdir())
+    assert all(not pids_of_run(run_id, root) for root in (lab.path / "logs" / "nodes").iterdir())
 
 
 def test_nothing_is_started_on_a_node_that_may_only_be_read(lab: LabDirectory) -> None:
@@ -178,7 +178,7 @@ def test_nothing_is_started_on_a_node_that_may_only_be_read(lab: LabDirectory) -
 
 def test_a_device_in_use_is_refused_with_its_owner_or_shared_or_waited_for(lab: LabDirectory) -> None:
     lab.run("status")
-    other = device_lock.take(lab.node("n0"), [RankPlan(0, "n0", 0, 0, 0, "emulated", "fast")], "another", is_shared=False)
+    other = device_lock.acquire(lab.node("n0"), [RankPlan(0, "n0", 0, 0, 0, "emulated", "fast")], "another", is_shared=False)
     status, _ = lab.run("train")
     (refusal,) = [line for line in lab.told().splitlines() if line.startswith("paceline: ")]
     assert (status, "n0 / fast is in use by run another" in refusal, "--wait" in refusal) == (5, True, True), refusal

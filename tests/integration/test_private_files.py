@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from paceline.engine.control import Control
 from paceline.engine.inventory.nodes_file import read_inventory
-from paceline.engine.jobs.runs.clean import Wish
+from paceline.engine.jobs.runs.clean import CleanRequest
 from paceline.engine.specs import TrainSpec
 from paceline.tui.command_line.render import render
 from paceline.tui.sessions.narration import Narrator
@@ -82,10 +82,10 @@ async def session(place: Path) -> dict[str, Any]:
         documents = {
             "train": trained,
             "jobs": await control.jobs(),
-            "keep": await control.clean(Wish(), is_agreed=True),
+            "keep": await control.clean(CleanRequest(), is_agreed=True),
             "fetch": await control.fetch(run_id, (), None),
-            "look": await control.clean(Wish(kinds=("runs",)), is_agreed=False),
-            "clean": await control.clean(Wish(runs=(run_id,), kinds=("runs",)), is_agreed=True),
+            "look": await control.clean(CleanRequest(kinds=("runs",)), is_agreed=False),
+            "clean": await control.clean(CleanRequest(runs=(run_id,), kinds=("runs",)), is_agreed=True),
         }
     finally:
         narrator.close()

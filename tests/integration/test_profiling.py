@@ -19,7 +19,7 @@ from paceline.engine.control import Control
 from paceline.engine.events import AllReduceProfiled
 from paceline.engine.inventory.choice import inventory_for
 from paceline.engine.plan import Plan
-from paceline.engine.profiles.assemble import fold
+from paceline.engine.profiles.assemble import assemble
 from paceline.engine.specs import TrainSpec
 from paceline.engine.ssh.embedded import EmbeddedNode
 from paceline.engine.wire import from_plain
@@ -140,7 +140,7 @@ def test_a_device_that_has_gone_is_said_in_its_line_and_the_rest_goes_on(tmp_pat
     lab.start()
     assert lab.follow() == [0, 0, 0], lab.output()
     events = [replace(event, node=f"n{rank}") for rank in range(3) for event in lab.events(rank)]
-    profile = fold(plan, events, 1.0)
+    profile = assemble(plan, events, 1.0)
     assert [device.time is not None for device in profile.devices] == [True, False, True]
     assert "no CUDA device 99" in profile.devices[1].error
     assert profile.devices[0].rate / profile.devices[2].rate == pytest.approx(2, rel=0.2)

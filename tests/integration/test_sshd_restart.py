@@ -12,13 +12,13 @@ from pathlib import Path
 
 import asyncssh
 import pytest
-from paceline.engine.agent.system.process_tree import Family
+from paceline.engine.agent.system.process_tree import ProcessTree
 from paceline.engine.agent.system.processes import boot_id, pids, read_stat
 from paceline.engine.events import Event, NodeConnected, NodeWarned
-from paceline.engine.jobs.launch.detach_check import Survival
+from paceline.engine.jobs.launch.detach_check import DetachCheck
 from paceline.engine.jobs.launch.submit import submit
 from paceline.engine.jobs.runs.cancel import cancel
-from paceline.engine.jobs.runs.listing import roster
+from paceline.engine.jobs.runs.listing import list_runs
 from paceline.engine.specs import Inventory, NodeSpec, TrainSpec
 from paceline.engine.ssh.fleet import Fleet
 
@@ -85,7 +85,7 @@ async def test_a_run_outlives_sshd_and_is_found_through_a_new_one(tmp_path: Path
         fleet = Fleet(there, heard.append)
         await fleet.start()
         with all_logins_ended(server):
-            survival = Survival(there.nodes, fleet, heard.append, login_ended=lambda: asyncio.sleep(0))
+            survival = DetachCheck(there.nodes, fleet, heard.append, login_ended=lambda: asyncio.sleep(0))
             for name in NODES:
                 survival(NodeConnected(node=name, boot_id=boot_id()))
             await survival.proved(NODES)
@@ -100,15 +100,15 @@ async def test_a_run_outlives_sshd_and_is_found_through_a_new_one(tmp_path: Path
         fleet = Fleet(inventory(tmp_path, server, host, str(state)), heard.append)
         await fleet.start()
         try:
-            (row,) = await roster(fleet, tmp_path / "logs" / "runs", NODES)
+            (row,) = await list_runs(fleet, tmp_path / "logs" / "runs", NODES)
             assert (row["run_id"], row["state"], row["nodes"]) == (RUN, "running", list(NODES))
             (state / "n0" / "runs" / RUN / "stop").touch()
             (state / "n1" / "runs" / RUN / "stop").touch()
             while row["state"] == "running":
-                (row,) = await roster(fleet, tmp_path / "logs" / "runs", NODES)
+                (row,) = await list_runs(fleet, tmp_path / "logs" / "runs", NODES)
             assert row["state"] == "done"
             assert all((state / name / "runs" / RUN / "starts").read_text() == "started\n" for name in NODES)
         finally:
             await cancel(row, fleet, list(NODES))
             await fleet.close()
-    assert all(Family(state / name / "runs" / RUN).look() == {} for name in NODES)
+    assert all(ProcessTree(state / name / "runs" / RUN).scan() == {} for name in NODES)

@@ -14,10 +14,10 @@ from paceline.tui.app import PacelineApp, every_binding
 from paceline.tui.command_line.cli import build_parser
 from paceline.tui.command_line.commands import VERBS, check_allowed, parse, verb_of
 from paceline.tui.keymap import EVERYWHERE, check_map, shown
-from paceline.tui.palette import Everything
+from paceline.tui.palette import PaletteCommands
 from paceline.tui.preferences import Preferences
-from paceline.tui.prompt_history import Past
-from paceline.tui.screens.dialogs import Confirm, Help, Told
+from paceline.tui.prompt_history import PromptHistory
+from paceline.tui.screens.dialogs import Confirm, HelpPage, ResultPage
 from paceline.tui.screens.form import JobForm
 from paceline.tui.screens.node import NodeScreen
 from paceline.tui.sessions.session import Answer
@@ -97,9 +97,9 @@ async def test_every_verb_is_found_by_prompt_palette_help_and_batch() -> None:
     async with PacelineApp(Obedient([story.inventory()])).run_test(size=(160, 50)) as pilot:
         app = await drawn(pilot)
         await pilot.press("?")
-        await until(pilot, lambda: isinstance(app.screen, Help))
+        await until(pilot, lambda: isinstance(app.screen, HelpPage))
         told = help_text(app.screen)  # type: ignore[arg-type]
-        named = {name: summary for name, summary, _ in Everything(app.screen).entries()}
+        named = {name: summary for name, summary, _ in PaletteCommands(app.screen).entries()}
         places = {
             verb.name: {
                 "prompt": parse(shlex.join(words_of(verb.name)))[0] is verb and verb.name in app.completions(verb.name[:1]),
@@ -120,12 +120,12 @@ async def test_every_key_is_in_the_help_and_every_general_one_in_the_palette() -
         for mode in (*app.MODES, "node"):
             await (app.push_screen(NodeScreen("demo1")) if mode == "node" else app.action_visit(mode))
             await pilot.press("?")
-            await until(pilot, lambda: isinstance(app.screen, Help))
+            await until(pilot, lambda: isinstance(app.screen, HelpPage))
             told |= set(help_text(app.screen).splitlines())  # type: ignore[arg-type]
             await pilot.press("escape")
         text = "\n".join(told)
         assert [binding.id for binding in every_binding() if binding.description not in text] == []
-        named = {summary for _, summary, _ in Everything(app.screen).entries()}
+        named = {summary for _, summary, _ in PaletteCommands(app.screen).entries()}
         assert {b.description for b in EVERYWHERE if b.id and not b.action.startswith("visit")} - named == {
             "find anything by its name"
         }
@@ -162,7 +162,7 @@ async def test_the_palette_asks_for_the_words_of_a_verb_that_acts() -> None:
     session = Obedient([story.inventory()])
     async with PacelineApp(session).run_test() as pilot:
         app = await drawn(pilot)
-        deeds = {name: deed for name, _, deed in Everything(app.screen).entries()}
+        deeds = {name: deed for name, _, deed in PaletteCommands(app.screen).entries()}
         deeds["bench"]()
         await until(pilot, lambda: app.screen.query_one(Prompt).has_focus)
         assert app.screen.query_one(Prompt).value == "bench "
@@ -199,46 +199,46 @@ async def test_the_first_continuation_stands_faint_behind_the_cursor() -> None:
 async def test_what_was_typed_is_there_in_the_next_session_and_secrets_are_not(tmp_path: Path) -> None:
     path = tmp_path / "state" / "history"
     lines = ("attach r1", "train --on-end 'curl -H x'", "status")
-    async with PacelineApp(Obedient([story.inventory()]), past=Past(path)).run_test() as pilot:
+    async with PacelineApp(Obedient([story.inventory()]), past=PromptHistory(path)).run_test() as pilot:
         for line in lines:
             await pilot.press(":")
             pilot.app.screen.query_one(Prompt).value = line
             await pilot.press("enter")
             await until(pilot, lambda: not pilot.app.screen.has_class("asking"))
-    assert Past(path).lines == ["attach r1", "status"]
+    assert PromptHistory(path).lines == ["attach r1", "status"]
     assert path.stat().st_mode & 0o777 == 0o600
 
 
 def test_two_hundred_lines_are_kept_each_once(tmp_path: Path) -> None:
-    past = Past(tmp_path / "history")
+    past = PromptHistory(tmp_path / "history")
     for number in [*range(300), 5]:
         past.add(f"attach run-{number}")
-    again = Past(tmp_path / "history").lines
+    again = PromptHistory(tmp_path / "history").lines
     assert len(again) == 200
     assert again[-1] == "attach run-5"
 
 
 def test_a_history_of_somebody_else_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "history").write_bytes(b"\xff\xfe\x00")
-    assert Past(tmp_path / "history").lines == []
+    assert PromptHistory(tmp_path / "history").lines == []
 
 
 async def test_screens_and_answers_are_reached_by_their_words() -> None:
     async with PacelineApp(Obedient(going_on())).run_test(size=(100, 30)) as pilot:
         app = await drawn(pilot)
         for line, mode in (("alerts", "alerts"), ("results", "results"), (f"logs {story.RUN}", "logs"), ("run", "run")):
-            app.obey(line)
+            app.execute(line)
             await until(pilot, lambda mode=mode: app.current_mode == mode)
-        app.obey("plan")
-        await until(pilot, lambda: isinstance(app.screen, Told))
+        app.execute("plan")
+        await until(pilot, lambda: isinstance(app.screen, ResultPage))
         assert "872 samples/s, 1:01 expected" in screen_text(app)
 
 
 async def test_an_answer_of_strangers_words_is_harmless() -> None:
     async with PacelineApp(Obedient([])).run_test(size=(100, 30)) as pilot:
         app = await drawn(pilot)
-        app.push_screen(Told(VERBS["plan"].name, f"{HOSTILE}\n{HOSTILE}"))
-        await until(pilot, lambda: isinstance(app.screen, Told))
+        app.push_screen(ResultPage(VERBS["plan"].name, f"{HOSTILE}\n{HOSTILE}"))
+        await until(pilot, lambda: isinstance(app.screen, ResultPage))
         assert not {"\x1b", "\x07", "\u202e", "\u200b"} & set(screen_text(app))
 
 
@@ -251,7 +251,7 @@ async def test_a_theme_is_put_on_live_on_every_screen(name: str) -> None:
         app = await drawn(pilot)
         for mode in app.MODES:
             await app.action_visit(mode)
-        app.obey(f"theme {name}")
+        app.execute(f"theme {name}")
         for mode in app.MODES:
             await app.action_visit(mode)
             await pilot.pause()
@@ -269,7 +269,7 @@ async def test_a_theme_is_put_on_live_on_every_screen(name: str) -> None:
 async def test_an_unknown_theme_is_told_with_those_there_are() -> None:
     async with PacelineApp(Obedient([story.inventory()])).run_test() as pilot:
         app = await drawn(pilot)
-        app.obey("theme sunny")
+        app.execute("theme sunny")
         await until(pilot, lambda: "no theme 'sunny'; there are night, day" in screen_text(app))
 
 
@@ -283,7 +283,7 @@ async def test_keys_of_a_key_map_work_and_ctrl_c_always_leaves() -> None:
         await until(pilot, lambda: app.current_mode == "alerts")
         assert "X quit" in screen_text(app)
         await pilot.press("f5")
-        await until(pilot, lambda: isinstance(app.screen, Help))
+        await until(pilot, lambda: isinstance(app.screen, HelpPage))
         assert "F2 " in help_text(app.screen)  # type: ignore[arg-type]
         await pilot.press("escape", "ctrl+c")
     assert app.return_code == 0
@@ -326,10 +326,10 @@ async def test_a_read_only_session_offers_neither_start_nor_cancel() -> None:
             await pilot.press(key)
             await until(pilot, lambda: "this session is read-only" in screen_text(app))
             app.notice = None
-        app.obey("bench")
+        app.execute("bench")
         await until(pilot, lambda: "bench is refused" in screen_text(app))
         assert session.asked == []
-        assert "read-only" in {name: summary for name, summary, _ in Everything(app.screen).entries()}["train"]
+        assert "read-only" in {name: summary for name, summary, _ in PaletteCommands(app.screen).entries()}["train"]
 
 
 # The form and the question ------------------------------------------------------------------------------------------------------
@@ -442,7 +442,7 @@ async def test_clean_shows_what_would_go_and_goes_on_only_after_a_yes() -> None:
     async with PacelineApp(session).run_test() as pilot:
         app = await drawn(pilot)
         for answer in "ny":
-            app.obey("clean --all")
+            app.execute("clean --all")
             await until(pilot, lambda: isinstance(app.screen, Confirm))
             told = screen_text(app)
             assert "1 run" in told
@@ -451,7 +451,7 @@ async def test_clean_shows_what_would_go_and_goes_on_only_after_a_yes() -> None:
             assert "Nothing was heard of demo2" in told
             await pilot.press(answer)
             await until(pilot, lambda: not isinstance(app.screen, Confirm))
-        await until(pilot, lambda: isinstance(app.screen, Told))
+        await until(pilot, lambda: isinstance(app.screen, ResultPage))
         assert session.asked == ["clean --all", "clean --all", "clean --all --yes"]
 
 
@@ -477,6 +477,6 @@ async def test_a_process_is_ended_by_a_key_after_its_owner_was_told() -> None:
 async def test_a_read_only_session_tells_of_a_process_and_asks_nothing() -> None:
     async with PacelineApp(Telling(going_on(), is_read_only=True), Preferences(read_only=True)).run_test() as pilot:
         app = await drawn(pilot)
-        app.obey("kill demo1 77")
+        app.execute("kill demo1 77")
         await until(pilot, lambda: "with --yes it is ended" in screen_text(app))
         assert not isinstance(app.screen, Confirm)

@@ -18,11 +18,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from paceline.engine.events import NodeReported, RunPlanned, RunPrepared, Ticked
 from paceline.tui.app import PacelineApp
-from paceline.tui.screens.dialogs import Confirm, Help
-from paceline.tui.terminal.format import age, duration, fit, number, right, untrusted
+from paceline.tui.screens.dialogs import Confirm, HelpPage
+from paceline.tui.terminal.format import age, duration, number, pad, pad_left, untrusted
 from paceline.tui.views.drawing.lines import bar, gauge, history, line, nice_ceiling
 from paceline.tui.views.jobs import SCREENS
-from paceline.tui.widgets.line_canvas import Rows
+from paceline.tui.widgets.line_canvas import RowList
 from paceline.tui.widgets.prompt import Prompt
 from rich.cells import cell_len
 from rich.style import Style
@@ -63,7 +63,7 @@ def screen_text(app: PacelineApp) -> str:
     return "\n".join(strip.text for strip in lines)
 
 
-def help_text(screen: Help) -> str:
+def help_text(screen: HelpPage) -> str:
     """All of the help, also what is out of sight."""
     return "\n".join(str(column.content) for column in screen.query("#columns Static").results(Static))
 
@@ -104,7 +104,7 @@ async def test_what_stands_in_the_bars_at_the_top_and_the_bottom_is_pressed_with
         await until(pilot, lambda: not app.view.is_paused)
         await pilot.click("#top", offset=(screen_text(app).index("✖"), 0))
         await until(pilot, lambda: app.current_mode == "alerts")
-        for word, opened in ((" help ", Help), (" cancel ", Confirm)):
+        for word, opened in ((" help ", HelpPage), (" cancel ", Confirm)):
             await pilot.click("#bottom", offset=(screen_text(app).splitlines()[-1].index(word) + 1, 0))
             await until(pilot, lambda opened=opened: isinstance(app.screen, opened))
             await pilot.click("#dialog .hint", offset=(12, 1))
@@ -122,7 +122,7 @@ async def test_jobs_and_alerts_are_filtered_and_what_is_hidden_is_counted() -> N
             ("4", "straggler & rank=2", ["straggler"], 4),
         ):
             await pilot.press(key)
-            rows = app.screen.query_one(Rows)
+            rows = app.screen.query_one(RowList)
             await pilot.press("/", *wanted, "enter")
             await until(pilot, lambda rows=rows, left=left: len(rows._keys) == len(left))
             assert all(row.startswith(one) for row, one in zip(rows._keys, left, strict=True))
@@ -150,7 +150,7 @@ async def test_the_cursor_moves_by_arrows_and_letters_and_stays_on_its_row() -> 
     session = story.StorySession([event for event in story.healthy() if event.at < 5])
     async with PacelineApp(session).run_test() as pilot:
         await shown(pilot)
-        rows = pilot.app.screen.query_one(Rows)
+        rows = pilot.app.screen.query_one(RowList)
         await pilot.press("j", "down")
         assert rows.key == "demo3 0"
         await pilot.press("k")
@@ -240,7 +240,7 @@ async def test_a_paused_view_stands_still_while_collecting_goes_on() -> None:
 async def test_the_help_names_every_key_of_the_app() -> None:
     async with PacelineApp(story.StorySession([story.inventory()])).run_test(size=(100, 40)) as pilot:
         await pilot.press("?")
-        await until(pilot, lambda: isinstance(pilot.app.screen, Help))
+        await until(pilot, lambda: isinstance(pilot.app.screen, HelpPage))
         text = help_text(pilot.app.screen)
         for binding in PacelineApp.BINDINGS:
             assert binding.description in text
@@ -330,8 +330,8 @@ def test_the_gate_lets_through_nothing_that_acts(text: str) -> None:
 @settings(deadline=None)
 @given(st.text(max_size=40).map(untrusted), st.integers(1, 30))
 def test_a_cell_has_exactly_its_width(text: str, width: int) -> None:
-    assert cell_len(fit(text, width)) == width
-    assert cell_len(right(text, width)) == width
+    assert cell_len(pad(text, width)) == width
+    assert cell_len(pad_left(text, width)) == width
 
 
 @given(st.floats(-1, 2), st.integers(1, 80))
@@ -356,9 +356,9 @@ def test_a_scale_ends_somewhere_whatever_it_is_asked_for(value: float) -> None:
 @given(st.lists(st.tuples(st.floats(0, 100), st.floats()), max_size=8), st.floats())
 def test_a_chart_is_drawn_of_whatever_numbers_a_node_says(points: list[tuple[float, float]], value: float) -> None:
     from paceline.tui.theme import PALETTE
-    from paceline.tui.views.drawing.chart import Curve, Frame, Level, chart
+    from paceline.tui.views.drawing.chart import ChartFrame, Curve, Level, chart
 
-    frame = Frame(0.0, 100.0, 0.0, nice_ceiling(value), 3.0)
+    frame = ChartFrame(0.0, 100.0, 0.0, nice_ceiling(value), 3.0)
     lines = chart([Curve(tuple(points), PALETTE.bar)], frame, 60, 12, PALETTE.dim, PALETTE.faint, [Level(value, number(value))])
     assert {strip.cell_length for strip in lines} == {60}
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from paceline.engine.errors import ConfigurationError
-from paceline.tui.preferences import Preferences, place, read
+from paceline.tui.preferences import Preferences, preferences_path, read
 from paceline.tui.terminal.ascii import to_ascii
 from paceline.tui.terminal.format import untrusted
 from paceline.tui.theme import GLYPHS
@@ -54,9 +54,9 @@ def test_a_wrong_file_is_refused_with_file_and_key(tmp_path: Path, text: str, to
 
 
 def test_the_file_lies_where_the_desktop_says() -> None:
-    assert place({"HOME": "/home/ada"}) == Path("/home/ada/.config/paceline/config.toml")
-    assert place({"HOME": "/home/ada", "XDG_CONFIG_HOME": "/etc/xdg"}) == Path("/etc/xdg/paceline/config.toml")
-    assert place({"HOME": "/home/ada", "XDG_CONFIG_HOME": "relative"}) == Path("/home/ada/.config/paceline/config.toml")
+    assert preferences_path({"HOME": "/home/ada"}) == Path("/home/ada/.config/paceline/config.toml")
+    assert preferences_path({"HOME": "/home/ada", "XDG_CONFIG_HOME": "/etc/xdg"}) == Path("/etc/xdg/paceline/config.toml")
+    assert preferences_path({"HOME": "/home/ada", "XDG_CONFIG_HOME": "relative"}) == Path("/home/ada/.config/paceline/config.toml")
 
 
 @given(st.text(max_size=60).map(untrusted))

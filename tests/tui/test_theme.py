@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import combinations, pairwise
 
 import pytest
-from paceline.tui.theme import GLYPHS, PALETTE, THEMES, Palette, suited
+from paceline.tui.theme import GLYPHS, PALETTE, THEMES, Palette, adapted
 from rich.color import Color as Shown
 from rich.color import ColorSystem
 from rich.palette import Palette as Colours
@@ -93,7 +93,7 @@ def degraded(colour: str, colours: str, terminal: str) -> str:
 @pytest.mark.parametrize(("colours", "terminal"), [("256", ""), *(("standard", name) for name in NAMED)])
 @pytest.mark.parametrize("theme", THEMES.values(), ids=THEMES)
 def test_every_word_can_be_read_in_fewer_colours(theme: Theme, colours: str, terminal: str) -> None:
-    worn = suited(theme, colours)
+    worn = adapted(theme, colours)
     grounds = {degraded(str(ground), colours, terminal) for ground in (worn.background, worn.surface, worn.panel)}
     shown = {name: degraded(colour, colours, terminal) for name, colour in words(worn).items()}
     for number, style in enumerate(Palette(worn).nodes):
@@ -106,7 +106,7 @@ def test_every_word_can_be_read_in_fewer_colours(theme: Theme, colours: str, ter
 @pytest.mark.parametrize(("colours", "terminal"), [("256", ""), *(("standard", name) for name in NAMED)])
 @pytest.mark.parametrize("theme", THEMES.values(), ids=THEMES)
 def test_trouble_keeps_colours_of_its_own_in_fewer_colours(theme: Theme, colours: str, terminal: str) -> None:
-    worn = suited(theme, colours)
+    worn = adapted(theme, colours)
     shown = {name: degraded(colour, colours, terminal) for name, colour in words(worn).items()}
     assert len({shown[name] for name in ("text", "dim", "accent", "warning", "critical")}) == 5
     assert difference(shown["warning"], shown["critical"], "usual") > 25
@@ -115,7 +115,7 @@ def test_trouble_keeps_colours_of_its_own_in_fewer_colours(theme: Theme, colours
 @pytest.mark.parametrize("colours", ["256", "standard"])
 @pytest.mark.parametrize("theme", THEMES.values(), ids=THEMES)
 def test_the_line_under_the_cursor_stands_out_in_fewer_colours(theme: Theme, colours: str) -> None:
-    worn = suited(theme, colours)
+    worn = adapted(theme, colours)
     grounds = [degraded(str(ground), colours, "xterm") for ground in (worn.background, worn.panel)]
     assert grounds[0] != grounds[1] or Palette(worn).cursor.reverse
 
@@ -149,9 +149,9 @@ def test_a_state_has_a_sign_of_its_own_wherever_colours_are_missing() -> None:
 
 def test_a_theme_is_worn_at_once_by_whoever_draws() -> None:
     before = PALETTE.text
-    PALETTE.wear(THEMES["day"])
+    PALETTE.apply(THEMES["day"])
     try:
         assert PALETTE.text != before
     finally:
-        PALETTE.wear(THEMES["night"])
+        PALETTE.apply(THEMES["night"])
     assert PALETTE.text == before

@@ -25,7 +25,7 @@ SECOND_THOUGHT = 10.0
 def run(args: argparse.Namespace, nodes: Path) -> int:
     """Perform one verb without a screen; returns the exit status. Raises PacelineError for the caller to print."""
     verb = VERBS[args.verb]
-    check_allowed(verb, args, args.read_only or preferences.read(preferences.place()).read_only)
+    check_allowed(verb, args, args.read_only or preferences.read(preferences.preferences_path()).read_only)
     if verb.name == "replay":
         from .render import replayed
 

@@ -97,11 +97,11 @@ def latency(text: str) -> float:
 
 
 def _as_in_nodes(key: str, text: str) -> float:
-    from paceline.engine.inventory.values import LINK, Wrong
+    from paceline.engine.inventory.values import LINK, InvalidValue
 
     try:
         return float(LINK[key](text))
-    except Wrong as wrong:
+    except InvalidValue as wrong:
         raise argparse.ArgumentTypeError(f"{wrong}, got {text[:40]!r}") from None
 
 
@@ -246,18 +246,18 @@ async def _status(control: Control, args: argparse.Namespace) -> Document:
 
 
 async def _train(control: Control, args: argparse.Namespace) -> Document:
-    from paceline.engine.jobs.runs.on_end_hook import announced
+    from paceline.engine.jobs.runs.on_end_hook import with_on_end_hook
 
-    async with announced(control, args.on_end):
+    async with with_on_end_hook(control, args.on_end):
         return await control.run(_spec(args, (args.policy,), is_bench=False), args.wait)
 
 
 async def _bench(control: Control, args: argparse.Namespace) -> Document:
     from paceline.engine.experiments.policies import check_named
-    from paceline.engine.jobs.runs.on_end_hook import announced
+    from paceline.engine.jobs.runs.on_end_hook import with_on_end_hook
 
     check_named(args.devices)
-    async with announced(control, args.on_end):
+    async with with_on_end_hook(control, args.on_end):
         return await control.run(_spec(args, tuple(args.policies.split(",")), is_bench=True), args.wait)
 
 
@@ -285,9 +285,9 @@ async def _cancel(control: Control, args: argparse.Namespace) -> Document:
 
 
 async def _attach(control: Control, args: argparse.Namespace) -> Document:
-    from paceline.engine.jobs.runs.on_end_hook import announced
+    from paceline.engine.jobs.runs.on_end_hook import with_on_end_hook
 
-    async with announced(control, args.on_end):
+    async with with_on_end_hook(control, args.on_end):
         return await control.attach(args.run_id)
 
 
@@ -295,7 +295,7 @@ async def _logs(control: Control, args: argparse.Namespace) -> Document:
     import re
 
     from paceline.engine.inventory.nodeset import expand
-    from paceline.engine.jobs.logs.read import Wish
+    from paceline.engine.jobs.logs.read import LogQuery
 
     from .log_printer import show
 
@@ -306,7 +306,7 @@ async def _logs(control: Control, args: argparse.Namespace) -> Document:
     except re.error as error:
         raise UsageError(f"--grep {args.grep!r}: {error}") from None
     nodes = tuple(expand(args.node)) if args.node is not None else None
-    wish = Wish(args.rank, nodes, grep, args.lines)
+    wish = LogQuery(args.rank, nodes, grep, args.lines)
     return await control.logs(args.run_id, wish, show if args.follow and not args.json else None)
 
 
@@ -315,10 +315,10 @@ async def _fetch(control: Control, args: argparse.Namespace) -> Document:
 
 
 async def _clean(control: Control, args: argparse.Namespace) -> Document:
-    from paceline.engine.jobs.runs.clean import KINDS, Wish
+    from paceline.engine.jobs.runs.clean import KINDS, CleanRequest
 
     kinds = tuple(kind for kind in KINDS if getattr(args, kind, False))
-    wish = Wish(tuple(args.run_ids), args.older_than, kinds or (("runs",) if args.run_ids else KINDS), args.all)
+    wish = CleanRequest(tuple(args.run_ids), args.older_than, kinds or (("runs",) if args.run_ids else KINDS), args.all)
     return await control.clean(wish, args.yes)
 
 

@@ -16,7 +16,7 @@ Values = Mapping[str, Sequence[str]]
 _FIXED: dict[str, Sequence[str]] = {"W": tuple(WORKLOADS), "P": POLICIES, "A,B": POLICIES}
 
 
-def complete(line: str, values: Values, places: Iterable[str] = ()) -> list[str]:
+def complete_line(line: str, values: Values, places: Iterable[str] = ()) -> list[str]:
     """Whole lines that begin with ``line``, best first. ``places``: words beside verbs, such as names of screens."""
     words = line.lstrip().split(" ")
     if len(words) == 1:

@@ -9,7 +9,7 @@ from typing import Any
 from paceline.engine.reports.table import bench_table, train_table
 from paceline.engine.store.state import WAITING
 
-from ..terminal.format import UNKNOWN, age, count, duration, fit, memory, moment, number, percent, ratio, right, size, untrusted
+from ..terminal.format import UNKNOWN, age, count, duration, memory, moment, number, pad, pad_left, percent, ratio, size, untrusted
 from .log_printer import log_text
 
 Document = dict[str, Any]
@@ -59,17 +59,17 @@ def replayed(path: Path) -> Document:
 def _status(document: Document) -> str:
     lines = [f"{'node':<14}{'state':<12}{'device':<20}{'kind':<10}{'util':>6}  {'memory':>20}"]
     for node in document["nodes"]:
-        head = fit(untrusted(node["name"]), 13) + " " + fit(node["state"], 11) + " "
+        head = pad(untrusted(node["name"]), 13) + " " + pad(node["state"], 11) + " "
         if not node["devices"]:
             lines.append(head + untrusted(node["reason"] or "—"))
         for device in node["devices"]:
             used = memory(device["memory_used"], device["memory_total"])
             name = f"{device['index']} {untrusted(device['name'])}"
-            util = right(percent(device["utilization"]), 6)
+            util = pad_left(percent(device["utilization"]), 6)
             holder = (
                 f"  {untrusted(device['holder'])} of {untrusted(device['holder_user'] or 'somebody')}" if device["holder"] else ""
             )
-            lines.append(head + fit(name, 20) + fit(device["kind"], 10) + util + "  " + right(used, 20) + holder)
+            lines.append(head + pad(name, 20) + pad(device["kind"], 10) + util + "  " + pad_left(used, 20) + holder)
             head = " " * 26
     return "\n".join(lines)
 
@@ -92,7 +92,7 @@ def _plan(document: Document) -> str:
     for device in document["devices"]:
         name = f"{device['index']} {device['name']}"
         gib = "—" if device["memory"] is None else f"{device['memory'] / 2**30:.1f} GiB"
-        start = f"{device['rank']:>4}  {fit(device['node'], 14)}{fit(name, 22)}{fit(device['kind'], 10)}{right(gib, 8)}"
+        start = f"{device['rank']:>4}  {pad(device['node'], 14)}{pad(name, 22)}{pad(device['kind'], 10)}{pad_left(gib, 8)}"
         lines.append(start + (f"  in use by {device['in_use']}" if device["in_use"] else ""))
     if all(case["predicted_samples_per_second"] is None for case in document["cases"]):
         lines.append(f"no profile yet, so no prediction: paceline profile --workload {document['workload']}")
@@ -122,7 +122,7 @@ def _exchange(document: Document) -> list[str]:
 def _profile(document: Document) -> str:
     lines = [f"{document['workload']} on {count(len(document['devices']), 'device')}{_emulated(document)}"]
     heads = (("score", 7), ("TFLOPS", 9), ("samples/s", 11), ("a, ms", 8), ("residual", 10), ("at once", 11))
-    lines.append(fit("node", 14) + fit("device", 22) + "".join(right(name, width) for name, width in heads))
+    lines.append(pad("node", 14) + pad("device", 22) + "".join(pad_left(name, width) for name, width in heads))
     for device in document["devices"]:
         each, fixed, off = device["fit"]["c"], device["fit"]["a"], device["fit"]["residual"]
         figures = (
@@ -134,8 +134,8 @@ def _profile(document: Document) -> str:
             number(device["largest_batch"]),
         )
         name = f"{device['index']} {device['name']}"
-        told = "".join(right(text, width) for text, (_, width) in zip(figures, heads, strict=True))
-        lines.append(fit(device["node"], 13) + " " + fit(name, 21) + " " + told)
+        told = "".join(pad_left(text, width) for text, (_, width) in zip(figures, heads, strict=True))
+        lines.append(pad(device["node"], 13) + " " + pad(name, 21) + " " + told)
         more = _more(device)
         if more:
             lines.append(f"  {more}")
@@ -181,7 +181,7 @@ def _advise(document: Document) -> str:
     batch = document["global_batch_size"]
     heads = (("samples/s", 11), ("speed-up", 10), ("efficiency", 12), ("exposed", 11), ("ratio", 8))
     lines = [document["verdict"], "", f"{document['workload']} at a global batch of {batch}{_emulated(document)}, predicted:"]
-    lines.append("  " + fit("devices", 34) + fit("policy", 14) + "".join(right(name, width) for name, width in heads))
+    lines.append("  " + pad("devices", 34) + pad("policy", 14) + "".join(pad_left(name, width) for name, width in heads))
     alike = [one for one in document["candidates"] if one["global_batch_size"] == batch]
     for one in alike[:CANDIDATES]:
         devices = ",".join(f"{device['node']}:{device['index']}" for device in one["devices"])
@@ -194,8 +194,8 @@ def _advise(document: Document) -> str:
             UNKNOWN if one["ratio"] is None else f"{one['ratio']:.2f}",
         )
         mark = "> " if one == document["recommended"] else "  "
-        told = "".join(right(text, width) for text, (_, width) in zip(figures, heads, strict=True))
-        lines.append(mark + fit(devices, 33) + " " + fit(one["policy"], 14) + told)
+        told = "".join(pad_left(text, width) for text, (_, width) in zip(figures, heads, strict=True))
+        lines.append(mark + pad(devices, 33) + " " + pad(one["policy"], 14) + told)
     if len(alike) > CANDIDATES:
         lines.append(f"  {len(alike) - CANDIDATES} more; --json has them all")
     best = document["best_single"]
@@ -227,8 +227,8 @@ def _jobs(document: Document) -> str:
         started = moment(run["started"], "%Y-%m-%d %H:%M") or "—"
         step = "—" if run["step"] is None else str(run["step"])
         nodes = untrusted(", ".join(run["nodes"]))
-        what = fit(run["run_id"], 24) + fit(run["state"], 13) + fit(untrusted(run["workload"]), 14)
-        lines.append(what + fit(started, 18) + right(step, 6) + f"  {nodes}")
+        what = pad(run["run_id"], 24) + pad(run["state"], 13) + pad(untrusted(run["workload"]), 14)
+        lines.append(what + pad(started, 18) + pad_left(step, 6) + f"  {nodes}")
     return "\n".join(lines)
 
 
@@ -266,9 +266,9 @@ def _clean(document: Document) -> str:
     lines = [f"{'node':<14}{'what':<9}{'name':<24}{'size':>10}  state"]
     for thing in document["things"]:
         name = thing["name"] if thing["kind"] == "runs" else thing["name"][:12] + "…"
-        what = fit(thing["node"], 13) + " " + fit(thing["kind"].removesuffix("s"), 9) + fit(name, 24)
+        what = pad(thing["node"], 13) + " " + pad(thing["kind"].removesuffix("s"), 9) + pad(name, 24)
         lines.append(
-            f"{what}{right(size(thing['size']), 10)}  {thing['state']}" + (f": {thing['reason']}" if thing["reason"] else "")
+            f"{what}{pad_left(size(thing['size']), 10)}  {thing['state']}" + (f": {thing['reason']}" if thing["reason"] else "")
         )
     lines += [f"{node['name']}: {node['reason']}" for node in document["nodes"] if node["reason"]]
     word = "removed" if document["removed"] else "would be removed; with --yes it is"

@@ -11,15 +11,25 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from ..messages import View
-from ..views.advice import Advised, Supposed, advised, device_lines, help_lines, verdict_lines, way_heading, way_row, ways
-from ..widgets.line_canvas import Rows, Sheet
-from .base_screen import Deck
+from ..views.advice import (
+    AdviceView,
+    WhatIfChoice,
+    advice_view,
+    device_lines,
+    help_lines,
+    verdict_lines,
+    way_heading,
+    way_row,
+    ways,
+)
+from ..widgets.line_canvas import LineCanvas, RowList
+from .base_screen import BaseScreen
 
 TOGGLED = 8
 """Devices that have a key, F2 to F9."""
 
 
-class AdviceScreen(Deck):
+class AdviceScreen(BaseScreen):
     """The verdict, every way to train at this batch, what would help, and who takes part."""
 
     NAME = "advice"
@@ -44,26 +54,26 @@ class AdviceScreen(Deck):
         ("advice.larger", "larger"),
         ("advice.device1", "device"),
         ("advice.restore", "as measured"),
-        *Deck.KEYS,
+        *BaseScreen.KEYS,
     )
 
     def body(self) -> Iterable[Widget]:
         self._workload = ""
-        self._supposed = Supposed()
-        self._found: Advised | None = None
-        yield Sheet(self._verdict, widget_id="verdict")
-        yield Rows(way_heading, self._row)
-        yield Sheet(self._helps, "what would help", "remedies")
-        yield Sheet(self._devices, "what if without", "supposed")
+        self._supposed = WhatIfChoice()
+        self._found: AdviceView | None = None
+        yield LineCanvas(self._verdict, widget_id="verdict")
+        yield RowList(way_heading, self._row)
+        yield LineCanvas(self._helps, "what would help", "remedies")
+        yield LineCanvas(self._devices, "what if without", "supposed")
 
     def show(self, view: View) -> None:
         profiles = view.state.profiles
         if self._workload not in profiles:
-            self._workload, self._supposed = next(reversed(profiles), ""), Supposed()
-        self._found = advised(profiles.get(self._workload), self._supposed)
+            self._workload, self._supposed = next(reversed(profiles), ""), WhatIfChoice()
+        self._found = advice_view(profiles.get(self._workload), self._supposed)
         for name in ("#remedies", "#supposed"):
             self.query_one(name).display = self._found is not None
-        self.query_one(Rows).tell(view, [str(place) for place in range(len(ways(self._found)))])
+        self.query_one(RowList).tell(view, [str(place) for place in range(len(ways(self._found)))])
         super().show(view)
 
     def _verdict(self, view: View, width: int, height: int) -> Sequence[Strip]:
@@ -83,7 +93,7 @@ class AdviceScreen(Deck):
         names = list(self.deck.view.state.profiles)
         if self._workload in names:
             self._workload = names[(names.index(self._workload) + step) % len(names)]
-            self._suppose(Supposed())
+            self._suppose(WhatIfChoice())
 
     def action_network(self, factor: float) -> None:
         """What if the network were another one."""
@@ -100,8 +110,8 @@ class AdviceScreen(Deck):
 
     def action_restore(self) -> None:
         """Suppose nothing."""
-        self._suppose(Supposed())
+        self._suppose(WhatIfChoice())
 
-    def _suppose(self, supposed: Supposed) -> None:
+    def _suppose(self, supposed: WhatIfChoice) -> None:
         self._supposed = supposed
         self.show(self.deck.view)

@@ -14,13 +14,13 @@ from textual.widget import Widget
 
 from ..messages import View
 from ..views.alerts import ALERT_ORDERS, alert_heading, alert_in_full, alert_order, alert_row, alert_subject, alert_summary
-from ..widgets.line_canvas import Rows, Sheet
-from .list_screen import Sifted
+from ..widgets.line_canvas import LineCanvas, RowList
+from .list_screen import ListScreen
 from .logs import show_logs
 from .run import show_moment
 
 
-class AlertsScreen(Sifted):
+class AlertsScreen(ListScreen):
     """Trouble of this session. What a person has seen stays known by its key until the session ends."""
 
     NAME = "alerts"
@@ -51,46 +51,46 @@ class AlertsScreen(Sifted):
 
     def body(self) -> Iterable[Widget]:
         self._alerts: dict[str, Alert] = {}
-        yield Sheet(lambda view, width, height: alert_summary(view, width, self.order), widget_id="summary")
-        yield from self.sifted(Rows(lambda width: alert_heading(width, self.order), self._row))
-        yield Sheet(self._full, "the one under the cursor", "full")
+        yield LineCanvas(lambda view, width, height: alert_summary(view, width, self.order), widget_id="summary")
+        yield from self.matching(RowList(lambda width: alert_heading(width, self.order), self._row))
+        yield LineCanvas(self._full, "the one under the cursor", "full")
 
     def show(self, view: View) -> None:
         self._alerts = alert_order(view, self.order)
         self.query_one("#full").display = bool(self._alerts)
-        keys = self.sift(list(self._alerts), lambda key: alert_subject(view.state, self._alerts[key], key in view.seen))
-        self.query_one(Rows).tell(view, keys)
+        keys = self.apply_filter(list(self._alerts), lambda key: alert_subject(view.state, self._alerts[key], key in view.seen))
+        self.query_one(RowList).tell(view, keys)
         super().show(view)
 
     def _row(self, view: View, key: str, width: int, is_under_cursor: bool) -> Strip:
         return alert_row(view.state, self._alerts[key], key in view.seen, width, is_under_cursor)
 
     def _full(self, view: View, width: int, height: int) -> Sequence[Strip]:
-        key = self.query_one(Rows).key or ""
+        key = self.query_one(RowList).key or ""
         return alert_in_full(view.state, self._alerts.get(key), key in view.seen, width, height)
 
     def on_rows_moved(self) -> None:
-        self.query_one("#full", Sheet).tell(self.deck.view)
+        self.query_one("#full", LineCanvas).tell(self.deck.view)
 
     def action_acknowledge(self) -> None:
         """Seen, or after all not."""
-        key = self.query_one(Rows).key
+        key = self.query_one(RowList).key
         if key is not None and self._alerts[key].ended_at is None:
             self.deck.view = replace(self.deck.view, seen=self.deck.view.seen ^ {key})
             self.show(self.deck.view)
 
     def action_moment(self) -> None:
         """To what happened in its run when it began; without a run, a replay goes to that moment all the same."""
-        alert = self._alerts.get(self.query_one(Rows).key or "")
+        alert = self._alerts.get(self.query_one(RowList).key or "")
         run = self._run_of(alert) if alert is not None else None
         if alert is not None and run is not None:
             show_moment(self.deck, run.run_id, alert.at)
         elif alert is not None and self.deck.session.is_replay:
             self.deck.action_seek(f"{alert.at}")
         elif alert is not None:
-            self.deck.tell("no run of ours was on this node", "ok")
+            self.deck.show_notice("no run of ours was on this node", "ok")
 
-    def on_rows_chosen(self, message: Rows.Chosen) -> None:
+    def on_rows_chosen(self, message: RowList.Chosen) -> None:
         """To what its rank or node wrote when it began, where that lies here; else to that moment."""
         alert = self._alerts[message.key]
         run = self._run_of(alert)

@@ -16,7 +16,7 @@ from ..terminal.format import duration, percent, untrusted
 from ..theme import GLYPHS, PALETTE
 from ..views.drawing.lines import NONE, Piece, gauge, line
 from ..views.jobs import key_bar, top_bar
-from ..widgets.line_canvas import Rows, Sheet
+from ..widgets.line_canvas import LineCanvas, RowList
 from ..widgets.prompt import Prompt
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def phase_pieces(state: State) -> list[Piece]:
     return pieces
 
 
-class Deck(Screen[None]):
+class BaseScreen(Screen[None]):
     """One screen of the deck. Subclasses say what stands between the bars, and tell it a view."""
 
     AUTO_FOCUS = "Rows"
@@ -70,10 +70,10 @@ class Deck(Screen[None]):
         return self.NAME
 
     def compose(self) -> ComposeResult:
-        yield Sheet(lambda view, width, height: [top_bar(view, self.place, width)], widget_id="top")
+        yield LineCanvas(lambda view, width, height: [top_bar(view, self.place, width)], widget_id="top")
         yield from self.body()
         yield Prompt(self.deck.past, self.deck.completions)
-        yield Sheet(self._bottom, widget_id="bottom")
+        yield LineCanvas(self._bottom, widget_id="bottom")
         yield Static("paceline needs 40x10 to draw", id="tiny", markup=False)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
@@ -88,7 +88,7 @@ class Deck(Screen[None]):
 
     def show(self, view: View) -> None:
         """Tell every sheet; screens with lists tell those too."""
-        for sheet in self.query(Sheet):
+        for sheet in self.query(LineCanvas):
             sheet.tell(view)
 
     def on_mount(self) -> None:
@@ -102,7 +102,7 @@ class Deck(Screen[None]):
 
     def listed(self) -> str:
         """The list of this screen as text, rows out of sight too; empty where there is none."""
-        return "".join(rows.first().text() for rows in [self.query(Rows)] if rows)
+        return "".join(rows.first().text() for rows in [self.query(RowList)] if rows)
 
     def _bottom(self, view: View, width: int, height: int) -> Sequence[Strip]:
         notice = self.deck.notice

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import ClassVar
 
-from paceline.engine.ssh.prompts import Question
+from paceline.engine.ssh.prompts import LoginPrompt
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container, Vertical, VerticalScroll
@@ -34,7 +34,7 @@ class Choices(Static):
         self.auto_links = False  # underlined is what a page on the web does
 
 
-class Page(ModalScreen[None]):
+class TextPage(ModalScreen[None]):
     """More than a line: scrolled with the usual keys, left with Escape."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -65,14 +65,14 @@ class Page(ModalScreen[None]):
         self.query_one("#sheet").scroll_relative(y=lines, animate=False)
 
 
-class Told(Page):
+class ResultPage(TextPage):
     """What a verb found out, as ``--batch`` prints it."""
 
     def __init__(self, verb: str, text: str) -> None:
         super().__init__(verb, ["\n".join(untrusted(line) for line in text.splitlines())])
 
 
-class Help(Page):
+class HelpPage(TextPage):
     """Every key that works here, and every verb; made from the tables that make them work."""
 
     def __init__(
@@ -127,10 +127,10 @@ class Confirm(ModalScreen[bool]):
         self.dismiss(answer)
 
 
-class Asked(ModalScreen[str | None]):
+class PromptModal(ModalScreen[str | None]):
     """What the questions of a login have in common: each may be withdrawn, for a connection that asks may end."""
 
-    def __init__(self, question: Question) -> None:
+    def __init__(self, question: LoginPrompt) -> None:
         super().__init__()
         self._question = question
         self._is_withdrawn = False
@@ -151,7 +151,7 @@ class Asked(ModalScreen[str | None]):
             self.dismiss(None)
 
 
-class Answer(Asked):
+class TextPrompt(PromptModal):
     """A secret. What is typed is handed on and kept nowhere; Esc gives no answer."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "give(None)", "no answer", show=False)]
@@ -174,7 +174,7 @@ class Answer(Asked):
         self.dismiss(message.value)
 
 
-class HostKey(Asked):
+class HostKeyPrompt(PromptModal):
     """Whether an unknown machine is the one that is meant; only ``y`` says so."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

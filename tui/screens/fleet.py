@@ -16,11 +16,11 @@ from ..messages import View
 from ..views.fleet.device_facts import Scene, scene_of
 from ..views.fleet.heat_map import device_at, heat_lines, layout
 from ..views.fleet.history_cards import history_cards
-from ..views.fleet.order import ORDERS, Listing, Wish, arrange
+from ..views.fleet.order import ORDERS, FleetQuery, Listing, arrange
 from ..views.fleet.rows import fleet_heading, fleet_row, fleet_summary, hidden_line
 from ..widgets.filter_line import FilterLine
-from ..widgets.line_canvas import Rows, Sheet
-from .base_screen import Deck
+from ..widgets.line_canvas import LineCanvas, RowList
+from .base_screen import BaseScreen
 from .node import NodeScreen
 
 CARDS = 10
@@ -33,7 +33,7 @@ DENSITIES = ("cards", "lines", "heat")
 """Few devices, some, hundreds: chosen by the room there is, unless a person chooses."""
 
 
-class FleetScreen(Deck):
+class FleetScreen(BaseScreen):
     """Every device of every node, the worst first."""
 
     NAME = "fleet"
@@ -64,7 +64,7 @@ class FleetScreen(Deck):
 
     def __init__(self) -> None:
         super().__init__()
-        self.wish = Wish()
+        self.wish = FleetQuery()
         self.listing = Listing()
         self.density = ""
         """As a person chose it; empty: by itself."""
@@ -74,15 +74,15 @@ class FleetScreen(Deck):
         self._shape: object = None
         self._stamp: object = None
         self._heat: tuple[object, Sequence[Strip]] = (None, ())
-        self._rows = Rows(lambda width: fleet_heading(width, self.wish), self._row)
+        self._rows = RowList(lambda width: fleet_heading(width, self.wish), self._row)
         self._filter = FilterLine()
 
     def body(self) -> Iterable[Widget]:
-        yield Sheet(self._summary, widget_id="summary")
-        yield Sheet(self._map, widget_id="heat")
+        yield LineCanvas(self._summary, widget_id="summary")
+        yield LineCanvas(self._map, widget_id="heat")
         yield self._rows
-        yield Sheet(lambda view, width, height: [hidden_line(self.listing, width)], widget_id="hidden")
-        yield Sheet(
+        yield LineCanvas(lambda view, width, height: [hidden_line(self.listing, width)], widget_id="hidden")
+        yield LineCanvas(
             lambda view, width, height: history_cards(view, self.listing.keys, width, height), "utilization", widget_id="cards"
         )
         yield self._filter
@@ -100,7 +100,7 @@ class FleetScreen(Deck):
         if stamp != self._stamp:
             self._stamp, self.listing = stamp, arrange(state, self._scene, self.wish)
         self._share(state)
-        for sheet in self.query(Sheet):
+        for sheet in self.query(LineCanvas):
             if sheet.display:
                 sheet.tell(view)
         self._rows.tell(view, self.listing.keys)
@@ -149,7 +149,7 @@ class FleetScreen(Deck):
 
     # What the keys do -----------------------------------------------------------------------------------------------------------
 
-    def _wish(self, wish: Wish) -> None:
+    def _wish(self, wish: FleetQuery) -> None:
         """Obey at once, without waiting for the next reading."""
         self.wish = wish
         if self._view is not None:
@@ -166,7 +166,7 @@ class FleetScreen(Deck):
 
     def action_reveal(self) -> None:
         if not self.listing.hidden:
-            self.deck.tell("nothing is hidden", "ok")
+            self.deck.show_notice("nothing is hidden", "ok")
             return
         self._filter.clear()
         self._wish(replace(self.wish, is_faults_only=False, text="", passes=None))
@@ -205,7 +205,7 @@ class FleetScreen(Deck):
         else:
             await self.deck.action_back()
 
-    def on_rows_chosen(self, message: Rows.Chosen) -> None:
+    def on_rows_chosen(self, message: RowList.Chosen) -> None:
         self._open(message.key)
 
     def on_click(self, event: Click) -> None:

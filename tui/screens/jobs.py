@@ -13,12 +13,12 @@ from textual.widget import Widget
 from ..messages import View
 from ..views.job_pane import job_pane
 from ..views.jobs import JOB_ORDERS, job_heading, job_keys, job_row, job_subject, job_summary
-from ..widgets.line_canvas import Rows, Sheet
+from ..widgets.line_canvas import LineCanvas, RowList
 from .base_screen import FRAMED
-from .list_screen import Sifted
+from .list_screen import ListScreen
 
 
-class JobsScreen(Sifted):
+class JobsScreen(ListScreen):
     """What waits, what runs, what ran."""
 
     NAME = "jobs"
@@ -46,15 +46,15 @@ class JobsScreen(Sifted):
     )
 
     def body(self) -> Iterable[Widget]:
-        yield Sheet(lambda view, width, height: job_summary(view, width, self.order), widget_id="summary")
-        yield from self.sifted(Rows(lambda width: job_heading(width, self.order), job_row))
-        yield Sheet(self._chosen, "run", "chosen")
+        yield LineCanvas(lambda view, width, height: job_summary(view, width, self.order), widget_id="summary")
+        yield from self.matching(RowList(lambda width: job_heading(width, self.order), job_row))
+        yield LineCanvas(self._chosen, "run", "chosen")
 
     def show(self, view: View) -> None:
         state = view.state
-        keys = self.sift(job_keys(state, self.order), lambda key: job_subject(state, key))
+        keys = self.apply_filter(job_keys(state, self.order), lambda key: job_subject(state, key))
         self.set_class(bool(keys), "choosing")
-        rows = self.query_one(Rows)
+        rows = self.query_one(RowList)
         rows.styles.height = min(len(keys) + 1, self.size.height // 3) if keys and self.size.height >= FRAMED else "1fr"
         rows.tell(view, keys)
         super().show(view)
@@ -68,13 +68,13 @@ class JobsScreen(Sifted):
     @property
     def run_id(self) -> str:
         """The run under the cursor; ``waiting``: the job that waits for devices."""
-        return self.query_one(Rows).key or ""
+        return self.query_one(RowList).key or ""
 
-    def on_rows_chosen(self, message: Rows.Chosen) -> None:
+    def on_rows_chosen(self, message: RowList.Chosen) -> None:
         if message.key == WAITING:
-            self.deck.tell("it is no run yet: it starts by itself when its devices are free, C gives up waiting", "ok")
+            self.deck.show_notice("it is no run yet: it starts by itself when its devices are free, C gives up waiting", "ok")
             return
         self.deck.look_at(message.key)
         run = self.deck.view.state.runs.get(message.key)
         if run is not None and not run.ranks and not self.deck.view.is_replay:  # nobody follows it here
-            self.deck.obey(f"attach {message.key}")
+            self.deck.execute(f"attach {message.key}")

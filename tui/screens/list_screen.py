@@ -11,16 +11,16 @@ from textual.widget import Widget
 
 from ..filter import Filter, Subject
 from ..messages import View
-from ..terminal.format import fit, untrusted
+from ..terminal.format import pad, untrusted
 from ..theme import PALETTE
 from ..views.drawing.lines import line
 from ..views.drawing.sorting import Order
 from ..widgets.filter_line import FilterLine
-from ..widgets.line_canvas import Rows, Sheet
-from .base_screen import Deck
+from ..widgets.line_canvas import LineCanvas, RowList
+from .base_screen import BaseScreen
 
 
-class Sifted(Deck):
+class ListScreen(BaseScreen):
     """A list that is narrowed while a filter is typed, and sorted. Subclasses bind the keys of ``filter``, ``undo``, ``order``
     and ``reverse``."""
 
@@ -36,13 +36,13 @@ class Sifted(Deck):
         self._hidden = 0
         self.order = Order(self.ORDERS[0])
 
-    def sifted(self, rows: Rows) -> Iterable[Widget]:
+    def matching(self, rows: RowList) -> Iterable[Widget]:
         """The list, what is hidden of it, and the filter."""
         yield rows
-        yield Sheet(self._left_out, widget_id="hidden")
+        yield LineCanvas(self._left_out, widget_id="hidden")
         yield self._filter
 
-    def sift(self, keys: Sequence[str], subject: Callable[[str], Subject]) -> list[str]:
+    def apply_filter(self, keys: Sequence[str], subject: Callable[[str], Subject]) -> list[str]:
         """The rows that the filter lets pass. ``subject``: what it can ask about one."""
         kept = [key for key in keys if self._passes is None or self._passes(subject(key))]
         self._hidden = len(keys) - len(kept)
@@ -50,7 +50,7 @@ class Sifted(Deck):
         return kept
 
     def _left_out(self, view: View, width: int, height: int) -> list[Strip]:
-        asked = f"  / {fit(untrusted(self._filter.text), 40).rstrip()}   "
+        asked = f"  / {pad(untrusted(self._filter.text), 40).rstrip()}   "
         told = f"+{self._hidden:,} hidden by the filter" if self._hidden else "hides nothing"
         return [line(width, (asked, PALETTE.accent), (f"{told} (Esc clears it)", PALETTE.dim))]
 

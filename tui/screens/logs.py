@@ -16,8 +16,8 @@ from ..messages import View
 from ..theme import PALETTE
 from ..views.drawing.lines import line
 from ..views.logs import LineKeys, clocks_in_words, log_heading, log_line, log_summary
-from ..widgets.line_canvas import Rows, Sheet
-from .base_screen import Deck
+from ..widgets.line_canvas import LineCanvas, RowList
+from .base_screen import BaseScreen
 
 if TYPE_CHECKING:
     from ..app import PacelineApp
@@ -52,10 +52,10 @@ class SearchLine(Input):
     def action_leave(self) -> None:
         self.can_focus = False
         self.screen.remove_class("searching")
-        self.screen.set_focus(self.screen.query_one(Rows))
+        self.screen.set_focus(self.screen.query_one(RowList))
 
 
-class LogsScreen(Deck):
+class LogsScreen(BaseScreen):
     """Only lines in sight are read; the files are looked through beside the screen, piece by piece."""
 
     NAME = "logs"
@@ -73,7 +73,7 @@ class LogsScreen(Deck):
         ("logs.next", "next"),
         ("logs.only", "only"),
         ("logs.follow", "follow"),
-        *Deck.KEYS,
+        *BaseScreen.KEYS,
     )
 
     def __init__(self) -> None:
@@ -89,8 +89,8 @@ class LogsScreen(Deck):
         """The time whose lines are gone to, until all files are read up to their ends."""
 
     def body(self) -> Iterable[Widget]:
-        yield Sheet(self._summary, widget_id="summary")
-        yield Rows(log_heading, self._row)
+        yield LineCanvas(self._summary, widget_id="summary")
+        yield RowList(log_heading, self._row)
         yield SearchLine()
 
     # Reading --------------------------------------------------------------------------------------------------------------------
@@ -124,13 +124,13 @@ class LogsScreen(Deck):
             was_reading, self._is_reading = self._is_reading, bool(found)
             if self.is_current and (found or was_reading):
                 self._tell(self.deck.view)
-                self.query_one("#summary", Sheet).tell(self.deck.view)
+                self.query_one("#summary", LineCanvas).tell(self.deck.view)
             if not found:
                 self._aim = None
             await asyncio.sleep(0.0 if found else PAUSE)
 
     def _tell(self, view: View) -> None:
-        rows = self.query_one(Rows)
+        rows = self.query_one(RowList)
         rows.tell(view, LineKeys(len(self._index) if self._index is not None else 0))
         if self._aim is not None and self._index is not None:
             rows.action_move(self._index.place(self._aim) - rows.cursor)
@@ -167,9 +167,9 @@ class LogsScreen(Deck):
 
     def on_rows_moved(self) -> None:
         """Who goes back to read stays there; who comes to the end stays at the end."""
-        rows = self.query_one(Rows)
+        rows = self.query_one(RowList)
         self._is_following = self._index is not None and rows.cursor >= len(self._index) - 1
-        self.query_one("#summary", Sheet).tell(self.deck.view)
+        self.query_one("#summary", LineCanvas).tell(self.deck.view)
 
     def action_follow(self) -> None:
         self._is_following = not self._is_following
@@ -181,7 +181,7 @@ class LogsScreen(Deck):
 
     def action_only(self) -> None:
         """Narrow to the node of this line, then to its rank, then to nothing."""
-        index, key = self._index, self.query_one(Rows).key
+        index, key = self._index, self.query_one(RowList).key
         if index is None or key is None:
             return
         seen = index.line(int(key))
@@ -206,8 +206,8 @@ class LogsScreen(Deck):
             message.stop()
             self._wanted = message.value
             message.input.action_leave()
-            self.query_one("#summary", Sheet).tell(self.deck.view)
-            self.query_one(Rows).tell(self.deck.view, LineKeys(len(self._index) if self._index is not None else 0))
+            self.query_one("#summary", LineCanvas).tell(self.deck.view)
+            self.query_one(RowList).tell(self.deck.view, LineKeys(len(self._index) if self._index is not None else 0))
             # At the end there is nothing below: what was said last of it is what one looks for.
             self._seek(0, -1 if self._is_following else 1)
 
@@ -217,16 +217,16 @@ class LogsScreen(Deck):
     def _seek(self, skip: int, step: int) -> None:
         """Go to the next hit, beside the screen: it may be a gigabyte away."""
         if self._index is None or not self._wanted:
-            self.deck.tell("/ searches", "ok")
+            self.deck.show_notice("/ searches", "ok")
             return
-        start = self.query_one(Rows).cursor + skip
+        start = self.query_one(RowList).cursor + skip
         self.run_worker(self._find(self._index, start, step), group="searching", exclusive=True)
 
     async def _find(self, index: LineIndex, start: int, step: int) -> None:
         found = await asyncio.to_thread(index.find, self._wanted, start, step)
         if found is None:
-            self.deck.tell(f"no {'more ' if start else ''}{self._wanted!r} {'below' if step > 0 else 'above'}", "ok")
+            self.deck.show_notice(f"no {'more ' if start else ''}{self._wanted!r} {'below' if step > 0 else 'above'}", "ok")
             return
-        rows = self.query_one(Rows)
+        rows = self.query_one(RowList)
         self._is_following = False
         rows.action_move(found - rows.cursor)

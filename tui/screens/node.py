@@ -16,14 +16,14 @@ from ..terminal.format import untrusted
 from ..theme import PALETTE
 from ..views.drawing.lines import line
 from ..views.fleet.device_facts import Scene, scene_of
-from ..views.fleet.order import found, key_of
+from ..views.fleet.order import device_of_key, key_of
 from ..views.fleet.rows import fleet_heading, fleet_row
 from ..views.node import device_facts, disk_lines, host_lines, link_lines, node_alerts, node_head, process_lines
-from ..widgets.line_canvas import Draw, Rows, Sheet
-from .base_screen import Deck
+from ..widgets.line_canvas import Draw, LineCanvas, RowList
+from .base_screen import BaseScreen
 
 
-class NodeScreen(Deck):
+class NodeScreen(BaseScreen):
     """Reached from the fleet, profiles or a run by Enter; Escape goes back there."""
 
     KEYS = (
@@ -46,7 +46,7 @@ class NodeScreen(Deck):
         super().__init__()
         self.node = node
         self._scene = Scene({}, frozenset())
-        self._rows = Rows(lambda width: fleet_heading(width, is_alone=True), self._row)
+        self._rows = RowList(lambda width: fleet_heading(width, is_alone=True), self._row)
 
     @property
     def place(self) -> str:
@@ -54,15 +54,15 @@ class NodeScreen(Deck):
         return self.deck.current_mode
 
     def body(self) -> Iterable[Widget]:
-        yield Sheet(self._of_node(node_head), widget_id="identity")
+        yield LineCanvas(self._of_node(node_head), widget_id="identity")
         with Horizontal(id="machine"):
-            yield Sheet(self._of_node(host_lines), "machine", "host")
-            yield Sheet(self._of_node(disk_lines), "disks", "disks")
-            yield Sheet(self._of_node(link_lines), "links", "links")
+            yield LineCanvas(self._of_node(host_lines), "machine", "host")
+            yield LineCanvas(self._of_node(disk_lines), "disks", "disks")
+            yield LineCanvas(self._of_node(link_lines), "links", "links")
         yield self._rows
-        yield Sheet(self._facts, widget_id="facts")
-        yield Sheet(self._processes, "processes", "processes")
-        yield Sheet(self._of_node(node_alerts), "alerts", "alerts")
+        yield LineCanvas(self._facts, widget_id="facts")
+        yield LineCanvas(self._processes, "processes", "processes")
+        yield LineCanvas(self._of_node(node_alerts), "alerts", "alerts")
 
     def show(self, view: View) -> None:
         node = view.state.nodes.get(self.node)
@@ -73,24 +73,24 @@ class NodeScreen(Deck):
         self._rows.tell(view, [key_of(self.node, place) for place in range(devices)] or [key_of(self.node, -1)])
         super().show(view)
 
-    def on_rows_moved(self, message: Rows.Moved) -> None:
+    def on_rows_moved(self, message: RowList.Moved) -> None:
         super().show(self.deck.view)
 
-    def on_rows_chosen(self, message: Rows.Chosen) -> None:
+    def on_rows_chosen(self, message: RowList.Chosen) -> None:
         self.deck.look_at_device(message.key)
 
     def action_kill(self) -> None:
         """Ask about the one process of the device under the cursor; of several the prompt takes the number, completed by Tab."""
-        _, device = found(self.deck.view.state, self._rows.key or key_of(self.node, -1))
+        _, device = device_of_key(self.deck.view.state, self._rows.key or key_of(self.node, -1))
         pids = sorted({process.pid for process in device.reading.processes or ()}) if device is not None else []
         if self.deck.is_read_only:
-            self.deck.tell("this session is read-only: nothing is ended", "ok")
+            self.deck.show_notice("this session is read-only: nothing is ended", "ok")
         elif not pids:
-            self.deck.tell("no process is seen on this device; :kill NODE PID takes any of yours", "ok")
+            self.deck.show_notice("no process is seen on this device; :kill NODE PID takes any of yours", "ok")
         elif len(pids) > 1:
-            self.deck.offer(f"kill {self.node} ")
+            self.deck.open_prompt(f"kill {self.node} ")
         else:
-            self.deck.obey(f"kill {self.node} {pids[0]}")
+            self.deck.execute(f"kill {self.node} {pids[0]}")
 
     def action_back(self) -> None:
         self.dismiss()
@@ -105,7 +105,7 @@ class NodeScreen(Deck):
         return drawn
 
     def _facts(self, view: View, width: int, height: int) -> Sequence[Strip]:
-        node, device = found(view.state, self._rows.key or key_of(self.node, -1))
+        node, device = device_of_key(view.state, self._rows.key or key_of(self.node, -1))
         return device_facts(node, device, width, height) if node is not None else []
 
     def _processes(self, view: View, width: int, height: int) -> Sequence[Strip]:

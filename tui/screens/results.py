@@ -13,14 +13,14 @@ from textual.widget import Widget
 from ..messages import View
 from ..views.results.table import result_lines, result_runs, shown_run
 from ..views.run.charts import throughput_chart
-from ..widgets.line_canvas import WRITTEN, Sheet
-from .base_screen import Deck
+from ..widgets.line_canvas import WRITTEN, LineCanvas
+from .base_screen import BaseScreen
 
 LONGEST = 10_000
 """Lines a table may have."""
 
 
-class ResultsScreen(Deck):
+class ResultsScreen(BaseScreen):
     """The result of the run in hand, or its cases so far."""
 
     NAME = "results"
@@ -35,8 +35,8 @@ class ResultsScreen(Deck):
 
     def body(self) -> Iterable[Widget]:
         with VerticalScroll(id="page"):
-            yield Sheet(result_lines, widget_id="results")
-        yield Sheet(throughput_chart, "throughput over the run, samples/s", "course")
+            yield LineCanvas(result_lines, widget_id="results")
+        yield LineCanvas(throughput_chart, "throughput over the run, samples/s", "course")
 
     def show(self, view: View) -> None:
         sheet = self.query_one("#results")

@@ -16,9 +16,9 @@ from ..views.drawing.lines import Piece
 from ..views.run.charts import loss_chart, throughput_chart
 from ..views.run.decisions import Moment, alert_lines, decision_lines, moments
 from ..views.run.head import run_head, time_left
-from ..views.run.ranks import Look, look, rank_heading, rank_legend, rank_line, rank_order
-from ..widgets.line_canvas import Rows, Sheet
-from .base_screen import FRAMED, Deck
+from ..views.run.ranks import RanksLayout, rank_heading, rank_legend, rank_line, rank_order, ranks_layout
+from ..widgets.line_canvas import LineCanvas, RowList
+from .base_screen import FRAMED, BaseScreen
 from .logs import show_logs
 from .node import NodeScreen
 
@@ -39,7 +39,7 @@ def show_moment(deck: PacelineApp, run_id: str, at: float) -> None:
     deck.call_later(go)
 
 
-class RunScreen(Deck):
+class RunScreen(BaseScreen):
     """One run, live. Small terminals keep progress, ranks, throughput, the last decision and the worst alert."""
 
     NAME = "run"
@@ -51,20 +51,20 @@ class RunScreen(Deck):
     def __init__(self) -> None:
         super().__init__()
         self._moment: Moment | None = None
-        self._look: tuple[View, int, Look | None] | None = None
+        self._look: tuple[View, int, RanksLayout | None] | None = None
         self._seen: View | None = None
 
     def body(self) -> Iterable[Widget]:
-        yield Sheet(run_head, widget_id="head")
+        yield LineCanvas(run_head, widget_id="head")
         with Vertical(id="ranks") as panel:
             panel.border_title = "ranks"
-            yield Rows(self._heading, self._rank)
-            yield Sheet(self._legend, widget_id="legend")
+            yield RowList(self._heading, self._rank)
+            yield LineCanvas(self._legend, widget_id="legend")
         with Horizontal(id="middle"):
-            yield Sheet(self._throughput, "throughput, samples/s", "throughput")
-            yield Sheet(loss_chart, "loss", "loss")
-        yield Sheet(self._decisions, "decisions and events", "decisions")
-        yield Sheet(alert_lines, "alerts", "alerts")
+            yield LineCanvas(self._throughput, "throughput, samples/s", "throughput")
+            yield LineCanvas(loss_chart, "loss", "loss")
+        yield LineCanvas(self._decisions, "decisions and events", "decisions")
+        yield LineCanvas(alert_lines, "alerts", "alerts")
 
     def show(self, view: View) -> None:
         self._seen = view
@@ -78,7 +78,7 @@ class RunScreen(Deck):
             self.query_one("#decisions").styles.height = max(6, len(found) + 2)
             self.query_one("#alerts").styles.height = min(6, max(3, len(alert_lines(view, 100, 4)) + 2))
         super().show(view)
-        self.query_one(Rows).tell(view, rank_order(run, room) if run is not None else ())
+        self.query_one(RowList).tell(view, rank_order(run, room) if run is not None else ())
 
     def _room(self) -> int:
         """Ranks that are seen at once."""
@@ -86,10 +86,10 @@ class RunScreen(Deck):
 
     # Ranks ----------------------------------------------------------------------------------------------------------------------
 
-    def _common(self, view: View, width: int) -> Look | None:
+    def _common(self, view: View, width: int) -> RanksLayout | None:
         """What the lines of the ranks have in common, measured once for all of them."""
         if self._look is None or self._look[0] is not view or self._look[1] != width:
-            self._look = (view, width, look(view, width))
+            self._look = (view, width, ranks_layout(view, width))
         return self._look[2]
 
     def _heading(self, width: int) -> Strip:
@@ -107,7 +107,7 @@ class RunScreen(Deck):
     def aside(self, view: View) -> Sequence[Piece]:
         return time_left(view)
 
-    def on_rows_chosen(self, message: Rows.Chosen) -> None:
+    def on_rows_chosen(self, message: RowList.Chosen) -> None:
         """To what a rank wrote, where that lies here; else to the page of its node."""
         run = self.deck.view.run
         rank = run.ranks.get(int(message.key)) if run is not None else None
@@ -142,7 +142,7 @@ class RunScreen(Deck):
             return
         found = moments(view.state, view.run)
         if not found:
-            self.deck.tell("nothing was decided and nothing went wrong so far", "ok")
+            self.deck.show_notice("nothing was decided and nothing went wrong so far", "ok")
             return
         keys = [moment.key for moment in found]
         at = keys.index(self._moment.key) if self._moment is not None and self._moment.key in keys else -1

@@ -11,7 +11,7 @@ from paceline.engine.errors import PacelineError, UsageError, WaitGivenUp
 from paceline.engine.events import Event, InventoryRead, RunPrepared
 from paceline.engine.jobs.logs.merge import Clock
 from paceline.engine.specs import Inventory
-from paceline.engine.ssh.prompts import Ask, Question
+from paceline.engine.ssh.prompts import AskPerson, LoginPrompt
 from paceline.engine.store.state import State
 
 from ..command_line.commands import check_allowed, parse
@@ -32,7 +32,7 @@ class LiveSession:
 
         self.inventory: InventoryRead | None = inventory_event(inventory)
         self._control: Control = Control(inventory, record, ask=self._put)
-        self.ask: Ask | None = None
+        self.ask: AskPerson | None = None
         """Who answers what a login needs; without one such a node is refused."""
         self._line = line
         self.is_read_only = is_read_only
@@ -45,7 +45,7 @@ class LiveSession:
         """What is true now."""
         return self._control.state
 
-    async def _put(self, question: Question) -> str | None:
+    async def _put(self, question: LoginPrompt) -> str | None:
         return None if self.ask is None else await self.ask(question)
 
     def logs(self, run_id: str) -> Path | None:

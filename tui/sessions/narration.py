@@ -38,7 +38,7 @@ from paceline.engine.events import (
     SystemProfiled,
     Ticked,
 )
-from paceline.engine.store.profiles import sentence
+from paceline.engine.store.profiles import drift_sentence
 from paceline.engine.store.reduce import reduce
 from paceline.engine.store.selectors import phase_left, progress
 from paceline.engine.store.state import NodeState, RunState, State
@@ -142,7 +142,7 @@ class Narrator:
             case AllReduceProfiled(error=reason) | GradientProfiled(error=reason) if reason:
                 return f"sums and gradients: {reason}"
             case DriftFound():
-                return f"{event.node} {sentence(event)}"
+                return f"{event.node} {drift_sentence(event)}"
             case RankJoined() if run and run.cases and run.cases[0].name == "profiling":
                 return None
             case RankJoined() if run and all(rank.is_joined for rank in run.ranks.values()):

@@ -16,11 +16,11 @@ from pathlib import Path
 from paceline.engine.errors import PacelineError
 from paceline.engine.events import Event, ResultDerived
 from paceline.engine.inventory.choice import inventory_for
-from paceline.engine.ssh.prompts import Question
+from paceline.engine.ssh.prompts import LoginPrompt
 
 from ..command_line.commands import VERBS, check_allowed
 from ..command_line.render import render
-from ..preferences import place, read
+from ..preferences import preferences_path, read
 from ..terminal.format import number, ratio, untrusted
 from .live_session import LiveSession
 from .narration import Narrator
@@ -34,18 +34,18 @@ LONGEST = 2000
 def run(args: argparse.Namespace, nodes: Path, line: str) -> int:
     """Talk until the person leaves, the input ends, or, without a person, the verb is done; returns the exit status."""
     verb = VERBS[args.verb] if args.verb else None
-    is_read_only = args.read_only or read(place()).read_only
+    is_read_only = args.read_only or read(preferences_path()).read_only
     if verb is not None:
         check_allowed(verb, args, is_read_only)
     inventory = inventory_for(nodes, args.only, is_embedded_only=verb is not None and verb.is_on_embedded_lab)
 
     async def talk() -> int:
-        return await Talk(LiveSession(inventory, line, args.record, is_read_only)).hold()
+        return await PlainSession(LiveSession(inventory, line, args.record, is_read_only)).hold()
 
     return asyncio.run(talk())
 
 
-class Talk:
+class PlainSession:
     """Sentences out, lines in."""
 
     def __init__(self, session: LiveSession) -> None:
@@ -138,7 +138,7 @@ class Talk:
         else:
             self._lines.put_nowait(line)
 
-    async def _ask(self, question: Question) -> str | None:
+    async def _ask(self, question: LoginPrompt) -> str | None:
         """A question of a login, answered with the next line; a secret would be seen as it is typed, so it is not asked for."""
         if question.is_secret:
             self._say(f"{question.node}: {question.text}: not asked here, where it would be seen; ssh-agent can hold the key")

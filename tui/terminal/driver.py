@@ -27,7 +27,7 @@ class Pen(NamedTuple):
 PLAIN = Pen()
 
 
-class ThriftyDriver(LinuxDriver):
+class CompactDriver(LinuxDriver):
     """The terminal of Linux and macOS, told only how its pen changes."""
 
     def write(self, data: str) -> None:

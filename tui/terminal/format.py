@@ -35,7 +35,7 @@ def _is_seen(character: str) -> bool:
     return category not in _REFUSED and character not in _FILLERS and not category.startswith("M")
 
 
-def fit(text: str, width: int) -> str:
+def pad(text: str, width: int) -> str:
     """Exactly ``width`` cells: cut with an ellipsis, or filled with spaces."""
     if width <= 0:
         return ""
@@ -45,9 +45,9 @@ def fit(text: str, width: int) -> str:
     return text + " " * (width - length)
 
 
-def right(text: str, width: int) -> str:
+def pad_left(text: str, width: int) -> str:
     """Exactly ``width`` cells, aligned to the right."""
-    return fit(text, width) if cell_len(text) >= width else " " * (width - cell_len(text)) + text
+    return pad(text, width) if cell_len(text) >= width else " " * (width - cell_len(text)) + text
 
 
 def number(value: float | None, digits: int = 0) -> str:

@@ -19,7 +19,7 @@ from paceline.engine.profiles.profile import Profile
 from paceline.engine.workloads import WORKLOADS
 from textual.strip import Strip
 
-from ..terminal.format import UNKNOWN, count, fit, number, percent, ratio, right, size, untrusted
+from ..terminal.format import UNKNOWN, count, number, pad, pad_left, percent, ratio, size, untrusted
 from ..theme import GLYPHS, PALETTE
 from .drawing.lines import NONE, Piece, bar, line, spread
 
@@ -36,7 +36,7 @@ MOST = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Supposed:
+class WhatIfChoice:
     """What a person supposes on the screen."""
 
     without: frozenset[int] = frozenset()
@@ -48,12 +48,12 @@ class Supposed:
 
 
 @dataclass(frozen=True, slots=True)
-class Advised:
+class AdviceView:
     """What there is to draw."""
 
     profile: Profile
     """As measured, all devices."""
-    supposed: Supposed
+    supposed: WhatIfChoice
     is_emulated: bool
     under: Profile | None = None
     """What the advice is about."""
@@ -62,7 +62,7 @@ class Advised:
     """Why there is none."""
 
 
-def advised(document: dict[str, Any] | None, supposed: Supposed) -> Advised | None:
+def advice_view(document: dict[str, Any] | None, supposed: WhatIfChoice) -> AdviceView | None:
     """The advice on a profile document; None: there is no profile."""
     profile = read_profile(document)
     return None if profile is None else _advised(_Frozen(profile), supposed)
@@ -83,9 +83,9 @@ class _Frozen:
 
 
 @lru_cache(maxsize=32)
-def _advised(frozen: _Frozen, supposed: Supposed) -> Advised:
+def _advised(frozen: _Frozen, supposed: WhatIfChoice) -> AdviceView:
     profile = frozen.profile
-    found = Advised(profile, supposed, any(device.kind == "emulated" for device in profile.devices))
+    found = AdviceView(profile, supposed, any(device.kind == "emulated" for device in profile.devices))
     workload = WORKLOADS.get(profile.workload)
     batch = int((workload.global_batch_size if workload is not None else BATCH) * supposed.batch)
     try:
@@ -97,7 +97,7 @@ def _advised(frozen: _Frozen, supposed: Supposed) -> Advised:
         return replace(found, reason=str(error))
 
 
-def ways(found: Advised | None) -> list[Prediction]:
+def ways(found: AdviceView | None) -> list[Prediction]:
     """Those at the batch that is supposed, fastest first."""
     if found is None or found.advice is None:
         return []
@@ -105,7 +105,7 @@ def ways(found: Advised | None) -> list[Prediction]:
     return [one for one in found.advice.candidates if one.candidate.global_batch_size == batch]
 
 
-def verdict_lines(found: Advised | None, others: int, width: int, height: int) -> list[Strip]:
+def verdict_lines(found: AdviceView | None, others: int, width: int, height: int) -> list[Strip]:
     """Does it pay, in a word that can be read from afar; the sentence; what is supposed."""
     if found is None:
         return [line(width, ("no profile yet: press : and type  advise  or  profile", PALETTE.dim))]
@@ -133,7 +133,7 @@ def _wrapped(text: str, width: int, most: int) -> list[str]:
     return wrap(untrusted(text, 600), max(20, width), max_lines=max(1, most), placeholder=" …")
 
 
-def _supposed(found: Advised, width: int) -> Strip:
+def _supposed(found: AdviceView, width: int) -> Strip:
     supposed = found.supposed
     profile = found.profile
     gone = [f"{untrusted(profile.devices[place].node)}:{profile.devices[place].index}" for place in sorted(supposed.without)]
@@ -150,12 +150,12 @@ def _bar(width: int) -> int:
 
 def way_heading(width: int) -> Strip:
     """Names of the columns."""
-    text = f"  {fit('devices', 24)}{fit('shares', 10)}{fit('samples/s', _bar(width) + 9)}{right('speed-up', 9)}"
-    wide = f"{right('efficiency', 12)}{right('exposed', 11)}{right('ratio', 8)}   local batches"
+    text = f"  {pad('devices', 24)}{pad('shares', 10)}{pad('samples/s', _bar(width) + 9)}{pad_left('speed-up', 9)}"
+    wide = f"{pad_left('efficiency', 12)}{pad_left('exposed', 11)}{pad_left('ratio', 8)}   local batches"
     return line(width, (text + (wide if width >= WIDE else ""), PALETTE.dim))
 
 
-def way_row(found: Advised | None, key: str, width: int, is_under_cursor: bool) -> Strip:
+def way_row(found: AdviceView | None, key: str, width: int, is_under_cursor: bool) -> Strip:
     """One way to train."""
     background = PALETTE.cursor if is_under_cursor else NONE
     listed = ways(found)
@@ -168,22 +168,22 @@ def way_row(found: Advised | None, key: str, width: int, is_under_cursor: bool) 
     speedup = advice.speedup(one)
     pieces: list[Piece] = [
         (f"{GLYPHS['ok'] if is_best else ' '} ", PALETTE.ok),
-        (fit(named, 23) + " ", PALETTE.strong if is_best else PALETTE.text),
-        (fit("balanced" if one.candidate.is_balanced else "equal", 10), PALETTE.text),
+        (pad(named, 23) + " ", PALETTE.strong if is_best else PALETTE.text),
+        (pad("balanced" if one.candidate.is_balanced else "equal", 10), PALETTE.text),
         (bar(one.samples_per_second / listed[0].samples_per_second, _bar(width)), PALETTE.bar),
-        (right(number(one.samples_per_second), 9), PALETTE.text),
-        (right(ratio(speedup), 9), PALETTE.ok if speedup > 1.05 else PALETTE.warning if speedup < 0.95 else PALETTE.text),
+        (pad_left(number(one.samples_per_second), 9), PALETTE.text),
+        (pad_left(ratio(speedup), 9), PALETTE.ok if speedup > 1.05 else PALETTE.warning if speedup < 0.95 else PALETTE.text),
     ]
     if width >= WIDE:
         compared = UNKNOWN if one.ratio is None else f"{one.ratio:.2f}"
         pieces.append(
-            (right(percent(advice.efficiency(one)), 12) + right(f"{one.exposed_seconds * 1000:,.1f} ms", 11), PALETTE.text)
+            (pad_left(percent(advice.efficiency(one)), 12) + pad_left(f"{one.exposed_seconds * 1000:,.1f} ms", 11), PALETTE.text)
         )
-        pieces.append((right(compared, 8) + "   " + "/".join(map(str, one.local_batch_sizes)), PALETTE.dim))
+        pieces.append((pad_left(compared, 8) + "   " + "/".join(map(str, one.local_batch_sizes)), PALETTE.dim))
     return line(width, *pieces, background=background)
 
 
-def help_lines(found: Advised | None, width: int, height: int) -> list[Strip]:
+def help_lines(found: AdviceView | None, width: int, height: int) -> list[Strip]:
     """What would help, best first; where it would turn; what is serial."""
     if found is None or found.advice is None:
         return []
@@ -191,13 +191,13 @@ def help_lines(found: Advised | None, width: int, height: int) -> list[Strip]:
     least, wire = advice.break_even_batch, advice.break_even_bandwidth
     from_wire = UNKNOWN if wire is None else "any link" if wire == 0 else f"{size(int(wire))}/s"
     turns = f"1.1x from a batch of {number(least)}, or from links of {from_wire}; {percent(advice.serial_part)} of a step is serial"
-    lines = [line(width, (fit("turns at", 10), PALETTE.dim), (turns, PALETTE.text))]
+    lines = [line(width, (pad("turns at", 10), PALETTE.dim), (turns, PALETTE.text))]
     most = max((remedy.speedup for remedy in advice.remedies), default=1.0)
     amount = 9 if width >= WIDE else 6
     option = max((len(remedy.options) for remedy in advice.remedies), default=0)
     room = min(max((len(remedy.name) for remedy in advice.remedies), default=0) + 3, width - amount - option - 10)
     for remedy in advice.remedies:
-        told = f" {ratio(remedy.speedup):>6}  {fit(untrusted(remedy.name), room)}"
+        told = f" {ratio(remedy.speedup):>6}  {pad(untrusted(remedy.name), room)}"
         drawn = (bar(remedy.speedup / most, amount) + " ", PALETTE.bar)
         lines.append(line(width, drawn, (told, PALETTE.text), (untrusted(remedy.options), PALETTE.dim)))
     if len(lines) > height:
@@ -205,7 +205,7 @@ def help_lines(found: Advised | None, width: int, height: int) -> list[Strip]:
     return lines
 
 
-def device_lines(found: Advised | None, width: int, height: int) -> list[Strip]:
+def device_lines(found: AdviceView | None, width: int, height: int) -> list[Strip]:
     """Who takes part, by number: its key takes it out and puts it back."""
     if found is None:
         return []
@@ -221,7 +221,7 @@ def device_lines(found: Advised | None, width: int, height: int) -> list[Strip]:
                 (f"{key:<4}", PALETTE.accent),
                 (f"{sign} ", PALETTE.dim if is_gone else PALETTE.ok),
                 (
-                    fit(f"{untrusted(device.node)}:{device.index} {untrusted(device.name)}", 30) + " ",
+                    pad(f"{untrusted(device.node)}:{device.index} {untrusted(device.name)}", 30) + " ",
                     PALETTE.dim if is_gone else PALETTE.text,
                 ),
                 (rate, PALETTE.dim),

@@ -11,7 +11,7 @@ from textual.strip import Strip
 
 from ..filter import Subject
 from ..messages import View
-from ..terminal.format import age, clock, count, fit, right, untrusted
+from ..terminal.format import age, clock, count, pad, pad_left, untrusted
 from ..theme import GLYPHS, PALETTE
 from .drawing.lines import NONE, Piece, line, spread
 from .drawing.sorting import Order, arranged, heading
@@ -59,10 +59,10 @@ def alert_subject(state: State, alert: Alert, is_seen: bool) -> Subject:
 def alert_heading(width: int, order: Order) -> Strip:
     """Names of the columns; a click on one sorts by it."""
     columns = (
-        heading(f"  {fit('state', WORD)}", "severity", order),
-        heading(fit("since", 9), "time", order),
-        (right("for", 7) + "  ", PALETTE.dim),
-        heading(fit("node", 10), "node", order),
+        heading(f"  {pad('state', WORD)}", "severity", order),
+        heading(pad("since", 9), "time", order),
+        (pad_left("for", 7) + "  ", PALETTE.dim),
+        heading(pad("node", 10), "node", order),
     )
     return line(width, *columns, ("trouble", PALETTE.dim))
 
@@ -76,11 +76,11 @@ def alert_row(state: State, alert: Alert, is_seen: bool, width: int, is_under_cu
     return line(
         width,
         (f"{glyph} ", style),
-        (fit(word, WORD), style),
-        (fit(clock(wall_clock(state, alert.at)), 9), PALETTE.dim),
-        (right(age(until - alert.at), 7) + "  ", PALETTE.dim),
-        (fit(untrusted(alert.node), 9) + " ", text_style),
-        (fit(untrusted(alert.text), room), text_style),
+        (pad(word, WORD), style),
+        (pad(clock(wall_clock(state, alert.at)), 9), PALETTE.dim),
+        (pad_left(age(until - alert.at), 7) + "  ", PALETTE.dim),
+        (pad(untrusted(alert.node), 9) + " ", text_style),
+        (pad(untrusted(alert.text), room), text_style),
         background=PALETTE.cursor if is_under_cursor else NONE,
     )
 
@@ -131,5 +131,5 @@ def _wrapped(name: str, text: str, width: int, style: Style) -> list[Strip]:
         return []
     rows = textwrap.wrap(untrusted(text), max(20, width - 8)) or [""]
     starts = [name, *[""] * (len(rows) - 1)]
-    pieces: list[list[Piece]] = [[(fit(start, 6), PALETTE.dim), (row, style)] for start, row in zip(starts, rows, strict=True)]
+    pieces: list[list[Piece]] = [[(pad(start, 6), PALETTE.dim), (row, style)] for start, row in zip(starts, rows, strict=True)]
     return [line(width, *row) for row in pieces]

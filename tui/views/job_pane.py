@@ -9,13 +9,13 @@ from paceline.engine.store.state import WAITING, State, WaitingJob
 from textual.strip import Strip
 
 from ..messages import View
-from ..terminal.format import age, clock, count, fit, untrusted
+from ..terminal.format import age, clock, count, pad, untrusted
 from ..theme import GLYPHS, PALETTE
 from .drawing.lines import line
 from .run.charts import throughput_chart
 from .run.decisions import decision_lines
 from .run.head import run_head
-from .run.ranks import look, rank_heading, rank_legend, rank_line, rank_order
+from .run.ranks import rank_heading, rank_legend, rank_line, rank_order, ranks_layout
 
 CHART = 9
 """Lines from which a curve says something."""
@@ -36,7 +36,7 @@ def job_pane(view: View, run_id: str, width: int, height: int) -> list[Strip]:
     if run.ranks:
         room = max(3, height // 3)
         keys = rank_order(run, room)
-        seen = look(view, width)
+        seen = ranks_layout(view, width)
         lines.append(rank_heading(view, seen, width))
         if seen is not None:
             lines += [rank_line(view, seen, key, width, False) for key in keys[:room]]
@@ -62,7 +62,7 @@ def _waiting(state: State, job: WaitingJob, width: int, height: int) -> list[Str
     room = max(1, height - len(lines) - 3)
     for device, user in job.in_use[:room]:
         use = ("in use by ", PALETTE.dim)
-        lines.append(line(width, (fit(untrusted(device), 40) + " ", PALETTE.text), use, (untrusted(user), PALETTE.text)))
+        lines.append(line(width, (pad(untrusted(device), 40) + " ", PALETTE.text), use, (untrusted(user), PALETTE.text)))
     if len(job.in_use) > room:
         lines.append(line(width, (f"+{len(job.in_use) - room:,} hidden", PALETTE.dim)))
     lines += [line(width), line(width, ("it starts by itself when they are free; C gives up waiting", PALETTE.dim))]

@@ -11,7 +11,7 @@ from textual.strip import Strip
 
 from ..filter import Subject
 from ..messages import View
-from ..terminal.format import age, clock, count, fit, number, percent, right, untrusted
+from ..terminal.format import age, clock, count, number, pad, pad_left, percent, untrusted
 from ..theme import GLYPHS, PALETTE
 from .alerts import unseen
 from .drawing.lines import NONE, Piece, does, gauge, line, spread
@@ -168,8 +168,8 @@ def _run_subject(state: State, run: RunState) -> Subject:
 def _rate(rate: float | None, silent: float, width: int) -> Piece:
     """Samples per second; where they are old, and no room is left to say so beside them, their age."""
     if silent and width < 110:
-        return right(f"{GLYPHS['stale']} {age(silent)}", 9), PALETTE.warning
-    return right(number(rate), 9), PALETTE.dim if silent else PALETTE.text
+        return pad_left(f"{GLYPHS['stale']} {age(silent)}", 9), PALETTE.warning
+    return pad_left(number(rate), 9), PALETTE.dim if silent else PALETTE.text
 
 
 def silence(state: State, run: RunState) -> float:
@@ -181,12 +181,12 @@ def silence(state: State, run: RunState) -> float:
 def job_heading(width: int, order: Order) -> Strip:
     """Names of the columns; a click on one sorts by it."""
     columns = (
-        heading(f"  {fit('state', 11)}", "state", order),
-        heading(fit("run", 23), "newest", order),
-        heading(fit("workload", 11), "workload", order),
-        heading(fit("nodes", 7), "nodes", order),
-        (fit("progress", 15), PALETTE.dim),
-        heading(right("samples/s", 9), "throughput", order),
+        heading(f"  {pad('state', 11)}", "state", order),
+        heading(pad("run", 23), "newest", order),
+        heading(pad("workload", 11), "workload", order),
+        heading(pad("nodes", 7), "nodes", order),
+        (pad("progress", 15), PALETTE.dim),
+        heading(pad_left("samples/s", 9), "throughput", order),
     )
     return line(width, *columns, ("   started   cases" if width >= 110 else "", PALETTE.dim))
 
@@ -196,12 +196,12 @@ def _waiting_row(state: State, job: WaitingJob, width: int, background: Style) -
     lasted, more = age(state.at - job.since), f" +{len(job.in_use) - 1}" if len(job.in_use) > 1 else ""
     device, user = job.in_use[0]
     held = f"{untrusted(device)}{more}" + (f": {untrusted(user)}" if user else "")
-    word: Piece = (f"{GLYPHS[WAITING]} {fit(WAITING, 11)}", PALETTE.of(WAITING))
-    workload = fit(untrusted(job.workload), 10) + " "
+    word: Piece = (f"{GLYPHS[WAITING]} {pad(WAITING, 11)}", PALETTE.of(WAITING))
+    workload = pad(untrusted(job.workload), 10) + " "
     if width < 110:
         return line(width, word, (workload, PALETTE.text), (f"{lasted}, {held}", PALETTE.dim), background=background)
-    waits: Piece = (fit(f"for {lasted}", 23), PALETTE.dim)
-    nodes = right(str(len(job.nodes)), 5) + "  "
+    waits: Piece = (pad(f"for {lasted}", 23), PALETTE.dim)
+    nodes = pad_left(str(len(job.nodes)), 5) + "  "
     return line(width, word, waits, (workload + nodes, PALETTE.text), (f"{held}", PALETTE.dim), background=background)
 
 
@@ -221,12 +221,12 @@ def job_row(view: View, key: str, width: int, is_under_cursor: bool) -> Strip:
     rate = _rate_now(run)
     silent = 0.0 if run.is_over else silence(view.state, run)
     pieces: list[Piece] = [
-        (f"{GLYPHS[run.state]} {fit(told, 11)}", word),
-        (fit(untrusted(run.run_id), 22) + " ", PALETTE.text),
-        (fit(untrusted(run.workload), 10) + " ", PALETTE.text),
-        (right(str(len(run.nodes)), 5) + "  ", PALETTE.text),
+        (f"{GLYPHS[run.state]} {pad(told, 11)}", word),
+        (pad(untrusted(run.run_id), 22) + " ", PALETTE.text),
+        (pad(untrusted(run.workload), 10) + " ", PALETTE.text),
+        (pad_left(str(len(run.nodes)), 5) + "  ", PALETTE.text),
         *gauge(done or 0.0, 8, PALETTE.accent if not run.is_over else PALETTE.bar_past, PALETTE.rest),
-        (right(percent(done), 6) + " ", PALETTE.text),
+        (pad_left(percent(done), 6) + " ", PALETTE.text),
         _rate(rate, silent, width),
     ]
     if silent and width >= 110:

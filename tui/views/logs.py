@@ -6,11 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import overload
 
-from paceline.engine.jobs.logs.line_index import Line
+from paceline.engine.jobs.logs.line_index import IndexedLine
 from paceline.engine.jobs.logs.merge import Clock
 from textual.strip import Strip
 
-from ..terminal.format import UNKNOWN, clock, fit, right, untrusted
+from ..terminal.format import UNKNOWN, clock, pad, pad_left, untrusted
 from ..theme import PALETTE
 from .drawing.lines import NONE, Piece, line
 
@@ -48,21 +48,21 @@ class LineKeys(Sequence[str]):
 
 def log_heading(width: int) -> Strip:
     """Names of the columns."""
-    return line(width, (f"{fit('time', 9)}{fit('node', NODE)}{right('rank', 4)}  line", PALETTE.dim))
+    return line(width, (f"{pad('time', 9)}{pad('node', NODE)}{pad_left('rank', 4)}  line", PALETTE.dim))
 
 
-def log_line(seen: Line, place: int, wanted: str, shift: int, width: int, is_under_cursor: bool) -> Strip:
+def log_line(seen: IndexedLine, place: int, wanted: str, shift: int, width: int, is_under_cursor: bool) -> Strip:
     """One line, from its ``shift``-th character on; ``place`` of its node in the run gives the colour."""
     background = PALETTE.cursor if is_under_cursor else NONE
     when = clock(seen.at) if seen.at is not None else UNKNOWN.rjust(5)
     pieces: list[Piece] = [
-        (fit(when, 9), PALETTE.dim),
-        (fit(untrusted(seen.node), NODE - 1) + " ", PALETTE.nodes[place % len(PALETTE.nodes)]),
-        (right("" if seen.rank is None else str(seen.rank), 4) + "  ", PALETTE.dim),
+        (pad(when, 9), PALETTE.dim),
+        (pad(untrusted(seen.node), NODE - 1) + " ", PALETTE.nodes[place % len(PALETTE.nodes)]),
+        (pad_left("" if seen.rank is None else str(seen.rank), 4) + "  ", PALETTE.dim),
     ]
     text = untrusted(seen.text, LONGEST)
     text = f"…{text[shift + 1 :]}" if shift and text else text
-    return line(width, *pieces, *_marked(fit(text, width - NODE - 15).rstrip(), wanted), background=background)
+    return line(width, *pieces, *_marked(pad(text, width - NODE - 15).rstrip(), wanted), background=background)
 
 
 def _marked(text: str, wanted: str) -> list[Piece]:

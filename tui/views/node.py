@@ -10,7 +10,7 @@ from paceline.engine.store.state import DeviceState, NodeState, State
 from rich.cells import cell_len
 from textual.strip import Strip
 
-from ..terminal.format import UNKNOWN, age, count, fit, memory, number, percent, right, untrusted
+from ..terminal.format import UNKNOWN, age, count, memory, number, pad, pad_left, percent, untrusted
 from ..theme import GLYPHS, PALETTE
 from .drawing.lines import NONE, Piece, bar, line, spread
 from .fleet.device_facts import Scene
@@ -50,7 +50,7 @@ def host_lines(state: State, node: NodeState, width: int, height: int) -> list[S
     if height < 4:
         swapped = f"   swap {percent(swap)}" if swap else ""
         text = f"cpu {percent(host.cpu)}   load {load}   memory {memory(host.memory_used, host.memory_total)}{swapped}"
-        return [line(width, (fit(text, width), style))]
+        return [line(width, (pad(text, width), style))]
     used = host.memory_used / host.memory_total if host.memory_used is not None and host.memory_total else None
     room = max(4, width - 30)
     fill = PALETTE.bar if node.state == "ok" else PALETTE.faint
@@ -61,7 +61,7 @@ def host_lines(state: State, node: NodeState, width: int, height: int) -> list[S
         ("swap", swap, "none" if host.swap_total == 0 else memory(host.swap_used, host.swap_total)),
     ]
     lines = [
-        line(width, (fit(name, 8), PALETTE.dim), (bar(fraction, room), fill), ("  " + right(text, 18), style))
+        line(width, (pad(name, 8), PALETTE.dim), (bar(fraction, room), fill), ("  " + pad_left(text, 18), style))
         for name, fraction, text in rows
     ]
     free = f"{host.disk_free / GIB:,.0f} GiB" if host.disk_free is not None else UNKNOWN
@@ -86,11 +86,11 @@ def disk_lines(state: State, node: NodeState, width: int, height: int) -> list[S
         word = PALETTE.warning if is_mute or _full(disk) > 0.95 else style
         fill = PALETTE.warning if not is_mute and _full(disk) > 0.95 else PALETTE.bar_past
         pieces = [
-            (fit(untrusted(disk.mount), width - room - 20) + " ", style),
+            (pad(untrusted(disk.mount), width - room - 20) + " ", style),
             (bar(None if is_mute else _full(disk), room), fill),
         ]
         text = "no answer" if is_mute else _capacity(disk)
-        lines.append(line(width, *pieces, (" " + right(text, 18), word)))
+        lines.append(line(width, *pieces, (" " + pad_left(text, 18), word)))
     return _counted(lines, len(disks) - len(shown), "disk", width)
 
 
@@ -124,9 +124,9 @@ def link_lines(state: State, node: NodeState, width: int, height: int) -> list[S
         lines.append(
             line(
                 width,
-                (fit(untrusted(link.interface), max(4, width - 41)) + " ", PALETTE.accent if is_ours else style),
-                (f"↓ {right(rate(link.received), 10)}  ↑ {right(rate(link.sent), 10)}", style),
-                ("  " + right(_speed(link), 11), PALETTE.dim),
+                (pad(untrusted(link.interface), max(4, width - 41)) + " ", PALETTE.accent if is_ours else style),
+                (f"↓ {pad_left(rate(link.received), 10)}  ↑ {pad_left(rate(link.sent), 10)}", style),
+                ("  " + pad_left(_speed(link), 11), PALETTE.dim),
             )
         )
     return _counted(lines, len(links) - len(shown), "link", width)
@@ -157,7 +157,7 @@ def _inline(what: str, parts: Sequence[str], width: int) -> Strip:
         if place and cell_len(text + part + more) > width:
             return line(width, (text.rstrip() + f"   +{rest + 1} more", PALETTE.dim))
         text += part + "   "
-    return line(width, (fit(text.rstrip(), width), PALETTE.dim))
+    return line(width, (pad(text.rstrip(), width), PALETTE.dim))
 
 
 def _counted(lines: list[Strip], hidden: int, what: str, width: int) -> list[Strip]:
@@ -183,7 +183,7 @@ def device_facts(node: NodeState, device: DeviceState | None, width: int, height
         f"ECC errors {reading.ecc_errors}" if reading.ecc_errors is not None else "",
     ]
     trouble = ", ".join(filter(None, (untrusted(reading.error), *map(untrusted, reading.throttle))))
-    name: Piece = (f"{reading.index} {fit(untrusted(reading.name), 24).rstrip()}  ", PALETTE.text)
+    name: Piece = (f"{reading.index} {pad(untrusted(reading.name), 24).rstrip()}  ", PALETTE.text)
     told = _wrapped([*filter(None, facts)], width - cell_len(name[0]), max(1, height))
     lines = [
         line(width, name if not row else (" " * cell_len(name[0]), NONE), (text, PALETTE.dim)) for row, text in enumerate(told)
@@ -203,28 +203,28 @@ def _wrapped(parts: Iterable[str], width: int, height: int) -> list[str]:
         elif len(lines) < height:
             lines.append(part)
         else:
-            lines[-1] = fit(grown, width)
+            lines[-1] = pad(grown, width)
             break
     return lines
 
 
 def process_lines(state: State, scene: Scene, node: NodeState, width: int, height: int) -> list[Strip]:
     """Who holds memory of which device: heaviest first on each, our ranks in the colour of ours."""
-    heading = f"{'gpu':<5}{right('pid', 8)}  {fit('user', 12)} {fit('process', 20)} {right('memory', 10)}  job"
+    heading = f"{'gpu':<5}{pad_left('pid', 8)}  {pad('user', 12)} {pad('process', 20)} {pad_left('memory', 10)}  job"
     if all(device.reading.processes is None for device in node.devices):
         is_emulated = any(device.reading.kind == "emulated" for device in node.devices)
         why = "emulated devices have no processes of their own" if is_emulated else "the node does not tell"
-        return [line(width, (fit(heading, width), PALETTE.dim)), line(width, (f"{UNKNOWN}  {why}", PALETTE.dim))][:height]
+        return [line(width, (pad(heading, width), PALETTE.dim)), line(width, (f"{UNKNOWN}  {why}", PALETTE.dim))][:height]
     rows = [
         (device.reading.index, process)
         for device in node.devices
         for process in sorted(device.reading.processes or (), key=lambda process: -(process.memory or 0))
     ]
     if not rows:
-        return [line(width, (fit(heading, width), PALETTE.dim)), line(width, ("no process uses a device", PALETTE.dim))][:height]
+        return [line(width, (pad(heading, width), PALETTE.dim)), line(width, ("no process uses a device", PALETTE.dim))][:height]
     room = max(1, height - 1)
     shown = rows if len(rows) <= room else rows[: room - 1]
-    lines = [line(width, (fit(heading, width), PALETTE.dim))]
+    lines = [line(width, (pad(heading, width), PALETTE.dim))]
     lines += [_process(scene, node, index, process, width) for index, process in shown]
     return _counted(lines, len(rows) - len(shown), "process", width)[:height]
 
@@ -241,10 +241,10 @@ def _process(scene: Scene, node: NodeState, index: int, process: ProcessReading,
     return line(
         width,
         (f"{index:<5}", style),
-        (right(str(process.pid), 8) + "  ", style),
-        (fit(untrusted(process.user) or UNKNOWN, 12) + " ", style),
-        (fit(untrusted(process.name) or UNKNOWN, 20) + " ", style),
-        (right(_size(process.memory), 10) + "  ", style),
+        (pad_left(str(process.pid), 8) + "  ", style),
+        (pad(untrusted(process.user) or UNKNOWN, 12) + " ", style),
+        (pad(untrusted(process.name) or UNKNOWN, 20) + " ", style),
+        (pad_left(_size(process.memory), 10) + "  ", style),
         (job.strip() or UNKNOWN, PALETTE.accent if process.run_id and node.state == "ok" else PALETTE.dim),
     )
 
@@ -268,7 +268,7 @@ def node_alerts(state: State, node: NodeState, width: int, height: int) -> list[
         text = untrusted(alert.text)
         text = text + hint if cell_len(text + hint) <= room else text
         word = PALETTE.of(alert.severity)
-        lines.append(line(width, (GLYPHS[alert.severity] + " ", word), (fit(text, room), PALETTE.text), end))
+        lines.append(line(width, (GLYPHS[alert.severity] + " ", word), (pad(text, room), PALETTE.text), end))
     return lines if height == 1 else _counted(lines, len(alerts) - len(shown), "alert", width)
 
 

@@ -12,7 +12,7 @@ from paceline.engine.wire import from_plain
 from rich.style import Style
 from textual.strip import Strip
 
-from ..terminal.format import UNKNOWN, age, count, fit, moment, number, right, size, untrusted
+from ..terminal.format import UNKNOWN, age, count, moment, number, pad, pad_left, size, untrusted
 from ..theme import GLYPHS, PALETTE
 from .drawing.lines import NONE, Piece, bar, line, spread
 
@@ -25,7 +25,7 @@ ALL = 104
 
 
 @dataclass(frozen=True, slots=True)
-class Fit:
+class ProfiledFit:
     """t = a + c b."""
 
     a: float | None = None
@@ -34,7 +34,7 @@ class Fit:
 
 
 @dataclass(frozen=True, slots=True)
-class Changed:
+class ProfiledDrift:
     """Against the last profile."""
 
     slowdown: float = 1.0
@@ -51,7 +51,7 @@ class Fact:
 
 
 @dataclass(frozen=True, slots=True)
-class Device:
+class ProfiledDevice:
     """What a document says of one device, as it is drawn."""
 
     node: str = ""
@@ -63,14 +63,14 @@ class Device:
     memory_bandwidth: float | None = None
     host_to_device: float | None = None
     score: float | None = None
-    fit: Fit = Fit()
+    fit: ProfiledFit = ProfiledFit()
     sizes: tuple[int, ...] = ()
     seconds: tuple[float | None, ...] = ()
     largest_batch: int | None = None
     power: float | None = None
     joules_per_sample: float | None = None
     facts: tuple[Fact, ...] = ()
-    drift: Changed | None = None
+    drift: ProfiledDrift | None = None
     error: str | None = None
 
     @property
@@ -80,7 +80,7 @@ class Device:
 
 
 @dataclass(frozen=True, slots=True)
-class AllReduce:
+class ProfiledAllReduce:
     """Sums over all ranks."""
 
     ranks: int = 0
@@ -89,7 +89,7 @@ class AllReduce:
 
 
 @dataclass(frozen=True, slots=True)
-class Machine:
+class ProfiledMachine:
     """One node beside its devices."""
 
     node: str = ""
@@ -102,23 +102,23 @@ class Machine:
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class ProfileView:
     """A document of the verb profile, read with care: a recording may hold anything."""
 
     workload: str = ""
     measured: float | None = None
     emulated: bool = False
     emulated_network: bool = False
-    devices: tuple[Device, ...] = ()
+    devices: tuple[ProfiledDevice, ...] = ()
     links: tuple[dict[str, Any], ...] = ()
-    all_reduce: AllReduce | None = None
-    system: tuple[Machine, ...] = ()
+    all_reduce: ProfiledAllReduce | None = None
+    system: tuple[ProfiledMachine, ...] = ()
 
 
-def read(document: dict[str, Any] | None) -> Shown | None:
+def profile_view(document: dict[str, Any] | None) -> ProfileView | None:
     """None where there is none, or where it is no profile."""
     try:
-        return None if document is None else from_plain(Shown, document)
+        return None if document is None else from_plain(ProfileView, document)
     except ValueError:
         return None
 
@@ -130,12 +130,12 @@ def _bar(width: int) -> int:
 
 def profile_heading(width: int) -> Strip:
     """Names of the columns."""
-    text = f"  {fit('node', 10)}{fit('device', 16)}{fit('score', _bar(width) + 7)}"
-    text += f"{right('samples/s', 9)}{right('off', 7)}{right('at once', 10)}"
+    text = f"  {pad('node', 10)}{pad('device', 16)}{pad('score', _bar(width) + 7)}"
+    text += f"{pad_left('samples/s', 9)}{pad_left('off', 7)}{pad_left('at once', 10)}"
     return line(width, (text + ("   TFLOPS    a, ms        drift" if width >= WIDE else "  drift"), PALETTE.dim))
 
 
-def profile_row(shown: Shown | None, key: str, width: int, is_under_cursor: bool) -> Strip:
+def profile_row(shown: ProfileView | None, key: str, width: int, is_under_cursor: bool) -> Strip:
     """One device."""
     background = PALETTE.cursor if is_under_cursor else NONE
     if shown is None or not key.isdecimal() or int(key) >= len(shown.devices):
@@ -144,8 +144,8 @@ def profile_row(shown: Shown | None, key: str, width: int, is_under_cursor: bool
     sign, style = _state(device)
     pieces: list[Piece] = [
         (f"{GLYPHS[sign]} ", style),
-        (fit(untrusted(device.node), 9) + " ", PALETTE.text),
-        (fit(f"{device.index} {untrusted(device.name)}", 15) + " ", PALETTE.text),
+        (pad(untrusted(device.node), 9) + " ", PALETTE.text),
+        (pad(f"{device.index} {untrusted(device.name)}", 15) + " ", PALETTE.text),
     ]
     if device.rate is None:
         pieces.append((untrusted(device.error or "was not timed"), PALETTE.critical))
@@ -153,31 +153,31 @@ def profile_row(shown: Shown | None, key: str, width: int, is_under_cursor: bool
     off = UNKNOWN if device.fit.residual is None else f"{device.fit.residual * 100:.1f} %"
     pieces += [
         (bar(device.score, _bar(width)) + " ", PALETTE.bar),
-        (fit(number(device.score, 3), 6), PALETTE.text),
-        (right(number(device.rate, 1), 9), PALETTE.text),
-        (right(off, 7), PALETTE.dim),
-        (right(number(device.largest_batch), 10), PALETTE.text),
+        (pad(number(device.score, 3), 6), PALETTE.text),
+        (pad_left(number(device.rate, 1), 9), PALETTE.text),
+        (pad_left(off, 7), PALETTE.dim),
+        (pad_left(number(device.largest_batch), 10), PALETTE.text),
     ]
     if width >= WIDE:
         fixed = None if device.fit.a is None else device.fit.a * 1000
-        pieces += [(right(number(device.tflops.get("fp32"), 1), 9), PALETTE.text), (right(number(fixed, 2), 9), PALETTE.text)]
+        pieces += [(pad_left(number(device.tflops.get("fp32"), 1), 9), PALETTE.text), (pad_left(number(fixed, 2), 9), PALETTE.text)]
     is_wide = width >= WIDE
     pieces.append(
         (
-            right(_drift(device, is_short=not is_wide), 13 if is_wide else 7),
+            pad_left(_drift(device, is_short=not is_wide), 13 if is_wide else 7),
             PALETTE.warning if device.drift is not None else PALETTE.dim,
         )
     )
     return line(width, *pieces, background=background)
 
 
-def _state(device: Device) -> tuple[str, Style]:
+def _state(device: ProfiledDevice) -> tuple[str, Style]:
     if device.rate is None:
         return "failed", PALETTE.critical
     return ("warning", PALETTE.warning) if device.drift is not None or device.error else ("ok", PALETTE.ok)
 
 
-def _drift(device: Device, *, is_short: bool = False) -> str:
+def _drift(device: ProfiledDevice, *, is_short: bool = False) -> str:
     if device.drift is None:
         return UNKNOWN
     change = (device.drift.slowdown - 1) * 100
@@ -186,7 +186,7 @@ def _drift(device: Device, *, is_short: bool = False) -> str:
     return f"{abs(change):.0f} % {'slower' if change >= 0 else 'faster'}"
 
 
-def profile_summary(state: State, shown: Shown | None, others: int, width: int) -> list[Strip]:
+def profile_summary(state: State, shown: ProfileView | None, others: int, width: int) -> list[Strip]:
     """Of what, how old, on what."""
     if shown is None:
         return [line(width, ("no profile yet: press : and type  profile", PALETTE.dim))]
@@ -199,7 +199,7 @@ def profile_summary(state: State, shown: Shown | None, others: int, width: int) 
     return [spread(width, left, [(f"← → {count(others, 'workload')}" if others > 1 else "", PALETTE.dim)])]
 
 
-def device_in_full(shown: Shown | None, key: str, width: int, height: int) -> list[Strip]:
+def device_in_full(shown: ProfileView | None, key: str, width: int, height: int) -> list[Strip]:
     """Everything that was measured of the device under the cursor."""
     if shown is None or not key.isdecimal() or int(key) >= len(shown.devices):
         return []
@@ -233,11 +233,11 @@ def device_in_full(shown: Shown | None, key: str, width: int, height: int) -> li
         ("power", f"{number(device.power)} W, {energy}"),
         ("driver", "  ".join(f"{untrusted(fact.name)} {untrusted(fact.value)}" for fact in device.facts) or UNKNOWN),
     )
-    lines += [line(width, (fit(name, 9), PALETTE.dim), (text, PALETTE.text)) for name, text in rows]
+    lines += [line(width, (pad(name, 9), PALETTE.dim), (text, PALETTE.text)) for name, text in rows]
     return lines[:height]
 
 
-def link_lines(shown: Shown | None, width: int, height: int) -> list[Strip]:
+def link_lines(shown: ProfileView | None, width: int, height: int) -> list[Strip]:
     """From the node of a row to the node of a column: latency and bandwidth; below, sums over all ranks and the machines."""
     if shown is None:
         return []
@@ -246,11 +246,11 @@ def link_lines(shown: Shown | None, width: int, height: int) -> list[Strip]:
     known = {(str(link.get("from", "")), str(link.get("to", ""))): link for link in shown.links}
     columns = nodes[: max(1, (width - 11) // CELL)]
     if nodes:
-        heads = [(right(untrusted(name, CELL - 1), CELL), PALETTE.dim) for name in columns]
-        lines.append(line(width, (fit("from \\ to", 11), PALETTE.dim), *heads))
+        heads = [(pad_left(untrusted(name, CELL - 1), CELL), PALETTE.dim) for name in columns]
+        lines.append(line(width, (pad("from \\ to", 11), PALETTE.dim), *heads))
         for source in nodes:
             cells = [_link(known.get((source, target)), source == target) for target in columns]
-            lines.append(line(width, (fit(untrusted(source), 11), PALETTE.text), *cells))
+            lines.append(line(width, (pad(untrusted(source), 11), PALETTE.text), *cells))
         if len(columns) < len(nodes):
             lines.append(line(width, (f"+{count(len(nodes) - len(columns), 'column')} out of sight", PALETTE.dim)))
         for link in shown.links:
@@ -264,17 +264,17 @@ def link_lines(shown: Shown | None, width: int, height: int) -> list[Strip]:
 
 def _link(link: dict[str, Any] | None, is_self: bool) -> Piece:
     if is_self:
-        return (right("·", CELL), PALETTE.faint)
+        return (pad_left("·", CELL), PALETTE.faint)
     if link is None or link.get("error"):
-        return (right("blocked" if link else UNKNOWN, CELL), PALETTE.warning if link else PALETTE.dim)
+        return (pad_left("blocked" if link else UNKNOWN, CELL), PALETTE.warning if link else PALETTE.dim)
     latency, bandwidth = (
         value if isinstance(value, float | int) else None for value in (link.get("latency"), link.get("bandwidth"))
     )
     hop = UNKNOWN if latency is None else f"{latency * 1e6:,.0f}µs" if latency < 0.01 else f"{latency * 1e3:,.0f}ms"
-    return (right(f"{hop} {_rate(bandwidth).replace(' ', '').removesuffix('iB/s')}", CELL), PALETTE.text)
+    return (pad_left(f"{hop} {_rate(bandwidth).replace(' ', '').removesuffix('iB/s')}", CELL), PALETTE.text)
 
 
-def _sums(shown: Shown, width: int) -> list[Strip]:
+def _sums(shown: ProfileView, width: int) -> list[Strip]:
     total = shown.all_reduce
     if total is None or total.alpha is None:
         return [line(width, ("all-reduce ", PALETTE.dim), ("not measured", PALETTE.dim))]
@@ -282,13 +282,13 @@ def _sums(shown: Shown, width: int) -> list[Strip]:
     return [line(width, ("all-reduce ", PALETTE.dim), (text, PALETTE.text))]
 
 
-def _machines(machines: Sequence[Machine], width: int) -> list[Strip]:
+def _machines(machines: Sequence[ProfiledMachine], width: int) -> list[Strip]:
     lines = []
     for machine in machines:
         disk = f"disk {_rate(machine.disk_write)} written, {_rate(machine.disk_read)} read"
         text = f"{disk}  {number(machine.cores)} cores, {_bytes(machine.memory)}  {untrusted(machine.processor or UNKNOWN)}"
         told: Piece = (untrusted(machine.error), PALETTE.warning) if machine.error else (text, PALETTE.text)
-        lines.append(line(width, (fit(untrusted(machine.node), 11), PALETTE.text), told))
+        lines.append(line(width, (pad(untrusted(machine.node), 11), PALETTE.text), told))
     return lines
 
 

@@ -53,7 +53,7 @@ def _alike(old: Strip, new: Strip, step: int) -> int:
     return cells
 
 
-class Sheet(Widget):
+class LineCanvas(Widget):
     """Lines drawn by one pure function; painted again only where a line differs."""
 
     def __init__(self, draw: Draw, title: str = "", widget_id: str | None = None) -> None:
@@ -93,7 +93,7 @@ class Sheet(Widget):
         return Strip.blank(self.size.width, self.rich_style)
 
 
-class Rows(ScrollView, can_focus=True):
+class RowList(ScrollView, can_focus=True):
     """A list of which only the visible rows are drawn, whatever its length. The first line is a heading that stays."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

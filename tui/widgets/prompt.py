@@ -9,7 +9,7 @@ from textual.binding import Binding, BindingType
 from textual.suggester import Suggester
 from textual.widgets import Input
 
-from ..prompt_history import Past
+from ..prompt_history import PromptHistory
 
 Complete = Callable[[str], list[str]]
 """Whole lines that begin with what was typed, best first."""
@@ -26,7 +26,7 @@ class Prompt(Input):
         Binding("shift+tab", "complete(-1)", "complete the other way", show=False),
     ]
 
-    def __init__(self, past: Past, complete: Complete) -> None:
+    def __init__(self, past: PromptHistory, complete: Complete) -> None:
         """``past`` is shared by the prompts of all screens."""
         super().__init__(
             placeholder="a command, such as  bench  or  cancel RUN;  Tab completes, Esc goes back",

@@ -13,8 +13,8 @@ from typing import Any
 from ...errors import UsageError
 from ..runs.tail import Send
 from ..system.process_owner import describe
-from ..system.processes import GRACE, PROC, read_stat, send, start_time
-from ..system.state_dir import NodeHome
+from ..system.processes import PROC, TERM_GRACE, read_stat, send_signal, start_time
+from ..system.state_dir import StateDir
 
 Body = dict[str, Any]
 KILL_LIMIT = 5.0
@@ -23,20 +23,20 @@ PAUSE = 0.05
 _killers = ThreadPoolExecutor(max_workers=16, thread_name_prefix="killing")
 
 
-async def process(home: NodeHome, body: Body, send: Send) -> Body:
+async def describe_process(home: StateDir, body: Body, send: Send) -> Body:
     """Who a process is: {pid, started, user, name, run_id}. Refused where it is not ours to end."""
-    return look(_pid(body))
+    return find_process(_pid(body))
 
 
-async def kill(home: NodeHome, body: Body, send: Send) -> Body:
+async def kill(home: StateDir, body: Body, send: Send) -> Body:
     """End a process that ``process`` told of, the same by pid and start time: its ``state`` is ended, killed or stayed then."""
     pid, started = _pid(body), int(body["started"])
-    if look(pid)["started"] != started:
+    if find_process(pid)["started"] != started:
         raise UsageError(f"process {pid} ended, and another one has its number by now", hint="look again who it is")
-    return {"state": await asyncio.get_running_loop().run_in_executor(_killers, end, pid, started)}
+    return {"state": await asyncio.get_running_loop().run_in_executor(_killers, terminate, pid, started)}
 
 
-def look(pid: int) -> Body:
+def find_process(pid: int) -> Body:
     """One living process. Raises UsageError where there is none, it is somebody else's, or it carries this conversation."""
     stat = read_stat(pid)
     try:
@@ -55,7 +55,7 @@ def look(pid: int) -> Body:
     return {"pid": pid, "started": stat.started, "user": told.user, "name": told.name, "run_id": told.run_id}
 
 
-def end(pid: int, started: int, grace: float = GRACE) -> str:
+def terminate(pid: int, started: int, grace: float = TERM_GRACE) -> str:
     """TERM, and KILL after ``grace`` seconds; before each signal it must still be the same process. Blocks."""
     for signals, patience, word in (
         ((signal.SIGTERM, signal.SIGCONT), grace, "ended"),  # a stopped one would never hear the first
@@ -63,7 +63,7 @@ def end(pid: int, started: int, grace: float = GRACE) -> str:
     ):
         for signum in signals:
             if start_time(pid) == started:
-                send(signum, (pid,))
+                send_signal(signum, (pid,))
         deadline = time.monotonic() + patience
         while start_time(pid) == started and time.monotonic() < deadline:
             time.sleep(PAUSE)

@@ -18,19 +18,19 @@ from ...events import RunnerEnded
 from ...protocol.json_files import read_json
 from ...protocol.run_files import is_taken
 from ..runner import detach
-from ..runner.peer_mesh import introduce as introduce_runner
+from ..runner.peer_mesh import connect_peers as introduce_runner
 from ..runs import lease
-from ..runs.run_dir import finish, run_of, runner_is_alive
+from ..runs.run_dir import finish, run_path, runner_is_alive
 from ..runs.tail import Send
-from ..system.process_tree import Family
-from ..system.processes import GRACE
-from ..system.processes import send as send_signal
-from ..system.state_dir import NodeHome
+from ..system.process_tree import ProcessTree
+from ..system.processes import TERM_GRACE
+from ..system.processes import send_signal as send_signal
+from ..system.state_dir import StateDir
 
 Body = dict[str, Any]
 
 KILLED = "its runner was killed"
-PATIENCE = GRACE + 2.0
+PATIENCE = TERM_GRACE + 2.0
 """Seconds for a runner to end its processes, which takes it the grace at most; then it is killed with them."""
 STARTING = 20.0
 """Seconds a launch waits for another one of the same run to have started."""
@@ -41,16 +41,16 @@ _doing: dict[str, asyncio.Lock] = {}
 """By run: a launch that is being withdrawn has to be over before there is something to end."""
 
 
-async def launch(home: NodeHome, body: Body, send: Send) -> Body:
+async def launch(home: StateDir, body: Body, send: Send) -> Body:
     """Start the runner of a run: {port, pid}. The same id again answers with the runner that is there; another spec is refused."""
-    run = run_of(home, {"run_id": body["plan"]["run_id"]})
+    run = run_path(home, {"run_id": body["plan"]["run_id"]})
     async with _doing.setdefault(str(run), asyncio.Lock()):
         asked = {key: body.get(key) for key in ("spec", "plan", "token", "env", "holder")}
         for _ in range(TRIES):
             if run.exists() and (started := await _started(run, body["spec"])) is not None:
                 return started
             answer = await detach.start(
-                home, detach.rung_for_launch(home), "paceline.engine.agent.runner.supervisor", json.dumps(asked).encode()
+                home, detach.method_for_launch(home), "paceline.engine.agent.runner.supervisor", json.dumps(asked).encode()
             )
             if "error" in answer:
                 kind = getattr(errors, answer["error"]["type"], errors.WorkFailed)
@@ -84,9 +84,9 @@ async def _started(run: Path, spec: Body) -> Body | None:
     return {"port": start["port"], "pid": start["pid"]}
 
 
-async def introduce(home: NodeHome, body: Body, send: Send) -> Body:
+async def connect_peers(home: StateDir, body: Body, send: Send) -> Body:
     """Tell the runner its peers: from now on the run goes on without us."""
-    start = read_json(run_of(home, body) / "start.json")
+    start = read_json(run_path(home, body) / "start.json")
     if start is None:
         raise errors.WorkFailed(f"run {body['run_id']} has no runner here")
     address = body["peers"][home.name][0]
@@ -97,21 +97,21 @@ async def introduce(home: NodeHome, body: Body, send: Send) -> Body:
     return {}
 
 
-async def take_lease(home: NodeHome, body: Body, send: Send) -> Body:
+async def take_lease(home: StateDir, body: Body, send: Send) -> Body:
     """Grant {epoch, holder} leave to act on the run, or refuse and name who has a newer one. Without an epoch: who has it now."""
-    run = run_of(home, body)
+    run = run_path(home, body)
     held = lease.read(run)
     if "epoch" in body and (run / "spec.json").exists():
-        held = lease.take(run, int(body["epoch"]), str(body["holder"]))
+        held = lease.acquire(run, int(body["epoch"]), str(body["holder"]))
     return {"epoch": held.epoch, "holder": held.holder}
 
 
-async def cancel(home: NodeHome, body: Body, send: Send) -> Body:
+async def cancel(home: StateDir, body: Body, send: Send) -> Body:
     """End the run here and everything it started; answers when no process is left, or with the pids that stayed.
 
     ``epoch`` is the lease it is done by; refused when somebody took a newer one.
     """
-    run = run_of(home, body)
+    run = run_path(home, body)
     async with _doing.setdefault(str(run), asyncio.Lock()):
         if not run.exists():
             return {"is_known": False, "survivors": []}
@@ -123,7 +123,7 @@ def _end(run: Path) -> list[int]:
     """Have the runner end what it started, or do it in its place. Blocks; gives the pids that stayed."""
     start = read_json(run / "start.json")
     is_going = start is not None and runner_is_alive(run)
-    grace = GRACE
+    grace = TERM_GRACE
     if start is not None and is_going:
         runner = (int(start["pid"]),)
         send_signal(signal.SIGTERM, runner)
@@ -134,16 +134,16 @@ def _end(run: Path) -> list[int]:
         if runner_is_alive(run):
             grace = 0.0  # they had it
             send_signal(signal.SIGKILL, runner)
-            while runner_is_alive(run) and time.monotonic() < deadline + GRACE:
+            while runner_is_alive(run) and time.monotonic() < deadline + TERM_GRACE:
                 time.sleep(0.05)
-    left = Family(run).end(grace)
+    left = ProcessTree(run).terminate(grace)
     if not runner_is_alive(run):
         # Nobody can cancel what had ended before, as with its runner: then it stays what it was.
-        bury(run, "cancelled" if is_going else "failed", "cancelled by a person" if is_going else KILLED, left)
+        record_dead_run(run, "cancelled" if is_going else "failed", "cancelled by a person" if is_going else KILLED, left)
     return left
 
 
-def bury(run: Path, state: str, reason: str, left: list[int]) -> None:
+def record_dead_run(run: Path, state: str, reason: str, left: list[int]) -> None:
     """Write exit.json in place of a runner that was killed; holding its lock makes us the one writer."""
     if (run / "exit.json").exists():
         return

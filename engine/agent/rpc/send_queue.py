@@ -12,13 +12,13 @@ import os
 import threading
 from collections.abc import Callable
 
-from ..system.timeout import within
+from ..system.timeout import with_timeout
 
 CALM = 64
 """Lines that may wait before whoever reports has to wait too."""
 
 
-class Outgoing:
+class SendQueue:
     """The one writer of the agent's output."""
 
     def __init__(self, output: int) -> None:
@@ -33,13 +33,13 @@ class Outgoing:
         self._written = asyncio.Event()
         threading.Thread(target=self._write_on, daemon=True).start()
 
-    def say(self, line: str) -> None:
+    def send(self, line: str) -> None:
         """Send before all bytes that are followed."""
         with self._changed:
             self._urgent.append(line.encode() + b"\n")
             self._changed.notify_all()
 
-    def report(self, line: str) -> None:
+    def send_reading(self, line: str) -> None:
         """Send like ``say``, from a thread that may wait: it does while the centre does not read what is said already."""
         data = line.encode() + b"\n"
         with self._changed:
@@ -51,17 +51,17 @@ class Outgoing:
             self._is_writing = True
         self._write(data)
 
-    async def carry(self, line: str) -> None:
+    async def send_frame(self, line: str) -> None:
         """Send when nothing more urgent waits. Comes back when the line before it is out."""
         await self._until(lambda: not self._bulk)
         with self._changed:
             self._bulk.append(line.encode() + b"\n")
             self._changed.notify_all()
 
-    async def flushed(self, patience: float) -> None:
+    async def wait_flushed(self, patience: float) -> None:
         """Wait until all is out, ``patience`` seconds at most."""
         try:
-            await within(patience, self._until(lambda: not (self._urgent or self._bulk or self._is_writing)))
+            await with_timeout(patience, self._until(lambda: not (self._urgent or self._bulk or self._is_writing)))
         except asyncio.TimeoutError:
             return
 

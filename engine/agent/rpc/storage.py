@@ -6,33 +6,33 @@ import asyncio
 from typing import Any
 
 from ..runs import artifacts, cleanup
-from ..runs.run_dir import run_of
+from ..runs.run_dir import run_path
 from ..runs.tail import Send
-from ..system.state_dir import NodeHome
+from ..system.state_dir import StateDir
 
 Body = dict[str, Any]
 
 
-async def listing(home: NodeHome, body: Body, send: Send) -> Body:
+async def list_run_files(home: StateDir, body: Body, send: Send) -> Body:
     """All files of a run (see ``files.list_files``)."""
-    return await asyncio.to_thread(artifacts.list_files, run_of(home, body))
+    return await asyncio.to_thread(artifacts.list_files, run_path(home, body))
 
 
-async def read(home: NodeHome, body: Body, send: Send) -> Body:
+async def read_run_file(home: StateDir, body: Body, send: Send) -> Body:
     """One piece of a file of a run (see ``files.read_piece``)."""
-    return await asyncio.to_thread(artifacts.read_piece, run_of(home, body), str(body["name"]), int(body["offset"]))
+    return await asyncio.to_thread(artifacts.read_chunk, run_path(home, body), str(body["name"]), int(body["offset"]))
 
 
-async def seal(home: NodeHome, body: Body, send: Send) -> Body:
+async def checksum_run_file(home: StateDir, body: Body, send: Send) -> Body:
     """Length and SHA-256 of a file of a run."""
-    return await asyncio.to_thread(artifacts.seal, run_of(home, body), str(body["name"]))
+    return await asyncio.to_thread(artifacts.checksum, run_path(home, body), str(body["name"]))
 
 
-async def stored(home: NodeHome, body: Body, send: Send) -> Body:
+async def list_storage(home: StateDir, body: Body, send: Send) -> Body:
     """Everything of ours on this node (see ``sweep.stored``)."""
-    return {"things": await asyncio.to_thread(cleanup.stored, home)}
+    return {"things": await asyncio.to_thread(cleanup.list_stored, home)}
 
 
-async def remove(home: NodeHome, body: Body, send: Send) -> Body:
+async def remove_stored(home: StateDir, body: Body, send: Send) -> Body:
     """Remove some of it, unless it is in use (see ``sweep.remove``)."""
     return {"things": await asyncio.to_thread(cleanup.remove, home, list(body["things"]))}

@@ -22,11 +22,11 @@ from typing import Any
 
 from ... import errors
 from ...protocol.json_files import read_json, storage_failed, write_once
-from ...protocol.run_files import RUNGS
+from ...protocol.run_files import DETACH_METHODS
 from ..runs.device_lock import user_name
 from ..system.processes import boot_id, is_alive, start_time
-from ..system.state_dir import NodeHome
-from ..system.timeout import within
+from ..system.state_dir import StateDir
+from ..system.timeout import with_timeout
 
 MARKER_LIFE = 60.0
 """Seconds a marker lives: longer than anybody looks for it."""
@@ -38,7 +38,7 @@ RUNTIME = Path("/run/user")
 _numbers = itertools.count(1)
 
 
-def missing(rung: str) -> str:
+def unavailable_reason(rung: str) -> str:
     """Why a rung cannot be tried here; empty: it can."""
     if rung == "setsid":
         return ""
@@ -52,46 +52,46 @@ def missing(rung: str) -> str:
     return ""
 
 
-def survived(home: NodeHome) -> dict[str, bool]:
+def proven_methods(home: StateDir) -> dict[str, bool]:
     """What each rung tried on this boot came to."""
     kept = read_json(home.root / "survival.json") or {}
     rungs = kept.get("rungs")
     return {str(rung): bool(is_good) for rung, is_good in rungs.items()} if kept.get("boot_id") == boot_id() and rungs else {}
 
 
-def standing(home: NodeHome) -> dict[str, Any]:
+def detach_status(home: StateDir) -> dict[str, Any]:
     """Where the proof stands: {rung: the first that holds, next: the one to try, killed: [rungs that do not hold], missing}.
 
     ``rung`` and ``next`` are None where there is none.
     """
-    tried = survived(home)
+    tried = proven_methods(home)
     return {
-        "rung": next((rung for rung in RUNGS if tried.get(rung)), None),
-        "next": next((rung for rung in RUNGS if rung not in tried and not missing(rung)), None),
-        "killed": [rung for rung in RUNGS if tried.get(rung) is False],
-        "missing": [f"{rung}: {why}" for rung in RUNGS if (why := missing(rung))],
+        "rung": next((rung for rung in DETACH_METHODS if tried.get(rung)), None),
+        "next": next((rung for rung in DETACH_METHODS if rung not in tried and not unavailable_reason(rung)), None),
+        "killed": [rung for rung in DETACH_METHODS if tried.get(rung) is False],
+        "missing": [f"{rung}: {why}" for rung in DETACH_METHODS if (why := unavailable_reason(rung))],
     }
 
 
-def judge(home: NodeHome, rung: str, marker: Mapping[str, Any]) -> dict[str, Any]:
+def check_marker(home: StateDir, rung: str, marker: Mapping[str, Any]) -> dict[str, Any]:
     """Keep whether the marker of a rung lives on; gives ``standing``. A verdict that cannot be kept is proved again next time."""
     is_good = is_alive(marker["pid"], marker["boot_id"], marker["start_time"])
-    write_once(home.root / "survival.json", {"boot_id": boot_id(), "rungs": {**survived(home), rung: is_good}})
-    return standing(home)
+    write_once(home.root / "survival.json", {"boot_id": boot_id(), "rungs": {**proven_methods(home), rung: is_good}})
+    return detach_status(home)
 
 
-def rung_for_launch(home: NodeHome) -> str:
+def method_for_launch(home: StateDir) -> str:
     """By which rung a runner is started. Unproved, as on an embedded node, the first will do. Raises WorkFailed when none holds."""
-    now = standing(home)
+    now = detach_status(home)
     if now["rung"] is None and now["killed"]:
         why = "; ".join((f"tried {', '.join(now['killed'])}", *now["missing"]))
         raise errors.WorkFailed(
             f"this machine ends background processes with their login ({why})", hint="loginctl enable-linger, or install tmux"
         )
-    return now["rung"] or RUNGS[0]
+    return now["rung"] or DETACH_METHODS[0]
 
 
-async def start(home: NodeHome, rung: str, module: str, request: bytes) -> dict[str, Any]:
+async def start(home: StateDir, rung: str, module: str, request: bytes) -> dict[str, Any]:
     """Start a module that detaches itself, by a rung; gives its one line of answer. Raises WorkFailed or StorageFailed."""
     command = [sys.executable, "-m", module, str(home.root), home.name]
     if rung in ("tmux", "screen"):
@@ -108,7 +108,7 @@ async def start(home: NodeHome, rung: str, module: str, request: bytes) -> dict[
             start_new_session=True,
         )
         try:
-            out, err = await within(START_LIMIT, process.communicate(request))
+            out, err = await with_timeout(START_LIMIT, process.communicate(request))
         except asyncio.TimeoutError:
             with contextlib.suppress(ProcessLookupError):  # what is told as not started must not start later
                 os.killpg(process.pid, signal.SIGKILL)
@@ -123,7 +123,7 @@ async def start(home: NodeHome, rung: str, module: str, request: bytes) -> dict[
     return answer
 
 
-async def _through_files(home: NodeHome, rung: str, command: list[str], request: bytes) -> tuple[bytes, bytes]:
+async def _through_files(home: StateDir, rung: str, command: list[str], request: bytes) -> tuple[bytes, bytes]:
     """A terminal server passes no pipes on: what is asked, the environment and the answer lie in files of ours for that moment."""
     place = home.root / f".start-{os.getpid()}-{next(_numbers)}"
     said, complaint = place / "answer", place / "complaint"
@@ -161,7 +161,7 @@ async def _through_files(home: NodeHome, rung: str, command: list[str], request:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def _sweep(home: NodeHome) -> None:
+def _sweep(home: StateDir) -> None:
     """Remove what an agent that was killed in the middle of a start has left."""
     for left in home.root.glob(".start-*"):
         with contextlib.suppress(OSError):
@@ -169,7 +169,7 @@ def _sweep(home: NodeHome) -> None:
                 shutil.rmtree(left)
 
 
-def leave() -> None:
+def daemonize() -> None:
     """Leave the session and the parent that started us for good; standard output stays open for the one answer."""
     if os.fork():
         os._exit(0)
@@ -190,6 +190,6 @@ def answer_once(value: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    leave()
+    daemonize()
     answer_once({"pid": os.getpid(), "boot_id": boot_id(), "start_time": start_time(os.getpid())})
     time.sleep(MARKER_LIFE)

@@ -11,7 +11,7 @@ from typing import Any
 from ...events import RankFailed
 from ...plan import NodePlan, Plan
 from ...wire import decode, to_plain
-from ..runs.run_dir import ROOM
+from ..runs.run_dir import LAST_WORDS_BYTES
 from ..system.oom import OomKills, oom_kills, told
 from ..telemetry.host import disk_free
 
@@ -24,7 +24,7 @@ _MEMORY = re.compile(r"MemoryError|OutOfMemoryError|can't allocate memory|Cannot
 
 
 @dataclass(frozen=True, slots=True)
-class Blame:
+class Outcome:
     """How a node's part of a run ended, and why."""
 
     state: str
@@ -41,7 +41,7 @@ class Blame:
         return plain
 
 
-def local_blame(run: Path, plan: Plan, node: NodePlan, status: int, before: OomKills) -> Blame:
+def local_outcome(run: Path, plan: Plan, node: NodePlan, status: int, before: OomKills) -> Outcome:
     """Read the cause from what the node's own ranks wrote, else from torchrun's report, else from its exit status.
 
     ``before``: what the kernel had killed for lack of memory when the run began.
@@ -49,23 +49,23 @@ def local_blame(run: Path, plan: Plan, node: NodePlan, status: int, before: OomK
     failures = [failed for rank in node.ranks if (failed := _failure(run / "ranks" / f"{rank}.jsonl")) is not None]
     for failed in failures:
         if not failed.is_collateral:
-            return Blame("failed", f"{_who(plan, failed.rank)}: {_named(failed.reason)}", failed.rank, node.name)
+            return Outcome("failed", f"{_who(plan, failed.rank)}: {_named(failed.reason)}", failed.rank, node.name)
     told = {failed.rank for failed in failures}
     for local_rank, code in _exits(run / "out.log"):
         rank = node.ranks[local_rank] if local_rank < len(node.ranks) else None
         if rank is not None and code < 0:
-            return Blame("failed", f"{_who(plan, rank)}: {_killed(-code, before)}", rank, node.name)
+            return Outcome("failed", f"{_who(plan, rank)}: {_killed(-code, before)}", rank, node.name)
         if rank is not None and rank not in told:  # it died before it could write, as when a module is missing
             last = _last_line(run / "out.log", _TORCHRUN)
-            return Blame("failed", f"{_who(plan, rank)}: exit status {code}" + (f": {last}" if last else ""), rank, node.name)
+            return Outcome("failed", f"{_who(plan, rank)}: exit status {code}" + (f": {last}" if last else ""), rank, node.name)
     for failed in failures:
-        return Blame("failed", f"{_who(plan, failed.rank)}: {failed.reason}", failed.rank, node.name, is_collateral=True)
+        return Outcome("failed", f"{_who(plan, failed.rank)}: {failed.reason}", failed.rank, node.name, is_collateral=True)
     ended = _killed(-status, before) if status < 0 else f"exit status {status}"
     last = _last_line(run / "out.log")
     free = disk_free(run)
-    if free is not None and free < ROOM:  # then nobody could write down why
+    if free is not None and free < LAST_WORDS_BYTES:  # then nobody could write down why
         last = f"no space left for {run}"
-    return Blame("failed", f"torchrun on {node.name}: {ended}" + (f": {last}" if last else ""), None, node.name)
+    return Outcome("failed", f"torchrun on {node.name}: {ended}" + (f": {last}" if last else ""), None, node.name)
 
 
 def _killed(number: int, before: OomKills) -> str:

@@ -16,14 +16,14 @@ from collections.abc import Callable
 from typing import Any
 
 from ...errors import WorkFailed
-from ..system.timeout import within
+from ..system.timeout import with_timeout
 
 LINE_LIMIT = 1 << 20
-SILENCE = 60
+PEER_SILENCE = 60
 """Seconds without an acknowledged keep-alive until a peer that sends no reset counts as lost."""
 
 
-class Mesh:
+class PeerMesh:
     """The runner's side of all its peer connections. ``on_message(peer, message)``; a lost peer is the message {"lost": reason}."""
 
     def __init__(self, node: str, token: str, on_message: Callable[[str, dict[str, Any]], None]) -> None:
@@ -50,10 +50,10 @@ class Mesh:
         for peer in peers:
             if peer != self._node and peer not in self._writers:
                 with contextlib.suppress(OSError, ValueError, asyncio.TimeoutError):  # it will be missed in a moment
-                    await introduce(*peers[peer], self._token, {node: list(place) for node, place in peers.items()})
+                    await connect_peers(*peers[peer], self._token, {node: list(place) for node, place in peers.items()})
         for peer in lower:
             try:
-                reader, writer = await within(timeout, asyncio.open_connection(*peers[peer], limit=LINE_LIMIT))
+                reader, writer = await with_timeout(timeout, asyncio.open_connection(*peers[peer], limit=LINE_LIMIT))
             except (OSError, asyncio.TimeoutError) as error:
                 errno = getattr(error, "errno", None)
                 why = os.strerror(errno) if errno else str(error) or f"silent for {timeout:.0f} s"
@@ -66,7 +66,7 @@ class Mesh:
                 raise WorkFailed(f"no connection with the runner of {', '.join(missing)} within {timeout:.0f} s")
             await asyncio.sleep(0.02)
 
-    def tell(self, message: dict[str, Any]) -> None:
+    def send(self, message: dict[str, Any]) -> None:
         """Send a message to every peer that is there."""
         for writer in self._writers.values():
             self._write(writer, message)
@@ -79,7 +79,7 @@ class Mesh:
             task.cancel()
         for writer in self._writers.values():
             try:
-                await within(2.0, writer.drain())
+                await with_timeout(2.0, writer.drain())
             except (OSError, asyncio.TimeoutError):
                 continue
             finally:
@@ -91,7 +91,7 @@ class Mesh:
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            hello = json.loads(await within(10.0, reader.readline()))
+            hello = json.loads(await with_timeout(10.0, reader.readline()))
             if not hmac.compare_digest(str(hello.get("token")), self._token):
                 raise ValueError("wrong token")
             if "peers" in hello:
@@ -125,18 +125,18 @@ class Mesh:
         except ConnectionResetError:
             pass
         except (OSError, ValueError, RecursionError) as error:
-            reason = f"no word from it for {SILENCE} s" if isinstance(error, TimeoutError) else str(error)
+            reason = f"no word from it for {PEER_SILENCE} s" if isinstance(error, TimeoutError) else str(error)
         if peer not in self._ended:
             self._on_message(peer, {"lost": reason})
 
 
-async def introduce(address: str, port: int, token: str, peers: dict[str, list[Any]]) -> None:
+async def connect_peers(address: str, port: int, token: str, peers: dict[str, list[Any]]) -> None:
     """The agent tells a runner on its own node who its peers are. Raises OSError or ValueError if it does not listen."""
-    reader, writer = await within(10.0, asyncio.open_connection(address, port))
+    reader, writer = await with_timeout(10.0, asyncio.open_connection(address, port))
     try:
         writer.write(json.dumps({"token": token, "peers": peers}).encode() + b"\n")
         await writer.drain()
-        if not await within(10.0, reader.readline()):
+        if not await with_timeout(10.0, reader.readline()):
             raise ValueError("the runner did not answer")
     finally:
         writer.close()
@@ -146,6 +146,6 @@ def _keep_alive(writer: asyncio.StreamWriter) -> None:
     """A peer without power sends no reset: let the kernel ask, for it does so without our help."""
     sock: socket.socket = writer.get_extra_info("socket")
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in (("TCP_KEEPIDLE", 5), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", SILENCE // 5 - 1)):
+    for name, value in (("TCP_KEEPIDLE", 5), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", PEER_SILENCE // 5 - 1)):
         if hasattr(socket, name):  # not all of them exist on every system
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

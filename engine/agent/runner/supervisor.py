@@ -23,19 +23,19 @@ from ...errors import PacelineError, WorkFailed
 from ...events import Event, LaunchStarted, PeerLost, RunnerEnded, RunnerStarted
 from ...plan import NodePlan, Plan
 from ...protocol.json_files import write_once
-from ...protocol.run_files import FIRST
+from ...protocol.run_files import FIRST_EPOCH
 from ...wire import encode, from_plain
 from ..runs import device_lock, lease
-from ..runs.run_dir import finish, take
+from ..runs.run_dir import create, finish
 from ..system.oom import oom_kills
-from ..system.process_tree import SESSIONS, Family
+from ..system.process_tree import SESSIONS, ProcessTree
 from ..system.processes import ROOT_MARK, RUN_MARK, boot_id, start_time
-from ..system.state_dir import NodeHome
-from ..system.timeout import within
-from ..telemetry.recorder import KeptReadings
-from .detach import answer_once, leave
-from .failure_cause import Blame, local_blame
-from .peer_mesh import Mesh
+from ..system.state_dir import StateDir
+from ..system.timeout import with_timeout
+from ..telemetry.recorder import ReadingRecorder
+from .detach import answer_once, daemonize
+from .failure_cause import Outcome, local_outcome
+from .peer_mesh import PeerMesh
 
 INTRODUCTION = 60.0
 """Seconds within which the control centre must name the peers; else nothing starts."""
@@ -52,15 +52,17 @@ PR_SET_CHILD_SUBREAPER = 36
 class Runner:
     """One run on one node, from its empty directory to exit.json."""
 
-    def __init__(self, root: Path, plan: Plan, node: NodePlan, token: str, env: dict[str, str], devices: device_lock.Held) -> None:
+    def __init__(
+        self, root: Path, plan: Plan, node: NodePlan, token: str, env: dict[str, str], devices: device_lock.DeviceLocks
+    ) -> None:
         self.run = root / "runs" / plan.run_id
         self._root, self._plan, self._node, self._env = root, plan, node, env
         self._devices = devices
-        self._blame: asyncio.Future[Blame] = asyncio.get_running_loop().create_future()
+        self._blame: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._store: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-        self._mesh = Mesh(node.name, token, self._hear)
+        self._mesh = PeerMesh(node.name, token, self._hear)
         self._others_done: set[str] = set()
-        self._family: Family | None = None
+        self._family: ProcessTree | None = None
         self._oom_kills = oom_kills()
 
     async def listen(self) -> int:
@@ -72,24 +74,24 @@ class Runner:
         self._write(started)
         return port
 
-    async def follow_through(self) -> None:
+    async def run_to_end(self) -> None:
         """Run the work to its end, whatever end that is, and leave no process and no half-written file."""
         loop = asyncio.get_running_loop()
         for signum in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(signum, self._decide, Blame("cancelled", "cancelled by a person"))
+            loop.add_signal_handler(signum, self._decide, Outcome("cancelled", "cancelled by a person"))
         work = asyncio.ensure_future(self._work())
         try:
             await asyncio.wait({work, self._blame}, return_when=asyncio.FIRST_COMPLETED)
             if not self._blame.done():
                 trouble = work.exception()
-                self._decide(Blame("failed", _sentence(trouble), node=self._node.name) if trouble else work.result())
+                self._decide(Outcome("failed", _sentence(trouble), node=self._node.name) if trouble else work.result())
         finally:
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)
         blame = self._blame.result()
-        self._mesh.tell({"ended": blame.as_dict()})
-        family = self._family or Family(self.run)
-        survivors = await loop.run_in_executor(None, family.end)
+        self._mesh.send({"ended": blame.as_dict()})
+        family = self._family or ProcessTree(self.run)
+        survivors = await loop.run_in_executor(None, family.terminate)
         ended = RunnerEnded(
             state=blame.state,
             reason=blame.reason,
@@ -111,16 +113,16 @@ class Runner:
                 return
             await asyncio.sleep(1.0)
 
-    async def _work(self) -> Blame:
+    async def _work(self) -> Outcome:
         """Meet the peers, start torchrun, pass the store's address on, wait for the end."""
         try:
-            peers = await within(INTRODUCTION, asyncio.shield(self._mesh.peers))
+            peers = await with_timeout(INTRODUCTION, asyncio.shield(self._mesh.peers))
         except asyncio.TimeoutError:
-            return Blame("failed", "never started: the control centre went away before all nodes were ready")
+            return Outcome("failed", "never started: the control centre went away before all nodes were ready")
         lower = [node.name for node in self._plan.nodes if node.node_rank < self._node.node_rank]
         await self._mesh.join(peers, lower, INTRODUCTION)
         process = await self._start_torchrun()
-        self._family = Family(self.run, spared=(process.pid,))
+        self._family = ProcessTree(self.run, exclude=(process.pid,))
         ended = asyncio.ensure_future(process.wait())
         passing = asyncio.ensure_future(self._pass_store_on())
         aside = [ended, passing, *(asyncio.ensure_future(task) for task in (self._look_around(), self._keep_readings()))]
@@ -133,8 +135,8 @@ class Runner:
             for task in aside:
                 task.cancel()
         if status == 0:
-            return Blame("done")
-        blame = local_blame(self.run, self._plan, self._node, status, self._oom_kills)
+            return Outcome("done")
+        blame = local_outcome(self.run, self._plan, self._node, status, self._oom_kills)
         if blame.is_collateral:  # some other node knows better: its word arrives as the decision
             await asyncio.sleep(VERDICT)
         return blame
@@ -166,12 +168,12 @@ class Runner:
         assert self._family is not None
         while True:
             await asyncio.get_running_loop().run_in_executor(None, self._family.record)
-            self._devices.renew()
+            self._devices.refresh()
             await asyncio.sleep(LOOK)
 
     async def _keep_readings(self) -> None:
         """What the devices did, also when nobody looks on. In a thread of its own: a driver that hangs stops nothing else."""
-        kept = KeptReadings(NodeHome(self._root, self._node.name), [self._plan.ranks[rank] for rank in self._node.ranks])
+        kept = ReadingRecorder(StateDir(self._root, self._node.name), [self._plan.ranks[rank] for rank in self._node.ranks])
         await kept.write_on(self._write_line)
 
     async def _pass_store_on(self) -> None:
@@ -182,7 +184,7 @@ class Runner:
                 if b'"StoreOpened"' in line and line.endswith(b"}"):
                     opened = json.loads(line)
                     store = {"address": opened["address"], "port": opened["port"]}
-                    self._mesh.tell({"store": store})
+                    self._mesh.send({"store": store})
                     self._store.set_result(store)
             await asyncio.sleep(0.1)
         write_once(self.run / "store.json", await self._store)
@@ -192,7 +194,7 @@ class Runner:
         if "store" in message and not self._store.done():
             self._store.set_result(message["store"])
         elif "ended" in message:
-            blame = from_plain(Blame, message["ended"])
+            blame = from_plain(Outcome, message["ended"])
             self._others_done.add(peer)
             if blame.state != "done":
                 self._decide(blame)
@@ -201,9 +203,9 @@ class Runner:
             self._write(PeerLost(peer=peer, ranks=ranks, reason=str(message["lost"])))
             named = ", ".join(map(str, ranks))
             reason = f"rank {named} on {peer} is gone: {message['lost']}"
-            self._decide(Blame("failed", reason, rank=ranks[0] if ranks else None, node=peer))
+            self._decide(Outcome("failed", reason, rank=ranks[0] if ranks else None, node=peer))
 
-    def _decide(self, blame: Blame) -> None:
+    def _decide(self, blame: Outcome) -> None:
         if not self._blame.done():
             self._blame.set_result(blame)
 
@@ -241,15 +243,15 @@ async def _main(root: Path, asked: dict[str, Any]) -> None:
     node = next(node for node in plan.nodes if node.name == asked["node"])
     run = root / "runs" / plan.run_id
     ranks = [plan.ranks[rank] for rank in node.ranks]
-    devices: device_lock.Held | None = None
+    devices: device_lock.DeviceLocks | None = None
     lock: int | None = None
     try:
-        lock = take(run, asked)
+        lock = create(run, asked)
         if lock is None:
             answer_once({"taken": run.name})
             return
-        devices = device_lock.take(root, ranks, plan.run_id, plan.is_shared)
-        lease.take(run, FIRST, str(asked.get("holder") or ""))
+        devices = device_lock.acquire(root, ranks, plan.run_id, plan.is_shared)
+        lease.acquire(run, FIRST_EPOCH, str(asked.get("holder") or ""))
         runner = Runner(root, plan, node, asked["token"], asked.get("env") or {}, devices)
         answer: dict[str, Any] = {"port": await runner.listen(), "pid": os.getpid()}
     except (PacelineError, OSError) as error:
@@ -263,7 +265,7 @@ async def _main(root: Path, asked: dict[str, Any]) -> None:
         return
     answer_once(answer)
     try:
-        await runner.follow_through()
+        await runner.run_to_end()
     finally:
         devices.release()
         os.close(lock)
@@ -272,6 +274,6 @@ async def _main(root: Path, asked: dict[str, Any]) -> None:
 if __name__ == "__main__":
     os.umask(0o077)
     request = {**json.loads(sys.stdin.buffer.read()), "node": sys.argv[2]}
-    leave()
+    daemonize()
     _adopt_orphans()
     asyncio.run(_main(Path(sys.argv[1]), request))

@@ -57,7 +57,7 @@ def list_files(run: Path) -> dict[str, Any]:
     return {"entries": entries, "is_cut": is_cut}
 
 
-def read_piece(run: Path, name: str, offset: int) -> dict[str, Any]:
+def read_chunk(run: Path, name: str, offset: int) -> dict[str, Any]:
     """One piece of a regular file from an offset on: {"data" (base64), "size"}. Empty data: the file ends before."""
     with _file(run, name) as file:
         size = os.fstat(file).st_size
@@ -65,7 +65,7 @@ def read_piece(run: Path, name: str, offset: int) -> dict[str, Any]:
     return {"data": base64.b64encode(data).decode(), "size": size}
 
 
-def seal(run: Path, name: str) -> dict[str, Any]:
+def checksum(run: Path, name: str) -> dict[str, Any]:
     """Length and SHA-256 of a regular file as it is now."""
     digest, length = hashlib.sha256(), 0
     with _file(run, name) as file:

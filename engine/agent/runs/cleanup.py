@@ -19,7 +19,7 @@ from typing import Any
 from ...errors import UsageError
 from ...protocol.json_files import read_json
 from ..system.processes import PROC, RUN_MARK
-from ..system.state_dir import NodeHome
+from ..system.state_dir import StateDir
 from .run_dir import runner_is_alive
 
 FRESH = 3600.0
@@ -33,17 +33,17 @@ _OURS = {
 }
 """Every kind of thing that can be removed, the directory it lies in, and how its names look; other names are not ours."""
 
-Thing = dict[str, Any]
+StoredItem = dict[str, Any]
 
 
-def stored(home: NodeHome) -> list[Thing]:
+def list_stored(home: StateDir) -> list[StoredItem]:
     """Everything of ours: {kind, name, size, age, state, use}.
 
     ``size`` in bytes, ``age`` in seconds since it last changed by this node's clock, ``state`` of runs that ended, ``use`` says why
     it must stay, empty if nothing here needs it.
     """
     uses = _Uses(home)
-    found: list[Thing] = []
+    found: list[StoredItem] = []
     with _root(home) as root:
         for kind in _OURS:
             with contextlib.suppress(FileNotFoundError, NotADirectoryError), _entered(root, kind) as handle:
@@ -54,7 +54,7 @@ def stored(home: NodeHome) -> list[Thing]:
     return found
 
 
-def remove(home: NodeHome, things: list[Thing]) -> list[Thing]:
+def remove(home: StateDir, things: list[StoredItem]) -> list[StoredItem]:
     """Remove these, each {kind, name}, unless they are in use: {kind, name, size, reason}, ``reason`` empty where it is gone.
 
     Raises UsageError for what cannot be ours, before anything is removed.
@@ -63,7 +63,7 @@ def remove(home: NodeHome, things: list[Thing]) -> list[Thing]:
     for kind, name in wanted:
         if kind not in _OURS or not _OURS[kind].fullmatch(name):
             raise UsageError(f"not a thing of ours: {kind} {name!r}")
-    done: list[Thing] = []
+    done: list[StoredItem] = []
     uses = _Uses(home)
     with _root(home) as root, _entered(root, ASIDE, is_to_make=True) as aside:
         for kind, name in wanted:
@@ -106,7 +106,7 @@ def _remove_one(uses: _Uses, root: int, aside: int, kind: str, name: str) -> tup
 class _Uses:
     """What the processes and runs of this moment need."""
 
-    def __init__(self, home: NodeHome) -> None:
+    def __init__(self, home: StateDir) -> None:
         self._home = home
         self._environments = list(_environments())
         self._data = {
@@ -130,7 +130,7 @@ class _Uses:
         return "programs run from it" if any(path in one for one in self._environments) else ""
 
 
-def _thing(home: NodeHome, uses: _Uses, kind: str, name: str, handle: int) -> Thing:
+def _thing(home: StateDir, uses: _Uses, kind: str, name: str, handle: int) -> StoredItem:
     status = os.stat(name, dir_fd=handle, follow_symlinks=False)
     use, ended = uses.of(kind, name, status), {}
     if kind == "runs":
@@ -201,7 +201,7 @@ def _destroy(handle: int, name: str) -> None:
 
 
 @contextlib.contextmanager
-def _root(home: NodeHome) -> Iterator[int]:
+def _root(home: StateDir) -> Iterator[int]:
     handle = os.open(home.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield handle

@@ -19,20 +19,20 @@ from pathlib import Path
 from ...errors import DeviceInUse, StorageFailed
 from ...plan import RankPlan
 
-SHARED = Path("/tmp/paceline-devices")
+LOCK_DIRECTORY = Path("/tmp/paceline-devices")
 """Where all users of a machine may write, and none may remove what is another's (sticky)."""
-PATIENCE = 1.0
+LOCK_PATIENCE = 1.0
 """Seconds a lock is tried for: whoever looks at it holds it for a moment."""
 OWNER_LIMIT = 4096
 """Bytes of an owner; what is longer is none of ours."""
 
 
-def place(root: Path, kind: str, index: int) -> Path:
+def lock_path(root: Path, kind: str, index: int) -> Path:
     """The lock file of a device: ``emulated`` ones belong to the node, all others to the machine."""
-    return (root / "locks" if kind == "emulated" else SHARED) / f"{kind}{index}"
+    return (root / "locks" if kind == "emulated" else LOCK_DIRECTORY) / f"{kind}{index}"
 
 
-class Held:
+class DeviceLocks:
     """Devices of one run: each its open lock file, which holds the lock for as long as it is open."""
 
     def __init__(self, owner: bytes) -> None:
@@ -49,7 +49,7 @@ class Held:
             os.ftruncate(handle, 0)
             os.pwrite(handle, self._owner, 0)
 
-    def renew(self) -> None:
+    def refresh(self) -> None:
         """Of those who share a device one has his name in the file: when he or an owner before us is gone, it is our turn."""
         for handle in self.awaited[:]:
             if _lock(handle, fcntl.LOCK_SH, 0.0):
@@ -71,19 +71,19 @@ class Held:
         self.locked, self.awaited = [], []
 
 
-def take(root: Path, ranks: Sequence[RankPlan], run_id: str, is_shared: bool) -> Held:
+def acquire(root: Path, ranks: Sequence[RankPlan], run_id: str, is_shared: bool) -> DeviceLocks:
     """Lock the devices of these ranks, all or none.
 
     With ``is_shared`` no device is refused, and others that share are not kept out. Raises DeviceInUse naming run and user, or
     StorageFailed where the directory cannot be used.
     """
-    devices = {place(root, rank.device_kind, rank.device_index): rank for rank in ranks}
+    devices = {lock_path(root, rank.device_kind, rank.device_index): rank for rank in ranks}
     owner = json.dumps({"run_id": run_id, "user": user_name(), "pid": os.getpid(), "since": time.time()}).encode()
-    held = Held(owner)
+    held = DeviceLocks(owner)
     try:
         for path, rank in devices.items():
             handle = _open(path)
-            if _lock(handle, fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX, PATIENCE):
+            if _lock(handle, fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX, LOCK_PATIENCE):
                 held.add(handle)
             elif is_shared:
                 held.awaited.append(handle)
@@ -103,7 +103,7 @@ def take(root: Path, ranks: Sequence[RankPlan], run_id: str, is_shared: bool) ->
 
 def holders(root: Path, kind: str, indices: Iterable[int]) -> dict[int, tuple[str, str]]:
     """Run and user by index, of these devices of one kind that somebody holds. One look where no device was ever locked."""
-    directory = root / "locks" if kind == "emulated" else SHARED
+    directory = root / "locks" if kind == "emulated" else LOCK_DIRECTORY
     there: list[str] = []
     if os.access(directory, os.R_OK):  # cheaper than the exception of most machines
         with contextlib.suppress(OSError):
@@ -115,7 +115,7 @@ def holders(root: Path, kind: str, indices: Iterable[int]) -> dict[int, tuple[st
 def holder(root: Path, kind: str, index: int) -> tuple[str, str]:
     """Run and user that hold a device; empty strings: nobody."""
     try:
-        handle = os.open(place(root, kind, index), os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        handle = os.open(lock_path(root, kind, index), os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:  # never locked, or no file of ours
         return "", ""
     try:
@@ -142,7 +142,7 @@ def user_name() -> str:
 def _open(path: Path) -> int:
     """The lock file, made where it is not there yet; links of any kind are refused. Raises StorageFailed."""
     try:
-        if path.parent == SHARED:
+        if path.parent == LOCK_DIRECTORY:
             _share(path.parent)
         else:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -152,7 +152,7 @@ def _open(path: Path) -> int:
         except FileNotFoundError:
             try:
                 handle = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
-                if path.parent == SHARED:
+                if path.parent == LOCK_DIRECTORY:
                     os.fchmod(handle, 0o666)  # whatever our umask: the next user locks the same file
             except FileExistsError:
                 handle = os.open(path, flags)

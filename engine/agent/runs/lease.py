@@ -42,7 +42,7 @@ def read(run: Path) -> Lease:
     return Lease(epoch if isinstance(epoch, int) else 0, holder if isinstance(holder, str) else "")
 
 
-def take(run: Path, epoch: int, holder: str) -> Lease:
+def acquire(run: Path, epoch: int, holder: str) -> Lease:
     """Grant a lease, for good, or raise WorkFailed naming who has a newer one. Raises StorageFailed on a full disk."""
     with _alone(run):
         held = read(run)

@@ -17,18 +17,18 @@ from ...errors import StorageFailed, UsageError
 from ...protocol.json_files import read_json, storage_failed, write_once
 from ...wire import dumps
 from ..system.processes import is_alive
-from ..system.state_dir import NodeHome
+from ..system.state_dir import StateDir
 from ..telemetry.host import disk_free
 
 RESERVED = ".exit.json.reserved"
 """Space for exit.json, taken at the start: a run must be able to end on a full disk."""
-ROOM = 64 << 10
+LAST_WORDS_BYTES = 64 << 10
 """Bytes; with less on a node its runner, ranks and torchrun may not even get their last words out."""
-EXIT_ROOM = 8192
+EXIT_BYTES = 8192
 """Bytes of it; two pages hold any exit.json, whose reason is cut."""
 
 
-def run_of(home: NodeHome, body: dict[str, Any]) -> Path:
+def run_path(home: StateDir, body: dict[str, Any]) -> Path:
     """The directory of the run that is asked about. Raises UsageError for a name that could lead elsewhere."""
     name = str(body["run_id"])
     if not name or "/" in name or name.startswith("."):
@@ -36,7 +36,7 @@ def run_of(home: NodeHome, body: dict[str, Any]) -> Path:
     return home.runs / name
 
 
-def take(run: Path, asked: dict[str, Any]) -> int | None:
+def create(run: Path, asked: dict[str, Any]) -> int | None:
     """Make the run directory ours: all of it or nothing. Gives the handle that holds its lock; None: another runner has it.
 
     Raises StorageFailed. ``mkdir`` decides who starts a run, so that it starts once.
@@ -56,7 +56,7 @@ def take(run: Path, asked: dict[str, Any]) -> int | None:
     try:
         (run / "ranks").mkdir(mode=0o700)
         with open(os.open(run / RESERVED, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(b" " * EXIT_ROOM)
+            file.write(b" " * EXIT_BYTES)
             file.flush()
             os.fsync(file.fileno())
         write_once(run / "plan.json", asked["plan"])
@@ -71,7 +71,7 @@ def take(run: Path, asked: dict[str, Any]) -> int | None:
 def finish(run: Path, ended: Any) -> None:
     """Write exit.json, the last file of a run, into the space that was kept for it. Raises StorageFailed."""
     data = dumps(ended).encode() + b"\n"
-    if len(data) <= EXIT_ROOM:
+    if len(data) <= EXIT_BYTES:
         with contextlib.suppress(OSError):  # without the reserve: the ordinary way
             handle = os.open(run / RESERVED, os.O_WRONLY)
             try:
@@ -148,7 +148,7 @@ def facts(run: Path) -> dict[str, Any]:
         "started": start.get("wall_time"),
         "is_launched": ended is None and _is_launched(run),
         "is_alive": is_alive,
-        "is_full": ended is None and not is_alive and (free := disk_free(run)) is not None and free < ROOM,
+        "is_full": ended is None and not is_alive and (free := disk_free(run)) is not None and free < LAST_WORDS_BYTES,
         "exit": ended,
         "step": last_step(run),
     }

@@ -12,10 +12,10 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from ...protocol.frames import CHUNK, piece_frame
+from ...protocol.frames import CHUNK, chunk_frame
 from ...protocol.json_files import read_json
-from ...protocol.run_files import ONCE
-from ..system.processes import marked
+from ...protocol.run_files import WRITTEN_ONCE
+from ..system.processes import pids_of_run
 from .run_dir import runner_is_alive
 
 POLL = 0.2
@@ -31,12 +31,12 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 def files_of(run: Path) -> list[str]:
     """Names of the files there are, relative to the run directory; exit.json last, for it closes the run."""
     growing = ["events.jsonl", *sorted(f"ranks/{path.name}" for path in run.glob("ranks/*.jsonl")), "out.log"]
-    return [name for name in (*ONCE[:-1], *growing, ONCE[-1]) if (run / name).is_file()]
+    return [name for name in (*WRITTEN_ONCE[:-1], *growing, WRITTEN_ONCE[-1]) if (run / name).is_file()]
 
 
 def is_gone(run: Path) -> bool:
     """Whether the runner and all its processes are gone, so that nobody will write here any more."""
-    return not runner_is_alive(run) and not marked(run.name, run.parent.parent)
+    return not runner_is_alive(run) and not pids_of_run(run.name, run.parent.parent)
 
 
 class Window:
@@ -90,7 +90,7 @@ class Tail:
             self._hashed += len(data)
         self.sent += len(data)
 
-    def seal(self) -> dict[str, Any]:
+    def checksum(self) -> dict[str, Any]:
         """Length and sum of what the centre has, as it is here. Reads only what was not sent by this following."""
         with self.path.open("rb") as file:
             file.seek(self._hashed)
@@ -100,7 +100,7 @@ class Tail:
         return {"length": self._hashed, "sha256": self._digest.hexdigest()}
 
 
-class Following:
+class TailStream:
     """One asking of one centre for one run: sends frames (see agent.frames), the last one with lengths and sums of all files."""
 
     def __init__(
@@ -112,7 +112,7 @@ class Following:
         self._offsets, self._names = offsets, names
         self._tails: dict[str, Tail] = {}
 
-    async def to_the_end(self) -> None:
+    async def run(self) -> None:
         """Send until nobody writes any more. What stops it is told to the centre, which may ask again."""
         try:
             await self._follow()
@@ -129,11 +129,11 @@ class Following:
                 look_at = loop.time() + POLL
             is_behind = False
             for name in self._files():
-                if name == ONCE[-1] and (is_behind or not has_ended):
+                if name == WRITTEN_ONCE[-1] and (is_behind or not has_ended):
                     continue  # where it stands in a copy, everything else does
                 is_behind |= await self._send_new(name, has_ended)
             if has_ended and not is_behind:
-                seals = {name: await loop.run_in_executor(None, self._tail(name).seal) for name in self._files()}
+                seals = {name: await loop.run_in_executor(None, self._tail(name).checksum) for name in self._files()}
                 without_word = read_json(self._run / "exit.json") is None
                 await self._send({"run_id": self._run.name, "gen": self._gen, "end": seals, "is_gone": without_word})
                 return
@@ -155,7 +155,7 @@ class Following:
             data = tail.read(is_final)
             if not data:
                 return False
-            frame = piece_frame(self._run.name, self._gen, name, tail.sent, data)
+            frame = chunk_frame(self._run.name, self._gen, name, tail.sent, data)
             tail.took(data)
             self.window.sent += len(data)
             await self._send(frame)

@@ -10,21 +10,21 @@ from ...events import ProcessReading
 from ...protocol.json_files import read_json
 from .processes import PROC, ROOT_MARK, RUN_MARK
 
-FORGET_EVERY = 12
+OWNER_CACHE_SECONDS = 12
 """Looks after which a pid is described anew: it may have been used again."""
 
 
-class Owners:
+class ProcessOwners:
     """Describes processes, each of them once as long as it is there."""
 
     def __init__(self) -> None:
         self._known: dict[int, ProcessReading] = {}
         self._looks = 0
 
-    def look(self, pids: set[int]) -> dict[int, ProcessReading]:
+    def lookup(self, pids: set[int]) -> dict[int, ProcessReading]:
         """All these processes. In a container a pid may mean nothing to us: then user and name stay empty."""
         self._looks += 1
-        known = {} if self._looks % FORGET_EVERY == 0 else self._known
+        known = {} if self._looks % OWNER_CACHE_SECONDS == 0 else self._known
         self._known = {pid: known.get(pid) or describe(pid) for pid in pids}
         return self._known
 

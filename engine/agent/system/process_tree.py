@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from . import processes
-from .processes import GRACE, ROOT_MARK, RUN_MARK, Stat, boot_id, read_stat
+from .processes import ROOT_MARK, RUN_MARK, TERM_GRACE, Stat, boot_id, read_stat
 
 SESSIONS = "sessions.json"
 """In the run directory: the sessions seen while the runner lived, for the day it is killed."""
@@ -28,13 +28,13 @@ QUIET = 8
 """Looks in a row, a breath apart, that must find nobody: one alone may miss who lives for a moment only and has a child by then."""
 
 
-class Family:
+class ProcessTree:
     """The processes of one run on this node, without the one that asks and without the runner."""
 
-    def __init__(self, run: Path, spared: Collection[int] = ()) -> None:
+    def __init__(self, run: Path, exclude: Collection[int] = ()) -> None:
         """``spared``: children of the asking process that it waits for by itself."""
         self._run = run
-        self._spared = frozenset(spared)
+        self._spared = frozenset(exclude)
         self._marks = {f"{RUN_MARK}={run.name}".encode(), f"{ROOT_MARK}={run.parent.parent}".encode()}
         self._recorded: dict[int, int] = {}
         """Sessions of the run, each with the start time of its leader, 0: it was gone already."""
@@ -42,7 +42,7 @@ class Family:
         self._runner = 0
         self._read_start()
 
-    def look(self, act: Callable[[int], None] | None = None) -> dict[int, int]:
+    def scan(self, act: Callable[[int], None] | None = None) -> dict[int, int]:
         """All living members as {pid: start time}. ``act`` is called the moment one is found: some do not live much longer."""
         me, table = os.getpid(), {}
         log = _identity(self._run / "out.log")
@@ -82,7 +82,7 @@ class Family:
 
     def record(self) -> None:
         """Write down the sessions, so that they are known when the runner is not there any more. A full disk is passed over."""
-        self.look()
+        self.scan()
         if self._recorded != self._written:
             aside = self._run / f".{SESSIONS}.{os.getpid()}"
             try:
@@ -93,17 +93,17 @@ class Family:
                 with contextlib.suppress(OSError):
                     aside.unlink(missing_ok=True)
 
-    def end(self, grace: float = GRACE) -> list[int]:
+    def terminate(self, grace: float = TERM_GRACE) -> list[int]:
         """TERM, wait up to ``grace`` seconds, stop them all so that none can start another, KILL. Blocks; the pids that stayed.
 
         Stopped processes are continued first, or TERM would wait with them.
         """
         told: dict[int, int] = {}
         pause, deadline = PAUSES[0], time.monotonic() + grace
-        while left := self.look():
+        while left := self.scan():
             fresh = [pid for pid, started in left.items() if told.get(pid) != started]
-            processes.send(signal.SIGTERM, fresh)
-            processes.send(signal.SIGCONT, fresh)
+            processes.send_signal(signal.SIGTERM, fresh)
+            processes.send_signal(signal.SIGCONT, fresh)
             told.update(left)
             if time.monotonic() >= deadline:
                 break
@@ -112,10 +112,10 @@ class Family:
         deadline, quiet = time.monotonic() + KILL_LIMIT, 0
         while told and quiet < QUIET:
             left = self._frozen(deadline)
-            processes.send(signal.SIGKILL, left)
+            processes.send_signal(signal.SIGKILL, left)
             quiet = 0 if left else quiet + 1
             if time.monotonic() >= deadline:
-                return sorted(self.look())
+                return sorted(self.scan())
             time.sleep(PAUSES[0] if left else BREATH)
         return []
 
@@ -123,7 +123,7 @@ class Family:
         """All members, stopped. Those that multiply faster than they can be counted are stopped as they are seen."""
         known: dict[int, int] = {}
         while True:
-            found = self.look(lambda pid: processes.send(signal.SIGSTOP, (pid,)))
+            found = self.scan(lambda pid: processes.send_signal(signal.SIGSTOP, (pid,)))
             is_new = any(known.get(pid) != started for pid, started in found.items())
             known = found
             if not is_new or time.monotonic() >= deadline:

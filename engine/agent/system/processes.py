@@ -16,7 +16,7 @@ RUN_MARK = "PACELINE_RUN_ID"
 ROOT_MARK = "PACELINE_ROOT"
 """Both together mark a process: embedded nodes share one machine."""
 
-GRACE = 5.0
+TERM_GRACE = 5.0
 """Seconds between TERM and KILL."""
 PROC = Path("/proc")
 
@@ -73,7 +73,7 @@ def is_alive(pid: int, boot: str, started: int) -> bool:
     return boot == boot_id() and start_time(pid) == started
 
 
-def marked(run_id: str, root: Path) -> list[int]:
+def pids_of_run(run_id: str, root: Path) -> list[int]:
     """Pids of all living processes that carry the mark of this run on this node, our own excluded."""
     wanted = {f"{RUN_MARK}={run_id}".encode(), f"{ROOT_MARK}={root}".encode()}
     found = []
@@ -89,7 +89,7 @@ def marked(run_id: str, root: Path) -> list[int]:
     return found
 
 
-def send(signum: int, targets: Iterable[int]) -> None:
+def send_signal(signum: int, targets: Iterable[int]) -> None:
     """Signal processes, passing over those that ended meanwhile."""
     for pid in targets:
         try:

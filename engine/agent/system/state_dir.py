@@ -11,7 +11,7 @@ from ...errors import StorageFailed
 
 
 @dataclass(frozen=True)
-class NodeHome:
+class StateDir:
     """One node's state; embedded nodes on one machine have a root each."""
 
     root: Path

@@ -9,7 +9,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-async def within(seconds: float, work: Awaitable[T]) -> T:
+async def with_timeout(seconds: float, work: Awaitable[T]) -> T:
     """The result of ``work``. Raises asyncio.TimeoutError after so many seconds; ``work`` is cancelled then, and when we are."""
     task = asyncio.ensure_future(work)
     try:

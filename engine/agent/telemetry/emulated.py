@@ -17,7 +17,7 @@ from ...events import DeviceReading
 from ...plan import Plan, RankPlan
 from ...specs import DeviceSpec, FaultSpec
 from ...wire import from_plain
-from ..system.state_dir import NodeHome
+from ..system.state_dir import StateDir
 
 FRESH = 2.5
 """Seconds a line stands for the present: a rank writes at least one a step, and steps take well under a second."""
@@ -44,7 +44,7 @@ class _Run:
 class EmulatedDevices:
     """The declared devices of this node."""
 
-    def __init__(self, home: NodeHome, declared: tuple[DeviceSpec, ...]) -> None:
+    def __init__(self, home: StateDir, declared: tuple[DeviceSpec, ...]) -> None:
         self._home = home
         self._declared = declared
         self._going: dict[str, _Run] = {}

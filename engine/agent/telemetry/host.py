@@ -19,7 +19,7 @@ from types import ModuleType
 from ...events import DeviceReading, HostReading, LinkReading
 from ..system.processes import PROC
 from .disks import Disks
-from .network import Links
+from .network import NetworkCounters
 from .proc_file import ProcFile
 
 SLOW_EVERY = 5
@@ -41,7 +41,7 @@ class Host:
         self._load: float | None = None
         self._traffic: tuple[LinkReading, ...] = ()
         self._count = 0
-        self._disks, self._links = Disks(proc), Links(proc)
+        self._disks, self._links = Disks(proc), NetworkCounters(proc)
 
     def read(self) -> HostReading:
         """One reading; what cannot be known is None."""

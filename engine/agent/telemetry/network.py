@@ -15,7 +15,7 @@ LOOK_EVERY = 6
 """Readings between two looks at which links there are and how fast."""
 
 
-class Links:
+class NetworkCounters:
     """The links to other machines: cards where there are any, else all interfaces but loopback, as in a container."""
 
     def __init__(self, proc: Path, sys: Path = SYS) -> None:

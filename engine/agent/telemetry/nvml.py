@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from ...events import DeviceReading, ProcessReading
-from ..system.process_owner import Owners
+from ..system.process_owner import ProcessOwners
 
 PROCESSES_EVERY = 5
 """Readings between two looks at the processes, which cost the most."""
@@ -76,7 +76,7 @@ class NvidiaDevices:
     def __init__(self, nvml: ModuleType | None) -> None:
         self._nvml: Any = nvml
         self._devices: list[_Device] = []
-        self._owners = Owners()
+        self._owners = ProcessOwners()
         self._count = 0
         self._open_at: int | None = 0 if nvml is not None else None
         """The reading before which the driver is opened."""
@@ -180,7 +180,7 @@ class NvidiaDevices:
         """Of all devices at once: a process may be on several."""
         for device in self._devices:
             device.processes = None if device.handle is None else _processes(self._asker(device.handle))
-        owners = self._owners.look({process.pid for device in self._devices for process in device.processes or ()})
+        owners = self._owners.lookup({process.pid for device in self._devices for process in device.processes or ()})
         for device in self._devices:
             if device.processes:
                 device.processes = tuple(

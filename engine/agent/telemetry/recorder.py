@@ -19,18 +19,18 @@ from ...events import DeviceReading, HostReading, NodeReported
 from ...plan import RankPlan
 from ...specs import DeviceSpec
 from ...wire import to_plain
-from ..system.state_dir import NodeHome
-from .sampler import Readings
+from ..system.state_dir import StateDir
+from .sampler import Sampler
 
 EVERY = 10.0
 """Seconds between two readings."""
 MEBIBYTE = 1 << 20
 
 
-class KeptReadings:
+class ReadingRecorder:
     """The readings of one run's devices on this node."""
 
-    def __init__(self, home: NodeHome, ranks: Sequence[RankPlan]) -> None:
+    def __init__(self, home: StateDir, ranks: Sequence[RankPlan]) -> None:
         self._home = home
         self._wanted = {(rank.device_kind, rank.device_index) for rank in ranks}
         declared = {rank.device_index: rank for rank in ranks if rank.device_kind == "emulated"}
@@ -48,15 +48,15 @@ class KeptReadings:
             await asyncio.sleep(EVERY)
 
     def _read(self, wishes: queue.SimpleQueue[None], loop: asyncio.AbstractEventLoop, lines: asyncio.Queue[str]) -> None:
-        readings = Readings(self._home, self._declared)
+        readings = Sampler(self._home, self._declared)
         while True:
             wishes.get()
-            line = kept_line(readings.read(), self._wanted)
+            line = record_line(readings.read(), self._wanted)
             with contextlib.suppress(RuntimeError):  # the run has ended meanwhile
                 loop.call_soon_threadsafe(lines.put_nowait, line)
 
 
-def kept_line(reported: NodeReported, wanted: set[tuple[str, int]]) -> str:
+def record_line(reported: NodeReported, wanted: set[tuple[str, int]]) -> str:
     """One ReadingsKept line of these devices, as (kind, index); what says nothing is left out: readers fill it in."""
     devices = [_sparse(_small(device)) for device in reported.devices if (device.kind, device.index) in wanted]
     now = reported.host

@@ -8,16 +8,16 @@ import time
 from ...events import DeviceReading, NodeReported
 from ...specs import DeviceSpec
 from ..runs import device_lock
-from ..system.state_dir import NodeHome
+from ..system.state_dir import StateDir
 from .emulated import EmulatedDevices
 from .host import Host
 from .nvml import NvidiaDevices, load
 
 
-class Readings:
+class Sampler:
     """The sensors of one node. ``read`` may block as long as a driver does: call it in a thread."""
 
-    def __init__(self, home: NodeHome, declared: tuple[DeviceSpec, ...] = ()) -> None:
+    def __init__(self, home: StateDir, declared: tuple[DeviceSpec, ...] = ()) -> None:
         self._home = home
         self._host = Host(home.root)
         self._emulated = EmulatedDevices(home, declared) if declared else None

@@ -16,10 +16,10 @@ from typing import Any
 from ...errors import NodeRefused, NodeUnreachable, StorageFailed, UsageError, WorkFailed
 from ...events import Event, RunPrepared
 from ...ssh.fleet import Fleet
-from ..gather import together
-from ..retry import ask_again
-from .safe_names import Offer, Refusal, sort_out, wanted
-from .safe_write import Landing, Part
+from ..gather import gather_all
+from ..retry import call_with_retry
+from .safe_names import RefusedFile, RemoteFile, check_entries, matching
+from .safe_write import DownloadDir, PartialFile
 
 Row = dict[str, Any]
 PIECE = 256 << 10
@@ -32,7 +32,7 @@ READ_RATE = 20e6
 """Bytes a second that any disk of a node reads."""
 
 
-async def collect(
+async def fetch(
     row: Row,
     patterns: Sequence[str],
     to: Path,
@@ -48,7 +48,7 @@ async def collect(
     Raises StorageFailed when there is no space here.
     """
     parts = [_Node(name, row["run_id"], to, fleet, publish, patience) for name in row["nodes"]]
-    rows = await together(part.fetch(patterns, part.name in reached) for part in parts)
+    rows = await gather_all(part.fetch(patterns, part.name in reached) for part in parts)
     nodes, files = [node for node, _ in rows], [file for _, found in rows for file in found]
     is_whole = all(node["state"] == "ok" for node in nodes) and all(
         file["state"] in ("fetched", "present", "skipped") for file in files
@@ -84,17 +84,17 @@ class _Node:
 
     async def _fetch(self, patterns: Sequence[str]) -> None:
         answer = await self._ask("listing")
-        offers, refusals = sort_out(answer.get("entries"))
-        chosen = set(wanted([offer.name for offer in offers], patterns))
+        offers, refusals = check_entries(answer.get("entries"))
+        chosen = set(matching([offer.name for offer in offers], patterns))
         offers = [offer for offer in offers if offer.name in chosen]
         if answer.get("is_cut"):
-            refusals.append(Refusal("", "refused", "there is more on this node than one list holds: name a pattern"))
+            refusals.append(RefusedFile("", "refused", "there is more on this node than one list holds: name a pattern"))
         for refusal in refusals:
-            if not patterns or wanted([refusal.name], patterns):
+            if not patterns or matching([refusal.name], patterns):
                 self._tell(refusal.name, None, refusal.state, refusal.reason)
         if not offers:
             return
-        landing = Landing(self._to, self.name)
+        landing = DownloadDir(self._to, self.name)
         try:
             landing.keep_only(offers)
             for number, offer in enumerate(offers):
@@ -104,7 +104,7 @@ class _Node:
         finally:
             landing.close()
 
-    async def _fetch_one(self, landing: Landing, offer: Offer) -> None:
+    async def _fetch_one(self, landing: DownloadDir, offer: RemoteFile) -> None:
         try:
             state, reason = await self._bring(landing, offer)
         except WorkFailed as error:
@@ -113,11 +113,11 @@ class _Node:
             state, reason = "failed", error.reason
         self._tell(offer.name, offer.size, state, reason)
 
-    async def _bring(self, landing: Landing, offer: Offer) -> tuple[str, str | None]:
+    async def _bring(self, landing: DownloadDir, offer: RemoteFile) -> tuple[str, str | None]:
         """One file: its state, and why it is not here."""
-        here = await asyncio.to_thread(landing.seal, offer.name)
+        here = await asyncio.to_thread(landing.checksum, offer.name)
         if here is not None:
-            landing.forget(offer)
+            landing.discard(offer)
             if here["length"] == offer.size and here == await self._seal(offer):
                 return "present", None
             return "kept", "something else stands under this name here"
@@ -126,23 +126,23 @@ class _Node:
                 reason = f"no space for {offer.name!r} of {self.name}: {missing} bytes more, {free} are free"
                 raise StorageFailed(reason, hint="what is whole stays; free some space, or name another place with --to")
             await self._fill(part, offer)
-            is_whole = await asyncio.to_thread(part.seal) == await self._seal(offer)
+            is_whole = await asyncio.to_thread(part.checksum) == await self._seal(offer)
         if not is_whole:
-            landing.forget(offer)
+            landing.discard(offer)
             return "failed", "it changed on the node meanwhile: fetch again"
         try:
-            landing.land(offer)
+            landing.finish(offer)
         except FileExistsError:
             return "kept", "something appeared under this name meanwhile"
         return "fetched", None
 
-    async def _fill(self, part: Part, offer: Offer) -> None:
+    async def _fill(self, part: PartialFile, offer: RemoteFile) -> None:
         async for data in self._pieces(offer, part.length):
             if len(data) > offer.size - part.length or not data:
                 return  # longer or shorter than was said: the sums will tell
             part.add(data)
 
-    async def _pieces(self, offer: Offer, start: int) -> AsyncIterator[bytes]:
+    async def _pieces(self, offer: RemoteFile, start: int) -> AsyncIterator[bytes]:
         """The bytes of a file from an offset on, in order, asked for a window ahead."""
         window: collections.deque[tuple[int, asyncio.Task[Row]]] = collections.deque()
         offset = start
@@ -161,7 +161,7 @@ class _Node:
                 asked.cancel()
             await asyncio.gather(*(asked for _, asked in window), return_exceptions=True)
 
-    async def _seal(self, offer: Offer) -> Row:
+    async def _seal(self, offer: RemoteFile) -> Row:
         found = await self._ask("seal", ANSWER + offer.size / READ_RATE, name=offer.name)
         return {"length": found.get("length"), "sha256": found.get("sha256")}
 
@@ -169,7 +169,7 @@ class _Node:
         """One request. A link that breaks is waited for, and the same is asked again: asking changes nothing on the node."""
         try:
             async with asyncio.timeout(limit + self._patience):  # wait_for of 3.11 may swallow a cancellation
-                return await ask_again(self._fleet, self.name, word, self._patience, run_id=self._run_id, **body)
+                return await call_with_retry(self._fleet, self.name, word, self._patience, run_id=self._run_id, **body)
         except TimeoutError:
             raise NodeUnreachable(f"no answer for {limit:.0f} s", node=self.name) from None
 

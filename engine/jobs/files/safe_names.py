@@ -26,7 +26,7 @@ _COPIED = re.compile(r"(spec|plan|start|store|exit|lease)\.json|(events|readings
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
+class RemoteFile:
     """A regular file that a node offers under a name that can stand here."""
 
     name: str
@@ -36,7 +36,7 @@ class Offer:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class RefusedFile:
     """What is not taken, and why."""
 
     name: str
@@ -60,7 +60,7 @@ def is_copied(name: str) -> bool:
     return _COPIED.fullmatch(name) is not None
 
 
-def why_not(name: str) -> str | None:
+def refusal_reason(name: str) -> str | None:
     """Why a relative name cannot stand here; None: it can."""
     if not name or len(name) > MAX_PATH or len(name.encode(errors="surrogatepass")) > MAX_PATH:
         return f"expected a name of 1 to {MAX_PATH} bytes"
@@ -79,13 +79,13 @@ def why_not(name: str) -> str | None:
     return None
 
 
-def sort_out(entries: Any) -> tuple[list[Offer], list[Refusal]]:
+def check_entries(entries: Any) -> tuple[list[RemoteFile], list[RefusedFile]]:
     """What a node's list offers, and what of it is refused; every name at most once. Whatever is no entry counts for nothing.
 
     Of names that a file system without cases or with one form of Unicode takes for the same, the first is offered.
     """
-    offers: list[Offer] = []
-    refusals: list[Refusal] = []
+    offers: list[RemoteFile] = []
+    refusals: list[RefusedFile] = []
     spelling: dict[str, str] = {}
     """Every offered name and directory, as such a file system sees it, and how it was written."""
     files: set[str] = set()
@@ -93,28 +93,28 @@ def sort_out(entries: Any) -> tuple[list[Offer], list[Refusal]]:
         if not isinstance(entry, dict) or not isinstance(name := entry.get("name"), str):
             continue
         size, changed, kind = entry.get("size"), entry.get("mtime_ns"), entry.get("kind")
-        if (reason := why_not(name)) is not None:
-            refusals.append(Refusal(name[:MAX_PATH], "refused", reason))
+        if (reason := refusal_reason(name)) is not None:
+            refusals.append(RefusedFile(name[:MAX_PATH], "refused", reason))
         elif kind == "directory":
             continue
         elif kind != "file":
             what = kind if kind in ("symlink", "fifo", "socket", "device") else "no regular file"
-            refusals.append(Refusal(name, "skipped", f"is a {what}" if what == kind else f"is {what}"))
+            refusals.append(RefusedFile(name, "skipped", f"is a {what}" if what == kind else f"is {what}"))
         elif not _is_count(size, MAX_SIZE) or not _is_count(changed, 1 << 63):
-            refusals.append(Refusal(name, "refused", "its size or time is no number"))
+            refusals.append(RefusedFile(name, "refused", "its size or time is no number"))
         elif (other := _collision(name, spelling, files)) is not None:
-            refusals.append(Refusal(name, "refused", f"some systems take it for {other}"))
+            refusals.append(RefusedFile(name, "refused", f"some systems take it for {other}"))
         elif len(offers) >= MAX_FILES:
-            refusals.append(Refusal(name, "refused", f"more than {MAX_FILES} files"))
+            refusals.append(RefusedFile(name, "refused", f"more than {MAX_FILES} files"))
         else:
             for path in _paths(name):
                 spelling[_folded(path)] = path
             files.add(_folded(name))
-            offers.append(Offer(name, size, changed))
+            offers.append(RemoteFile(name, size, changed))
     return offers, refusals
 
 
-def wanted(names: Iterable[str], patterns: Sequence[str]) -> list[str]:
+def matching(names: Iterable[str], patterns: Sequence[str]) -> list[str]:
     """The names that a person asked for: by pattern, or by a directory above; without any, all that does not come home anyway."""
     if not patterns:
         return [name for name in names if not is_copied(name)]

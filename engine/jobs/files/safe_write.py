@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import StorageFailed, WorkFailed
-from .safe_names import Offer
+from .safe_names import RemoteFile
 
 INCOMING = ".incoming"
 """Directory of what is not whole yet; no node can have this name."""
@@ -25,7 +25,7 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-class Landing:
+class DownloadDir:
     """The directory of one node's files, ``<base>/<node>/``, held by a lock until ``close``."""
 
     def __init__(self, base: Path, node: str) -> None:
@@ -63,14 +63,14 @@ class Landing:
             found = os.fstatvfs(self._aside)
         return found.f_bavail * found.f_frsize
 
-    def keep_only(self, offers: list[Offer]) -> None:
+    def keep_only(self, offers: list[RemoteFile]) -> None:
         """Forget parts that none of these files can go on with."""
         known = {_part_name(offer) for offer in offers}
         with self._told(self.path), os.scandir(self._aside) as found:
             for name in [entry.name for entry in found if entry.name not in known]:
                 os.unlink(name, dir_fd=self._aside)
 
-    def seal(self, name: str) -> dict[str, Any] | None:
+    def checksum(self, name: str) -> dict[str, Any] | None:
         """Length and SHA-256 of what stands under this name; {"length": -1} for what is no regular file; None: nothing does."""
         try:
             with self._above(name) as (handle, last):
@@ -87,22 +87,22 @@ class Landing:
             os.close(file)
 
     @contextlib.contextmanager
-    def part(self, offer: Offer) -> Iterator[Part]:
+    def part(self, offer: RemoteFile) -> Iterator[PartialFile]:
         """What is here already of a file, to go on with. Raises StorageFailed."""
         with self._told(self.path / offer.name):
             flags = os.O_RDWR | os.O_CREAT | _FILE
             handle = os.open(_part_name(offer), flags, 0o600, dir_fd=self._aside)
             try:
-                yield Part(handle, offer)
+                yield PartialFile(handle, offer)
             finally:
                 os.close(handle)
 
-    def forget(self, offer: Offer) -> None:
+    def discard(self, offer: RemoteFile) -> None:
         """Throw a part away whose bytes are not those of the node."""
         with self._told(self.path / offer.name), contextlib.suppress(FileNotFoundError):
             os.unlink(_part_name(offer), dir_fd=self._aside)
 
-    def land(self, offer: Offer) -> None:
+    def finish(self, offer: RemoteFile) -> None:
         """Give a whole part its name. Raises FileExistsError when there is something under it, StorageFailed otherwise."""
         with self._told(self.path / offer.name), self._above(offer.name, is_to_make=True) as (handle, last):
             part = _part_name(offer)
@@ -146,10 +146,10 @@ class Landing:
             raise StorageFailed(f"cannot write {str(path)!r}: {reason}", hint=hint) from None
 
 
-class Part:
+class PartialFile:
     """A file that is still coming: its bytes so far, and their sum."""
 
-    def __init__(self, handle: int, offer: Offer) -> None:
+    def __init__(self, handle: int, offer: RemoteFile) -> None:
         self._handle = handle
         self._digest = hashlib.sha256()
         self.length = 0
@@ -168,7 +168,7 @@ class Part:
             self.length += written
             rest = rest[written:]
 
-    def seal(self) -> dict[str, Any]:
+    def checksum(self) -> dict[str, Any]:
         """Length and SHA-256, once the bytes are on the disk."""
         os.fsync(self._handle)
         return {"length": self.length, "sha256": self._digest.hexdigest()}
@@ -197,7 +197,7 @@ def _exists(handle: int, name: str) -> bool:
     return True
 
 
-def _part_name(offer: Offer) -> str:
+def _part_name(offer: RemoteFile) -> str:
     """The same for the same file of the same time and size, so that a broken fetch goes on and another version does not mix in."""
     what = f"{offer.name}\0{offer.size}\0{offer.mtime_ns}"
     return hashlib.sha256(what.encode()).hexdigest()[:32]

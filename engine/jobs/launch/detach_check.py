@@ -11,7 +11,7 @@ from typing import Any
 
 from ...errors import PacelineError
 from ...events import Event, NodeConnected, NodeWarned
-from ...protocol.run_files import RUNGS
+from ...protocol.run_files import DETACH_METHODS
 from ...specs import NodeSpec
 from ...ssh.fleet import Fleet
 
@@ -26,7 +26,7 @@ async def a_moment() -> None:
     await asyncio.sleep(LOOK_AFTER)
 
 
-class Survival:
+class DetachCheck:
     """A listener of the bus that proves the nodes of a session, and can be waited for."""
 
     def __init__(
@@ -71,7 +71,7 @@ class Survival:
                     node, f"its state lies on {kind}, a file system of the network", "set state_dir in nodes.toml to a local disk"
                 )
             async with self._gate:
-                for _ in RUNGS:  # whatever a node says, its ladder has an end
+                for _ in DETACH_METHODS:  # whatever a node says, its ladder has an end
                     if stands.get("rung") is not None or not stands.get("next"):
                         break
                     stands = await self._try(node, str(stands["next"]))
@@ -87,7 +87,7 @@ class Survival:
 
     async def _try(self, node: str, rung: str) -> dict[str, Any]:
         """Start a marker over a second connection, close that, and have the first one look."""
-        visit = await self._fleet.visit(node)
+        visit = await self._fleet.connect_again(node)
         try:
             marker = await visit.ask("plant", rung=rung)
         except PacelineError as error:

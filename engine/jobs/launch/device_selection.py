@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from ...errors import UsageError
 from ...inventory.nodeset import device_words
-from .planning import Candidate
+from .planning import NodeCandidate
 
 
 def nodes_of(devices: str, known: Sequence[str]) -> list[str]:
@@ -26,7 +26,7 @@ def nodes_of(devices: str, known: Sequence[str]) -> list[str]:
     return [name for name in known if name in named]
 
 
-def chosen(devices: str, nodes: Sequence[Candidate]) -> list[Candidate]:
+def select_devices(devices: str, nodes: Sequence[NodeCandidate]) -> list[NodeCandidate]:
     """The nodes with the devices that are meant, in their own order. Raises UsageError for what is not there."""
     if devices == "all":
         return list(nodes)

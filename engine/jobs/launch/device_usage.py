@@ -6,10 +6,10 @@ from collections.abc import Iterable
 
 from ...events import DeviceReading
 from ...plan import Plan
-from .planning import Candidate
+from .planning import NodeCandidate
 
 
-def users(plan: Plan, nodes: Iterable[Candidate]) -> list[str | None]:
+def users(plan: Plan, nodes: Iterable[NodeCandidate]) -> list[str | None]:
     """Who else uses the device of each rank: a run that holds it or a process that computes on it; None: nobody.
 
     A processor is never in use: its processes are not counted. A desktop that draws on a device leaves it free.
@@ -18,7 +18,7 @@ def users(plan: Plan, nodes: Iterable[Candidate]) -> list[str | None]:
     return [_user(readings[rank.node, rank.device_index]) for rank in plan.ranks]
 
 
-def in_use(plan: Plan, nodes: Iterable[Candidate]) -> list[str]:
+def in_use(plan: Plan, nodes: Iterable[NodeCandidate]) -> list[str]:
     """One sentence a device of the plan that others use; empty when all are free."""
     found = zip(plan.ranks, users(plan, nodes), strict=True)
     return [f"{rank.node} / {rank.device_name} is in use by {user}" for rank, user in found if user is not None]

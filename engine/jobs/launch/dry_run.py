@@ -12,7 +12,7 @@ from ...workloads import parameters_of
 Document = dict[str, Any]
 
 
-def rehearsal(plan: Plan, samples_per_epoch: int, users: list[str | None], earlier: Iterable[Mapping[str, Any]]) -> Document:
+def dry_run(plan: Plan, samples_per_epoch: int, users: list[str | None], earlier: Iterable[Mapping[str, Any]]) -> Document:
     """The document of the verb ``plan``. ``users``: who else uses each rank's device; ``earlier``: results, newest first."""
     results = list(earlier)
     return {

@@ -17,7 +17,7 @@ from ...plan import CasePlan, Plan
 from ...profiles.profile import Profile
 
 
-def recommended(profile: Profile, advice: Advice, policy: str) -> tuple[str, str]:
+def recommended_spec(profile: Profile, advice: Advice, policy: str) -> tuple[str, str]:
     """The devices to use under a policy, as ``--devices`` takes them, and a sentence that says what is expected of them."""
     best = recommend(advice.candidates, advice.recommended.candidate.global_batch_size, policy != "equal")
     devices = ",".join("{}:{}".format(*profile.devices[place].key) for place in best.candidate.devices)
@@ -25,14 +25,14 @@ def recommended(profile: Profile, advice: Advice, policy: str) -> tuple[str, str
     return devices, f"recommended for a batch of {best.candidate.global_batch_size}: {devices}; {told}"
 
 
-def foreseen(profile: Profile | None, plan: Plan) -> Plan:
+def with_forecast(profile: Profile | None, plan: Plan) -> Plan:
     """The plan with what each case is expected to do; as it is where there is no profile."""
     if profile is None:
         return plan
     return replace(plan, cases=tuple(replace(case, predicted_samples_per_second=_rate(profile, plan, case)) for case in plan.cases))
 
 
-def learnt(profile: Profile, plan: Plan, document: Mapping[str, Any]) -> Profile:
+def calibrate_from(profile: Profile, plan: Plan, document: Mapping[str, Any]) -> Profile:
     """The profile with the overlap that the steps of a run show.
 
     Runs of less than a probe's steps teach nothing, nor do those that broke off or ended with a straggler: what is learnt stays.

@@ -22,19 +22,19 @@ from ...protocol.json_files import read_json
 from ...reports.advice import advice_document
 from ...specs import Inventory, NodeSpec, TrainSpec
 from ...ssh.fleet import Fleet
-from ...telemetry.live_state import Attendance
-from ...telemetry.progress import Progress
+from ...telemetry.live_state import LiveState
+from ...telemetry.progress import ProgressReporter
 from ...workloads import WORKLOADS
 from ..mirror.follow import Follower
-from ..mirror.run_mirror import RunDirectory, check_writable
-from ..runs.result import derive
-from .detach_check import Survival
-from .device_selection import chosen, nodes_of
+from ..mirror.run_mirror import RunMirror, check_writable
+from ..runs.result import derive_result
+from .detach_check import DetachCheck
+from .device_selection import nodes_of, select_devices
 from .device_usage import in_use, users
-from .dry_run import rehearsal
-from .forecast import foreseen, learnt, recommended
-from .planning import Candidate, make_plan
-from .profile_cache import Profiling
+from .dry_run import dry_run
+from .forecast import calibrate_from, recommended_spec, with_forecast
+from .planning import NodeCandidate, make_plan
+from .profile_cache import ProfileCache
 from .submit import announce, new_run_id, push_data, submit
 
 Publish = Callable[[Event], None]
@@ -45,10 +45,10 @@ _A_MOMENT = 5.0
 """Seconds for which a node that was there is waited for again."""
 
 
-class Undertaking:
+class JobLauncher:
     """A job on all machines of a session. ``run_id`` is set while there is a run to speak of."""
 
-    def __init__(self, inventory: Inventory, fleet: Fleet, attendance: Attendance, survival: Survival, publish: Publish) -> None:
+    def __init__(self, inventory: Inventory, fleet: Fleet, attendance: LiveState, survival: DetachCheck, publish: Publish) -> None:
         self._inventory, self._fleet, self._attendance, self._publish = inventory, fleet, attendance, publish
         self._survival = survival
         self._home = Path(inventory.path).parent
@@ -56,7 +56,7 @@ class Undertaking:
         self._wait: asyncio.Timeout | None = None
         """The wait for devices, while there is one."""
 
-    async def carry_out(self, spec: TrainSpec, runs: Path, patience: float, is_waiting: bool = False) -> Document:
+    async def run(self, spec: TrainSpec, runs: Path, patience: float, is_waiting: bool = False) -> Document:
         """Launch and follow to the end; gives the result. Whatever fails before the runners know their peers starts nothing.
 
         ``is_waiting``: wait here until nobody uses the devices any more; on the nodes is nothing until then. Else, and without
@@ -69,12 +69,12 @@ class Undertaking:
             spec = await self._recommended(spec, runs, patience)
         while True:
             plan = await self._decide(spec, data, is_waiting)
-            taking = self._taking(plan)
-            profile = taking.at_hand()
-            document = await self._launch(spec, foreseen(profile, plan), source, runs, patience, is_waiting)
+            taking = self._profile_cache(plan)
+            profile = taking.load()
+            document = await self._launch(spec, with_forecast(profile, plan), source, runs, patience, is_waiting)
             if document is not None:
                 if profile is not None and not profile.is_calibrated:
-                    taking.calibrate(learnt(profile, plan, document))
+                    taking.calibrate(calibrate_from(profile, plan, document))
                 return document
 
     async def profile(self, spec: TrainSpec, runs: Path, patience: float) -> tuple[Profile, Document]:
@@ -84,7 +84,7 @@ class Undertaking:
         spec = replace(spec, global_batch_size=_ANY_BATCH)
         plan = replace(await self._decide(spec, data, False), program="profiling")
         result = await self._launch(spec, plan, source, runs, patience, False) or {}
-        profile, document = self._taking(plan).keep(runs / plan.run_id)
+        profile, document = self._profile_cache(plan).save(runs / plan.run_id)
         ended = ("state", "reason", "failed_rank", "failed_node")
         return profile, document | {key: result.get(key) for key in ended}
 
@@ -92,7 +92,7 @@ class Undertaking:
         """The profile on the shelf where it holds, else measured first, with a notice why. Of the nodes that are there."""
         data, _ = await self._prepare(spec, runs)
         spec = replace(spec, devices=await self._present(), global_batch_size=_ANY_BATCH)
-        if (kept := self._taking((await self._plan(spec, data, _A_MOMENT))[0]).kept()) is not None:
+        if (kept := self._profile_cache((await self._plan(spec, data, _A_MOMENT))[0]).load_or_explain()) is not None:
             return kept
         profile, _ = await self.profile(spec, runs, patience)
         self.run_id = None  # it is over: an interrupt must not say that it goes on
@@ -111,43 +111,43 @@ class Undertaking:
     async def _recommended(self, spec: TrainSpec, runs: Path, patience: float) -> TrainSpec:
         """The job on the devices that are recommended for it; says what is expected of them."""
         profile = await self.profile_of(TrainSpec(workload=spec.workload, csv=spec.csv, is_shared=spec.is_shared), runs, patience)
-        devices, told = recommended(profile, self._advice(profile, spec), spec.policies[0])
+        devices, told = recommended_spec(profile, self._advice(profile, spec), spec.policies[0])
         self._publish(RunPrepared(phase=told))
         return replace(spec, devices=devices)
 
     async def _present(self) -> str:
         """All devices but those of nodes that are lost, which is said: what is recommended must not wait for them."""
         names = self._named("all")
-        await self._attendance.settled(names)
+        await self._attendance.wait_settled(names)
         lost = [node for name in names if (node := self._attendance.state.nodes[name]).state == "lost"]
         there = [name for name in names if name not in {node.name for node in lost}]
         if not there or not lost:
-            await self._attendance.complete(names)
+            await self._attendance.wait_reported(names)
             return "all"
         for node in lost:
             self._publish(RunPrepared(phase=f"left out: {node.name}, lost: {node.reason}"))
-        await self._attendance.complete(there)
+        await self._attendance.wait_reported(there)
         return ",".join(there)
 
     def _named(self, devices: str) -> list[str]:
         """The nodes that hold devices of a set. Raises UsageError for what is not in nodes.toml, or read-only."""
         return nodes_of(devices, [node.name for node in self._inventory.nodes if not node.read_only])
 
-    def _taking(self, plan: Plan) -> Profiling:
-        return Profiling(self._home / "data" / "profiles", plan, self._attendance.state, self._attendance.facts, self._publish)
+    def _profile_cache(self, plan: Plan) -> ProfileCache:
+        return ProfileCache(self._home / "data" / "profiles", plan, self._attendance.state, self._attendance.facts, self._publish)
 
     async def _launch(
         self, spec: TrainSpec, plan: Plan, source: Path, runs: Path, patience: float, is_waiting: bool
     ) -> Document | None:
         """Start and follow what was decided; None: another launch was faster by a moment, and there is time to wait for it."""
-        await self._bring(plan, source)
-        directory = RunDirectory(runs, plan.run_id)
+        await self._push_data(plan, source)
+        directory = RunMirror(runs, plan.run_id)
         try:
             await self._start(spec, plan, directory)
             self._publish(announce(plan, _rows(source)))
             self._publish(RunPrepared(run_id=plan.run_id, phase="starting torchrun on every node"))
-            await Follower(directory, tuple(node.name for node in plan.nodes), self._fleet, self._publish).to_the_end(patience)
-            return conclude(directory, self._publish)
+            await Follower(directory, tuple(node.name for node in plan.nodes), self._fleet, self._publish).run(patience)
+            return finalize_run(directory, self._publish)
         except DeviceInUse:
             if not is_waiting:
                 raise
@@ -155,30 +155,30 @@ class Undertaking:
         finally:
             directory.close()
 
-    async def rehearse(self, spec: TrainSpec, runs: Path) -> Document:
+    async def dry_run(self, spec: TrainSpec, runs: Path) -> Document:
         """What ``carry_out`` would do. Data are prepared here; nothing is sent to a node and nothing starts."""
         data, source = await self._prepare(spec, runs)
         if spec.devices == "auto":
             spec = replace(spec, devices=await self._present())
             whole = replace(spec, global_batch_size=_ANY_BATCH)
-            taking = self._taking((await self._plan(whole, data, _A_MOMENT))[0])
-            if (profile := taking.at_hand()) is None:
+            taking = self._profile_cache((await self._plan(whole, data, _A_MOMENT))[0])
+            if (profile := taking.load()) is None:
                 hint = f"paceline profile --workload {spec.workload} measures; train measures first by itself"
                 raise NotProfiled("no profile of these devices holds, so none can be recommended", hint=hint)
             profile = taking.narrowed(profile)
-            spec = replace(spec, devices=recommended(profile, self._advice(profile, spec), spec.policies[0])[0])
-        await self._attendance.complete(self._named(spec.devices))
+            spec = replace(spec, devices=recommended_spec(profile, self._advice(profile, spec), spec.policies[0])[0])
+        await self._attendance.wait_reported(self._named(spec.devices))
         plan, nodes = await self._plan(spec, data, _A_MOMENT)
-        plan = foreseen(self._taking(plan).at_hand(), plan)
+        plan = with_forecast(self._profile_cache(plan).load(), plan)
         results = (found for path in sorted(runs.glob("*/result.json"), reverse=True) if (found := read_json(path)) is not None)
-        return rehearsal(plan, _rows(source), users(plan, nodes), results)
+        return dry_run(plan, _rows(source), users(plan, nodes), results)
 
     async def _prepare(self, spec: TrainSpec, runs: Path) -> tuple[DataPlan, Path]:
         """Refuse what cannot be launched from here, and prepare the data."""
         if spec.workload not in WORKLOADS:
             raise UsageError(f"unknown workload {spec.workload!r}", hint="known: " + ", ".join(WORKLOADS))
         check_writable(runs)
-        preparing = Progress(f"preparing the data of {spec.workload}", len(STEPS), self._publish, "steps")
+        preparing = ProgressReporter(f"preparing the data of {spec.workload}", len(STEPS), self._publish, "steps")
         loop, csv = asyncio.get_running_loop(), Path(spec.csv) if spec.csv else None
 
         def told(steps: int) -> None:
@@ -186,7 +186,7 @@ class Undertaking:
 
         return await asyncio.to_thread(prepare, spec.workload, csv, self._home / "data", told)
 
-    async def _start(self, spec: TrainSpec, plan: Plan, directory: RunDirectory) -> None:
+    async def _start(self, spec: TrainSpec, plan: Plan, directory: RunMirror) -> None:
         """Submit; what was withdrawn everywhere leaves nothing here either, and an interrupt must not say that it goes on."""
         await self._survival.proved(node.name for node in plan.nodes)
         self.run_id = plan.run_id
@@ -202,7 +202,7 @@ class Undertaking:
         """Wait for the nodes and plan; and, if it is asked for, wait until the devices of the plan are free."""
         names = self._named(spec.devices)
         await self._all_there(names)
-        await self._released(names)
+        await self._wait_for_release(names)
         if is_waiting:
             return await self._waited(spec, data, names)
         plan, nodes = await self._plan(spec, data, _A_MOMENT)
@@ -232,23 +232,23 @@ class Undertaking:
             if told:
                 self._publish(JobWaited())
 
-    def give_up(self) -> None:
+    def stop_waiting(self) -> None:
         """End the wait for devices, if there is one."""
         if self._wait is not None:
             self._wait.reschedule(asyncio.get_running_loop().time())
 
     async def _all_there(self, names: Sequence[str]) -> None:
         """Wait for nodes, and say how many of them have come."""
-        if set(names) <= set(self._attendance.reached):
-            await self._attendance.complete(names)
+        if set(names) <= set(self._attendance.connected):
+            await self._attendance.wait_reported(names)
         elif len(names) == 1:
             self._publish(RunPrepared(phase="waiting for the node"))
-            await self._attendance.complete(names)
+            await self._attendance.wait_reported(names)
         else:
-            waiting = Progress(f"waiting for {len(names)} nodes", len(names), self._publish, "nodes")
-            await self._attendance.complete(names, waiting.at)
+            waiting = ProgressReporter(f"waiting for {len(names)} nodes", len(names), self._publish, "nodes")
+            await self._attendance.wait_reported(names, waiting.at)
 
-    async def _released(self, names: Sequence[str]) -> None:
+    async def _wait_for_release(self, names: Sequence[str]) -> None:
         """Wait until no reading shows a device in the hands of a run that has ended: readings are up to a second old."""
 
         def is_held() -> bool:
@@ -259,44 +259,44 @@ class Undertaking:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_A_MOMENT):
                 while is_held():
-                    await self._attendance.changed()
+                    await self._attendance.wait_changed()
 
-    async def _plan(self, spec: TrainSpec, data: DataPlan, patience: float) -> tuple[Plan, list[Candidate]]:
+    async def _plan(self, spec: TrainSpec, data: DataPlan, patience: float) -> tuple[Plan, list[NodeCandidate]]:
         """The plan for the devices that are there now, and the nodes it was made from."""
         names = self._named(spec.devices)
         nodes = [await self._candidate(node, patience) for node in self._inventory.nodes if node.name in names]
-        nodes = chosen(spec.devices, nodes)
+        nodes = select_devices(spec.devices, nodes)
         workload = WORKLOADS[spec.workload]
         return make_plan(spec, new_run_id(datetime.now()), nodes, data, workload, self._inventory.link), nodes
 
     async def _all_there_again(self, names: Sequence[str]) -> None:
         """Wait for a change, and through the absence of these nodes: who waits for a device waits for its machine too."""
-        await self._attendance.changed()
-        while not set(names) <= set(self._attendance.reached):
-            await self._attendance.changed()
+        await self._attendance.wait_changed()
+        while not set(names) <= set(self._attendance.connected):
+            await self._attendance.wait_changed()
 
-    async def _bring(self, plan: Plan, source: Path) -> None:
+    async def _push_data(self, plan: Plan, source: Path) -> None:
         """Bring the data to the nodes of the plan."""
         used = {node.name for node in plan.nodes}
         nodes = [node for node in self._inventory.nodes if node.name in used]
         await push_data(self._fleet, nodes, plan.data, source, self._publish)
 
-    async def _candidate(self, node: NodeSpec, patience: float) -> Candidate:
+    async def _candidate(self, node: NodeSpec, patience: float) -> NodeCandidate:
         link = await self._fleet.link(node.name, patience)
         facts = self._attendance.facts[node.name]
         devices = tuple(device.reading for device in self._attendance.state.nodes[node.name].devices)
-        return Candidate(node, devices, facts.address, facts.interface, link.python)
+        return NodeCandidate(node, devices, facts.address, facts.interface, link.python)
 
 
-def conclude(directory: RunDirectory, publish: Publish) -> Document:
+def finalize_run(directory: RunMirror, publish: Publish) -> Document:
     """Derive the result from the copies, write it last, and tell it."""
-    document, report = derive(directory)
+    document, report = derive_result(directory)
     directory.write_result({"schema": 1, **document}, report)
     publish(ResultDerived(run_id=directory.run_id, document=document))
     return document
 
 
-def _waiting(plan: Plan, nodes: Sequence[Candidate]) -> JobWaited:
+def _waiting(plan: Plan, nodes: Sequence[NodeCandidate]) -> JobWaited:
     """What the job of a plan waits for."""
     held = [(f"{rank.node} / {rank.device_name}", user) for rank, user in zip(plan.ranks, users(plan, nodes), strict=True) if user]
     return JobWaited(

@@ -9,7 +9,7 @@ from typing import Any
 from ...errors import UsageError
 from ...experiments.policies import check_policies
 from ...inventory.toml_file import TomlFile
-from ...inventory.values import Readers, Wrong, flag, integer, text
+from ...inventory.values import InvalidValue, Readers, flag, integer, text
 from ...specs import COMPRESSIONS, POLICIES
 from ...workloads import WORKLOADS
 
@@ -35,7 +35,7 @@ def read_job(path: Path) -> dict[str, Any]:
 def _one_of(known: tuple[str, ...]) -> Callable[[Any], str]:
     def read(value: Any) -> str:
         if value not in known:
-            raise Wrong(f"expected one of {', '.join(known)}")
+            raise InvalidValue(f"expected one of {', '.join(known)}")
         return str(value)
 
     return read
@@ -53,7 +53,7 @@ def _devices(value: Any) -> str:
     """A set, or a list of sets."""
     sets = value if isinstance(value, list) and value else [value]
     if not all(isinstance(one, str) and one.isprintable() and one.strip(", ") for one in sets):
-        raise Wrong('expected "all", "auto", a set such as "lab[1-3],atlas:0", or a list of sets')
+        raise InvalidValue('expected "all", "auto", a set such as "lab[1-3],atlas:0", or a list of sets')
     return ",".join(sets)
 
 
@@ -61,7 +61,7 @@ def _policies(value: Any) -> str:
     try:
         check_policies(value if isinstance(value, list) else [value])
     except (UsageError, TypeError):
-        raise Wrong(f"expected a list of different policies: {', '.join(POLICIES)}") from None
+        raise InvalidValue(f"expected a list of different policies: {', '.join(POLICIES)}") from None
     return ",".join(value if isinstance(value, list) else [value])
 
 

@@ -13,7 +13,7 @@ from ...workloads import Workload
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class NodeCandidate:
     """A node that answered, with what it has."""
 
     spec: NodeSpec
@@ -24,7 +24,7 @@ class Candidate:
 
 
 def make_plan(
-    spec: TrainSpec, run_id: str, nodes: Sequence[Candidate], data: DataPlan, workload: Workload, link: LinkSpec | None = None
+    spec: TrainSpec, run_id: str, nodes: Sequence[NodeCandidate], data: DataPlan, workload: Workload, link: LinkSpec | None = None
 ) -> Plan:
     """One rank a device, in the order of nodes.toml. CPU devices take part only where no better one is in the whole run.
 
@@ -79,7 +79,7 @@ def _case(policy: str, repeat: int) -> CasePlan:
     return CasePlan(f"{policy} {repeat + 1}" if repeat else policy, policy, repeat)
 
 
-def _rank(rank: int, node_rank: int, local_rank: int, candidate: Candidate, device: DeviceReading, seed: int) -> RankPlan:
+def _rank(rank: int, node_rank: int, local_rank: int, candidate: NodeCandidate, device: DeviceReading, seed: int) -> RankPlan:
     emulation = None
     if device.kind == "emulated":
         declared = candidate.spec.devices[device.index]

@@ -13,10 +13,10 @@ from typing import Any
 from ...errors import PacelineError, WorkFailed
 from ...events import DriftFound, Event, NodeConnected, ProfileKept, RunPrepared
 from ...plan import Plan
-from ...profiles.assemble import fold
+from ...profiles.assemble import assemble
 from ...profiles.drift import drifts
 from ...profiles.profile import Profile
-from ...profiles.store import Kept, Shelf, fingerprint
+from ...profiles.store import ProfileStore, StoredProfile, fingerprint
 from ...reports.profile import profile_document
 from ...store.state import State
 from ...workloads import WORKLOADS
@@ -25,16 +25,16 @@ from ..mirror.event_log import read_events
 Publish = Callable[[Event], None]
 
 
-class Profiling:
+class ProfileCache:
     """One asking for a profile."""
 
     def __init__(self, place: Path, plan: Plan, state: State, facts: Mapping[str, NodeConnected], publish: Publish) -> None:
         """``place``: the shelf; ``state`` and ``facts``: what is known of the devices and said by their nodes now."""
-        self._shelf, self._plan, self._state, self._publish = Shelf(place), plan, state, publish
+        self._shelf, self._plan, self._state, self._publish = ProfileStore(place), plan, state, publish
         self._fingerprint = fingerprint(plan, _models(plan.workload))
         self._versions = _versions(plan, facts)
 
-    def kept(self) -> Profile | None:
+    def load_or_explain(self) -> Profile | None:
         """The profile that is there and holds, of the devices of the plan; else says why it is measured anew."""
         kept, why = self._shelf.valid(self._plan, self._fingerprint, self._versions)
         if kept is None:
@@ -44,7 +44,7 @@ class Profiling:
         self._publish(RunPrepared(phase=""))
         return self.narrowed(kept.profile)
 
-    def at_hand(self) -> Profile | None:
+    def load(self) -> Profile | None:
         """The profile that is there and holds, perhaps of more devices; nothing is said."""
         kept, _ = self._shelf.valid(self._plan, self._fingerprint, self._versions)
         return None if kept is None else kept.profile
@@ -54,13 +54,13 @@ class Profiling:
         keys = {(rank.node, rank.device_index) for rank in self._plan.ranks}
         return replace(profile, devices=tuple(device for device in profile.devices if device.key in keys))
 
-    def keep(self, run: Path) -> tuple[Profile, dict[str, Any]]:
+    def save(self, run: Path) -> tuple[Profile, dict[str, Any]]:
         """Fold what a run wrote, compare it with the last one, put it on the shelf, and tell all that.
 
         Raises WorkFailed where not one device was timed: then what lay there stays.
         """
         with (run / "events.jsonl").open("rb") as file:
-            profile = fold(self._plan, read_events(file), measured=time.time())
+            profile = assemble(self._plan, read_events(file), measured=time.time())
         if not any(device.time is not None for device in profile.devices):
             reason = next((device.error for device in profile.devices if device.error), "no device was timed")
             raise WorkFailed(f"nothing was profiled: {reason}", hint=f"paceline logs {self._plan.run_id}")
@@ -73,7 +73,7 @@ class Profiling:
             profile = replace(profile, overlap=before.profile.overlap, is_calibrated=True)
         document = profile_document(profile, found) | {"run_id": self._plan.run_id}
         try:
-            self._shelf.put(self._shelf.path(self._plan), Kept(profile, self._fingerprint, document, self._versions))
+            self._shelf.save(self._shelf.path(self._plan), StoredProfile(profile, self._fingerprint, document, self._versions))
         except PacelineError as error:
             self._say(str(error))  # what was measured is told all the same
         self._publish(ProfileKept(document=document, is_new=True))
@@ -99,7 +99,7 @@ class Profiling:
             document = {**kept.document, "overlap": profile.overlap}
             self._publish(ProfileKept(document=document))
             try:
-                self._shelf.put(kept.path, replace(kept, profile=profile, document=document))
+                self._shelf.save(kept.path, replace(kept, profile=profile, document=document))
             except PacelineError as error:
                 self._say(str(error))
 
@@ -126,9 +126,9 @@ def _day(then: float, now: float) -> str:
     return f"{before.day} {before:%B}" + (f" {before:%Y}" if before.year != today.year else "")
 
 
-def shelved(place: Path) -> list[dict[str, Any]]:
+def stored_documents(place: Path) -> list[dict[str, Any]]:
     """Documents of all profiles that can be read, oldest first: for the screens of a session that begins."""
-    return [kept.document for kept in Shelf(place).all()]
+    return [kept.document for kept in ProfileStore(place).all()]
 
 
 def _models(workload: str) -> str:

@@ -15,14 +15,14 @@ from pathlib import Path
 from ...errors import PacelineError
 from ...events import Event, RankSummary, RunPlanned, RunPrepared
 from ...plan import DataPlan, Plan
-from ...protocol.run_files import FIRST
+from ...protocol.run_files import FIRST_EPOCH
 from ...specs import NodeSpec, TrainSpec
 from ...ssh.fleet import Fleet
-from ...ssh.upload import push_tree
-from ...telemetry.progress import Progress
+from ...ssh.upload import upload_tree
+from ...telemetry.progress import ProgressReporter
 from ...wire import to_plain
-from ..gather import together
-from ..retry import ask_again, holder, number
+from ..gather import gather_all
+from ..retry import call_with_retry, holder_name, number
 
 Publish = Callable[[Event], None]
 PATIENCE = 30.0
@@ -59,13 +59,13 @@ async def push_data(fleet: Fleet, nodes: Sequence[NodeSpec], data: DataPlan, sou
     """Bring the prepared data to every node that does not have them yet."""
     size = sum(path.stat().st_size for path in source.rglob("*") if path.is_file())
     phase = f"bringing {size / 2**20:.1f} MiB of data to {len(nodes)} node{'s' * (len(nodes) != 1)}"
-    progress = Progress(phase, size * len(nodes), publish, "bytes")
+    progress = ProgressReporter(phase, size * len(nodes), publish, "bytes")
 
     async def push(node: NodeSpec) -> None:
         link = await fleet.link(node.name, patience=30.0)
-        await push_tree(link, source, f"{link.root}/data/{data.digest}", progress.add)
+        await upload_tree(link, source, f"{link.root}/data/{data.digest}", progress.add)
 
-    await together(push(node) for node in nodes)
+    await gather_all(push(node) for node in nodes)
 
 
 async def submit(fleet: Fleet, nodes: Sequence[NodeSpec], spec: TrainSpec, plan: Plan, publish: Publish) -> None:
@@ -75,20 +75,20 @@ async def submit(fleet: Fleet, nodes: Sequence[NodeSpec], spec: TrainSpec, plan:
     """
     token = secrets.token_hex(16)
     publish(RunPrepared(phase=f"starting the runners of {len(plan.nodes)} nodes" if len(plan.nodes) > 1 else "starting the runner"))
-    body = {"spec": to_plain(spec), "plan": to_plain(plan), "token": token, "holder": holder()}
+    body = {"spec": to_plain(spec), "plan": to_plain(plan), "token": token, "holder": holder_name()}
     env = {node.name: node.env for node in nodes}
 
     async def start(name: str) -> int:
-        return number(await ask_again(fleet, name, "launch", PATIENCE, **body, env=env[name]), "port", name)
+        return number(await call_with_retry(fleet, name, "launch", PATIENCE, **body, env=env[name]), "port", name)
 
     try:
-        ports = await together(start(node.name) for node in plan.nodes)
+        ports = await gather_all(start(node.name) for node in plan.nodes)
         peers = {node.name: [node.address, port] for node, port in zip(plan.nodes, ports, strict=True)}
 
         async def introduce(name: str) -> None:
-            await ask_again(fleet, name, "introduce", PATIENCE, run_id=plan.run_id, token=token, peers=peers)
+            await call_with_retry(fleet, name, "introduce", PATIENCE, run_id=plan.run_id, token=token, peers=peers)
 
-        await together(introduce(node.name) for node in plan.nodes)
+        await gather_all(introduce(node.name) for node in plan.nodes)
     except (PacelineError, asyncio.CancelledError):
         await withdraw(fleet, plan)
         raise
@@ -99,6 +99,6 @@ async def withdraw(fleet: Fleet, plan: Plan) -> None:
 
     async def end(name: str) -> None:
         link = await fleet.link(name, patience=2.0)
-        await link.ask("cancel", run_id=plan.run_id, epoch=FIRST)
+        await link.ask("cancel", run_id=plan.run_id, epoch=FIRST_EPOCH)
 
     await asyncio.gather(*(end(node.name) for node in plan.nodes), return_exceptions=True)

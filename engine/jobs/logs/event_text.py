@@ -17,7 +17,7 @@ _LATEST = 1e12
 """Seconds since 1970 beyond which nothing is a time."""
 
 
-class Said(NamedTuple):
+class EventText(NamedTuple):
     """One event as a reader sees it."""
 
     at: float | None
@@ -28,7 +28,7 @@ class Said(NamedTuple):
     is_quiet: bool = False
 
 
-def said(line: str | bytes) -> Said | None:
+def event_text(line: str | bytes) -> EventText | None:
     """An event of a node's file; None: the line is none."""
     try:
         event = json.loads(line)
@@ -39,12 +39,12 @@ def said(line: str | bytes) -> Said | None:
         rank = event.get("rank", 0 if "case" in event else None)  # zero is not written
         is_rank = isinstance(rank, int) and not isinstance(rank, bool)
         text = f"{kind}  {' · '.join(words)}".strip()
-        return Said(moment(event.get("node_time")), rank if is_rank else None, text, kind in QUIET)
+        return EventText(wall_time(event.get("node_time")), rank if is_rank else None, text, kind in QUIET)
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError):
         return None
 
 
-def moment(value: Any) -> float | None:
+def wall_time(value: Any) -> float | None:
     """A time that a node tells, seconds since 1970; None: it is none."""
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return float(value) if is_number and 0 < value < _LATEST else None

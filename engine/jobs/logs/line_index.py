@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .merge import Clock
-from .event_text import QUIET, said
+from .event_text import QUIET, event_text
 
 CHUNK = 1 << 20
 """Bytes of one file that are looked through at a time."""
@@ -41,7 +41,7 @@ class Block(NamedTuple):
     """Whether ``at`` is the time of these lines, or only where they were put."""
 
 
-class Line(NamedTuple):
+class IndexedLine(NamedTuple):
     """One line as it is shown. Its text is a stranger's."""
 
     at: float | None
@@ -162,7 +162,7 @@ class LineIndex:
         while start < len(data):
             end = data.find(b"\n", start) + 1 or len(data)
             if not any(hidden in data[start : start + 40] for hidden in _HIDDEN):
-                event = said(data[start:end])
+                event = event_text(data[start:end])
                 file.last = max(file.last, event.at - offset if event is not None and event.at is not None else 0.0)
                 yield Block(file.last, number, file.position + start, end - start, 1, file.last > 0)
             start = end
@@ -176,7 +176,7 @@ class LineIndex:
 
     # Reading --------------------------------------------------------------------------------------------------------------------
 
-    def line(self, number: int) -> Line:
+    def line(self, number: int) -> IndexedLine:
         """One line of those that are shown."""
         place = bisect_right(self._ends, number)
         block = self._shown[place]
@@ -184,7 +184,7 @@ class LineIndex:
         first = self._ends[place] - block.lines
         texts = self._read(block)
         text = texts[number - first] if number - first < len(texts) else ""
-        return Line(block.at if block.is_timed else None, file.node, file.rank, _sentence(text) if file.is_events else text)
+        return IndexedLine(block.at if block.is_timed else None, file.node, file.rank, _sentence(text) if file.is_events else text)
 
     def place(self, at: float) -> int:
         """The first of the lines shown that is no older than ``at``, seconds since 1970; the last one where all are older."""
@@ -227,5 +227,5 @@ class LineIndex:
 
 def _sentence(text: str) -> str:
     """An event of a rank as words; what is none is shown as it is."""
-    event = said(text)
+    event = event_text(text)
     return event.text if event else text

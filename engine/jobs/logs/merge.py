@@ -6,14 +6,14 @@ import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from .event_text import named_rank, said
+from .event_text import named_rank, event_text
 
 LONGEST = 16 << 10
 """Bytes of a line that are shown as one."""
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class MergedLine:
     """One line of a node's file."""
 
     node: str
@@ -32,7 +32,7 @@ class Clock:
     uncertainty: float | None = None
 
 
-class Lines:
+class LineReader:
     """Bytes of one file in, whole lines out."""
 
     def __init__(self, node: str, name: str, ranks: tuple[int, ...], clock: Clock, is_cut: bool = False) -> None:
@@ -41,7 +41,7 @@ class Lines:
         self._is_events = name.endswith(".jsonl")
         self._rest, self._is_cut = b"", is_cut
 
-    def feed(self, data: bytes) -> Iterator[Line]:
+    def feed(self, data: bytes) -> Iterator[MergedLine]:
         """The lines that these bytes end."""
         *whole, self._rest = (self._rest + data).split(b"\n")
         for line in whole:
@@ -50,12 +50,12 @@ class Lines:
             head, self._rest = self._rest[:LONGEST], self._rest[LONGEST:]
             yield from self._lines(head)
 
-    def end(self) -> Iterator[Line]:
+    def end(self) -> Iterator[MergedLine]:
         """A last line without its end."""
         if self._rest:
             yield from self._lines(self._rest)
 
-    def _lines(self, line: bytes) -> Iterator[Line]:
+    def _lines(self, line: bytes) -> Iterator[MergedLine]:
         if self._is_cut:
             self._is_cut = False
         elif self._is_events:
@@ -63,19 +63,19 @@ class Lines:
         else:
             text = line.decode(errors="backslashreplace").rstrip("\r")
             rank = named_rank(text)
-            yield Line(self._node, self._ranks[0] if rank is None and len(self._ranks) == 1 else rank, None, text)
+            yield MergedLine(self._node, self._ranks[0] if rank is None and len(self._ranks) == 1 else rank, None, text)
 
-    def _event(self, line: bytes) -> Iterator[Line]:
-        event = said(line)
+    def _event(self, line: bytes) -> Iterator[MergedLine]:
+        event = event_text(line)
         if event is None:
             if line:
-                yield Line(self._node, None, None, line[:LONGEST].decode(errors="backslashreplace"))
+                yield MergedLine(self._node, None, None, line[:LONGEST].decode(errors="backslashreplace"))
         elif not event.is_quiet:
             at = event.at - self._clock.offset if event.at is not None else None
-            yield Line(self._node, event.rank, at, event.text[:LONGEST])
+            yield MergedLine(self._node, event.rank, at, event.text[:LONGEST])
 
 
-def merged(files: Sequence[Sequence[Line]]) -> Iterator[Line]:
+def merge(files: Sequence[Sequence[MergedLine]]) -> Iterator[MergedLine]:
     """Lines of many files in one order. Within a file it never changes; between files it is by time, where lines carry one.
 
     A line without goes where the one before it went; a file that knows no times, as the output of a program, stands in one piece
@@ -86,7 +86,7 @@ def merged(files: Sequence[Sequence[Line]]) -> Iterator[Line]:
         for line in lines:
             last[line.node] = max(last.get(line.node, 0.0), line.at or 0.0)
 
-    def placed(lines: Sequence[Line]) -> Iterator[tuple[tuple[float, int], Line]]:
+    def placed(lines: Sequence[MergedLine]) -> Iterator[tuple[tuple[float, int], MergedLine]]:
         if all(line.at is None for line in lines):
             yield from (((last[line.node], 0), line) for line in lines)
             return

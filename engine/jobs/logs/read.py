@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...protocol.frames import FrameRefused, Piece, Trouble, read_frame
+from ...protocol.frames import FrameRefused, FileChunk, StreamFailed, read_frame
 from ...protocol.run_files import is_taken
 from ...protocol.json_files import read_json
 from ...errors import NodeUnreachable, PacelineError, UsageError, WorkFailed
@@ -24,10 +24,10 @@ from ...plan import Plan
 from ...ssh.fleet import Fleet
 from ...ssh.link import Link
 from ...wire import from_plain
-from ..mirror.frame_queue import WINDOW, Inbox
-from .merge import Clock, Line, Lines, merged
-from ..gather import together
-from .event_text import moment
+from ..mirror.frame_queue import WINDOW, FrameQueue
+from .merge import Clock, MergedLine, LineReader, merge
+from ..gather import gather_all
+from .event_text import wall_time
 
 Document = dict[str, Any]
 USUAL = 512
@@ -41,7 +41,7 @@ CLOCK_ANSWER = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class LogQuery:
     """What a person wants to read."""
 
     rank: int | None = None
@@ -50,7 +50,7 @@ class Wish:
     lines: int = 0
     """The last so many; 0: all."""
 
-    def takes(self, line: Line) -> bool:
+    def takes(self, line: MergedLine) -> bool:
         """Whether this line is asked for."""
         return (self.rank is None or line.rank == self.rank) and (self.grep is None or self.grep.search(line.text) is not None)
 
@@ -64,32 +64,32 @@ class _Source:
         self.node, self.clock = node, clock
         self._ranks, self._link, self._path, self._fleet, self._patience = ranks, link, path, fleet, patience
         self._copies, self._run_id = path / "nodes" / node, path.name
-        self._open: dict[str, Lines] = {}
+        self._open: dict[str, LineReader] = {}
         self._offsets: dict[str, int] = {}
 
-    async def past(self, wish: Wish) -> list[list[Line]]:
+    async def past(self, wish: LogQuery) -> list[list[MergedLine]]:
         """What is there now, a list a file: of each the last lines that are wanted."""
         sizes = await self._sizes()
-        found: dict[str, collections.deque[Line]] = {}
+        found: dict[str, collections.deque[MergedLine]] = {}
         for name, size in sizes.items():
             is_near = wish.lines and wish.grep is None and wish.rank is None and not name.endswith(".jsonl")
             start = max(0, size - USUAL * wish.lines) if is_near else 0
             self._offsets[name] = start
-            self._open[name] = Lines(self.node, name, self._ranks, self.clock, is_cut=start > 0)
+            self._open[name] = LineReader(self.node, name, self._ranks, self.clock, is_cut=start > 0)
             found[name] = collections.deque(maxlen=wish.lines or None)
         async for name, data in self._bytes(sizes):
             if name in found:
                 found[name].extend(line for line in self._open[name].feed(data) if wish.takes(line))
         return [list(lines) for lines in found.values()]
 
-    def last(self, wish: Wish) -> list[Line]:
+    def last(self, wish: LogQuery) -> list[MergedLine]:
         """Lines that have no end yet."""
         return [line for lines in self._open.values() for line in lines.end() if wish.takes(line)]
 
-    async def growth(self, wish: Wish, show: Callable[[Line], None]) -> None:
+    async def growth(self, wish: LogQuery, show: Callable[[MergedLine], None]) -> None:
         """Show what is written from now on, until the run has ended on this node."""
         async for name, data in self._bytes(None):
-            lines = self._open.setdefault(name, Lines(self.node, name, self._ranks, self.clock))
+            lines = self._open.setdefault(name, LineReader(self.node, name, self._ranks, self.clock))
             for line in lines.feed(data):
                 if wish.takes(line):
                     show(line)
@@ -140,7 +140,7 @@ class _Source:
         left = {name for name, size in (sizes or {}).items() if size > self._offsets.get(name, 0)}
         if sizes is not None and not left:
             return
-        inbox = Inbox()
+        inbox = FrameQueue()
         with inbox.open(link):
             try:
                 names = None if sizes is None else sorted(sizes)
@@ -149,9 +149,9 @@ class _Source:
                 taken = told = 0
                 while (frame := await inbox.next()) is not None:
                     told_now = read_frame(frame)
-                    if isinstance(told_now, Trouble):
+                    if isinstance(told_now, StreamFailed):
                         raise FrameRefused(told_now.reason)
-                    if not isinstance(told_now, Piece):
+                    if not isinstance(told_now, FileChunk):
                         return
                     name, data = told_now.file, told_now.data
                     if is_read(name):
@@ -179,13 +179,13 @@ def is_read(name: str) -> bool:
     return name in ("out.log", "events.jsonl") or bool(re.fullmatch(r"ranks/[0-9]{1,5}\.jsonl", name))
 
 
-async def logs(
+async def read_logs(
     row: Document,
-    wish: Wish,
+    wish: LogQuery,
     fleet: Fleet,
     reached: Collection[str],
     runs: Path,
-    show: Callable[[Line], None] | None = None,
+    show: Callable[[MergedLine], None] | None = None,
     patience: float = math.inf,
 ) -> Document:
     """The lines of a run (a row of the roster). ``show``: hand them out one by one instead, and go on until the run has ended.
@@ -197,16 +197,16 @@ async def logs(
     if strangers := [name for name in wish.nodes or () if name not in row["nodes"]]:
         raise UsageError(f"run {row['run_id']} is not on {', '.join(strangers)}", hint=f"it is on {', '.join(row['nodes'])}")
     wanted = [name for name in row["nodes"] if wish.nodes is None or name in wish.nodes]
-    sources = await together(_source(name, fleet, name in reached, path, patience) for name in wanted)
-    found = await together(source.past(wish) for source in sources)
-    lines = list(merged([file for files in found for file in files]))
+    sources = await gather_all(_source(name, fleet, name in reached, path, patience) for name in wanted)
+    found = await gather_all(source.past(wish) for source in sources)
+    lines = list(merge([file for files in found for file in files]))
     if show is None:
         lines += [line for source in sources for line in source.last(wish)]
     lines = lines[-wish.lines :] if wish.lines else lines
     if show is not None:
         for line in lines:
             show(line)
-        await together(source.growth(wish, show) for source in sources)
+        await gather_all(source.growth(wish, show) for source in sources)
     return {
         "run_id": row["run_id"],
         "lines": [] if show else [{"node": one.node, "rank": one.rank, "at": one.at, "text": one.text} for one in lines],
@@ -241,7 +241,7 @@ async def clocks(nodes: Collection[str], fleet: Fleet) -> dict[str, Clock]:
                 return await _clock(await fleet.link(name, patience=0.0))
         return Clock()
 
-    found = zip(nodes, await together(measured(name) for name in nodes), strict=True)
+    found = zip(nodes, await gather_all(measured(name) for name in nodes), strict=True)
     return {name: clock for name, clock in found if clock.uncertainty is not None}
 
 
@@ -250,7 +250,7 @@ async def _clock(link: Link) -> Clock:
     best = Clock(uncertainty=float("inf"))
     for _ in range(3):
         before = time.time()
-        there = moment((await link.ask("clock")).get("time"))
+        there = wall_time((await link.ask("clock")).get("time"))
         after = time.time()
         if there is not None and (after - before) / 2 < (best.uncertainty or 0.0):
             best = Clock(there - (before + after) / 2, (after - before) / 2)

@@ -44,7 +44,7 @@ def read_events(file: Iterable[bytes]) -> Iterator[Event]:
                 yield event
 
 
-class Reader:
+class CopyReader:
     """Whole lines of the copies, as events, each file from where it was left. Reads what grows and never writes."""
 
     def __init__(self, nodes: Path, run_id: str, positions: Positions | None = None) -> None:
@@ -80,7 +80,7 @@ class Reader:
                     size *= 2  # a line longer than a block
 
 
-class Derived:
+class EventLog:
     """events.jsonl of one run at the centre. Its writer holds the run directory."""
 
     def __init__(self, directory: Path) -> None:

@@ -14,15 +14,15 @@ from dataclasses import replace
 
 from ...errors import NodeRefused, NodeUnreachable, PacelineError, UsageError, WorkFailed
 from ...events import Event, RunEnded, RunUnreachable
-from ...protocol.frames import End, FrameRefused, Trouble, read_frame
+from ...protocol.frames import EndOfRun, FrameRefused, StreamFailed, read_frame
 from ...protocol.json_files import read_json
 from ...ssh.fleet import Fleet
 from ...ssh.link import Link
-from ..gather import together
-from ..runs.lifecycle import Verdict, fold, node_verdict
-from .event_log import Reader, events_of
-from .frame_queue import WINDOW, Inbox
-from .run_mirror import RunDirectory
+from ..gather import gather_all
+from ..runs.lifecycle import Verdict, combine, node_verdict
+from .event_log import CopyReader, events_of
+from .frame_queue import WINDOW, FrameQueue
+from .run_mirror import RunMirror
 
 Publish = Callable[[Event], None]
 RETRY = 0.5
@@ -36,9 +36,7 @@ REFUSALS = 5
 class Follower:
     """Follows one run on all its nodes. One writer: it holds the run directory."""
 
-    def __init__(
-        self, directory: RunDirectory, nodes: tuple[str, ...], fleet: Fleet, publish: Publish, is_late: bool = False
-    ) -> None:
+    def __init__(self, directory: RunMirror, nodes: tuple[str, ...], fleet: Fleet, publish: Publish, is_late: bool = False) -> None:
         """``is_late``: the run has a past, which is brought home first and then told in the order of its happening."""
         self._behind = set(nodes) if is_late else set()
         """Nodes whose past is not here yet."""
@@ -49,21 +47,21 @@ class Follower:
         self._lost: set[str] = set()
         self._refusals: dict[str, int] = dict.fromkeys(nodes, 0)
 
-    async def to_the_end(self, patience: float = math.inf) -> Verdict:
+    async def run(self, patience: float = math.inf) -> Verdict:
         """Follow until every node has ended; then publish RunEnded. Raises NodeUnreachable when nodes are left that were silent
         for ``patience`` seconds, and none of the others tells how the run ended; StorageFailed when there is no space here."""
         is_over = asyncio.Event()
 
         async def follow_all() -> None:
             try:
-                await together(self._follow(node, patience) for node in self._nodes)
+                await gather_all(self._follow(node, patience) for node in self._nodes)
             finally:
                 is_over.set()
 
         if not self._behind:
             await self._catch_up()
-        await together([follow_all(), self._keep(is_over)])
-        verdict = fold(self._verdicts)
+        await gather_all([follow_all(), self._keep(is_over)])
+        verdict = combine(self._verdicts)
         if verdict.state == "unreachable":
             self._emit(RunUnreachable(nodes=tuple(sorted(self._lost))))
             silent = ", ".join(sorted(self._lost))
@@ -154,7 +152,7 @@ class Follower:
         """Take the node's frames until it has ended, or the link is lost. Raises FrameRefused when they do not fit."""
         offsets = await self._directory.resume(node)
         missing = await self._missing(node, link, offsets)
-        inbox = Inbox()
+        inbox = FrameQueue()
         with inbox.open(link):
             try:
                 await self._take(node, link, inbox, offsets, missing)
@@ -163,15 +161,15 @@ class Follower:
                     await link.ask("unfollow", gen=inbox.gen)
                 raise
 
-    async def _take(self, node: str, link: Link, inbox: Inbox, offsets: dict[str, int], missing: int) -> None:
+    async def _take(self, node: str, link: Link, inbox: FrameQueue, offsets: dict[str, int], missing: int) -> None:
         """Ask for what is not here, and write down and acknowledge what comes."""
         await link.ask("follow", run_id=self._directory.run_id, gen=inbox.gen, offsets=offsets, window=WINDOW)
         taken = told = 0
         while self._verdicts[node] is None and (frame := await inbox.next()) is not None:
             said = read_frame(frame)
-            if isinstance(said, Trouble):
+            if isinstance(said, StreamFailed):
                 raise FrameRefused(said.reason)
-            if isinstance(said, End):
+            if isinstance(said, EndOfRun):
                 await self._end(node, said)
                 continue
             self._directory.append(node, said.file, said.offset, said.data)
@@ -199,7 +197,7 @@ class Follower:
             if not self._behind:
                 await self._catch_up()
 
-    async def _end(self, node: str, end: End) -> None:
+    async def _end(self, node: str, end: EndOfRun) -> None:
         """All is here: compare it, keep it, and say how it ended."""
         self._directory.check(node, end.seals)
         await self._caught_up(node)
@@ -227,7 +225,7 @@ class Follower:
         self._publish(event)
 
 
-def in_order(reader: Reader) -> Iterator[Event]:
+def in_order(reader: CopyReader) -> Iterator[Event]:
     """Events that a reader has not read yet. Each file keeps its order; files are merged by the clocks of their nodes, and that is
     only as good as these clocks."""
 
@@ -242,7 +240,7 @@ def in_order(reader: Reader) -> Iterator[Event]:
         yield event
 
 
-def copied_events(directory: RunDirectory) -> list[Event]:
+def copied_events(directory: RunMirror) -> list[Event]:
     """All events of a run from the copies: what results are derived from. Each file is in order; files are not merged by time."""
     found: list[Event] = []
     for path in sorted(directory.path.glob("nodes/*/**/*.jsonl")):

@@ -17,7 +17,7 @@ GENERATIONS = itertools.count(1)
 """One number an asking, never used again by this process: an agent serves one process."""
 
 
-class Inbox:
+class FrameQueue:
     """Takes the frames of one generation from a link's listener."""
 
     def __init__(self) -> None:

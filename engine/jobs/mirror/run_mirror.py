@@ -19,11 +19,11 @@ from typing import Any
 from ...errors import StorageFailed, WorkFailed
 from ...events import Event
 from ...plan import Plan
-from ...protocol.frames import FrameRefused, Seal
+from ...protocol.frames import FileChecksum, FrameRefused
 from ...protocol.json_files import read_json, write_once
 from ...protocol.private_files import make_directory, write_bytes
 from ...wire import from_plain
-from .event_log import Derived, Reader
+from .event_log import CopyReader, EventLog
 
 SPACE = "free some space there; what runs on the nodes goes on: paceline jobs"
 
@@ -44,7 +44,7 @@ class _Copy:
         self.length += len(data)
 
 
-class RunDirectory:
+class RunMirror:
     """One run's directory under ``logs/runs``, locked for writing."""
 
     def __init__(self, runs: Path, run_id: str) -> None:
@@ -61,14 +61,14 @@ class RunDirectory:
             raise _not_written(self.path, error) from None
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._derived = Derived(self.path)
+            self._derived = EventLog(self.path)
         except BlockingIOError:
             os.close(self._lock)
             raise RunIsFollowed(f"run {run_id} is being followed by another process", hint="close that one first") from None
         except OSError as error:
             os.close(self._lock)
             raise _not_written(self.path / "events.jsonl", error) from None
-        self.reader = Reader(self.path / "nodes", run_id, self._derived.positions)
+        self.reader = CopyReader(self.path / "nodes", run_id, self._derived.positions)
         """What of the copies is not derived yet."""
 
     def close(self) -> None:
@@ -132,7 +132,7 @@ class RunDirectory:
             except StorageFailed as error:
                 raise StorageFailed(error.reason, hint=SPACE) from None
 
-    def check(self, node: str, seals: Mapping[str, Seal]) -> None:
+    def check(self, node: str, seals: Mapping[str, FileChecksum]) -> None:
         """Compare the copies with the lengths and SHA-256 sums the node gives at the end. Raises WorkFailed."""
         for name, seal in seals.items():
             if (node, name) not in self._copies:

@@ -17,11 +17,11 @@ from ...protocol.json_files import read_json
 from ...protocol.run_files import is_taken
 from ...ssh.fleet import Fleet
 from ...wire import from_plain
-from ..launch.job import conclude
+from ..launch.job import finalize_run
 from ..launch.submit import announce
-from ..mirror.event_log import Reader, read_events
+from ..mirror.event_log import CopyReader, read_events
 from ..mirror.follow import Follower, in_order
-from ..mirror.run_mirror import RunDirectory, RunIsFollowed
+from ..mirror.run_mirror import RunIsFollowed, RunMirror
 
 Document = dict[str, Any]
 Publish = Callable[[Event], None]
@@ -46,7 +46,7 @@ async def attach(row: Document, fleet: Fleet, reached: Collection[str], runs: Pa
             publish(ResultDerived(run_id=path.name, document=result))
             return result
         try:
-            directory = RunDirectory(runs, row["run_id"])
+            directory = RunMirror(runs, row["run_id"])
         except RunIsFollowed:
             publish(RunPrepared(run_id=row["run_id"], phase="another process here follows it; reading along"))
             await _read_along(path, row["run_id"], publish)
@@ -56,8 +56,8 @@ async def attach(row: Document, fleet: Fleet, reached: Collection[str], runs: Pa
             is_late = not (path / "events.jsonl").exists()
             if not is_told:
                 await _tell_past(path, publish)
-            await Follower(directory, tuple(row["nodes"]), fleet, publish, is_late).to_the_end(patience)
-            return conclude(directory, publish)
+            await Follower(directory, tuple(row["nodes"]), fleet, publish, is_late).run(patience)
+            return finalize_run(directory, publish)
         finally:
             directory.close()
 
@@ -104,7 +104,7 @@ async def _tell_past(path: Path, publish: Publish) -> None:
 
 async def _read_along(path: Path, run_id: str, publish: Publish) -> None:
     """Tell what another process copies, until its result is there or it is gone."""
-    reader = Reader(path / "nodes", run_id)
+    reader = CopyReader(path / "nodes", run_id)
     while True:
         for count, event in enumerate(in_order(reader)):
             publish(event)

@@ -14,11 +14,11 @@ from typing import Any
 from ...errors import NodeUnreachable, PacelineError, UsageError, WorkFailed
 from ...events import Event
 from ...ssh.fleet import Fleet
-from ..gather import together
-from ..launch.job import conclude
+from ..gather import gather_all
+from ..launch.job import finalize_run
 from ..mirror.follow import Follower
-from ..mirror.run_mirror import RunDirectory
-from ..retry import ask_again, holder, number
+from ..mirror.run_mirror import RunMirror
+from ..retry import call_with_retry, holder_name, number
 from .lifecycle import ENDED
 
 Row = dict[str, Any]
@@ -42,16 +42,16 @@ async def cancel(row: Row, fleet: Fleet, reached: list[str], read_only: Collecti
     told = [name for name in row["nodes"] if name in reached]
     silent = [name for name in row["nodes"] if name not in reached]
 
-    epoch = await _take_lease(row["run_id"], fleet, told, who or holder())
+    epoch = await _take_lease(row["run_id"], fleet, told, who or holder_name())
 
     async def end(name: str) -> list[Row]:
-        answer = await ask_again(fleet, name, "cancel", PATIENCE, run_id=row["run_id"], epoch=epoch)
+        answer = await call_with_retry(fleet, name, "cancel", PATIENCE, run_id=row["run_id"], epoch=epoch)
         pids = answer.get("survivors")
         if not isinstance(pids, list):
             raise WorkFailed("did not say which processes are left", node=name, hint="paceline jobs tells what it knows")
         return [{"node": name, "pid": pid} for pid in pids if isinstance(pid, int)]
 
-    left = await together(end(name) for name in told)
+    left = await gather_all(end(name) for name in told)
     if silent and row["state"] not in ENDED:
         raise NodeUnreachable(f"{', '.join(silent)} out of reach: what runs there goes on", hint="cancel again when it is back")
     return [survivor for survivors in left for survivor in survivors]
@@ -59,20 +59,20 @@ async def cancel(row: Row, fleet: Fleet, reached: list[str], read_only: Collecti
 
 async def _take_lease(run_id: str, fleet: Fleet, nodes: list[str], holder: str) -> int:
     """Leave to act on all these nodes: the highest epoch any of them has seen, plus one."""
-    held = await together(ask_again(fleet, name, "lease", PATIENCE, run_id=run_id) for name in nodes)
+    held = await gather_all(call_with_retry(fleet, name, "lease", PATIENCE, run_id=run_id) for name in nodes)
     epoch = max((number(lease, "epoch", name) for name, lease in zip(nodes, held, strict=True)), default=0) + 1
     for name in nodes:
-        await ask_again(fleet, name, "lease", PATIENCE, run_id=run_id, epoch=epoch, holder=holder)
+        await call_with_retry(fleet, name, "lease", PATIENCE, run_id=run_id, epoch=epoch, holder=holder)
     return epoch
 
 
-async def bring_home(row: Row, fleet: Fleet, runs: Path, publish: Callable[[Event], None]) -> None:
+async def copy_remaining(row: Row, fleet: Fleet, runs: Path, publish: Callable[[Event], None]) -> None:
     """Copy what an ended run left on its nodes and derive its result, unless another process is at it or a node is gone."""
     with contextlib.suppress(PacelineError):
-        directory = RunDirectory(runs, row["run_id"])
+        directory = RunMirror(runs, row["run_id"])
         try:
             if not (directory.path / "result.json").exists():
-                await Follower(directory, tuple(row["nodes"]), fleet, publish).to_the_end(HOMECOMING)
-                conclude(directory, publish)
+                await Follower(directory, tuple(row["nodes"]), fleet, publish).run(HOMECOMING)
+                finalize_run(directory, publish)
         finally:
             directory.close()

@@ -14,8 +14,8 @@ from typing import Any
 from ...errors import NodeRefused, NodeUnreachable, UsageError, WorkFailed
 from ...ssh.fleet import Fleet
 from ...ssh.link import Link
-from ..files.safe_names import is_copied, is_run_id, sort_out
-from ..gather import together
+from ..files.safe_names import check_entries, is_copied, is_run_id
+from ..gather import gather_all
 
 Row = dict[str, Any]
 KINDS = ("runs", "data", "bundles")
@@ -25,7 +25,7 @@ ANSWER = 600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class CleanRequest:
     """What a person wants to be rid of."""
 
     runs: tuple[str, ...] = ()
@@ -37,13 +37,15 @@ class Wish:
     """Runs also whose copies here are missing or not whole."""
 
 
-async def clean(wish: Wish, is_agreed: bool, fleet: Fleet, nodes: Sequence[str], runs: Path, read_only: Sequence[str] = ()) -> Row:
+async def clean(
+    wish: CleanRequest, is_agreed: bool, fleet: Fleet, nodes: Sequence[str], runs: Path, read_only: Sequence[str] = ()
+) -> Row:
     """Survey these nodes, and remove what may go when ``is_agreed``.
 
     Gives {removed, bytes, nodes: [{name, state, reason}], things: [{node, kind, name, size, state, reason}]}; a thing is
     ``removable`` or ``removed``, which ``bytes`` sums up, or ``kept`` and why. Raises UsageError for a run that no node has.
     """
-    rows = await together(_one_node(name, wish, is_agreed and name not in read_only, fleet, runs) for name in nodes)
+    rows = await gather_all(_one_node(name, wish, is_agreed and name not in read_only, fleet, runs) for name in nodes)
     things = [thing for _, found in rows for thing in found]
     reports = [node for node, _ in rows]
     for report in reports:
@@ -59,7 +61,7 @@ async def clean(wish: Wish, is_agreed: bool, fleet: Fleet, nodes: Sequence[str],
     return {"removed": is_agreed, "bytes": gone, "nodes": reports, "things": things}
 
 
-def choose(wish: Wish, things: Sequence[Row], what_is_missing: Callable[[str], str]) -> list[Row]:
+def choose(wish: CleanRequest, things: Sequence[Row], what_is_missing: Callable[[str], str]) -> list[Row]:
     """Things of one node with ``state`` and ``reason``; those that were not asked about are left out. Pure but for what it calls.
 
     ``what_is_missing(run_id)`` tells what of a run is not here, empty if all of it is.
@@ -85,7 +87,7 @@ def missing_here(runs: Path, run_id: str, node: str, listing: Mapping[str, Any])
         return f"not brought home: paceline attach {run_id}, or --all"
     if listing.get("is_cut"):
         return "too many files to compare: --all removes it"
-    offers, refusals = sort_out(listing.get("entries"))
+    offers, refusals = check_entries(listing.get("entries"))
     if any(refusal.state == "refused" for refusal in refusals):
         return "holds files that cannot be fetched: --all removes it"
     for offer in offers:
@@ -99,7 +101,7 @@ def missing_here(runs: Path, run_id: str, node: str, listing: Mapping[str, Any])
     return ""
 
 
-async def _one_node(name: str, wish: Wish, is_agreed: bool, fleet: Fleet, runs: Path) -> tuple[Row, list[Row]]:
+async def _one_node(name: str, wish: CleanRequest, is_agreed: bool, fleet: Fleet, runs: Path) -> tuple[Row, list[Row]]:
     """One node as the document has it, and its things."""
     try:
         link = await fleet.link(name, patience=5.0)

@@ -46,7 +46,7 @@ def _ended(ended: Any) -> Verdict:
     return Verdict(state, next(texts), rank if is_rank else None, next(texts))
 
 
-def fold(parts: Mapping[str, Verdict | None]) -> Verdict:
+def combine(parts: Mapping[str, Verdict | None]) -> Verdict:
     """The state of the whole run from its parts by node; None: the node is out of reach.
 
     A cause that names a rank is told before one that does not: nodes that merely lost their runner know nothing.

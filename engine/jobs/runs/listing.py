@@ -13,9 +13,9 @@ from ...protocol.json_files import read_json
 from ...ssh.fleet import Fleet
 from ...wire import from_plain
 from ..files.safe_names import is_node_name
-from ..gather import together
-from ..retry import ask_again
-from .lifecycle import Verdict, fold, node_verdict
+from ..gather import gather_all
+from ..retry import call_with_retry
+from .lifecycle import Verdict, combine, node_verdict
 from .run_facts import RunFacts, checked_facts
 
 Row = dict[str, Any]
@@ -23,17 +23,17 @@ PATIENCE = 5.0
 """Seconds a node that was there a moment ago is waited for."""
 
 
-async def roster(fleet: Fleet, runs: Path, reached: Sequence[str]) -> list[Row]:
+async def list_runs(fleet: Fleet, runs: Path, reached: Sequence[str]) -> list[Row]:
     """One row a run, newest first: {run_id, state, reason, nodes, workload, started, step}."""
 
     async def ask(name: str) -> list[RunFacts]:
         try:
-            return checked_facts((await ask_again(fleet, name, "runs", PATIENCE)).get("runs"))
+            return checked_facts((await call_with_retry(fleet, name, "runs", PATIENCE)).get("runs"))
         except (NodeUnreachable, NodeRefused):  # lost since it was reached: it tells nothing, as if it had not been
             return []
 
     known: dict[str, dict[str, RunFacts]] = {path.parents[2].name: {} for path in runs.glob("*/nodes/*/plan.json")}
-    for name, facts in zip(reached, await together(ask(name) for name in reached), strict=True):
+    for name, facts in zip(reached, await gather_all(ask(name) for name in reached), strict=True):
         for row in facts:
             known.setdefault(row.run_id, {})[name] = row
     rows = [_row(runs / run_id, by_node) for run_id, by_node in known.items()]
@@ -47,7 +47,7 @@ def _row(copies: Path, by_node: dict[str, RunFacts]) -> Row:
     plan = None if told else _plan(copies)
     planned = told[0].nodes if told else tuple(node.name for node in plan.nodes) if plan is not None else ()
     nodes = list(dict.fromkeys([*planned, *by_node]))
-    verdict = fold({name: _told(by_node[name]) if name in by_node else _copied(copies, name) for name in nodes})
+    verdict = combine({name: _told(by_node[name]) if name in by_node else _copied(copies, name) for name in nodes})
     return {
         "run_id": copies.name,
         "state": verdict.state,

@@ -48,7 +48,7 @@ def arguments(command: str) -> list[str]:
 
 
 @contextlib.asynccontextmanager
-async def announced(stream: Stream, command: str | None) -> AsyncIterator[None]:
+async def with_on_end_hook(stream: Stream, command: str | None) -> AsyncIterator[None]:
     """Run ``command`` once after the block if its run ended in it, however; not when only the view of the run is gone.
 
     A profiling that came before it is not its run.
@@ -64,11 +64,11 @@ async def announced(stream: Stream, command: str | None) -> AsyncIterator[None]:
     finally:
         stop()
         mine = [end for end in ends if end.run_id == stream.run_id]
-        if mine and (trouble := await tell(words, mine[-1])):
+        if mine and (trouble := await run_hook(words, mine[-1])):
             stream.publish(RunPrepared(phase=f"--on-end {words[0]}: {trouble}"))
 
 
-async def tell(words: list[str], ended: RunEnded, limit: float = LIMIT) -> str:
+async def run_hook(words: list[str], ended: RunEnded, limit: float = LIMIT) -> str:
     """Run the command to its end; gives what went wrong, empty if nothing. Its words do not reach our output."""
     env = {**os.environ, "PACELINE_RUN": ended.run_id, "PACELINE_STATE": ended.state, "PACELINE_REASON": ended.reason}
     env |= {name: plain(env[name]) for name in ("PACELINE_RUN", "PACELINE_STATE", "PACELINE_REASON")}

@@ -7,16 +7,16 @@ from typing import Any
 from ...errors import WorkFailed
 from ...events import Event
 from ...plan import Plan
-from ...profiles.assemble import fold as fold_profile
+from ...profiles.assemble import assemble as fold_profile
 from ...reports.bench import bench_document, train_document
 from ...reports.profile import profile_document
 from ...reports.table import report_markdown
 from ..mirror.follow import copied_events
-from ..mirror.run_mirror import RunDirectory
-from .lifecycle import Verdict, fold, node_verdict
+from ..mirror.run_mirror import RunMirror
+from .lifecycle import Verdict, combine, node_verdict
 
 
-def derive(directory: RunDirectory) -> tuple[dict[str, Any], str]:
+def derive_result(directory: RunMirror) -> tuple[dict[str, Any], str]:
     """The JSON document and report.md of an ended run. Raises WorkFailed when not even its plan came home."""
     from ...protocol.json_files import read_json
 
@@ -24,7 +24,7 @@ def derive(directory: RunDirectory) -> tuple[dict[str, Any], str]:
     if plan is None:
         raise WorkFailed(f"run {directory.run_id} left no plan", hint="it never started")
     exits = {node.name: read_json(directory.copy_of(node.name, "exit.json")) for node in plan.nodes}
-    verdict = fold({node: node_verdict({"exit": ended}) for node, ended in exits.items()})
+    verdict = combine({node: node_verdict({"exit": ended}) for node, ended in exits.items()})
     events = copied_events(directory)
     try:
         return _document(directory, plan, events, verdict)
@@ -33,7 +33,7 @@ def derive(directory: RunDirectory) -> tuple[dict[str, Any], str]:
         raise WorkFailed(reason, hint=f"the copies stay in {directory.path}") from None
 
 
-def _document(directory: RunDirectory, plan: Plan, events: list[Event], verdict: Verdict) -> tuple[dict[str, Any], str]:
+def _document(directory: RunMirror, plan: Plan, events: list[Event], verdict: Verdict) -> tuple[dict[str, Any], str]:
     if plan.program == "profiling":
         profile = fold_profile(plan, events, measured=max((event.node_time or 0.0 for event in events), default=0.0))
         document = profile_document(profile) | {"run_id": plan.run_id, "run_dir": str(directory.path), "state": verdict.state}

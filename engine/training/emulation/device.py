@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ...balancer.step_phases import Work
+from ...balancer.step_phases import StepWork
 from ...errors import PlanImpossible
 from ...plan import Emulation, RankPlan
 from ...workloads import Workload
@@ -105,7 +105,7 @@ class EmulatedTimer(CpuTimer):
         self.forward_ends()
         return x
 
-    def last_gradient(self) -> Work:
+    def last_gradient(self) -> StepWork:
         """Hold the last gradient back until the device would have it, and a slow network's until it would be handed over."""
         self.wait_for(1.0)
         self._stall(_BACKWARD_STALL)

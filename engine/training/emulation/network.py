@@ -24,7 +24,7 @@ _LEAST = 0.2
 Future = torch.futures.Future[Any]
 
 
-class PlayedLink:
+class EmulatedLink:
     """This rank's end of the ring. Every rank plays the same delays, for a ring is as slow as its slowest hop."""
 
     def __init__(self, spec: LinkSpec, world_size: int, seed: int) -> None:

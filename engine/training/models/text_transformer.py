@@ -16,13 +16,13 @@ CLASSES = 4
 def text_transformer(vocabulary: int, length: int, width: int, layers: int, inner: int) -> nn.Sequential:
     """Word and place embeddings, ``layers`` encoder blocks with ``inner`` hidden units, the mean of the words, one dense layer."""
     return nn.Sequential(
-        Words(vocabulary, length, width),
+        WordEmbedding(vocabulary, length, width),
         *(Block(nn.TransformerEncoderLayer(width, width // 32, inner, dropout=0.0, batch_first=True)) for _ in range(layers)),
-        nn.Sequential(Mean(), nn.Linear(width, CLASSES)),
+        nn.Sequential(MaskedMean(), nn.Linear(width, CLASSES)),
     )
 
 
-class Words(nn.Module):
+class WordEmbedding(nn.Module):
     """[n, length] word numbers -> [n, longest, width + 1]: words and their places embedded, and 1 where there is a word."""
 
     def __init__(self, vocabulary: int, length: int, width: int) -> None:
@@ -54,7 +54,7 @@ class Block(nn.Module):
         return torch.cat((self.layer(words, src_key_padding_mask=is_word.squeeze(2) == 0), is_word), dim=2)
 
 
-class Mean(nn.Module):
+class MaskedMean(nn.Module):
     """[n, longest, width + 1] -> [n, width]: the mean over the words."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -14,15 +14,15 @@ import torch
 import torch.distributed as dist
 from torch.distributed import GradBucket  # type: ignore[attr-defined]
 
-from ..emulation.network import PlayedLink
+from ..emulation.network import EmulatedLink
 from .compression import WHOLE_STEPS, Hook, hook_of, message_bytes
 from .step_stats import Replica
 
 
-class Reduction:
+class CommHook:
     """Sums buckets over the ranks; remembers whether what this rank put in was finite."""
 
-    def __init__(self, replica: Replica, link: PlayedLink | None = None, compression: str = "none") -> None:
+    def __init__(self, replica: Replica, link: EmulatedLink | None = None, compression: str = "none") -> None:
         """``link``: a network to play; None: the real one alone."""
         self._replica = replica
         self._link = link

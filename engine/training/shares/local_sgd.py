@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import torch
 
-from .comm_hook import Reduction
+from .comm_hook import CommHook
 from .step_stats import Replica
 
 
-class LocalSteps:
+class LocalSGD:
     """When the next average is due, and the average itself."""
 
-    def __init__(self, reduction: Reduction, steps: int) -> None:
+    def __init__(self, reduction: CommHook, steps: int) -> None:
         self._reduction, self._steps = reduction, steps
         self._taken = 0
         self._own = self._all = 0

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ...balancer.step_phases import Work
+from ...balancer.step_phases import StepWork
 from ...errors import WorkFailed
 from ..group import PeerFailed
 from ..timing.timers import CpuTimer
@@ -28,7 +28,7 @@ _ROWS = 9
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class RankReport:
     """What all ranks told in one step."""
 
     step: int
@@ -39,7 +39,7 @@ class Report:
     """That the seconds are for."""
     loss: float
     """Mean over all that counts in the step: samples, or their valid tokens."""
-    work: tuple[Work, ...] = ()
+    work: tuple[StepWork, ...] = ()
     """The same seconds, split by what they were spent on."""
 
 
@@ -123,10 +123,10 @@ class _Pending:
     step: int
     size: int
     weight: int
-    mark: float
+    fingerprint: float
 
 
-class Exchange:
+class StepStats:
     """Reads the slot after backward and stops the run before ranks can drift apart.
 
     With a GPU among the ranks every rank reads one step late, so that no host waits for its device. The device itself then keeps
@@ -139,7 +139,7 @@ class Exchange:
         """Whether ``read`` tells of the step before."""
         self._pending: _Pending | None = None
 
-    def read(self, step: int, size: int, weight: int, mark: float) -> Report | None:
+    def read(self, step: int, size: int, weight: int, mark: float) -> RankReport | None:
         """What the ranks told in this step (late: in the one before; None in the first).
 
         The step has ``size`` samples, which count ``weight`` in the loss.
@@ -160,7 +160,7 @@ class Exchange:
             current, self._pending = self._pending, current  # type: ignore[assignment]
         return None if current is None else self._understand(current)
 
-    def veto(self, mark: float) -> torch.Tensor | None:
+    def skip_step(self, mark: float) -> torch.Tensor | None:
         """Late reading: 1 on the device where this step must not be taken, for shares differ or a gradient is not finite, else 0.
 
         All ranks hold the same bits and so the same answer. None where ``read`` has looked at the step already.
@@ -176,7 +176,7 @@ class Exchange:
         if self._pending is not None:
             self._understand(self._pending)
 
-    def _understand(self, pending: _Pending) -> Report:
+    def _understand(self, pending: _Pending) -> RankReport:
         if pending.copied is not None:
             pending.copied.synchronize()
         numbers: list[float] = pending.values.tolist()
@@ -189,7 +189,7 @@ class Exchange:
                     reason = f"the {what} of rank {rank} is not finite in step {pending.step}"
                     hint = "lower the learning rate or look at the data"
                     raise (WorkFailed if rank == self._rank else PeerFailed)(reason, hint=hint)
-        if any(round(mark) != pending.mark for mark in marks):
+        if any(round(mark) != pending.fingerprint for mark in marks):
             raise WorkFailed(
                 f"ranks used different shares or samples in step {pending.step}: fingerprints {[round(mark) for mark in marks]}"
             )
@@ -197,5 +197,5 @@ class Exchange:
         for loss in losses:
             total += loss
         counts = tuple(round(number) for number in samples)
-        work = tuple(map(Work, seconds, counts, data, copy, host, wait))
-        return Report(pending.step, pending.size, tuple(seconds), counts, total / max(pending.weight, 1), work)
+        work = tuple(map(StepWork, seconds, counts, data, copy, host, wait))
+        return RankReport(pending.step, pending.size, tuple(seconds), counts, total / max(pending.weight, 1), work)

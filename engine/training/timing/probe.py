@@ -36,7 +36,7 @@ NEAR = 0.05
 
 
 @dataclass(slots=True)
-class Use:
+class UsageLog:
     """Tells what an emulated device does outside of the epochs, between two steps. Of a real one its node's readings tell."""
 
     log: RankLog
@@ -68,7 +68,7 @@ def _probe(replica: Replica, task: Task, data: Split, timer: CpuTimer, most: int
 
     Running out of memory is an answer here, not a failure: the size that did not fit is never asked for again.
     """
-    device, use = replica.slot.device, Use(log, timer)
+    device, use = replica.slot.device, UsageLog(log, timer)
 
     def seconds(size: int) -> float:
         rows = order(len(data), 0, 0, 0, size)
@@ -157,7 +157,7 @@ class Standalone:
 
     def _measure(self, trainer: Trainer, step: int, size: int) -> None:
         rows = order(len(self.data), 0, 0, 0, min(size, len(self.data)))
-        seconds, use = [], Use(self.log, trainer.timer)
+        seconds, use = [], UsageLog(self.log, trainer.timer)
         for turn in range(STANDALONE_STEPS + 1):
             start = time.perf_counter()
             trainer.step_alone(step + turn, rows)

@@ -14,10 +14,10 @@ from collections import deque
 import torch
 from torch import nn
 
-from ...balancer.step_phases import StepTimes, Work
+from ...balancer.step_phases import StepTimes, StepWork
 from .run_queue import RunQueue
 
-_NOTHING = Work(0.0, 0)
+_NOTHING = StepWork(0.0, 0)
 _LAUNCH_BOUND = 0.8
 """A device whose kernels were launched over more than this share of its compute seconds may have waited for its host."""
 
@@ -70,13 +70,13 @@ class CpuTimer:
         """Backward of a micro-batch that is not the step's last has returned: forward of the next one begins."""
         self._forward = time.perf_counter()
 
-    def last_gradient(self) -> Work:
+    def last_gradient(self) -> StepWork:
         """Backward has computed its last gradient; gives the newest step that is known, its wait that of the step before."""
         self._last = time.perf_counter()
         passed = self._last - self._copied
         stalled = passed - self._slept - (time.thread_time() - self._cpu)
         self._host = min(max(stalled, 0.0), passed) + self._data_queued
-        return Work(
+        return StepWork(
             seconds=self._last - self._start,
             samples=self._samples,
             data_seconds=self._loaded - self._start - self._data_queued,
@@ -210,7 +210,7 @@ class CudaTimer(CpuTimer):
         if self._current is not None:
             self._current.turn()
 
-    def last_gradient(self) -> Work:
+    def last_gradient(self) -> StepWork:
         """Mark the last gradient, in the thread of backward; gives the newest step whose marks have all passed, but each only once.
 
         Where none has passed since the last one, there is nothing to tell: one slow step told twice would look like a new speed.
@@ -279,7 +279,7 @@ class CudaTimer(CpuTimer):
             own = data + copy + network
             backward, optimizer = marks.backward_seconds(), _between(marks.end, marks.stepped)
             self._done.append(StepTimes(marks.step, marks.samples, own, wait, data, copy, host, backward, optimizer))
-            self._newest = self._untold = Work(own, marks.samples, data, copy, host, wait)
+            self._newest = self._untold = StepWork(own, marks.samples, data, copy, host, wait)
             self._free.append(marks)
 
 

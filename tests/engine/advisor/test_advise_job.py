@@ -13,9 +13,9 @@ from paceline.engine.advisor.predict import Candidate as Way
 from paceline.engine.advisor.predict import predict
 from paceline.engine.errors import UsageError
 from paceline.engine.events import DeviceReading
-from paceline.engine.jobs.launch.device_selection import chosen
-from paceline.engine.jobs.launch.forecast import foreseen, learnt, recommended
-from paceline.engine.jobs.launch.planning import Candidate, make_plan
+from paceline.engine.jobs.launch.device_selection import select_devices
+from paceline.engine.jobs.launch.forecast import calibrate_from, recommended_spec, with_forecast
+from paceline.engine.jobs.launch.planning import NodeCandidate, make_plan
 from paceline.engine.plan import DataPlan, Plan
 from paceline.engine.reports.advice import advice_document
 from paceline.engine.reports.profile import profile_document
@@ -32,16 +32,16 @@ from tests.tui.test_app import screen_text, shown, until
 DIGITS = WORKLOADS["digits-cnn"]
 
 
-def node(name: str, devices: int = 1) -> Candidate:
+def node(name: str, devices: int = 1) -> NodeCandidate:
     found = tuple(DeviceReading(index=index, name="RTX 3060", kind="cuda") for index in range(devices))
-    return Candidate(NodeSpec(name), found, "127.0.0.1", "lo", "python3")
+    return NodeCandidate(NodeSpec(name), found, "127.0.0.1", "lo", "python3")
 
 
 NODES = [node("n0", 2), node("n1"), node("n2"), node("n3", 2)]
 
 
-def planned(spec: TrainSpec, nodes: list[Candidate] = NODES) -> Plan:
-    return make_plan(spec, "r1", chosen(spec.devices, nodes), DataPlan("0" * 64, "made up", 50_000, "0" * 64), DIGITS)
+def planned(spec: TrainSpec, nodes: list[NodeCandidate] = NODES) -> Plan:
+    return make_plan(spec, "r1", select_devices(spec.devices, nodes), DataPlan("0" * 64, "made up", 50_000, "0" * 64), DIGITS)
 
 
 @pytest.mark.parametrize(
@@ -62,24 +62,24 @@ def test_a_job_takes_the_devices_that_are_named(devices: str, expected: list[str
 @pytest.mark.parametrize("devices", ["n9", "n1:1", "n0:x", ",", "n[1-9]", "auto", "n0:-1"])
 def test_devices_that_are_not_there_are_refused_in_one_line(devices: str) -> None:
     with pytest.raises(UsageError) as refused:
-        chosen(devices, NODES)
+        select_devices(devices, NODES)
     assert "\n" not in str(refused.value)
 
 
 def test_a_plan_keeps_what_each_case_is_expected_to_do() -> None:
     nodes = [node(f"n{place}") for place in range(4)]
     spec = TrainSpec(policies=("equal", "hybrid"), global_batch_size=128)
-    equal, hybrid = foreseen(lab(), planned(spec, nodes)).cases
+    equal, hybrid = with_forecast(lab(), planned(spec, nodes)).cases
     assert equal.predicted_samples_per_second == predict(lab(), Way((0, 1, 2, 3), 128, is_balanced=False)).samples_per_second
     assert hybrid.predicted_samples_per_second == predict(lab(), Way((0, 1, 2, 3), 128)).samples_per_second
-    some = foreseen(lab(), planned(replace(spec, devices="n1,n2"), nodes)).cases[1]
+    some = with_forecast(lab(), planned(replace(spec, devices="n1,n2"), nodes)).cases[1]
     assert some.predicted_samples_per_second == predict(lab(), Way((1, 2), 128)).samples_per_second
 
 
 def test_nothing_is_expected_of_devices_without_a_profile() -> None:
     plan = planned(TrainSpec(global_batch_size=128))
-    assert foreseen(None, plan) is plan
-    assert foreseen(lab(), plan).cases[0].predicted_samples_per_second is None
+    assert with_forecast(None, plan) is plan
+    assert with_forecast(lab(), plan).cases[0].predicted_samples_per_second is None
 
 
 def test_efficiency_counts_what_each_device_does_alone_at_its_share() -> None:
@@ -114,7 +114,7 @@ def test_what_is_recommended_can_be_given_to_train() -> None:
     for bandwidth in (1e6, 1e9):
         profile = lab(bandwidth=bandwidth)
         advice = advise(profile, 64)
-        devices, told = recommended(profile, advice, "hybrid")
+        devices, told = recommended_spec(profile, advice, "hybrid")
         nodes = [node(f"n{place}") for place in range(4)]
         ranks = planned(TrainSpec(devices=devices, global_batch_size=64), nodes).ranks
         assert tuple(rank.rank for rank in ranks) == tuple(range(len(advice.recommended.candidate.devices)))
@@ -125,7 +125,7 @@ def test_what_is_recommended_under_equal_shares_is_no_slower_than_one_device() -
     profile = lab(rates=(1000.0, 100.0, 100.0, 100.0))
     advice = advise(profile, 64)
     for policy, is_balanced in (("hybrid", True), ("proportional", True), ("equal", False)):
-        devices, told = recommended(profile, advice, policy)
+        devices, told = recommended_spec(profile, advice, policy)
         places = [["n0", "n1", "n2", "n3"].index(device.split(":")[0]) for device in devices.split(",")]
         rate = predict(profile, Way(tuple(places), 64, is_balanced)).samples_per_second
         assert rate >= predict(profile, Way((0,), 64)).samples_per_second
@@ -137,17 +137,17 @@ def test_a_run_teaches_the_profile_its_overlap() -> None:
     truth = replace(lab(bandwidth=2e7), overlap=LEAST / 2, is_calibrated=True)
     plan = planned(TrainSpec(policies=("hybrid",), global_batch_size=128), nodes)
     rate = predict(truth, Way((0, 1, 2, 3), 128)).samples_per_second
-    taught = learnt(lab(bandwidth=2e7), plan, {"policy": "hybrid", "samples_per_second": rate})
+    taught = calibrate_from(lab(bandwidth=2e7), plan, {"policy": "hybrid", "samples_per_second": rate})
     assert taught.is_calibrated
-    assert foreseen(taught, plan).cases[0].predicted_samples_per_second == pytest.approx(rate, rel=1e-3)
+    assert with_forecast(taught, plan).cases[0].predicted_samples_per_second == pytest.approx(rate, rel=1e-3)
     short = replace(plan, data=replace(plan.data, rows=500), epochs=1)
-    assert not learnt(lab(bandwidth=2e7), short, {"policy": "hybrid", "samples_per_second": rate}).is_calibrated
-    assert not learnt(lab(), plan, {"policy": "hybrid", "samples_per_second": None}).is_calibrated
+    assert not calibrate_from(lab(bandwidth=2e7), short, {"policy": "hybrid", "samples_per_second": rate}).is_calibrated
+    assert not calibrate_from(lab(), plan, {"policy": "hybrid", "samples_per_second": None}).is_calibrated
     for trouble in ({"state": "cancelled"}, {"stragglers": [{"rank": 1, "until_step": None}]}):
         disturbed = {"policy": "hybrid", "samples_per_second": rate / 3} | trouble
-        assert not learnt(lab(bandwidth=2e7), plan, disturbed).is_calibrated
+        assert not calibrate_from(lab(bandwidth=2e7), plan, disturbed).is_calibrated
     over = {"policy": "hybrid", "samples_per_second": rate, "state": "done", "stragglers": [{"rank": 1, "until_step": 40}]}
-    assert learnt(lab(bandwidth=2e7), plan, over).is_calibrated
+    assert calibrate_from(lab(bandwidth=2e7), plan, over).is_calibrated
 
 
 def test_advice_says_how_old_the_profile_is_that_it_is_from() -> None:
@@ -171,7 +171,7 @@ def test_a_profile_tells_formats_watts_and_what_the_driver_says_where_they_are_k
 
 def test_bench_is_never_given_devices_by_itself() -> None:
     with pytest.raises(UsageError):
-        chosen("auto", NODES)
+        select_devices("auto", NODES)
 
 
 @pytest.mark.parametrize("words", ["--bandwidth 3", "--latency 1 h", "--bandwidth -1MB/s", "--global-batch-size 0"])

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 from paceline.engine.agent.runs import device_lock
-from paceline.engine.agent.telemetry.recorder import kept_line
-from paceline.engine.agent.telemetry.sampler import Readings
+from paceline.engine.agent.telemetry.recorder import record_line
+from paceline.engine.agent.telemetry.sampler import Sampler
 from paceline.engine.errors import DeviceInUse, StorageFailed
 from paceline.engine.events import DeviceReading, HostReading, NodeReported, ProcessReading, ReadingsKept
 from paceline.engine.plan import RankPlan
@@ -33,42 +33,42 @@ def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_held_device_is_refused_naming_run_and_user_until_it_is_free(tmp_path: Path, shared: Path) -> None:
-    held = device_lock.take(tmp_path, [REAL], "one", is_shared=False)
+    held = device_lock.acquire(tmp_path, [REAL], "one", is_shared=False)
     with pytest.raises(DeviceInUse, match=rf"device 0 \(RTX 3060\) is in use by run one of {device_lock.user_name()}"):
-        device_lock.take(tmp_path / "another node", [REAL], "two", is_shared=False)
+        device_lock.acquire(tmp_path / "another node", [REAL], "two", is_shared=False)
     assert device_lock.holder(tmp_path, "cuda", 0) == ("one", device_lock.user_name())
     held.release()
     assert device_lock.holder(tmp_path, "cuda", 0) == ("", "")
-    device_lock.take(tmp_path, [REAL], "two", is_shared=False).release()
+    device_lock.acquire(tmp_path, [REAL], "two", is_shared=False).release()
 
 
 def test_all_devices_are_locked_or_none(tmp_path: Path, shared: Path) -> None:
     second = replace(REAL, rank=1, local_rank=1, device_index=1)
-    held = device_lock.take(tmp_path, [second], "one", is_shared=False)
+    held = device_lock.acquire(tmp_path, [second], "one", is_shared=False)
     with pytest.raises(DeviceInUse):
-        device_lock.take(tmp_path, [REAL, second], "two", is_shared=False)
+        device_lock.acquire(tmp_path, [REAL, second], "two", is_shared=False)
     assert device_lock.holder(tmp_path, "cuda", 0) == ("", "")
     held.release()
 
 
 def test_who_shares_is_never_refused_and_keeps_others_out_who_do_not(tmp_path: Path, shared: Path) -> None:
-    alone = device_lock.take(tmp_path, [REAL], "one", is_shared=False)
-    beside = device_lock.take(tmp_path, [REAL], "two", is_shared=True)
+    alone = device_lock.acquire(tmp_path, [REAL], "one", is_shared=False)
+    beside = device_lock.acquire(tmp_path, [REAL], "two", is_shared=True)
     alone.release()
-    beside.renew()
+    beside.refresh()
     assert device_lock.holder(tmp_path, "cuda", 0)[0] == "two"
-    third = device_lock.take(tmp_path, [REAL], "three", is_shared=True)
+    third = device_lock.acquire(tmp_path, [REAL], "three", is_shared=True)
     for held, left in ((third, "two"), (beside, "")):
         with pytest.raises(DeviceInUse):
-            device_lock.take(tmp_path, [REAL], "four", is_shared=False)
+            device_lock.acquire(tmp_path, [REAL], "four", is_shared=False)
         held.release()
-        beside.renew()
+        beside.refresh()
         assert device_lock.holder(tmp_path, "cuda", 0)[0] == left
-    device_lock.take(tmp_path, [REAL], "four", is_shared=False).release()
+    device_lock.acquire(tmp_path, [REAL], "four", is_shared=False).release()
 
 
 def test_an_owner_that_was_killed_is_forgotten(tmp_path: Path, shared: Path) -> None:
-    held = device_lock.take(tmp_path, [REAL], "one", is_shared=False)
+    held = device_lock.acquire(tmp_path, [REAL], "one", is_shared=False)
     os.close(held.locked[0])  # as the kernel does
     assert (shared / "cuda0").stat().st_size > 0
     assert device_lock.holder(tmp_path, "cuda", 0) == ("", "")
@@ -77,7 +77,7 @@ def test_an_owner_that_was_killed_is_forgotten(tmp_path: Path, shared: Path) -> 
 def test_the_shared_directory_is_sticky_and_its_locks_are_for_all_users_under_any_umask(tmp_path: Path, shared: Path) -> None:
     before = os.umask(0o077)
     try:
-        device_lock.take(tmp_path, [REAL], "one", is_shared=False).release()
+        device_lock.acquire(tmp_path, [REAL], "one", is_shared=False).release()
     finally:
         os.umask(before)
     assert (shared.stat().st_mode & 0o7777, (shared / "cuda0").stat().st_mode & 0o777) == (0o1777, 0o666)
@@ -98,7 +98,7 @@ def test_what_a_stranger_put_in_the_place_of_a_lock_is_refused_and_untouched(tmp
     else:
         place.mkdir()
     with pytest.raises(StorageFailed, match="cuda0"):
-        device_lock.take(tmp_path, [REAL], "one", is_shared=False)
+        device_lock.acquire(tmp_path, [REAL], "one", is_shared=False)
     assert device_lock.holder(tmp_path, "cuda", 0) == ("", "")
     assert victim.read_text() == "precious"
 
@@ -107,17 +107,17 @@ def test_a_directory_in_which_others_may_remove_our_locks_is_refused(tmp_path: P
     shared.mkdir()
     shared.chmod(0o777)
     with pytest.raises(StorageFailed, match="not a sticky directory"):
-        device_lock.take(tmp_path, [REAL], "one", is_shared=False)
+        device_lock.acquire(tmp_path, [REAL], "one", is_shared=False)
     shared.rmdir()
     shared.symlink_to(tmp_path)
     with pytest.raises(StorageFailed, match="not a sticky directory"):
-        device_lock.take(tmp_path, [REAL], "one", is_shared=False)
+        device_lock.acquire(tmp_path, [REAL], "one", is_shared=False)
 
 
 async def test_a_runner_holds_its_device_and_readings_say_so_until_it_is_killed(tmp_path: Path) -> None:
     one = Lab(tmp_path, [STAYS])
     await one.start()
-    readings = Readings(one.homes[0], (DeviceSpec("RTX 3060", 1.0, 1 << 30),))
+    readings = Sampler(one.homes[0], (DeviceSpec("RTX 3060", 1.0, 1 << 30),))
     assert (readings.read().devices[0].holder, readings.read().devices[0].holder_user) == (RUN, device_lock.user_name())
     plan = replace(one.plan, run_id="20260101-0001-second")
     with pytest.raises(DeviceInUse, match=f"in use by run {RUN}"):
@@ -149,7 +149,7 @@ def test_a_week_of_readings_of_eight_devices_stays_small() -> None:
         for index in range(8)
     )
     host = HostReading(cpu=0.123456, memory_used=1 << 35, memory_total=1 << 36, disk_free=1 << 40)
-    line = kept_line(NodeReported(node="n0", host=host, devices=devices), {("cuda", index) for index in range(8)})
+    line = record_line(NodeReported(node="n0", host=host, devices=devices), {("cuda", index) for index in range(8)})
     back = decode(line)
     assert isinstance(back, ReadingsKept)
     assert (back.devices[7].clock, back.devices[7].utilization, back.devices[7].processes) == (1807.0, 0.99, None)

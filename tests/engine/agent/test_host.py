@@ -12,7 +12,7 @@ import pytest
 from paceline.engine.agent.telemetry import disks, host, network
 from paceline.engine.agent.telemetry.disks import Disks, mounted
 from paceline.engine.agent.telemetry.host import Host, disk_free
-from paceline.engine.agent.telemetry.network import LOOK_EVERY, Links
+from paceline.engine.agent.telemetry.network import LOOK_EVERY, NetworkCounters
 from paceline.engine.events import DiskReading, LinkReading
 
 NET_HEAD = "Inter-|   Receive  |  Transmit\n face |bytes packets\n"
@@ -127,7 +127,7 @@ def test_without_proc_and_psutil_the_machine_is_unknown_but_for_its_room(tmp_pat
 def test_links_are_rates_between_two_readings(machine: Machine, clock: list[float]) -> None:
     machine.card("eth0", "10000\n")
     machine.carry(lo=(9, 9), eth0=(1000, 2000), docker0=(5, 5))
-    reader = Links(machine.proc, machine.sys)
+    reader = NetworkCounters(machine.proc, machine.sys)
     assert reader.read() == (LinkReading("eth0", None, None, 1e10),)
     clock[0] += 2.0
     machine.carry(lo=(9, 9), eth0=(5000, 2600), docker0=(5, 5))
@@ -136,13 +136,16 @@ def test_links_are_rates_between_two_readings(machine: Machine, clock: list[floa
 
 def test_where_no_link_is_a_card_all_but_loopback_are_shown_and_none_knows_its_speed(machine: Machine, clock: list[float]) -> None:
     machine.carry(lo=(1, 1), eth0=(1, 1), eth1=(1, 1))
-    assert [(link.interface, link.speed) for link in Links(machine.proc, machine.sys).read()] == [("eth0", None), ("eth1", None)]
+    assert [(link.interface, link.speed) for link in NetworkCounters(machine.proc, machine.sys).read()] == [
+        ("eth0", None),
+        ("eth1", None),
+    ]
 
 
 def test_a_counter_that_was_set_back_gives_no_rate_and_a_link_that_comes_is_found(machine: Machine, clock: list[float]) -> None:
     machine.card("eth0", "-1\n")
     machine.carry(eth0=(1000, 1000))
-    reader = Links(machine.proc, machine.sys)
+    reader = NetworkCounters(machine.proc, machine.sys)
     reader.read()
     clock[0] += 1.0
     machine.card("ib0", "200000\n")

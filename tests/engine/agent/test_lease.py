@@ -14,7 +14,7 @@ from paceline.engine.agent.runs import lease
 from paceline.engine.agent.runs.lease import Lease, may_act, may_take
 from paceline.engine.agent.runs.run_dir import runner_is_alive
 from paceline.engine.errors import NodeUnreachable, UsageError, WorkFailed
-from paceline.engine.jobs.retry import ask_again
+from paceline.engine.jobs.retry import call_with_retry
 from paceline.engine.jobs.runs import cancel as cancelling
 from paceline.engine.wire import to_plain
 
@@ -35,12 +35,12 @@ def test_an_epoch_is_granted_once_and_they_only_grow(asked: list[tuple[int, str]
 
 def test_a_lease_is_refused_with_the_name_and_epoch_of_who_has_it(tmp_path: Path) -> None:
     (tmp_path / "spec.json").write_text("{}")
-    assert lease.take(tmp_path, 2, "ada@desk/1") == Lease(2, "ada@desk/1")
-    assert lease.take(tmp_path, 2, "ada@desk/1") == Lease(2, "ada@desk/1"), "asked again after a lost answer"
+    assert lease.acquire(tmp_path, 2, "ada@desk/1") == Lease(2, "ada@desk/1")
+    assert lease.acquire(tmp_path, 2, "ada@desk/1") == Lease(2, "ada@desk/1"), "asked again after a lost answer"
     for epoch in (1, 2):
         with pytest.raises(WorkFailed, match=rf"ada@desk/1 acts on run {tmp_path.name} \(epoch 2\)"):
-            lease.take(tmp_path, epoch, "bob@lab/7")
-    assert lease.take(tmp_path, 3, "bob@lab/7").epoch == 3
+            lease.acquire(tmp_path, epoch, "bob@lab/7")
+    assert lease.acquire(tmp_path, 3, "bob@lab/7").epoch == 3
     with pytest.raises(WorkFailed, match="bob@lab/7"):
         lease.check(tmp_path, 2)
 
@@ -116,7 +116,7 @@ async def test_nothing_is_cancelled_on_a_node_that_may_only_be_read(tmp_path: Pa
 async def test_an_answer_lost_with_its_link_is_asked_for_again_and_a_launch_starts_once(tmp_path: Path) -> None:
     one = Lab(tmp_path, [STAYS])
     body = {"spec": SPEC, "plan": to_plain(one.plan), "token": "secret", "env": {}, "holder": "ada@desk/1"}
-    answer = await ask_again(Centre(one, ("launch", "launch")), "n0", "launch", 30.0, **body)  # type: ignore[arg-type]
+    answer = await call_with_retry(Centre(one, ("launch", "launch")), "n0", "launch", 30.0, **body)  # type: ignore[arg-type]
     assert answer["pid"] == one.pid(0)
     assert await one.ask(0, "lease", run_id=RUN) == {"epoch": 1, "holder": "ada@desk/1"}
     await one.end()

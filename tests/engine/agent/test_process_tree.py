@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from paceline.engine.agent.runs.run_dir import facts, finish, take
+from paceline.engine.agent.runs.run_dir import create, facts, finish
 from paceline.engine.agent.system import oom, processes
 from paceline.engine.agent.system.oom import OomKills, oom_kills, told
-from paceline.engine.agent.system.process_tree import Family
+from paceline.engine.agent.system.process_tree import ProcessTree
 from paceline.engine.agent.system.processes import ROOT_MARK, RUN_MARK, is_alive, start_time
 from paceline.engine.jobs.runs.lifecycle import node_verdict
 
@@ -72,7 +72,7 @@ def test_no_jump_of_the_clock_ends_or_revives_a_runner(
     machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jump: float
 ) -> None:
     run = tmp_path / "runs" / RUN
-    handle = take(run, {"spec": {}, "plan": {}})
+    handle = create(run, {"spec": {}, "plan": {}})
     assert handle is not None
     start = {"pid": 42, "boot_id": "one", "start_time": 1000, "wall_time": time.time(), "port": 1}
     (run / "start.json").write_text(json.dumps(start))
@@ -93,7 +93,7 @@ def test_a_run_ends_on_a_full_disk_in_the_space_that_was_kept_for_it(tmp_path: P
     ).returncode:
         pytest.skip("no small file system to be had")
     try:
-        handle = take(place / RUN, {"spec": {}, "plan": {}})
+        handle = create(place / RUN, {"spec": {}, "plan": {}})
         with pytest.raises(OSError, match="No space"):
             (place / "filler").write_bytes(b"x" * (1 << 20))
         finish(place / RUN, {"state": "done", "reason": "x" * 2000})
@@ -113,7 +113,7 @@ def run(tmp_path: Path) -> Iterator[Path]:
     directory.mkdir(parents=True)
     (directory / "out.log").touch()
     yield directory
-    assert Family(directory).end(0.0) == []
+    assert ProcessTree(directory).terminate(0.0) == []
 
 
 def started(run: Path, script: str, is_marked: bool = True) -> int:
@@ -127,7 +127,7 @@ def started(run: Path, script: str, is_marked: bool = True) -> int:
 
 
 def until(run: Path, count: int) -> dict[int, int]:
-    while len(found := Family(run).look()) < count:
+    while len(found := ProcessTree(run).scan()) < count:
         time.sleep(0.01)
     return found
 
@@ -146,33 +146,33 @@ def until(run: Path, count: int) -> dict[int, int]:
 def test_no_member_of_the_family_survives(run: Path, script: str) -> None:
     started(run, script)
     until(run, 1 if "STOP" in script else 3 if "trap ''" in script else 2)
-    assert Family(run).end(0.2) == []
-    assert Family(run).look() == {}
+    assert ProcessTree(run).terminate(0.2) == []
+    assert ProcessTree(run).scan() == {}
 
 
 def test_who_has_neither_mark_nor_log_is_found_by_a_recorded_session(run: Path) -> None:
     escape = "env -i setsid sh -c 'sleep 600; sleep 600' >/dev/null 2>&1 & sleep 600"
     started(run, escape)
-    family = Family(run)
-    while len(family.look()) < 4:  # by descent, as long as the parent lives
+    family = ProcessTree(run)
+    while len(family.scan()) < 4:  # by descent, as long as the parent lives
         time.sleep(0.01)
     family.record()
-    (parent,) = [pid for pid in family.look() if processes.read_stat(pid).session == pid and _environ(pid)]  # type: ignore[union-attr]
+    (parent,) = [pid for pid in family.scan() if processes.read_stat(pid).session == pid and _environ(pid)]  # type: ignore[union-attr]
     os.kill(parent, signal.SIGKILL)
     while start_time(parent) is not None:
         time.sleep(0.01)
-    assert len(Family(run).look()) >= 2
-    assert Family(run).end(0.0) == []
+    assert len(ProcessTree(run).scan()) >= 2
+    assert ProcessTree(run).terminate(0.0) == []
 
 
 def test_a_session_number_that_is_used_again_belongs_to_nobody_here(run: Path) -> None:
     stranger = started(run.parent.parent / "runs" / RUN, "exec >/dev/null 2>&1; sleep 600", is_marked=False)
     try:
-        while Family(run).look():  # until it has left the log
+        while ProcessTree(run).scan():  # until it has left the log
             time.sleep(0.01)
         identity = {"boot_id": processes.boot_id(), "sessions": {str(stranger): 1}}
         (run / "sessions.json").write_text(json.dumps(identity))
-        assert Family(run).look() == {}
+        assert ProcessTree(run).scan() == {}
     finally:
         os.kill(stranger, signal.SIGKILL)
 
@@ -180,7 +180,7 @@ def test_a_session_number_that_is_used_again_belongs_to_nobody_here(run: Path) -
 def test_a_person_who_reads_the_log_is_left_alone(run: Path) -> None:
     reader = subprocess.Popen(["tail", "-f", str(run / "out.log")], cwd=run, stdout=subprocess.DEVNULL)
     try:
-        assert Family(run).look() == {}
+        assert ProcessTree(run).scan() == {}
     finally:
         reader.kill()
         reader.wait()
@@ -190,8 +190,8 @@ def test_processes_that_multiply_and_vanish_are_caught(run: Path) -> None:
     (run / "bomb").write_text("trap '' TERM\nexec 2>/dev/null\nsleep 0.002\nsetsid sh bomb &\nexit 0\n")
     started(run, f"cd {run} && for i in 1 2 3 4; do setsid sh bomb & done; trap '' TERM; sleep 600")
     until(run, 3)
-    assert Family(run).end(0.1) == []
-    assert Family(run).look() == {}
+    assert ProcessTree(run).terminate(0.1) == []
+    assert ProcessTree(run).scan() == {}
 
 
 def test_a_kill_for_memory_is_called_so_only_on_the_kernels_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,10 +7,10 @@ import time
 from pathlib import Path
 
 import pytest
-from paceline.engine.agent.system.state_dir import NodeHome
+from paceline.engine.agent.system.state_dir import StateDir
 from paceline.engine.agent.telemetry.emulated import FRESH, IDLE_MEMORY, MEMORY_FRESH, SCRIPTED_TEMPERATURE, EmulatedDevices
 from paceline.engine.agent.telemetry.host import interface_addresses, where_reached
-from paceline.engine.agent.telemetry.sampler import Readings
+from paceline.engine.agent.telemetry.sampler import Sampler
 from paceline.engine.errors import StorageFailed
 from paceline.engine.events import DeviceReading, DeviceUsed, Event, StepsTaken
 from paceline.engine.plan import DataPlan, Emulation, Plan, RankPlan
@@ -25,7 +25,7 @@ class Node:
     """A node with one run, whose rank 3 plays device 1."""
 
     def __init__(self, root: Path) -> None:
-        self.home = NodeHome(root, "demo1")
+        self.home = StateDir(root, "demo1")
         self.home.prepare()
         self.run = self.home.runs / "20260101-000000-abcdef"
         (self.run / "ranks").mkdir(parents=True)
@@ -126,7 +126,7 @@ def test_a_plan_that_is_not_whole_disturbs_nothing(node: Node, plan: bytes) -> N
 
 def test_a_machine_without_a_gpu_shows_its_processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", None)  # importing it fails
-    report = Readings(NodeHome(tmp_path, "atlas")).read()
+    report = Sampler(StateDir(tmp_path, "atlas")).read()
     (device,) = report.devices
     assert (device.kind, device.index, report.node) == ("cpu", 0, "atlas")
     assert device.name
@@ -150,4 +150,4 @@ def test_loopback_is_among_the_interfaces() -> None:
 def test_a_home_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageFailed, match=r"cannot make .*file/runs"):
-        NodeHome(tmp_path / "file", "demo1").prepare()
+        StateDir(tmp_path / "file", "demo1").prepare()

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from paceline.engine.agent.runner import failure_cause
 from paceline.engine.agent.runs.run_dir import runner_is_alive
-from paceline.engine.agent.runs.tail import Following
+from paceline.engine.agent.runs.tail import TailStream
 from paceline.engine.agent.system.oom import OomKills
-from paceline.engine.agent.system.processes import marked
+from paceline.engine.agent.system.processes import pids_of_run
 from paceline.engine.errors import StorageFailed, UsageError
 from paceline.engine.events import RankFailed, RunnerEnded
 from paceline.engine.protocol.json_files import read_json
@@ -74,7 +74,7 @@ async def test_a_store_that_cannot_be_passed_on_ends_the_run_and_says_why(lab: C
         ended = await two.until(node, "exit.json")
         assert (ended["state"], ended["failed_node"]) == ("failed", "n0")
         assert "store.json" in ended["reason"]
-        assert marked(RUN, two.homes[node].root) == []
+        assert pids_of_run(RUN, two.homes[node].root) == []
 
 
 async def test_a_peer_that_cannot_be_reached_is_named(lab: Callable[..., Lab]) -> None:
@@ -105,7 +105,7 @@ async def test_a_failing_rank_ends_the_other_nodes_and_is_named_everywhere(lab: 
         ended = await two.until(node, "exit.json")
         assert (ended["state"], ended["rank"], ended["failed_node"]) == ("failed", 1, "n1")
         assert ended["reason"] == "rank 1 on n1 (device 1): CUDA out of memory"
-    assert marked(RUN, two.homes[0].root) == []
+    assert pids_of_run(RUN, two.homes[0].root) == []
 
 
 async def test_a_rank_that_only_saw_its_peer_vanish_is_not_blamed(lab: Callable[..., Lab]) -> None:
@@ -135,7 +135,7 @@ async def test_a_full_disk_is_named_although_nobody_could_write_that_down(
 ) -> None:
     one = lab(STAYS)
     monkeypatch.setattr(failure_cause, "disk_free", lambda path: 0)
-    found = failure_cause.local_blame(one.run(0), one.plan, one.plan.nodes[0], 1, OomKills())
+    found = failure_cause.local_outcome(one.run(0), one.plan, one.plan.nodes[0], 1, OomKills())
     assert found.reason == f"torchrun on n0: exit status 1: no space left for {one.run(0)}"
 
 
@@ -149,19 +149,19 @@ async def test_a_killed_runner_ends_the_run_on_the_other_nodes_and_leaves_no_orp
     assert (ended["state"], ended["rank"], ended["failed_node"]) == ("failed", 1, "n1")
     assert "rank 1 on n1 is gone" in ended["reason"]
     await two.ask(1, "cancel", run_id=RUN)
-    assert marked(RUN, two.homes[1].root) == []
+    assert pids_of_run(RUN, two.homes[1].root) == []
 
 
 async def test_cancel_ends_children_that_ignore_term_or_left_their_session(lab: Callable[..., Lab]) -> None:
     stubborn = "trap '' TERM; setsid sh -c 'trap \"\" TERM; sleep 600' & (sleep 600 &) ; while true; do sleep 600; done"
     one = lab(stubborn)
     await one.start()
-    while len(marked(RUN, one.homes[0].root)) < 4:
+    while len(pids_of_run(RUN, one.homes[0].root)) < 4:
         await asyncio.sleep(0.02)
     answer = await one.ask(0, "cancel", run_id=RUN)
     assert answer == {"is_known": True, "survivors": []}
     assert (await one.until(0, "exit.json"))["state"] == "cancelled"
-    assert marked(RUN, one.homes[0].root) == []
+    assert pids_of_run(RUN, one.homes[0].root) == []
 
 
 async def test_a_runner_never_introduced_to_its_peers_starts_nothing(lab: Callable[..., Lab]) -> None:
@@ -194,7 +194,7 @@ async def test_following_sends_every_byte_once_and_ends_with_sums(lab: Callable[
     async def send(frame: dict[str, Any]) -> None:
         frames.append(frame)
 
-    await Following(one.run(0), 1, {"out.log": 7}, 1 << 20, send).to_the_end()
+    await TailStream(one.run(0), 1, {"out.log": 7}, 1 << 20, send).run()
     log = [frame for frame in frames if frame.get("file") == "out.log"]
     assert log[0]["offset"] == 7
     assert frames[-1]["end"]["out.log"]["length"] == (one.run(0) / "out.log").stat().st_size
@@ -220,7 +220,7 @@ async def test_a_run_that_had_failed_is_not_cancelled_afterwards(lab: Callable[.
     await two.until_text(1, "events.jsonl", "LaunchStarted")
     os.kill(two.pid(1), signal.SIGKILL)
     assert (await two.until(0, "exit.json"))["state"] == "failed"
-    while marked(RUN, two.homes[1].root):
+    while pids_of_run(RUN, two.homes[1].root):
         await asyncio.sleep(0.02)
     for node in (0, 1):
         await two.ask(node, "cancel", run_id=RUN)

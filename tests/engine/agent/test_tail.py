@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from paceline.engine.agent.rpc.send_queue import Outgoing
-from paceline.engine.agent.runs.tail import Following
+from paceline.engine.agent.rpc.send_queue import SendQueue
+from paceline.engine.agent.runs.tail import TailStream
 from paceline.engine.agent.system.processes import boot_id, start_time
 from paceline.engine.events import LaunchStarted, RunEnded
-from paceline.engine.jobs.mirror.event_log import MARK, Derived
-from paceline.engine.jobs.mirror.frame_queue import WINDOW, Inbox
-from paceline.engine.protocol.frames import CHUNK, End, FrameRefused, Piece, piece_frame, read_frame
+from paceline.engine.jobs.mirror.event_log import MARK, EventLog
+from paceline.engine.jobs.mirror.frame_queue import WINDOW, FrameQueue
+from paceline.engine.protocol.frames import CHUNK, EndOfRun, FileChunk, FrameRefused, chunk_frame, read_frame
 from paceline.engine.protocol.json_files import write_once
 from paceline.engine.wire import encode
 
@@ -29,13 +29,13 @@ class Run:
         self.path = path / "runs" / "r"
         self.path.mkdir(parents=True)
         write_once(self.path / "start.json", {"pid": os.getpid(), "boot_id": boot_id(), "start_time": start_time(os.getpid())})
-        self.sent: list[Piece] = []
-        self.ended: list[End] = []
+        self.sent: list[FileChunk] = []
+        self.ended: list[EndOfRun] = []
         self._came = asyncio.Event()
 
     async def send(self, frame: dict[str, Any]) -> None:
         said = read_frame(frame)
-        (self.sent if isinstance(said, Piece) else self.ended).append(said)  # type: ignore[arg-type]
+        (self.sent if isinstance(said, FileChunk) else self.ended).append(said)  # type: ignore[arg-type]
         self._came.set()
 
     def of(self, name: str) -> bytes:
@@ -54,8 +54,8 @@ def run(tmp_path: Path) -> Run:
 
 async def test_no_more_than_a_window_is_on_its_way(run: Run) -> None:
     (run.path / "out.log").write_bytes(os.urandom(8 * CHUNK))
-    following = Following(run.path, 1, {}, 3 * CHUNK, run.send)
-    task = asyncio.ensure_future(following.to_the_end())
+    following = TailStream(run.path, 1, {}, 3 * CHUNK, run.send)
+    task = asyncio.ensure_future(following.run())
     await run.until("out.log", 2 * CHUNK)
     for _ in range(20):
         await asyncio.sleep(0)
@@ -71,7 +71,7 @@ async def test_no_more_than_a_window_is_on_its_way(run: Run) -> None:
 async def test_half_a_line_of_events_waits_for_its_end_and_half_a_line_of_output_does_not(run: Run) -> None:
     (run.path / "events.jsonl").write_bytes(b'{"whole"}\n{"half')
     (run.path / "out.log").write_bytes(b"half")
-    task = asyncio.ensure_future(Following(run.path, 1, {}, WINDOW, run.send).to_the_end())
+    task = asyncio.ensure_future(TailStream(run.path, 1, {}, WINDOW, run.send).run())
     await run.until("out.log", 4)
     await run.until("events.jsonl", 10)
     assert run.of("events.jsonl") == b'{"whole"}\n'
@@ -84,7 +84,7 @@ async def test_a_seal_covers_what_was_sent_before_too(run: Run) -> None:
     data = os.urandom(3 * CHUNK)
     (run.path / "out.log").write_bytes(data)
     write_once(run.path / "exit.json", {"state": "done"})
-    await Following(run.path, 1, {"out.log": CHUNK + 7}, WINDOW, run.send).to_the_end()
+    await TailStream(run.path, 1, {"out.log": CHUNK + 7}, WINDOW, run.send).run()
     assert run.of("out.log") == data[CHUNK + 7 :]
     seal = run.ended[0].seals["out.log"]
     assert (seal.length, seal.sha256) == (len(data), hashlib.sha256(data).hexdigest())
@@ -100,19 +100,19 @@ async def test_what_cannot_be_read_is_told(run: Run) -> None:
         if "file" in frame:
             raise OSError(5, "Input/output error", "events.jsonl")
 
-    await Following(run.path, 1, {}, WINDOW, send).to_the_end()
+    await TailStream(run.path, 1, {}, WINDOW, send).run()
     assert said[-1]["error"] == "cannot read events.jsonl: Input/output error"
 
 
 async def test_answers_overtake_followed_bytes(tmp_path: Path) -> None:
     reading, writing = os.pipe()
-    out = Outgoing(writing)
+    out = SendQueue(writing)
     big = "x" * 300_000  # more than a pipe holds
-    bulk = [asyncio.ensure_future(out.carry(f"{number} {big}")) for number in range(4)]
+    bulk = [asyncio.ensure_future(out.send_frame(f"{number} {big}")) for number in range(4)]
     await bulk[0]
     for _ in range(5):
         await asyncio.sleep(0)
-    out.say("answer")
+    out.send("answer")
 
     def read() -> list[str]:
         data = b""
@@ -129,11 +129,11 @@ async def test_answers_overtake_followed_bytes(tmp_path: Path) -> None:
 
 @given(st.binary(max_size=5000), st.integers(0, 1 << 40))
 def test_a_frame_says_what_was_put_into_it(data: bytes, offset: int) -> None:
-    assert read_frame(piece_frame("r", 1, "out.log", offset, data)) == Piece("out.log", offset, data)
+    assert read_frame(chunk_frame("r", 1, "out.log", offset, data)) == FileChunk("out.log", offset, data)
 
 
 def test_a_frame_that_unpacks_to_more_than_it_says_is_refused() -> None:
-    frame = piece_frame("r", 1, "out.log", 0, b"\0" * CHUNK)
+    frame = chunk_frame("r", 1, "out.log", 0, b"\0" * CHUNK)
     with pytest.raises(FrameRefused):
         read_frame({**frame, "len": 10})
     with pytest.raises(FrameRefused):
@@ -143,7 +143,7 @@ def test_a_frame_that_unpacks_to_more_than_it_says_is_refused() -> None:
 
 
 async def test_a_node_that_sends_more_than_was_asked_for_is_not_kept_in_memory() -> None:
-    inbox = Inbox()
+    inbox = FrameQueue()
     frame = {"gen": inbox.gen, "data": "x" * (1 << 20)}
     for _ in range(3 * WINDOW >> 20):
         inbox.hear(dict(frame))
@@ -160,13 +160,13 @@ def copies(path: Path, lines: int) -> None:
 
 def test_what_came_after_the_last_mark_is_derived_again(tmp_path: Path) -> None:
     copies(tmp_path / "nodes" / "a", 3)
-    first = Derived(tmp_path)
+    first = EventLog(tmp_path)
     first.add(LaunchStarted(pid=0))
     first.positions["a"] = {"events.jsonl": 10}
     first.keep(first.mark())
     first.add(LaunchStarted(pid=1))
     first.close()
-    second = Derived(tmp_path)
+    second = EventLog(tmp_path)
     assert second.positions == {"a": {"events.jsonl": 10}}
     second.close()
     assert (tmp_path / "events.jsonl").read_text() == encode(LaunchStarted(pid=0)) + "\n"
@@ -176,7 +176,7 @@ def test_what_came_after_the_last_mark_is_derived_again(tmp_path: Path) -> None:
 def test_a_mark_that_does_not_fit_is_worth_nothing(tmp_path: Path, mark: str) -> None:
     (tmp_path / MARK).write_text(mark)
     (tmp_path / "events.jsonl").write_text("something\n")
-    made = Derived(tmp_path)
+    made = EventLog(tmp_path)
     assert made.positions == {}
     made.close()
     assert (tmp_path / "events.jsonl").read_text() == ""
@@ -184,7 +184,7 @@ def test_a_mark_that_does_not_fit_is_worth_nothing(tmp_path: Path, mark: str) ->
 
 def test_the_end_of_a_run_is_written_once(tmp_path: Path) -> None:
     for _ in range(2):
-        made = Derived(tmp_path)
+        made = EventLog(tmp_path)
         made.add(RunEnded(state="done"))
         made.keep(made.mark())
         made.close()

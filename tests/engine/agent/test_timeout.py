@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from paceline.engine.agent.system.timeout import within
+from paceline.engine.agent.system.timeout import with_timeout
 
 
 async def test_what_comes_in_time_is_given_and_what_fails_fails() -> None:
-    assert await within(60.0, asyncio.sleep(0, "there")) == "there"
+    assert await with_timeout(60.0, asyncio.sleep(0, "there")) == "there"
     with pytest.raises(ZeroDivisionError):
-        await within(60.0, fails())
+        await with_timeout(60.0, fails())
 
 
 async def fails() -> None:
@@ -21,13 +21,13 @@ async def fails() -> None:
 async def test_what_does_not_come_in_time_is_ended() -> None:
     never = asyncio.get_running_loop().create_future()
     with pytest.raises(asyncio.TimeoutError):
-        await within(0.0, never)
+        await with_timeout(0.0, never)
     assert never.cancelled()
 
 
 async def test_a_cancellation_that_comes_with_the_result_is_not_swallowed() -> None:
     answer = asyncio.get_running_loop().create_future()
-    waiting = asyncio.ensure_future(within(60.0, answer))
+    waiting = asyncio.ensure_future(with_timeout(60.0, answer))
     await asyncio.sleep(0)
     answer.set_result("there")
     waiting.cancel()
@@ -37,7 +37,7 @@ async def test_a_cancellation_that_comes_with_the_result_is_not_swallowed() -> N
 
 async def test_who_is_cancelled_cancels_what_was_waited_for() -> None:
     never = asyncio.get_running_loop().create_future()
-    waiting = asyncio.ensure_future(within(60.0, never))
+    waiting = asyncio.ensure_future(with_timeout(60.0, never))
     await asyncio.sleep(0)
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)

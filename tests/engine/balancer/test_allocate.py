@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from paceline.engine.balancer.allocate import allocate
-from paceline.engine.balancer.step_time import StepTime, fit, quickest, slowest
+from paceline.engine.balancer.step_time import StepTime, fit, ideal_seconds, slowest_seconds
 from paceline.engine.errors import PlanImpossible
 
 times = st.builds(
@@ -30,7 +30,7 @@ def problems(draw: st.DrawFn) -> tuple[list[StepTime], int, list[int], list[int]
 def brute_force(models: list[StepTime], samples: int, lows: list[int], highs: list[int]) -> float | None:
     """The least step time over all ways to share, None where there is none."""
     ways = itertools.product(*(range(low, high + 1) for low, high in zip(lows, highs, strict=True)))
-    return min((slowest(models, way) for way in ways if sum(way) == samples), default=None)
+    return min((slowest_seconds(models, way) for way in ways if sum(way) == samples), default=None)
 
 
 @given(problems())
@@ -45,8 +45,8 @@ def test_no_way_of_sharing_is_faster_than_the_allocation(problem: tuple[list[Ste
     sizes = allocate(models, samples, lows, highs)
     assert sum(sizes) == samples
     assert all(low <= size <= high for low, size, high in zip(lows, sizes, highs, strict=True))
-    assert slowest(models, sizes) <= best * (1 + 1e-12)
-    assert quickest(models, samples) <= best * (1 + 1e-12)
+    assert slowest_seconds(models, sizes) <= best * (1 + 1e-12)
+    assert ideal_seconds(models, samples) <= best * (1 + 1e-12)
 
 
 @given(st.lists(times, min_size=1, max_size=8), st.integers(0, 2000), st.sampled_from([1, 4, 8]))

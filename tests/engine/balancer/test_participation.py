@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from paceline.engine.balancer.allocate import allocate
-from paceline.engine.balancer.participation import EXACT, choose, share
+from paceline.engine.balancer.participation import EXACT, allocate_participating, choose_participants
 from paceline.engine.balancer.pipeline import Communication, step_seconds
-from paceline.engine.balancer.step_time import StepTime, slowest
+from paceline.engine.balancer.step_time import StepTime, slowest_seconds
 from paceline.engine.errors import PlanImpossible
 
 times = st.builds(StepTime, st.floats(0, 0.1) | st.just(0.0), st.floats(0.0005, 0.05))
@@ -35,11 +35,11 @@ def test_nobody_shares_better_where_ranks_may_be_left_out(
     ways = every_way(samples, [[0, *range(max(low, 1), high + 1)] for high in highs])
     if not ways:
         with pytest.raises(PlanImpossible):
-            share(models, samples, [low] * len(models), highs)
+            allocate_participating(models, samples, [low] * len(models), highs)
         return
-    sizes = share(models, samples, [low] * len(models), highs)
+    sizes = allocate_participating(models, samples, [low] * len(models), highs)
     assert sizes in ways
-    assert slowest(models, sizes) <= min(slowest(models, way) for way in ways) * (1 + 1e-12)
+    assert slowest_seconds(models, sizes) <= min(slowest_seconds(models, way) for way in ways) * (1 + 1e-12)
 
 
 @given(st.lists(times, min_size=1, max_size=4), st.integers(1, 10), st.floats(0, 1), st.data())
@@ -50,7 +50,7 @@ def test_no_other_ring_is_faster_than_the_chosen_one(
     told = communication([data.draw(st.sampled_from([1e6, 1e7, 1e9])) for _ in models], overlap)
     ways = every_way(samples, [range(samples + 1)] * len(models))
     best = min(step_seconds(models, way, told, leaves_ring=True) for way in ways)
-    sizes = choose(models, samples, told, [1] * len(models), [samples] * len(models))
+    sizes = choose_participants(models, samples, told, [1] * len(models), [samples] * len(models))
     assert step_seconds(models, sizes, told, leaves_ring=True) <= best * (1 + 1e-12)
 
 
@@ -67,12 +67,12 @@ def test_whole_quanta_are_shared_as_well_as_they_can_be(
         return
     sizes = allocate(models, samples, lows, highs, quantum)
     assert sizes in ways
-    assert slowest(models, sizes) <= min(slowest(models, way) for way in ways) * (1 + 1e-12)
+    assert slowest_seconds(models, sizes) <= min(slowest_seconds(models, way) for way in ways) * (1 + 1e-12)
 
 
 def test_more_than_ten_devices_lose_the_one_that_the_ring_waits_for() -> None:
     models = [StepTime(0.001, 0.001)] * (EXACT + 2)
-    sizes = choose(models, 600, communication([1e8] * (EXACT + 1) + [1e4]), [1] * len(models), [600] * len(models))
+    sizes = choose_participants(models, 600, communication([1e8] * (EXACT + 1) + [1e4]), [1] * len(models), [600] * len(models))
     assert sizes[-1] == 0
     assert min(sizes[:-1]) > 0
 
@@ -80,14 +80,14 @@ def test_more_than_ten_devices_lose_the_one_that_the_ring_waits_for() -> None:
 def test_a_device_on_a_slow_link_leaves_the_ring_but_in_a_running_job_its_empty_hands_still_slow_it() -> None:
     models, without = [StepTime(0.0, 0.001)] * 4, (67, 67, 66, 0)
     told = communication()
-    assert choose(models, 200, told, [1] * 4, [200] * 4) == without
+    assert choose_participants(models, 200, told, [1] * 4, [200] * 4) == without
     assert step_seconds(models, without, told, leaves_ring=True) < 0.08
     assert step_seconds(models, without, told, leaves_ring=False) > 0.15
 
 
 def test_without_communication_a_step_is_its_slowest_rank() -> None:
     models = [StepTime(0.01, 0.001), StepTime(0.0, 0.002)]
-    assert step_seconds(models, (10, 20)) == slowest(models, (10, 20)) == 0.04
+    assert step_seconds(models, (10, 20)) == slowest_seconds(models, (10, 20)) == 0.04
 
 
 def test_one_device_alone_has_nobody_to_talk_to() -> None:
@@ -114,16 +114,16 @@ def test_less_overlap_is_never_faster(one: float, other: float) -> None:
 
 def test_fewer_samples_than_devices_go_to_the_quickest() -> None:
     models = [StepTime(0.0, 1 / speed) for speed in (3.0, 12.7, 3.0, 9.1)]
-    assert share(models, 2, [1] * 4, [9] * 4) == (0, 1, 0, 1)
-    assert share(models, 1, [2] * 4, [9] * 4) == (0, 1, 0, 0)
-    assert share(models, 3, [2] * 4, [2] * 4)[1] >= 1
+    assert allocate_participating(models, 2, [1] * 4, [9] * 4) == (0, 1, 0, 1)
+    assert allocate_participating(models, 1, [2] * 4, [9] * 4) == (0, 1, 0, 0)
+    assert allocate_participating(models, 3, [2] * 4, [2] * 4)[1] >= 1
 
 
 def test_a_device_whose_memory_does_not_hold_its_least_share_is_left_out() -> None:
-    assert share([StepTime(0.0, 1.0)] * 3, 12, [4] * 3, [12, 2, 12]) == (6, 0, 6)
+    assert allocate_participating([StepTime(0.0, 1.0)] * 3, 12, [4] * 3, [12, 2, 12]) == (6, 0, 6)
 
 
 def test_memory_that_does_not_hold_the_batch_is_refused_whoever_takes_part() -> None:
-    for solve in (share, lambda *args: choose(args[0], args[1], None, args[2], args[3])):
+    for solve in (allocate_participating, lambda *args: choose_participants(args[0], args[1], None, args[2], args[3])):
         with pytest.raises(PlanImpossible, match="does not fit"):
             solve([StepTime(0.0, 1.0)] * 3, 13, [1] * 3, [4] * 3)

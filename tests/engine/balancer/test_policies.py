@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from paceline.engine.balancer.allocate import allocate
 from paceline.engine.balancer.policies import Memory, Observation, Problem, decide, sizes_for, start
-from paceline.engine.balancer.step_time import StepTime, slowest
+from paceline.engine.balancer.step_time import StepTime, slowest_seconds
 from paceline.engine.balancer.tracker import Tracker, observe
 from paceline.engine.specs import POLICIES
 
@@ -30,8 +30,8 @@ def simulate(
     memory, efficiency = start(asked), []
     for models in truth:
         sizes = memory.local_batch_sizes
-        oracle = slowest(models, allocate(models, asked.global_batch_size))
-        efficiency.append(oracle / slowest(models, sizes))
+        oracle = slowest_seconds(models, allocate(models, asked.global_batch_size))
+        efficiency.append(oracle / slowest_seconds(models, sizes))
         seen = []
         for model, size in zip(models, sizes, strict=True):
             factor = 1 + noise * random_numbers.gauss(0, 1)
@@ -179,8 +179,8 @@ def test_a_change_says_why_and_what_it_brings() -> None:
             break
         memory = decision.memory
     assert decision.reason.startswith("rank 0 changed speed")
-    assert decision.predicted_before == pytest.approx(slowest(truth, sizes), rel=0.05)
-    assert decision.predicted_after == pytest.approx(slowest(truth, decision.local_batch_sizes), rel=0.05)
+    assert decision.predicted_before == pytest.approx(slowest_seconds(truth, sizes), rel=0.05)
+    assert decision.predicted_after == pytest.approx(slowest_seconds(truth, decision.local_batch_sizes), rel=0.05)
 
 
 def test_one_outlier_is_no_jump_but_two_alike_are() -> None:

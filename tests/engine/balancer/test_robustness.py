@@ -19,7 +19,7 @@ from paceline.engine.balancer.policies import (
     sizes_for,
     start,
 )
-from paceline.engine.balancer.rank_estimate import Belief, believe
+from paceline.engine.balancer.rank_estimate import RankEstimate, update
 from paceline.engine.balancer.step_time import StepTime
 from paceline.engine.errors import PlanImpossible
 from paceline.engine.specs import POLICIES
@@ -166,18 +166,18 @@ def test_a_given_cost_of_changing_is_weighed_too() -> None:
 
 def test_a_wrong_slope_in_the_profile_heals_once_sizes_have_moved() -> None:
     truth = (StepTime(0.1, 0.003), StepTime(0.1, 0.003))
-    belief = Belief.of(StepTime(0.0, 0.004), is_prior_known=True)
+    belief = RankEstimate.of(StepTime(0.0, 0.004), is_prior_known=True)
     for size in (100,) * 20 + (60,) * 20 + (100,) * 20:
-        belief, _ = believe(belief, truth[0].at(size), size)
+        belief, _ = update(belief, truth[0].at(size), size)
     assert belief.time.at(140) == pytest.approx(truth[0].at(140), rel=0.03)
     assert belief.time.at(40) == pytest.approx(truth[0].at(40), rel=0.05)
 
 
 def test_a_speed_that_jumps_just_when_the_size_moved_is_no_slope() -> None:
     model = StepTime(0.01, 0.004)
-    belief = Belief.of(model, is_prior_known=True)
+    belief = RankEstimate.of(model, is_prior_known=True)
     for size, slow in [(100, 1.0)] * 20 + [(70, 3.0)] * 30:
-        belief, _ = believe(belief, model.at(size) * slow, size)
+        belief, _ = update(belief, model.at(size) * slow, size)
     assert belief.time.at(70) == pytest.approx(3 * model.at(70), rel=0.05)
     assert belief.time.at(35) == pytest.approx(3 * model.at(35), rel=0.1)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from paceline.engine.balancer.step_phases import Work
+from paceline.engine.balancer.step_phases import StepWork
 from paceline.engine.balancer.step_time import StepTime
 from paceline.engine.balancer.stragglers import Watch, start_watch, watch
 from paceline.engine.events import RankEvent, StragglerEnded, StragglerFound
@@ -21,21 +21,21 @@ Steps = Callable[[int, int], float]
 """Extra seconds of a rank in a step."""
 
 
-def healthy_work(rank: int, samples: int, factor: float = 1.0, wait: float = 0.01) -> Work:
+def healthy_work(rank: int, samples: int, factor: float = 1.0, wait: float = 0.01) -> StepWork:
     whole = LAB[rank].at(samples) * factor
-    return Work(whole, samples, 0.04 * whole, 0.02 * whole, 0.01 * whole, wait)
+    return StepWork(whole, samples, 0.04 * whole, 0.02 * whole, 0.01 * whole, wait)
 
 
-def slowed(work: Work, cause: str, extra: float) -> Work:
+def slowed(work: StepWork, cause: str, extra: float) -> StepWork:
     """The same step with seconds added where the cause acts."""
     values = {name: getattr(work, name) for name in PARTS.values()}
     if cause in PARTS:
         values[PARTS[cause]] += extra
-    return Work(work.seconds + extra, work.samples, **values, wait_seconds=work.wait_seconds)
+    return StepWork(work.seconds + extra, work.samples, **values, wait_seconds=work.wait_seconds)
 
 
 def play(
-    steps: int, change: Callable[[int, list[Work]], list[Work]], state: Watch | None = None, sizes: tuple[int, ...] = SIZES
+    steps: int, change: Callable[[int, list[StepWork]], list[StepWork]], state: Watch | None = None, sizes: tuple[int, ...] = SIZES
 ) -> tuple[Watch, list[RankEvent]]:
     """A healthy lab with 2 % noise, changed as the test wants it."""
     draw = random.Random(3)
@@ -47,10 +47,10 @@ def play(
     return state, told
 
 
-def only(rank: int, cause: str, factor: float, first: int, last: int) -> Callable[[int, list[Work]], list[Work]]:
+def only(rank: int, cause: str, factor: float, first: int, last: int) -> Callable[[int, list[StepWork]], list[StepWork]]:
     """One rank slower by a factor in some steps."""
 
-    def change(step: int, works: list[Work]) -> list[Work]:
+    def change(step: int, works: list[StepWork]) -> list[StepWork]:
         if first <= step < last:
             works[rank] = slowed(works[rank], cause, (factor - 1.0) * works[rank].seconds)
         return works
@@ -97,7 +97,7 @@ def test_a_rank_that_is_slow_from_the_first_step_is_told_against_its_own_fit() -
 
 
 def test_a_slowdown_that_creeps_in_does_not_become_what_is_healthy() -> None:
-    def creep(step: int, works: list[Work]) -> list[Work]:
+    def creep(step: int, works: list[StepWork]) -> list[StepWork]:
         works[2] = slowed(works[2], "compute", 0.0005 * step * works[2].seconds)
         return works
 
@@ -106,7 +106,7 @@ def test_a_slowdown_that_creeps_in_does_not_become_what_is_healthy() -> None:
 
 
 def test_single_outliers_and_a_short_hiccup_are_told_to_nobody() -> None:
-    def hiccup(step: int, works: list[Work]) -> list[Work]:
+    def hiccup(step: int, works: list[StepWork]) -> list[StepWork]:
         if step % 9 == 0 or 100 <= step < 104:
             works[0] = slowed(works[0], "compute", works[0].seconds)
         return works
@@ -115,7 +115,7 @@ def test_single_outliers_and_a_short_hiccup_are_told_to_nobody() -> None:
 
 
 def test_an_alert_that_lies_around_its_threshold_does_not_flutter() -> None:
-    def flutter(step: int, works: list[Work]) -> list[Work]:
+    def flutter(step: int, works: list[StepWork]) -> list[StepWork]:
         if step >= 50:
             works[1] = slowed(works[1], "compute", (0.16 if step % 20 < 12 else 0.09) * works[1].seconds)
         return works
@@ -126,7 +126,7 @@ def test_an_alert_that_lies_around_its_threshold_does_not_flutter() -> None:
 def test_a_change_of_shares_is_no_slowness_even_where_the_fitted_line_is_wrong_there() -> None:
     state, _ = play(60, lambda _, works: works)
 
-    def far(step: int, works: list[Work]) -> list[Work]:
+    def far(step: int, works: list[StepWork]) -> list[StepWork]:
         return [slowed(work, "compute", 0.08 * work.seconds) for work in works]
 
     assert play(100, far, state, sizes=(96, 96, 96, 96))[1] == []
@@ -149,8 +149,8 @@ def test_shares_that_follow_a_slowdown_do_not_hide_it_and_what_they_bring_back_i
 
 
 def test_network_is_blamed_when_everybody_waits_though_nobody_works_longer() -> None:
-    def late(step: int, works: list[Work]) -> list[Work]:
-        return [Work(w.seconds, w.samples, wait_seconds=w.wait_seconds + (0.1 if 50 <= step < 80 else 0.0)) for w in works]
+    def late(step: int, works: list[StepWork]) -> list[StepWork]:
+        return [StepWork(w.seconds, w.samples, wait_seconds=w.wait_seconds + (0.1 if 50 <= step < 80 else 0.0)) for w in works]
 
     _, told = play(110, late)
     (alert,), (end,) = found(told), ended(told)
@@ -183,7 +183,7 @@ def test_a_device_that_costs_more_than_it_brings_is_said_to_do_so() -> None:
         for step in range(40):
             sizes = (100, 100, 10)
             factors = (1.0, 1.0, slowdown if step >= 20 else 1.0)
-            works = [Work(m.at(b) * f, b) for m, b, f in zip(models, sizes, factors, strict=True)]
+            works = [StepWork(m.at(b) * f, b) for m, b, f in zip(models, sizes, factors, strict=True)]
             state, events = watch(models, state, step, works)
             told += events
         return found(told)[0]
@@ -200,16 +200,16 @@ STRANGE = st.one_of(st.floats(), st.floats(0, 1))
 def test_whatever_clocks_say_the_watch_goes_on(history: list[list[tuple[float, int, float, float]]]) -> None:
     state = start_watch(4)
     for step, told in enumerate(history):
-        works = [Work(seconds, samples, data, wait_seconds=wait) for seconds, samples, data, wait in told]
+        works = [StepWork(seconds, samples, data, wait_seconds=wait) for seconds, samples, data, wait in told]
         state, events = watch(LAB, state, step, works)
         assert all(isinstance(event, (StragglerFound, StragglerEnded)) for event in events)
     assert all(0.0 < rank.factor < float("inf") for rank in state.ranks)
 
 
 def test_a_rank_without_samples_or_without_a_clock_is_no_straggler() -> None:
-    def mute(step: int, works: list[Work]) -> list[Work]:
+    def mute(step: int, works: list[StepWork]) -> list[StepWork]:
         if step >= 40:
-            works[0], works[1] = Work(0.0, 0), Work(float("nan"), 126)
+            works[0], works[1] = StepWork(0.0, 0), StepWork(float("nan"), 126)
         return works
 
     assert play(100, mute)[1] == []

@@ -7,7 +7,7 @@ from statistics import median
 
 import pytest
 from paceline.engine.balancer.step_time import StepTime
-from paceline.engine.experiments.rules import field
+from paceline.engine.experiments.rules import field_rules
 from paceline.engine.experiments.simulation import (
     CALM,
     HARD,
@@ -40,7 +40,7 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another() -> None:
     assert simulate(HYBRID, scenario, 1) != simulate(HYBRID, scenario, 2)
 
 
-@pytest.mark.parametrize("rule", field(), ids=lambda rule: rule.name)
+@pytest.mark.parametrize("rule", field_rules(), ids=lambda rule: rule.name)
 def test_every_rule_shares_the_whole_batch_in_every_step(rule: Rule) -> None:
     for seed in range(3):
         for step in simulate(rule, with_a_slowdown(seed), seed):
@@ -50,7 +50,8 @@ def test_every_rule_shares_the_whole_batch_in_every_step(rule: Rule) -> None:
 
 def test_no_rule_of_the_field_loses_less_to_a_slowdown_than_ours() -> None:
     lost = {
-        rule.name: median(steps_lost(simulate(rule, with_a_slowdown(seed), seed)[60:110]) for seed in range(8)) for rule in field()
+        rule.name: median(steps_lost(simulate(rule, with_a_slowdown(seed), seed)[60:110]) for seed in range(8))
+        for rule in field_rules()
     }
     ours = max(lost.pop("ours, dynamic"), lost.pop("ours, hybrid"))
     assert ours < min(lost.values()) / 2, lost

@@ -13,20 +13,20 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from paceline.engine.agent.system.state_dir import NodeHome
+from paceline.engine.agent.system.state_dir import StateDir
 from paceline.engine.errors import NodeUnreachable, UsageError, WorkFailed
 from paceline.engine.events import Event, LaunchStarted, ResultDerived, RunEnded, RunListed, RunPlanned, StepsTaken
 from paceline.engine.jobs.mirror import follow
-from paceline.engine.jobs.mirror.event_log import LONGEST, Reader
+from paceline.engine.jobs.mirror.event_log import LONGEST, CopyReader
 from paceline.engine.jobs.mirror.follow import Follower
-from paceline.engine.jobs.mirror.run_mirror import RunDirectory
+from paceline.engine.jobs.mirror.run_mirror import RunMirror
 from paceline.engine.jobs.runs.attach import attach
 from paceline.engine.plan import CasePlan, DataPlan, NodePlan, Plan, RankPlan
 from paceline.engine.protocol.json_files import write_once
 from paceline.engine.ssh.link import Link
 from paceline.engine.wire import encode
 from paceline.tui.app import PacelineApp
-from paceline.tui.widgets.line_canvas import Rows
+from paceline.tui.widgets.line_canvas import RowList
 
 from tests.support.runs.fault_histories import RUN, PlayedFleet, Server, Written, hurry
 from tests.support.screens import story
@@ -40,7 +40,7 @@ class Centre:
     def __init__(self, server: Server, path: Path) -> None:
         self.runs = path / "runs"
         self._server = server
-        server.homes["a"] = NodeHome(path / "nodes" / "a", "a")
+        server.homes["a"] = StateDir(path / "nodes" / "a", "a")
         self.written = Written(server.homes["a"], random.Random(7))
         data = DataPlan("0" * 64, "made up", 1, "0" * 64)
         ranks = (RankPlan(0, "a", 0, 0, 0, "emulated", "device"),)
@@ -147,7 +147,7 @@ async def test_what_has_come_home_tells_how_the_run_ended_though_its_node_does_n
 def test_bytes_without_the_end_of_a_line_are_passed_over(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     path, event = tmp_path / "a" / "events.jsonl", encode(LaunchStarted(pid=7)).encode() + b"\n"
-    reader = Reader(tmp_path, RUN)
+    reader = CopyReader(tmp_path, RUN)
     with path.open("wb") as file:
         file.write(event + b"x" * (2 * LONGEST + 5))
         file.flush()
@@ -208,7 +208,7 @@ async def test_a_run_without_a_plan_cannot_be_taken_up(centre: Centre) -> None:
 
 
 async def test_a_full_disk_here_stops_the_following_and_a_later_one_goes_on(centre: Centre) -> None:
-    directory = RunDirectory(centre.runs, RUN)
+    directory = RunMirror(centre.runs, RUN)
     full = iter([3, 0])
 
     def write(handle: int, data: memoryview) -> int:
@@ -218,7 +218,7 @@ async def test_a_full_disk_here_stops_the_following_and_a_later_one_goes_on(cent
 
     directory._write = write  # type: ignore[method-assign]
     with pytest.raises(WorkFailed, match="No space left"):
-        await Follower(directory, ("a",), centre.fleet(), lambda event: None).to_the_end()  # type: ignore[arg-type]
+        await Follower(directory, ("a",), centre.fleet(), lambda event: None).run()  # type: ignore[arg-type]
     directory.close()
     heard: list[Event] = []
     work = centre.attach(centre.runs, heard)
@@ -232,7 +232,7 @@ async def test_enter_on_a_run_that_nobody_follows_here_takes_it_up() -> None:
     session = story.StorySession([story.inventory(), RunListed(at=1.0, run_id=RUN, workload="digits-cnn", nodes=("a",))])
     async with PacelineApp(session).run_test() as pilot:
         await pilot.press("2")
-        while not (rows := pilot.app.screen.query(Rows)) or rows.first().key != RUN:
+        while not (rows := pilot.app.screen.query(RowList)) or rows.first().key != RUN:
             await pilot.pause(0.01)
         await pilot.press("enter")
         while not session.asked:

@@ -16,9 +16,9 @@ import pytest
 from paceline.engine.agent.rpc.dispatch import REQUESTS
 from paceline.engine.agent.runs import cleanup
 from paceline.engine.agent.system.processes import RUN_MARK
-from paceline.engine.agent.system.state_dir import NodeHome
+from paceline.engine.agent.system.state_dir import StateDir
 from paceline.engine.errors import NodeUnreachable, UsageError, WorkFailed
-from paceline.engine.jobs.runs.clean import KINDS, Wish, choose, clean, missing_here
+from paceline.engine.jobs.runs.clean import KINDS, CleanRequest, choose, clean, missing_here
 from paceline.tui.command_line.render import render
 
 from tests.support.screens.hostile import NAMES, mutated
@@ -30,9 +30,9 @@ LONG_AGO = 1_000_000_000.0
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> NodeHome:
+def home(tmp_path: Path) -> StateDir:
     """A node with a run that ended, its data and an old bundle."""
-    home = NodeHome(tmp_path / "root", "n0")
+    home = StateDir(tmp_path / "root", "n0")
     home.prepare()
     run = home.runs / "r1"
     (run / "ranks").mkdir(parents=True)
@@ -57,30 +57,30 @@ def child() -> Iterator[list[subprocess.Popen[bytes]]]:
         one.wait()
 
 
-def uses(home: NodeHome) -> dict[str, str]:
-    return {thing["name"]: thing["use"] for thing in cleanup.stored(home)}
+def uses(home: StateDir) -> dict[str, str]:
+    return {thing["name"]: thing["use"] for thing in cleanup.list_stored(home)}
 
 
-def remove(home: NodeHome, kind: str, name: str) -> str:
+def remove(home: StateDir, kind: str, name: str) -> str:
     (done,) = cleanup.remove(home, [{"kind": kind, "name": name}])
     return str(done["reason"])
 
 
-def test_everything_of_ours_is_told_with_its_size_and_state(home: NodeHome) -> None:
-    found = {thing["name"]: thing for thing in cleanup.stored(home)}
+def test_everything_of_ours_is_told_with_its_size_and_state(home: StateDir) -> None:
+    found = {thing["name"]: thing for thing in cleanup.list_stored(home)}
     assert set(found) == {"r1", DIGEST, BUNDLE}
     assert (found["r1"]["kind"], found["r1"]["state"], found[DIGEST]["size"], found[BUNDLE]["size"]) == ("runs", "done", 7, 3)
     assert found[BUNDLE]["age"] > 1e8
     assert set(uses(home).values()) == {""}
 
 
-def test_what_is_not_in_use_goes_and_nothing_stays_behind(home: NodeHome) -> None:
-    things = [{"kind": thing["kind"], "name": thing["name"]} for thing in cleanup.stored(home)]
+def test_what_is_not_in_use_goes_and_nothing_stays_behind(home: StateDir) -> None:
+    things = [{"kind": thing["kind"], "name": thing["name"]} for thing in cleanup.list_stored(home)]
     assert [done["reason"] for done in cleanup.remove(home, things)] == ["", "", ""]
     assert sorted(path.name for path in home.root.rglob("*")) == ["bundles", "data", "runs"]
 
 
-def test_a_run_whose_runner_holds_its_lock_stays_and_so_do_its_data(home: NodeHome) -> None:
+def test_a_run_whose_runner_holds_its_lock_stays_and_so_do_its_data(home: StateDir) -> None:
     handle = os.open(home.runs / "r1", os.O_RDONLY)
     fcntl.flock(handle, fcntl.LOCK_EX)
     assert uses(home)["r1"] == "its runner is alive"
@@ -101,14 +101,14 @@ def says_that_it_runs(process: subprocess.Popen[bytes]) -> None:
     assert process.stdout.read(1) == b"."
 
 
-def test_a_run_with_a_process_left_stays(home: NodeHome, child: list[subprocess.Popen[bytes]]) -> None:
+def test_a_run_with_a_process_left_stays(home: StateDir, child: list[subprocess.Popen[bytes]]) -> None:
     child.append(subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, RUN_MARK: "r1"}))
     says_that_it_runs(child[0])
     assert remove(home, "runs", "r1") == "a process of it is alive"
     assert (home.runs / "r1" / "exit.json").exists()
 
 
-def test_the_bundle_that_a_program_runs_from_stays(home: NodeHome, child: list[subprocess.Popen[bytes]]) -> None:
+def test_the_bundle_that_a_program_runs_from_stays(home: StateDir, child: list[subprocess.Popen[bytes]]) -> None:
     marked = {**os.environ, "PYTHONPATH": str(home.bundles / BUNDLE)}
     child.append(subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=marked))
     says_that_it_runs(child[0])
@@ -116,12 +116,12 @@ def test_the_bundle_that_a_program_runs_from_stays(home: NodeHome, child: list[s
     assert (home.bundles / BUNDLE).exists()
 
 
-def test_what_came_a_moment_ago_stays_for_who_brought_it(home: NodeHome) -> None:
+def test_what_came_a_moment_ago_stays_for_who_brought_it(home: StateDir) -> None:
     os.utime(home.data / DIGEST)
     assert remove(home, "data", DIGEST) == "came within the last hour"
 
 
-def test_links_are_removed_themselves_and_never_what_they_lead_to(home: NodeHome, tmp_path: Path) -> None:
+def test_links_are_removed_themselves_and_never_what_they_lead_to(home: StateDir, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "precious").write_text("precious")
@@ -134,7 +134,7 @@ def test_links_are_removed_themselves_and_never_what_they_lead_to(home: NodeHome
     assert (outside / "precious").read_text() == "precious"
 
 
-def test_a_directory_of_ours_that_became_a_link_is_not_entered(home: NodeHome, tmp_path: Path) -> None:
+def test_a_directory_of_ours_that_became_a_link_is_not_entered(home: StateDir, tmp_path: Path) -> None:
     home.runs.rename(tmp_path / "elsewhere")
     home.runs.symlink_to(tmp_path / "elsewhere")
     assert "r1" not in uses(home)
@@ -155,13 +155,13 @@ def test_a_directory_of_ours_that_became_a_link_is_not_entered(home: NodeHome, t
         ("data", "a\0"),
     ],
 )
-def test_what_cannot_be_ours_is_refused_before_anything_goes(home: NodeHome, kind: str, name: str) -> None:
+def test_what_cannot_be_ours_is_refused_before_anything_goes(home: StateDir, kind: str, name: str) -> None:
     with pytest.raises(UsageError, match="not a thing of ours"):
         cleanup.remove(home, [{"kind": "runs", "name": "r1"}, {"kind": kind, "name": name}])
     assert (home.runs / "r1").exists()
 
 
-def test_what_a_sweep_left_that_was_cut_off_goes_with_the_next(home: NodeHome) -> None:
+def test_what_a_sweep_left_that_was_cut_off_goes_with_the_next(home: StateDir) -> None:
     (home.root / cleanup.ASIDE / "half" / "of").mkdir(parents=True)
     (home.root / cleanup.ASIDE / "half" / "of").chmod(0o500)
     assert cleanup.remove(home, []) == []
@@ -178,24 +178,24 @@ def thing(kind: str, name: str, age_days: float = 10.0, use: str = "") -> dict[s
 THINGS = [thing("runs", "old"), thing("runs", "new", 1.0), thing("runs", "going", 10.0, "its runner is alive"), thing("data", "d")]
 
 
-def chosen(wish: Wish, missing: str = "") -> dict[str, str]:
+def chosen(wish: CleanRequest, missing: str = "") -> dict[str, str]:
     return {row["name"]: row["state"] for row in choose(wish, THINGS, lambda run_id: missing)}
 
 
 def test_without_words_everything_that_nobody_needs_may_go() -> None:
-    assert chosen(Wish()) == {"old": "removable", "new": "removable", "going": "kept", "d": "removable"}
+    assert chosen(CleanRequest()) == {"old": "removable", "new": "removable", "going": "kept", "d": "removable"}
 
 
 def test_kinds_ages_and_names_narrow_it_down() -> None:
-    assert chosen(Wish(kinds=("data",))) == {"d": "removable"}
-    assert chosen(Wish(older_than=5.0)) == {"old": "removable", "going": "kept", "d": "removable"}
-    assert chosen(Wish(runs=("new",), kinds=("runs",))) == {"new": "removable"}
-    assert chosen(Wish(runs=("new",), kinds=("data",))) == {"new": "removable", "d": "removable"}
+    assert chosen(CleanRequest(kinds=("data",))) == {"d": "removable"}
+    assert chosen(CleanRequest(older_than=5.0)) == {"old": "removable", "going": "kept", "d": "removable"}
+    assert chosen(CleanRequest(runs=("new",), kinds=("runs",))) == {"new": "removable"}
+    assert chosen(CleanRequest(runs=("new",), kinds=("data",))) == {"new": "removable", "d": "removable"}
 
 
 def test_a_run_that_is_not_here_is_named_and_kept_unless_told_otherwise() -> None:
-    assert chosen(Wish(kinds=("runs",)), "not brought home") == {"old": "kept", "new": "kept", "going": "kept"}
-    assert chosen(Wish(kinds=("runs",), is_all=True), "not brought home") == {
+    assert chosen(CleanRequest(kinds=("runs",)), "not brought home") == {"old": "kept", "new": "kept", "going": "kept"}
+    assert chosen(CleanRequest(kinds=("runs",), is_all=True), "not brought home") == {
         "old": "removable",
         "new": "removable",
         "going": "kept",
@@ -223,7 +223,7 @@ class Nodes:
 
     node = "n0"
 
-    def __init__(self, home: NodeHome) -> None:
+    def __init__(self, home: StateDir) -> None:
         self._home = home
 
     async def link(self, name: str, patience: float) -> Nodes:
@@ -233,28 +233,28 @@ class Nodes:
         return await REQUESTS[word](self._home, body, lambda frame: asyncio.sleep(0))
 
 
-async def test_nothing_goes_before_a_person_has_agreed(home: NodeHome, tmp_path: Path) -> None:
-    wish = Wish(is_all=True)
+async def test_nothing_goes_before_a_person_has_agreed(home: StateDir, tmp_path: Path) -> None:
+    wish = CleanRequest(is_all=True)
     shown = await clean(wish, False, Nodes(home), ["n0"], tmp_path)  # type: ignore[arg-type]
     assert {thing["state"] for thing in shown["things"]} == {"removable"}
     assert (shown["removed"], shown["bytes"]) == (False, sum(thing["size"] for thing in shown["things"]))
-    assert len(cleanup.stored(home)) == 3
+    assert len(cleanup.list_stored(home)) == 3
     done = await clean(wish, True, Nodes(home), ["n0"], tmp_path)  # type: ignore[arg-type]
     assert ({thing["state"] for thing in done["things"]}, done["bytes"]) == ({"removed"}, shown["bytes"])
-    assert cleanup.stored(home) == []
+    assert cleanup.list_stored(home) == []
 
 
-async def test_a_node_that_is_read_only_keeps_everything(home: NodeHome, tmp_path: Path) -> None:
-    done = await clean(Wish(is_all=True), True, Nodes(home), ["n0"], tmp_path, ["n0"])  # type: ignore[arg-type]
+async def test_a_node_that_is_read_only_keeps_everything(home: StateDir, tmp_path: Path) -> None:
+    done = await clean(CleanRequest(is_all=True), True, Nodes(home), ["n0"], tmp_path, ["n0"])  # type: ignore[arg-type]
     assert {thing["state"] for thing in done["things"]} == {"kept"}
-    assert (done["bytes"], len(cleanup.stored(home))) == (0, 3)
+    assert (done["bytes"], len(cleanup.list_stored(home))) == (0, 3)
 
 
-async def test_a_node_that_lies_or_fails_spoils_nothing_but_its_own_part(home: NodeHome, tmp_path: Path) -> None:
+async def test_a_node_that_lies_or_fails_spoils_nothing_but_its_own_part(home: StateDir, tmp_path: Path) -> None:
     random_numbers = random.Random(20261121)
     before = {str(path) for path in tmp_path.rglob("*")}
     for _ in range(500):
-        done = await clean(Wish(is_all=random_numbers.random() < 0.5), True, Liar(random_numbers), ["n0"], tmp_path)  # type: ignore[arg-type]
+        done = await clean(CleanRequest(is_all=random_numbers.random() < 0.5), True, Liar(random_numbers), ["n0"], tmp_path)  # type: ignore[arg-type]
         assert done["nodes"][0]["state"] in ("ok", "failed", "lost")
         assert all(thing["kind"] in KINDS and thing["size"] >= 0 for thing in done["things"])
         assert render("clean", done)
@@ -280,9 +280,9 @@ class Liar:
         return dict(mutated({"things": things, "entries": listed, "is_cut": False}, self._random))
 
 
-async def test_a_run_that_no_node_has_is_a_usage_error(home: NodeHome, tmp_path: Path) -> None:
+async def test_a_run_that_no_node_has_is_a_usage_error(home: StateDir, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no run 'other'"):
-        await clean(Wish(runs=("other",)), True, Nodes(home), ["n0"], tmp_path)  # type: ignore[arg-type]
+        await clean(CleanRequest(runs=("other",)), True, Nodes(home), ["n0"], tmp_path)  # type: ignore[arg-type]
 
 
 def test_the_command_only_tells_until_it_is_told_yes(tmp_path: Path) -> None:

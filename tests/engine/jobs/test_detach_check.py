@@ -14,10 +14,10 @@ import pytest
 from paceline.engine.agent.rpc.dispatch import REQUESTS
 from paceline.engine.agent.runner import detach
 from paceline.engine.agent.system.processes import boot_id
-from paceline.engine.agent.system.state_dir import NodeHome, network_file_system
+from paceline.engine.agent.system.state_dir import StateDir, network_file_system
 from paceline.engine.errors import WorkFailed
 from paceline.engine.events import Event, NodeConnected, NodeWarned
-from paceline.engine.jobs.launch.detach_check import Survival
+from paceline.engine.jobs.launch.detach_check import DetachCheck
 from paceline.engine.specs import Inventory
 from paceline.engine.ssh.fleet import Fleet
 
@@ -37,7 +37,7 @@ async def proved(home: Path, ends: Callable[[int, int], set[int]], **programs: s
     heard: list[Event] = []
     spec = server.spec()
     fleet = Fleet(Inventory(str(home / "nodes.toml"), (spec,)), heard.append)
-    survival = Survival((spec,), fleet, heard.append, server.login_ended)
+    survival = DetachCheck((spec,), fleet, heard.append, server.login_ended)
     await fleet.start()
     try:
         link = await fleet.link("atlas")
@@ -69,15 +69,15 @@ async def test_where_no_rung_holds_a_launch_is_refused_in_one_line(tmp_path: Pat
         assert (stands["rung"], stands["next"]) == (None, None)
         assert "nothing can run here" in warned[0].reason
     with pytest.raises(WorkFailed, match=r"ends background processes with their login \(tried setsid, tmux, screen; systemd: "):
-        detach.rung_for_launch(NodeHome(tmp_path / "state" / "atlas", "atlas"))
+        detach.method_for_launch(StateDir(tmp_path / "state" / "atlas", "atlas"))
 
 
 async def test_a_proof_counts_for_one_boot_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    home = NodeHome(tmp_path, "n0")
-    detach.judge(home, "setsid", {"pid": 0, "boot_id": "", "start_time": 0})
-    assert detach.standing(home)["killed"] == ["setsid"]
+    home = StateDir(tmp_path, "n0")
+    detach.check_marker(home, "setsid", {"pid": 0, "boot_id": "", "start_time": 0})
+    assert detach.detach_status(home)["killed"] == ["setsid"]
     monkeypatch.setattr(detach, "boot_id", lambda: "another")
-    assert (detach.standing(home)["killed"], detach.standing(home)["next"]) == ([], "setsid")
+    assert (detach.detach_status(home)["killed"], detach.detach_status(home)["next"]) == ([], "setsid")
 
 
 @pytest.mark.parametrize("rung", ["systemd", "tmux", "screen"])
@@ -111,17 +111,17 @@ async def test_a_scope_of_the_service_manager_needs_bus_and_lingering(tmp_path: 
     monkeypatch.setattr(detach.shutil, "which", lambda program: f"/usr/bin/{program}")
     monkeypatch.setattr(detach, "RUNTIME", tmp_path / "run")
     monkeypatch.setattr(detach, "LINGER", tmp_path / "linger")
-    assert detach.missing("systemd") == "no user bus"
+    assert detach.unavailable_reason("systemd") == "no user bus"
     (tmp_path / "run" / str(os.getuid())).mkdir(parents=True)
     (tmp_path / "run" / str(os.getuid()) / "bus").touch()
-    assert detach.missing("systemd") == "lingering is off"
+    assert detach.unavailable_reason("systemd") == "lingering is off"
     (tmp_path / "linger").mkdir()
     (tmp_path / "linger" / detach.user_name()).touch()
-    assert detach.missing("systemd") == ""
+    assert detach.unavailable_reason("systemd") == ""
 
 
 async def test_a_marker_is_its_own_witness(tmp_path: Path) -> None:
-    home = NodeHome(tmp_path, "n0")
+    home = StateDir(tmp_path, "n0")
     marker = await REQUESTS["plant"](home, {"rung": "setsid"}, None)  # type: ignore[arg-type]
     try:
         assert (await REQUESTS["judge"](home, {"rung": "setsid", "marker": marker}, None))["rung"] == "setsid"  # type: ignore[arg-type]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from paceline.engine.events import DeviceReading, ProcessReading
 from paceline.engine.jobs.launch.device_usage import in_use
-from paceline.engine.jobs.launch.planning import Candidate, make_plan
+from paceline.engine.jobs.launch.planning import NodeCandidate, make_plan
 from paceline.engine.plan import DataPlan
 from paceline.engine.specs import NodeSpec, TrainSpec
 from paceline.engine.workloads import WORKLOADS
@@ -14,7 +14,7 @@ FREE = DeviceReading(index=0, name="RTX 3060", kind="cuda", processes=())
 
 
 def busy(*devices: DeviceReading) -> list[str]:
-    nodes = [Candidate(NodeSpec(f"lab{i}"), (device,), "127.0.0.1", "lo", "python3") for i, device in enumerate(devices)]
+    nodes = [NodeCandidate(NodeSpec(f"lab{i}"), (device,), "127.0.0.1", "lo", "python3") for i, device in enumerate(devices)]
     plan = make_plan(TrainSpec(), "r1", nodes, DataPlan("0" * 64, "made up", 1, "0" * 64), WORKLOADS["digits-cnn"])
     return in_use(plan, nodes)
 
@@ -51,6 +51,6 @@ def test_devices_whose_processes_cannot_be_read_count_as_free() -> None:
 
 def test_a_processor_that_only_stands_by_is_not_asked_about() -> None:
     cpu = DeviceReading(index=1, name="Ryzen", kind="cpu", holder="r0")
-    node = Candidate(NodeSpec("lab0"), (FREE, cpu), "127.0.0.1", "lo", "python3")
+    node = NodeCandidate(NodeSpec("lab0"), (FREE, cpu), "127.0.0.1", "lo", "python3")
     plan = make_plan(TrainSpec(), "r1", [node], DataPlan("0" * 64, "made up", 1, "0" * 64), WORKLOADS["digits-cnn"])
     assert in_use(plan, [node]) == []

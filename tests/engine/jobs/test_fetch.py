@@ -18,9 +18,9 @@ from paceline.engine.agent.runs import artifacts
 from paceline.engine.errors import NodeUnreachable, PacelineError, StorageFailed, UsageError, WorkFailed
 from paceline.engine.events import Event
 from paceline.engine.jobs.files import safe_write
-from paceline.engine.jobs.files.fetch import collect
-from paceline.engine.jobs.files.safe_names import is_run_id, sort_out, wanted, why_not
-from paceline.engine.jobs.files.safe_write import Landing
+from paceline.engine.jobs.files.fetch import fetch
+from paceline.engine.jobs.files.safe_names import check_entries, is_run_id, matching, refusal_reason
+from paceline.engine.jobs.files.safe_write import DownloadDir
 
 from tests.support.screens.hostile import NAMES, HostileNode
 
@@ -40,8 +40,8 @@ class NodeFiles:
         if word == "listing":
             return artifacts.list_files(self.run)
         if word == "seal":
-            return artifacts.seal(self.run, body["name"])
-        return artifacts.read_piece(self.run, body["name"], body["offset"])
+            return artifacts.checksum(self.run, body["name"])
+        return artifacts.read_chunk(self.run, body["name"], body["offset"])
 
 
 class Nodes:
@@ -58,8 +58,8 @@ def forget(event: Event) -> None:
     pass
 
 
-async def fetch(link: Any, to: Path, *patterns: str) -> dict[str, Any]:
-    return await collect(ROW, patterns, to, Nodes(n0=link), ["n0"], forget, patience=0.0)  # type: ignore[arg-type]
+async def fetch_run(link: Any, to: Path, *patterns: str) -> dict[str, Any]:
+    return await fetch(ROW, patterns, to, Nodes(n0=link), ["n0"], forget, patience=0.0)  # type: ignore[arg-type]
 
 
 def states(document: dict[str, Any]) -> dict[str, str]:
@@ -84,7 +84,7 @@ def run(tmp_path: Path) -> Path:
 
 
 async def test_checkpoints_come_home_byte_for_byte_and_for_this_user_alone(run: Path, tmp_path: Path) -> None:
-    document = await fetch(NodeFiles(run), tmp_path / "home")
+    document = await fetch_run(NodeFiles(run), tmp_path / "home")
     home = tmp_path / "home" / "n0"
     assert document["state"] == "done"
     assert states(document) == {"checkpoints/1.pt": "fetched", "checkpoints/2.pt": "fetched"}
@@ -97,14 +97,14 @@ async def test_checkpoints_come_home_byte_for_byte_and_for_this_user_alone(run: 
 
 
 async def test_a_pattern_or_a_directory_chooses_and_then_logs_come_too(run: Path, tmp_path: Path) -> None:
-    assert set(states(await fetch(NodeFiles(run), tmp_path / "a", "*.log"))) == {"out.log"}
-    assert set(states(await fetch(NodeFiles(run), tmp_path / "b", "checkpoints"))) == {"checkpoints/1.pt", "checkpoints/2.pt"}
+    assert set(states(await fetch_run(NodeFiles(run), tmp_path / "a", "*.log"))) == {"out.log"}
+    assert set(states(await fetch_run(NodeFiles(run), tmp_path / "b", "checkpoints"))) == {"checkpoints/1.pt", "checkpoints/2.pt"}
 
 
 async def test_fetching_again_finds_the_same_files_and_writes_none(run: Path, tmp_path: Path) -> None:
-    await fetch(NodeFiles(run), tmp_path / "home")
+    await fetch_run(NodeFiles(run), tmp_path / "home")
     inodes = {path: path.stat().st_ino for path in (tmp_path / "home").rglob("*")}
-    document = await fetch(NodeFiles(run), tmp_path / "home")
+    document = await fetch_run(NodeFiles(run), tmp_path / "home")
     assert set(states(document).values()) == {"present"}
     assert {path: path.stat().st_ino for path in (tmp_path / "home").rglob("*")} == inodes
 
@@ -113,7 +113,7 @@ async def test_what_stands_there_already_is_never_written_over(run: Path, tmp_pa
     mine = tmp_path / "home" / "n0" / "checkpoints" / "1.pt"
     mine.parent.mkdir(parents=True)
     mine.write_bytes(b"mine!")
-    document = await fetch(NodeFiles(run), tmp_path / "home")
+    document = await fetch_run(NodeFiles(run), tmp_path / "home")
     assert states(document) == {"checkpoints/1.pt": "kept", "checkpoints/2.pt": "fetched"}
     assert document["state"] == "incomplete"
     assert mine.read_bytes() == b"mine!"
@@ -132,7 +132,7 @@ async def test_a_fetch_goes_on_from_the_byte_where_it_was_broken_off(run: Path, 
     rounds = 0
     while not (tmp_path / "home/n0/checkpoints/2.pt").exists():
         asked.clear()
-        await fetch(NodeFiles(run, breaks), tmp_path / "home")
+        await fetch_run(NodeFiles(run, breaks), tmp_path / "home")
         rounds += 1
     assert rounds == 5
     assert tree(tmp_path / "home/n0/checkpoints") == tree(run / "checkpoints")
@@ -149,12 +149,12 @@ async def test_an_interrupted_fetch_leaves_no_name_behind(run: Path, tmp_path: P
                 await asyncio.Event().wait()
             return await super().ask(word, **body)
 
-    task = asyncio.create_task(fetch(Stalling(run), tmp_path / "home"))
+    task = asyncio.create_task(fetch_run(Stalling(run), tmp_path / "home"))
     await reached.wait()
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert set(tree(tmp_path / "home" / "n0")) == {"checkpoints", "checkpoints/1.pt"}
-    assert (await fetch(NodeFiles(run), tmp_path / "home"))["state"] == "done"
+    assert (await fetch_run(NodeFiles(run), tmp_path / "home"))["state"] == "done"
 
 
 async def test_a_file_that_changes_meanwhile_is_not_taken_for_whole(run: Path, tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ async def test_a_file_that_changes_meanwhile_is_not_taken_for_whole(run: Path, t
         if word == "seal" and body["name"].endswith("1.pt"):
             (run / "checkpoints" / "1.pt").write_bytes(b"other")
 
-    document = await fetch(NodeFiles(run, change), tmp_path / "home", "checkpoints/1.pt")
+    document = await fetch_run(NodeFiles(run, change), tmp_path / "home", "checkpoints/1.pt")
     assert (document["files"][0]["state"], document["state"]) == ("failed", "incomplete")
     assert "changed" in document["files"][0]["reason"]
     assert tree(tmp_path / "home") == {}
@@ -177,7 +177,7 @@ async def test_links_pipes_and_sockets_are_told_and_not_made(run: Path, tmp_path
     os.chdir(run)
     server.bind("socket")
     os.chdir(here)
-    document = await fetch(NodeFiles(run), tmp_path / "home")
+    document = await fetch_run(NodeFiles(run), tmp_path / "home")
     server.close()
     told = states(document)
     assert {told[name] for name in ("link", "linked", "pipe", "socket")} == {"skipped"}
@@ -190,7 +190,7 @@ def test_the_agent_reads_nothing_outside_the_run_and_waits_for_no_pipe(run: Path
     (run / "link").symlink_to("/etc/hostname")
     (run / "linked").symlink_to("/etc")
     os.mkfifo(run / "pipe")
-    for act in (lambda: artifacts.read_piece(run, name, 0), lambda: artifacts.seal(run, name)):
+    for act in (lambda: artifacts.read_chunk(run, name, 0), lambda: artifacts.checksum(run, name)):
         with pytest.raises(WorkFailed, match="cannot read"):
             act()
 
@@ -204,28 +204,28 @@ def test_a_run_directory_that_is_a_link_is_no_run(run: Path) -> None:
 async def test_two_nodes_have_a_directory_each(run: Path, tmp_path: Path) -> None:
     nodes = Nodes(n0=NodeFiles(run), n1=NodeFiles(run))
     row = {"run_id": RUN, "nodes": ["n0", "n1", "n2"]}
-    document = await collect(row, (), tmp_path / "home", nodes, ["n0", "n1"], forget)  # type: ignore[arg-type]
+    document = await fetch(row, (), tmp_path / "home", nodes, ["n0", "n1"], forget)  # type: ignore[arg-type]
     assert tree(tmp_path / "home" / "n0") == tree(tmp_path / "home" / "n1")
     assert [node["state"] for node in document["nodes"]] == ["ok", "ok", "lost"]
     assert document["state"] == "incomplete"
 
 
 async def test_a_full_disk_is_one_line_before_the_first_byte(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Landing, "free", lambda self: 4)
+    monkeypatch.setattr(DownloadDir, "free", lambda self: 4)
     with pytest.raises(StorageFailed, match=r"no space for 'checkpoints/1.pt' of n0: 5 bytes more, 4 are free"):
-        await fetch(NodeFiles(run), tmp_path / "home")
+        await fetch_run(NodeFiles(run), tmp_path / "home")
 
 
 async def test_a_directory_that_cannot_be_made_is_one_line(run: Path, tmp_path: Path) -> None:
     (tmp_path / "home").write_text("a file where a directory belongs")
     with pytest.raises(StorageFailed, match="cannot write"):
-        await fetch(NodeFiles(run), tmp_path / "home")
+        await fetch_run(NodeFiles(run), tmp_path / "home")
 
 
 async def test_two_fetches_into_one_directory_do_not_meet(run: Path, tmp_path: Path) -> None:
-    first = Landing(tmp_path / "home", "n0")
+    first = DownloadDir(tmp_path / "home", "n0")
     with pytest.raises(WorkFailed, match="another process is fetching"):
-        await fetch(NodeFiles(run), tmp_path / "home")
+        await fetch_run(NodeFiles(run), tmp_path / "home")
     first.close()
 
 
@@ -234,13 +234,13 @@ def test_a_link_in_the_way_here_is_not_followed(run: Path, tmp_path: Path) -> No
     outside.mkdir()
     (tmp_path / "home" / "n0").mkdir(parents=True)
     (tmp_path / "home" / "n0" / "checkpoints").symlink_to(outside)
-    document = asyncio.run(fetch(NodeFiles(run), tmp_path / "home"))
+    document = asyncio.run(fetch_run(NodeFiles(run), tmp_path / "home"))
     assert set(states(document).values()) == {"kept"}
     assert tree(outside) == {}
 
 
 def test_names_that_two_systems_read_differently_are_refused() -> None:
-    accepted = {name for name in NAMES if why_not(name) is None}
+    accepted = {name for name in NAMES if refusal_reason(name) is None}
     assert {"a", "checkpoints/1.pt", "é", "-rf", "~", "x" * 255, "d/" * 31 + "x"} <= accepted
     assert not accepted & {
         "..",
@@ -259,7 +259,7 @@ def test_names_that_two_systems_read_differently_are_refused() -> None:
     same = [
         {"name": name, "kind": "file", "size": 1, "mtime_ns": 0} for name in ("A", "a", "é", "e\u0301", "a/b", "c/d", "C/e", "c")
     ]
-    offers, refusals = sort_out(same)
+    offers, refusals = check_entries(same)
     assert [offer.name for offer in offers] == ["A", "é", "c/d"]
     assert {refusal.name for refusal in refusals} == {"a", "e\u0301", "a/b", "C/e", "c"}
 
@@ -270,7 +270,7 @@ def test_only_words_without_tricks_name_a_run() -> None:
 
 
 def test_without_a_pattern_what_follows_anyway_is_left_out() -> None:
-    assert wanted(["out.log", "ranks/0.jsonl", "ranks/best.pt", "plan.json", "model.pt"], ()) == ["ranks/best.pt", "model.pt"]
+    assert matching(["out.log", "ranks/0.jsonl", "ranks/best.pt", "plan.json", "model.pt"], ()) == ["ranks/best.pt", "model.pt"]
 
 
 def attack(count: int, place: Path) -> dict[str, int]:
@@ -286,7 +286,7 @@ def attack(count: int, place: Path) -> dict[str, int]:
         for number in range(count):
             counts["trees"] += 1
             try:
-                document = await fetch(HostileNode(random_numbers), home / str(number % 50))
+                document = await fetch_run(HostileNode(random_numbers), home / str(number % 50))
                 found = list(states(document).values())
                 counts["files"] += found.count("fetched")
                 counts["refused"] += found.count("refused")
@@ -345,7 +345,7 @@ def test_whatever_the_disk_refuses_nothing_half_written_gets_a_name(
             monkeypatch.setattr(safe_write.os, name, functools.partial(failing, name))
         is_spent = False
         try:
-            document = asyncio.run(fetch(node, home))
+            document = asyncio.run(fetch_run(node, home))
             is_spent = document["state"] == "done" and next(calls, None) is not None
         except StorageFailed:
             refused += 1
@@ -354,7 +354,7 @@ def test_whatever_the_disk_refuses_nothing_half_written_gets_a_name(
                 monkeypatch.setattr(safe_write.os, name, real[name])
         here = {path: path.read_bytes() for path in (home / "n0").rglob("*") if path.is_file()}
         assert all(data == (run / path.relative_to(home / "n0")).read_bytes() for path, data in here.items())
-        assert asyncio.run(fetch(NodeFiles(run), home))["state"] == "done"
+        assert asyncio.run(fetch_run(NodeFiles(run), home))["state"] == "done"
         if is_spent:
             break
     print(f"fetches with a call refused: {tries - 1}, told in one line: {refused}")
@@ -369,9 +369,9 @@ class Remembered(NodeFiles):
         names = [entry["name"] for entry in artifacts.list_files(run)["entries"]]
         self._answers: dict[tuple[str, ...], dict[str, Any]] = {("listing",): artifacts.list_files(run)}
         for name in names:
-            self._answers["seal", name] = artifacts.seal(run, name)
+            self._answers["seal", name] = artifacts.checksum(run, name)
             for offset in range(0, (run / name).stat().st_size + artifacts.CHUNK, artifacts.CHUNK):
-                self._answers["read", name, str(offset)] = artifacts.read_piece(run, name, offset)
+                self._answers["read", name, str(offset)] = artifacts.read_chunk(run, name, offset)
 
     async def ask(self, word: str, **body: Any) -> dict[str, Any]:
         key = (word, *(str(body[field]) for field in ("name", "offset") if field in body))

@@ -11,7 +11,7 @@ from paceline.engine.errors import ConfigurationError
 from paceline.engine.jobs.launch.job_file import JOB, read_job
 from paceline.tui.command_line.cli import main
 from paceline.tui.command_line.commands import VERBS, parse
-from paceline.tui.command_line.completion import complete, job_files
+from paceline.tui.command_line.completion import complete_line, job_files
 
 SEED = 20261121
 WHOLE = """\
@@ -142,7 +142,7 @@ def test_job_files_complete_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         (f"plan {tmp_path}/jobs/d", [f"plan {tmp_path}/jobs/day.toml"]),
         ("cancel ", []),
     ):
-        assert complete(line, {"JOB": job_files(line)}) == found
+        assert complete_line(line, {"JOB": job_files(line)}) == found
     assert job_files(f"logs {tmp_path}/") == [], "no directory is read for a verb that takes no file"
 
 

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from paceline.engine.errors import NodeUnreachable, PlanImpossible, WorkFailed
 from paceline.engine.events import DeviceReading
-from paceline.engine.jobs.launch.planning import Candidate, make_plan
-from paceline.engine.jobs.mirror.run_mirror import RunDirectory
-from paceline.engine.jobs.runs.lifecycle import Verdict, fold, node_verdict
-from paceline.engine.jobs.runs.listing import roster
+from paceline.engine.jobs.launch.planning import NodeCandidate, make_plan
+from paceline.engine.jobs.mirror.run_mirror import RunMirror
+from paceline.engine.jobs.runs.lifecycle import Verdict, combine, node_verdict
+from paceline.engine.jobs.runs.listing import list_runs
 from paceline.engine.plan import DataPlan
-from paceline.engine.protocol.frames import FrameRefused, Seal
+from paceline.engine.protocol.frames import FileChecksum, FrameRefused
 from paceline.engine.specs import DeviceSpec, FaultSpec, NodeSpec, TrainSpec
 from paceline.engine.wire import from_plain, to_plain
 from paceline.engine.workloads import WORKLOADS
@@ -25,11 +25,11 @@ DIGITS = WORKLOADS["digits-cnn"]
 VERDICTS = st.builds(Verdict, st.sampled_from(["starting", "running", "done", "failed", "cancelled"]), st.text(max_size=5))
 
 
-def candidate(name: str, *kinds: str) -> Candidate:
+def candidate(name: str, *kinds: str) -> NodeCandidate:
     devices = tuple(DeviceReading(index=i, name=f"{kind} {i}", kind=kind) for i, kind in enumerate(kinds))
     declared = tuple(DeviceSpec(f"emulated {i}", 1.0 + i, 1 << 30) for i, kind in enumerate(kinds) if kind == "emulated")
     spec = NodeSpec(name, devices=declared, faults=(FaultSpec(at_step=3, slowdown=2.0, device=1),))
-    return Candidate(spec, devices, "127.0.0.1", "lo", "python3")
+    return NodeCandidate(spec, devices, "127.0.0.1", "lo", "python3")
 
 
 def test_ranks_follow_the_order_of_nodes_and_devices() -> None:
@@ -69,7 +69,7 @@ def test_a_plan_survives_its_way_over_the_wire() -> None:
 
 @given(st.dictionaries(st.sampled_from("abcd"), st.one_of(st.none(), VERDICTS), min_size=1))
 def test_a_run_is_over_only_when_no_node_leaves_it_open(parts: dict[str, Verdict | None]) -> None:
-    state = fold(parts).state
+    state = combine(parts).state
     states = {verdict.state if verdict else None for verdict in parts.values()}
     assert (state == "done") == (states == {"done"})
     assert (state == "cancelled") == ("cancelled" in states)
@@ -78,11 +78,11 @@ def test_a_run_is_over_only_when_no_node_leaves_it_open(parts: dict[str, Verdict
 
 
 def test_a_node_out_of_reach_leaves_the_run_unreachable_not_failed() -> None:
-    assert fold({"a": Verdict("running"), "b": None}).state == "unreachable"
+    assert combine({"a": Verdict("running"), "b": None}).state == "unreachable"
 
 
 def test_a_cause_that_names_a_rank_is_told_before_one_that_does_not() -> None:
-    verdict = fold({"a": Verdict("failed", "its runner was killed"), "b": Verdict("failed", "rank 0 on a is gone", 0, "a")})
+    verdict = combine({"a": Verdict("failed", "its runner was killed"), "b": Verdict("failed", "rank 0 on a is gone", 0, "a")})
     assert (verdict.reason, verdict.rank, verdict.node) == ("rank 0 on a is gone", 0, "a")
 
 
@@ -91,7 +91,7 @@ def test_a_dead_runner_without_a_last_word_has_failed() -> None:
 
 
 async def test_copies_refuse_gaps_and_foreign_names(tmp_path: Path) -> None:
-    directory = RunDirectory(tmp_path, "r")
+    directory = RunMirror(tmp_path, "r")
     directory.append("a", "out.log", 0, b"one")
     with pytest.raises(FrameRefused, match="continues at byte 5, but 3"):
         directory.append("a", "out.log", 5, b"two")
@@ -100,24 +100,24 @@ async def test_copies_refuse_gaps_and_foreign_names(tmp_path: Path) -> None:
             directory.append("a", name, 0, b"x")
     assert await directory.resume("a") == {"out.log": 3}
     directory.close()
-    again = RunDirectory(tmp_path, "r")
+    again = RunMirror(tmp_path, "r")
     assert await again.resume("a") == {"out.log": 3}
 
 
 def test_copies_are_compared_with_the_sums_of_the_node(tmp_path: Path) -> None:
-    directory = RunDirectory(tmp_path, "r")
+    directory = RunMirror(tmp_path, "r")
     directory.append("a", "out.log", 0, b"one")
-    directory.check("a", {"out.log": Seal(3, hashlib.sha256(b"one").hexdigest())})
+    directory.check("a", {"out.log": FileChecksum(3, hashlib.sha256(b"one").hexdigest())})
     with pytest.raises(WorkFailed, match="differs"):
-        directory.check("a", {"out.log": Seal(3, hashlib.sha256(b"two").hexdigest())})
+        directory.check("a", {"out.log": FileChecksum(3, hashlib.sha256(b"two").hexdigest())})
 
 
 def test_only_one_process_writes_a_run_directory(tmp_path: Path) -> None:
-    first = RunDirectory(tmp_path, "r")
+    first = RunMirror(tmp_path, "r")
     with pytest.raises(WorkFailed, match="another process"):
-        RunDirectory(tmp_path, "r")
+        RunMirror(tmp_path, "r")
     first.close()
-    RunDirectory(tmp_path, "r").close()
+    RunMirror(tmp_path, "r").close()
 
 
 async def test_a_node_lost_while_runs_are_listed_hides_only_its_own(tmp_path: Path) -> None:
@@ -133,5 +133,5 @@ async def test_a_node_lost_while_runs_are_listed_hides_only_its_own(tmp_path: Pa
                 raise NodeUnreachable("the link was lost", node=name)
             return Here()
 
-    (row,) = await roster(Fleet(), tmp_path, ["a", "b"])  # type: ignore[arg-type]
+    (row,) = await list_runs(Fleet(), tmp_path, ["a", "b"])  # type: ignore[arg-type]
     assert (row["run_id"], row["state"], row["nodes"]) == (facts["run_id"], "unreachable", ["a", "b"])

@@ -15,7 +15,7 @@ import pytest
 from paceline.engine.agent.rpc import process_kill
 from paceline.engine.agent.rpc.dispatch import REQUESTS
 from paceline.engine.agent.system.processes import start_time
-from paceline.engine.agent.system.state_dir import NodeHome
+from paceline.engine.agent.system.state_dir import StateDir
 from paceline.engine.errors import UsageError, WorkFailed
 from paceline.engine.jobs.runs.kill_process import kill
 from paceline.tui.command_line.batch import exit_status
@@ -47,7 +47,7 @@ class Node:
     async def ask(self, word: str, **body: Any) -> dict[str, Any]:
         if word in self._lies:
             return dict(self._lies[word])
-        return await REQUESTS[word](NodeHome(Path("/nowhere"), "n0"), body, lambda frame: asyncio.sleep(0))
+        return await REQUESTS[word](StateDir(Path("/nowhere"), "n0"), body, lambda frame: asyncio.sleep(0))
 
 
 async def asked(pid: int, started: int | None = None, is_agreed: bool = True, is_read_only: bool = False, **lies: Any) -> Any:
@@ -67,7 +67,7 @@ def test_who_does_not_listen_is_killed() -> None:
     with subprocess.Popen([sys.executable, "-c", DEAF], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as deaf:
         assert deaf.stdout is not None
         deaf.stdout.readline()
-        assert process_kill.end(deaf.pid, start_time(deaf.pid) or 0, grace=0.1) == "killed"
+        assert process_kill.terminate(deaf.pid, start_time(deaf.pid) or 0, grace=0.1) == "killed"
         assert deaf.wait() == -9
 
 
@@ -76,7 +76,7 @@ async def test_another_process_with_the_same_number_is_left_alone(child: subproc
         await asked(child.pid, started=(start_time(child.pid) or 0) - 1)
     with pytest.raises(UsageError, match="another one has its number"):
         await asked(child.pid, process={"started": 1})
-    assert process_kill.end(child.pid, 1) == "ended"  # the one that was meant
+    assert process_kill.terminate(child.pid, 1) == "ended"  # the one that was meant
     assert child.poll() is None
 
 

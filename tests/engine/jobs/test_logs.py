@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from paceline.engine.agent.runs.tail import Tail
 from paceline.engine.errors import NodeUnreachable, UsageError, WorkFailed
 from paceline.engine.events import LaunchStarted, RankFailed, RunnerStarted
-from paceline.engine.jobs.logs.merge import LONGEST, Clock, Line, Lines, merged
-from paceline.engine.jobs.logs.read import Wish, clocks, logs
+from paceline.engine.jobs.logs.merge import LONGEST, Clock, LineReader, MergedLine, merge
+from paceline.engine.jobs.logs.read import LogQuery, clocks, read_logs
 from paceline.engine.wire import encode
 from paceline.tui.command_line.log_printer import log_line
 
@@ -32,8 +32,8 @@ def launches(centre: Centre) -> list[str]:
 
 @given(st.lists(st.binary(max_size=20), max_size=8))
 def test_lines_are_the_same_however_their_bytes_arrive(pieces: list[bytes]) -> None:
-    def read(parts: list[bytes]) -> list[Line]:
-        lines = Lines("a", "out.log", (), Clock())
+    def read(parts: list[bytes]) -> list[MergedLine]:
+        lines = LineReader("a", "out.log", (), Clock())
         return [line for part in parts for line in lines.feed(part)] + list(lines.end())
 
     assert read(pieces) == read([b"".join(pieces)])
@@ -41,30 +41,30 @@ def test_lines_are_the_same_however_their_bytes_arrive(pieces: list[bytes]) -> N
 
 @given(st.lists(st.lists(st.one_of(st.none(), st.floats(0, 9)), max_size=6), max_size=4))
 def test_merging_never_changes_the_order_within_a_file(times: list[list[float | None]]) -> None:
-    files = [[Line(str(i), None, at, str(j)) for j, at in enumerate(file)] for i, file in enumerate(times)]
-    found = list(merged(files))
+    files = [[MergedLine(str(i), None, at, str(j)) for j, at in enumerate(file)] for i, file in enumerate(times)]
+    found = list(merge(files))
     for i, file in enumerate(files):
         assert [line for line in found if line.node == str(i)] == file
 
 
 def test_output_stands_before_the_last_event_of_its_node() -> None:
-    events = [Line("a", None, 1.0, "started"), Line("a", None, 9.0, "ended")]
-    output = [Line("a", 0, None, "Traceback"), Line("a", 0, None, "boom")]
-    found = merged([events, output, [Line("b", None, 5.0, "b")]])
+    events = [MergedLine("a", None, 1.0, "started"), MergedLine("a", None, 9.0, "ended")]
+    output = [MergedLine("a", 0, None, "Traceback"), MergedLine("a", 0, None, "boom")]
+    found = merge([events, output, [MergedLine("b", None, 5.0, "b")]])
     assert [line.text for line in found] == ["started", "b", "Traceback", "boom", "ended"]
 
 
 def test_a_line_names_its_rank_by_its_prefix_or_by_being_the_only_one() -> None:
-    named = list(Lines("a", "out.log", (4, 5), Clock()).feed(b"[rank5]: boom\n[rank 4] hm\n[4]:x\nplain\n"))
+    named = list(LineReader("a", "out.log", (4, 5), Clock()).feed(b"[rank5]: boom\n[rank 4] hm\n[4]:x\nplain\n"))
     assert [line.rank for line in named] == [5, 4, 4, None]
-    assert [line.rank for line in Lines("a", "out.log", (4,), Clock()).feed(b"plain\n")] == [4]
+    assert [line.rank for line in LineReader("a", "out.log", (4,), Clock()).feed(b"plain\n")] == [4]
 
 
 def test_times_of_a_node_are_told_by_our_clock() -> None:
     line = encode(RankFailed(rank=1, case="equal", reason="boom", node_time=1000.0)).encode() + b"\n"
-    (found,) = Lines("a", "ranks/1.jsonl", (1,), Clock(offset=30.0)).feed(line)
+    (found,) = LineReader("a", "ranks/1.jsonl", (1,), Clock(offset=30.0)).feed(line)
     assert (found.at, found.rank, "boom" in found.text) == (970.0, 1, True)
-    (ours,) = Lines("a", "events.jsonl", (1,), Clock()).feed(encode(RunnerStarted(pid=7)).encode() + b"\n")
+    (ours,) = LineReader("a", "events.jsonl", (1,), Clock()).feed(encode(RunnerStarted(pid=7)).encode() + b"\n")
     assert (ours.at, ours.rank) == (None, None)
 
 
@@ -98,10 +98,10 @@ def test_no_line_of_a_node_reaches_the_terminal_but_through_the_gate(is_coloured
 
 async def test_logs_come_from_the_nodes_where_no_copy_is_and_from_the_copies_else(centre: Centre, tmp_path: Path) -> None:
     await centre.written.write()
-    there = await logs(ROW, Wish(), centre.fleet(), ["a"], tmp_path / "nowhere")  # type: ignore[arg-type]
+    there = await read_logs(ROW, LogQuery(), centre.fleet(), ["a"], tmp_path / "nowhere")  # type: ignore[arg-type]
     assert not (tmp_path / "nowhere").exists()
     await centre.attach(centre.runs, [])
-    here = await logs(ROW, Wish(), centre.fleet(), ["a"], centre.runs)  # type: ignore[arg-type]
+    here = await read_logs(ROW, LogQuery(), centre.fleet(), ["a"], centre.runs)  # type: ignore[arg-type]
     assert there["lines"] == here["lines"]
     wanted = [line for line in here["lines"] if line["text"].startswith("LaunchStarted")]
     assert len(wanted) == len(centre.written.expected("events.jsonl"))
@@ -110,18 +110,18 @@ async def test_logs_come_from_the_nodes_where_no_copy_is_and_from_the_copies_els
 async def test_logs_are_filtered_and_cut_to_the_last_lines(centre: Centre) -> None:
     await centre.written.write()
     await centre.attach(centre.runs, [])
-    wish = Wish(grep=re.compile("LaunchStarted"), lines=3)
-    found = await logs(ROW, wish, centre.fleet(), ["a"], centre.runs)  # type: ignore[arg-type]
+    wish = LogQuery(grep=re.compile("LaunchStarted"), lines=3)
+    found = await read_logs(ROW, wish, centre.fleet(), ["a"], centre.runs)  # type: ignore[arg-type]
     assert [line["text"] for line in found["lines"]] == launches(centre)[-3:]
     with pytest.raises(UsageError, match="not on b"):
-        await logs(ROW, Wish(nodes=("b",)), centre.fleet(), ["a"], centre.runs)  # type: ignore[arg-type]
+        await read_logs(ROW, LogQuery(nodes=("b",)), centre.fleet(), ["a"], centre.runs)  # type: ignore[arg-type]
 
 
 async def test_followed_logs_show_every_line_once_until_the_run_has_ended(centre: Centre) -> None:
-    shown: list[Line] = []
+    shown: list[MergedLine] = []
 
     reading = asyncio.ensure_future(
-        logs({**ROW, "run_id": RUN}, Wish(), centre.fleet(), ["a"], centre.runs, shown.append)  # type: ignore[arg-type]
+        read_logs({**ROW, "run_id": RUN}, LogQuery(), centre.fleet(), ["a"], centre.runs, shown.append)  # type: ignore[arg-type]
     )
     await centre.written.write()
     await reading
@@ -130,11 +130,11 @@ async def test_followed_logs_show_every_line_once_until_the_run_has_ended(centre
 
 @pytest.mark.parametrize("word", ["follow", "unfollow"])
 async def test_followed_logs_go_on_over_another_link(centre: Centre, monkeypatch: pytest.MonkeyPatch, word: str) -> None:
-    shown: list[Line] = []
+    shown: list[MergedLine] = []
     broken = break_once(monkeypatch, word)
     fleet = centre.fleet()
     reading = asyncio.ensure_future(
-        logs({**ROW, "run_id": RUN}, Wish(), fleet, ["a"], centre.runs, shown.append)  # type: ignore[arg-type]
+        read_logs({**ROW, "run_id": RUN}, LogQuery(), fleet, ["a"], centre.runs, shown.append)  # type: ignore[arg-type]
     )
     await centre.written.write()
     await reading
@@ -150,7 +150,7 @@ async def test_a_log_that_cannot_be_read_is_an_error_and_not_an_end(centre: Cent
 
     monkeypatch.setattr(Tail, "read", refused)
     with pytest.raises(WorkFailed, match=r"cannot read .*: Permission denied"):
-        await logs(ROW, Wish(), centre.fleet(), ["a"], centre.runs)  # type: ignore[arg-type]
+        await read_logs(ROW, LogQuery(), centre.fleet(), ["a"], centre.runs)  # type: ignore[arg-type]
 
 
 async def test_a_copy_that_nobody_continues_is_read_to_its_end_on_the_node(centre: Centre) -> None:
@@ -158,8 +158,8 @@ async def test_a_copy_that_nobody_continues_is_read_to_its_end_on_the_node(centr
     copies = centre.runs / RUN / "nodes" / "a"
     copies.mkdir(parents=True)
     (copies / "out.log").write_bytes((centre.written.run / "out.log").read_bytes()[:7])
-    shown: list[Line] = []
-    await logs(ROW, Wish(), centre.fleet(), [], centre.runs, shown.append)  # type: ignore[arg-type]
+    shown: list[MergedLine] = []
+    await read_logs(ROW, LogQuery(), centre.fleet(), [], centre.runs, shown.append)  # type: ignore[arg-type]
     assert [line.text for line in shown if line.text.startswith("LaunchStarted")] == launches(centre)
 
 
@@ -173,7 +173,7 @@ async def test_a_copy_that_nobody_continues_is_read_to_its_end_on_the_node(centr
     ],
 )
 def test_times_and_ranks_that_cannot_be_are_none(line: str) -> None:
-    (found,) = Lines("a", "ranks/1.jsonl", (1,), Clock(offset=30.0)).feed(line.encode() + b"\n")
+    (found,) = LineReader("a", "ranks/1.jsonl", (1,), Clock(offset=30.0)).feed(line.encode() + b"\n")
     assert (found.at, found.rank, found.text) == (None, None, "RankFailed")
 
 
@@ -181,5 +181,5 @@ def test_times_and_ranks_that_cannot_be_are_none(line: str) -> None:
     "line", ["[" * 20000, '{"kind": "RankFailed", "a": ' + "[" * 20000, "no event", '{"kind": ', "[1]", '{"a": 1}']
 )
 def test_what_is_no_event_is_shown_as_it_stands(line: str) -> None:
-    (found,) = Lines("a", "ranks/1.jsonl", (1,), Clock()).feed(line.encode() + b"\n")
-    assert found == Line("a", None, None, line[:LONGEST])
+    (found,) = LineReader("a", "ranks/1.jsonl", (1,), Clock()).feed(line.encode() + b"\n")
+    assert found == MergedLine("a", None, None, line[:LONGEST])

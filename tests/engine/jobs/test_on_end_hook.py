@@ -11,7 +11,7 @@ import pytest
 from paceline.engine.agent.system.processes import boot_id, is_alive, start_time
 from paceline.engine.errors import UsageError, WorkFailed
 from paceline.engine.events import Event, RunEnded, RunPrepared
-from paceline.engine.jobs.runs.on_end_hook import announced, arguments, tell
+from paceline.engine.jobs.runs.on_end_hook import arguments, run_hook, with_on_end_hook
 
 
 class Stream:
@@ -43,7 +43,7 @@ def told(tmp_path: Path) -> tuple[str, Path]:
 async def test_the_command_is_run_once_and_told_run_state_and_reason(told: tuple[str, Path]) -> None:
     command, path = told
     stream = Stream()
-    async with announced(stream, command):
+    async with with_on_end_hook(stream, command):
         stream.publish(RunEnded(run_id="r1", state="failed", reason="rank 1: $(touch /x) `id` \x1b[31m\n"))
         assert not path.exists()
     assert path.read_text() == repr(["r1", "failed", "rank 1: $(touch /x) `id`  [31m "])
@@ -54,7 +54,7 @@ async def test_it_is_run_after_a_verb_that_failed_with_its_run(told: tuple[str, 
     stream = Stream()
 
     async def fail() -> None:
-        async with announced(stream, told[0]):
+        async with with_on_end_hook(stream, told[0]):
             stream.publish(RunEnded(run_id="r1", state="failed"))
             raise WorkFailed("no result")
 
@@ -66,14 +66,14 @@ async def test_it_is_run_after_a_verb_that_failed_with_its_run(told: tuple[str, 
 async def test_a_profiling_that_ended_before_the_launch_is_no_end(told: tuple[str, Path]) -> None:
     stream = Stream()
     for run_id in (None, "r2"):  # refused before it was launched; launched and lost sight of
-        async with announced(stream, told[0]):
+        async with with_on_end_hook(stream, told[0]):
             stream.publish(RunEnded(run_id="r1", state="done"))
             stream.run_id = run_id
     assert not told[1].exists()
 
 
 async def test_without_an_end_there_is_no_notice(told: tuple[str, Path]) -> None:
-    async with announced(Stream(), told[0]):
+    async with with_on_end_hook(Stream(), told[0]):
         pass
     assert not told[1].exists()
 
@@ -81,7 +81,7 @@ async def test_without_an_end_there_is_no_notice(told: tuple[str, Path]) -> None
 @pytest.mark.parametrize(("command", "said"), [("/nowhere/it", "No such file"), (f"{sys.executable} -c 'exit(3)'", "status 3")])
 async def test_a_command_that_fails_is_one_line(command: str, said: str) -> None:
     stream = Stream()
-    async with announced(stream, command):
+    async with with_on_end_hook(stream, command):
         stream.publish(RunEnded(run_id="r1"))
     (line,) = [event.phase for event in stream.heard if isinstance(event, RunPrepared)]
     assert said in line
@@ -89,7 +89,7 @@ async def test_a_command_that_fails_is_one_line(command: str, said: str) -> None
 
 async def test_a_command_that_hangs_is_killed_with_all_it_started(tmp_path: Path) -> None:
     program = f"sleep 600 & echo $! > {tmp_path}/pid; sleep 600"
-    trouble = await tell(["/bin/sh", "-c", program], RunEnded(run_id="r1"), limit=1.0)
+    trouble = await run_hook(["/bin/sh", "-c", program], RunEnded(run_id="r1"), limit=1.0)
     assert trouble == "killed after 1 s"
     child = int((tmp_path / "pid").read_text())
     while (started := start_time(child)) is not None and is_alive(child, boot_id(), started):

@@ -9,13 +9,13 @@ import pytest
 from paceline.engine.errors import WaitGivenUp
 from paceline.engine.events import DeviceReading, Event, JobWaited, NodeSummary, RunListed, RunPlanned, RunPrepared, Ticked
 from paceline.engine.events import InventoryRead as Read
-from paceline.engine.jobs.launch.job import Undertaking
-from paceline.engine.jobs.launch.planning import Candidate, make_plan
+from paceline.engine.jobs.launch.job import JobLauncher
+from paceline.engine.jobs.launch.planning import NodeCandidate, make_plan
 from paceline.engine.plan import DataPlan, Plan
 from paceline.engine.specs import Inventory, NodeSpec, TrainSpec
 from paceline.engine.store.reduce import reduce
 from paceline.engine.store.state import State
-from paceline.engine.telemetry.live_state import Attendance
+from paceline.engine.telemetry.live_state import LiveState
 from paceline.engine.workloads import WORKLOADS
 
 DATA = DataPlan("0" * 64, "made up", 1, "0" * 64)
@@ -28,20 +28,20 @@ class Waiting:
     def __init__(self) -> None:
         self.told: list[Event] = []
         self.holder = "r9"
-        self.attendance = Attendance(["lab0"])
+        self.attendance = LiveState(["lab0"])
         self.attendance(Read(nodes=(NodeSummary("lab0"),)))
         inventory = Inventory("nodes.toml", (NodeSpec("lab0"),))
         nobody: Any = None
-        self.undertaking = Undertaking(inventory, nobody, self.attendance, nobody, self.publish)
+        self.undertaking = JobLauncher(inventory, nobody, self.attendance, nobody, self.publish)
         cast(Any, self.undertaking)._plan = self._plan
 
     def publish(self, event: Event) -> None:
         self.told.append(event)
         self.attendance(event)
 
-    async def _plan(self, spec: TrainSpec, data: DataPlan, patience: float) -> tuple[Plan, list[Candidate]]:
+    async def _plan(self, spec: TrainSpec, data: DataPlan, patience: float) -> tuple[Plan, list[NodeCandidate]]:
         device = DeviceReading(index=0, name="RTX 3060", kind="cuda", processes=(), holder=self.holder, holder_user="bob")
-        nodes = [Candidate(NodeSpec("lab0"), (device,), "127.0.0.1", "lo", "python3")]
+        nodes = [NodeCandidate(NodeSpec("lab0"), (device,), "127.0.0.1", "lo", "python3")]
         return make_plan(spec, "r1", nodes, data, WORKLOADS[spec.workload]), nodes
 
     async def begin(self) -> asyncio.Task[Plan]:
@@ -67,11 +67,11 @@ async def test_a_job_says_who_holds_its_devices_and_goes_on_when_they_are_free()
 async def test_who_gives_up_ends_the_wait_and_starts_nothing() -> None:
     lab = Waiting()
     task = await lab.begin()
-    lab.undertaking.give_up()
+    lab.undertaking.stop_waiting()
     with pytest.raises(WaitGivenUp, match="nothing was started"):
         await task
     assert lab.attendance.state.waiting is None
-    lab.undertaking.give_up()  # once more: there is nothing to end
+    lab.undertaking.stop_waiting()  # once more: there is nothing to end
 
 
 async def test_an_interrupted_wait_leaves_no_row_behind() -> None:

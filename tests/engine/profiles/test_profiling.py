@@ -30,11 +30,11 @@ from paceline.engine.events import (
     StepTimesProfiled,
     SystemProfiled,
 )
-from paceline.engine.jobs.launch.profile_cache import Profiling
+from paceline.engine.jobs.launch.profile_cache import ProfileCache
 from paceline.engine.plan import CasePlan, DataPlan, Emulation, NodePlan, Plan, RankPlan
-from paceline.engine.profiles.assemble import fold
+from paceline.engine.profiles.assemble import assemble
 from paceline.engine.profiles.drift import drifts
-from paceline.engine.profiles.store import Kept, Shelf, fingerprint
+from paceline.engine.profiles.store import ProfileStore, StoredProfile, fingerprint
 from paceline.engine.reports.advice import advice_document
 from paceline.engine.reports.profile import profile_document
 from paceline.engine.specs import FaultSpec, LinkSpec
@@ -42,8 +42,8 @@ from paceline.engine.store.reduce import reduce
 from paceline.engine.store.state import State
 from paceline.engine.wire import decode, encode
 from paceline.tui.command_line.render import render
-from paceline.tui.views.advice import Supposed, advised, verdict_lines
-from paceline.tui.views.profiles import profile_summary, read
+from paceline.tui.views.advice import WhatIfChoice, advice_view, verdict_lines
+from paceline.tui.views.profiles import profile_summary, profile_view
 
 from tests.support.screens.documents import documented, paths
 
@@ -99,11 +99,11 @@ def lines(rates: tuple[float, ...] = RATES, clock: str = "5001 MHz") -> list[Eve
 
 def test_a_profile_is_the_same_whatever_the_order_of_the_lines_and_over_the_wire() -> None:
     told = lines()
-    whole = fold(plan(), told, 5.0)
+    whole = assemble(plan(), told, 5.0)
     for seed in range(20):
         mixed = random.Random(seed).sample(told, len(told))
         again = [decode(encode(event)) for event in mixed]
-        assert fold(plan(), [event for event in again if event], 5.0) == whole
+        assert assemble(plan(), [event for event in again if event], 5.0) == whole
     assert [device.rate for device in whole.devices] == pytest.approx(RATES)
     assert whole.devices[2].largest_batch == 3000
     assert whole.devices[0].facts == {"torch": "2.13", "memory clock": "5001 MHz"}
@@ -124,7 +124,7 @@ def test_a_scripted_fault_is_what_happens_to_a_device_and_makes_it_no_other_one(
 def test_a_device_that_vanished_says_so_and_the_others_are_there() -> None:
     told = [event for event in lines() if not (isinstance(event, DeviceProfiled | StepTimesProfiled) and event.rank == 1)]
     gone = "CUDA error: the device is lost"
-    profile = fold(plan(), [*told, DeviceProfiled(node="lab2", rank=1, error=gone), StepTimesProfiled(rank=1, error=gone)], 5.0)
+    profile = assemble(plan(), [*told, DeviceProfiled(node="lab2", rank=1, error=gone), StepTimesProfiled(rank=1, error=gone)], 5.0)
     assert [device.error for device in profile.devices] == ["", gone, ""]
     assert [device.time is None for device in profile.devices] == [False, True, False]
 
@@ -132,7 +132,7 @@ def test_a_device_that_vanished_says_so_and_the_others_are_there() -> None:
 def test_a_rank_that_died_or_said_nothing_is_named_with_what_it_had_measured() -> None:
     told = [event for event in lines() if not (isinstance(event, StepTimesProfiled) and event.rank == 0)]
     told = [event for event in told if event.node != "lab3"]
-    profile = fold(plan(), [*told, RankFailed(node="lab1", rank=0, reason="killed by SIGKILL")], 5.0)
+    profile = assemble(plan(), [*told, RankFailed(node="lab1", rank=0, reason="killed by SIGKILL")], 5.0)
     assert profile.devices[0].tflops == {"fp32": 4.0}
     assert profile.devices[0].error == "killed by SIGKILL"
     assert profile.devices[2].error == "nothing came home of it"
@@ -154,7 +154,7 @@ def test_a_rank_that_died_or_said_nothing_is_named_with_what_it_had_measured() -
     ],
 )
 def test_what_no_measurement_can_be_is_unknown(nonsense: Event) -> None:
-    profile = fold(plan(), [nonsense], 5.0)
+    profile = assemble(plan(), [nonsense], 5.0)
     assert profile.devices[0].time is None
     assert profile.devices[0].tflops == {}
     assert profile.all_reduce is None
@@ -167,7 +167,7 @@ def test_what_no_measurement_can_be_is_unknown(nonsense: Event) -> None:
 
 
 def test_the_document_is_what_the_docs_promise() -> None:
-    before, now = fold(plan(), lines(), 5.0), fold(plan(), lines((300.0, 300.0, 100.0)), 6.0)
+    before, now = assemble(plan(), lines(), 5.0), assemble(plan(), lines((300.0, 300.0, 100.0)), 6.0)
     told = profile_document(now, drifts(before, now))
     ended = {"run_id": "r1", "state": "done", "reason": None, "failed_rank": None, "failed_node": None}
     document = {"schema": 1, **told, **ended}
@@ -176,7 +176,7 @@ def test_the_document_is_what_the_docs_promise() -> None:
 
 
 def test_what_was_measured_through_a_played_network_says_so_wherever_it_is_shown() -> None:
-    told = profile_document(fold(replace(plan(), link=LinkSpec(0.002, 1e8)), lines(), 5.0))
+    told = profile_document(assemble(replace(plan(), link=LinkSpec(0.002, 1e8)), lines(), 5.0))
     assert told["emulated_network"] is True
     assert "digits-cnn on 3 devices, emulated (network too)" in render("profile", told)
     again = read_profile(told)
@@ -185,14 +185,14 @@ def test_what_was_measured_through_a_played_network_says_so_wherever_it_is_shown
     assert advice["emulated_network"] is True
     assert "global batch of 96, emulated (network too)" in render("advise", advice)
     state = reduce(State(), ProfileKept(document=told))
-    screens = (profile_summary(state, read(told), 1, 120), verdict_lines(advised(told, Supposed()), 1, 120, 9))
+    screens = (profile_summary(state, profile_view(told), 1, 120), verdict_lines(advice_view(told, WhatIfChoice()), 1, 120, 9))
     for lines_of in screens:
         assert any("emulated, network too" in strip.text for strip in lines_of)
 
 
 def test_names_of_hostile_nodes_cannot_act_on_a_terminal() -> None:
     evil = "\x1b[31mlab\x07\u202e"
-    profile = fold(plan(), lines(), 5.0)
+    profile = assemble(plan(), lines(), 5.0)
     devices = tuple(replace(device, node=evil, name=evil, error=evil, facts={evil: evil}) for device in profile.devices)
     links = tuple(replace(link, source=evil, target=evil, error=evil) for link in profile.links)
     systems = tuple(replace(system, node=evil, processor=evil, error=evil) for system in profile.systems)
@@ -204,8 +204,8 @@ def test_names_of_hostile_nodes_cannot_act_on_a_terminal() -> None:
 
 
 def test_a_device_that_became_slower_is_told_with_what_its_driver_says() -> None:
-    before = fold(plan(), lines(), 5.0)
-    now = fold(plan(), lines((400.0, 263.0, 100.0), clock="405 MHz"), 6.0)
+    before = assemble(plan(), lines(), 5.0)
+    now = assemble(plan(), lines((400.0, 263.0, 100.0), clock="405 MHz"), 6.0)
     (found,) = drifts(before, now)
     assert (found.node, found.index, found.since) == ("lab2", 0, 5.0)
     assert found.slowdown == pytest.approx(300 / 263)
@@ -220,18 +220,18 @@ def test_a_device_that_became_slower_is_told_with_what_its_driver_says() -> None
 
 
 def test_what_measuring_varies_by_is_no_drift() -> None:
-    before = fold(plan(), lines(), 5.0)
-    assert drifts(before, fold(plan(), lines((385.0, 310.0, 96.5)), 6.0)) == ()
+    before = assemble(plan(), lines(), 5.0)
+    assert drifts(before, assemble(plan(), lines((385.0, 310.0, 96.5)), 6.0)) == ()
     rough = replace(before, devices=tuple(replace(device, residual=0.1) for device in before.devices))
-    assert drifts(rough, fold(plan(), lines((320.0, 360.0, 90.0)), 6.0)) == ()
+    assert drifts(rough, assemble(plan(), lines((320.0, 360.0, 90.0)), 6.0)) == ()
 
 
 # Shelf --------------------------------------------------------------------------------------------------------------------------
 
 
-def told_of(place: Path, asked: Plan, facts: dict[str, NodeConnected] | None = None) -> tuple[Profiling, list[Event]]:
+def told_of(place: Path, asked: Plan, facts: dict[str, NodeConnected] | None = None) -> tuple[ProfileCache, list[Event]]:
     said: list[Event] = []
-    return Profiling(place, asked, State(), facts or {}, said.append), said
+    return ProfileCache(place, asked, State(), facts or {}, said.append), said
 
 
 def phases(said: list[Event]) -> str:
@@ -246,25 +246,25 @@ def run_of(place: Path, events: list[Event]) -> Path:
 
 def test_a_profile_is_kept_found_again_and_compared_with_the_next(tmp_path: Path) -> None:
     taking, said = told_of(tmp_path / "shelf", plan())
-    assert taking.kept() is None
+    assert taking.load_or_explain() is None
     assert "not profiled yet" in phases(said)
-    profile, _ = taking.keep(run_of(tmp_path / "one", lines()))
+    profile, _ = taking.save(run_of(tmp_path / "one", lines()))
     again, said = told_of(tmp_path / "shelf", plan())
-    assert again.kept() == profile
+    assert again.load_or_explain() == profile
     assert isinstance(said[0], ProfileKept)
-    again.keep(run_of(tmp_path / "two", lines((400.0, 263.0, 100.0))))
+    again.save(run_of(tmp_path / "two", lines((400.0, 263.0, 100.0))))
     assert [event.node for event in said if isinstance(event, DriftFound)] == ["lab2"]
 
 
 def test_a_profile_of_other_hardware_is_refused_and_says_what_differs(tmp_path: Path) -> None:
-    told_of(tmp_path, plan())[0].keep(run_of(tmp_path / "run", lines()))
+    told_of(tmp_path, plan())[0].save(run_of(tmp_path / "run", lines()))
     ranks = plan().ranks
     other = replace(plan(), ranks=(replace(ranks[0], device_name="another card"), *ranks[1:]))
     taking, said = told_of(tmp_path, other)
-    assert taking.kept() is None
+    assert taking.load_or_explain() is None
     assert "other devices" in phases(said)
     assert "another card" in phases(said)
-    taking.keep(run_of(tmp_path / "next", lines((100.0, 100.0, 100.0))))
+    taking.save(run_of(tmp_path / "next", lines((100.0, 100.0, 100.0))))
     assert not [event for event in said if isinstance(event, DriftFound)], "another card is no drift"
 
 
@@ -277,24 +277,24 @@ def some(*ranks: int) -> Plan:
 
 
 def test_a_profile_of_more_devices_holds_for_some_of_them(tmp_path: Path) -> None:
-    profile, _ = told_of(tmp_path, plan())[0].keep(run_of(tmp_path / "run", lines()))
+    profile, _ = told_of(tmp_path, plan())[0].save(run_of(tmp_path / "run", lines()))
     taking, said = told_of(tmp_path, some(0, 2))
-    found = taking.kept()
+    found = taking.load_or_explain()
     assert found == replace(profile, devices=(profile.devices[0], profile.devices[2]))
     assert "profiled first" not in phases(said)
     taking.calibrate(replace(profile, overlap=0.5, is_calibrated=True))
-    whole = told_of(tmp_path, plan())[0].at_hand()
+    whole = told_of(tmp_path, plan())[0].load()
     assert whole == replace(profile, overlap=0.5, is_calibrated=True), "what some have taught is kept with all of them"
     ranks = some(0, 2).ranks
     other = replace(some(0, 2), ranks=(ranks[0], replace(ranks[1], emulation=Emulation(7.0))))
-    assert told_of(tmp_path, other)[0].kept() is None
+    assert told_of(tmp_path, other)[0].load_or_explain() is None
     seeded = replace(some(0, 2), ranks=tuple(replace(rank, emulation=Emulation(RATES[2 * rank.rank], seed=9)) for rank in ranks))
-    assert told_of(tmp_path, seeded)[0].kept() is not None, "the seed of a job is nothing of the device"
+    assert told_of(tmp_path, seeded)[0].load_or_explain() is not None, "the seed of a job is nothing of the device"
 
 
 def test_another_torch_or_driver_is_named_and_measured_again(tmp_path: Path) -> None:
     then = {"lab1": NodeConnected(node="lab1", torch="2.12", driver="535.1"), "lab2": NodeConnected(node="lab2", torch="2.12")}
-    told_of(tmp_path, plan(), then)[0].keep(run_of(tmp_path / "run", lines()))
+    told_of(tmp_path, plan(), then)[0].save(run_of(tmp_path / "run", lines()))
     for facts, why in (
         (then, ""),
         ({}, ""),
@@ -303,9 +303,9 @@ def test_another_torch_or_driver_is_named_and_measured_again(tmp_path: Path) -> 
         (then | {"lab2": NodeConnected(torch="2.13")}, "torch of lab2 is 2.13, was 2.12"),
     ):
         taking, said = told_of(tmp_path, plan(), facts)
-        assert (taking.kept() is None) == bool(why)
+        assert (taking.load_or_explain() is None) == bool(why)
         assert why in phases(said)
-    taking.keep(run_of(tmp_path / "next", lines((400.0, 263.0, 100.0))))
+    taking.save(run_of(tmp_path / "next", lines((400.0, 263.0, 100.0))))
     assert [event.node for event in said if isinstance(event, DriftFound)] == ["lab2"], "with it the drift is told all the same"
 
 
@@ -314,11 +314,11 @@ def test_another_torch_or_driver_is_named_and_measured_again(tmp_path: Path) -> 
 )
 def test_a_broken_profile_is_said_plainly_and_measured_again(tmp_path: Path, broken: bytes) -> None:
     taking, said = told_of(tmp_path, plan())
-    Shelf(tmp_path).path(plan()).write_bytes(broken)
-    assert taking.kept() is None
+    ProfileStore(tmp_path).path(plan()).write_bytes(broken)
+    assert taking.load_or_explain() is None
     assert "broken" in phases(said) or "schema" in phases(said)
-    taking.keep(run_of(tmp_path / "run", lines()))
-    assert told_of(tmp_path, plan())[0].kept() is not None
+    taking.save(run_of(tmp_path / "run", lines()))
+    assert told_of(tmp_path, plan())[0].load_or_explain() is not None
 
 
 @pytest.mark.parametrize(
@@ -334,19 +334,19 @@ def test_a_broken_profile_is_said_plainly_and_measured_again(tmp_path: Path, bro
     ],
 )
 def test_figures_that_cannot_be_are_a_broken_profile(tmp_path: Path, was: str, now: str) -> None:
-    told_of(tmp_path, plan())[0].keep(run_of(tmp_path / "run", lines()))
-    path = Shelf(tmp_path).path(plan())
+    told_of(tmp_path, plan())[0].save(run_of(tmp_path / "run", lines()))
+    path = ProfileStore(tmp_path).path(plan())
     text = json.dumps(json.loads(path.read_text()), separators=(",", ":"))
     assert was in text
     path.write_text(text.replace(was, now))
     taking, said = told_of(tmp_path, plan())
-    assert taking.kept() is None
+    assert taking.load_or_explain() is None
     assert "broken" in phases(said)
 
 
 def test_a_full_disk_leaves_the_last_profile_and_tells_the_new_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told_of(tmp_path, plan())[0].keep(run_of(tmp_path / "run", lines()))
-    before = Shelf(tmp_path).path(plan()).read_bytes()
+    told_of(tmp_path, plan())[0].save(run_of(tmp_path / "run", lines()))
+    before = ProfileStore(tmp_path).path(plan()).read_bytes()
     next_run = run_of(tmp_path / "next", lines((200.0, 300.0, 100.0)))
 
     def full(handle: int) -> None:
@@ -355,26 +355,26 @@ def test_a_full_disk_leaves_the_last_profile_and_tells_the_new_one(tmp_path: Pat
     taking, said = told_of(tmp_path, plan())
     with monkeypatch.context() as patched:
         patched.setattr(os, "fsync", full)
-        profile, _ = taking.keep(next_run)
+        profile, _ = taking.save(next_run)
     assert profile.devices[0].rate == pytest.approx(200.0)
     assert "space" in phases(said)
-    assert Shelf(tmp_path).path(plan()).read_bytes() == before
+    assert ProfileStore(tmp_path).path(plan()).read_bytes() == before
     assert not list(tmp_path.glob(".*"))
 
 
 def test_where_nothing_was_timed_the_last_profile_stays(tmp_path: Path) -> None:
-    told_of(tmp_path, plan())[0].keep(run_of(tmp_path / "run", lines()))
+    told_of(tmp_path, plan())[0].save(run_of(tmp_path / "run", lines()))
     with pytest.raises(WorkFailed, match="it broke"):
-        told_of(tmp_path, plan())[0].keep(run_of(tmp_path / "next", [DeviceProfiled(rank=0, error="it broke")]))
-    assert told_of(tmp_path, plan())[0].kept() is not None
+        told_of(tmp_path, plan())[0].save(run_of(tmp_path / "next", [DeviceProfiled(rank=0, error="it broke")]))
+    assert told_of(tmp_path, plan())[0].load_or_explain() is not None
 
 
 def test_what_was_declared_decides_whether_to_measure_and_is_not_in_the_profile(tmp_path: Path) -> None:
     ranks = plan().ranks
     faster = replace(plan(), ranks=(replace(ranks[0], emulation=Emulation(987654.0)), *ranks[1:]))
     assert fingerprint(plan(), "m") != fingerprint(faster, "m")
-    shelf = Shelf(tmp_path)
-    shelf.put(shelf.path(faster), Kept(fold(faster, lines(), 5.0), fingerprint(faster, "m"), {}))
+    shelf = ProfileStore(tmp_path)
+    shelf.save(shelf.path(faster), StoredProfile(assemble(faster, lines(), 5.0), fingerprint(faster, "m"), {}))
     assert "987654" not in shelf.path(faster).read_text()
 
 

@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from paceline.engine.agent.runner.peer_mesh import Mesh, introduce
+from paceline.engine.agent.runner.peer_mesh import PeerMesh, connect_peers
 from paceline.engine.errors import WorkFailed
 from paceline.engine.events import EVENTS, Event, RankEvent
 from paceline.engine.jobs.mirror.event_log import events_of
-from paceline.engine.jobs.mirror.frame_queue import Inbox
-from paceline.engine.jobs.mirror.run_mirror import RunDirectory
-from paceline.engine.jobs.runs.listing import roster
-from paceline.engine.jobs.runs.result import derive
+from paceline.engine.jobs.mirror.frame_queue import FrameQueue
+from paceline.engine.jobs.mirror.run_mirror import RunMirror
+from paceline.engine.jobs.runs.listing import list_runs
+from paceline.engine.jobs.runs.result import derive_result
 from paceline.engine.plan import CasePlan, DataPlan, NodePlan, Plan, RankPlan
 from paceline.engine.protocol.frames import FrameRefused, read_frame
 from paceline.engine.specs import NodeSpec
@@ -94,7 +94,7 @@ async def hear_lines(count: int) -> dict[str, int]:
             future.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody waits for these answers
         return made
 
-    inbox = Inbox()
+    inbox = FrameQueue()
     inbox.gen = 1
     node = link()
     for line in lines_of_a_node(random_numbers):
@@ -106,7 +106,7 @@ async def hear_lines(count: int) -> dict[str, int]:
                 node._take(line)
             except ValueError:  # the link is closed and opened again
                 counts["refused"] += 1
-                inbox = Inbox()
+                inbox = FrameQueue()
                 inbox.gen = 1
                 node = link()
             for event in events_of([line], "n0", "r"):
@@ -172,7 +172,7 @@ async def test_a_list_of_runs_that_makes_no_sense_is_read_as_far_as_it_does(tmp_
         copied.mkdir(parents=True, exist_ok=True)
         for name in ("plan.json", "exit.json"):
             (copied / name).write_bytes(broken(dumps(mutated(FACTS["exit"], random_numbers)).encode(), random_numbers))
-        for row in await roster(Lister(random_numbers.choice((rows, None, {}, 7))), tmp_path, ["n0"]):  # type: ignore[arg-type]
+        for row in await list_runs(Lister(random_numbers.choice((rows, None, {}, 7))), tmp_path, ["n0"]):  # type: ignore[arg-type]
             assert row["run_id"] in ("x", FACTS["run_id"])
             assert row["state"] in ("starting", "running", "done", "failed", "cancelled", "unreachable")
             assert unseen(render("jobs", {"runs": [row]}).replace("\n", "")) == []
@@ -202,9 +202,9 @@ def derive_many(count: int, place: Path) -> dict[str, int]:
             (run / "nodes" / name / "ranks" / f"{i}.jsonl").write_bytes(b"\n".join(lines) + b"\n")
             ended = mutated({"state": "done", "reason": "", "rank": None}, random_numbers) if number % 3 else {"state": "done"}
             (run / "nodes" / name / "exit.json").write_text(dumps(ended))
-        directory = RunDirectory(place, str(number))
+        directory = RunMirror(place, str(number))
         try:
-            document, report = derive(directory)
+            document, report = derive_result(directory)
             counts["derived"] += 1
             shown = render("bench" if "cases" in document else "train", document)
             counts["control characters"] += len(unseen(shown.replace("\n", ""))) + len(unseen(report.replace("\n", "")))
@@ -268,7 +268,7 @@ def test_an_agent_answers_after_any_number_of_broken_requests(tmp_path: Path) ->
 async def test_a_runner_listens_to_its_peers_after_any_number_of_strangers() -> None:
     random_numbers = random.Random(SEED)
     heard: list[Any] = []
-    mesh = Mesh("n0", "secret", lambda peer, message: heard.append(peer))
+    mesh = PeerMesh("n0", "secret", lambda peer, message: heard.append(peer))
     port = await mesh.listen("127.0.0.1")
     for line in lines_of_a_node(random_numbers):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -278,7 +278,7 @@ async def test_a_runner_listens_to_its_peers_after_any_number_of_strangers() -> 
         heard.append(None)
         if len(heard) == 300:
             break
-    await introduce("127.0.0.1", port, "secret", {"n0": ["127.0.0.1", port]})
+    await connect_peers("127.0.0.1", port, "secret", {"n0": ["127.0.0.1", port]})
     assert await mesh.peers == {"n0": ("127.0.0.1", port)}
     assert set(heard) == {None}
     await mesh.close()

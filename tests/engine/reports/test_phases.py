@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from paceline.engine.events import Event, RankEpochEnded
 from paceline.engine.plan import CasePlan, DataPlan, Emulation, NodePlan, Plan, RankPlan
 from paceline.engine.reports.bench import bench_document, train_document
-from paceline.engine.reports.phases import PHASES, sentence
+from paceline.engine.reports.phases import PHASES, bottleneck_sentence
 from paceline.engine.reports.table import report_markdown
 from paceline.tui.views.run.phases import phase_lines
 
@@ -108,7 +108,7 @@ def test_waiting_names_the_rank_that_is_waited_for_and_the_policy_that_helps() -
     assert (found["phase"], found["rank"], found["node"]) == ("wait", 1, "n1")
     assert found["share"] == pytest.approx((60 / 90 + 0) / 2)
     assert "--policy hybrid" in found["advice"]
-    assert sentence(found).startswith("wait (for rank 1, n1) takes 33 % of a step: share the batch")
+    assert bottleneck_sentence(found).startswith("wait (for rank 1, n1) takes 33 % of a step: share the batch")
 
 
 def test_who_balances_already_is_sent_to_the_straggler() -> None:

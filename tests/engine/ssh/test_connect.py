@@ -16,7 +16,7 @@ from paceline.engine.errors import NodeRefused, NodeUnreachable
 from paceline.engine.specs import NodeSpec
 from paceline.engine.ssh import connect
 from paceline.engine.ssh.connect import open_connection
-from paceline.engine.ssh.prompts import Ask, Question
+from paceline.engine.ssh.prompts import AskPerson, LoginPrompt
 
 from tests.support.ssh.sshd import needs_sshd, sshd
 
@@ -90,7 +90,7 @@ async def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
     await served.acceptor.wait_closed()
 
 
-async def visit(spec: NodeSpec, ask: Ask | None = None) -> None:
+async def visit(spec: NodeSpec, ask: AskPerson | None = None) -> None:
     """Connect, run something, leave."""
     connection = await open_connection(spec, ask=ask)
     assert (await connection.run("true")).exit_status == 0
@@ -257,9 +257,9 @@ async def test_openssh_s_own_server_is_spoken_to(machine: Machine, tmp_path: Pat
 
 
 async def test_an_unknown_key_is_asked_about_once_and_written_down_as_ssh_would(machine: Machine) -> None:
-    asked: list[Question] = []
+    asked: list[LoginPrompt] = []
 
-    async def agree(question: Question) -> str:
+    async def agree(question: LoginPrompt) -> str:
         asked.append(question)
         return "yes"
 
@@ -281,7 +281,7 @@ async def test_an_unknown_key_is_asked_about_once_and_written_down_as_ssh_would(
 
 
 async def test_whoever_says_no_to_a_key_logs_in_nowhere(machine: Machine) -> None:
-    async def decline(question: Question) -> None:
+    async def decline(question: LoginPrompt) -> None:
         return None
 
     with pytest.raises(NodeRefused, match="is unknown"):
@@ -291,7 +291,7 @@ async def test_whoever_says_no_to_a_key_logs_in_nowhere(machine: Machine) -> Non
 
 
 async def test_nobody_is_asked_about_a_changed_or_revoked_key_or_a_wrong_pin(machine: Machine) -> None:
-    async def never(question: Question) -> str:
+    async def never(question: LoginPrompt) -> str:
         raise AssertionError(question)
 
     machine.known(asyncssh.generate_private_key("ssh-ed25519"))

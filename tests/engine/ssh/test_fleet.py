@@ -24,7 +24,7 @@ from paceline.engine.specs import DeviceSpec, Inventory, NodeSpec
 from paceline.engine.ssh import embedded, fleet, upload
 from paceline.engine.ssh.bundle import bundle
 from paceline.engine.ssh.fleet import Fleet
-from paceline.engine.ssh.upload import push_tree
+from paceline.engine.ssh.upload import upload_tree
 
 from tests.support.ssh.sshd import needs_sshd, sshd
 
@@ -78,7 +78,7 @@ async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
 
 
 async def test_hello_and_readings_arrive_from_every_node(lab: Lab, tmp_path: Path) -> None:
-    await lab.fleet.settled()
+    await lab.fleet.wait_settled()
     for name in ("demo1", "demo2"):
         hello = lab.of(NodeConnected, name)[0]
         assert (hello.address, hello.interface) == ("127.0.0.1", "lo")
@@ -136,7 +136,7 @@ async def test_closing_the_fleet_leaves_no_agent_and_no_task(tmp_path: Path) -> 
     before = asyncio.all_tasks()
     lab = Lab(tmp_path, demo("demo1"), demo("demo2"))
     await lab.fleet.start()
-    await lab.fleet.settled()
+    await lab.fleet.wait_settled()
     assert len(agents(tmp_path)) == 2
     await lab.fleet.close()
     assert agents(tmp_path) == []
@@ -171,7 +171,7 @@ async def test_nodes_that_are_down_or_silent_do_not_delay_the_others(tmp_path: P
     assert not lab.of(NodeLost, "silent")  # it has ten seconds
     with pytest.raises(NodeUnreachable, match="silent: no answer within"):
         await lab.fleet.link("silent", patience=0.01)
-    await lab.fleet.settled(patience=0.01)
+    await lab.fleet.wait_settled(patience=0.01)
     await lab.fleet.close()
     silent.close()
 
@@ -184,7 +184,7 @@ async def test_a_node_that_refuses_is_not_tried_again(tmp_path: Path, monkeypatc
     await lab.fleet.start()
     with pytest.raises(NodeRefused, match="atlas: the host key of"):
         await lab.fleet.link("atlas")
-    await lab.fleet.settled()
+    await lab.fleet.wait_settled()
     denied = lab.of(NodeDenied, "atlas")
     assert len(denied) == 1
     assert served.host_key.get_fingerprint() in denied[0].reason
@@ -204,7 +204,7 @@ async def test_a_real_node_keeps_its_state_below_its_home_and_has_a_device(tmp_p
     lab = Lab(tmp_path, spec)
     await lab.fleet.start()
     assert (await lab.fleet.link("atlas")).root == str(tmp_path / "atlas" / ".local/state/paceline/atlas")
-    await lab.fleet.settled()
+    await lab.fleet.wait_settled()
     device = lab.of(NodeReported, "atlas")[0].devices[0]
     assert device.kind in ("cpu", "cuda")
     assert device.name
@@ -246,7 +246,7 @@ async def test_modules_are_sent_once_and_kept_private(lab: Lab, tmp_path: Path) 
     assert (str(sent), sent.read_bytes()) == (demo1.bundle, bundle().data)
     assert (sent.stat().st_mode & 0o777, directory.stat().st_mode & 0o777) == (0o600, 0o700)
     written = sent.stat().st_mtime_ns
-    await upload.push_bundle(await demo1.sftp(), "demo1", demo1.root)
+    await upload.upload_bundle(await demo1.sftp(), "demo1", demo1.root)
     assert [path.stat().st_mtime_ns for path in directory.iterdir()] == [written]
 
 
@@ -257,11 +257,11 @@ async def test_a_directory_is_pushed_whole_and_once(lab: Lab, tmp_path: Path) ->
     (source / "deep" / "empty").write_bytes(b"")
     demo1 = await lab.fleet.link("demo1")
     remote = f"{demo1.root}/data/0123abcd"
-    assert await push_tree(demo1, source, remote)
+    assert await upload_tree(demo1, source, remote)
     assert Path(remote, "train_x.npy").read_bytes() == (source / "train_x.npy").read_bytes()
     assert Path(remote, "deep", "empty").exists()
     (source / "train_x.npy").write_bytes(b"changed")
-    assert not await push_tree(demo1, source, remote)
+    assert not await upload_tree(demo1, source, remote)
     assert [path.name for path in Path(remote).parent.iterdir()] == ["0123abcd"]
 
 
@@ -276,7 +276,7 @@ async def test_a_full_disk_is_named_and_leaves_nothing_half(lab: Lab, tmp_path: 
 
     monkeypatch.setattr(embedded._HomeSFTP, "write", refuse)
     with pytest.raises(StorageFailed, match=r"demo1: no space left for .*/data/0123abcd: 0\.1 MiB needed"):
-        await push_tree(demo1, source, f"{demo1.root}/data/0123abcd")
+        await upload_tree(demo1, source, f"{demo1.root}/data/0123abcd")
     assert list(Path(demo1.root, "data").iterdir()) == []
 
 

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from paceline.engine.errors import NodeUnreachable, PacelineError
 from paceline.engine.events import Event, NodeConnected
 from paceline.engine.specs import NodeSpec
+from paceline.engine.ssh.bundle import bundle
 from paceline.engine.ssh import embedded, link, upload
 from paceline.engine.ssh.embedded import EmbeddedNode
 from paceline.engine.ssh.link import Link, start_command
@@ -90,7 +91,7 @@ async def test_a_slow_line_is_waited_for_as_long_as_it_goes_on(monkeypatch: pyte
         nonlocal late
         async with upload._storing(None, "demo1", "/far/away", 1) as went_on:  # type: ignore[arg-type]
             for _ in range(20):
-                late += 0.8 * upload.STALL
+                late += 0.8 * upload.STALL_SECONDS
                 if goes_on:
                     went_on()
                 await asyncio.sleep(0)
@@ -113,7 +114,7 @@ async def test_modules_that_a_node_has_need_no_channel_for_files(node: EmbeddedN
     monkeypatch.setattr(asyncssh.SSHClientConnection, "start_sftp_client", refuse)
     again = await opened(node)
     assert (again.home, again.root) == (str(node.directory), str(node.directory))
-    assert again.bundle == f"{again.root}/bundles/{upload.bundle().name}"
+    assert again.bundle == f"{again.root}/bundles/{bundle().name}"
     await again.close()
 
 

@@ -18,9 +18,9 @@ import pytest_asyncio
 from paceline.engine.errors import NodeRefused, NodeUnreachable
 from paceline.engine.specs import Inventory, NodeSpec
 from paceline.engine.ssh import connect
-from paceline.engine.ssh.connect import Doors, open_connection
+from paceline.engine.ssh.connect import Connector, open_connection
 from paceline.engine.ssh.fleet import Fleet
-from paceline.engine.ssh.prompts import Ask, Question
+from paceline.engine.ssh.prompts import AskPerson, LoginPrompt
 
 from tests.support.ssh.sshd import Sshd, needs_sshd, sshd
 
@@ -32,9 +32,9 @@ class Person:
 
     def __init__(self, *answers: str | None) -> None:
         self.answers = list(answers)
-        self.asked: list[Question] = []
+        self.asked: list[LoginPrompt] = []
 
-    async def __call__(self, question: Question) -> str | None:
+    async def __call__(self, question: LoginPrompt) -> str | None:
         self.asked.append(question)
         return self.answers.pop(0)
 
@@ -104,7 +104,7 @@ def node(port: int, **said: Any) -> NodeSpec:
     return NodeSpec(**{"name": "atlas", "host": "127.0.0.1", "port": port, "user": ME, **said})  # type: ignore[arg-type]
 
 
-async def visit(spec: NodeSpec, ask: Ask | None = None) -> None:
+async def visit(spec: NodeSpec, ask: AskPerson | None = None) -> None:
     """Connect, run something, leave."""
     connection = await open_connection(spec, ask=ask)
     assert (await connection.run("true")).exit_status == 0
@@ -267,15 +267,15 @@ async def test_three_wrong_passphrases_or_none_end_it_before_any_connection(hous
 async def test_eight_nodes_with_one_locked_key_ask_once(house: House) -> None:
     key = house.key("mine", "secret")
     ports = [await house.asking(asyncssh.SSHServer, authorized_client_keys=_authorized(key)) for _ in range(8)]
-    asked: list[Question] = []
+    asked: list[LoginPrompt] = []
     all_wait = asyncio.Event()
 
-    async def person(question: Question) -> str:
+    async def person(question: LoginPrompt) -> str:
         asked.append(question)
         await all_wait.wait()
         return "secret"
 
-    doors = Doors(person)
+    doors = Connector(person)
     opening = [asyncio.create_task(doors.open(node(port, name=f"n{port}", key=str(house.home / "mine")))) for port in ports]
     while not asked or len(doors._ask._waiting) != 1 or sum(doors._ask._waiting.values()) < 8:  # type: ignore[union-attr]
         await asyncio.sleep(0.01)
@@ -371,7 +371,7 @@ async def test_the_time_a_person_thinks_is_not_counted(house: House, monkeypatch
     monkeypatch.setattr(connect, "LOGIN_TIMEOUT", 0.3)
     loop = asyncio.get_running_loop()
 
-    async def slow(question: Question) -> str:
+    async def slow(question: LoginPrompt) -> str:
         thought = loop.create_future()
         loop.call_later(0.6, thought.set_result, None)
         await thought
@@ -427,7 +427,7 @@ async def test_at_most_eight_log_in_at_one_jump_host_at_a_time(house: House) -> 
     house.config(
         f"Host gate\n  HostName 127.0.0.1\n  Port {gate}\nHost 127.0.0.1\n  ProxyJump gate\nHost *\n  IdentityFile ~/mine\n"
     )
-    doors = Doors()
+    doors = Connector()
     visits = doors.unattended()
     for connection in await asyncio.gather(*((visits if i % 3 else doors).open(node(port, name=f"n{i}")) for i in range(24))):
         connection.abort()
@@ -452,7 +452,7 @@ async def test_a_fleet_asks_for_what_its_nodes_need_and_then_they_report(house: 
     ]
     asked: list[str] = []
 
-    async def person(question: Question) -> str:
+    async def person(question: LoginPrompt) -> str:
         asked.append(question.kind)
         return "secret" if question.kind == "passphrase" else "yes"
 
@@ -463,7 +463,7 @@ async def test_a_fleet_asks_for_what_its_nodes_need_and_then_they_report(house: 
             assert (await fleet.link(spec.name)).hello.node == spec.name
         before = list(asked)
         with pytest.raises(NodeRefused, match="has a passphrase"):  # the host key that was accepted is known
-            await fleet.visit("atlas")
+            await fleet.connect_again("atlas")
         assert asked == before
     finally:
         await fleet.close()
@@ -476,7 +476,7 @@ async def test_closing_a_fleet_withdraws_its_questions(house: House) -> None:
     house.key("mine", "secret")
     asking, withdrawn = asyncio.Event(), asyncio.Event()
 
-    async def person(question: Question) -> str | None:
+    async def person(question: LoginPrompt) -> str | None:
         asking.set()
         try:
             await asyncio.Event().wait()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 from paceline.engine.errors import NodeRefused, NodeUnreachable, PacelineError
-from paceline.engine.ssh.reconnect import BESIDE, Search
+from paceline.engine.ssh.reconnect import BESIDE, Reconnect
 
 
 class Attempts:
@@ -17,7 +17,7 @@ class Attempts:
         self.ends: list[asyncio.Future[str]] = []
         self.heard: list[Callable[[], None]] = []
         self.failures: list[str] = []
-        self.search = Search(self._attempt)
+        self.search = Reconnect(self._attempt)
         self._more = asyncio.Event()
 
     async def _attempt(self, heard: Callable[[], None]) -> str:
@@ -112,7 +112,7 @@ async def test_good_news_make_the_next_attempt_come_soon(attempts: Attempts, mon
     monkeypatch.setattr("paceline.engine.ssh.reconnect.LEAST", 0.0)
     finding = attempts.begin(pace=3600.0)
     await attempts.until(1)
-    attempts.search.hurry(0.0)
+    attempts.search.retry_now(0.0)
     await attempts.until(2)
     attempts.ends[1].set_result("found")
     assert await finding == "found"

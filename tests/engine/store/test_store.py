@@ -38,7 +38,7 @@ from paceline.engine.events import (
 from paceline.engine.store.history import POINTS, RECENT, curve, recent
 from paceline.engine.store.reduce import reduce
 from paceline.engine.store.selectors import (
-    Parts,
+    StepParts,
     imbalance_now,
     limit_of,
     occupants,
@@ -442,7 +442,7 @@ def test_a_step_is_split_into_data_host_compute_communication_and_wait() -> None
     first = StepsTaken(run_id="r", case="x", rank=0, steps=1, samples=8, compute_seconds=0.4, wait_seconds=0.02, step_seconds=0.42)
     second = replace(first, rank=1, compute_seconds=0.3, wait_seconds=0.12, data_seconds=0.05, copy_seconds=0.01, host_seconds=0.04)
     parts = step_parts(fold([RunPlanned(run_id="r", cases=("x",), ranks=ranks), first, second]).runs["r"])
-    assert parts[0] == Parts(data=0.0, host=0.0, compute=0.4, communication=0.02, wait=0.0)
+    assert parts[0] == StepParts(data=0.0, host=0.0, compute=0.4, communication=0.02, wait=0.0)
     found = parts[1]
     assert [round(part, 6) for part in (found.data, found.host, found.compute, found.communication, found.wait)] == [
         0.06,

@@ -14,7 +14,7 @@ from paceline.engine.training.shares.sampler import SamplerState
 from paceline.engine.training.shares.step_stats import Replica
 from paceline.engine.training.tasks import Task
 from paceline.engine.training.timing.timers import CpuTimer
-from paceline.engine.training.trainer import Trainer, assemble
+from paceline.engine.training.trainer import Trainer, build_trainer
 
 from tests.support.runs.gloo_ranks import difference, flat, together
 
@@ -30,7 +30,7 @@ def trainer(rank: int, world: int, *, compression: str = "none", local_steps: in
     timer = CpuTimer()
     replica = Replica(build("digits-cnn"), timer, rank, world)
     optimizer = torch.optim.SGD(replica.model.parameters(), lr=rate)
-    return assemble(replica, optimizer, Task(True), data, timer, 1000, compression=compression, local_steps=local_steps)
+    return build_trainer(replica, optimizer, Task(True), data, timer, 1000, compression=compression, local_steps=local_steps)
 
 
 def weights_of(mine: Trainer) -> torch.Tensor:
@@ -69,14 +69,14 @@ def _local(rank: int, world: int) -> dict[str, Any]:
     mine = trainer(rank, world, local_steps=3)
     state, told, before, after = SamplerState(160, seed=5), [], [], []
     step = 0
-    average = mine.local.average if mine.local is not None else None
+    average = mine.local_sgd.average if mine.local_sgd is not None else None
     assert average is not None
 
     def watched(replica: Replica) -> None:
         before.append(weights_of(mine))
         average(replica)
 
-    mine.local.average = watched  # type: ignore[union-attr, method-assign]
+    mine.local_sgd.average = watched  # type: ignore[union-attr, method-assign]
     while state.epoch == 0:
         size = state.next_size(sum(SHARES))
         sizes = SHARES if size == sum(SHARES) else (size, 0, 0)

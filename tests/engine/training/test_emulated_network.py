@@ -12,20 +12,20 @@ import torch
 from paceline.engine.errors import WorkFailed
 from paceline.engine.specs import LinkSpec
 from paceline.engine.training.data import Split
-from paceline.engine.training.emulation.network import PlayedLink
+from paceline.engine.training.emulation.network import EmulatedLink
 from paceline.engine.training.models import build
 from paceline.engine.training.shares.sampler import SamplerState
 from paceline.engine.training.shares.step_stats import Replica
 from paceline.engine.training.tasks import Task
 from paceline.engine.training.timing.timers import CpuTimer
-from paceline.engine.training.trainer import assemble
+from paceline.engine.training.trainer import build_trainer
 
 from tests.support.runs.gloo_ranks import difference, flat, together
 
 SLOW = LinkSpec(latency=0.005, bandwidth=2e6)
 
 
-def later(value: object, link: PlayedLink, seconds: float) -> torch.futures.Future[object]:
+def later(value: object, link: EmulatedLink, seconds: float) -> torch.futures.Future[object]:
     done: torch.futures.Future[object] = torch.futures.Future()
     arrived = link.carry(done, seconds)
     done.set_result(value)
@@ -33,14 +33,14 @@ def later(value: object, link: PlayedLink, seconds: float) -> torch.futures.Futu
 
 
 def test_a_ring_takes_two_rounds_of_hops_and_of_parts() -> None:
-    link = PlayedLink(SLOW, 4, seed=0)
+    link = EmulatedLink(SLOW, 4, seed=0)
     assert link.ring_seconds(0) == pytest.approx(6 * 0.005)
     assert link.ring_seconds(2_000_000) == pytest.approx(6 * 0.005 + 1.5)
     assert link.hop_seconds(2_000_000) == pytest.approx(0.005 + 1.0)
 
 
 def test_messages_arrive_one_after_another_and_not_before_their_time() -> None:
-    link = PlayedLink(SLOW, 2, seed=0)
+    link = EmulatedLink(SLOW, 2, seed=0)
     begun = time.perf_counter()
     arrived = [later(number, link, 0.02) for number in range(5)]
     assert [future.wait() for future in arrived] == list(range(5))
@@ -48,7 +48,7 @@ def test_messages_arrive_one_after_another_and_not_before_their_time() -> None:
 
 
 def test_what_broke_is_told_to_whoever_waits() -> None:
-    link = PlayedLink(SLOW, 2, seed=0)
+    link = EmulatedLink(SLOW, 2, seed=0)
     done: torch.futures.Future[object] = torch.futures.Future()
     arrived = link.carry(done, 0.0)
     done.set_exception(WorkFailed("the ring broke"))
@@ -58,9 +58,9 @@ def test_what_broke_is_told_to_whoever_waits() -> None:
 
 def test_all_ranks_draw_the_same_jitter_and_its_mean_is_the_link() -> None:
     spec = LinkSpec(latency=0.001, bandwidth=1e9, jitter=0.1)
-    one, other = ([PlayedLink(spec, 3, seed=5).ring_seconds(10**6) for _ in range(1)] for _ in range(2))
+    one, other = ([EmulatedLink(spec, 3, seed=5).ring_seconds(10**6) for _ in range(1)] for _ in range(2))
     assert one == other
-    link = PlayedLink(spec, 3, seed=5)
+    link = EmulatedLink(spec, 3, seed=5)
     drawn = [link.ring_seconds(10**6) for _ in range(4000)]
     assert sum(drawn) / len(drawn) == pytest.approx(4 * 0.001 + 4 / 3 * 1e-3, rel=0.01)
     assert min(drawn) > 0
@@ -72,11 +72,13 @@ def _steps(rank: int, world: int) -> dict[str, object]:
     random_numbers = np.random.default_rng(1)
     data = Split(random_numbers.random((64, 1, 8, 8)), random_numbers.integers(0, 10, 64))
     gradients, seconds, size = [], [], 0
-    for link in (None, PlayedLink(SLOW, world, seed=0)):
+    for link in (None, EmulatedLink(SLOW, world, seed=0)):
         torch.manual_seed(0)
         timer = CpuTimer()
         replica = Replica(build("digits-cnn").double(), timer, rank, world)
-        trainer = assemble(replica, torch.optim.SGD(replica.model.parameters(), lr=0.0), Task(True), data, timer, 1000, link=link)
+        trainer = build_trainer(
+            replica, torch.optim.SGD(replica.model.parameters(), lr=0.0), Task(True), data, timer, 1000, link=link
+        )
         for step in range(4):
             begun = time.perf_counter()
             trainer.step(step, SamplerState(64, seed=5), [20, 12])

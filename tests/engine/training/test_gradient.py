@@ -14,7 +14,7 @@ from paceline.engine.training.shares.sampler import SamplerState
 from paceline.engine.training.shares.step_stats import Replica
 from paceline.engine.training.tasks import Task
 from paceline.engine.training.timing.timers import CpuTimer
-from paceline.engine.training.trainer import Trainer, assemble
+from paceline.engine.training.trainer import Trainer, build_trainer
 from torch import nn
 
 from tests.support.runs.gloo_ranks import start
@@ -36,7 +36,7 @@ def trainer(rank: int, world: int) -> Trainer:
     timer = CpuTimer()
     replica = Replica(build("digits-cnn").double(), timer, rank, world)
     optimizer = torch.optim.SGD(replica.model.parameters(), lr=0.05, momentum=0.9)
-    return assemble(replica, optimizer, Task(True), digits(), timer, MOST_AT_ONCE[rank])
+    return build_trainer(replica, optimizer, Task(True), digits(), timer, MOST_AT_ONCE[rank])
 
 
 def flat(values: list[torch.Tensor | None]) -> torch.Tensor:

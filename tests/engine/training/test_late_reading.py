@@ -8,7 +8,7 @@ import pytest
 import torch
 from paceline.engine.errors import WorkFailed
 from paceline.engine.training.models import build
-from paceline.engine.training.shares.step_stats import Exchange, Replica
+from paceline.engine.training.shares.step_stats import Replica, StepStats
 from paceline.engine.training.timing import timers
 from paceline.engine.training.timing.timers import CpuTimer, CudaTimer
 
@@ -81,7 +81,7 @@ def test_another_case_is_not_told_what_the_one_before_left(stream: Stream) -> No
 def test_a_loss_that_spoilt_the_last_step_of_an_epoch_is_found_before_it_is_evaluated() -> None:
     torch.manual_seed(0)
     replica = Replica(build("sp500-mlp"), CpuTimer(), 0, 1)
-    exchange = Exchange(replica, 0, 1, is_late=True)
+    exchange = StepStats(replica, 0, 1, is_late=True)
     for step, value in enumerate((1.0, float("nan"))):
         replica.zero_grad()
         output, anchor = replica(torch.ones(4, 60))
@@ -92,10 +92,10 @@ def test_a_loss_that_spoilt_the_last_step_of_an_epoch_is_found_before_it_is_eval
         exchange.settle()
 
 
-def late_exchange() -> Exchange:
+def late_exchange() -> StepStats:
     replica = Replica(build("digits-cnn"), CpuTimer(), 0, 2)
     replica.slot.grad = torch.zeros_like(replica.slot)
-    return Exchange(replica, 0, 2, is_late=True)
+    return StepStats(replica, 0, 2, is_late=True)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_a_wrong_step_is_vetoed_before_the_optimizer_though_it_is_read_late(
     told = exchange._replica.slot.grad
     assert told is not None
     told[4], told[6], told[7] = loss, *marks
-    veto = exchange.veto(7.0)
+    veto = exchange.skip_step(7.0)
     assert veto is not None
     assert float(veto) == is_vetoed
 

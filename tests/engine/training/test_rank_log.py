@@ -8,12 +8,12 @@ import pytest
 from paceline.engine.balancer.step_phases import StepTimes
 from paceline.engine.errors import StorageFailed
 from paceline.engine.events import RankJoined, StepsTaken
-from paceline.engine.training.rank_log import RankLog, Step, StepLog
+from paceline.engine.training.rank_log import LoggedStep, RankLog, StepLog
 from paceline.engine.wire import decode
 
 
-def step(number: int, samples: int = 8) -> Step:
-    return Step(0, number, 32, StepTimes(number, samples, 0.1, 0.02, data_seconds=0.01), 0.13, 1.5)
+def step(number: int, samples: int = 8) -> LoggedStep:
+    return LoggedStep(0, number, 32, StepTimes(number, samples, 0.1, 0.02, data_seconds=0.01), 0.13, 1.5)
 
 
 def lines(path: Path) -> list[StepsTaken]:

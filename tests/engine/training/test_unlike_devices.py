@@ -14,7 +14,7 @@ from paceline.engine.errors import DataRefused
 from paceline.engine.training.data import Split
 from paceline.engine.training.normalization import least_samples, norms_of
 from paceline.engine.training.precision import agree, can_bfloat16
-from paceline.engine.training.prefetch import ReadAhead
+from paceline.engine.training.prefetch import Prefetcher
 from paceline.engine.training.shares.sampler import SamplerState
 from paceline.engine.training.tasks import Task
 from paceline.engine.training.trainer import micro_batches
@@ -107,7 +107,7 @@ def agreement(rank: int, world: int) -> tuple[bool, bool]:
 @settings(max_examples=80, deadline=None)
 def test_what_is_read_ahead_never_changes_what_is_trained(data: st.DataObject) -> None:
     x, y = np.arange(300.0).reshape(100, 3), np.arange(100)
-    reader = ReadAhead(x, y)
+    reader = Prefetcher(x, y)
     order = SamplerState(100, data.draw(st.integers(0, 9))).rows(0, 100)
     for _ in range(4):
         expected, wanted = (slice(*sorted(data.draw(st.tuples(st.integers(0, 100), st.integers(0, 100))))) for _ in range(2))
@@ -119,7 +119,7 @@ def test_what_is_read_ahead_never_changes_what_is_trained(data: st.DataObject) -
 
 
 def test_samples_that_old_and_new_shares_have_in_common_are_read_once() -> None:
-    reader = ReadAhead(np.arange(100.0), np.arange(100))
+    reader = Prefetcher(np.arange(100.0), np.arange(100))
     read: list[tuple[int, str]] = []
     original = reader._read
 

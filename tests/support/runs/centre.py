@@ -11,7 +11,7 @@ from pathlib import Path
 
 from paceline.engine.jobs.launch.submit import submit
 from paceline.engine.jobs.mirror.follow import Follower
-from paceline.engine.jobs.mirror.run_mirror import RunDirectory
+from paceline.engine.jobs.mirror.run_mirror import RunMirror
 from paceline.engine.jobs.runs.cancel import cancel
 from paceline.engine.plan import CasePlan, DataPlan, NodePlan, Plan, RankPlan
 from paceline.engine.specs import DeviceSpec, Inventory, NodeSpec, TrainSpec
@@ -43,10 +43,10 @@ async def act(place: Path, run_id: str, deed: str) -> None:
         if deed == "cancel":
             await cancel({"run_id": run_id, "nodes": list(NODES), "state": "running"}, fleet, list(NODES))
             return
-        directory = RunDirectory(place / "logs" / "runs", run_id)
+        directory = RunMirror(place / "logs" / "runs", run_id)
         await submit(fleet, there.nodes, TrainSpec(), plan_of(place, run_id), lambda event: None)
         print("submitted", flush=True)
-        verdict = await Follower(directory, NODES, fleet, lambda event: None).to_the_end()
+        verdict = await Follower(directory, NODES, fleet, lambda event: None).run()
         print(verdict.state, flush=True)
     finally:
         await fleet.close()

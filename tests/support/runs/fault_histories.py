@@ -26,12 +26,12 @@ import pytest
 from paceline.engine.agent.rpc.dispatch import REQUESTS
 from paceline.engine.agent.runs import tail
 from paceline.engine.agent.system.processes import boot_id, start_time
-from paceline.engine.agent.system.state_dir import NodeHome
+from paceline.engine.agent.system.state_dir import StateDir
 from paceline.engine.errors import NodeRefused, NodeUnreachable, PacelineError, StorageFailed
 from paceline.engine.events import Event, LaunchStarted, RunEnded, RunnerEnded, StepsTaken
 from paceline.engine.jobs.mirror import follow, frame_queue
 from paceline.engine.jobs.mirror.follow import Follower
-from paceline.engine.jobs.mirror.run_mirror import RunDirectory
+from paceline.engine.jobs.mirror.run_mirror import RunMirror
 from paceline.engine.protocol.json_files import write_once
 from paceline.engine.specs import NodeSpec
 from paceline.engine.ssh import connect
@@ -94,7 +94,7 @@ class Server:
     def __init__(self) -> None:
         self.host_key = asyncssh.generate_private_key("ssh-ed25519")
         self.client_key = asyncssh.generate_private_key("ssh-ed25519")
-        self.homes: dict[str, NodeHome] = {}
+        self.homes: dict[str, StateDir] = {}
         """The nodes it serves, by name."""
 
     async def __aenter__(self) -> Server:
@@ -186,7 +186,7 @@ class PlayedFleet:
 class Written:
     """A run directory of one node, and the one who writes there."""
 
-    def __init__(self, home: NodeHome, rng: random.Random) -> None:
+    def __init__(self, home: StateDir, rng: random.Random) -> None:
         self.run = home.runs / RUN
         (self.run / "ranks").mkdir(parents=True)
         self._rng = rng
@@ -254,7 +254,7 @@ async def history(seed: int, server: Server, path: Path, tally: Tally) -> None:
         await proxy.start()
         proxies.append(proxy)
         gates[name] = SimpleNamespace(client_key=server.client_key, host_key=server.host_key, port=proxy.port)
-        server.homes[name] = NodeHome(path / "nodes" / name, name)
+        server.homes[name] = StateDir(path / "nodes" / name, name)
         writers[name] = Written(server.homes[name], rng)
     fleet = PlayedFleet(gates)
     writing = [asyncio.ensure_future(writer.write()) for writer in writers.values()]
@@ -280,11 +280,11 @@ async def history(seed: int, server: Server, path: Path, tally: Tally) -> None:
 async def _centre(runs: Path, nodes: tuple[str, ...], fleet: Any, disk: FullDisk | None, life: float | None, tally: Tally) -> bool:
     """One control centre, from its start until the end of the run, its death or a full disk; whether the run has ended."""
     tally.centres += 1
-    directory = RunDirectory(runs, RUN)
+    directory = RunMirror(runs, RUN)
     if disk is not None:
         directory._write = disk.write
     heard: list[Event] = []
-    following = asyncio.ensure_future(Follower(directory, nodes, fleet, heard.append).to_the_end())
+    following = asyncio.ensure_future(Follower(directory, nodes, fleet, heard.append).run())
     try:
         done, _ = await asyncio.wait({following}, timeout=life)
         if not done:  # killed: nothing is written down any more, and what lay in buffers is gone

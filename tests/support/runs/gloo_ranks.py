@@ -14,7 +14,7 @@ from paceline.engine.training.group import Group
 from paceline.engine.training.shares.step_stats import Replica
 from paceline.engine.training.tasks import Task
 from paceline.engine.training.timing.timers import CpuTimer
-from paceline.engine.training.trainer import Trainer, assemble
+from paceline.engine.training.trainer import Trainer, build_trainer
 from torch import nn
 
 
@@ -48,7 +48,7 @@ def trainer_of(
     """In the model's own precision, by gradient descent without any memory."""
     timer = CpuTimer()
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
-    return assemble(Replica(model, timer, rank, world), optimizer, task, data, timer, most, norm)
+    return build_trainer(Replica(model, timer, rank, world), optimizer, task, data, timer, most, norm)
 
 
 def flat(values: list[torch.Tensor | None]) -> torch.Tensor:

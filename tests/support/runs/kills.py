@@ -12,9 +12,9 @@ from collections import Counter
 from pathlib import Path
 
 from paceline.engine.agent.runs.run_dir import facts, runner_is_alive
-from paceline.engine.agent.system.process_tree import Family
-from paceline.engine.jobs.runs.lifecycle import fold, node_verdict
-from paceline.engine.jobs.runs.listing import roster
+from paceline.engine.agent.system.process_tree import ProcessTree
+from paceline.engine.jobs.runs.lifecycle import combine, node_verdict
+from paceline.engine.jobs.runs.listing import list_runs
 from paceline.engine.protocol.json_files import read_json
 from paceline.engine.ssh.fleet import Fleet
 
@@ -73,13 +73,13 @@ async def kill_centres(place: Path, count: int, seed: int, at_once: int = 4, *, 
         counts["started"] += any(starts)
         counts["double starts"] += max(starts) > 1
         parts = {name: node_verdict(facts(home / run)) for name, home in zip(NODES, homes, strict=True) if (home / run).exists()}
-        verdict = fold(parts)
+        verdict = combine(parts)
         counts[verdict.state] += 1
         # A launch that was cut off before any runner knew its peers has started nothing, and says so.
         is_told = verdict.reason.startswith("never started") and not any(starts)
         counts["false failures"] += verdict.state == "failed" and not is_told
         counts["false ends"] += verdict.state == "cancelled" and run not in cancelled
-        counts["survivors"] += sum(len(Family(home / run).look()) for home in homes)
+        counts["survivors"] += sum(len(ProcessTree(home / run).scan()) for home in homes)
     counts["forgotten"] += len(set(known) - await _listed(place))
     return counts
 
@@ -103,7 +103,7 @@ async def _listed(place: Path) -> set[str]:
     fleet = Fleet(inventory(place), lambda event: None)
     await fleet.start()
     try:
-        return {row["run_id"] for row in await roster(fleet, place / "logs" / "runs", NODES)}
+        return {row["run_id"] for row in await list_runs(fleet, place / "logs" / "runs", NODES)}
     finally:
         await fleet.close()
 
@@ -128,7 +128,7 @@ async def kill_runners(place: Path, count: int, seed: int, at_once: int = 5) -> 
                 await asyncio.sleep(0.01)
             counts["double starts"] += (await two.launch(victim))["pid"] != two.pid(victim)
             await two.end()
-            counts["survivors"] += sum(len(Family(two.run(node)).look()) for node in (0, 1))
+            counts["survivors"] += sum(len(ProcessTree(two.run(node)).scan()) for node in (0, 1))
             counts["false states"] += any(node_verdict(facts(two.run(node))).state != "failed" for node in (0, 1))
 
     await asyncio.gather(*(once(number, choose.randrange(2), choose.uniform(0.0, 0.5)) for number in range(count)))
@@ -147,7 +147,7 @@ async def cancel_stubborn(place: Path, count: int, seed: int, at_once: int = 10)
         async with gate:
             one = Lab(place / str(number), [script])
             await one.start()
-            while len(Family(one.run(0)).look()) < 2:
+            while len(ProcessTree(one.run(0)).scan()) < 2:
                 await asyncio.sleep(0.05)
             if is_runner_killed:
                 os.kill(one.pid(0), signal.SIGKILL)
@@ -155,7 +155,7 @@ async def cancel_stubborn(place: Path, count: int, seed: int, at_once: int = 10)
             answer = await one.ask(0, "cancel", run_id=RUN)
             longest = max(longest, time.monotonic() - began)
             counts["reported"] += len(answer["survivors"])
-            counts["survivors"] += len(Family(one.run(0)).look())
+            counts["survivors"] += len(ProcessTree(one.run(0)).scan())
             counts["late"] += time.monotonic() - began > 10.0
 
     await asyncio.gather(*(once(number, choose.choice(STUBBORN), choose.random() < 0.1) for number in range(count)))

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from paceline.engine.agent.system.processes import marked, start_time
+from paceline.engine.agent.system.processes import pids_of_run, start_time
 from paceline.engine.protocol.json_files import read_json
 
 NODE = """
@@ -65,7 +65,7 @@ class LabDirectory:
 
     def marked(self, run_id: str) -> list[int]:
         """All processes of a run, on any node, except the runners."""
-        return [pid for root in (self.path / "logs" / "nodes").iterdir() for pid in marked(run_id, root)]
+        return [pid for root in (self.path / "logs" / "nodes").iterdir() for pid in pids_of_run(run_id, root)]
 
     def runner(self, name: str, run_id: str) -> int | None:
         """Pid of the runner, None when it is gone."""
@@ -75,6 +75,6 @@ class LabDirectory:
     def kill_everything_of(self, name: str, run_id: str) -> None:
         """What a power cut does to a node, as far as a process can: runner, torchrun and ranks die in one moment."""
         runner = self.runner(name, run_id)
-        victims = [*marked(run_id, self.node(name)), *([runner] if runner else [])]
+        victims = [*pids_of_run(run_id, self.node(name)), *([runner] if runner else [])]
         for pid in victims:
             os.kill(pid, signal.SIGKILL)

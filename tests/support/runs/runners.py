@@ -10,7 +10,7 @@ from typing import Any
 
 from paceline.engine.agent.rpc.dispatch import REQUESTS
 from paceline.engine.agent.runs.run_dir import runner_is_alive
-from paceline.engine.agent.system.state_dir import NodeHome
+from paceline.engine.agent.system.state_dir import StateDir
 from paceline.engine.plan import CasePlan, DataPlan, NodePlan, Plan, RankPlan
 from paceline.engine.protocol.json_files import read_json
 from paceline.engine.wire import to_plain
@@ -25,7 +25,7 @@ class Lab:
     """Nodes that are directories; each launch uses the agent's own requests."""
 
     def __init__(self, path: Path, scripts: list[str]) -> None:
-        self.homes = [NodeHome(path / f"n{i}", f"n{i}") for i in range(len(scripts))]
+        self.homes = [StateDir(path / f"n{i}", f"n{i}") for i in range(len(scripts))]
         nodes, ranks = [], []
         for i, (home, script) in enumerate(zip(self.homes, scripts, strict=True)):
             home.root.mkdir(parents=True)

@@ -21,7 +21,7 @@ import asyncssh
 from paceline.engine.errors import NodeRefused
 from paceline.engine.specs import NodeSpec
 from paceline.engine.ssh.connect import open_connection
-from paceline.engine.ssh.prompts import Question
+from paceline.engine.ssh.prompts import LoginPrompt
 
 from tests.support.ssh.sshd import PROGRAM, Sshd, sshd
 
@@ -218,9 +218,9 @@ async def play(stage: Stage, case: Case, seed: int) -> str:
     config += [f"Host *\n  User {getpass.getuser()}\n  IdentityFile {stage.client_file}\n"]
     config += ["Host 127.0.0.1\n  HostKeyAlias atlas\n"] if case.trust == "alias" else []
     (home / ".ssh" / "config").write_text("".join(config))
-    asked: list[Question] = []
+    asked: list[LoginPrompt] = []
 
-    async def agree(question: Question) -> str:
+    async def agree(question: LoginPrompt) -> str:
         asked.append(question)
         return "yes"
 

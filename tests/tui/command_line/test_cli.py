@@ -15,7 +15,7 @@ import pytest
 from paceline.engine.errors import UsageError
 from paceline.engine.events import CaseStarted, NodeConnected, NodeLost, NodeReported, RunPlanned, RunPrepared, StepsTaken, Ticked
 from paceline.engine.telemetry.bus import Bus
-from paceline.engine.telemetry.progress import Parcels, Progress
+from paceline.engine.telemetry.progress import ProgressReporter, TransferProgress
 from paceline.tui.command_line.batch import exit_status
 from paceline.tui.command_line.commands import VERBS, parse
 from paceline.tui.sessions.narration import Narrator
@@ -267,7 +267,7 @@ def test_a_node_that_falls_silent_is_said_once_and_that_it_is_heard_again() -> N
 def test_progress_is_told_a_few_times_a_second_with_the_time_that_is_left() -> None:
     times = iter((0.0, 0.1, 1.0, 1.2, 4.0))
     told: list[RunPrepared] = []
-    progress = Progress("bringing data", 64.0, told.append, "bytes", lambda: next(times))  # type: ignore[arg-type]
+    progress = ProgressReporter("bringing data", 64.0, told.append, "bytes", lambda: next(times))  # type: ignore[arg-type]
     for _ in range(4):
         progress.add(8.0)
     assert [(event.fraction, event.seconds_left) for event in told] == [(0.0, None), (0.25, 3.0), (0.5, 4.0)]
@@ -277,14 +277,14 @@ def test_progress_is_told_a_few_times_a_second_with_the_time_that_is_left() -> N
 def test_parcels_are_told_as_one_but_not_where_they_are_soon_there() -> None:
     now = 0.0
     told: list[RunPrepared] = []
-    parcels = Parcels("bringing our modules", told.append, lambda: now)  # type: ignore[arg-type]
-    with parcels.parcel(2**20) as sent:
+    parcels = TransferProgress("bringing our modules", told.append, lambda: now)  # type: ignore[arg-type]
+    with parcels.part(2**20) as sent:
         sent(2**20)
     assert told == []
-    with parcels.parcel(2**20) as first, contextlib.suppress(OSError):
+    with parcels.part(2**20) as first, contextlib.suppress(OSError):
         now = 1.0
         first(2**19)
-        with parcels.parcel(2**20) as second:
+        with parcels.part(2**20) as second:
             now = 2.0
             second(2**18)
             raise OSError("the link broke")

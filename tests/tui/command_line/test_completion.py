@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from paceline.tui.command_line.commands import VERBS, parse
-from paceline.tui.command_line.completion import complete
+from paceline.tui.command_line.completion import complete_line
 
 RUNS = ("20260101-0000-aaaaaa", "20260102-0000-bbbbbb")
 VALUES = {"RUN": RUNS, "SET": ("lab1", "lab2")}
@@ -28,21 +28,21 @@ VALUES = {"RUN": RUNS, "SET": ("lab1", "lab2")}
     ],
 )
 def test_a_line_is_continued(line: str, first: str) -> None:
-    assert complete(line, VALUES, ("fleet",))[:1] == [first]
+    assert complete_line(line, VALUES, ("fleet",))[:1] == [first]
 
 
 @pytest.mark.parametrize("line", ["sing", "sing ", "cancel nothing", "train --epochs ", "bench"])
 def test_nothing_is_made_up(line: str) -> None:
-    assert complete(line, VALUES) == []
+    assert complete_line(line, VALUES) == []
 
 
 def test_an_option_is_not_offered_twice() -> None:
-    assert "train --wait --wait" not in complete("train --wait --w", VALUES)
+    assert "train --wait --wait" not in complete_line("train --wait --w", VALUES)
 
 
 @given(st.text(max_size=30))
 def test_every_continuation_begins_with_what_was_typed(line: str) -> None:
-    assert all(found.startswith(line.lstrip()) for found in complete(line, VALUES))
+    assert all(found.startswith(line.lstrip()) for found in complete_line(line, VALUES))
 
 
 def test_short_words_are_unique_and_mean_their_verb() -> None:

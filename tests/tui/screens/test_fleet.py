@@ -21,11 +21,11 @@ from paceline.tui.theme import PALETTE, THEMES
 from paceline.tui.views.drawing.lines import line
 from paceline.tui.views.fleet.device_facts import device_subject, scene_of
 from paceline.tui.views.fleet.heat_map import device_at, heat_lines, layout
-from paceline.tui.views.fleet.order import ORDERS, Listing, Wish, arrange, device_set, found, key_of
+from paceline.tui.views.fleet.order import ORDERS, FleetQuery, Listing, arrange, device_of_key, device_set, key_of
 from paceline.tui.views.fleet.rows import fleet_heading, fleet_row, fleet_summary, hidden_line
 from paceline.tui.views.node import device_facts, disk_lines, host_lines, link_lines, node_alerts, node_head, process_lines
 from paceline.tui.widgets.filter_line import KEPT
-from paceline.tui.widgets.line_canvas import Rows, changed_regions
+from paceline.tui.widgets.line_canvas import RowList, changed_regions
 from textual.events import MouseScrollDown
 from textual.geometry import Region
 from textual.pilot import Pilot
@@ -49,7 +49,7 @@ CROWD = state_after(fleets.crowd(8, 8))
 LARGE = state_after(fleets.crowd(256, 8, 3))
 
 
-def rows_of(state: State, wish: Wish = Wish(), width: int = 160) -> list[str]:  # noqa: B008 (frozen)
+def rows_of(state: State, wish: FleetQuery = FleetQuery(), width: int = 160) -> list[str]:  # noqa: B008 (frozen)
     """The rows as text."""
     scene, listing = scene_of(state), arrange(state, scene_of(state), wish)
     return [fleet_row(View(state), scene, key, width, is_named=key in listing.named).text for key in listing.keys]
@@ -57,7 +57,7 @@ def rows_of(state: State, wish: Wish = Wish(), width: int = 160) -> list[str]:  
 
 def subject_of(state: State, key: str) -> Subject:
     """What a filter can ask about a row."""
-    node, device = found(state, key)
+    node, device = device_of_key(state, key)
     assert node is not None
     assert device is not None
     return device_subject(node, device, scene_of(state), state.at)
@@ -75,8 +75,8 @@ def test_the_worst_comes_first_and_each_node_is_named_once() -> None:
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("is_reversed", [False, True])
 def test_every_order_lists_every_row_with_unknown_values_last(order: str, is_reversed: bool) -> None:
-    listing = arrange(LAB, scene_of(LAB), Wish(order, is_reversed))
-    assert sorted(listing.keys) == sorted(arrange(LAB, scene_of(LAB), Wish()).keys)
+    listing = arrange(LAB, scene_of(LAB), FleetQuery(order, is_reversed))
+    assert sorted(listing.keys) == sorted(arrange(LAB, scene_of(LAB), FleetQuery()).keys)
     assert listing.hidden == 0
     values = {
         "utilization": lambda reading: reading.utilization,
@@ -84,17 +84,17 @@ def test_every_order_lists_every_row_with_unknown_values_last(order: str, is_rev
         "power": lambda reading: reading.power,
     }
     if order in values:
-        devices = [found(LAB, key)[1] for key in listing.keys]
+        devices = [device_of_key(LAB, key)[1] for key in listing.keys]
         known = [value for device in devices if device is not None and (value := values[order](device.reading)) is not None]
         assert known == sorted(known, reverse=not is_reversed)
         assert all(device is None or values[order](device.reading) is None for device in devices[len(known) :])
 
 
 def test_faults_only_hides_healthy_devices_and_counts_them() -> None:
-    listing = arrange(LAB, scene_of(LAB), Wish(is_faults_only=True))
+    listing = arrange(LAB, scene_of(LAB), FleetQuery(is_faults_only=True))
     assert (listing.shown, listing.devices, listing.healthy) == (4, 13, 9)
     assert "+9 healthy devices hidden (x shows them)" in hidden_line(listing, 80).text
-    summary = fleet_summary(View(LAB), listing, Wish(is_faults_only=True), 0, "", 78)[0].text
+    summary = fleet_summary(View(LAB), listing, FleetQuery(is_faults_only=True), 0, "", 78)[0].text
     assert "4 of 13 devices · by trouble · faults only" in summary
 
 
@@ -113,7 +113,7 @@ def test_faults_only_hides_healthy_devices_and_counts_them() -> None:
     ],
 )
 def test_a_filter_lists_what_it_asks_for(text: str, nodes: list[str]) -> None:
-    listing = arrange(LAB, scene_of(LAB), Wish(text=text, passes=parse(text)))
+    listing = arrange(LAB, scene_of(LAB), FleetQuery(text=text, passes=parse(text)))
     assert list(dict.fromkeys(key.rpartition(" ")[0] for key in listing.keys)) == nodes
     assert listing.filtered == 15 - len(listing.keys)
 
@@ -122,9 +122,9 @@ def test_a_device_is_free_only_if_nobody_holds_it_as_far_as_is_known() -> None:
     flags = {key: subject_of(LAB, key).flags for key in ("atlas 0", "atlas 1", "hera 0", "lab6 0", "lab1 0")}
     assert {key for key, held in flags.items() if "free" in held} == {"atlas 1", "lab1 0"}
     assert {key for key, held in flags.items() if "busy" in held} == {"atlas 0", "hera 0", "lab6 0"}
-    reading = replace(found(LAB, "lab1 0")[1].reading, processes=None)  # type: ignore[union-attr]
+    reading = replace(device_of_key(LAB, "lab1 0")[1].reading, processes=None)  # type: ignore[union-attr]
     state = reduce(LAB, NodeReported(at=41.0, node="lab1", devices=(reading,)))
-    assert "free" not in rows_of(state, Wish(text="x", passes=parse("node:lab1")))[0]
+    assert "free" not in rows_of(state, FleetQuery(text="x", passes=parse("node:lab1")))[0]
 
 
 def test_a_desktop_is_nobody_and_our_rank_is_named() -> None:
@@ -150,10 +150,10 @@ def test_unknown_is_a_dash_and_a_lost_node_keeps_its_last_values() -> None:
 @pytest.mark.parametrize("width", [40, 78, 119, 120, 158, 198])
 def test_every_line_has_exactly_its_width(width: int) -> None:
     for state in (LAB, CROWD):
-        scene, listing = scene_of(state), arrange(state, scene_of(state), Wish())
-        lines = [fleet_heading(width, Wish("power")), fleet_heading(width, is_alone=True), hidden_line(listing, width)]
+        scene, listing = scene_of(state), arrange(state, scene_of(state), FleetQuery())
+        lines = [fleet_heading(width, FleetQuery("power")), fleet_heading(width, is_alone=True), hidden_line(listing, width)]
         lines += [fleet_row(View(state), scene, key, width, True, is_marked=True) for key in listing.keys]
-        lines += fleet_summary(View(state), listing, Wish(text="x" * 99), 3, "heat map", width)
+        lines += fleet_summary(View(state), listing, FleetQuery(text="x" * 99), 3, "heat map", width)
         lines += heat_lines(state, scene, width, 20)
         for node in state.nodes.values():
             lines += page(state, node, width, 6) + page(state, node, width, 1)
@@ -194,7 +194,7 @@ def test_a_map_that_does_not_fit_says_how_many_are_hidden() -> None:
 
 @pytest.mark.parametrize(("state", "width", "height"), [(CROWD, 158, 30), (CROWD, 78, 6), (LARGE, 198, 30), (LARGE, 78, 10)])
 def test_a_cell_of_the_map_knows_its_device(state: State, width: int, height: int) -> None:
-    known = set(arrange(state, scene_of(state), Wish()).keys)
+    known = set(arrange(state, scene_of(state), FleetQuery()).keys)
     lines = heat_lines(state, scene_of(state), width, height)
     seen = [device_at(state, width, height, x, y) for y in range(len(lines)) for x in range(width)]
     assert set(seen) - {None} <= known
@@ -203,7 +203,7 @@ def test_a_cell_of_the_map_knows_its_device(state: State, width: int, height: in
     for y, drawn in enumerate(lines[1:], 1):
         for x, sign in enumerate(drawn.text):
             if form == "now" and sign in "▁▂▃▄▅▆▇":
-                device = found(state, device_at(state, width, height, x, y) or "")[1]
+                device = device_of_key(state, device_at(state, width, height, x, y) or "")[1]
                 assert device is not None
                 assert sign == "▁▂▃▄▅▆▇"[round((device.reading.utilization or 0.0) * 20) * 6 // 20]
 
@@ -212,7 +212,7 @@ async def test_a_click_on_the_map_puts_the_cursor_on_the_device() -> None:
     async with PacelineApp(story.StorySession(fleets.crowd(8, 8, 3), is_replay=True)).run_test(size=(80, 24)) as pilot:
         screen = await fleet(pilot)
         await pilot.click("#heat", offset=(1 + 5 + 2, 1))
-        assert screen.query_one(Rows).key == "n000 2"
+        assert screen.query_one(RowList).key == "n000 2"
         await pilot.click("#heat", offset=(1 + 15 + 5, 1), times=2)
         await until(pilot, lambda: isinstance(pilot.app.screen, NodeScreen))
         assert pilot.app.screen.node == "n001"
@@ -263,10 +263,10 @@ def test_hostile_words_in_every_column_keep_the_width(text: str) -> None:
             event = replace(event, host=replace(event.host, disks=disks, links=links))
         state = reduce(state, event)
     state = replace(state, nodes={text + name: replace(node, name=text + name) for name, node in state.nodes.items()})
-    scene, listing = scene_of(state), arrange(state, scene_of(state), Wish(text=text, passes=None))
+    scene, listing = scene_of(state), arrange(state, scene_of(state), FleetQuery(text=text, passes=None))
     for width in (60, 150):
         lines = [fleet_row(View(state), scene, key, width) for key in listing.keys]
-        lines += fleet_summary(View(state), listing, Wish(text=text), 1, "lines", width) + heat_lines(state, scene, width, 20)
+        lines += fleet_summary(View(state), listing, FleetQuery(text=text), 1, "lines", width) + heat_lines(state, scene, width, 20)
         for node in state.nodes.values():
             lines += page(state, node, width, 5)
         assert {sum(segment.cell_length for segment in line) for line in lines} == {width}
@@ -338,7 +338,7 @@ async def test_a_click_on_a_heading_sorts_by_it_and_another_one_turns_that_round
         heading = fleet_heading(size[0], screen.wish).text
         for name, order in (("°C", "temperature"), ("memory", "memory"), ("who", "trouble"), ("node", "node")):
             for is_reversed in (False, True):
-                await pilot.click(Rows, offset=(heading.index(name), 0))
+                await pilot.click(RowList, offset=(heading.index(name), 0))
                 await until(pilot, lambda wanted=(order, is_reversed): (screen.wish.order, screen.wish.is_reversed) == wanted)
 
 
@@ -359,7 +359,7 @@ async def test_order_reverse_and_faults_are_one_key_each() -> None:
 async def test_space_marks_a_device_and_goes_on() -> None:
     async with lab().run_test(size=(100, 30)) as pilot:
         screen = await fleet(pilot)
-        rows = screen.query_one(Rows)
+        rows = screen.query_one(RowList)
         await pilot.press("j", "space", "space")
         assert screen.deck.view.marked == {"lab6 0", "hades 0"}
         assert rows.key == "lab7 0"
@@ -401,19 +401,19 @@ async def test_the_smallest_screen_shows_eight_devices_and_the_keys(events: list
     async with PacelineApp(story.StorySession(events, is_replay=True)).run_test(size=(80, 24)) as pilot:
         screen = await fleet(pilot)
         await pilot.pause()
-        assert screen.query_one(Rows).size.height >= 9
+        assert screen.query_one(RowList).size.height >= 9
         assert "/ filter" in screen_text(screen.deck)
 
 
 async def test_the_mouse_puts_the_cursor_scrolls_and_opens() -> None:
     async with PacelineApp(story.StorySession(fleets.crowd(8, 8, 3), is_replay=True)).run_test(size=(100, 30)) as pilot:
         screen = await fleet(pilot)
-        rows = screen.query_one(Rows)
-        await pilot.click(Rows, offset=(10, 4))
+        rows = screen.query_one(RowList)
+        await pilot.click(RowList, offset=(10, 4))
         assert rows.cursor == 3
-        await pilot._post_mouse_events([MouseScrollDown], Rows, offset=(10, 4))
+        await pilot._post_mouse_events([MouseScrollDown], RowList, offset=(10, 4))
         await until(pilot, lambda: rows.scroll_offset.y > 0)
-        await pilot.click(Rows, offset=(10, 4), times=2)
+        await pilot.click(RowList, offset=(10, 4), times=2)
         await until(pilot, lambda: isinstance(pilot.app.screen, NodeScreen))
 
 
@@ -460,7 +460,7 @@ async def test_a_theme_that_is_put_on_repaints_every_line() -> None:
         screen = await fleet(pilot)
         app = screen.deck
         try:
-            PALETTE.wear(THEMES["day"])
+            PALETTE.apply(THEMES["day"])
             app.register_theme(THEMES["day"])
             app.theme = "day"
             await pilot.pause()
@@ -470,7 +470,7 @@ async def test_a_theme_that_is_put_on_repaints_every_line() -> None:
             assert THEMES["night"].foreground not in colours
             assert THEMES["day"].foreground in colours
         finally:
-            PALETTE.wear(THEMES["night"])
+            PALETTE.apply(THEMES["night"])
 
 
 async def test_ascii_leaves_no_other_sign_on_the_screen() -> None:

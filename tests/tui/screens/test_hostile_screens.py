@@ -56,7 +56,7 @@ async def test_every_screen_draws_strangers_words_harmlessly(size: tuple[int, in
             await pilot.pause()
             assert unseen(screen_text(app).replace("\n", "")) == []
             await pilot.press("escape")
-        app.tell(before * 100)
+        app.show_notice(before * 100)
         await app.action_visit("run")
         app.action_cancel()
         await pilot.pause()

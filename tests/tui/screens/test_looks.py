@@ -95,7 +95,7 @@ def _one_clock_and_the_first_theme(monkeypatch: pytest.MonkeyPatch) -> Iterator[
     monkeypatch.setenv("TZ", "UTC")
     time.tzset()
     yield
-    PALETTE.wear(THEMES["night"])
+    PALETTE.apply(THEMES["night"])
 
 
 async def settled(pilot: Pilot[None]) -> None:
@@ -172,7 +172,7 @@ async def test_every_screen_looks_as_approved_in(
     async with PacelineApp(session, Preferences(ascii=worn == "ascii")).run_test(size=size) as pilot:
         app = await shown(pilot)
         for theme in THEMES if worn == "themes" else ("night",):
-            app.wear(theme)
+            app.apply_theme(theme)
             for name in (*OVER, *MODES):
                 await (lay_over if name in OVER else visit)(pilot, name)
                 assert worn != "ascii" or screen_text(app).isascii()

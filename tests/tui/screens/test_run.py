@@ -17,8 +17,8 @@ from paceline.tui.views.alerts import alert_in_full, alert_key, alert_order
 from paceline.tui.views.logs import LineKeys, clocks_in_words
 from paceline.tui.views.run.charts import throughput_chart
 from paceline.tui.views.run.decisions import decision_lines, moments
-from paceline.tui.views.run.ranks import look, rank_legend, rank_line, rank_order
-from paceline.tui.widgets.line_canvas import Rows, Sheet
+from paceline.tui.views.run.ranks import rank_legend, rank_line, rank_order, ranks_layout
+from paceline.tui.widgets.line_canvas import LineCanvas, RowList
 
 from benchmarks.tui.replay import compare
 from tests.support.screens import story
@@ -50,7 +50,7 @@ def crowd(ranks: int) -> list[Event]:
 
 
 def lines_of(view: View, width: int = 150) -> list[str]:
-    seen = look(view, width)
+    seen = ranks_layout(view, width)
     assert view.run is not None
     assert seen is not None
     return [rank_line(view, seen, key, width, False).text for key in rank_order(view.run, 14)]
@@ -91,7 +91,7 @@ def test_a_rank_everybody_waits_for_says_so() -> None:
 def test_every_line_of_a_rank_has_exactly_the_width_it_was_given(width: int) -> None:
     for events in (crowd(64), story.trouble(), story.healthy()):
         view = view_of(events)
-        seen = look(view, width)
+        seen = ranks_layout(view, width)
         assert view.run is not None
         assert seen is not None
         assert {rank_line(view, seen, key, width, True).cell_length for key in rank_order(view.run, 14)} == {width}
@@ -211,11 +211,11 @@ async def test_an_alert_leads_to_the_line_that_was_written_when_it_began_and_to_
         await pilot.press("4")
         await until(pilot, lambda: app.current_mode == "alerts")
         await pilot.press("enter")
-        await until(pilot, lambda: app.current_mode == "logs" and app.screen.query_one(Rows).key == "300")
+        await until(pilot, lambda: app.current_mode == "logs" and app.screen.query_one(RowList).key == "300")
         assert "following" not in screen_text(app)
         await pilot.press("escape", "m")
         await until(pilot, lambda: app.current_mode == "run")
-        marked = app.screen.query_one("#decisions", Sheet)
+        marked = app.screen.query_one("#decisions", LineCanvas)
         await until(pilot, lambda: any("out of memory" in row.text for row in marked._lines if next(iter(row)).style.bgcolor))
 
 
@@ -401,7 +401,7 @@ async def test_logs_are_searched_followed_and_left_where_a_person_reads(tmp_path
         await pilot.press("7")
         await until(pilot, lambda: "404 lines" in screen_text(app) and "following the newest" in screen_text(app))
         await pilot.press("/", *"line 17 of", "enter")
-        rows = app.screen.query_one(Rows)
+        rows = app.screen.query_one(RowList)
         await until(pilot, lambda: "f follows the newest" in screen_text(app) and "line 17 of" in screen_text(app))
         first = rows.cursor
         with (tmp_path / "demo1" / "out.log").open("a") as file:

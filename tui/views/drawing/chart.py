@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from rich.style import Style
 from textual.strip import Strip
 
-from ...terminal.format import fit, right
+from ...terminal.format import pad, pad_left
 from .lines import Piece, line
 
 _DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
@@ -27,7 +27,7 @@ class Curve:
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class ChartMark:
     """A moment, named under the axis if there is room."""
 
     at: float
@@ -46,7 +46,7 @@ class Level:
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
+class ChartFrame:
     """The part of the plane a chart shows."""
 
     start: float
@@ -57,7 +57,7 @@ class Frame:
     """Points farther apart than this are not joined."""
 
 
-def plot(points: Sequence[Point], frame: Frame, width: int, height: int) -> list[list[int]]:
+def plot(points: Sequence[Point], frame: ChartFrame, width: int, height: int) -> list[list[int]]:
     """Braille bits of one curve, row by row; neighbours are joined."""
     cells = [[0] * width for _ in range(height)]
     columns, rows = width * 2, height * 4
@@ -88,13 +88,13 @@ def _dot(cells: list[list[int]], x: int, y: int) -> None:
 
 def chart(
     curves: Sequence[Curve],
-    frame: Frame,
+    frame: ChartFrame,
     width: int,
     height: int,
     labels: Style,
     faint: Style,
     levels: Sequence[Level] = (),
-    marks: Sequence[Mark] = (),
+    marks: Sequence[ChartMark] = (),
     form: str = "{:,.0f}",
 ) -> list[Strip]:
     """A whole chart: labelled axis, dotted levels, curves, marks. The last two lines are axis and names of marks."""
@@ -126,7 +126,7 @@ def chart(
         ticks[_row(middle, frame, rows)] = middle
     strips = []
     for y, row in enumerate(grid):
-        label = right(form.format(ticks[y]), AXIS - 2) + " ┤" if y in ticks else " " * (AXIS - 1) + "│"
+        label = pad_left(form.format(ticks[y]), AXIS - 2) + " ┤" if y in ticks else " " * (AXIS - 1) + "│"
         strips.append(line(width, (label, labels), *row, (f" {ends[y]}" if ends[y] else "", labels)))
     axis, names = ["─"] * inner, [" "] * inner
     free = 0
@@ -138,11 +138,11 @@ def chart(
             names[x : x + len(mark.name)] = mark.name
             free = x + len(mark.name) + 1
     strips.append(line(width, (" " * (AXIS - 1) + "└" + "".join(axis), labels)))
-    strips.append(line(width, (" " * AXIS + fit("".join(names), inner), labels)))
+    strips.append(line(width, (" " * AXIS + pad("".join(names), inner), labels)))
     return strips
 
 
-def _row(value: float, frame: Frame, rows: int) -> int:
+def _row(value: float, frame: ChartFrame, rows: int) -> int:
     """From the top; beyond all rows where a value is no number that can be drawn."""
     up = (value - frame.low) / max(1e-12, frame.high - frame.low) * rows
     return rows - 1 - int(up) if math.isfinite(up) else rows

@@ -13,7 +13,7 @@ from statistics import fmean
 from paceline.engine.store.state import DeviceState, NodeState, State
 from textual.strip import Strip
 
-from ...terminal.format import count, fit, percent, right, untrusted
+from ...terminal.format import count, pad, pad_left, percent, untrusted
 from ...theme import GLYPHS, PALETTE
 from ..drawing.lines import NONE, Piece, line
 from .device_facts import Scene, trouble
@@ -128,7 +128,7 @@ def _now(nodes: Sequence[NodeState], scene: Scene, plan: Layout, width: int) -> 
         for node in nodes[start : start + plan.across]:
             cells = [_cell(trouble(node, device.reading, scene), device.reading.utilization) for device in node.devices]
             word = PALETTE.dim if node.state == "ok" else PALETTE.of(node.state)
-            pieces.append((fit(untrusted(node.name), plan.label) + " ", word))
+            pieces.append((pad(untrusted(node.name), plan.label) + " ", word))
             pieces += _draw([*(cells or [node.state if node.state != "ok" else "unknown"])])
             pieces.append((" " * (most - max(1, len(cells)) + GAP), NONE))
         strips.append(line(width, *pieces))
@@ -139,7 +139,7 @@ def _by_node(nodes: Sequence[NodeState], scene: Scene, plan: Layout, width: int)
     strips = []
     for start in range(0, len(nodes), plan.across):
         some = nodes[start : start + plan.across]
-        pieces: list[Piece] = [(fit(untrusted(some[0].name), plan.label) + " ", PALETTE.dim)]
+        pieces: list[Piece] = [(pad(untrusted(some[0].name), plan.label) + " ", PALETTE.dim)]
         strips.append(line(width, *pieces, *_draw([_mean(node, scene) for node in some])))
     return strips
 
@@ -171,7 +171,7 @@ def _over_time(nodes: Sequence[NodeState], scene: Scene, plan: Layout, width: in
 def _row(node: NodeState, device: DeviceState | None, scene: Scene, label: int, width: int, is_first: bool) -> list[Piece]:
     state = trouble(node, device.reading, scene) if device is not None else node.state
     index = str(device.reading.index) if device is not None and len(node.devices) > 1 else ""
-    name = fit(untrusted(node.name) if is_first else "", label - 4)
+    name = pad(untrusted(node.name) if is_first else "", label - 4)
     past = width - label - 8
     values = device.utilization[-past:] if device is not None else ()
     cells = [*["gap"] * (past - len(values)), *("gap" if value is None else _cell("ok", value) for value in values)]
@@ -180,7 +180,7 @@ def _row(node: NodeState, device: DeviceState | None, scene: Scene, label: int, 
     return [
         (GLYPHS[state] + " ", PALETTE.of(state)),
         (name, PALETTE.text if is_fresh else PALETTE.dim),
-        (right(index, 3) + " ", PALETTE.dim),
+        (pad_left(index, 3) + " ", PALETTE.dim),
         *_draw(cells),
-        (right(percent(utilization), 6), PALETTE.text if is_fresh else PALETTE.dim),
+        (pad_left(percent(utilization), 6), PALETTE.text if is_fresh else PALETTE.dim),
     ]

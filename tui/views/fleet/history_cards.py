@@ -8,10 +8,10 @@ from paceline.engine.store.state import DeviceState, NodeState
 from textual.strip import Strip
 
 from ...messages import View
-from ...terminal.format import fit, percent, untrusted
+from ...terminal.format import pad, percent, untrusted
 from ...theme import PALETTE
 from ..drawing.lines import NONE, Piece, line
-from .order import found
+from .order import device_of_key
 
 LOWEST, HIGHEST = 3, 20
 """Lines of a curve."""
@@ -20,7 +20,7 @@ _EIGHTHS = " ▁▂▃▄▅▆▇█"
 
 def history_cards(view: View, keys: Sequence[str], width: int, height: int) -> list[Strip]:
     """As many cards as fit, in the order of the list above; how many did not is said."""
-    places = (found(view.state, key) for key in keys)
+    places = (device_of_key(view.state, key) for key in keys)
     devices = [(node, device) for node, device in places if node is not None and device is not None]
     columns = 1 if width < 70 or len(devices) == 1 else 2
     deep = -(-len(devices) // columns)
@@ -48,7 +48,7 @@ def _card(node: NodeState, device: DeviceState, width: int, rows: int) -> list[l
     label = " emulated" if reading.kind == "emulated" else ""
     value = percent(reading.utilization) if node.state == "ok" else node.state
     index = f" {reading.index}" if len(node.devices) > 1 else ""
-    name = fit(f"{untrusted(node.name)}{index} {untrusted(reading.name)}", width - len(label) - len(value) - 2)
+    name = pad(f"{untrusted(node.name)}{index} {untrusted(reading.name)}", width - len(label) - len(value) - 2)
     word = PALETTE.text if node.state == "ok" else PALETTE.of(node.state)
     heading: list[Piece] = [(name, PALETTE.dim), (label, PALETTE.dim), (f"  {value}", word)]
     return [heading, *_area(device.utilization, width, rows, is_fresh=node.state == "ok")]

@@ -18,7 +18,7 @@ _NONE = DeviceState(DeviceReading(kind=""))
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class FleetQuery:
     """What a person wants of the list."""
 
     order: str = ORDERS[0]
@@ -57,7 +57,7 @@ def key_of(node: str, place: int) -> str:
     return f"{node} {place}"
 
 
-def found(state: State, key: str) -> tuple[NodeState | None, DeviceState | None]:
+def device_of_key(state: State, key: str) -> tuple[NodeState | None, DeviceState | None]:
     """The node and device of a row; None where the one or the other is gone."""
     name, _, place = key.rpartition(" ")
     node = state.nodes.get(name)
@@ -77,7 +77,7 @@ def device_set(state: State, keys: Iterable[str]) -> str:
     return ",".join(names)
 
 
-def arrange(state: State, scene: Scene, wish: Wish) -> Listing:
+def arrange(state: State, scene: Scene, wish: FleetQuery) -> Listing:
     """The list as a person wants it. Unknown values come last, whatever the direction; what is not known to be well is no
     healthy device, so that faults only leaves it there."""
     rows: list[tuple[float | None, int, int, str]] = []

@@ -11,11 +11,11 @@ from rich.style import Style
 from textual.strip import Strip
 
 from ...messages import View
-from ...terminal.format import UNKNOWN, age, count, fit, memory, number, percent, right, untrusted
+from ...terminal.format import UNKNOWN, age, count, memory, number, pad, pad_left, percent, untrusted
 from ...theme import GLYPHS, PALETTE
 from ..drawing.lines import NONE, Piece, bar, does, history, joined, line, spread
 from .device_facts import Scene, fall, is_free, trouble, workers
-from .order import Listing, Wish, found
+from .order import FleetQuery, Listing, device_of_key
 
 WIDE = 120
 """Columns from which a row has room for bars, power and clocks."""
@@ -25,23 +25,37 @@ SORTS = {"node": "node", "util": "utilization", "memory": "memory", "W": "power"
 """Columns by which the list can be sorted, and by what that is."""
 
 
-def fleet_heading(width: int, wish: Wish | None = None, is_alone: bool = False) -> Strip:
+def fleet_heading(width: int, wish: FleetQuery | None = None, is_alone: bool = False) -> Strip:
     """Names of the columns; the one that sorts is marked, and a click on another sorts by it.
 
     ``is_alone``: all are of one node, which is told elsewhere, and nothing is sorted.
     """
     if width < WIDE:
-        columns = [fit("node", 8), fit("device", 11), right("util", 5), fit("history", 8), right("memory", 13), right("°C", 3)]
+        columns = [
+            pad("node", 8),
+            pad("device", 11),
+            pad_left("util", 5),
+            pad("history", 8),
+            pad_left("memory", 13),
+            pad_left("°C", 3),
+        ]
     else:
-        columns = [fit("node", 10), fit("device", 22), right("util", 5), fit("", 11), fit("history", _history(width)), fit("", 9)]
-        columns += [right("memory", 13), right("W", 8), right("°C", 4), right("MHz", 6) + " "]
+        columns = [
+            pad("node", 10),
+            pad("device", 22),
+            pad_left("util", 5),
+            pad("", 11),
+            pad("history", _history(width)),
+            pad("", 9),
+        ]
+        columns += [pad_left("memory", 13), pad_left("W", 8), pad_left("°C", 4), pad_left("MHz", 6) + " "]
     pieces: list[Piece] = [("  ", PALETTE.dim)]
     for column in columns[1:] if is_alone else columns:
         pieces.append((column + " ", _heading(column.strip(), wish)))
     return line(width, *pieces, (" who", PALETTE.dim if wish is None else PALETTE.dim + does("screen.sort('trouble')")))
 
 
-def _heading(name: str, wish: Wish | None) -> Style:
+def _heading(name: str, wish: FleetQuery | None) -> Style:
     if wish is None or name not in SORTS:
         return PALETTE.dim
     order = SORTS[name]
@@ -63,7 +77,7 @@ def fleet_row(
     is_alone: bool = False,
 ) -> Strip:
     """One device. ``is_named``: it begins a group, so that the name of its node is told; ``is_alone``: no name has a column."""
-    node, device = found(view.state, key)
+    node, device = device_of_key(view.state, key)
     background = PALETTE.cursor if is_under_cursor else NONE
     if node is None:
         return Strip.blank(width, NONE)
@@ -71,7 +85,7 @@ def fleet_row(
     if device is None:
         text = node.reason or ("connecting" if node.state == "connecting" else "no device found")
         word = PALETTE.of(node.state)
-        name: Piece = (fit(untrusted(node.name), 10 if width >= WIDE else 8) + " ", PALETTE.text)
+        name: Piece = (pad(untrusted(node.name), 10 if width >= WIDE else 8) + " ", PALETTE.text)
         tries = f", try {node.attempt}" if node.state == "connecting" and node.attempt > 1 else ""
         about = (f"  {untrusted(text)}{tries}" if text != node.state else tries, PALETTE.dim)
         return line(width, (GLYPHS[node.state], word), mark, name, (node.state, word), about, background=background)
@@ -79,7 +93,7 @@ def fleet_row(
     start: list[Piece] = [(GLYPHS[state], PALETTE.of(state)), mark]
     style = PALETTE.text if node.state == "ok" else PALETTE.dim
     if not is_alone:
-        start.append((fit(untrusted(node.name) if is_named else "", 10 if width >= WIDE else 8) + " ", style))
+        start.append((pad(untrusted(node.name) if is_named else "", 10 if width >= WIDE else 8) + " ", style))
     pieces = _wide(node, device, style, _history(width)) if width >= WIDE else _narrow(node, device, style)
     room = width - sum(cells(text) for text, _ in (*start, *pieces))
     drawn = joined((*start, *pieces, *who(view.state, scene, node, device, room)))
@@ -91,11 +105,11 @@ def _narrow(node: NodeState, device: DeviceState, style: Style) -> list[Piece]:
     star = "*" if reading.kind == "emulated" else ""
     index = f"{reading.index} " if len(node.devices) > 1 else ""
     return [
-        (fit(fit(index + untrusted(reading.name), 11 - len(star)).rstrip() + star, 12), style),
-        (right(percent(_utilization(reading)), 5) + " ", style),
+        (pad(pad(index + untrusted(reading.name), 11 - len(star)).rstrip() + star, 12), style),
+        (pad_left(percent(_utilization(reading)), 5) + " ", style),
         (history(device.utilization, 8) + " ", PALETTE.bar if node.state == "ok" else PALETTE.dim),
-        (right(memory(reading.memory_used, reading.memory_total), 13) + " ", style),
-        (right(number(reading.temperature), 3), _hot(device, style)),
+        (pad_left(memory(reading.memory_used, reading.memory_total), 13) + " ", style),
+        (pad_left(number(reading.temperature), 3), _hot(device, style)),
         ("▼ " if fall(device) is not None else "  ", PALETTE.warning),
     ]
 
@@ -108,16 +122,16 @@ def _wide(node: NodeState, device: DeviceState, style: Style, past: int) -> list
     util = _utilization(reading)
     fill = PALETTE.bar_past if is_fresh else PALETTE.faint
     return [
-        (fit(f"{reading.index} {untrusted(reading.name)}", 22 - len(label)), style),
+        (pad(f"{reading.index} {untrusted(reading.name)}", 22 - len(label)), style),
         (label + " ", PALETTE.dim),
-        (right(percent(util), 5) + "  ", style),
+        (pad_left(percent(util), 5) + "  ", style),
         (bar(util, 10) + " ", PALETTE.bar if is_fresh else PALETTE.dim),
         (history(device.utilization, past) + "  ", fill),
         (bar(used / total if used is not None and total else None, 8) + " ", fill),
-        (right(memory(used, total), 13) + " ", style),
-        (right(number(reading.power) + limit, 8) + " ", style),
-        (right(number(reading.temperature), 4) + " ", _hot(device, style)),
-        (right(number(reading.clock), 6), _hot(device, style)),
+        (pad_left(memory(used, total), 13) + " ", style),
+        (pad_left(number(reading.power) + limit, 8) + " ", style),
+        (pad_left(number(reading.temperature), 4) + " ", _hot(device, style)),
+        (pad_left(number(reading.clock), 6), _hot(device, style)),
         ("▼  " if fall(device) is not None else "   ", PALETTE.warning),
     ]
 
@@ -137,10 +151,10 @@ def who(state: State, scene: Scene, node: NodeState, device: DeviceState, room: 
     if len(pieces) == 2 and cells(pieces[0][0]) + cells(pieces[1][0]) + 2 > room:
         owner = pieces[1]
         left = room - cells(pieces[0][0]) - 2
-        pieces = [pieces[0], (fit(owner[0], left), owner[1])] if left >= 6 else pieces[:1]
+        pieces = [pieces[0], (pad(owner[0], left), owner[1])] if left >= 6 else pieces[:1]
     if len(pieces) == 2:
         pieces.insert(1, ("  ", NONE))
-    return pieces if len(pieces) > 1 else [(fit(text, room), style) for text, style in pieces]
+    return pieces if len(pieces) > 1 else [(pad(text, room), style) for text, style in pieces]
 
 
 def _woe(state: State, scene: Scene, node: NodeState, device: DeviceState) -> Piece:
@@ -186,7 +200,7 @@ def _owner(scene: Scene, node: NodeState, reading: DeviceReading) -> Piece:
     return ("free" if is_free(reading, place, scene) else UNKNOWN), PALETTE.dim
 
 
-def fleet_summary(view: View, listing: Listing, wish: Wish, marked: int, density: str, width: int) -> list[Strip]:
+def fleet_summary(view: View, listing: Listing, wish: FleetQuery, marked: int, density: str, width: int) -> list[Strip]:
     """One line over the list: what is wrong in all of it, and which part of it is listed how."""
     nodes = list(view.state.nodes.values())
     if not nodes:
@@ -201,7 +215,7 @@ def fleet_summary(view: View, listing: Listing, wish: Wish, marked: int, density
     return [spread(width, left, end)] if left else [line(width, *end)]
 
 
-def _listed(listing: Listing, wish: Wish, density: str) -> list[Piece]:
+def _listed(listing: Listing, wish: FleetQuery, density: str) -> list[Piece]:
     """``5 of 19 devices · by trouble · faults only``: never left out, and short enough for the smallest screen."""
     pieces: list[Piece] = []
     if listing.hidden:
@@ -215,10 +229,10 @@ def _listed(listing: Listing, wish: Wish, density: str) -> list[Piece]:
     return pieces
 
 
-def _about(nodes: Sequence[NodeState], listing: Listing, wish: Wish, marked: int, is_short: bool) -> list[Piece]:
+def _about(nodes: Sequence[NodeState], listing: Listing, wish: FleetQuery, marked: int, is_short: bool) -> list[Piece]:
     pieces: list[Piece] = []
     if wish.text:
-        pieces.append((f"/ {fit(untrusted(wish.text), 24 if is_short else 60).rstrip()}  ", PALETTE.accent))
+        pieces.append((f"/ {pad(untrusted(wish.text), 24 if is_short else 60).rstrip()}  ", PALETTE.accent))
     if not listing.hidden:
         pieces.append((f"{count(listing.devices, 'device')} on {count(len(nodes), 'node')}  ", PALETTE.text))
     for word in ("refused", "lost", "stale", "connecting"):

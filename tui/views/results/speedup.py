@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.style import Style
 from textual.strip import Strip
 
-from ...terminal.format import fit, ratio, right
+from ...terminal.format import pad, pad_left, ratio
 from ...theme import GLYPHS, PALETTE
 from ..drawing.lines import BLOCK, NONE, Piece, line
 from .policies import Row
@@ -34,8 +34,8 @@ def speedup_lines(rows: list[Row], limit: float | None, width: int) -> list[Stri
         is_best = value is not None and value == best and len(rows) > 1
         style = PALETTE.bar if is_best else PALETTE.bar_past
         cells: list[Piece] = [
-            (fit(f"  {row.policy}", _NAME), PALETTE.accent_strong if is_best else PALETTE.text),
-            (right(ratio(value), _VALUE) + "  ", PALETTE.strong if is_best else PALETTE.text),
+            (pad(f"  {row.policy}", _NAME), PALETTE.accent_strong if is_best else PALETTE.text),
+            (pad_left(ratio(value), _VALUE) + "  ", PALETTE.strong if is_best else PALETTE.text),
         ]
         if value is None and expected is None:
             cells.append((_WORDS.get(row.state, ""), PALETTE.dim))
@@ -71,7 +71,7 @@ def _states(rows: list[Row], width: int) -> list[Strip]:
         line(
             width,
             (f"{GLYPHS.get(row.state, ' ')} ", PALETTE.accent),
-            (fit(row.policy, _NAME - 2), PALETTE.text),
+            (pad(row.policy, _NAME - 2), PALETTE.text),
             (words, PALETTE.dim),
         )
         for row, words in told

@@ -12,7 +12,7 @@ from textual.strip import Strip
 
 from ...command_line.json_fields import listed, numeric
 from ...messages import View
-from ...terminal.format import UNKNOWN, fit, loss, number, percent, ratio, right, untrusted
+from ...terminal.format import UNKNOWN, pad, loss, number, percent, ratio, pad_left, untrusted
 from ...theme import GLYPHS, PALETTE
 from ..drawing.lines import Piece, bar, line, spread
 from ..run.phases import phase_lines
@@ -46,7 +46,7 @@ def _result(run: RunState, width: int) -> list[Strip]:
     document = run.document or {}
     if not run.document and not run.is_bench and len(run.cases) < 2:
         return _train_lines(run, {"epochs": _epochs_so_far(run)}, width)
-    lines = [_title(run, document, width), line(width, (fit(_source(run, document), width), PALETTE.dim)), line(width)]
+    lines = [_title(run, document, width), line(width, (pad(_source(run, document), width), PALETTE.dim)), line(width)]
     rows = policy_rows(run)
     lines += _table(rows, width)
     lines += [line(width), *speedup_lines(rows, limit(run), min(width, WIDEST))]
@@ -107,7 +107,7 @@ def _table(rows: list[Row], width: int) -> list[Strip]:
     has_foresight, has_shares = width >= 110, width >= 132
     is_accuracy = any(row.accuracy is not None for row in rows) or all(row.loss is None for row in rows)
     names = ("samples/s", "over equal", "over best", "of limit", "imbalance", "accuracy" if is_accuracy else "loss")
-    heading = fit("policy", 15) + "".join(right(name, size) for name, size in zip(names, COLUMNS, strict=True))
+    heading = pad("policy", 15) + "".join(pad_left(name, size) for name, size in zip(names, COLUMNS, strict=True))
     heading += "J/sample".rjust(10) + "predicted".rjust(11) + "off".rjust(9) if has_foresight else ""
     heading += "changes".rjust(9) + "  local batch" if has_shares else ""
     lines = [line(width, (heading, PALETTE.dim)), line(width, ("─" * min(width, len(heading) + 8), PALETTE.rest))]
@@ -120,17 +120,17 @@ def _table(rows: list[Row], width: int) -> list[Strip]:
         cells = _with_half(row), ratio(row.over_equal), ratio(row.over_best), percent(row.of_limit), percent(row.imbalance), last
         pieces: list[Piece] = [
             (GLYPHS.get(row.state, " ") + " " if row.state in ("running", "measuring") else "  ", PALETTE.accent),
-            (fit(row.policy, 13), PALETTE.accent_strong if is_best else text),
-            *((right(value, size), text) for value, size in zip(cells, COLUMNS, strict=True)),
+            (pad(row.policy, 13), PALETTE.accent_strong if is_best else text),
+            *((pad_left(value, size), text) for value, size in zip(cells, COLUMNS, strict=True)),
         ]
         if has_foresight:
             pieces += [
-                (right(loss(row.joules), 10), text),
-                (right(number(row.predicted), 11), text),
-                (right(off(row.off), 9), text),
+                (pad_left(loss(row.joules), 10), text),
+                (pad_left(number(row.predicted), 11), text),
+                (pad_left(off(row.off), 9), text),
             ]
         if has_shares:
-            pieces += [(right(UNKNOWN if row.changes is None else str(row.changes), 9), text), (f"  {row.sizes}", PALETTE.dim)]
+            pieces += [(pad_left(UNKNOWN if row.changes is None else str(row.changes), 9), text), (f"  {row.sizes}", PALETTE.dim)]
         lines.append(line(width, *pieces))
     if not has_foresight:
         told = [f"{row.policy} {number(row.predicted)} ({off(row.off)})" for row in rows if row.predicted is not None]
@@ -175,10 +175,10 @@ def _device_lines(run: RunState, document: Mapping[str, Any], width: int) -> lis
     lines = [line(width, ("each device alone, samples/s", PALETTE.dim))]
     for name, rate in devices:
         filled = bar(rate / largest if rate is not None and largest > 0 else None, min(width, WIDEST) - 36)
-        pieces = (fit(f"  {name}", 26), PALETTE.text), (right(number(rate), 8) + "  ", PALETTE.text), (filled, PALETTE.bar_past)
+        pieces = (pad(f"  {name}", 26), PALETTE.text), (pad_left(number(rate), 8) + "  ", PALETTE.text), (filled, PALETTE.bar_past)
         lines.append(line(width, *pieces))
     if len(known) == len(devices):
-        lines.append(line(width, ("  " + fit("together, at best", 24), PALETTE.dim), (right(number(total), 8), PALETTE.strong)))
+        lines.append(line(width, ("  " + pad("together, at best", 24), PALETTE.dim), (pad_left(number(total), 8), PALETTE.strong)))
     return lines
 
 
@@ -189,17 +189,23 @@ def _train_lines(run: RunState, document: Mapping[str, Any], width: int) -> list
     lines = [_title(run, document, width), line(width, (untrusted(run.source), PALETTE.dim)), line(width)]
     if not epochs:
         return [*lines, line(width, ("no epoch is over yet", PALETTE.dim))]
-    heading = right("epoch", 7) + right("loss", 12) + right(untrusted(name), 12) + right("samples/s", 12) + right("seconds", 10)
+    heading = (
+        pad_left("epoch", 7)
+        + pad_left("loss", 12)
+        + pad_left(untrusted(name), 12)
+        + pad_left("samples/s", 12)
+        + pad_left("seconds", 10)
+    )
     lines += [line(width, (heading, PALETTE.dim)), line(width, ("─" * width, PALETTE.rest))]
     for epoch in epochs:
         metric = numeric(epoch.get("metric"))
         shown = percent2(metric) if name == "accuracy" else loss(metric)
         cells = (
-            right(number(numeric(epoch.get("epoch"))), 7),
-            right(loss(numeric(epoch.get("loss"))), 12),
-            right(shown, 12),
-            right(number(numeric(epoch.get("samples_per_second"))), 12),
-            right(number(numeric(epoch.get("seconds")), 1), 10),
+            pad_left(number(numeric(epoch.get("epoch"))), 7),
+            pad_left(loss(numeric(epoch.get("loss"))), 12),
+            pad_left(shown, 12),
+            pad_left(number(numeric(epoch.get("samples_per_second"))), 12),
+            pad_left(number(numeric(epoch.get("seconds")), 1), 10),
         )
         lines.append(line(width, ("".join(cells), PALETTE.text)))
     lines += [line(width), line(width, *_whole(run, document))]

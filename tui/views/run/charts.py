@@ -9,7 +9,7 @@ from textual.strip import Strip
 from ...messages import View
 from ...terminal.format import age, loss, number, percent, ratio, untrusted
 from ...theme import PALETTE
-from ..drawing.chart import Curve, Frame, Level, Mark, chart
+from ..drawing.chart import ChartFrame, ChartMark, Curve, Level, chart
 from ..drawing.lines import Piece, line, nice_ceiling
 from .ranks import LATE
 
@@ -27,21 +27,21 @@ def throughput_chart(view: View, width: int, height: int, moment: float | None =
     levels = _levels(run, is_named=width >= 60)
     high = nice_ceiling(max([best, *(level.value for level in levels)]) * 1.03)
     start, end = _span(run, view.state.at)
-    frame = Frame(start, end, 0.0, high, GAP)
+    frame = ChartFrame(start, end, 0.0, high, GAP)
     curves = [Curve(case.throughput, PALETTE.bar if case is now else PALETTE.bar_past) for case in run.cases]
     lines = chart(curves, frame, width, height - 1, PALETTE.dim, PALETTE.faint, levels, _marks(run, moment))
     return [*lines, line(width, *_throughput_words(run, now, width, view.state.at))]
 
 
-def _marks(run: RunState, moment: float | None) -> list[Mark]:
+def _marks(run: RunState, moment: float | None) -> list[ChartMark]:
     """Cases by name; rebalances and stragglers by sign, and by name where only one case needs the room."""
     is_one = len(run.cases) == 1
-    marks = [Mark(case.started_at, untrusted(case.name)) for case in run.cases if case.started_at is not None and not is_one]
+    marks = [ChartMark(case.started_at, untrusted(case.name)) for case in run.cases if case.started_at is not None and not is_one]
     for case in run.cases:
-        marks += [Mark(one.at, "straggler" if is_one else "", "▼") for one in case.stragglers]
-        marks += [Mark(one.at, "rebalance" if is_one else "", "▲", is_drawn=True) for one in case.decisions]
+        marks += [ChartMark(one.at, "straggler" if is_one else "", "▼") for one in case.stragglers]
+        marks += [ChartMark(one.at, "rebalance" if is_one else "", "▲", is_drawn=True) for one in case.decisions]
     if moment is not None:
-        marks.append(Mark(moment, "", "◆", is_drawn=True))
+        marks.append(ChartMark(moment, "", "◆", is_drawn=True))
     return sorted(marks, key=lambda mark: (mark.at, mark.sign == "◆"))
 
 
@@ -102,12 +102,12 @@ def loss_chart(view: View, width: int, height: int) -> list[Strip]:
     low, high = min(values), max(values)
     end = case.ended_at if case.ended_at is not None else case.losses[-1][0]
     start = case.losses[0][0]
-    frame = Frame(
+    frame = ChartFrame(
         start, max(end, start + 10.0), min(0.0, low) if low < 0.3 * high else low, high if high > low else low + 1.0, 60.0
     )
     checked = [(epoch.at, epoch.loss) for epoch in case.epochs if epoch.loss is not None]
     curves = [Curve(checked, PALETTE.dim), Curve(case.losses, PALETTE.bar)]
-    marks = [Mark(one.at, "", "▲") for one in case.decisions]
+    marks = [ChartMark(one.at, "", "▲") for one in case.decisions]
     lines = chart(curves, frame, width, height, PALETTE.dim, PALETTE.faint, marks=marks, form="{:.2f}")
     words: list[Piece] = [(untrusted(case.name), PALETTE.accent_strong), (f"  loss {loss(values[-1])}", PALETTE.text)]
     if case.epochs:

@@ -10,7 +10,7 @@ from paceline.engine.store.straggler_alerts import describe
 from textual.strip import Strip
 
 from ...messages import View
-from ...terminal.format import UNKNOWN, age, clock, fit, milliseconds, untrusted
+from ...terminal.format import UNKNOWN, age, clock, milliseconds, pad, untrusted
 from ...theme import GLYPHS, PALETTE
 from ..drawing.lines import NONE, Piece, line
 
@@ -104,7 +104,7 @@ def _moment(view: View, moment: Moment, width: int, is_looked_at: bool) -> list[
 
 
 def _place(case: str, step: int) -> list[Piece]:
-    return [(fit(untrusted(case), 13), PALETTE.accent), (fit(f"step {step}", 10), PALETTE.text)]
+    return [(pad(untrusted(case), 13), PALETTE.accent), (pad(f"step {step}", 10), PALETTE.text)]
 
 
 def _decision(decision: Decision, start: list[Piece], width: int) -> list[list[Piece]]:
@@ -175,7 +175,7 @@ def alert_lines(view: View, width: int, height: int) -> list[Strip]:
         is_last = len(lines) + 1 == height
         more = f"  (+{left}, 4 shows all)" if is_last and left else ""
         room = width - 2 - len(since) - 2 - len(more)
-        pieces: list[Piece] = [(f"{GLYPHS[alert.severity]} ", PALETTE.of(alert.severity)), (fit(what, room), PALETTE.text)]
+        pieces: list[Piece] = [(f"{GLYPHS[alert.severity]} ", PALETTE.of(alert.severity)), (pad(what, room), PALETTE.text)]
         lines.append(line(width, *pieces, (f"  {since}{more}", PALETTE.dim)))
         said = " · ".join(filter(None, (alert.deed, alert.hint)))
         if said and len(lines) + (left > 0) < height:

@@ -6,12 +6,12 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any
 
-from paceline.engine.reports.phases import COMPUTE, PHASES, sentence
+from paceline.engine.reports.phases import COMPUTE, PHASES, bottleneck_sentence
 from rich.style import Style
 from textual.strip import Strip
 
 from ...command_line.json_fields import listed, numeric
-from ...terminal.format import fit, milliseconds, percent, right, untrusted
+from ...terminal.format import milliseconds, pad, pad_left, percent, untrusted
 from ...theme import GLYPHS, PALETTE
 from ..drawing.lines import BLOCK, NONE, Piece, line, stacked
 
@@ -38,13 +38,13 @@ def phase_lines(document: Mapping[str, Any], width: int, widest: int) -> list[St
     if scale <= 0:
         return []
     room = max(10, min(width, widest) - _NAME - _MEAN - 4)
-    head = fit("where a step goes", 2 + _NAME) + right("ms", _MEAN) + ("  mean of the ranks" if cases else "")
+    head = pad("where a step goes", 2 + _NAME) + pad_left("ms", _MEAN) + ("  mean of the ranks" if cases else "")
     lines = [line(width), line(width, (head, PALETTE.dim))]
     for name, step in bars:
         parts = [(step.get(phase, 0.0), _SIGNS[phase], _style(phase)) for phase in PHASES]
         cells: list[Piece] = [
-            (fit(f"  {name}", 2 + _NAME), PALETTE.text),
-            (right(milliseconds(sum(step.values())), _MEAN), PALETTE.text),
+            (pad(f"  {name}", 2 + _NAME), PALETTE.text),
+            (pad_left(milliseconds(sum(step.values())), _MEAN), PALETTE.text),
         ]
         lines.append(line(width, *cells, ("  ", NONE), *stacked(parts, scale, room)))
     hidden = 0 if cases else len(next(iter(by_rank.values()))) - len(bars)
@@ -95,7 +95,7 @@ def _bottleneck(case: Mapping[str, Any], whose: str, width: int) -> list[Strip]:
     if is_fine and whose:
         return []  # of several policies those are told apart by what is wrong with them
     sign: Piece = (f"{GLYPHS['done' if is_fine else 'warning']} ", PALETTE.ok if is_fine else PALETTE.warning)
-    wrapped = textwrap.wrap(untrusted(whose + sentence(told)), max(20, width - 2)) or [""]
+    wrapped = textwrap.wrap(untrusted(whose + bottleneck_sentence(told)), max(20, width - 2)) or [""]
     return [line(width, sign if not place else ("  ", NONE), (text, PALETTE.text)) for place, text in enumerate(wrapped)]
 
 

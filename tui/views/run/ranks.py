@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from paceline.engine.store.selectors import Parts, imbalance_now, step_parts
+from paceline.engine.store.selectors import StepParts, imbalance_now, step_parts
 from paceline.engine.store.state import RankState, RunState, State
 from rich.style import Style
 from textual.strip import Strip
 
 from ...messages import View
-from ...terminal.format import UNKNOWN, age, fit, milliseconds, percent, right, untrusted
+from ...terminal.format import UNKNOWN, age, milliseconds, pad, pad_left, percent, untrusted
 from ...theme import GLYPHS, PALETTE
 from ..drawing.lines import BLOCK, NONE, Piece, bar, line, nice_ceiling, spread, stacked
 
@@ -26,7 +26,7 @@ WIDE = 120
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class RanksLayout:
     """What all lines have in common: widths of their columns, scales of their bars, and the step of every rank."""
 
     name: int
@@ -40,7 +40,7 @@ class Look:
     """Local batch size of a full share bar."""
     total: int
     """Samples of a step of all ranks."""
-    parts: dict[int, Parts]
+    parts: dict[int, StepParts]
     notes: dict[int, Piece]
 
 
@@ -53,7 +53,7 @@ def rank_order(run: RunState, room: int) -> list[str]:
     return [str(rank.rank) for rank in ranks]
 
 
-def look(view: View, width: int) -> Look | None:
+def ranks_layout(view: View, width: int) -> RanksLayout | None:
     """Measures what the lines have in common, once for all of them; None: there are no ranks yet."""
     run = view.run
     if run is None or not run.ranks:
@@ -67,7 +67,7 @@ def look(view: View, width: int) -> Look | None:
     note = max((len(text) + 1 for text, _ in notes.values()), default=0)
     longest = max((_total(found) for found in parts.values()), default=0.0)
     taken = 5 + name + 6 + share + (6 if is_wide else 0) + (4 * COLUMN if is_wide else 14) + note
-    return Look(
+    return RanksLayout(
         name=name,
         share=share,
         note=note,
@@ -81,17 +81,17 @@ def look(view: View, width: int) -> Look | None:
     )
 
 
-def rank_heading(view: View, seen: Look | None, width: int) -> Strip:
+def rank_heading(view: View, seen: RanksLayout | None, width: int) -> Strip:
     """Names of the columns, and the scale over the bars."""
     if seen is None:
         return line(width, ("the ranks appear here once a run is planned", PALETTE.dim))
     columns = ("data", "compute", "comm.", "wait") if seen.is_wide else ("compute", "wait")
-    text = f"rank {fit('device', seen.name)}{right('batch', 5)} {fit('share', seen.share)}{' ' * 6 if seen.is_wide else ''}"
-    text += "".join(right(name, COLUMN if seen.is_wide else 6 if name == "wait" else 8) for name in columns) + " "
+    text = f"rank {pad('device', seen.name)}{pad_left('batch', 5)} {pad('share', seen.share)}{' ' * 6 if seen.is_wide else ''}"
+    text += "".join(pad_left(name, COLUMN if seen.is_wide else 6 if name == "wait" else 8) for name in columns) + " "
     return line(width, (text, PALETTE.dim), (_scale(seen.scale, seen.bars) if seen.scale else "", PALETTE.dim))
 
 
-def rank_line(view: View, seen: Look, key: str, width: int, is_under_cursor: bool) -> Strip:
+def rank_line(view: View, seen: RanksLayout, key: str, width: int, is_under_cursor: bool) -> Strip:
     """One rank."""
     run = view.run
     rank = run.ranks.get(int(key)) if run is not None else None
@@ -101,17 +101,17 @@ def rank_line(view: View, seen: Look, key: str, width: int, is_under_cursor: boo
     note = seen.notes.get(rank.rank)
     where = f"{untrusted(rank.node)} {untrusted(rank.device_name)}".strip()
     pieces: list[Piece] = [
-        (right(str(rank.rank), 4) + " ", PALETTE.dim),
-        (fit(where, seen.name - 1) + " ", PALETTE.text),
+        (pad_left(str(rank.rank), 4) + " ", PALETTE.dim),
+        (pad(where, seen.name - 1) + " ", PALETTE.text),
     ]
     if rank.failure:
         why = f"{GLYPHS['failed']} failed: {untrusted(rank.failure)}"
         return line(width, *pieces, (why, PALETTE.critical), background=background)
     size = rank.local_batch_size
-    pieces.append((right(UNKNOWN if size is None else str(size), 5) + " ", PALETTE.strong))
+    pieces.append((pad_left(UNKNOWN if size is None else str(size), 5) + " ", PALETTE.strong))
     pieces.append((bar((size or 0) / seen.largest if seen.largest else None, seen.share), PALETTE.bar_past))
     if seen.is_wide:
-        pieces.append((right(percent(size / seen.total if size is not None and seen.total else None), 6), PALETTE.dim))
+        pieces.append((pad_left(percent(size / seen.total if size is not None and seen.total else None), 6), PALETTE.dim))
     parts = seen.parts.get(rank.rank)
     if parts is None:
         word = "waiting for its first step" if rank.is_joined else "joining"
@@ -174,20 +174,20 @@ def _notes(state: State, run: RunState, ranks: Sequence[RankState]) -> dict[int,
     return notes
 
 
-def _figures(parts: Parts, is_wide: bool) -> list[Piece]:
+def _figures(parts: StepParts, is_wide: bool) -> list[Piece]:
     wait = PALETTE.wait if parts.wait > 0.15 * _total(parts) else PALETTE.dim
     own = parts.host + parts.compute
     if not is_wide:
-        return [(right(milliseconds(parts.data + own), 8), PALETTE.text), (right(milliseconds(parts.wait), 6), wait)]
+        return [(pad_left(milliseconds(parts.data + own), 8), PALETTE.text), (pad_left(milliseconds(parts.wait), 6), wait)]
     return [
-        (right(milliseconds(parts.data), COLUMN), PALETTE.dim),
-        (right(milliseconds(own), COLUMN), PALETTE.text),
-        (right(milliseconds(parts.communication), COLUMN), PALETTE.dim),
-        (right(milliseconds(parts.wait), COLUMN), wait),
+        (pad_left(milliseconds(parts.data), COLUMN), PALETTE.dim),
+        (pad_left(milliseconds(own), COLUMN), PALETTE.text),
+        (pad_left(milliseconds(parts.communication), COLUMN), PALETTE.dim),
+        (pad_left(milliseconds(parts.wait), COLUMN), wait),
     ]
 
 
-def _stack(parts: Parts) -> list[tuple[float, str, Style]]:
+def _stack(parts: StepParts) -> list[tuple[float, str, Style]]:
     return [
         (parts.data, "▒", PALETTE.bar_past),
         (parts.host, "▓", PALETTE.warning),
@@ -197,7 +197,7 @@ def _stack(parts: Parts) -> list[tuple[float, str, Style]]:
     ]
 
 
-def _total(parts: Parts) -> float:
+def _total(parts: StepParts) -> float:
     return parts.data + parts.host + parts.compute + parts.communication + parts.wait
 
 
@@ -205,6 +205,6 @@ def _scale(scale: float, width: int) -> str:
     """``0      200      400 ms`` over the bars."""
     middle, end = milliseconds(scale / 2), f"{milliseconds(scale)} ms"
     if width < len(middle) + len(end) + 6:
-        return right(end, width)
-    half = fit("0", width // 2 - len(middle) // 2) + middle
-    return half + right(end, width - len(half))
+        return pad_left(end, width)
+    half = pad("0", width // 2 - len(middle) // 2) + middle
+    return half + pad_left(end, width - len(half))
