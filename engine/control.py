@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import PacelineError, UsageError
-from .events import DeviceReading, Event, InventoryRead, NodeSummary, ProfileKept, RunListed, RunPrepared, Ticked
+from .events import DeviceReading, Event, InventoryRead, NodeSummary, ProfileKept, Progress, RunListed, Ticked
 from .specs import Inventory, TrainSpec
 from .ssh.prompts import AskPerson
 from .store.state import WAITING, State
@@ -248,7 +248,7 @@ class Control:
             await asyncio.sleep(1.0)
 
     def _recording_failed(self, error: PacelineError) -> None:
-        self.publish(RunPrepared(phase=str(error)))
+        self.publish(Progress(phase=str(error)))
 
 
 def _device(reading: DeviceReading) -> Document:

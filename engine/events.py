@@ -235,7 +235,7 @@ class RankSummary:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunPrepared(Event):
+class Progress(Event):
     """A launch has come one phase further."""
 
     phase: str = ""
@@ -742,7 +742,7 @@ EVENTS: dict[str, type[Event]] = {
         NodeLost,
         NodeWarned,
         NodeReported,
-        RunPrepared,
+        Progress,
         JobWaited,
         RunPlanned,
         RunListed,

@@ -27,6 +27,7 @@ from ..events import (
     PeerLost,
     ProfileKept,
     ProfilingAdvanced,
+    Progress,
     RankEvent,
     RankFailed,
     RankJoined,
@@ -37,7 +38,6 @@ from ..events import (
     RunnerEnded,
     RunnerStarted,
     RunPlanned,
-    RunPrepared,
     RunUnreachable,
     SharesChanged,
     StandaloneMeasured,
@@ -85,10 +85,10 @@ def reduce(state: State, event: Event) -> State:
         case ReadingsKept():
             node = _node(state, event)
             return _with(state, replace(node, kept=recent(node.kept, event, KEPT)))
-        case RunPrepared(run_id=""):
+        case Progress(run_id=""):
             state = replace(state, phase=event.phase, fraction=event.fraction, detail=event.detail)
             return replace(state, seconds_left=event.seconds_left)
-        case RunPrepared() | RunPlanned():
+        case Progress() | RunPlanned():
             state = _with_run(state, runs.started(_run(state, event), event))
             return replace(state, run_id=event.run_id, phase="", fraction=None, seconds_left=None, detail="")
         case JobWaited():

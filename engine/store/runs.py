@@ -12,13 +12,13 @@ from ..events import (
     Event,
     LaunchStarted,
     ProfilingAdvanced,
+    Progress,
     RankEvent,
     RankFailed,
     RankJoined,
     RunEnded,
     RunListed,
     RunPlanned,
-    RunPrepared,
     RunUnreachable,
     SharesChanged,
     StandaloneMeasured,
@@ -42,7 +42,7 @@ MOSTLY = 0.9
 def started(run: RunState, event: Event) -> RunState:
     """Bring a launch forward, or take over the plan of a run that was found again."""
     match event:
-        case RunPrepared():
+        case Progress():
             run = replace(touched(run, event), phase=event.phase, fraction=event.fraction, detail=event.detail)
             return replace(run, seconds_left=event.seconds_left, told_at=event.at)
         case RunPlanned():

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from ..events import Event, RunPrepared
+from ..events import Event, Progress
 
 SPACING = 0.3
 """Seconds between two tellings."""
@@ -25,7 +25,7 @@ class ProgressReporter:
         self._phase, self._whole, self._publish, self._unit, self._clock = phase, whole, publish, unit, clock
         self._done = 0.0
         self._began = self._told = clock()
-        publish(RunPrepared(phase=phase, fraction=0.0 if whole > 0 else None, detail=amount(0.0, whole, unit)))
+        publish(Progress(phase=phase, fraction=0.0 if whole > 0 else None, detail=amount(0.0, whole, unit)))
 
     def add(self, more: float) -> None:
         """So much more is done."""
@@ -43,7 +43,7 @@ class ProgressReporter:
         fraction = min(1.0, self._done / self._whole)
         left = (now - self._began) * (1.0 - fraction) / fraction if fraction > 0 else None
         detail = amount(self._done, self._whole, self._unit)
-        self._publish(RunPrepared(phase=self._phase, fraction=fraction, seconds_left=left, detail=detail))
+        self._publish(Progress(phase=self._phase, fraction=fraction, seconds_left=left, detail=detail))
 
 
 class TransferProgress:
@@ -79,7 +79,7 @@ class TransferProgress:
             self._whole -= left
             if not self._open and self._is_told:
                 self._is_told = False
-                self._publish(RunPrepared())
+                self._publish(Progress())
 
     def _tell(self) -> None:
         now = self._clock()
@@ -89,7 +89,7 @@ class TransferProgress:
         fraction = min(1.0, self._done / self._whole)
         left = (now - self._began) * (1.0 - fraction) / fraction if fraction > 0 else None
         detail = amount(self._done, self._whole, "bytes")
-        self._publish(RunPrepared(phase=self._phase, fraction=fraction, seconds_left=left, detail=detail))
+        self._publish(Progress(phase=self._phase, fraction=fraction, seconds_left=left, detail=detail))
 
 
 def amount(done: float, whole: float, unit: str) -> str:

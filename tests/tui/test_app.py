@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from paceline.engine.events import NodeReported, RunPlanned, RunPrepared, Ticked
+from paceline.engine.events import NodeReported, Progress, RunPlanned, Ticked
 from paceline.tui.app import PacelineApp
 from paceline.tui.screens.dialogs import Confirm, HelpPage
 from paceline.tui.terminal.format import age, duration, number, pad, pad_left, untrusted
@@ -210,7 +210,7 @@ async def test_a_node_that_nodes_toml_protects_says_so_and_nothing_is_cancelled_
 
 
 async def test_what_is_prepared_before_a_run_exists_is_said_on_every_screen() -> None:
-    session = story.StorySession([story.inventory(), RunPrepared(at=1.0, phase="bench failed: no space", fraction=0.5)])
+    session = story.StorySession([story.inventory(), Progress(at=1.0, phase="bench failed: no space", fraction=0.5)])
     async with PacelineApp(session).run_test() as pilot:
         app = await shown(pilot)
         for key, *_ in SCREENS:

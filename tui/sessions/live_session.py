@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from paceline.engine.errors import PacelineError, UsageError, WaitGivenUp
-from paceline.engine.events import Event, InventoryRead, RunPrepared
+from paceline.engine.events import Event, InventoryRead, Progress
 from paceline.engine.jobs.logs.merge import Clock
 from paceline.engine.specs import Inventory
 from paceline.engine.ssh.prompts import AskPerson, LoginPrompt
@@ -88,7 +88,7 @@ class LiveSession:
                 return Answer(verb.name, await verb.perform(self._control, args))
             finally:
                 if not self._work:  # else the phase that is told is that of a launch
-                    self._control.publish(RunPrepared())
+                    self._control.publish(Progress())
         if self._work:
             raise UsageError("a run is being followed already", hint="C cancels it")
 
@@ -100,10 +100,10 @@ class LiveSession:
                 self.exit_status = exit_status(await verb.perform(self._control, args))
             except WaitGivenUp as error:  # as the person asked: no trouble to tell
                 self.exit_status = error.exit_status
-                self._control.publish(RunPrepared())
+                self._control.publish(Progress())
             except PacelineError as error:
                 self.exit_status = error.exit_status
-                self._control.publish(RunPrepared(phase=f"{verb.name} failed: {error}"))
+                self._control.publish(Progress(phase=f"{verb.name} failed: {error}"))
 
         task = asyncio.create_task(work(), name=line)
         self._work.add(task)

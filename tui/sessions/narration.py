@@ -24,11 +24,11 @@ from paceline.engine.events import (
     NodeWarned,
     PeerLost,
     ProfilingAdvanced,
+    Progress,
     RankFailed,
     RankJoined,
     RunEnded,
     RunPlanned,
-    RunPrepared,
     RunUnreachable,
     SharesChanged,
     StandaloneMeasured,
@@ -114,7 +114,7 @@ class Narrator:
                 return f"{event.node} refused: {event.reason}" + (f" ({event.hint})" if event.hint else "")
             case NodeWarned():
                 return f"{event.node}: {event.reason}" + (f" ({event.hint})" if event.hint else "")
-            case RunPrepared():
+            case Progress():
                 return self._prepared(event)
             case RunPlanned():
                 emulated = (", emulated" if event.is_emulated else "") + (" (network too)" if event.is_network_emulated else "")
@@ -190,7 +190,7 @@ class Narrator:
         left = "" if done.seconds_left is None or self._is_live else f", {duration(done.seconds_left)} left"
         return f"{event.case}: epoch {event.epoch + 1}/{event.epochs}, {rate}{loss}{metric}{left}"
 
-    def _prepared(self, event: RunPrepared) -> str | None:
+    def _prepared(self, event: Progress) -> str | None:
         """A phase once; how far it is only where no bar shows it, at each tenth, or at each quarter for who listens."""
         if event.phase != self._phase:
             self._phase, self._told = event.phase, 0

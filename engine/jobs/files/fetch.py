@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import NodeRefused, NodeUnreachable, StorageFailed, UsageError, WorkFailed
-from ...events import Event, RunPrepared
+from ...events import Event, Progress
 from ...ssh.fleet import Fleet
 from ..gather import gather_all
 from ..retry import call_with_retry
@@ -99,7 +99,7 @@ class _Node:
             landing.keep_only(offers)
             for number, offer in enumerate(offers):
                 phase = f"fetching file {number + 1} of {len(offers)} from {self.name}"
-                self._publish(RunPrepared(phase=phase, fraction=number / len(offers)))
+                self._publish(Progress(phase=phase, fraction=number / len(offers)))
                 await self._fetch_one(landing, offer)
         finally:
             landing.close()

@@ -15,7 +15,7 @@ from ...advisor.advise import Advice, advise
 from ...advisor.whatif import WhatIf, suppose
 from ...datasets import STEPS, prepare
 from ...errors import DeviceInUse, NotProfiled, UsageError, WaitGivenUp
-from ...events import Event, JobWaited, ResultDerived, RunPrepared
+from ...events import Event, JobWaited, Progress, ResultDerived
 from ...plan import DataPlan, Plan
 from ...profiles.profile import Profile
 from ...protocol.json_files import read_json
@@ -112,7 +112,7 @@ class JobLauncher:
         """The job on the devices that are recommended for it; says what is expected of them."""
         profile = await self.profile_of(TrainSpec(workload=spec.workload, csv=spec.csv, is_shared=spec.is_shared), runs, patience)
         devices, told = recommended_spec(profile, self._advice(profile, spec), spec.policies[0])
-        self._publish(RunPrepared(phase=told))
+        self._publish(Progress(phase=told))
         return replace(spec, devices=devices)
 
     async def _present(self) -> str:
@@ -125,7 +125,7 @@ class JobLauncher:
             await self._attendance.wait_reported(names)
             return "all"
         for node in lost:
-            self._publish(RunPrepared(phase=f"left out: {node.name}, lost: {node.reason}"))
+            self._publish(Progress(phase=f"left out: {node.name}, lost: {node.reason}"))
         await self._attendance.wait_reported(there)
         return ",".join(there)
 
@@ -145,7 +145,7 @@ class JobLauncher:
         try:
             await self._start(spec, plan, directory)
             self._publish(announce(plan, _rows(source)))
-            self._publish(RunPrepared(run_id=plan.run_id, phase="starting torchrun on every node"))
+            self._publish(Progress(run_id=plan.run_id, phase="starting torchrun on every node"))
             await Follower(directory, tuple(node.name for node in plan.nodes), self._fleet, self._publish).run(patience)
             return finalize_run(directory, self._publish)
         except DeviceInUse:
@@ -223,7 +223,7 @@ class JobLauncher:
                     if busy != told:
                         told = busy
                         self._publish(_waiting(plan, nodes))
-                        self._publish(RunPrepared(phase="waiting: " + "; ".join(busy)))
+                        self._publish(Progress(phase="waiting: " + "; ".join(busy)))
                     await self._all_there_again(names)
         except TimeoutError:
             raise WaitGivenUp("nobody waits any more; nothing was started") from None
@@ -242,7 +242,7 @@ class JobLauncher:
         if set(names) <= set(self._attendance.connected):
             await self._attendance.wait_reported(names)
         elif len(names) == 1:
-            self._publish(RunPrepared(phase="waiting for the node"))
+            self._publish(Progress(phase="waiting for the node"))
             await self._attendance.wait_reported(names)
         else:
             waiting = ProgressReporter(f"waiting for {len(names)} nodes", len(names), self._publish, "nodes")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import PacelineError, WorkFailed
-from ...events import DriftFound, Event, NodeConnected, ProfileKept, RunPrepared
+from ...events import DriftFound, Event, NodeConnected, ProfileKept, Progress
 from ...plan import Plan
 from ...profiles.assemble import assemble
 from ...profiles.drift import drifts
@@ -38,10 +38,10 @@ class ProfileCache:
         """The profile that is there and holds, of the devices of the plan; else says why it is measured anew."""
         kept, why = self._shelf.valid(self._plan, self._fingerprint, self._versions)
         if kept is None:
-            self._publish(RunPrepared(phase=f"{self._plan.workload} is profiled first: {why}"))
+            self._publish(Progress(phase=f"{self._plan.workload} is profiled first: {why}"))
             return None
         self._publish(ProfileKept(document=kept.document))
-        self._publish(RunPrepared(phase=""))
+        self._publish(Progress(phase=""))
         return self.narrowed(kept.profile)
 
     def load(self) -> Profile | None:
@@ -104,7 +104,7 @@ class ProfileCache:
                 self._say(str(error))
 
     def _say(self, sentence: str) -> None:
-        self._publish(RunPrepared(run_id=self._plan.run_id, phase=sentence))
+        self._publish(Progress(run_id=self._plan.run_id, phase=sentence))
 
     def _now(self, node: str, index: int) -> str:
         """What the readings say of a device that has changed."""

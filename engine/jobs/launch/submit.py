@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 
 from ...errors import PacelineError
-from ...events import Event, RankSummary, RunPlanned, RunPrepared
+from ...events import Event, Progress, RankSummary, RunPlanned
 from ...plan import DataPlan, Plan
 from ...protocol.run_files import FIRST_EPOCH
 from ...specs import NodeSpec, TrainSpec
@@ -74,7 +74,7 @@ async def submit(fleet: Fleet, nodes: Sequence[NodeSpec], spec: TrainSpec, plan:
     The environment of ``nodes`` may hold secrets: each node is told its own, and no file keeps it.
     """
     token = secrets.token_hex(16)
-    publish(RunPrepared(phase=f"starting the runners of {len(plan.nodes)} nodes" if len(plan.nodes) > 1 else "starting the runner"))
+    publish(Progress(phase=f"starting the runners of {len(plan.nodes)} nodes" if len(plan.nodes) > 1 else "starting the runner"))
     body = {"spec": to_plain(spec), "plan": to_plain(plan), "token": token, "holder": holder_name()}
     env = {node.name: node.env for node in nodes}
 

@@ -253,7 +253,11 @@ def yahoo(monkeypatch: pytest.MonkeyPatch) -> types.SimpleNamespace:
     return answers
 
 
-@pytest.mark.parametrize("answer", [OSError("could not resolve host"), YFException("Too Many Requests"), Frame([])], ids=str)
+@pytest.mark.parametrize(
+    "answer",
+    [OSError("could not resolve host"), YFException("Too Many Requests"), Frame([])],
+    ids=["no host", "too many requests", "no rows"],
+)
 def test_without_yahoo_the_error_says_how_to_go_on_and_nothing_is_made_up(
     tmp_path: Path, yahoo: types.SimpleNamespace, answer: object
 ) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from paceline.engine.agent.system.processes import boot_id, is_alive, start_time
 from paceline.engine.errors import UsageError, WorkFailed
-from paceline.engine.events import Event, RunEnded, RunPrepared
+from paceline.engine.events import Event, Progress, RunEnded
 from paceline.engine.jobs.runs.on_end_hook import arguments, run_hook, with_on_end_hook
 
 
@@ -83,7 +83,7 @@ async def test_a_command_that_fails_is_one_line(command: str, said: str) -> None
     stream = Stream()
     async with with_on_end_hook(stream, command):
         stream.publish(RunEnded(run_id="r1"))
-    (line,) = [event.phase for event in stream.heard if isinstance(event, RunPrepared)]
+    (line,) = [event.phase for event in stream.heard if isinstance(event, Progress)]
     assert said in line
 
 

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 from paceline.engine.errors import WaitGivenUp
-from paceline.engine.events import DeviceReading, Event, JobWaited, NodeSummary, RunListed, RunPlanned, RunPrepared, Ticked
+from paceline.engine.events import DeviceReading, Event, JobWaited, NodeSummary, Progress, RunListed, RunPlanned, Ticked
 from paceline.engine.events import InventoryRead as Read
 from paceline.engine.jobs.launch.job import JobLauncher
 from paceline.engine.jobs.launch.planning import NodeCandidate, make_plan
@@ -85,7 +85,7 @@ async def test_an_interrupted_wait_leaves_no_row_behind() -> None:
 
 def test_a_job_has_waited_since_its_first_word_whoever_holds_its_devices() -> None:
     state = State()
-    for event in (JobWaited(at=3.0, devices=("a",)), RunPrepared(at=3.0, phase="waiting: a"), JobWaited(at=60.0, devices=("b",))):
+    for event in (JobWaited(at=3.0, devices=("a",)), Progress(at=3.0, phase="waiting: a"), JobWaited(at=60.0, devices=("b",))):
         state = reduce(state, event)
     assert state.waiting is not None
     assert (state.waiting.since, state.waiting.in_use) == (3.0, (("b", ""),))

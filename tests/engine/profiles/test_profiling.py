@@ -25,8 +25,8 @@ from paceline.engine.events import (
     NodeConnected,
     ProfileKept,
     ProfilingAdvanced,
+    Progress,
     RankFailed,
-    RunPrepared,
     StepTimesProfiled,
     SystemProfiled,
 )
@@ -235,7 +235,7 @@ def told_of(place: Path, asked: Plan, facts: dict[str, NodeConnected] | None = N
 
 
 def phases(said: list[Event]) -> str:
-    return " | ".join(event.phase for event in said if isinstance(event, RunPrepared))
+    return " | ".join(event.phase for event in said if isinstance(event, Progress))
 
 
 def run_of(place: Path, events: list[Event]) -> Path:

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from paceline.engine.errors import NodeUnreachable, PacelineError
 from paceline.engine.events import Event, NodeConnected
 from paceline.engine.specs import NodeSpec
-from paceline.engine.ssh.bundle import bundle
 from paceline.engine.ssh import embedded, link, upload
+from paceline.engine.ssh.bundle import bundle
 from paceline.engine.ssh.embedded import EmbeddedNode
 from paceline.engine.ssh.link import Link, start_command
 

@@ -19,6 +19,7 @@ from paceline.engine.events import (
     NodeSummary,
     NodeWarned,
     ProcessReading,
+    Progress,
     RankEvent,
     RankFailed,
     RankSummary,
@@ -26,7 +27,6 @@ from paceline.engine.events import (
     RunEnded,
     RunListed,
     RunPlanned,
-    RunPrepared,
     RunUnreachable,
     SharesChanged,
     StandaloneMeasured,
@@ -265,7 +265,7 @@ def test_a_case_of_a_bench_measures_its_devices_before_it_is_done() -> None:
 
 
 def test_what_is_prepared_before_a_run_exists_is_shown_too() -> None:
-    state = fold([RunPrepared(phase="starting the lab", fraction=0.5)])
+    state = fold([Progress(phase="starting the lab", fraction=0.5)])
     assert (state.phase, state.fraction, state.run) == ("starting the lab", 0.5, None)
 
 

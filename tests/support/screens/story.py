@@ -24,13 +24,13 @@ from paceline.engine.events import (
     NodeReported,
     NodeSummary,
     ProfileKept,
+    Progress,
     RankFailed,
     RankJoined,
     RankSummary,
     ResultDerived,
     RunEnded,
     RunPlanned,
-    RunPrepared,
     SharesChanged,
     StandaloneMeasured,
     StepsTaken,
@@ -270,7 +270,7 @@ def _bench() -> Iterator[Event]:
         (5.0, "pushing data to 4 nodes", 0.5),
         (6.0, "starting torchrun", None),
     ):
-        yield RunPrepared(at=at, run_id=RUN, phase=phase, fraction=fraction)
+        yield Progress(at=at, run_id=RUN, phase=phase, fraction=fraction)
     ranks = healthy_ranks()
     yield RunPlanned(
         at=6.5,

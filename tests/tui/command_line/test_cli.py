@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from paceline.engine.errors import UsageError
-from paceline.engine.events import CaseStarted, NodeConnected, NodeLost, NodeReported, RunPlanned, RunPrepared, StepsTaken, Ticked
+from paceline.engine.events import CaseStarted, NodeConnected, NodeLost, NodeReported, Progress, RunPlanned, StepsTaken, Ticked
 from paceline.engine.telemetry.bus import Bus
 from paceline.engine.telemetry.progress import ProgressReporter, TransferProgress
 from paceline.tui.command_line.batch import exit_status
@@ -116,7 +116,7 @@ def test_the_work_goes_on_when_nobody_hears_the_narration() -> None:
     bus = Bus(lambda: 0.0)
     with os.fdopen(writer, "w") as stream:
         narrator = Narrator(stream, bus.subscribe)
-        bus.publish(RunPrepared(phase="preparing"))
+        bus.publish(Progress(phase="preparing"))
         narrator.close()
         with pytest.raises(BrokenPipeError):  # what could not be written is still there when the file is closed
             stream.close()
@@ -200,8 +200,8 @@ def test_a_phase_is_said_once_and_its_quarters_where_no_bar_is_drawn() -> None:
     bus, said = Bus(lambda: 0.0), io.StringIO()
     Narrator(said, bus.subscribe)
     for share in (0.0, 0.1, 0.3, 0.4, 0.8):
-        bus.publish(RunPrepared(phase="bringing data", fraction=share, seconds_left=9.0))
-    bus.publish(RunPrepared())
+        bus.publish(Progress(phase="bringing data", fraction=share, seconds_left=9.0))
+    bus.publish(Progress())
     told = [line.split("  ", 1)[1] for line in said.getvalue().splitlines()]
     assert told == ["bringing data", *(f"bringing data: {share} %, 0:09 left" for share in (10, 30, 40, 80))]
 
@@ -210,7 +210,7 @@ def test_who_listens_is_told_each_quarter_only() -> None:
     bus, said = Bus(lambda: 0.0), io.StringIO()
     Narrator(said, bus.subscribe, is_plain=True)
     for share in (0.0, 0.1, 0.3, 0.4, 0.8):
-        bus.publish(RunPrepared(phase="bringing data", fraction=share, detail=f"{10 * share:.1f} of 10.0 MiB"))
+        bus.publish(Progress(phase="bringing data", fraction=share, detail=f"{10 * share:.1f} of 10.0 MiB"))
     told = [line.split("  ", 1)[1] for line in said.getvalue().splitlines()]
     assert told == ["bringing data", "bringing data: 30 %, 3.0 of 10.0 MiB", "bringing data: 80 %, 8.0 of 10.0 MiB"]
 
@@ -266,7 +266,7 @@ def test_a_node_that_falls_silent_is_said_once_and_that_it_is_heard_again() -> N
 
 def test_progress_is_told_a_few_times_a_second_with_the_time_that_is_left() -> None:
     times = iter((0.0, 0.1, 1.0, 1.2, 4.0))
-    told: list[RunPrepared] = []
+    told: list[Progress] = []
     progress = ProgressReporter("bringing data", 64.0, told.append, "bytes", lambda: next(times))  # type: ignore[arg-type]
     for _ in range(4):
         progress.add(8.0)
@@ -276,7 +276,7 @@ def test_progress_is_told_a_few_times_a_second_with_the_time_that_is_left() -> N
 
 def test_parcels_are_told_as_one_but_not_where_they_are_soon_there() -> None:
     now = 0.0
-    told: list[RunPrepared] = []
+    told: list[Progress] = []
     parcels = TransferProgress("bringing our modules", told.append, lambda: now)  # type: ignore[arg-type]
     with parcels.part(2**20) as sent:
         sent(2**20)

@@ -19,7 +19,7 @@ _OPEN = ("running", "measuring")
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class PolicyRow:
     """One policy. Unknown is None."""
 
     policy: str
@@ -45,7 +45,7 @@ class Row:
     sizes: str = ""
 
 
-def policy_rows(run: RunState) -> list[Row]:
+def policy_rows(run: RunState) -> list[PolicyRow]:
     """One row a policy, in the order in which they were asked for."""
     if run.document:
         return [_document_row(case) for case in listed(run.document, "cases")]
@@ -75,11 +75,11 @@ def known(value: object) -> float | None:
     return found if found is not None and abs(found) < _SANE else None
 
 
-def _document_row(case: Mapping[str, Any]) -> Row:
+def _document_row(case: Mapping[str, Any]) -> PolicyRow:
     changes, rounds = known(case.get("changes")), known(case.get("repeats"))
     found, halves = case.get("local_batch_sizes"), case.get("half_widths")
     rate = known(case.get("samples_per_second"))
-    return Row(
+    return PolicyRow(
         policy=untrusted(case.get("policy", "")),
         state="done",
         rate=rate,
@@ -99,7 +99,7 @@ def _document_row(case: Mapping[str, Any]) -> Row:
     )
 
 
-def _live_row(run: RunState, policy: str, rounds: list[CaseState]) -> Row:
+def _live_row(run: RunState, policy: str, rounds: list[CaseState]) -> PolicyRow:
     """What is known so far, by the definitions of the result."""
     rates = [throughput_of(case) for case in rounds]
     rate = mean(rates)
@@ -110,7 +110,7 @@ def _live_row(run: RunState, policy: str, rounds: list[CaseState]) -> Row:
     whole = limit_of(run, last) if last.state == "done" else None
     ends = [case.epochs[-1] for case in rounds if case.epochs]
     predicted = next((case.predicted for case in rounds if case.predicted is not None), None)
-    return Row(
+    return PolicyRow(
         policy=untrusted(policy),
         state=next((case.state for case in rounds if case.state in _OPEN), last.state),
         rate=rate,

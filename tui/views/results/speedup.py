@@ -8,14 +8,14 @@ from textual.strip import Strip
 from ...terminal.format import pad, pad_left, ratio
 from ...theme import GLYPHS, PALETTE
 from ..drawing.lines import BLOCK, NONE, Piece, line
-from .policies import Row
+from .policies import PolicyRow
 
 BOUND, FORESEEN = "│", "◇"
 _NAME, _VALUE = 16, 8
 _WORDS = {"waiting": "waits for its turn", "measuring": "each device is measured alone", "running": "training"}
 
 
-def speedup_lines(rows: list[Row], limit: float | None, width: int) -> list[Strip]:
+def speedup_lines(rows: list[PolicyRow], limit: float | None, width: int) -> list[Strip]:
     """Speed-up over equal shares, of what is known; over the best device alone where equal shares are not among the cases.
 
     ``limit``: samples per second of all devices at their own pace; None: not known yet.
@@ -53,7 +53,7 @@ def speedup_lines(rows: list[Row], limit: float | None, width: int) -> list[Stri
     return [*lines, line(width, *legend)]
 
 
-def _base(rows: list[Row]) -> tuple[float | None, str]:
+def _base(rows: list[PolicyRow]) -> tuple[float | None, str]:
     """Samples per second that are 1x, and what that is."""
     for row in rows:
         if row.rate and row.over_equal is not None and row.over_equal > 0:
@@ -64,7 +64,7 @@ def _base(rows: list[Row]) -> tuple[float | None, str]:
     return None, ""
 
 
-def _states(rows: list[Row], width: int) -> list[Strip]:
+def _states(rows: list[PolicyRow], width: int) -> list[Strip]:
     """Nothing can be compared yet: what each policy is about."""
     told = [(row, _WORDS[row.state]) for row in rows if row.state in _WORDS]
     return [

@@ -12,11 +12,11 @@ from textual.strip import Strip
 
 from ...command_line.json_fields import listed, numeric
 from ...messages import View
-from ...terminal.format import UNKNOWN, pad, loss, number, percent, ratio, pad_left, untrusted
+from ...terminal.format import UNKNOWN, loss, number, pad, pad_left, percent, ratio, untrusted
 from ...theme import GLYPHS, PALETTE
 from ..drawing.lines import Piece, bar, line, spread
 from ..run.phases import phase_lines
-from .policies import Row, known, limit, policy_rows, rounds_of
+from .policies import PolicyRow, known, limit, policy_rows, rounds_of
 from .speedup import speedup_lines
 
 COLUMNS = (12, 11, 10, 9, 10, 9)
@@ -103,7 +103,7 @@ def _source(run: RunState, document: Mapping[str, Any]) -> str:
     return f"{repeats}first epoch of each case left out{told}{size}"
 
 
-def _table(rows: list[Row], width: int) -> list[Strip]:
+def _table(rows: list[PolicyRow], width: int) -> list[Strip]:
     has_foresight, has_shares = width >= 110, width >= 132
     is_accuracy = any(row.accuracy is not None for row in rows) or all(row.loss is None for row in rows)
     names = ("samples/s", "over equal", "over best", "of limit", "imbalance", "accuracy" if is_accuracy else "loss")
@@ -142,7 +142,7 @@ def _table(rows: list[Row], width: int) -> list[Strip]:
     return lines
 
 
-def _with_half(row: Row) -> str:
+def _with_half(row: PolicyRow) -> str:
     return number(row.rate) + (f" ± {row.rate_half:,.0f}" if row.rate_half is not None else "")
 
 
