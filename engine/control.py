@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import PacelineError, UsageError
-from .events import DeviceReading, Event, InventoryRead, NodeSummary, ProfileKept, Progress, RunListed, Ticked
+from .events import DeviceReading, Event, InventoryRead, NodeSummary, ProfileStored, RunListed, Ticked, Warned
 from .specs import Inventory, TrainSpec
 from .ssh.prompts import AskPerson
 from .store.state import WAITING, State
@@ -103,7 +103,7 @@ class Control:
 
         self.publish(inventory_event(self.inventory))
         for document in stored_documents(Path(self.inventory.path).parent / "data" / "profiles"):
-            self.publish(ProfileKept(document=document))
+            self.publish(ProfileStored(document=document))
         self._fleet = Fleet(self.inventory, self.publish, ask=self._ask)
         self._survival = DetachCheck(self.inventory.nodes, self._fleet, self.publish)
         self._bus.subscribe(self._survival)
@@ -132,7 +132,7 @@ class Control:
             }
             for node in self._live.state.nodes.values()
         ]
-        return {"nodes": nodes}
+        return {"type": "status", "nodes": nodes}
 
     async def run(self, spec: TrainSpec, is_waiting: bool = False) -> Document:
         """Launch a job on its devices and follow it to its result (verbs train and bench). ``is_waiting``: once they are free."""
@@ -172,7 +172,7 @@ class Control:
         for row in reversed(rows):
             keys = ("run_id", "state", "workload", "started", "step")
             self.publish(RunListed(**{key: row[key] for key in keys}, reason=row["reason"] or "", nodes=tuple(row["nodes"])))
-        return {"runs": rows}
+        return {"type": "jobs", "runs": rows}
 
     async def cancel(self, run_id: str) -> Document:
         """Stop a run on every node that can be reached; returns when no process of it is left there. ``waiting``: the job of this
@@ -181,13 +181,13 @@ class Control:
 
         if run_id == WAITING and self._launcher is not None and (job := self.state.waiting) is not None:
             self._launcher.stop_waiting()
-            return {"run_id": WAITING, "state": "cancelled", "nodes": list(job.nodes), "survivors": []}
+            return {"type": "cancel", "run_id": WAITING, "state": "cancelled", "nodes": list(job.nodes), "survivors": []}
         row = await self._row(run_id)
         read_only = [node.name for node in self.inventory.nodes if node.read_only]
         survivors = await cancel(row, self._fleet, self._live.connected, read_only)
         await copy_remaining(row, self._fleet, self.runs, self.publish)
         after = await self._row(run_id)
-        return {"run_id": run_id, "state": after["state"], "nodes": row["nodes"], "survivors": survivors}
+        return {"type": "cancel", "run_id": run_id, "state": after["state"], "nodes": row["nodes"], "survivors": survivors}
 
     async def kill(self, node: str, pid: int, started: int | None, is_agreed: bool) -> Document:
         """Tell whose process this is, and end it when that is agreed."""
@@ -248,7 +248,7 @@ class Control:
             await asyncio.sleep(1.0)
 
     def _recording_failed(self, error: PacelineError) -> None:
-        self.publish(Progress(phase=str(error)))
+        self.publish(Warned(reason=str(error)))
 
 
 def _device(reading: DeviceReading) -> Document:

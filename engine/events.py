@@ -236,7 +236,7 @@ class RankSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress(Event):
-    """A launch has come one phase further."""
+    """A launch or another long task has come further."""
 
     phase: str = ""
     """One short sentence, such as ``pushing data to 4 nodes``; empty: what was prepared is over."""
@@ -246,6 +246,13 @@ class Progress(Event):
     """Of this phase, at the pace so far; None: unknown."""
     detail: str = ""
     """How much of how much, such as ``3.1 of 12.3 MiB``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Warned(Event):
+    """Something a person should know that stops nothing."""
+
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -323,7 +330,7 @@ class ResultDerived(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ProfileKept(Event):
+class ProfileStored(Event):
     """A profile lies on the shelf, measured just now or found there; ``document`` is that of the verb profile."""
 
     document: dict[str, Any] = field(default_factory=dict)
@@ -368,7 +375,7 @@ class LaunchStarted(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReadingsKept(Event):
+class ReadingsRecorded(Event):
     """Every 10 s: what the node's readings were, for the nights when no control centre looks on."""
 
     host: HostReading = field(default_factory=HostReading)
@@ -743,17 +750,18 @@ EVENTS: dict[str, type[Event]] = {
         NodeWarned,
         NodeReported,
         Progress,
+        Warned,
         JobWaited,
         RunPlanned,
         RunListed,
         RunUnreachable,
         RunEnded,
         ResultDerived,
-        ProfileKept,
+        ProfileStored,
         DriftFound,
         RunnerStarted,
         LaunchStarted,
-        ReadingsKept,
+        ReadingsRecorded,
         PeerLost,
         RunnerEnded,
         StoreOpened,
@@ -780,3 +788,6 @@ EVENTS: dict[str, type[Event]] = {
     )
 }
 """Every kind by its name on the wire."""
+
+FORMER_NAMES: dict[str, type[Event]] = {"RunPrepared": Progress, "ProfileKept": ProfileStored, "ReadingsKept": ReadingsRecorded}
+"""Kinds that older versions wrote under another name. Readers take them; nothing writes them."""

@@ -15,7 +15,7 @@ import typing
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from .events import EVENTS, Event
+from .events import EVENTS, FORMER_NAMES, Event
 
 T = TypeVar("T")
 Convert = Callable[[Any], Any]
@@ -247,7 +247,7 @@ def event_from(plain: Any) -> Event | None:
     """A line that was parsed already as an event, as ``decode`` does it."""
     if not isinstance(plain, dict) or not isinstance(plain.get("kind"), str):
         raise ValueError("not an event: no kind")
-    cls = EVENTS.get(plain["kind"])
+    cls = EVENTS.get(plain["kind"]) or FORMER_NAMES.get(plain["kind"])
     return None if cls is None else from_plain(cls, plain)
 
 

@@ -150,7 +150,7 @@ class Actions(App[None]):
             return
         from .command_line.render import render
 
-        text = render(answer.verb, answer.document)
+        text = render(answer.document)
         if "\n" in text:
             self.push_screen(ResultPage(answer.verb, text))
         else:
@@ -230,7 +230,7 @@ class Actions(App[None]):
         from .command_line.render import render
 
         answer = await self.session.perform(line)
-        return render(answer.verb, answer.document) if answer is not None else ""
+        return render(answer.document) if answer is not None else ""
 
     def action_cancel(self) -> None:
         screen = self.screen

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 from paceline.engine.errors import PacelineError
 from paceline.engine.events import Event, ResultDerived, RunEnded, RunPlanned
+from paceline.engine.reports.document_type import document_type
 from paceline.engine.ssh.prompts import LoginPrompt
 from paceline.engine.store.state import State
 from textual.binding import Binding, BindingType
@@ -154,7 +155,7 @@ class PacelineApp(Actions):
         if isinstance(event, RunPlanned):
             self._guide("run")
         elif isinstance(event, ResultDerived):
-            self._guide("profiles" if "all_reduce" in event.document else "results")
+            self._guide("profiles" if document_type(event.document) == "profile" else "results")
         elif isinstance(event, RunEnded) and not self.session.is_replay and self.preferences.bell:
             self.bell()
 

@@ -19,13 +19,13 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as multiprocessing
 from paceline.engine.advisor.advise import advise
 from paceline.engine.advisor.predict import Candidate
 from paceline.engine.advisor.remedies import Remedy
 from paceline.engine.specs import LinkSpec
 from paceline.engine.training.models import build
 from paceline.engine.workloads import WORKLOADS
+from torch import multiprocessing
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 

@@ -17,11 +17,10 @@ from statistics import mean
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as multiprocessing
 from paceline.engine.advisor.predict import Candidate, Prediction, predict
 from paceline.engine.specs import LinkSpec
 from paceline.engine.workloads import WORKLOADS
-from torch import nn
+from torch import multiprocessing, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 

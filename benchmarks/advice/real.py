@@ -17,11 +17,10 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as multiprocessing
 from paceline.engine.advisor.calibrate import STEPS, calibrated
 from paceline.engine.advisor.predict import Candidate, predict
 from paceline.engine.workloads import WORKLOADS
-from torch import nn
+from torch import multiprocessing, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 

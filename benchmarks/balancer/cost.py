@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as multiprocessing
 from paceline.engine.balancer.allocate import allocate
 from paceline.engine.balancer.policies import Memory, Problem
 from paceline.engine.balancer.step_time import StepTime
@@ -38,7 +37,7 @@ from paceline.engine.training.shares.sampler import SamplerState, slices
 from paceline.engine.training.shares.step_stats import Replica, StepStats
 from paceline.engine.training.tasks import Task
 from paceline.engine.workloads import WORKLOADS
-from torch import nn
+from torch import multiprocessing, nn
 from torch.nn.parallel import DistributedDataParallel
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))

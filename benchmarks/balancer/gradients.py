@@ -19,7 +19,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as multiprocessing
 from paceline.engine.training.data import Split
 from paceline.engine.training.models import build
 from paceline.engine.training.shares.sampler import SamplerState, slices
@@ -27,7 +26,7 @@ from paceline.engine.training.shares.step_stats import Replica
 from paceline.engine.training.tasks import Task
 from paceline.engine.training.timing.timers import CpuTimer
 from paceline.engine.training.trainer import build_trainer
-from torch import nn
+from torch import multiprocessing, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 

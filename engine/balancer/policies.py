@@ -178,7 +178,7 @@ def _tried_again(
 ) -> tuple[tuple[int, ...], str] | None:
     """The sizes that give a left-out rank its least share, when it is time to see whether it has become faster.
 
-    Nobody measures a rank without samples. It is tried when the time since, at RETRY_COST, pays for one step with it as it was.
+    Nobody measures a rank without samples. It is tried when the time since, at RETRY_COST, pays for one step with it was.
     """
     sizes, (least, most) = memory.local_batch_sizes, RETRY_STEPS
     for rank, estimate in enumerate(memory.estimates):

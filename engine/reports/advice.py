@@ -16,6 +16,7 @@ def advice_document(profile: Profile, advice: Advice) -> Document:
     best = advice.best_single
     device = profile.devices[best.candidate.devices[0]]
     return {
+        "type": "advise",
         "workload": advice.workload,
         "emulated": any(one.kind == "emulated" for one in profile.devices),
         "emulated_network": profile.is_network_emulated,

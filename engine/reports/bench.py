@@ -31,7 +31,7 @@ def bench_document(plan: Plan, events: Iterable[Event]) -> dict[str, Any]:
     reference = policies.get("hybrid") or next(reversed(policies.values()), [])
     rates = _rates(plan, reference) if reference else ()
     best = max((value for value in rates if value is not None), default=None) if None not in rates else None
-    return _about(plan) | {
+    return _about("bench", plan) | {
         "planned_repeats": max((len(rounds) for rounds in policies.values()), default=0),
         "devices": _devices(plan, rates),
         "cases": [_policy(plan, lines, rounds, policies.get("equal", []), best) for rounds in policies.values()],
@@ -88,7 +88,7 @@ def train_document(plan: Plan, events: Iterable[Event], state: str, run_dir: str
     lines = gather(events)
     one = case_figures(plan, lines, plan.cases[0])
     return (
-        _about(plan)
+        _about("train", plan)
         | {
             "run_dir": run_dir,
             "state": state,
@@ -120,11 +120,12 @@ def train_document(plan: Plan, events: Iterable[Event], state: str, run_dir: str
     )
 
 
-def _about(plan: Plan) -> dict[str, Any]:
+def _about(verb: str, plan: Plan) -> dict[str, Any]:
     """What was run, on what; the head of both documents."""
     data = plan.data
     return {
         "schema": SCHEMA,
+        "type": verb,
         "run_id": plan.run_id,
         "workload": plan.workload,
         "parameters": parameters_of(plan.workload),

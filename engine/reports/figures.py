@@ -16,7 +16,7 @@ from ..events import (
     EpochEnded,
     Event,
     RankEpochEnded,
-    ReadingsKept,
+    ReadingsRecorded,
     SharesChanged,
     StandaloneMeasured,
     StragglerEnded,
@@ -66,7 +66,7 @@ def gather(events: Iterable[Event]) -> RunLines:
                 lines.standalone[event.case, event.rank] = event
             case DeviceProbed():
                 lines.probes[event.case, event.rank] = event
-            case ReadingsKept(node_time=float() as at):
+            case ReadingsRecorded(node_time=float() as at):
                 for device in event.devices:
                     if device.power is not None:
                         lines.power.setdefault((event.node, device.index), []).append((at, device.power))

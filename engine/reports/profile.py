@@ -18,6 +18,7 @@ def profile_document(profile: Profile, drifts: Sequence[Drift] = ()) -> Document
     drift = {(one.node, one.index): one for one in drifts}
     all_reduce, gradient = profile.all_reduce, profile.gradient
     return {
+        "type": "profile",
         "workload": profile.workload,
         "measured": profile.measured,
         "emulated": any(device.kind == "emulated" for device in profile.devices),

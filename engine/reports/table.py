@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .phases import COMPUTE, PHASES
-from .phases import bottleneck_sentence as bottleneck_sentence
+from .document_type import document_type
+from .phases import COMPUTE, PHASES, bottleneck_sentence
 from .stragglers import straggler_sentence
 
 Document = dict[str, Any]
@@ -64,7 +64,7 @@ def train_table(document: Document) -> str:
 def report_markdown(document: Document) -> str:
     """report.md of a run: the same facts, and what the words mean."""
     facts = [f"# {_title(document)}", "", f"Run `{document['run_id']}`{_state(document)}"]
-    if "cases" in document:
+    if document_type(document) == "bench":
         body = [bench_markdown(document), "", BENCH_WORDS]
     else:
         body = [epochs_grid(document).markdown(), "", _shared(document), "", TRAIN_WORDS]
@@ -180,7 +180,7 @@ def epochs_grid(document: Document) -> Grid:
 
 def phases_grid(document: Document) -> Grid:
     """What each rank spends a step on; a benchmark's ranks case by case."""
-    cases = [(f"{case['policy']} ", case) for case in document["cases"]] if "cases" in document else [("", document)]
+    cases = [(f"{case['policy']} ", case) for case in document["cases"]] if document_type(document) == "bench" else [("", document)]
     rows: list[tuple[str, ...]] = []
     for policy, case in cases:
         ranks: dict[int, dict[str, Any]] = {}
@@ -267,10 +267,12 @@ def _shared(document: Document) -> str:
 
 
 def _notes(document: Document) -> list[str]:
-    baseline = document["data"].get("baseline_mse") if "epochs" in document else None
+    baseline = document["data"].get("baseline_mse") if document_type(document) == "train" else None
     known = [] if baseline is None else [f"repeating the last value, without a model, has a loss of {small(baseline)}"]
     ended = [] if document.get("state", "done") == "done" else [f"the run{_state(document)}"]
-    cases = [(f"{case['policy']}: ", case) for case in document["cases"]] if "cases" in document else [("", document)]
+    cases = (
+        [(f"{case['policy']}: ", case) for case in document["cases"]] if document_type(document) == "bench" else [("", document)]
+    )
     found = [(who, case.get("bottleneck")) for who, case in cases]
     costly = [f"{who}{printable(bottleneck_sentence(one))}" for who, one in found if one and one["phase"] != COMPUTE]
     entries = document.get("stragglers", [])

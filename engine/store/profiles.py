@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..events import DriftFound, ProfileKept
+from ..events import DriftFound, ProfileStored
 from .alerts import clear_prefix, raise_alert
 from .state import State
 
@@ -12,7 +12,7 @@ KEPT = 32
 """Workloads whose profile is remembered."""
 
 
-def profile_stored(state: State, event: ProfileKept) -> State:
+def profile_stored(state: State, event: ProfileStored) -> State:
     """A profile of a workload."""
     workload = str(event.document.get("workload", ""))
     if not workload:

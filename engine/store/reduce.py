@@ -25,13 +25,13 @@ from ..events import (
     NodeReported,
     NodeWarned,
     PeerLost,
-    ProfileKept,
+    ProfileStored,
     ProfilingAdvanced,
     Progress,
     RankEvent,
     RankFailed,
     RankJoined,
-    ReadingsKept,
+    ReadingsRecorded,
     ResultDerived,
     RunEnded,
     RunListed,
@@ -45,6 +45,7 @@ from ..events import (
     StragglerEnded,
     StragglerFound,
     Ticked,
+    Warned,
 )
 from . import profiles, runs, straggler_alerts
 from .alerts import clear, clear_all, clear_prefix, device_alerts, raise_alert, silence
@@ -82,13 +83,15 @@ def reduce(state: State, event: Event) -> State:
             return raise_alert(state, key, "warning", event.reason, hint=event.hint, node=event.node)
         case NodeReported():
             return _reported(state, event)
-        case ReadingsKept():
+        case ReadingsRecorded():
             node = _node(state, event)
             return _with(state, replace(node, kept=recent(node.kept, event, KEPT)))
         case Progress(run_id=""):
             state = replace(state, phase=event.phase, fraction=event.fraction, detail=event.detail)
             return replace(state, seconds_left=event.seconds_left)
-        case Progress() | RunPlanned():
+        case Warned(run_id=""):
+            return replace(state, phase=event.reason, fraction=None, detail="", seconds_left=None)
+        case Progress() | Warned() | RunPlanned():
             state = _with_run(state, runs.started(_run(state, event), event))
             return replace(state, run_id=event.run_id, phase="", fraction=None, seconds_left=None, detail="")
         case JobWaited():
@@ -106,7 +109,7 @@ def reduce(state: State, event: Event) -> State:
             return state
         case ResultDerived():
             return _with_run(state, replace(_run(state, event), document=event.document))
-        case ProfileKept():
+        case ProfileStored():
             return profiles.profile_stored(state, event)
         case DriftFound():
             return profiles.profile_drifted(state, event)

@@ -25,6 +25,7 @@ from ..events import (
     StepsTaken,
     StragglerEnded,
     StragglerFound,
+    Warned,
 )
 from .history import EVENTS, curve, recent
 from .state import CaseState, Decision, EpochPoint, RankState, RunState, Straggler
@@ -45,6 +46,9 @@ def started(run: RunState, event: Event) -> RunState:
         case Progress():
             run = replace(touched(run, event), phase=event.phase, fraction=event.fraction, detail=event.detail)
             return replace(run, seconds_left=event.seconds_left, told_at=event.at)
+        case Warned():
+            run = replace(touched(run, event), phase=event.reason, fraction=None, detail="")
+            return replace(run, seconds_left=None, told_at=event.at)
         case RunPlanned():
             known = {case.name: case for case in run.cases}
             policies = dict(zip(event.cases, event.policies or event.cases, strict=False))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..events import DeviceReading, HostReading, ReadingsKept, StragglerEnded, StragglerFound
+from ..events import DeviceReading, HostReading, ReadingsRecorded, StragglerEnded, StragglerFound
 
 STALE_AFTER = 5.0
 """Seconds without a report after which an answering node counts as stale."""
@@ -50,7 +50,7 @@ class NodeState:
     """and where it arrives."""
     is_read_only: bool = False
     """Whether nodes.toml says that nothing is started, ended or removed there."""
-    kept: tuple[ReadingsKept, ...] = ()
+    kept: tuple[ReadingsRecorded, ...] = ()
     """What its runners wrote down every ten seconds, newest last: for what happened while nobody looked on."""
 
 

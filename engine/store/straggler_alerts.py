@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..events import DeviceReading, HostReading, ReadingsKept, StragglerEnded, StragglerFound
+from ..events import DeviceReading, HostReading, ReadingsRecorded, StragglerEnded, StragglerFound
 from .alerts import clear, clear_prefix, raise_alert
 from .history import CLOCKS
 from .state import CaseState, DeviceState, NodeState, RunState, State, Straggler
@@ -121,7 +121,7 @@ def _seen(node: NodeState, event: StragglerFound) -> tuple[HostReading, tuple[De
     return newest.host, tuple(DeviceState(device, clocks=clocks[device.index]) for device in newest.devices)
 
 
-def _clock(kept: ReadingsKept, index: int) -> float | None:
+def _clock(kept: ReadingsRecorded, index: int) -> float | None:
     return next((device.clock for device in kept.devices if device.index == index), None)
 
 

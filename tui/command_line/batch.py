@@ -12,6 +12,7 @@ from typing import Any
 
 from paceline.engine.errors import STATUS_ORDER, Interrupted
 from paceline.engine.inventory.choice import inventory_for
+from paceline.engine.reports.document_type import document_type
 
 from .. import preferences
 from ..sessions.narration import Narrator
@@ -29,7 +30,7 @@ def run(args: argparse.Namespace, nodes: Path) -> int:
     if verb.name == "replay":
         from .render import replayed
 
-        _print(args, verb, replayed(args.file))
+        _print(args, replayed(args.file))
         return 0
     devices = getattr(args, "devices", "all")
     inventory = inventory_for(nodes, args.only, is_embedded_only=verb.is_on_embedded_lab, devices=devices)
@@ -52,7 +53,7 @@ async def _perform(args: argparse.Namespace, verb: Verb, inventory: Any) -> int:
     finally:
         narrator.close()
         await control.close()
-    _print(args, verb, document)
+    _print(args, document)
     return exit_status(document)
 
 
@@ -100,17 +101,17 @@ def exit_status(document: Document) -> int:
         statuses.add(4)
     if "lost" in states:
         statuses.add(3)
-    if document.get("state") in ("failed", "cancelled") and "survivors" not in document:
+    if document.get("state") in ("failed", "cancelled") and document_type(document) != "cancel":
         statuses.add(1)
     if "failed" in states or document.get("state") in ("incomplete", "stayed") or document.get("survivors"):
         statuses.add(1)
     return next((status for status in STATUS_ORDER if status in statuses), 0)
 
 
-def _print(args: argparse.Namespace, verb: Verb, document: Document) -> None:
+def _print(args: argparse.Namespace, document: Document) -> None:
     if args.json:
         line = json.dumps({"schema": 1, **document}, allow_nan=False)
         print(line.replace("\x7f", "\\u007f"))  # the one control byte that JSON lets pass
     else:
-        print(render(verb.name, document))
+        print(render(document))
     sys.stdout.flush()

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from paceline.engine.reports.document_type import document_type
 from paceline.engine.reports.table import bench_table, train_table
 from paceline.engine.store.state import WAITING
 
@@ -15,9 +16,10 @@ from .log_printer import log_text
 Document = dict[str, Any]
 
 
-def render(verb: str, document: Document) -> str:
+def render(document: Document) -> str:
     """The document of a verb as aligned text, without a newline at the end. Names and reasons in it are other machines' words."""
-    return log_text(document) if verb == "logs" else _words(verb, _gated(document))  # a line of a log may be longer than a name
+    kind = document_type(document)
+    return log_text(document) if kind == "logs" else _text(kind, _gated(document))  # a line of a log may be longer than a name
 
 
 def _gated(value: Any) -> Any:
@@ -29,17 +31,14 @@ def _gated(value: Any) -> Any:
     return [_gated(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _words(verb: str, document: Document) -> str:
-    if verb in ("demo", "bench", "attach", "replay") and "cases" in document:
-        return bench_table(document).rstrip()
-    if "remedies" in document:
-        return _advise(document)
-    if "all_reduce" in document:
-        return _profile(document)
-    if verb in ("train", "attach", "replay") and "epochs" in document:
-        return train_table(document).rstrip()
-    forms = {"status": _status, "plan": _plan, "jobs": _jobs, "cancel": _cancel, "fetch": _fetch, "clean": _clean, "kill": _kill}
-    return forms.get(verb, str)(document)
+def _text(kind: str, document: Document) -> str:
+    match kind:
+        case "bench":
+            return bench_table(document).rstrip()
+        case "train":
+            return train_table(document).rstrip()
+        case _:
+            return _TEXTS.get(kind, str)(document)
 
 
 def replayed(path: Path) -> Document:
@@ -53,7 +52,7 @@ def replayed(path: Path) -> Document:
         events += 1
         if isinstance(event, ResultDerived):
             document = event.document
-    return document or {"recording": str(path), "events": events, "result": None}
+    return document or {"type": "replay", "recording": str(path), "events": events, "result": None}
 
 
 def _status(document: Document) -> str:
@@ -273,3 +272,22 @@ def _clean(document: Document) -> str:
     lines += [f"{node['name']}: {node['reason']}" for node in document["nodes"] if node["reason"]]
     word = "removed" if document["removed"] else "would be removed; with --yes it is"
     return "\n".join([*(lines if len(lines) > 1 else []), f"{size(document['bytes'])} {word}"])
+
+
+def _replay(document: Document) -> str:
+    return f"{document['recording']}: {count(document['events'], 'event')}, no result"
+
+
+_TEXTS = {
+    "advise": _advise,
+    "cancel": _cancel,
+    "clean": _clean,
+    "fetch": _fetch,
+    "jobs": _jobs,
+    "kill": _kill,
+    "plan": _plan,
+    "profile": _profile,
+    "replay": _replay,
+    "status": _status,
+}
+"""The text of every document but results and logs, by its type."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from paceline.engine.errors import PacelineError, UsageError, WaitGivenUp
-from paceline.engine.events import Event, InventoryRead, Progress
+from paceline.engine.events import Event, InventoryRead, Progress, Warned
 from paceline.engine.jobs.logs.merge import Clock
 from paceline.engine.specs import Inventory
 from paceline.engine.ssh.prompts import AskPerson, LoginPrompt
@@ -103,7 +103,7 @@ class LiveSession:
                 self._control.publish(Progress())
             except PacelineError as error:
                 self.exit_status = error.exit_status
-                self._control.publish(Progress(phase=f"{verb.name} failed: {error}"))
+                self._control.publish(Warned(reason=f"{verb.name} failed: {error}"))
 
         task = asyncio.create_task(work(), name=line)
         self._work.add(task)

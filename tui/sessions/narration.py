@@ -37,6 +37,7 @@ from paceline.engine.events import (
     StragglerFound,
     SystemProfiled,
     Ticked,
+    Warned,
 )
 from paceline.engine.store.profiles import drift_sentence
 from paceline.engine.store.reduce import reduce
@@ -116,6 +117,8 @@ class Narrator:
                 return f"{event.node}: {event.reason}" + (f" ({event.hint})" if event.hint else "")
             case Progress():
                 return self._prepared(event)
+            case Warned():
+                return self._prepared(Progress(phase=event.reason))
             case RunPlanned():
                 emulated = (", emulated" if event.is_emulated else "") + (" (network too)" if event.is_network_emulated else "")
                 devices = count(len(event.ranks), "device")

@@ -108,7 +108,7 @@ class PlainSession:
             return
         self._status = 0
         if answer is not None:
-            for line in render(answer.verb, answer.document).splitlines():
+            for line in render(answer.document).splitlines():
                 self._say(line)
 
     def _hear(self, event: Event) -> None:

@@ -23,8 +23,7 @@ from ..runs import lease
 from ..runs.run_dir import finish, run_path, runner_is_alive
 from ..runs.tail import Send
 from ..system.process_tree import ProcessTree
-from ..system.processes import TERM_GRACE
-from ..system.processes import send_signal as send_signal
+from ..system.processes import TERM_GRACE, send_signal
 from ..system.state_dir import StateDir
 
 Body = dict[str, Any]

@@ -54,7 +54,7 @@ async def fetch(
         file["state"] in ("fetched", "present", "skipped") for file in files
     )
     state = "done" if is_whole else "incomplete"
-    return {"run_id": row["run_id"], "directory": str(to), "state": state, "nodes": nodes, "files": files}
+    return {"type": "fetch", "run_id": row["run_id"], "directory": str(to), "state": state, "nodes": nodes, "files": files}
 
 
 class _Node:

@@ -16,6 +16,7 @@ def dry_run(plan: Plan, samples_per_epoch: int, users: list[str | None], earlier
     """The document of the verb ``plan``. ``users``: who else uses each rank's device; ``earlier``: results, newest first."""
     results = list(earlier)
     return {
+        "type": "plan",
         "workload": plan.workload,
         "parameters": parameters_of(plan.workload),
         "data": {"source": plan.data.source, "rows": plan.data.rows, "sha256": plan.data.sha256},

@@ -15,7 +15,7 @@ from ...advisor.advise import Advice, advise
 from ...advisor.whatif import WhatIf, suppose
 from ...datasets import STEPS, prepare
 from ...errors import DeviceInUse, NotProfiled, UsageError, WaitGivenUp
-from ...events import Event, JobWaited, Progress, ResultDerived
+from ...events import Event, JobWaited, Progress, ResultDerived, Warned
 from ...plan import DataPlan, Plan
 from ...profiles.profile import Profile
 from ...protocol.json_files import read_json
@@ -125,7 +125,7 @@ class JobLauncher:
             await self._attendance.wait_reported(names)
             return "all"
         for node in lost:
-            self._publish(Progress(phase=f"left out: {node.name}, lost: {node.reason}"))
+            self._publish(Warned(reason=f"left out: {node.name}, lost: {node.reason}"))
         await self._attendance.wait_reported(there)
         return ",".join(there)
 

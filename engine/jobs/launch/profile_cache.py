@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import PacelineError, WorkFailed
-from ...events import DriftFound, Event, NodeConnected, ProfileKept, Progress
+from ...events import DriftFound, Event, NodeConnected, ProfileStored, Progress, Warned
 from ...plan import Plan
 from ...profiles.assemble import assemble
 from ...profiles.drift import drifts
@@ -38,9 +38,9 @@ class ProfileCache:
         """The profile that is there and holds, of the devices of the plan; else says why it is measured anew."""
         kept, why = self._shelf.valid(self._plan, self._fingerprint, self._versions)
         if kept is None:
-            self._publish(Progress(phase=f"{self._plan.workload} is profiled first: {why}"))
+            self._publish(Warned(reason=f"{self._plan.workload} is profiled first: {why}"))
             return None
-        self._publish(ProfileKept(document=kept.document))
+        self._publish(ProfileStored(document=kept.document))
         self._publish(Progress(phase=""))
         return self.narrowed(kept.profile)
 
@@ -76,7 +76,7 @@ class ProfileCache:
             self._shelf.save(self._shelf.path(self._plan), StoredProfile(profile, self._fingerprint, document, self._versions))
         except PacelineError as error:
             self._say(str(error))  # what was measured is told all the same
-        self._publish(ProfileKept(document=document, is_new=True))
+        self._publish(ProfileStored(document=document, is_new=True))
         for drift in found:
             reason = drift.reason or self._now(drift.node, drift.index)
             self._publish(
@@ -97,14 +97,14 @@ class ProfileCache:
         kept, _ = self._shelf.valid(self._plan, self._fingerprint, self._versions)
         if kept is not None and kept.path is not None and profile.is_calibrated and kept.profile.measured == profile.measured:
             document = {**kept.document, "overlap": profile.overlap}
-            self._publish(ProfileKept(document=document))
+            self._publish(ProfileStored(document=document))
             try:
                 self._shelf.save(kept.path, replace(kept, profile=profile, document=document))
             except PacelineError as error:
                 self._say(str(error))
 
     def _say(self, sentence: str) -> None:
-        self._publish(Progress(run_id=self._plan.run_id, phase=sentence))
+        self._publish(Warned(run_id=self._plan.run_id, reason=sentence))
 
     def _now(self, node: str, index: int) -> str:
         """What the readings say of a device that has changed."""

@@ -208,6 +208,7 @@ async def read_logs(
             show(line)
         await gather_all(source.growth(wish, show) for source in sources)
     return {
+        "type": "logs",
         "run_id": row["run_id"],
         "lines": [] if show else [{"node": one.node, "rank": one.rank, "at": one.at, "text": one.text} for one in lines],
         "clocks": [{"node": one.node, "offset": one.clock.offset, "uncertainty": one.clock.uncertainty} for one in sources],

@@ -12,12 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ...events import Event, LaunchStarted, PeerLost, RankEvent, ReadingsKept, RunEnded, RunnerEnded, RunnerStarted
+from ...events import Event, LaunchStarted, PeerLost, RankEvent, ReadingsRecorded, RunEnded, RunnerEnded, RunnerStarted
 from ...protocol.json_files import read_json, write_once
 from ...wire import decode, encode
 
 MARK = ".derived.json"
-WRITTEN = (RunnerStarted, LaunchStarted, ReadingsKept, PeerLost, RunnerEnded, RankEvent)
+WRITTEN = (RunnerStarted, LaunchStarted, ReadingsRecorded, PeerLost, RunnerEnded, RankEvent)
 """What a runner or a rank may write; everything else is for the centre to say."""
 BLOCK = 1 << 20
 """Bytes of a copy that are read at a time."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import PacelineError, WorkFailed
-from ...events import Event, Progress, ResultDerived, RunEnded
+from ...events import Event, ResultDerived, RunEnded, Warned
 from ...plan import Plan
 from ...protocol.json_files import read_json
 from ...protocol.run_files import is_taken
@@ -48,7 +48,7 @@ async def attach(row: Document, fleet: Fleet, reached: Collection[str], runs: Pa
         try:
             directory = RunMirror(runs, row["run_id"])
         except RunIsFollowed:
-            publish(Progress(run_id=row["run_id"], phase="another process here follows it; reading along"))
+            publish(Warned(run_id=row["run_id"], reason="another process here follows it; reading along"))
             await _read_along(path, row["run_id"], publish)
             is_told = True
             continue

@@ -58,7 +58,7 @@ async def clean(
         if thing["node"] in read_only and thing["state"] == "removable":
             thing |= {"state": "kept", "reason": "its node is read_only in nodes.toml"}
     gone = sum(thing["size"] for thing in things if thing["state"] in ("removable", "removed"))
-    return {"removed": is_agreed, "bytes": gone, "nodes": reports, "things": things}
+    return {"type": "clean", "removed": is_agreed, "bytes": gone, "nodes": reports, "things": things}
 
 
 def choose(wish: CleanRequest, things: Sequence[Row], what_is_missing: Callable[[str], str]) -> list[Row]:

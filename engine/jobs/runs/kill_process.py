@@ -38,7 +38,7 @@ async def kill(node: str, pid: int, started: int | None, is_agreed: bool, fleet:
         state = str((await _asked(link, "kill", pid=pid, started=began)).get("state"))
         if state not in STATES:
             raise WorkFailed("did not say what became of the process", node=node, hint="is its agent of this version?")
-    return {"node": node, "pid": pid, "started": began, **words, "state": state}
+    return {"type": "kill", "node": node, "pid": pid, "started": began, **words, "state": state}
 
 
 async def _asked(link: Link, word: str, **body: Any) -> Document:

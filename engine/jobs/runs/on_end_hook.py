@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Protocol
 
 from ...errors import UsageError
-from ...events import Event, Progress, RunEnded
+from ...events import Event, RunEnded, Warned
 
 LIMIT = 60.0
 """Seconds the command may take; then it and what it started are killed."""
@@ -65,7 +65,7 @@ async def with_on_end_hook(stream: Stream, command: str | None) -> AsyncIterator
         stop()
         mine = [end for end in ends if end.run_id == stream.run_id]
         if mine and (trouble := await run_hook(words, mine[-1])):
-            stream.publish(Progress(phase=f"--on-end {words[0]}: {trouble}"))
+            stream.publish(Warned(reason=f"--on-end {words[0]}: {trouble}"))
 
 
 async def run_hook(words: list[str], ended: RunEnded, limit: float = LIMIT) -> str:

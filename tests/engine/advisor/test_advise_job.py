@@ -154,7 +154,7 @@ def test_advice_says_how_old_the_profile_is_that_it_is_from() -> None:
     profile = replace(lab(), measured=time.time() - 3 * 3600)
     assert re.search(
         r"from the profile of \d{4}-\d\d-\d\d \d\d:\d\d, [23] h ago",
-        render("advise", advice_document(profile, advise(profile, 64))),
+        render(advice_document(profile, advise(profile, 64))),
     )
 
 
@@ -164,9 +164,9 @@ def test_a_profile_tells_formats_watts_and_what_the_driver_says_where_they_are_k
         plain.devices[0], tflops={"fp32": 40.0, "bf16": 700.0}, power=310.0, joules_per_sample=0.02, host_to_device=2**34
     )
     profile = replace(plain, devices=(replace(card, facts={"torch": "2.5", "driver": "550.1"}), *plain.devices[1:]))
-    text = render("profile", profile_document(profile))
+    text = render(profile_document(profile))
     assert text.count("bf16 700.0 TFLOPS, 16.0 GiB/s from the host, 310 W, 0.02 J a sample, driver 550.1") == 1
-    assert "W," not in render("profile", profile_document(plain))
+    assert "W," not in render(profile_document(plain))
 
 
 def test_bench_is_never_given_devices_by_itself() -> None:
@@ -189,7 +189,7 @@ def test_a_link_is_supposed_in_the_words_of_nodes_toml() -> None:
 
 def test_the_advice_is_said_in_text_too() -> None:
     profile = lab(bandwidth=2e7)
-    text = render("advise", advice_document(profile, advise(profile, 64)))
+    text = render(advice_document(profile, advise(profile, 64)))
     assert text.startswith("Distributing does not pay")
     assert "> n0:0 " in text
     assert "--compression powersgd" in text

@@ -14,7 +14,7 @@ from paceline.engine.agent.runs import device_lock
 from paceline.engine.agent.telemetry.recorder import record_line
 from paceline.engine.agent.telemetry.sampler import Sampler
 from paceline.engine.errors import DeviceInUse, StorageFailed
-from paceline.engine.events import DeviceReading, HostReading, NodeReported, ProcessReading, ReadingsKept
+from paceline.engine.events import DeviceReading, HostReading, NodeReported, ProcessReading, ReadingsRecorded
 from paceline.engine.plan import RankPlan
 from paceline.engine.specs import DeviceSpec
 from paceline.engine.wire import decode, to_plain
@@ -135,7 +135,7 @@ async def test_a_runner_keeps_readings_of_its_own_devices(tmp_path: Path) -> Non
     await one.until_text(0, "events.jsonl", "ReadingsKept")
     await one.end()
     lines = (one.run(0) / "events.jsonl").read_text().splitlines()
-    (kept,) = [event for line in lines if isinstance(event := decode(line), ReadingsKept)]
+    (kept,) = [event for line in lines if isinstance(event := decode(line), ReadingsRecorded)]
     assert [(device.kind, device.index, device.utilization) for device in kept.devices] == [("emulated", 0, 0.0)]
 
 
@@ -151,7 +151,7 @@ def test_a_week_of_readings_of_eight_devices_stays_small() -> None:
     host = HostReading(cpu=0.123456, memory_used=1 << 35, memory_total=1 << 36, disk_free=1 << 40)
     line = record_line(NodeReported(node="n0", host=host, devices=devices), {("cuda", index) for index in range(8)})
     back = decode(line)
-    assert isinstance(back, ReadingsKept)
+    assert isinstance(back, ReadingsRecorded)
     assert (back.devices[7].clock, back.devices[7].utilization, back.devices[7].processes) == (1807.0, 0.99, None)
     assert len(line) * 6 * 60 * 24 * 7 < 80 << 20, len(line)
     assert json.loads(line)["devices"][0].keys() >= {"index", "kind", "utilization", "clock"}

@@ -79,7 +79,7 @@ def test_a_job_with_fewer_bytes_over_a_played_network_is_compared_with_its_like_
     for result, seconds in ((alike, 4.0), (BEFORE, None), (alike | {"declared_link": {"latency": 0.1, "bandwidth": 1e8}}, None)):
         document = dry_run(plan, 900, [None, None], [result])
         assert document["cases"][0]["expected_seconds"] == seconds
-    text = render("plan", document)
+    text = render(document)
     assert "gradients as bf16, weights averaged every 2 steps" in text
     assert "emulated network: 2.00 ms a hop, 95.4 MiB/s a link, jitter 5 %" in text
 
@@ -103,9 +103,9 @@ def test_the_document_is_the_one_that_is_promised() -> None:
 def test_without_a_profile_the_plan_says_how_to_get_one_and_with_one_what_it_predicts() -> None:
     plan = planned("equal", "hybrid")
     hint = "no profile yet, so no prediction: paceline profile --workload digits-cnn"
-    assert hint in render("plan", dry_run(plan, 1437, [None, None], []))
+    assert hint in render(dry_run(plan, 1437, [None, None], []))
     foreseen = tuple(replace(case, predicted_samples_per_second=1234.0) for case in plan.cases)
-    told = render("plan", dry_run(replace(plan, cases=foreseen), 1437, [None, None], []))
+    told = render(dry_run(replace(plan, cases=foreseen), 1437, [None, None], []))
     assert hint not in told
     assert "hybrid: 1,234 samples/s predicted" in told
 

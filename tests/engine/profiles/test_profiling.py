@@ -23,7 +23,7 @@ from paceline.engine.events import (
     GradientProfiled,
     LinkProfiled,
     NodeConnected,
-    ProfileKept,
+    ProfileStored,
     ProfilingAdvanced,
     Progress,
     RankFailed,
@@ -160,7 +160,7 @@ def test_what_no_measurement_can_be_is_unknown(nonsense: Event) -> None:
     assert profile.all_reduce is None
     assert profile.gradient is None
     assert profile.links[0].latency is None
-    render("profile", profile_document(profile))
+    render(profile_document(profile))
 
 
 # Document -----------------------------------------------------------------------------------------------------------------------
@@ -178,13 +178,13 @@ def test_the_document_is_what_the_docs_promise() -> None:
 def test_what_was_measured_through_a_played_network_says_so_wherever_it_is_shown() -> None:
     told = profile_document(assemble(replace(plan(), link=LinkSpec(0.002, 1e8)), lines(), 5.0))
     assert told["emulated_network"] is True
-    assert "digits-cnn on 3 devices, emulated (network too)" in render("profile", told)
+    assert "digits-cnn on 3 devices, emulated (network too)" in render(told)
     again = read_profile(told)
     assert again is not None
     advice = advice_document(again, advise(again, 96))
     assert advice["emulated_network"] is True
-    assert "global batch of 96, emulated (network too)" in render("advise", advice)
-    state = reduce(State(), ProfileKept(document=told))
+    assert "global batch of 96, emulated (network too)" in render(advice)
+    state = reduce(State(), ProfileStored(document=told))
     screens = (profile_summary(state, profile_view(told), 1, 120), verdict_lines(advice_view(told, WhatIfChoice()), 1, 120, 9))
     for lines_of in screens:
         assert any("emulated, network too" in strip.text for strip in lines_of)
@@ -196,7 +196,7 @@ def test_names_of_hostile_nodes_cannot_act_on_a_terminal() -> None:
     devices = tuple(replace(device, node=evil, name=evil, error=evil, facts={evil: evil}) for device in profile.devices)
     links = tuple(replace(link, source=evil, target=evil, error=evil) for link in profile.links)
     systems = tuple(replace(system, node=evil, processor=evil, error=evil) for system in profile.systems)
-    text = render("profile", profile_document(replace(profile, devices=devices, links=links, systems=systems)))
+    text = render(profile_document(replace(profile, devices=devices, links=links, systems=systems)))
     assert not set("\x1b\x07\u202e") & set(text)
 
 
@@ -214,7 +214,7 @@ def test_a_device_that_became_slower_is_told_with_what_its_driver_says() -> None
         State(), DriftFound(node="lab2", slowdown=1.14, day="3 May", reason="memory clock 405 MHz", workload="digits-cnn")
     )
     assert state.alerts[0].text == "device 0: 14 % slower than on 3 May with digits-cnn: memory clock 405 MHz"
-    found_again, measured_again = (ProfileKept(document={"workload": "digits-cnn"}, is_new=is_new) for is_new in (False, True))
+    found_again, measured_again = (ProfileStored(document={"workload": "digits-cnn"}, is_new=is_new) for is_new in (False, True))
     assert reduce(state, found_again).alerts[0].ended_at is None
     assert reduce(state, measured_again).alerts[0].ended_at is not None
 
@@ -251,7 +251,7 @@ def test_a_profile_is_kept_found_again_and_compared_with_the_next(tmp_path: Path
     profile, _ = taking.save(run_of(tmp_path / "one", lines()))
     again, said = told_of(tmp_path / "shelf", plan())
     assert again.load_or_explain() == profile
-    assert isinstance(said[0], ProfileKept)
+    assert isinstance(said[0], ProfileStored)
     again.save(run_of(tmp_path / "two", lines((400.0, 263.0, 100.0))))
     assert [event.node for event in said if isinstance(event, DriftFound)] == ["lab2"]
 

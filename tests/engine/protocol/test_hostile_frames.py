@@ -175,7 +175,7 @@ async def test_a_list_of_runs_that_makes_no_sense_is_read_as_far_as_it_does(tmp_
         for row in await list_runs(Lister(random_numbers.choice((rows, None, {}, 7))), tmp_path, ["n0"]):  # type: ignore[arg-type]
             assert row["run_id"] in ("x", FACTS["run_id"])
             assert row["state"] in ("starting", "running", "done", "failed", "cancelled", "unreachable")
-            assert unseen(render("jobs", {"runs": [row]}).replace("\n", "")) == []
+            assert unseen(render({"type": "jobs", "runs": [row]}).replace("\n", "")) == []
 
 
 def derive_many(count: int, place: Path) -> dict[str, int]:
@@ -206,7 +206,7 @@ def derive_many(count: int, place: Path) -> dict[str, int]:
         try:
             document, report = derive_result(directory)
             counts["derived"] += 1
-            shown = render("bench" if "cases" in document else "train", document)
+            shown = render(document)
             counts["control characters"] += len(unseen(shown.replace("\n", ""))) + len(unseen(report.replace("\n", "")))
         except WorkFailed:
             counts["refused"] += 1

@@ -19,7 +19,7 @@ from paceline.engine.events import (
     Event,
     RankEpochEnded,
     RankEvent,
-    ReadingsKept,
+    ReadingsRecorded,
     SharesChanged,
     StandaloneMeasured,
     StepsTaken,
@@ -381,7 +381,7 @@ def powered(kind: str, watts: tuple[float | None, ...]) -> dict[str, Any]:
         for at in range(0, 160, 10):
             drawn = 5000.0 if at <= 50 else power  # of the first epoch, which is left out
             lines.append(
-                ReadingsKept(node=f"demo{rank + 1}", node_time=1000.0 * rank + at, devices=(DeviceReading(0, power=drawn),))
+                ReadingsRecorded(node=f"demo{rank + 1}", node_time=1000.0 * rank + at, devices=(DeviceReading(0, power=drawn),))
             )
     return cases_by_policy(bench_document(replace(EQUAL_AND_HYBRID, ranks=ranks), lines))["hybrid"]
 

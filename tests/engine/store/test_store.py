@@ -23,7 +23,7 @@ from paceline.engine.events import (
     RankEvent,
     RankFailed,
     RankSummary,
-    ReadingsKept,
+    ReadingsRecorded,
     RunEnded,
     RunListed,
     RunPlanned,
@@ -388,7 +388,7 @@ def test_a_straggler_of_the_night_has_the_readings_of_that_hour_as_evidence(node
     usual = [DeviceReading(0, kind="cuda", clock=1665.0, temperature=70.0)] * 5
     hot = [DeviceReading(0, kind="cuda", clock=1110.0, temperature=88.0, throttle=("thermal (hardware)",))] * 2
     night = [
-        ReadingsKept(at=5.0, node="demo2", run_id="r", node_time=1000.0 + 10 * index, devices=(device,))
+        ReadingsRecorded(at=5.0, node="demo2", run_id="r", node_time=1000.0 + 10 * index, devices=(device,))
         for index, device in enumerate(usual + hot + (usual * 20 if is_live else []))
     ]
     state = fold(

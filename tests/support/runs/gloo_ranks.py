@@ -8,14 +8,13 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as multiprocessing
 from paceline.engine.training.data import Split
 from paceline.engine.training.group import Group
 from paceline.engine.training.shares.step_stats import Replica
 from paceline.engine.training.tasks import Task
 from paceline.engine.training.timing.timers import CpuTimer
 from paceline.engine.training.trainer import Trainer, build_trainer
-from torch import nn
+from torch import multiprocessing, nn
 
 
 def together(act: Callable[[int, int], Any], place: Path, world: int = 2) -> list[Any]:

@@ -23,7 +23,7 @@ from paceline.engine.events import (
     NodeLost,
     NodeReported,
     NodeSummary,
-    ProfileKept,
+    ProfileStored,
     Progress,
     RankFailed,
     RankJoined,
@@ -258,7 +258,7 @@ def profile(workload: str = "digits-cnn", slower: float = 1.14) -> dict[str, Any
 
 def _arrival() -> Iterator[Event]:
     yield inventory()
-    yield ProfileKept(at=0.05, document=profile())
+    yield ProfileStored(at=0.05, document=profile())
     for index, (node, *_) in enumerate(DEVICES):
         yield NodeConnecting(at=0.1, node=node)
         yield NodeConnected(at=0.6 + 0.3 * index, node=node, hostname=node, python="3.11.7", system="Linux")

@@ -88,7 +88,7 @@ def show_lines(count: int) -> dict[str, int]:
                 counts["broken lines"] += len(said) != 1
                 shown_words += said
             verb, document = list(DOCUMENTS.items())[number % len(DOCUMENTS)]
-            shown_words += render(verb, with_words(document, words)).split("\n")
+            shown_words += render({"type": verb, **with_words(document, words)}).split("\n")
             counts["broken lines"] += len(shown_words) > 10
         except Exception as error:
             print(f"seed {SEED}, line {number}: {error!r}")
@@ -114,7 +114,7 @@ def test_a_hundred_thousand_hostile_lines_reach_the_screen_as_harmless_ones() ->
 @pytest.mark.parametrize("at", [1e308, -1e308, 2.0**53, 253402300800.0, -1e15, float("nan"), None])
 def test_a_time_that_no_calendar_has_is_unknown(at: float | None) -> None:
     run = {"run_id": "r", "state": "done", "workload": "w", "nodes": [], "started": at, "step": None}
-    assert "—" in render("jobs", {"runs": [run]})
+    assert "—" in render({"type": "jobs", "runs": [run]})
     assert clock(at) == "--:--:--"
     assert log_line("n0", None, at, "x", False) == "n0  x"
 

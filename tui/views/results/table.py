@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any
 
+from paceline.engine.reports.document_type import document_type
 from paceline.engine.store.selectors import rates_alone, throughput_of
 from paceline.engine.store.state import RunState
 from textual.strip import Strip
@@ -41,7 +42,7 @@ def result_lines(view: View, width: int, height: int) -> list[Strip]:
 
 
 def _result(run: RunState, width: int) -> list[Strip]:
-    if run.document is not None and "epochs" in run.document:
+    if run.document is not None and document_type(run.document) == "train":
         return _train_lines(run, run.document, width)
     document = run.document or {}
     if not run.document and not run.is_bench and len(run.cases) < 2:
