@@ -1,1 +1,1 @@
-"""Whether distributing pays, on which devices, and what would help. Pure: a profile in, advice out."""
+"""Predicts whether distributed training pays, on which devices, and what would improve it. Pure: a profile in, advice out."""

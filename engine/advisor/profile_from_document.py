@@ -1,6 +1,6 @@
-"""A profile again, from the document of the verb profile: screens and replays hold only that. Pure.
+"""Rebuilds a profile from the JSON document of the verb ``profile``, which is all that screens and replays have. Pure.
 
-Whoever reads a recording may meet anything: what is no profile gives None.
+A recording may hold anything, so a document that is no profile gives None.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class _Device:
 
 
 @dataclass(frozen=True, slots=True)
-class _Sums:
+class _AllReduce:
     ranks: int = 0
     alpha: float | None = None
     beta: float | None = None
@@ -59,31 +59,31 @@ class _Document:
     emulated_network: bool = False
     devices: tuple[_Device, ...] = ()
     links: tuple[dict[str, Any], ...] = ()
-    all_reduce: _Sums | None = None
+    all_reduce: _AllReduce | None = None
     gradient: _Gradient | None = None
     overlap: float | None = None
     measured: float | None = None
 
 
-def read_profile(document: dict[str, Any] | None) -> Profile | None:
-    """The part of it that advice needs."""
+def profile_from_document(document: dict[str, Any] | None) -> Profile | None:
+    """The part of the profile that advice needs; None if the document holds no profile."""
     try:
-        told = None if document is None else from_plain(_Document, document)
+        parsed = None if document is None else from_plain(_Document, document)
     except ValueError:
         return None
-    if told is None or not told.devices:
+    if parsed is None or not parsed.devices:
         return None
-    gradient = told.gradient
+    gradient = parsed.gradient
     is_whole = (
         gradient is not None
         and 0 < len(gradient.bucket_bytes) == len(gradient.closed_at)
         and len(gradient.low_rank_bytes) in (0, len(gradient.bucket_bytes))
     )
     return Profile(
-        workload=told.workload,
-        devices=tuple(_device(device) for device in told.devices),
-        links=tuple(_link(link) for link in told.links),
-        all_reduce=_sums(told.all_reduce),
+        workload=parsed.workload,
+        devices=tuple(_device(device) for device in parsed.devices),
+        links=tuple(_link(link) for link in parsed.links),
+        all_reduce=_all_reduce(parsed.all_reduce),
         gradient=None
         if gradient is None or not is_whole
         else GradientProfile(
@@ -99,41 +99,43 @@ def read_profile(document: dict[str, Any] | None) -> Profile | None:
                 if seconds is not None and len(seconds) == len(gradient.bucket_bytes) and min(seconds) >= 0
             },
         ),
-        overlap=1.0 if told.overlap is None else told.overlap,
-        is_calibrated=told.overlap is not None,
-        is_network_emulated=told.emulated_network,
-        measured=told.measured or 0.0,
+        overlap=1.0 if parsed.overlap is None else parsed.overlap,
+        is_calibrated=parsed.overlap is not None,
+        is_network_emulated=parsed.emulated_network,
+        measured=parsed.measured or 0.0,
     )
 
 
-def _device(told: _Device) -> DeviceProfile:
-    is_timed = told.fit.a is not None and told.fit.c is not None and told.fit.a >= 0 and told.fit.c > 0
+def _device(parsed: _Device) -> DeviceProfile:
+    is_timed = parsed.fit.a is not None and parsed.fit.c is not None and parsed.fit.a >= 0 and parsed.fit.c > 0
     return DeviceProfile(
-        told.node,
-        told.index,
-        told.name,
-        told.kind,
-        told.memory,
-        fixed_seconds=told.fit.a if is_timed else None,
-        seconds_per_sample=told.fit.c if is_timed else None,
-        residual=told.fit.residual,
-        largest_batch=told.largest_batch,
-        crowding=told.crowding if told.crowding is not None and told.crowding > 0 else None,
-        error=told.error or "",
+        parsed.node,
+        parsed.index,
+        parsed.name,
+        parsed.kind,
+        parsed.memory,
+        fixed_seconds=parsed.fit.a if is_timed else None,
+        seconds_per_sample=parsed.fit.c if is_timed else None,
+        residual=parsed.fit.residual,
+        largest_batch=parsed.largest_batch,
+        crowding=parsed.crowding if parsed.crowding is not None and parsed.crowding > 0 else None,
+        error=parsed.error or "",
     )
 
 
-def _link(told: dict[str, Any]) -> LinkProfile:
-    speed = told.get("bandwidth")
+def _link(parsed: dict[str, Any]) -> LinkProfile:
+    speed = parsed.get("bandwidth")
     bandwidth = float(speed) if isinstance(speed, int | float) and speed > 0 else None
-    return LinkProfile(str(told.get("from", "")), str(told.get("to", "")), None, bandwidth)
+    return LinkProfile(str(parsed.get("from", "")), str(parsed.get("to", "")), None, bandwidth)
 
 
-def _sums(told: _Sums | None) -> AllReduceProfile | None:
-    if told is None or told.ranks < 2 or told.alpha is None or told.beta is None or told.alpha < 0 or told.beta <= 0:
+def _all_reduce(parsed: _AllReduce | None) -> AllReduceProfile | None:
+    if parsed is None or parsed.ranks < 2 or parsed.alpha is None or parsed.beta is None or parsed.alpha < 0 or parsed.beta <= 0:
         return None
     is_whole = (
-        len(told.sizes) == len(told.seconds) and list(told.sizes) == sorted(set(told.sizes)) and min(told.seconds, default=1) > 0
+        len(parsed.sizes) == len(parsed.seconds)
+        and list(parsed.sizes) == sorted(set(parsed.sizes))
+        and min(parsed.seconds, default=1) > 0
     )
-    points = (told.residual or 0.0, told.sizes, told.seconds) if is_whole else ()
-    return AllReduceProfile(told.ranks, told.alpha, told.beta, *points)
+    points = (parsed.residual or 0.0, parsed.sizes, parsed.seconds) if is_whole else ()
+    return AllReduceProfile(parsed.ranks, parsed.alpha, parsed.beta, *points)

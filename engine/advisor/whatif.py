@@ -1,6 +1,6 @@
-"""What if: a device less, another one like it, or a different network. Each gives another profile to be advised on. Pure.
+"""What-if changes of a profile: devices removed or added, or a different network. Each returns another profile. Pure.
 
-A network that is supposed replaces what was measured; devices stay what they were measured to be.
+An assumed network replaces the measured one; devices keep their measurements.
 """
 
 from __future__ import annotations
@@ -12,45 +12,45 @@ from dataclasses import dataclass, replace
 from ..errors import UsageError
 from ..profiles.profile import AllReduceProfile, DeviceProfile, Profile
 
-MOST = 64
-"""Devices that may be supposed at once."""
+MAX_ADDED_DEVICES = 64
+"""Devices that one what-if may add."""
 
 
 @dataclass(frozen=True, slots=True)
 class WhatIf:
-    """What a person supposes."""
+    """The assumptions of one what-if."""
 
     without: tuple[str, ...] = ()
     """``NODE`` or ``NODE:INDEX``."""
     more: tuple[str, ...] = ()
-    """``NODE``, ``NODE:INDEX`` or ``COUNTxNODE``: so many more devices like this one."""
+    """``NODE``, ``NODE:INDEX`` or ``COUNTxNODE``: COUNT more devices like this one."""
     bandwidth: float | None = None
-    """Bytes a second of every link; None: as measured."""
+    """Bytes per second of every link; None: as measured."""
     latency: float | None = None
     """Seconds of one hop; None: as measured."""
 
     @property
-    def is_nothing(self) -> bool:
-        """Whether all is as measured."""
+    def is_empty(self) -> bool:
+        """Whether nothing is assumed."""
         return self == WhatIf()
 
 
-def suppose(profile: Profile, wish: WhatIf) -> Profile:
-    """The profile that would be measured then, as far as the model knows. Raises UsageError for a device that is not there."""
-    for word in wish.more:
-        profile = with_more(profile, word)
-    gone: set[int] = set()
-    for word in wish.without:
-        gone |= set(find_device(profile, word))
-    if gone:
-        profile = without(profile, gone)
-    if wish.bandwidth is not None or wish.latency is not None:
-        profile = with_link(profile, wish.bandwidth, wish.latency)
+def apply_what_if(profile: Profile, what_if: WhatIf) -> Profile:
+    """The profile under these assumptions. Raises UsageError for an unknown device."""
+    for word in what_if.more:
+        profile = with_added_devices(profile, word)
+    removed: set[int] = set()
+    for word in what_if.without:
+        removed |= set(find_devices(profile, word))
+    if removed:
+        profile = without_devices(profile, removed)
+    if what_if.bandwidth is not None or what_if.latency is not None:
+        profile = with_link(profile, what_if.bandwidth, what_if.latency)
     return profile
 
 
-def find_device(profile: Profile, word: str) -> list[int]:
-    """The devices that ``NODE`` or ``NODE:INDEX`` names. Raises UsageError for none."""
+def find_devices(profile: Profile, word: str) -> list[int]:
+    """Indices of the devices that ``NODE`` or ``NODE:INDEX`` names. Raises UsageError if there is none."""
     node, colon, index = word.rpartition(":")
     places = [place for place, device in enumerate(profile.devices) if word == device.node]
     if colon and index.isdecimal():
@@ -61,29 +61,29 @@ def find_device(profile: Profile, word: str) -> list[int]:
     return places
 
 
-def without(profile: Profile, gone: Collection[int]) -> Profile:
-    """These devices are not there. Links stay known: how much slower those of the others are tells how much faster a ring gets."""
-    devices = tuple(device for place, device in enumerate(profile.devices) if place not in gone)
+def without_devices(profile: Profile, removed: Collection[int]) -> Profile:
+    """The profile without these devices. Links stay, because the slow links of removed devices tell how much faster a ring gets."""
+    devices = tuple(device for place, device in enumerate(profile.devices) if place not in removed)
     if not devices:
         raise UsageError("no device would be left", hint="leave one in")
     return replace(profile, devices=devices)
 
 
-def with_more(profile: Profile, word: str) -> Profile:
-    """So many more devices like one that was measured, on links as slow as the slowest."""
+def with_added_devices(profile: Profile, word: str) -> Profile:
+    """The profile with more devices like a measured one, on links as slow as the slowest."""
     several = re.fullmatch(r"(\d{1,3})x(.+)", word)
     is_name = any(device.node == word for device in profile.devices)
     count, name = (int(several[1]), several[2]) if several and not is_name else (1, word)
-    if not 1 <= count <= MOST:
-        raise UsageError(f"{count} more devices like {name[:60]!r}", hint=f"1 to {MOST}")
-    like = profile.devices[find_device(profile, name)[0]]
+    if not 1 <= count <= MAX_ADDED_DEVICES:
+        raise UsageError(f"{count} more devices like {name[:60]!r}", hint=f"1 to {MAX_ADDED_DEVICES}")
+    like = profile.devices[find_devices(profile, name)[0]]
     number = sum(device.node.startswith(f"{like.node}+") for device in profile.devices)
-    added = [_another(like, number + place + 1) for place in range(count)]
+    added = [_copy_of(like, number + place + 1) for place in range(count)]
     return replace(profile, devices=(*profile.devices, *added))
 
 
 def with_link(profile: Profile, bandwidth: float | None, latency: float | None) -> Profile:
-    """Every link is like this one. Raises UsageError where nothing was measured that could stay as it was."""
+    """The profile with every link like this one. Raises UsageError if a value is left open that was never measured."""
     reduce = profile.all_reduce
     world = reduce.world_size if reduce is not None else max(2, len(profile.devices))
     hops = 2 * (world - 1)
@@ -96,7 +96,7 @@ def with_link(profile: Profile, bandwidth: float | None, latency: float | None) 
 
 
 def link_of(profile: Profile) -> tuple[float, float] | None:
-    """Seconds of a hop and bytes a second of a link, as the measured sums say; None: there were none."""
+    """Seconds per hop and bytes per second of a link, from the measured all-reduce; None if there is none."""
     reduce = profile.all_reduce
     if reduce is None:
         return None
@@ -104,5 +104,5 @@ def link_of(profile: Profile) -> tuple[float, float] | None:
     return reduce.alpha / hops, reduce.beta * hops / reduce.world_size
 
 
-def _another(like: DeviceProfile, number: int) -> DeviceProfile:
+def _copy_of(like: DeviceProfile, number: int) -> DeviceProfile:
     return replace(like, node=f"{like.node}+{number}", index=0)

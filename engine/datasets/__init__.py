@@ -1,5 +1,5 @@
-"""A source becomes .npy files and a manifest, in one call: ``prepare``."""
+"""Loaders and preparation: ``prepare`` turns a source into .npy files and a manifest."""
 
-from .preparation import STEPS, prepare
+from .preparation import PREPARATION_STEPS, prepare
 
-__all__ = ["STEPS", "prepare"]
+__all__ = ["PREPARATION_STEPS", "prepare"]

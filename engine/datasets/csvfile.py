@@ -1,4 +1,4 @@
-"""A CSV file that somebody gives us: all of its bytes read at once, as text, and their hash; or refused with file and line."""
+"""Reads a person's CSV file at once, as text with its sha256; refuses it with file and line."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..errors import DataRefused
 
 
 def read_text(path: Path, hint: str) -> tuple[str, str]:
-    """The text of the file, and the sha256 of the very bytes it was read from. ``hint`` says what was expected."""
+    """The file's text and the sha256 of its bytes. Raises DataRefused with ``hint``, which says what was expected."""
     try:
         content = path.read_bytes()
     except OSError as error:

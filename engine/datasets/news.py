@@ -1,6 +1,6 @@
-"""Short news with their topics: read from the CSV of AG News, or generated where none is given, and then called so.
+"""Short news texts with topics, read from an AG News CSV or generated if none is given; the source names which.
 
-Needs the standard library only. A file is refused with file and line when anything about it is doubtful; nothing is repaired.
+Standard library only. A doubtful file is refused with file and line; nothing is repaired.
 Source of the real set: X. Zhang, J. Zhao, Y. LeCun, "Character-level Convolutional Networks for Text Classification", 2015.
 """
 
@@ -17,23 +17,23 @@ from ..errors import DataRefused
 from .csvfile import read_text
 
 TOPICS = ("world", "sports", "business", "science")
-HINT = "expected CSV rows of class (1 to 4), title, description, as AG News has them"
-MINIMUM_ROWS = 40
-"""Fewer leave 8 for validation, which says nothing."""
+NEWS_HINT = "expected CSV rows of class (1 to 4), title, description, as AG News has them"
+MIN_NEWS_ROWS = 40
+"""Fewer rows leave less than 8 for validation, which proves nothing."""
 
-SEED = "paceline-topics-1"
+GENERATOR_SEED = "paceline-topics-1"
 GENERATED_ROWS = 1800
 SHARED_WORDS, TOPIC_WORDS = 1500, 60
-"""Different words that all topics use; that one topic uses most."""
-OF_TOPIC, OF_OTHERS = 0.32, 0.08
-"""Shares of a text: words of its own topic, and words of any topic, which lead astray."""
-WORDS = (8, 20)
-"""Length of a generated text: that of a headline, so that four processes on two cores keep up with the devices they play."""
+"""Number of words shared by all topics, and of words typical of one topic."""
+OWN_TOPIC_SHARE, ANY_TOPIC_SHARE = 0.32, 0.08
+"""Fractions of a text: words of its own topic, and words of a random topic, which mislead."""
+TEXT_LENGTHS = (8, 20)
+"""Shortest and longest generated text, in words. Short, so that four processes on two cores keep up with their emulated devices."""
 
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """Texts and their topics, in the order of the source."""
+    """Texts and topics, in the order of the source."""
 
     source: str
     texts: tuple[str, ...]
@@ -43,8 +43,8 @@ class News:
 
 
 def read_news(path: Path) -> News:
-    """Read a whole file, with or without a header. Raises DataRefused with ``FILE:LINE: what is wrong``."""
-    content, sha256 = read_text(path, HINT)
+    """Read a file with or without a header. Raises DataRefused with ``FILE:LINE: reason``."""
+    content, sha256 = read_text(path, NEWS_HINT)
     reader = csv.reader(io.StringIO(content, newline=""), strict=True)
     texts: list[str] = []
     labels: list[int] = []
@@ -64,23 +64,23 @@ def read_news(path: Path) -> News:
             texts.append(f"{title} {description}")
             labels.append(int(label) - 1)
     except (ValueError, csv.Error) as error:
-        raise DataRefused(f"{path}:{reader.line_num or 1}: {error}", hint=HINT) from None
-    if len(texts) < MINIMUM_ROWS:
-        raise DataRefused(f"{path}: {len(texts)} rows are too few", hint=f"needs at least {MINIMUM_ROWS}")
+        raise DataRefused(f"{path}:{reader.line_num or 1}: {error}", hint=NEWS_HINT) from None
+    if len(texts) < MIN_NEWS_ROWS:
+        raise DataRefused(f"{path}: {len(texts)} rows are too few", hint=f"needs at least {MIN_NEWS_ROWS}")
     return News(f"CSV file {path.name}", tuple(texts), tuple(labels), sha256)
 
 
-def generate_news(seed: str = SEED, rows: int = GENERATED_ROWS) -> News:
-    """Made-up texts that can be learned but not without errors: frequent words are shared, a few tell the topic, some mislead."""
+def generate_news(seed: str = GENERATOR_SEED, rows: int = GENERATED_ROWS) -> News:
+    """Synthetic texts that are learnable but not perfectly: most words are shared, few tell the topic, some mislead."""
     draw = random.Random(seed).random  # the one method whose numbers no release of Python may change
     texts: list[str] = []
     labels = [row % len(TOPICS) for row in range(rows)]
     for label in labels:
         words = []
-        for _ in range(WORDS[0] + int(draw() * (WORDS[1] - WORDS[0] + 1))):
+        for _ in range(TEXT_LENGTHS[0] + int(draw() * (TEXT_LENGTHS[1] - TEXT_LENGTHS[0] + 1))):
             kind, number = draw(), draw() ** 3  # low numbers are frequent, as in any language
-            if kind < OF_TOPIC + OF_OTHERS:
-                topic = TOPICS[label] if kind < OF_TOPIC else TOPICS[int(draw() * len(TOPICS))]
+            if kind < OWN_TOPIC_SHARE + ANY_TOPIC_SHARE:
+                topic = TOPICS[label] if kind < OWN_TOPIC_SHARE else TOPICS[int(draw() * len(TOPICS))]
                 words.append(f"{topic}{int(number * TOPIC_WORDS)}")
             else:
                 words.append(f"word{int(number * SHARED_WORDS)}")

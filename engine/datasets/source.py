@@ -1,4 +1,4 @@
-"""What a loader hands over: arrays ready for training, and the facts that prove where they come from."""
+"""What a loader returns: arrays ready for training, with their provenance."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-SPLITS = ("train", "validation")
-"""Parts that training may see. What is held back for a test never leaves the centre."""
+TRAINING_PARTS = ("train", "validation")
+"""Parts that are sent to nodes. The test part never leaves the centre."""
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
-    """A source, split and scaled; everything but the arrays goes into the manifest as it stands."""
+class PreparedData:
+    """A source, split and scaled; every field but ``arrays`` goes into the manifest unchanged."""
 
     source: str
-    """Where the data come from, in words."""
+    """Where the data come from, for people."""
     rows: int
     """Rows of the source, before any windowing."""
     sha256: str
@@ -31,11 +31,11 @@ class Prepared:
     split: dict[str, Any]
     scaler: dict[str, Any]
     versions: dict[str, str] = field(default_factory=dict)
-    """Of the packages that could change the arrays."""
+    """Versions of the packages that could change the arrays."""
     baseline: dict[str, Any] | None = None
-    """What a forecast without a model reaches; None: there is none worth naming."""
+    """Losses of a forecast without a model; None: the task has no such baseline."""
 
 
-def as_array(values: npt.NDArray[Any], kind: type) -> npt.NDArray[Any]:
-    """The same values, contiguous and in a fixed little-endian type, so that equal input is equal bytes on every machine."""
+def to_little_endian(values: npt.NDArray[Any], kind: type) -> npt.NDArray[Any]:
+    """The values, contiguous and little-endian, so that equal input gives equal bytes on every machine."""
     return np.ascontiguousarray(values, dtype=np.dtype(kind).newbyteorder("<"))

@@ -1,4 +1,4 @@
-"""Which rows train and which validate, for sets of labelled rows: shuffled by a hash, every class in proportion."""
+"""Stratified training and validation split of labelled rows, shuffled by a hash."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ VALIDATION_FRACTION = 0.2
 
 
 def split_by_class(labels: list[int], seed: str) -> tuple[list[int], list[int]]:
-    """Indices of the training and of the validation rows, both shuffled, every class in the same proportion.
+    """Indices of the training and the validation rows, both shuffled, stratified by class.
 
-    The order comes from a hash, not from a random generator: no library can change it with its next release.
+    The order comes from a hash and not from a random generator, whose sequence a new release could change.
     """
     shuffled = sorted(range(len(labels)), key=lambda index: hashlib.sha256(f"{seed}:{index}".encode()).digest())
     left = {label: round(count * VALIDATION_FRACTION) for label, count in Counter(labels).items()}
@@ -27,6 +27,6 @@ def split_by_class(labels: list[int], seed: str) -> tuple[list[int], list[int]]:
 
 
 def split_facts(train: list[int], validation: list[int], seed: str) -> dict[str, object]:
-    """What the manifest says of it."""
+    """The manifest's entry about the split."""
     rule = "by class, in the order of sha256 of seed:index"
     return {"rule": rule, "seed": seed, "train": len(train), "validation": len(validation)}

@@ -1,4 +1,4 @@
-"""Files and directories that appear whole or not at all; a full disk is one clear error and leaves nothing behind."""
+"""Writes files and directories atomically; a full disk raises one clear error and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -15,40 +15,40 @@ from ..protocol.private_files import make_directory, write_bytes
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write one file aside and rename it into its place."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    with _told(path):
+    """Write a temporary file and rename it into place. Raises StorageFailed."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with _translated_errors(path):
         make_directory(path.parent)
         try:
-            write_bytes(aside, content)
-            aside.replace(path)
+            write_bytes(temporary, content)
+            temporary.replace(path)
         finally:
-            aside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
 
 
 def write_directory(path: Path, files: dict[str, bytes]) -> None:
-    """Write a directory aside and rename it into its place; one that stands there and is not whole makes way."""
-    with _told(path):
+    """Write a temporary directory and rename it into place; a broken one that exists is replaced. Raises StorageFailed."""
+    with _translated_errors(path):
         make_directory(path.parent)
-        aside = Path(tempfile.mkdtemp(prefix=".preparing-", dir=path.parent))
+        temporary = Path(tempfile.mkdtemp(prefix=".preparing-", dir=path.parent))
         try:
-            new = aside / "new"
+            new = temporary / "new"
             new.mkdir(mode=0o700)
             for name, content in files.items():
                 write_bytes(new / name, content)
             if path.exists():
-                path.rename(aside / "broken")
+                path.rename(temporary / "broken")
             try:
                 new.rename(path)
             except OSError:
-                if not is_intact(path, files):  # else another process has prepared the same data at the same moment
+                if not is_intact(path, files):  # else another process prepared the same data first
                     raise
         finally:
-            shutil.rmtree(aside, ignore_errors=True)
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def is_intact(path: Path, files: dict[str, bytes]) -> bool:
-    """Whether a directory has exactly these bytes. It is asked at every use: what a crash left half-written is never trained on."""
+    """Whether a directory holds exactly these bytes. Checked at every use, so that half-written data are never trained on."""
     try:
         return all((path / name).read_bytes() == content for name, content in files.items())
     except OSError:
@@ -61,10 +61,10 @@ def sha256(content: bytes) -> str:
 
 
 @contextlib.contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """Translate what the disk says into the one line a person can act on."""
+def _translated_errors(path: Path) -> Iterator[None]:
+    """Translate OSError into StorageFailed with path, reason and hint."""
     try:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
-        raise StorageFailed(f"cannot write {path}: {reason}", hint="free space there, or start where there is some") from None
+        raise StorageFailed(f"cannot write {path}: {reason}", hint="free space there, or start in a directory with space") from None

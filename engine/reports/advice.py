@@ -1,18 +1,15 @@
-"""The document of the verb advise: what every candidate is expected to do, the recommendation, why, and what would help. Pure."""
+"""The JSON document of the verb ``advise``: predictions of all candidates, recommendation, verdict and remedies. Pure."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from ..advisor.advise import Advice
 from ..advisor.predict import Prediction
 from ..profiles.profile import Profile
-
-Document = dict[str, Any]
+from .document_type import Document
 
 
 def advice_document(profile: Profile, advice: Advice) -> Document:
-    """Unknown is None; devices are those of the profile, or supposed ones."""
+    """The document; unknown is None. Devices are the profile's, what-if devices included."""
     best = advice.best_single
     device = profile.devices[best.candidate.devices[0]]
     return {

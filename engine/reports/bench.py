@@ -1,6 +1,6 @@
-"""The result of a run as one JSON document: of a benchmark, case against case, and of a training, epoch by epoch.
+"""The result of a run as one JSON document: a benchmark case by case, a training epoch by epoch.
 
-The documents are described field by field in docs/json.md.
+docs/json.md describes every field.
 """
 
 from __future__ import annotations
@@ -14,34 +14,34 @@ from ..wire import to_plain
 from ..workloads import parameters_of
 from .busy import busy_warnings
 from .energy import joules_per_sample
-from .figures import CaseFigures, RunLines, case_figures, gather, rate, ratio
+from .figures import CaseFigures, RunLines, case_figures, gather_lines, ratio, throughput_over
 from .phases import bottleneck, phase_rows
 from .statistics import half_width, mean
-from .stragglers import stragglers
+from .stragglers import straggler_entries
 
-SCHEMA = 1
-ONE_EPOCH = "only one epoch was trained: samples_per_second leaves the first one out, so train two or more"
+RESULT_SCHEMA = 1
+ONE_EPOCH = "only one epoch was trained: samples_per_second leaves the first epoch out, so train two or more"
 
 
 def bench_document(plan: Plan, events: Iterable[Event]) -> dict[str, Any]:
-    """The policies of a benchmark compared, from the lines its ranks wrote."""
-    lines = gather(events)
+    """The result of a benchmark: its policies compared, from the events of its ranks."""
+    lines = gather_lines(events)
     figures = [case_figures(plan, lines, case) for case in plan.cases]
     policies = {one.case.policy: [other for other in figures if other.case.policy == one.case.policy] for one in figures}
     reference = policies.get("hybrid") or next(reversed(policies.values()), [])
     rates = _rates(plan, reference) if reference else ()
     best = max((value for value in rates if value is not None), default=None) if None not in rates else None
-    return _about("bench", plan) | {
+    return _header("bench", plan) | {
         "planned_repeats": max((len(rounds) for rounds in policies.values()), default=0),
         "devices": _devices(plan, rates),
         "cases": [_policy(plan, lines, rounds, policies.get("equal", []), best) for rounds in policies.values()],
-        "stragglers": stragglers(plan, lines),
+        "stragglers": straggler_entries(plan, lines),
         "warnings": _warnings(plan, lines, figures),
     }
 
 
 def _policy(plan: Plan, lines: RunLines, rounds: list[CaseFigures], equal: list[CaseFigures], best: float | None) -> dict[str, Any]:
-    """One policy: means over its rounds, and what its last round ended with."""
+    """One policy: means over its rounds, final values from its last round."""
     rate_of_rounds = [one.samples_per_second for one in rounds]
     throughput = mean(rate_of_rounds)
     equals = [one.samples_per_second for one in equal]
@@ -53,12 +53,12 @@ def _policy(plan: Plan, lines: RunLines, rounds: list[CaseFigures], equal: list[
         "samples_per_second": throughput,
         "samples_per_second_of_repeats": rate_of_rounds,
         "samples_per_second_all": mean(one.samples_per_second_all for one in rounds),
-        **_foresight(last.case.predicted_samples_per_second, throughput),
+        **_prediction(last.case.predicted_samples_per_second, throughput),
         "standalone_samples_per_second": list(_rates(plan, rounds)),
         "speedup_over_equal": ratio(throughput, mean(equals)),
         "speedup_over_best_device": ratio(throughput, best),
         "balance_efficiency": mean(one.balance_efficiency for one in rounds),
-        **_balance(last),
+        **_shares(last),
         "imbalance": mean(one.imbalance for one in rounds),
         **_quality([one.last_epoch for one in rounds]),
         "joules_per_sample": mean(joules_per_sample(plan, lines, one.case) for one in rounds),
@@ -68,63 +68,63 @@ def _policy(plan: Plan, lines: RunLines, rounds: list[CaseFigures], equal: list[
             "loss": half_width(one.last_epoch.loss for one in rounds if one.last_epoch),
             "metric": half_width(one.last_epoch.metric for one in rounds if one.last_epoch),
         },
-        **_time(plan, lines, last),
+        **_step_phases(plan, lines, last),
     }
 
 
 def _rates(plan: Plan, rounds: list[CaseFigures]) -> tuple[float | None, ...]:
-    """What each device does alone at the shares of a policy: mean of the rounds in which that is known."""
+    """Standalone rate of each device at a policy's shares: mean over the rounds in which it is known."""
     return tuple(mean(one.standalone_samples_per_second[rank.rank] for one in rounds) for rank in plan.ranks)
 
 
-def _foresight(predicted: float | None, measured: float | None) -> dict[str, float | None]:
-    """What the profile said before the launch, and how far off that was."""
+def _prediction(predicted: float | None, measured: float | None) -> dict[str, float | None]:
+    """The prediction before the launch, and its relative error."""
     off = ratio(predicted, measured)
     return {"predicted_samples_per_second": predicted, "prediction_error": None if off is None else off - 1}
 
 
 def train_document(plan: Plan, events: Iterable[Event], state: str, run_dir: str) -> dict[str, Any]:
-    """One training, epoch by epoch; ``state`` and ``run_dir`` are what the centre knows about the run."""
-    lines = gather(events)
+    """The result of one training; ``state`` and ``run_dir`` come from the centre."""
+    lines = gather_lines(events)
     one = case_figures(plan, lines, plan.cases[0])
     return (
-        _about("train", plan)
+        _header("train", plan)
         | {
             "run_dir": run_dir,
             "state": state,
             "policy": one.case.policy,
             "epochs": [
                 {
-                    "epoch": number + 1,  # events count from 0; a document is read by people, like the screens
+                    "epoch": number + 1,  # events count epochs from 0, documents and screens from 1
                     "training_loss": epoch.training_loss,
                     "loss": epoch.loss,
                     "metric": epoch.metric,
                     "metric_name": epoch.metric_name or None,
-                    "samples_per_second": rate([epoch]),
+                    "samples_per_second": throughput_over([epoch]),
                     "seconds": epoch.seconds,
                 }
                 for number, epoch in sorted(lines.epochs.get(one.case.name, {}).items())
             ],
             "samples_per_second": one.samples_per_second,
             "samples_per_second_all": one.samples_per_second_all,
-            **_foresight(one.case.predicted_samples_per_second, one.samples_per_second),
+            **_prediction(one.case.predicted_samples_per_second, one.samples_per_second),
             "joules_per_sample": joules_per_sample(plan, lines, one.case),
         }
-        | _balance(one)
-        | _time(plan, lines, one)
+        | _shares(one)
+        | _step_phases(plan, lines, one)
         | {
             "devices": _devices(plan, one.standalone_samples_per_second),
-            "stragglers": stragglers(plan, lines),
+            "stragglers": straggler_entries(plan, lines),
             "warnings": _warnings(plan, lines, [one]),
         }
     )
 
 
-def _about(verb: str, plan: Plan) -> dict[str, Any]:
-    """What was run, on what; the head of both documents."""
+def _header(verb: str, plan: Plan) -> dict[str, Any]:
+    """The fields that begin both documents: what was run, and on what."""
     data = plan.data
     return {
-        "schema": SCHEMA,
+        "schema": RESULT_SCHEMA,
         "type": verb,
         "run_id": plan.run_id,
         "workload": plan.workload,
@@ -138,7 +138,7 @@ def _about(verb: str, plan: Plan) -> dict[str, Any]:
 
 
 def exchange_document(plan: Plan) -> dict[str, Any]:
-    """How ranks exchange what they have learnt, and over what: runs that differ in it cannot be compared."""
+    """How and over which network ranks exchange gradients; runs that differ in it do not compare."""
     return {
         "compression": plan.compression,
         "local_steps": plan.local_steps,
@@ -148,7 +148,7 @@ def exchange_document(plan: Plan) -> dict[str, Any]:
 
 
 def _devices(plan: Plan, rates: tuple[float | None, ...]) -> list[dict[str, Any]]:
-    """The devices in the order of their ranks, which is that of every array about devices."""
+    """The devices in rank order, which is the order of every array about devices."""
     return [
         {
             "node": rank.node,
@@ -161,7 +161,7 @@ def _devices(plan: Plan, rates: tuple[float | None, ...]) -> list[dict[str, Any]
     ]
 
 
-def _balance(one: CaseFigures) -> dict[str, Any]:
+def _shares(one: CaseFigures) -> dict[str, Any]:
     sizes = one.local_batch_sizes
     return {
         "imbalance": one.imbalance,
@@ -170,13 +170,13 @@ def _balance(one: CaseFigures) -> dict[str, Any]:
     }
 
 
-def _time(plan: Plan, lines: RunLines, one: CaseFigures) -> dict[str, Any]:
+def _step_phases(plan: Plan, lines: RunLines, one: CaseFigures) -> dict[str, Any]:
     """Where the time of a step goes."""
     return {"phases": phase_rows(plan, lines, one.case) or None, "bottleneck": bottleneck(plan, lines, one.case)}
 
 
 def _quality(ends: list[EpochEnded | None]) -> dict[str, Any]:
-    """What the model was worth after the last epoch of each round. ``accuracy`` is known for classification only."""
+    """Mean loss and metric after the last epoch of each round. ``accuracy`` is None unless the task is a classification."""
     known = [last for last in ends if last is not None]
     metric, name = mean(last.metric for last in known), known[-1].metric_name if known else ""
     return {
@@ -188,6 +188,6 @@ def _quality(ends: list[EpochEnded | None]) -> dict[str, Any]:
 
 
 def _warnings(plan: Plan, lines: RunLines, figures: list[CaseFigures]) -> list[str]:
-    """What a reader must know before believing the figures."""
+    """Warnings that qualify the figures."""
     short = any(len(epochs) == 1 for epochs in lines.epochs.values())
     return ([ONE_EPOCH] if short and plan.epochs == 1 else []) + busy_warnings(plan, lines, figures)

@@ -1,16 +1,18 @@
-"""Which verb a JSON document answers: its ``type``, or what its fields tell where it was written before documents had one. Pure."""
+"""The type of a JSON document: its field ``type``, or for older documents a guess from their fields. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+Document = dict[str, Any]
+"""A verb's JSON document, or an object inside one."""
 _BEFORE_TYPES = (("remedies", "advise"), ("all_reduce", "profile"), ("cases", "bench"), ("epochs", "train"))
-"""A field that only this verb's documents had."""
+"""A field that only this verb's documents have."""
 
 
 def document_type(document: Mapping[str, Any]) -> str:
-    """The name of a verb, such as ``bench``; empty: none is known. The document may be another machine's, so anything may be in it."""
+    """The name of the verb, such as ``bench``; empty if unknown. A document of another machine may hold anything."""
     found = document.get("type")
     if isinstance(found, str):
         return found

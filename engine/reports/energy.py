@@ -1,7 +1,7 @@
-"""What a sample cost in joules, by the watts that every node kept while it trained. Pure.
+"""Joules per sample, from the power readings that every node recorded during training. Pure.
 
-A node's clock dates its readings and its ranks' lines alike, so no clocks of different machines are compared. Emulated devices have
-no power: what a script plays is no measurement.
+Readings and rank lines of a node share its clock, so clocks of different machines are never compared. Emulated devices have no
+power: a scripted value is no measurement.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from math import fsum
 from ..plan import CasePlan, Plan
 from .figures import RunLines
 
-LEAST = 3
-"""Readings of a device from which on their mean stands for a case: a node keeps one every ten seconds."""
+MIN_POWER_READINGS = 3
+"""Readings per device that a mean needs; a node records one every ten seconds."""
 
 
 def joules_per_sample(plan: Plan, lines: RunLines, case: CasePlan) -> float | None:
-    """Of all devices together, first epoch left out; None as soon as the power of one of them is unknown."""
+    """Joules per sample of all devices together, first epoch left out; None if the power of any device is unknown."""
     epochs = {epoch: line for epoch, line in lines.epochs.get(case.name, {}).items() if epoch > 0}
     samples = sum(line.samples for line in epochs.values())
     joules = [_joules(plan, lines, case, rank.rank, set(epochs)) for rank in plan.ranks]
@@ -25,12 +25,14 @@ def joules_per_sample(plan: Plan, lines: RunLines, case: CasePlan) -> float | No
 
 
 def _joules(plan: Plan, lines: RunLines, case: CasePlan, rank: int, epochs: set[int]) -> float | None:
-    """Of one rank's device in some epochs: its mean power times their seconds."""
+    """Joules of one rank's device: its mean power times the seconds of the given epochs."""
     place = plan.ranks[rank]
-    told = [line for (owner, epoch), line in lines.sums.get(case.name, {}).items() if owner == rank and epoch in epochs]
-    if place.emulation is not None or len(told) != len(epochs):
+    lines_of_rank = [
+        line for (owner, epoch), line in lines.epoch_sums.get(case.name, {}).items() if owner == rank and epoch in epochs
+    ]
+    if place.emulation is not None or len(lines_of_rank) != len(epochs):
         return None
-    spans = [(line.node_time - line.seconds, line.node_time) for line in told if line.node_time is not None]
+    spans = [(line.node_time - line.seconds, line.node_time) for line in lines_of_rank if line.node_time is not None]
     readings = lines.power.get((place.node, place.device_index), ())
     watts = [power for at, power in readings if any(begin <= at <= end for begin, end in spans)]
-    return fsum(watts) / len(watts) * fsum(line.seconds for line in told) if len(watts) >= LEAST else None
+    return fsum(watts) / len(watts) * fsum(line.seconds for line in lines_of_rank) if len(watts) >= MIN_POWER_READINGS else None

@@ -1,7 +1,7 @@
-"""The figures of one case, computed from what its ranks wrote: throughput, imbalance, standalone rates, balance efficiency.
+"""The figures of one case, computed from rank events: throughput, imbalance, standalone rates, balance efficiency.
 
-Every definition is that of docs/design/results.md. Unknown is None and spreads to whatever is computed from it: a figure is whole
-or absent, never a guess. The order in which lines of different ranks arrive changes nothing.
+docs/design/results.md defines every figure. Unknown is None, and so is whatever depends on it: a figure is whole or absent, never a
+guess. The order in which events of different ranks arrive does not matter.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from ..events import (
 from ..plan import CasePlan, Plan
 
 SIZE_TOLERANCE = 0.05
-"""A standalone rate holds for local batch sizes within this fraction of the one it was measured at."""
+"""A standalone rate is valid for local batch sizes within this fraction of the measured one."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunLines:
-    """The lines of all ranks that figures come from, each found by what it is about."""
+    """The events of all ranks that figures are computed from, indexed by subject."""
 
     epochs: dict[str, dict[int, EpochEnded]] = field(default_factory=dict)
     """By case and epoch; rank 0's."""
-    sums: dict[str, dict[tuple[int, int], RankEpochEnded]] = field(default_factory=dict)
+    epoch_sums: dict[str, dict[tuple[int, int], RankEpochEnded]] = field(default_factory=dict)
     """By case, then by rank and epoch."""
     changes: dict[str, dict[int, SharesChanged]] = field(default_factory=dict)
     """By case and step."""
@@ -44,20 +44,20 @@ class RunLines:
     probes: dict[tuple[str, int], DeviceProbed] = field(default_factory=dict)
     """By case and rank."""
     power: dict[tuple[str, int], list[tuple[float, float]]] = field(default_factory=dict)
-    """By node and device index: (that node's clock, watts)."""
-    found: list[StragglerFound] = field(default_factory=list)
-    recovered: list[StragglerEnded] = field(default_factory=list)
+    """By node and device index: (node's clock in seconds, watts)."""
+    stragglers_found: list[StragglerFound] = field(default_factory=list)
+    stragglers_ended: list[StragglerEnded] = field(default_factory=list)
 
 
-def gather(events: Iterable[Event]) -> RunLines:
-    """Sort out the lines; of two about the same thing the later one counts."""
+def gather_lines(events: Iterable[Event]) -> RunLines:
+    """Index the events; a later event replaces an earlier one about the same subject."""
     lines = RunLines()
     for event in events:
         match event:
             case EpochEnded(rank=0):
                 lines.epochs.setdefault(event.case, {})[event.epoch] = event
             case RankEpochEnded():
-                lines.sums.setdefault(event.case, {})[event.rank, event.epoch] = event
+                lines.epoch_sums.setdefault(event.case, {})[event.rank, event.epoch] = event
             case SharesChanged(rank=0):
                 lines.changes.setdefault(event.case, {})[event.step] = event
             case CaseEnded(rank=0):
@@ -71,19 +71,19 @@ def gather(events: Iterable[Event]) -> RunLines:
                     if device.power is not None:
                         lines.power.setdefault((event.node, device.index), []).append((at, device.power))
             case StragglerFound():
-                lines.found.append(event)
+                lines.stragglers_found.append(event)
             case StragglerEnded():
-                lines.recovered.append(event)
+                lines.stragglers_ended.append(event)
     return lines
 
 
 @dataclass(frozen=True, slots=True)
 class CaseFigures:
-    """What one case is worth, before it is compared with others."""
+    """The figures of one case, before it is compared with others."""
 
     case: CasePlan
     samples_per_second: float | None
-    """First epoch left out: it pays for warming up and, in adaptive policies, for learning the devices."""
+    """First epoch left out: it includes warm-up and, with adaptive policies, learning the devices."""
     samples_per_second_all: float | None
     standalone_samples_per_second: tuple[float | None, ...]
     """By rank, at the local batch sizes the case ended with."""
@@ -91,7 +91,7 @@ class CaseFigures:
     imbalance: float | None
     changes: int | None
     local_batch_sizes: tuple[int, ...] | None
-    """At the end, by rank."""
+    """At the end of the case, by rank."""
     last_epoch: EpochEnded | None
 
 
@@ -104,39 +104,39 @@ def case_figures(plan: Plan, lines: RunLines, case: CasePlan) -> CaseFigures:
     rates = tuple(
         _standalone(plan, lines, case, rank, known_sizes[rank]) if known_sizes else None for rank in range(len(plan.ranks))
     )
-    throughput = rate(epochs[1:])
+    throughput = throughput_over(epochs[1:])
     return CaseFigures(
         case=case,
         samples_per_second=throughput,
-        samples_per_second_all=rate(epochs),
+        samples_per_second_all=throughput_over(epochs),
         standalone_samples_per_second=rates,
         balance_efficiency=ratio(throughput, total(rates)),
-        imbalance=_imbalance(plan, lines.sums.get(case.name, {})),
+        imbalance=_imbalance(plan, lines.epoch_sums.get(case.name, {})),
         changes=ended.changes if ended else len(lines.changes.get(case.name, {})) if epochs else None,
         local_batch_sizes=known_sizes,
         last_epoch=epochs[-1] if epochs else None,
     )
 
 
-def rate(epochs: Iterable[EpochEnded]) -> float | None:
-    """Samples per second over some epochs together: evaluation and checkpoints stand outside their seconds."""
+def throughput_over(epochs: Iterable[EpochEnded]) -> float | None:
+    """Samples per second over epochs together; their seconds exclude evaluation and checkpoints."""
     known = list(epochs)
     return ratio(sum(epoch.samples for epoch in known), fsum(epoch.seconds for epoch in known))
 
 
 def ratio(value: float | None, base: float | None) -> float | None:
-    """A quotient, unknown where either is unknown or the base is not above zero."""
+    """Value over base; None if either is None or the base is not above zero."""
     return None if value is None or base is None or base <= 0 else value / base
 
 
 def total(values: Iterable[float | None]) -> float | None:
-    """A sum, unknown as soon as one of its parts is."""
+    """The sum; None if any part is None, or there is none."""
     known = list(values)
     return None if not known or None in known else fsum(value for value in known if value is not None)
 
 
 def _standalone(plan: Plan, lines: RunLines, case: CasePlan, rank: int, size: int) -> float | None:
-    """The rate of a rank alone at a local batch size: the nearest size measured, in this case or another, within 5 %."""
+    """A rank's standalone rate at a local batch size: that of the nearest size measured in any case, within SIZE_TOLERANCE."""
     order = [other.name for other in plan.cases]
     near = [
         (abs(line.local_batch_size - size), name != case.name, order.index(name), line.samples_per_second)

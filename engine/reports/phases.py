@@ -1,7 +1,7 @@
-"""Where the time of a step goes, rank by rank and epoch by epoch; what costs most of it, and what to try next. Pure.
+"""Where the time of a step goes, by rank and epoch; which phase is the bottleneck, and what to try next. Pure.
 
-Communication is the least wait of any rank: whoever comes last in a step waits for the wire alone. The rest of a wait is waiting
-for others. Stalls of the host are taken out of forward and backward alike, for they are known of both together.
+Communication is the least wait of any rank: the last rank of a step waits for the network only. The rest of a wait is waiting for
+other ranks. Host stalls are subtracted from forward and backward in proportion, because they are measured for both together.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from ..events import RankEpochEnded
 from ..plan import CasePlan, Plan
 from .figures import RunLines
 
-OWN = ("data", "host-to-device", "host", "forward", "backward")
-PHASES = (*OWN, "communication", "wait", "optimizer")
-"""The parts of a step, in their order."""
+OWN_PHASES = ("data", "host-to-device", "host", "forward", "backward")
+PHASES = (*OWN_PHASES, "communication", "wait", "optimizer")
+"""The phases of a step, in order."""
 COMPUTE = "compute"
-"""Forward and backward: what the devices are there for."""
-WORTH = 0.10
-"""Share of a step below which a part is not worth the trouble."""
-_SANE = 1e9
-"""Seconds beyond which no clock can have meant it."""
+"""Forward and backward together."""
+MIN_BOTTLENECK_SHARE = 0.10
+"""Share of a step below which a phase is no bottleneck."""
+_MAX_SECONDS = 1e9
+"""Longer durations are garbage from a broken clock."""
 _ADAPTIVE = ("dynamic", "hybrid")
-_TRY = {
+_ADVICE = {
     "data": "keep the data on a local disk, make samples smaller, or give the node's loaders more cores",
     "host-to-device": "make samples smaller, as integers instead of floats; batches are copied from pinned memory already",
     "host": "another program, or another rank of this node, takes the processor of this rank: leave it a core of its own",
@@ -35,7 +35,7 @@ _TRY = {
 
 @dataclass(frozen=True, slots=True)
 class StepPhases:
-    """Mean seconds of one rank's full steps, by phase."""
+    """Mean seconds of one rank's full-size steps, by phase."""
 
     seconds: tuple[float, ...]
     """In the order of ``PHASES``."""
@@ -47,17 +47,17 @@ class StepPhases:
 
     @property
     def own(self) -> float:
-        """What the others may have to wait for."""
-        return fsum(self.seconds[: len(OWN)])
+        """Seconds of this rank's own work, which other ranks may wait for."""
+        return fsum(self.seconds[: len(OWN_PHASES)])
 
     def share(self, phase: str) -> float:
-        """Of the step, 0 to 1."""
+        """Fraction of the step, 0 to 1."""
         return self.seconds[PHASES.index(phase)] / self.whole if self.whole > 0 else 0.0
 
 
 def phase_rows(plan: Plan, lines: RunLines, case: CasePlan) -> list[dict[str, Any]]:
-    """One entry a rank and phase; none for a rank whose lines do not tell all phases."""
-    sums = lines.sums.get(case.name, {})
+    """One entry per rank and phase; none for a rank with an unknown phase."""
+    sums = lines.epoch_sums.get(case.name, {})
     epochs = sorted({epoch for _, epoch in sums})
     by_epoch = [_steps(plan, sums, [epoch]) for epoch in epochs]
     return [
@@ -76,10 +76,10 @@ def phase_rows(plan: Plan, lines: RunLines, case: CasePlan) -> list[dict[str, An
 
 
 def bottleneck(plan: Plan, lines: RunLines, case: CasePlan) -> dict[str, Any] | None:
-    """The part of a step that costs most, whose it is, and what to try; None where any rank's phases are unknown.
+    """The phase that costs most, its rank, and what to try; None if any rank has unknown phases.
 
-    Looked at is the rank that the others wait for, because only its parts make the step longer, and the mean wait of all ranks. A
-    part that one rank alone suffers from costs that rank more than it makes all ranks wait on average, and so is named first.
+    Compared are the phases of the rank that the others wait for, because only they lengthen the step, and the mean wait of all
+    ranks. A phase that slows one rank costs that rank more than the mean wait of all ranks, so it is named first.
     """
     steps = _steady(plan, lines, case)
     if len(steps) != len(plan.ranks):
@@ -88,7 +88,7 @@ def bottleneck(plan: Plan, lines: RunLines, case: CasePlan) -> dict[str, Any] | 
     shares = {phase: steps[last].share(phase) for phase in PHASES if phase not in ("forward", "backward", "wait")}
     shares["wait"] = fsum(step.share("wait") for step in steps.values()) / len(steps)
     phase = max(shares, key=lambda name: shares[name])
-    if shares[phase] < WORTH:
+    if shares[phase] < MIN_BOTTLENECK_SHARE:
         phase = COMPUTE
         shares[phase] = steps[last].share("forward") + steps[last].share("backward")
     rank = None if phase in ("communication", COMPUTE) else last
@@ -101,14 +101,14 @@ def bottleneck(plan: Plan, lines: RunLines, case: CasePlan) -> dict[str, Any] | 
     }
 
 
-def bottleneck_sentence(found: dict[str, Any]) -> str:
-    """A bottleneck for people."""
-    whose = "" if found["rank"] is None else f" ({'for ' if found['phase'] == 'wait' else ''}rank {found['rank']}, {found['node']})"
-    return f"{found['phase']}{whose} takes {found['share'] * 100:.0f} % of a step: {found['advice']}"
+def bottleneck_sentence(entry: dict[str, Any]) -> str:
+    """A bottleneck as a sentence."""
+    whose = "" if entry["rank"] is None else f" ({'for ' if entry['phase'] == 'wait' else ''}rank {entry['rank']}, {entry['node']})"
+    return f"{entry['phase']}{whose} takes {entry['share'] * 100:.0f} % of a step: {entry['advice']}"
 
 
 def _advice(plan: Plan, case: CasePlan, phase: str, last: int) -> str:
-    """The next thing to try, of what is not in use yet."""
+    """What to try next, without what is in use already."""
     if phase == "wait":
         if case.policy not in _ADAPTIVE:
             return "share the batch by measured speed (--policy hybrid)"
@@ -120,36 +120,42 @@ def _advice(plan: Plan, case: CasePlan, phase: str, last: int) -> str:
         tries += ["fewer exchanges (--local-steps 8)"] if plan.local_steps == 1 else []
         tries += ["fewer devices (--devices auto)"] if len(plan.ranks) > 1 else []
         return "try " + ", ".join(tries)
-    return _TRY[phase]
+    return _ADVICE[phase]
 
 
 def _steady(plan: Plan, lines: RunLines, case: CasePlan) -> dict[int, StepPhases]:
-    """By rank, without the first epoch, which warms up; unless it is the only one."""
-    sums = lines.sums.get(case.name, {})
+    """Phases by rank without the first epoch, which warms up, unless it is the only one."""
+    sums = lines.epoch_sums.get(case.name, {})
     epochs = sorted({epoch for _, epoch in sums})
     return _steps(plan, sums, epochs[1:] or epochs)
 
 
 def _steps(plan: Plan, sums: dict[tuple[int, int], RankEpochEnded], epochs: list[int]) -> dict[int, StepPhases]:
-    """By rank, of all full steps of some epochs together."""
-    told = {rank: [sums[rank, epoch] for epoch in epochs if (rank, epoch) in sums] for rank in range(len(plan.ranks))}
-    waits = [_mean(mine, "full_wait_seconds") for mine in told.values()]
+    """Phases by rank over all full-size steps of the given epochs."""
+    by_rank = {rank: [sums[rank, epoch] for epoch in epochs if (rank, epoch) in sums] for rank in range(len(plan.ranks))}
+    waits = [_mean(mine, "full_wait_seconds") for mine in by_rank.values()]
     known = [wait for wait in waits if wait is not None]
-    # What no rank tells as communication of a step (local steps do not) is at most the least of the ranks' mean waits.
+    # Ranks that report no communication (local steps do not) have at most the least of the ranks' mean waits.
     least = min(known) if len(known) == len(waits) and known else None
-    steps = {rank: _step(mine, least) for rank, mine in told.items()}
+    steps = {rank: _step(mine, least) for rank, mine in by_rank.items()}
     return {rank: step for rank, step in steps.items() if step is not None}
 
 
 def _step(mine: list[RankEpochEnded], least_wait: float | None) -> StepPhases | None:
-    """The mean full step of one rank; None where a part of it is unknown."""
+    """The mean full-size step of one rank; None if a phase is unknown."""
     names = ("compute", "wait", "data", "copy", "host", "backward", "optimizer")
     means = [_mean(mine, f"full_{name}_seconds") for name in names]
     if least_wait is None or any(value is None for value in means):
         return None
     counted = [(line.communication_seconds, line.full_steps) for line in mine]
-    told = [(seconds, steps) for seconds, steps in counted if seconds is not None and abs(seconds) < _SANE and steps > 0]
-    communicated = fsum(seconds * steps for seconds, steps in told) / sum(steps for _, steps in told) if told else least_wait
+    communicated_lines = [
+        (seconds, steps) for seconds, steps in counted if seconds is not None and abs(seconds) < _MAX_SECONDS and steps > 0
+    ]
+    communicated = (
+        fsum(seconds * steps for seconds, steps in communicated_lines) / sum(steps for _, steps in communicated_lines)
+        if communicated_lines
+        else least_wait
+    )
     compute, wait, data, copy, host, backward, optimizer = (max(0.0, value) for value in means if value is not None)
     passed = max(0.0, compute - data - copy)
     own = max(0.0, passed - host)
@@ -159,8 +165,8 @@ def _step(mine: list[RankEpochEnded], least_wait: float | None) -> StepPhases | 
 
 
 def _mean(mine: list[RankEpochEnded], name: str) -> float | None:
-    """Of all full steps; None where there was none, or where a line does not tell it or cannot mean it."""
+    """Mean over all full-size steps; None if there is none, or a value is missing or impossible."""
     values = [getattr(line, name) for line in mine]
-    known = [value for value in values if value is not None and abs(value) < _SANE]
+    known = [value for value in values if value is not None and abs(value) < _MAX_SECONDS]
     steps = sum(max(0, line.full_steps) for line in mine)
     return fsum(known) / steps if steps > 0 and len(known) == len(values) else None

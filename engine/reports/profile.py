@@ -1,19 +1,17 @@
-"""The document of the verb profile: what was measured of devices, links and machines, with scores and drift. Pure."""
+"""The JSON document of the verb ``profile``: measurements of devices, links and machines, with scores and drift. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from ..profiles.drift import Drift
 from ..profiles.profile import DeviceProfile, Profile
-from ..specs import COMPRESSIONS
-
-Document = dict[str, Any]
+from ..states import COMPRESSIONS
+from .document_type import Document
 
 
 def profile_document(profile: Profile, drifts: Sequence[Drift] = ()) -> Document:
-    """Unknown is None; scores are relative, 1 is the fastest device of those measured with it."""
+    """The document; unknown is None. Scores are relative to the fastest device of the profile, which has 1."""
     fastest = max((device.rate for device in profile.devices), default=0.0)
     drift = {(one.node, one.index): one for one in drifts}
     all_reduce, gradient = profile.all_reduce, profile.gradient

@@ -1,4 +1,4 @@
-"""The stragglers of a run, as its result tells them: who, how much, since when, why, and what changed shares brought back."""
+"""The stragglers of a run for its result: rank, slowdown, steps, cause, and the gain of changed shares."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from ..plan import Plan
 from .figures import RunLines
 
 
-def stragglers(plan: Plan, lines: RunLines) -> list[dict[str, Any]]:
-    """One entry a find, in the order of cases and steps."""
+def straggler_entries(plan: Plan, lines: RunLines) -> list[dict[str, Any]]:
+    """One entry per straggler, ordered by case and step."""
     order = {case.name: index for index, case in enumerate(plan.cases)}
-    found = sorted((one for one in lines.found if one.case in order), key=lambda one: (order[one.case], one.step))
+    found = sorted((one for one in lines.stragglers_found if one.case in order), key=lambda one: (order[one.case], one.step))
     return [_entry(plan, one, _end_of(one, lines)) for one in found]
 
 
 def _end_of(found: StragglerFound, lines: RunLines) -> StragglerEnded | None:
     later = (
         end
-        for end in lines.recovered
+        for end in lines.stragglers_ended
         if (end.case, end.straggler, end.since, end.cause) == (found.case, found.straggler, found.since, found.cause)
     )
     return next(later, None)
@@ -47,7 +47,7 @@ def _entry(plan: Plan, found: StragglerFound, ended: StragglerEnded | None) -> d
 
 
 def straggler_sentence(entry: dict[str, Any]) -> str:
-    """One entry for people."""
+    """One entry as a sentence."""
     who = "all ranks" if entry["rank"] is None else f"rank {entry['rank']} ({entry['node']} {entry['device']})"
     until = f"to {entry['until_step']}" if entry["until_step"] is not None else "to the end"
     gain = f", changed shares brought back {entry['gain'] * 100:.0f} % of the lost time" if entry["gain"] is not None else ""

@@ -1,6 +1,6 @@
-"""Result documents as people read them: an aligned table for a terminal, and Markdown for report.md and the README.
+"""Result documents as text: aligned tables for a terminal, Markdown for report.md and the README. Pure.
 
-Works on the documents alone, so a result.json of last year prints like today's. Unknown is shown as a dash, never as 0.
+Needs the documents only, so that an old result.json prints like a new one. Unknown is a dash, never 0.
 """
 
 from __future__ import annotations
@@ -9,30 +9,29 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .document_type import document_type
+from .document_type import Document, document_type
 from .phases import COMPUTE, PHASES, bottleneck_sentence
 from .stragglers import straggler_sentence
 
-Document = dict[str, Any]
-UNKNOWN = "—"
-STRAGGLERS = 8
-"""As many have a line under a table."""
-SPLIT_RANKS = 16
-"""As many of a case have a row in the table of phases."""
-SPLIT_EPOCHS = 64
-"""Rows of steps epoch by epoch, a rank each, that a report tells."""
+UNKNOWN_CELL = "—"
+MAX_STRAGGLER_NOTES = 8
+"""Stragglers listed under a table."""
+MAX_PHASE_RANKS = 16
+"""Ranks per case in the table of phases."""
+MAX_EPOCH_ROWS = 64
+"""Rows of the table of phases by epoch."""
 
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """A header and rows of cells; the first ``text_columns`` hold words, the others figures."""
+    """A header and rows of cells; the first ``text_columns`` are left-aligned text, the others right-aligned figures."""
 
     header: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
     text_columns: int = 1
 
     def plain(self) -> str:
-        """Columns aligned by spaces, figures to the right."""
+        """The table with columns aligned by spaces."""
         widths = [max(len(row[column]) for row in (self.header, *self.rows)) for column in range(len(self.header))]
         lines = []
         for row in (self.header, *self.rows):
@@ -51,25 +50,25 @@ class Grid:
 
 
 def bench_table(document: Document) -> str:
-    """A benchmark: a row a policy, the devices alone, the bound that the policies can reach, and what to beware of."""
+    """A benchmark: one row per policy, the devices alone, the limit, and notes."""
     grids = [cases_grid(document).plain(), devices_grid(document).plain()]
-    return "\n".join([_title(document), *grids, *_bound(document), *_notes(document)])
+    return "\n".join([_title(document), *grids, *_limit_line(document), *_notes(document)])
 
 
 def train_table(document: Document) -> str:
-    """A training: a row an epoch, then how the batch was shared."""
+    """A training: one row per epoch, then shares and notes."""
     return "\n".join([_title(document), epochs_grid(document).plain(), _shared(document), *_notes(document)])
 
 
 def report_markdown(document: Document) -> str:
-    """report.md of a run: the same facts, and what the words mean."""
+    """report.md of a run: the same tables, with definitions of their terms."""
     facts = [f"# {_title(document)}", "", f"Run `{document['run_id']}`{_state(document)}"]
     if document_type(document) == "bench":
-        body = [bench_markdown(document), "", BENCH_WORDS]
+        body = [bench_markdown(document), "", BENCH_NOTES]
     else:
-        body = [epochs_grid(document).markdown(), "", _shared(document), "", TRAIN_WORDS]
+        body = [epochs_grid(document).markdown(), "", _shared(document), "", TRAIN_NOTES]
     if (phases := phases_grid(document)).rows:
-        body += ["", "## Where a step goes", "", phases.markdown(), "", PHASE_WORDS]
+        body += ["", "## Where a step goes", "", phases.markdown(), "", PHASE_NOTES]
     if (by_epoch := epoch_phases_grid(document)).rows:
         body += ["", "### Epoch by epoch", "", by_epoch.markdown()]
     data = document["data"]
@@ -79,25 +78,25 @@ def report_markdown(document: Document) -> str:
 
 
 def bench_markdown(document: Document) -> str:
-    """Both grids of a benchmark and its bound, as they stand in report.md and in the README."""
-    return "\n".join([cases_grid(document).markdown(), "", devices_grid(document).markdown(), "", *_bound(document)])
+    """Both tables of a benchmark and its limit, for report.md and the README."""
+    return "\n".join([cases_grid(document).markdown(), "", devices_grid(document).markdown(), "", *_limit_line(document)])
 
 
-BENCH_WORDS = (
+BENCH_NOTES = (
     "*±* is the 95 % interval of the mean over the repeats, by Student's t. *Off* is predicted over measured, less one.\n"
     "Throughput leaves the first epoch out and counts neither evaluation nor checkpoints. *Over best device* compares with the\n"
     "fastest device alone. *Of the limit* is throughput over the sum of the standalone rates at the case's own last local\n"
     "batches. *Imbalance* is (max − min) / mean of the ranks' mean compute seconds in full-size steps."
 )
-PHASE_WORDS = (
+PHASE_NOTES = (
     "Milliseconds of a full-size step, first epoch left out. *Communication* is what nothing hides: the least wait of any rank.\n"
     "*Wait* is the rest, for other ranks; *host* is a stall of the thread that feeds the device."
 )
-TRAIN_WORDS = "Seconds run from the first step of an epoch to its last gradient: no evaluation, no checkpoint."
+TRAIN_NOTES = "Seconds run from the first step of an epoch to its last gradient: no evaluation, no checkpoint."
 
 
 def cases_grid(document: Document) -> Grid:
-    """The policies against each other."""
+    """One row per policy."""
     name = next((case["metric_name"] for case in document["cases"] if case.get("metric_name")), "accuracy")
     header: tuple[str, ...] = (
         "policy",
@@ -114,64 +113,69 @@ def cases_grid(document: Document) -> Grid:
     rows: list[tuple[str, ...]] = [
         (
             case["policy"],
-            shown(case["samples_per_second"], count)
-            + _interval(case, "samples_per_second", count_like(case["samples_per_second"])),
-            shown(case["speedup_over_equal"], times) + _interval(case, "speedup_over_equal", "{:.2f}".format),
-            shown(case["speedup_over_best_device"], times),
-            shown(case["balance_efficiency"], percent),
-            shown(case["imbalance"], percent),
-            shown(case["changes"], str),
-            shown(case["loss"], small) + _interval(case, "loss", "{:.2g}".format),
-            shown(case["accuracy"] if name == "accuracy" else case["metric"], quality(name))
-            + _interval(case, "metric", quality(name)),
-            shown(case.get("joules_per_sample"), small),
+            format_or_dash(case["samples_per_second"], format_rate)
+            + _interval(case, "samples_per_second", format_rate_like(case["samples_per_second"])),
+            format_or_dash(case["speedup_over_equal"], format_speedup) + _interval(case, "speedup_over_equal", "{:.2f}".format),
+            format_or_dash(case["speedup_over_best_device"], format_speedup),
+            format_or_dash(case["balance_efficiency"], format_percent),
+            format_or_dash(case["imbalance"], format_percent),
+            format_or_dash(case["changes"], str),
+            format_or_dash(case["loss"], format_loss) + _interval(case, "loss", "{:.2g}".format),
+            format_or_dash(case["accuracy"] if name == "accuracy" else case["metric"], metric_format(name))
+            + _interval(case, "metric", metric_format(name)),
+            format_or_dash(case.get("joules_per_sample"), format_loss),
         )
         for case in document["cases"]
     ]
     if any(case.get("predicted_samples_per_second") is not None for case in document["cases"]):
         header = (*header[:2], "predicted", "off", *header[2:])
         foreseen = [
-            (shown(case.get("predicted_samples_per_second"), count), shown(case.get("prediction_error"), signed))
+            (
+                format_or_dash(case.get("predicted_samples_per_second"), format_rate),
+                format_or_dash(case.get("prediction_error"), format_signed_percent),
+            )
             for case in document["cases"]
         ]
         rows = [(*cells[:2], *words, *cells[2:]) for cells, words in zip(rows, foreseen, strict=True)]
     if _repeats(document) > 1:
         header = (header[0], "repeats", *header[1:])
-        rows = [(row[0], shown(case.get("repeats"), str), *row[1:]) for row, case in zip(rows, document["cases"], strict=True)]
+        rows = [
+            (row[0], format_or_dash(case.get("repeats"), str), *row[1:]) for row, case in zip(rows, document["cases"], strict=True)
+        ]
     if (baseline := document["data"].get("baseline_mse")) is not None:
         rows.append(
             (
                 "repeat the last value",
-                *[UNKNOWN] * (len(header) - 4),
-                small(baseline),
-                small(baseline) if name == "mse" else UNKNOWN,
-                UNKNOWN,
+                *[UNKNOWN_CELL] * (len(header) - 4),
+                format_loss(baseline),
+                format_loss(baseline) if name == "mse" else UNKNOWN_CELL,
+                UNKNOWN_CELL,
             )
         )
     return Grid(header, rows)
 
 
 def devices_grid(document: Document) -> Grid:
-    """The devices alone, with the local batch of the case that stands for the benchmark."""
+    """The devices alone, at the local batches of the benchmark's reference case."""
     label = "emulated device" if document["emulated"] else "device"
     rows = [
-        (printable(device["node"]), printable(device["name"]), shown(device["standalone_samples_per_second"], count))
+        (printable(device["node"]), printable(device["name"]), format_or_dash(device["standalone_samples_per_second"], format_rate))
         for device in document["devices"]
     ]
     return Grid(("node", label, "samples/s alone"), rows, text_columns=2)
 
 
 def epochs_grid(document: Document) -> Grid:
-    """The epochs of one training."""
+    """One row per epoch of a training."""
     name = next((epoch["metric_name"] for epoch in document["epochs"] if epoch["metric_name"]), "metric")
     rows = [
         (
             str(epoch["epoch"]),
-            shown(epoch["training_loss"], small),
-            shown(epoch["loss"], small),
-            shown(epoch["metric"], quality(name)),
-            shown(epoch["samples_per_second"], count),
-            shown(epoch["seconds"], "{:.2f}".format),
+            format_or_dash(epoch["training_loss"], format_loss),
+            format_or_dash(epoch["loss"], format_loss),
+            format_or_dash(epoch["metric"], metric_format(name)),
+            format_or_dash(epoch["samples_per_second"], format_rate),
+            format_or_dash(epoch["seconds"], "{:.2f}".format),
         )
         for epoch in document["epochs"]
     ]
@@ -179,23 +183,23 @@ def epochs_grid(document: Document) -> Grid:
 
 
 def phases_grid(document: Document) -> Grid:
-    """What each rank spends a step on; a benchmark's ranks case by case."""
+    """Seconds of a step by phase, one row per rank; a benchmark's ranks case by case."""
     cases = [(f"{case['policy']} ", case) for case in document["cases"]] if document_type(document) == "bench" else [("", document)]
     rows: list[tuple[str, ...]] = []
     for policy, case in cases:
         ranks: dict[int, dict[str, Any]] = {}
         for entry in case.get("phases") or ():
             ranks.setdefault(entry["rank"], {"node": entry["node"]})[entry["phase"]] = entry["seconds"]
-        for rank, seconds in list(ranks.items())[:SPLIT_RANKS]:
-            parts = (shown(seconds.get(phase), milliseconds) for phase in PHASES)
+        for rank, seconds in list(ranks.items())[:MAX_PHASE_RANKS]:
+            parts = (format_or_dash(seconds.get(phase), format_milliseconds) for phase in PHASES)
             rows.append((f"{policy}{rank} {printable(seconds['node'])}", *parts))
-        if len(ranks) > SPLIT_RANKS:
-            rows.append((f"{policy}{len(ranks) - SPLIT_RANKS} more, in result.json", *[""] * len(PHASES)))
+        if len(ranks) > MAX_PHASE_RANKS:
+            rows.append((f"{policy}{len(ranks) - MAX_PHASE_RANKS} more, in result.json", *[""] * len(PHASES)))
     return Grid(("rank", *PHASES), rows)
 
 
 def epoch_phases_grid(document: Document) -> Grid:
-    """The same epoch by epoch, the one that warms up included; of a training of several epochs."""
+    """Phases by epoch and rank, first epoch included; empty unless there are several epochs."""
     found: dict[tuple[int, int], dict[str, Any]] = {}
     for entry in document.get("phases") or ():
         for epoch, seconds in enumerate(entry["seconds_by_epoch"]):
@@ -203,11 +207,15 @@ def epoch_phases_grid(document: Document) -> Grid:
     if not any(epoch for epoch, _ in found):
         return Grid(("epoch", "rank", *PHASES), [])
     rows = [
-        (str(epoch + 1), f"{rank} {printable(step['node'])}", *(shown(step.get(phase), milliseconds) for phase in PHASES))
-        for (epoch, rank), step in sorted(found.items())[:SPLIT_EPOCHS]
+        (
+            str(epoch + 1),
+            f"{rank} {printable(step['node'])}",
+            *(format_or_dash(step.get(phase), format_milliseconds) for phase in PHASES),
+        )
+        for (epoch, rank), step in sorted(found.items())[:MAX_EPOCH_ROWS]
     ]
-    if len(found) > SPLIT_EPOCHS:
-        rows.append((f"{len(found) - SPLIT_EPOCHS} more, in result.json", "", *[""] * len(PHASES)))
+    if len(found) > MAX_EPOCH_ROWS:
+        rows.append((f"{len(found) - MAX_EPOCH_ROWS} more, in result.json", "", *[""] * len(PHASES)))
     return Grid(("epoch", "rank", *PHASES), rows)
 
 
@@ -229,8 +237,8 @@ def _state(document: Document) -> str:
     return (f" {state}" if state else "") + (f": {printable(reason)}" if reason else "")
 
 
-def _bound(document: Document) -> list[str]:
-    """What no sharing can exceed: all devices at their own pace, none waiting."""
+def _limit_line(document: Document) -> list[str]:
+    """The limit that no sharing can exceed: all devices at their own pace, none waiting."""
     rates = [device["standalone_samples_per_second"] for device in document["devices"]]
     if not rates or None in rates:
         return ["The limit is unknown: not every device was measured alone."]
@@ -242,33 +250,34 @@ def _bound(document: Document) -> list[str]:
 
 
 def _repeats(document: Document) -> int:
-    """Rounds that were planned; one where a result is older than they are."""
+    """Planned rounds; 1 for results of versions before repeats."""
     return int(document.get("planned_repeats") or 1)
 
 
 def _interval(case: Document, name: str, form: Callable[[float], str]) -> str:
-    """What stands behind a mean over repeats; nothing where there is no interval."""
+    """The ± part behind a mean over repeats; empty without an interval."""
     half = (case.get("half_widths") or {}).get(name)
     return "" if half is None else f" ± {form(half)}"
 
 
 def _shared(document: Document) -> str:
     sizes = document["local_batch_sizes"]
-    local = UNKNOWN if sizes is None else "/".join(map(str, sizes))
-    changes = shown(document["changes"], lambda value: f"{value} change{'s' if value != 1 else ''}")
-    throughput = shown(document["samples_per_second"], count)
+    local = UNKNOWN_CELL if sizes is None else "/".join(map(str, sizes))
+    changes = format_or_dash(document["changes"], lambda value: f"{value} change{'s' if value != 1 else ''}")
+    throughput = format_or_dash(document["samples_per_second"], format_rate)
     if document.get("predicted_samples_per_second") is not None:
-        off = document.get("prediction_error")
-        throughput += f" ({document['predicted_samples_per_second']:,.0f} predicted{'' if off is None else f', {signed(off)}'})"
-    imbalance = shown(document["imbalance"], percent)
-    joules = f" · {small(value)} J/sample" if (value := document.get("joules_per_sample")) is not None else ""
-    told = f"{throughput} samples/s without the first epoch · local batches {local} after {changes} · imbalance {imbalance}"
-    return told + joules
+        error = document.get("prediction_error")
+        deviation = "" if error is None else f", {format_signed_percent(error)}"
+        throughput += f" ({document['predicted_samples_per_second']:,.0f} predicted{deviation})"
+    imbalance = format_or_dash(document["imbalance"], format_percent)
+    joules = f" · {format_loss(value)} J/sample" if (value := document.get("joules_per_sample")) is not None else ""
+    without_first = f"{throughput} samples/s without the first epoch"
+    return f"{without_first} · local batches {local} after {changes} · imbalance {imbalance}{joules}"
 
 
 def _notes(document: Document) -> list[str]:
     baseline = document["data"].get("baseline_mse") if document_type(document) == "train" else None
-    known = [] if baseline is None else [f"repeating the last value, without a model, has a loss of {small(baseline)}"]
+    known = [] if baseline is None else [f"repeating the last value, without a model, has a loss of {format_loss(baseline)}"]
     ended = [] if document.get("state", "done") == "done" else [f"the run{_state(document)}"]
     cases = (
         [(f"{case['policy']}: ", case) for case in document["cases"]] if document_type(document) == "bench" else [("", document)]
@@ -276,56 +285,58 @@ def _notes(document: Document) -> list[str]:
     found = [(who, case.get("bottleneck")) for who, case in cases]
     costly = [f"{who}{printable(bottleneck_sentence(one))}" for who, one in found if one and one["phase"] != COMPUTE]
     entries = document.get("stragglers", [])
-    slow = [printable(straggler_sentence(entry)) for entry in entries[:STRAGGLERS]]
-    more = [f"and {len(entries) - STRAGGLERS} more stragglers, in result.json"] if len(entries) > STRAGGLERS else []
+    slow = [printable(straggler_sentence(entry)) for entry in entries[:MAX_STRAGGLER_NOTES]]
+    more = (
+        [f"and {len(entries) - MAX_STRAGGLER_NOTES} more stragglers, in result.json"] if len(entries) > MAX_STRAGGLER_NOTES else []
+    )
     return ended + known + costly + slow + more + [f"warning: {printable(warning)}" for warning in document.get("warnings", ())]
 
 
-def shown(value: Any, form: Callable[[Any], str]) -> str:
-    """A figure in its form, or a dash."""
-    return UNKNOWN if value is None else form(value)
+def format_or_dash(value: Any, form: Callable[[Any], str]) -> str:
+    """The formatted value, or a dash for None."""
+    return UNKNOWN_CELL if value is None else form(value)
 
 
-def count(value: float) -> str:
-    """A rate: whole numbers where they are large enough to say something."""
+def format_rate(value: float) -> str:
+    """A rate: no decimals from 100 on, else one."""
     return f"{value:,.0f}" if value >= 100 else f"{value:,.1f}"
 
 
-def count_like(value: float | None) -> Callable[[float], str]:
-    """How what is added to a rate is written: with its digits."""
+def format_rate_like(value: float | None) -> Callable[[float], str]:
+    """A formatter with the same number of decimals as ``value``."""
     return "{:,.0f}".format if value is None or value >= 100 else "{:,.1f}".format
 
 
-def times(value: float) -> str:
+def format_speedup(value: float) -> str:
     """A speed-up."""
     return f"{value:.2f}x"
 
 
-def percent(value: float) -> str:
-    """A fraction from 0 to 1 (or beyond) in whole percent."""
+def format_percent(value: float) -> str:
+    """A fraction in whole percent."""
     return f"{value * 100:.0f} %"
 
 
-def signed(value: float) -> str:
-    """A difference as a share, in percent with its sign."""
+def format_signed_percent(value: float) -> str:
+    """A relative difference in percent, with its sign."""
     return f"{value * 100:+.1f} %"
 
 
-def milliseconds(value: float) -> str:
-    """Seconds of a part of a step: whole milliseconds where they are large enough to say something."""
+def format_milliseconds(value: float) -> str:
+    """Seconds as milliseconds: no decimals from 10 ms on, else one."""
     return f"{value * 1000:.0f}" if value >= 0.01 else f"{value * 1000:.1f}"
 
 
-def small(value: float) -> str:
-    """A loss: four significant digits."""
+def format_loss(value: float) -> str:
+    """A loss with four significant digits."""
     return f"{value:.4g}"
 
 
-def quality(name: str) -> Callable[[float], str]:
-    """How the metric of that name is written."""
-    return (lambda value: f"{value * 100:.1f} %") if name == "accuracy" else small
+def metric_format(name: str) -> Callable[[float], str]:
+    """The formatter of a metric by its name."""
+    return (lambda value: f"{value * 100:.1f} %") if name == "accuracy" else format_loss
 
 
 def printable(text: str) -> str:
-    """Names come from other machines: what could move a cursor or break a row is shown as a question mark."""
+    """Text from other machines, with everything that could move a cursor or break a row replaced by a question mark."""
     return "".join(sign if sign.isprintable() else "?" for sign in text)

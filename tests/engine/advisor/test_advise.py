@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from paceline.engine.advisor.advise import BAND, PAYS, Advice, advise
+from paceline.engine.advisor.advise import NEUTRAL_BAND, WORTHWHILE_SPEEDUP, Advice, advise
 from paceline.engine.advisor.predict import Candidate, predict
 from paceline.engine.balancer.pipeline import Communication, step_seconds
 from paceline.engine.balancer.step_time import StepTime
@@ -139,8 +139,8 @@ def test_yes_is_said_above_one_and_no_below(profile: Profile, batch: int) -> Non
     advice = advise(profile, batch)
     speedup = advice.speedup(advice.asked)
     assume(len(advice.asked.candidate.devices) > 1)
-    assert advice.verdict.startswith("It pays") == (speedup > 1 + BAND)
-    assert advice.verdict.startswith("Distributing does not pay") == (speedup < 1 - BAND)
+    assert advice.verdict.startswith("It pays") == (speedup > 1 + NEUTRAL_BAND)
+    assert advice.verdict.startswith("Distributing does not pay") == (speedup < 1 - NEUTRAL_BAND)
 
 
 @settings(deadline=None, max_examples=40)
@@ -162,8 +162,8 @@ def test_the_break_even_bandwidth_is_where_it_begins_to_pay() -> None:
         found = predict(lab(bandwidth=advice.break_even_bandwidth * factor), Candidate((0, 1, 2, 3), 64))
         return found.samples_per_second / advice.best_single.samples_per_second
 
-    assert speedup(1.001) >= PAYS
-    assert speedup(0.98) < PAYS
+    assert speedup(1.001) >= WORTHWHILE_SPEEDUP
+    assert speedup(0.98) < WORTHWHILE_SPEEDUP
 
 
 def test_the_break_even_batch_is_the_smallest_that_pays() -> None:
@@ -171,7 +171,7 @@ def test_the_break_even_batch_is_the_smallest_that_pays() -> None:
     assert advice.break_even_batch is not None
     for batch in (64, 128, 256, 512, 1024, 2048, 4096):
         found = predict(lab(bandwidth=30e6), Candidate((0, 1, 2, 3), batch))
-        pays = found.samples_per_second >= PAYS * advice.best_single.samples_per_second
+        pays = found.samples_per_second >= WORTHWHILE_SPEEDUP * advice.best_single.samples_per_second
         assert pays == (batch >= advice.break_even_batch) or batch < advice.break_even_batch
 
 

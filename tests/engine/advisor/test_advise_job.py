@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 from paceline.engine.advisor.advise import advise
-from paceline.engine.advisor.calibrate import LEAST
+from paceline.engine.advisor.calibrate import MIN_OVERLAP
 from paceline.engine.advisor.predict import Candidate as Way
 from paceline.engine.advisor.predict import predict
 from paceline.engine.errors import UsageError
@@ -134,7 +134,7 @@ def test_what_is_recommended_under_equal_shares_is_no_slower_than_one_device() -
 
 def test_a_run_teaches_the_profile_its_overlap() -> None:
     nodes = [node(f"n{place}") for place in range(4)]
-    truth = replace(lab(bandwidth=2e7), overlap=LEAST / 2, is_calibrated=True)
+    truth = replace(lab(bandwidth=2e7), overlap=MIN_OVERLAP / 2, is_calibrated=True)
     plan = planned(TrainSpec(policies=("hybrid",), global_batch_size=128), nodes)
     rate = predict(truth, Way((0, 1, 2, 3), 128)).samples_per_second
     taught = calibrate_from(lab(bandwidth=2e7), plan, {"policy": "hybrid", "samples_per_second": rate})

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from paceline.engine.datasets import prepare
 from paceline.engine.datasets.prices import Prices
-from paceline.engine.datasets.sp500 import WINDOW, windows
+from paceline.engine.datasets.sp500 import WINDOW, cut_windows
 from paceline.engine.datasets.split import split_by_class
 from paceline.engine.errors import DataRefused, StorageFailed, UsageError
 
@@ -118,8 +118,8 @@ def test_training_data_and_scaler_never_see_a_later_price(closes: list[float], d
     if min(closes[:known]) == max(closes[:known]):
         return
     later = data.draw(st.lists(st.floats(1, 1e5), min_size=len(closes) - known, max_size=len(closes) - known))
-    one = windows(Prices(days, tuple(closes), ""), Path("p.csv"), "")
-    other = windows(Prices(days, (*closes[:known], *later), ""), Path("p.csv"), "")
+    one = cut_windows(Prices(days, tuple(closes), ""), Path("p.csv"), "")
+    other = cut_windows(Prices(days, (*closes[:known], *later), ""), Path("p.csv"), "")
     assert one.scaler == other.scaler
     for name in ("train_x", "train_y"):
         assert one.arrays[name].tobytes() == other.arrays[name].tobytes()

@@ -28,7 +28,7 @@ from paceline.engine.events import (
 )
 from paceline.engine.plan import CasePlan, DataPlan, Emulation, NodePlan, Plan, RankPlan
 from paceline.engine.reports.bench import ONE_EPOCH, bench_document, train_document
-from paceline.engine.reports.statistics import student
+from paceline.engine.reports.statistics import student_t
 from paceline.engine.reports.table import bench_table, report_markdown, train_table
 from paceline.engine.specs import FaultSpec, LinkSpec
 
@@ -349,7 +349,7 @@ def test_one_repeat_has_no_interval_and_a_round_that_broke_off_is_not_counted() 
 
 @pytest.mark.parametrize(("freedom", "expected"), [(1, 12.706), (9, 2.262), (19, 2.093), (30, 2.042), (60, 2.000), (10_000, 1.960)])
 def test_students_t_is_that_of_the_tables(freedom: int, expected: float) -> None:
-    assert student(freedom) == pytest.approx(expected, abs=6e-4)
+    assert student_t(freedom) == pytest.approx(expected, abs=6e-4)
 
 
 def test_a_prediction_stands_beside_its_measurement_with_how_far_off_it_was() -> None:
