@@ -1,0 +1,1 @@
+"""What the programs of a run wrote: indexed, merged by time, shown as text."""
