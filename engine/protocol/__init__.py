@@ -1,1 +1,1 @@
-"""Files and bytes that cross between the centre and a node: the only modules that jobs and agent share."""
+"""Messages and files that the centre and a node both read and write: all that they share."""

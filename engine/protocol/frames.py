@@ -1,9 +1,9 @@
-"""Followed bytes on the wire: a frame is checked before anything of it is believed. Pure.
+"""Frames of a followed run: encodes file chunks, and validates every frame before any of it is used. Pure.
 
-A piece is ``{"run_id", "gen", "file", "offset", "len", "crc32", "data"}``, the data base64, packed by zlib first
-(``"packed": true``) where that is shorter. The end is ``{"run_id", "gen", "end": {file: {"length", "sha256"}}, "is_gone"}``; what
-the agent could not read is ``{"run_id", "gen", "error"}``. ``gen`` names one asking: frames of an older one are never taken for
-those of a newer.
+A chunk is ``{"run_id", "gen", "file", "offset", "len", "crc32", "data"}``. Its data is base64, compressed by zlib first
+(``"packed": true``) where that is shorter. The end is ``{"run_id", "gen", "end": {file: {"length", "sha256"}}, "is_gone"}``. A read
+error of the agent is ``{"run_id", "gen", "error"}``. ``gen`` is the number of the follow request: frames of an older request are
+never taken for frames of a newer one.
 """
 
 from __future__ import annotations
@@ -13,19 +13,21 @@ import zlib
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
-CHUNK = 128 << 10
-"""Bytes of a piece at most; more is refused."""
-FILES = 100_000
-"""Files of a run on one node at most."""
+from .messages import Frame
+
+MAX_CHUNK_BYTES = 128 << 10
+"""Bytes of one chunk, before compression; a larger chunk is refused."""
+MAX_RUN_FILES = 100_000
+"""Files of one run on one node; an end that lists more is refused."""
 
 
 class FrameRefused(ValueError):
-    """What arrived is no frame of ours, or its bytes are not those that were sent."""
+    """The frame is malformed, or its bytes differ from those that were sent."""
 
 
 @dataclass(frozen=True)
 class FileChunk:
-    """Bytes of one file."""
+    """Consecutive bytes of one file."""
 
     file: str
     offset: int
@@ -34,7 +36,7 @@ class FileChunk:
 
 @dataclass(frozen=True)
 class FileChecksum:
-    """How long a file is in the end, and its SHA-256 sum in hexadecimal."""
+    """Final length of a file in bytes, and its SHA-256 in hexadecimal."""
 
     length: int
     sha256: str
@@ -42,23 +44,23 @@ class FileChecksum:
 
 @dataclass(frozen=True)
 class EndOfRun:
-    """Nobody will write there any more."""
+    """The run is over: its files do not change any more."""
 
-    seals: dict[str, FileChecksum]
+    checksums: dict[str, FileChecksum]
     is_gone: bool
-    """Whether the runner was killed before it could write exit.json."""
+    """Whether the runner was killed before it wrote exit.json."""
 
 
 @dataclass(frozen=True)
 class StreamFailed:
-    """The agent could not read on."""
+    """The agent could not read a file, and stopped the stream."""
 
     reason: str
 
 
-def chunk_frame(run_id: str, gen: int, file: str, offset: int, data: bytes) -> dict[str, Any]:
-    """A piece as it travels."""
-    frame: dict[str, Any] = {
+def chunk_frame(run_id: str, gen: int, file: str, offset: int, data: bytes) -> Frame:
+    """Encode a chunk of a file as a frame."""
+    frame: Frame = {
         "run_id": run_id,
         "gen": gen,
         "file": file,
@@ -72,8 +74,8 @@ def chunk_frame(run_id: str, gen: int, file: str, offset: int, data: bytes) -> d
     return {**frame, "data": base64.b64encode(data).decode()}
 
 
-def read_frame(frame: dict[str, Any]) -> FileChunk | EndOfRun | StreamFailed:
-    """What a frame says. Raises FrameRefused."""
+def read_frame(frame: Frame) -> FileChunk | EndOfRun | StreamFailed:
+    """Decode a frame. Raises FrameRefused."""
     if "error" in frame:
         return StreamFailed(str(frame["error"])[:500])
     if "end" in frame:
@@ -81,31 +83,31 @@ def read_frame(frame: dict[str, Any]) -> FileChunk | EndOfRun | StreamFailed:
     file, offset, length, data = (frame.get(key) for key in ("file", "offset", "len", "data"))
     if not isinstance(file, str) or not isinstance(data, str):
         raise FrameRefused("a frame without file or data")
-    if not _is_count(offset) or not _is_count(length) or length > CHUNK:
+    if not _is_count(offset) or not _is_count(length) or length > MAX_CHUNK_BYTES:
         raise FrameRefused(f"a frame of {str(length)[:20]} bytes at byte {str(offset)[:20]}")
     try:
-        piece = base64.b64decode(data, validate=True)
+        chunk = base64.b64decode(data, validate=True)
         if frame.get("packed") is True:
-            unpacker = zlib.decompressobj()
-            piece = unpacker.decompress(piece, length + 1)  # never more than was announced, whatever is packed in there
+            # length + 1 bounds the output: a zip bomb fails the length check below.
+            chunk = zlib.decompressobj().decompress(chunk, length + 1)
     except (ValueError, zlib.error) as error:
         raise FrameRefused(f"a frame whose data cannot be read: {error}") from None
-    if len(piece) != length or zlib.crc32(piece) != frame.get("crc32"):
-        raise FrameRefused(f"{len(piece)} bytes of {file!r:.60} arrived changed")
-    return FileChunk(file, offset, piece)
+    if len(chunk) != length or zlib.crc32(chunk) != frame.get("crc32"):
+        raise FrameRefused(f"{len(chunk)} bytes of {file!r:.60} arrived changed")
+    return FileChunk(file, offset, chunk)
 
 
-def _read_end(frame: dict[str, Any]) -> EndOfRun:
+def _read_end(frame: Frame) -> EndOfRun:
     end = frame["end"]
-    if not isinstance(end, dict) or len(end) > FILES:
-        raise FrameRefused("an end without sums")
-    seals = {}
-    for name, seal in end.items():
-        length, digest = (seal.get("length"), seal.get("sha256")) if isinstance(seal, dict) else (None, None)
+    if not isinstance(end, dict) or len(end) > MAX_RUN_FILES:
+        raise FrameRefused("an end without checksums")
+    checksums = {}
+    for name, entry in end.items():
+        length, digest = (entry.get("length"), entry.get("sha256")) if isinstance(entry, dict) else (None, None)
         if not _is_count(length) or not isinstance(digest, str):
-            raise FrameRefused(f"no length and sum for {name!r:.60}")
-        seals[name] = FileChecksum(length, digest)
-    return EndOfRun(seals, frame.get("is_gone") is True)
+            raise FrameRefused(f"no length and checksum for {name!r:.60}")
+        checksums[name] = FileChecksum(length, digest)
+    return EndOfRun(checksums, frame.get("is_gone") is True)
 
 
 def _is_count(value: Any) -> TypeGuard[int]:

@@ -1,4 +1,4 @@
-"""JSON objects as files: written aside, fsynced and renamed, so that a reader finds all of one or none."""
+"""JSON files that are replaced atomically: written aside, fsynced, renamed. A reader finds all of a file or none."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from ..errors import StorageFailed
 from ..wire import dumps
 
 
-def write_once(path: Path, value: Any) -> None:
-    """Write JSON aside, fsync, rename. Raises StorageFailed; then nothing is left of it."""
+def write_json(path: Path, value: Any) -> None:
+    """Write or replace a JSON file. Raises StorageFailed; the file then is as before."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -31,7 +31,7 @@ def write_once(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """A JSON object of the run directory; None where it is not (yet) there or not whole."""
+    """Read a JSON object; None where the file is missing, unreadable or no JSON object."""
     try:
         value = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
@@ -40,7 +40,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def storage_failed(path: Path, error: OSError) -> StorageFailed:
-    """An OSError as a sentence that names the place and what to do."""
+    """Return a StorageFailed that names the path, the reason and what to do about it."""
     hints = {
         errno.ENOSPC: "free some space there, or set state_dir in nodes.toml",
         errno.EDQUOT: "the quota is used up: free some space, or set state_dir in nodes.toml",

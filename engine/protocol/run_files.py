@@ -1,4 +1,4 @@
-"""What the centre and a node both know of a run directory: which files are written once, who holds it, how it is first leased."""
+"""Facts about a run directory that the centre and a node share: file names, its lock, the first lease, ways to detach a runner."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ import fcntl
 import os
 from pathlib import Path
 
-WRITTEN_ONCE = ("spec.json", "plan.json", "start.json", "store.json", "exit.json")
-"""Files written once, aside, and renamed into place."""
-FIRST_EPOCH = 1
-"""The epoch of the launch itself."""
+EXIT_FILE = "exit.json"
+"""Written last: where it stands, all other files of the run are complete."""
+WRITTEN_ONCE_FILES = ("spec.json", "plan.json", "start.json", "store.json", EXIT_FILE)
+"""Files of a run that are written once, atomically, in the order in which they appear."""
+FIRST_LEASE_EPOCH = 1
+"""Lease epoch of the launch itself; every later command takes a greater one."""
 DETACH_METHODS = ("setsid", "systemd", "tmux", "screen")
-"""First those that need least: a session of its own; a scope of the user's service manager; a terminal server."""
+"""Ways to start a runner that outlives its login, in the order in which they are tried: a session of its own, a scope of the user's
+systemd, a terminal server."""
 
 
-def is_taken(run: Path) -> bool:
-    """Whether a runner holds the directory."""
+def is_locked(run: Path) -> bool:
+    """Whether a process holds the lock of a run directory, as its runner does for its whole life."""
     try:
         handle = os.open(run, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:

@@ -1,65 +1,91 @@
-"""What a control centre may ask an agent, by its word on the wire. Each answer is one JSON object."""
+"""Table of all requests that a control centre can send to an agent, by their word on the wire. Each answer is one JSON object."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
 
+from ...protocol.messages import Body
 from ..runner import detach
-from ..runs.run_dir import all_facts
+from ..runs.run_dir import all_run_facts
 from ..runs.tail import Send
 from ..system.state_dir import StateDir, network_file_system
 from .process_kill import describe_process, kill
 from .run_control import cancel, connect_peers, launch, take_lease
-from .run_stream import acknowledge, follow, list_tailed, read_clock, read_plan, unfollow
-from .storage import checksum_run_file, list_run_files, list_storage, read_run_file, remove_stored
+from .run_stream import acknowledge, follow, read_clock, read_plan, stat_files, unfollow
+from .storage import checksum, list_files, list_storage, read_file, remove_stored
 
-Body = dict[str, Any]
-Request = Callable[[StateDir, Body, Send], Awaitable[Body]]
+RequestHandler = Callable[[StateDir, Body, Send], Awaitable[Body]]
+"""``(state_dir, request, send) -> answer``; ``send`` sends a frame beside the answers."""
 
-
-async def list_runs(home: StateDir, body: Body, send: Send) -> Body:
-    """All runs this node has ever seen."""
-    return {"runs": await asyncio.get_running_loop().run_in_executor(None, all_facts, home.runs)}
+MARKER_MODULE = "paceline.engine.agent.runner.marker"
 
 
-async def detach_status(home: StateDir, body: Body, send: Send) -> Body:
-    """Where the proof stands that background processes survive here (``detach.standing``), and a network file system if any."""
-    return {**detach.detach_status(home), "file_system": network_file_system(home.root)}
+async def list_runs(state_dir: StateDir, body: Body, send: Send) -> Body:
+    """List all runs of this node (see ``run_dir.run_facts``)."""
+    return {"runs": await asyncio.get_running_loop().run_in_executor(None, all_run_facts, state_dir.runs)}
 
 
-async def start_marker(home: StateDir, body: Body, send: Send) -> Body:
-    """Start a marker by a rung; whoever asks closes this connection and has it judged over another one."""
-    return await detach.start(home, str(body["rung"]), "paceline.engine.agent.runner.detach", b"")
+async def detach_status(state_dir: StateDir, body: Body, send: Send) -> Body:
+    """Return ``detach.detach_status``, and the network file system that holds the state directory, if any."""
+    return {**detach.detach_status(state_dir), "file_system": network_file_system(state_dir.root)}
 
 
-async def check_marker(home: StateDir, body: Body, send: Send) -> Body:
-    """Look whether a marker lives on and keep that for this boot; gives where the proof stands then."""
-    return detach.check_marker(home, str(body["rung"]), body["marker"])
+async def start_marker(state_dir: StateDir, body: Body, send: Send) -> Body:
+    """Start a marker by a method. The centre then closes this connection, and checks the marker over another one."""
+    return await detach.start(state_dir, str(body["rung"]), MARKER_MODULE, b"")
 
 
-REQUESTS: dict[str, Request] = {
-    "survival": detach_status,
-    "plant": start_marker,
-    "judge": check_marker,
+async def check_marker(state_dir: StateDir, body: Body, send: Send) -> Body:
+    """Record for this boot whether a marker is alive, and return ``detach.detach_status``."""
+    return detach.check_marker(state_dir, str(body["rung"]), body["marker"])
+
+
+REQUESTS: dict[str, RequestHandler] = {
     "launch": launch,
-    "introduce": connect_peers,
-    "runs": list_runs,
-    "plan": read_plan,
-    "clock": read_clock,
-    "files": list_tailed,
+    "connect_peers": connect_peers,
+    "take_lease": take_lease,
+    "cancel": cancel,
+    "list_runs": list_runs,
+    "read_plan": read_plan,
+    "read_clock": read_clock,
+    "stat_files": stat_files,
     "follow": follow,
     "acknowledge": acknowledge,
     "unfollow": unfollow,
-    "lease": take_lease,
-    "cancel": cancel,
-    "process": describe_process,
+    "list_files": list_files,
+    "read_file": read_file,
+    "checksum": checksum,
+    "list_storage": list_storage,
+    "remove_stored": remove_stored,
+    "describe_process": describe_process,
     "kill": kill,
-    "listing": list_run_files,
-    "read": read_run_file,
-    "seal": checksum_run_file,
-    "stored": list_storage,
-    "remove": remove_stored,
+    "detach_status": detach_status,
+    "start_marker": start_marker,
+    "check_marker": check_marker,
 }
 """Every request by its word."""
+
+OLD_WORDS = {
+    "introduce": "connect_peers",
+    "lease": "take_lease",
+    "runs": "list_runs",
+    "plan": "read_plan",
+    "clock": "read_clock",
+    "files": "stat_files",
+    "listing": "list_files",
+    "read": "read_file",
+    "seal": "checksum",
+    "stored": "list_storage",
+    "remove": "remove_stored",
+    "process": "describe_process",
+    "survival": "detach_status",
+    "plant": "start_marker",
+    "judge": "check_marker",
+}
+"""Words of older versions, which a centre may still send."""
+
+
+def find_handler(word: object) -> RequestHandler | None:
+    """The handler of a request word, old or new; None if there is none."""
+    return REQUESTS.get(OLD_WORDS.get(word, word)) if isinstance(word, str) else None

@@ -1,4 +1,4 @@
-"""One process of our own user on this node: who it is, and its end because a person wants it. Linux; elsewhere none is found."""
+"""Requests about one process of this user on the node: describe it, and end it because a person asks. Linux only."""
 
 from __future__ import annotations
 
@@ -8,36 +8,35 @@ import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 from ...errors import UsageError
+from ...protocol.messages import Body
 from ..runs.tail import Send
 from ..system.process_owner import describe
-from ..system.processes import PROC, TERM_GRACE, read_stat, send_signal, start_time
+from ..system.processes import PROC, TERM_GRACE_S, read_stat, send_signal, start_time
 from ..system.state_dir import StateDir
 
-Body = dict[str, Any]
-KILL_LIMIT = 5.0
-"""Seconds in which a killed process must be gone; who stays then hangs in the kernel."""
-PAUSE = 0.05
-_killers = ThreadPoolExecutor(max_workers=16, thread_name_prefix="killing")
+PROCESS_KILL_TIMEOUT_S = 5.0
+"""Seconds within which a process must be gone after KILL; one that stays longer hangs in the kernel."""
+KILL_POLL_S = 0.05
+_kill_threads = ThreadPoolExecutor(max_workers=16, thread_name_prefix="kill")
 
 
-async def describe_process(home: StateDir, body: Body, send: Send) -> Body:
-    """Who a process is: {pid, started, user, name, run_id}. Refused where it is not ours to end."""
+async def describe_process(state_dir: StateDir, body: Body, send: Send) -> Body:
+    """Describe a process as {pid, started, user, name, run_id}. Raises UsageError where this user may not end it."""
     return find_process(_pid(body))
 
 
-async def kill(home: StateDir, body: Body, send: Send) -> Body:
-    """End a process that ``process`` told of, the same by pid and start time: its ``state`` is ended, killed or stayed then."""
+async def kill(state_dir: StateDir, body: Body, send: Send) -> Body:
+    """End the process with this pid and start time, as ``describe_process`` returned them: {state: ended, killed or stayed}."""
     pid, started = _pid(body), int(body["started"])
     if find_process(pid)["started"] != started:
-        raise UsageError(f"process {pid} ended, and another one has its number by now", hint="look again who it is")
-    return {"state": await asyncio.get_running_loop().run_in_executor(_killers, terminate, pid, started)}
+        raise UsageError(f"process {pid} has ended; another process has its number now", hint="look at the process again")
+    return {"state": await asyncio.get_running_loop().run_in_executor(_kill_threads, terminate, pid, started)}
 
 
 def find_process(pid: int) -> Body:
-    """One living process. Raises UsageError where there is none, it is somebody else's, or it carries this conversation."""
+    """Describe a living process. Raises UsageError if there is none, it is another user's, or it carries this connection."""
     stat = read_stat(pid)
     try:
         owner = (PROC / str(pid)).stat().st_uid
@@ -45,30 +44,28 @@ def find_process(pid: int) -> Body:
         stat = None
     if stat is None or stat.state in "ZX":
         raise UsageError(f"no process {pid} here")
-    told = describe(pid)
+    process = describe(pid)
     if owner != os.geteuid():
-        raise UsageError(
-            f"process {pid} {told.name} is {told.user or owner}'s and not ours", hint="only its owner may end it from here"
-        )
-    if pid in _lineage():
-        raise UsageError(f"process {pid} {told.name} carries this connection", hint="its end would be ours")
-    return {"pid": pid, "started": stat.started, "user": told.user, "name": told.name, "run_id": told.run_id}
+        raise UsageError(f"process {pid} {process.name} belongs to {process.user or owner}", hint="only its owner can end it")
+    if pid in _ancestor_pids():
+        raise UsageError(f"process {pid} {process.name} carries this connection", hint="ending it would end the connection")
+    return {"pid": pid, "started": stat.start_ticks, "user": process.user, "name": process.name, "run_id": process.run_id}
 
 
-def terminate(pid: int, started: int, grace: float = TERM_GRACE) -> str:
-    """TERM, and KILL after ``grace`` seconds; before each signal it must still be the same process. Blocks."""
-    for signals, patience, word in (
-        ((signal.SIGTERM, signal.SIGCONT), grace, "ended"),  # a stopped one would never hear the first
-        ((signal.SIGKILL,), KILL_LIMIT, "killed"),
+def terminate(pid: int, started: int, grace: float = TERM_GRACE_S) -> str:
+    """Send TERM, and after ``grace`` seconds KILL, each only to the same process. Blocks. Returns ended, killed or stayed."""
+    for signals, timeout, state in (
+        ((signal.SIGTERM, signal.SIGCONT), grace, "ended"),  # a stopped process handles TERM only after CONT
+        ((signal.SIGKILL,), PROCESS_KILL_TIMEOUT_S, "killed"),
     ):
         for signum in signals:
             if start_time(pid) == started:
                 send_signal(signum, (pid,))
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + timeout
         while start_time(pid) == started and time.monotonic() < deadline:
-            time.sleep(PAUSE)
+            time.sleep(KILL_POLL_S)
         if start_time(pid) != started:
-            return word
+            return state
     return "stayed"
 
 
@@ -79,8 +76,8 @@ def _pid(body: Body) -> int:
     return pid
 
 
-def _lineage() -> Iterator[int]:
-    """This agent and whom it comes from: its shell, its login, on an embedded node the control centre."""
+def _ancestor_pids() -> Iterator[int]:
+    """Pids of this agent and its ancestors: the shell, the login, on an embedded node the control centre."""
     pid = os.getpid()
     while pid > 1:
         yield pid

@@ -1,7 +1,8 @@
-"""Lines on their way to the centre: answers and readings first, followed bytes after them, and none of both without bound.
+"""Queue of lines to the centre: answers and readings first, then frames of followed runs.
 
-A thread writes, because a pipe that nobody reads blocks; the agent itself never does. Readings come from a thread of their own,
-which writes them itself where nothing else is under way: so nobody is woken for them.
+It is bounded: while the centre does not read, readings wait and at most one frame is queued. A thread writes, because writing to a
+full pipe blocks, and the event loop must not. While the queue is idle, the thread that takes readings writes them itself: that
+saves waking the writer thread.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from collections.abc import Callable
 
 from ..system.timeout import with_timeout
 
-CALM = 64
-"""Lines that may wait before whoever reports has to wait too."""
+MAX_QUEUED_LINES = 64
+"""Queued answers and readings above which ``send_reading`` blocks."""
 
 
 class SendQueue:
@@ -27,23 +28,23 @@ class SendQueue:
         self._urgent: collections.deque[bytes] = collections.deque()
         self._bulk: collections.deque[bytes] = collections.deque()
         self._is_writing = False
-        self._waiting = 0
-        """Coroutines that want to know when a line is out."""
+        self._waiters = 0
+        """Coroutines that wait until a line is written."""
         self._changed = threading.Condition()
         self._written = asyncio.Event()
-        threading.Thread(target=self._write_on, daemon=True).start()
+        threading.Thread(target=self._write_loop, daemon=True).start()
 
     def send(self, line: str) -> None:
-        """Send before all bytes that are followed."""
+        """Queue a line before all frames. Never blocks."""
         with self._changed:
             self._urgent.append(line.encode() + b"\n")
             self._changed.notify_all()
 
     def send_reading(self, line: str) -> None:
-        """Send like ``say``, from a thread that may wait: it does while the centre does not read what is said already."""
+        """Queue a line before all frames, from a thread: blocks while the centre does not read the lines before it."""
         data = line.encode() + b"\n"
         with self._changed:
-            self._changed.wait_for(lambda: len(self._urgent) < CALM)
+            self._changed.wait_for(lambda: len(self._urgent) < MAX_QUEUED_LINES)
             if self._urgent or self._bulk or self._is_writing:
                 self._urgent.append(data)
                 self._changed.notify_all()
@@ -52,30 +53,30 @@ class SendQueue:
         self._write(data)
 
     async def send_frame(self, line: str) -> None:
-        """Send when nothing more urgent waits. Comes back when the line before it is out."""
-        await self._until(lambda: not self._bulk)
+        """Queue a line after everything else. Waits until the frame before it is being written, so that at most one is queued."""
+        await self._wait_until(lambda: not self._bulk)
         with self._changed:
             self._bulk.append(line.encode() + b"\n")
             self._changed.notify_all()
 
-    async def wait_flushed(self, patience: float) -> None:
-        """Wait until all is out, ``patience`` seconds at most."""
+    async def wait_flushed(self, timeout: float) -> None:
+        """Wait until the queue is written, at most ``timeout`` seconds."""
         try:
-            await with_timeout(patience, self._until(lambda: not (self._urgent or self._bulk or self._is_writing)))
+            await with_timeout(timeout, self._wait_until(lambda: not (self._urgent or self._bulk or self._is_writing)))
         except asyncio.TimeoutError:
             return
 
-    async def _until(self, is_true: Callable[[], bool]) -> None:
-        self._waiting += 1
+    async def _wait_until(self, is_true: Callable[[], bool]) -> None:
+        self._waiters += 1
         try:
             while not is_true():
                 self._written.clear()
                 if not is_true():
                     await self._written.wait()
         finally:
-            self._waiting -= 1
+            self._waiters -= 1
 
-    def _write_on(self) -> None:
+    def _write_loop(self) -> None:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: (self._urgent or self._bulk) and not self._is_writing)
@@ -87,11 +88,11 @@ class SendQueue:
         try:
             while data:
                 data = data[os.write(self._output, data) :]
-        except OSError:  # the centre is gone; standard input will say so too
+        except OSError:  # the centre is gone: standard input ends as well
             pass
         with self._changed:
             self._is_writing = False
             if self._urgent or self._bulk:
                 self._changed.notify_all()
-        if self._waiting:
+        if self._waiters:
             self._loop.call_soon_threadsafe(self._written.set)

@@ -1,6 +1,7 @@
-"""Files of a run as its node gives them away: their list, their bytes and their sums, and nothing that lies outside the run.
+"""Reads the files of a run for the centre: list, bytes and checksums. Nothing outside the run directory can be read.
 
-Every step into a directory is taken by its handle and never through a link, so that a link which appears meanwhile leads nowhere.
+Each directory is opened relative to the handle of the one above and never through a link, so that a link that replaces a directory
+meanwhile has no effect.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from typing import Any
 
 from ...errors import UsageError, WorkFailed
 
-CHUNK = 256 << 10
-"""Bytes of one answer, before base64."""
-MAX_DEPTH = 32
-MAX_FILES = 20_000
-MAX_NAMES = 4 << 20
-"""Bytes of all names of one list, so that it stays one line that a control centre takes."""
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+FILE_CHUNK_BYTES = 256 << 10
+"""Bytes of file content in one answer, before base64."""
+MAX_LISTED_DEPTH = 32
+MAX_LISTED_FILES = 20_000
+MAX_LISTED_NAME_BYTES = 4 << 20
+"""Limit on all names of one list, so that the answer fits into one line of the protocol."""
+_DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _KINDS = {
     stat.S_IFREG: "file",
     stat.S_IFDIR: "directory",
@@ -35,61 +36,61 @@ _KINDS = {
 
 
 def list_files(run: Path) -> dict[str, Any]:
-    """{"entries": [{"name", "kind", "size", "mode", "mtime_ns"}], "is_cut"}, in the order of names; directories only when empty.
+    """Return {"entries": [{"name", "kind", "size", "mode", "mtime_ns"}], "is_cut"}, sorted by name; of directories only empty ones.
 
-    Names are relative to the run directory; bytes that are no UTF-8 are lone surrogates, as Python has them. ``is_cut`` tells that
-    there is more, or deeper, than one answer holds. Raises UsageError when the run is not here.
+    Names are relative to the run directory; bytes that are no UTF-8 are lone surrogates, as in Python. ``is_cut``: there are more
+    or deeper files than one answer holds. Raises UsageError if the run does not exist.
     """
     entries: list[dict[str, Any]] = []
     is_cut = False
-    room = MAX_NAMES
-    with _opened(run) as handle:
-        for name, found in _walk(handle, "", 1):
+    room = MAX_LISTED_NAME_BYTES
+    with _open_run(run) as handle:
+        for name, status in _walk(handle, "", 1):
             room -= 6 * len(name) + 100
-            if found is None or len(entries) >= MAX_FILES or room < 0:
+            if status is None or len(entries) >= MAX_LISTED_FILES or room < 0:
                 is_cut = True
-                if found is not None:
+                if status is not None:
                     break
                 continue
-            kind = _KINDS.get(stat.S_IFMT(found.st_mode), "other")
-            entries.append({"name": name, "kind": kind, "size": found.st_size, "mode": stat.S_IMODE(found.st_mode)})
-            entries[-1]["mtime_ns"] = found.st_mtime_ns
+            kind = _KINDS.get(stat.S_IFMT(status.st_mode), "other")
+            entries.append({"name": name, "kind": kind, "size": status.st_size, "mode": stat.S_IMODE(status.st_mode)})
+            entries[-1]["mtime_ns"] = status.st_mtime_ns
     return {"entries": entries, "is_cut": is_cut}
 
 
 def read_chunk(run: Path, name: str, offset: int) -> dict[str, Any]:
-    """One piece of a regular file from an offset on: {"data" (base64), "size"}. Empty data: the file ends before."""
-    with _file(run, name) as file:
+    """Read a chunk of a regular file: {"data" (base64), "size"}. Empty data: the file ends at or before ``offset``."""
+    with _open_file(run, name) as file:
         size = os.fstat(file).st_size
-        data = os.pread(file, CHUNK, offset) if 0 <= offset < 1 << 62 else b""
+        data = os.pread(file, FILE_CHUNK_BYTES, offset) if 0 <= offset < 1 << 62 else b""
     return {"data": base64.b64encode(data).decode(), "size": size}
 
 
 def checksum(run: Path, name: str) -> dict[str, Any]:
-    """Length and SHA-256 of a regular file as it is now."""
+    """Return the current length and SHA-256 of a regular file."""
     digest, length = hashlib.sha256(), 0
-    with _file(run, name) as file:
-        while piece := os.read(file, 1 << 20):
-            digest.update(piece)
-            length += len(piece)
+    with _open_file(run, name) as file:
+        while chunk := os.read(file, 1 << 20):
+            digest.update(chunk)
+            length += len(chunk)
     return {"length": length, "sha256": digest.hexdigest()}
 
 
 def _walk(handle: int, above: str, depth: int) -> Iterator[tuple[str, os.stat_result | None]]:
-    """Everything below an open directory that is no directory, and empty directories; None: too deep to look into."""
-    with os.scandir(handle) as found:
-        names = sorted(entry.name for entry in found)
+    """Yield all files and empty directories below an open directory, with their status; None for a directory too deep to list."""
+    with os.scandir(handle) as entries:
+        names = sorted(entry.name for entry in entries)
     for name in names:
         try:
             status = os.stat(name, dir_fd=handle, follow_symlinks=False)
             if not stat.S_ISDIR(status.st_mode):
                 yield above + name, status
                 continue
-            if depth >= MAX_DEPTH:
+            if depth >= MAX_LISTED_DEPTH:
                 yield above + name, None
                 continue
-            inner = os.open(name, _DIRECTORY, dir_fd=handle)
-        except OSError:  # gone meanwhile, or not ours to read: then there is nothing to fetch
+            inner = os.open(name, _DIRECTORY_FLAGS, dir_fd=handle)
+        except OSError:  # it was removed, or cannot be read: nothing to fetch
             continue
         try:
             is_empty = True
@@ -103,9 +104,9 @@ def _walk(handle: int, above: str, depth: int) -> Iterator[tuple[str, os.stat_re
 
 
 @contextlib.contextmanager
-def _opened(run: Path) -> Iterator[int]:
+def _open_run(run: Path) -> Iterator[int]:
     try:
-        handle = os.open(run, _DIRECTORY)
+        handle = os.open(run, _DIRECTORY_FLAGS)
     except OSError:
         raise UsageError(f"no run {run.name} here") from None
     try:
@@ -115,16 +116,16 @@ def _opened(run: Path) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def _file(run: Path, name: str) -> Iterator[int]:
-    """A regular file of the run, opened part by part. O_NONBLOCK, because opening a pipe would wait for its writer."""
+def _open_file(run: Path, name: str) -> Iterator[int]:
+    """Open a regular file of the run, directory by directory. O_NONBLOCK: opening a pipe would wait for its writer."""
     *parts, last = name.split("/")
     with contextlib.ExitStack() as handles:
-        handle = handles.enter_context(_opened(run))
+        handle = handles.enter_context(_open_run(run))
         try:
             for part in parts:
-                handle = _step(handle, part, _DIRECTORY)
+                handle = _open_part(handle, part, _DIRECTORY_FLAGS)
                 handles.callback(os.close, handle)
-            handle = _step(handle, last, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            handle = _open_part(handle, last, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
             handles.callback(os.close, handle)
         except (OSError, ValueError) as error:  # ValueError: a NUL in the name
             raise WorkFailed(f"cannot read {name!r}: {getattr(error, 'strerror', None) or error}") from None
@@ -133,7 +134,7 @@ def _file(run: Path, name: str) -> Iterator[int]:
         yield handle
 
 
-def _step(handle: int, part: str, flags: int) -> int:
+def _open_part(handle: int, part: str, flags: int) -> int:
     if part in ("", ".", ".."):
         raise ValueError("not a name inside the run")
     return os.open(part, flags, dir_fd=handle)

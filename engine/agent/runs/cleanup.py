@@ -1,6 +1,7 @@
-"""What a node keeps of ours, whether it is in use, and removing it: by handles of directories below its root, never through a link.
+"""Lists what a node stores (runs, data sets, bundles), finds what is in use, and removes the rest.
 
-What is removed is first renamed aside, so that nobody ever sees half of it; what a sweep left that was cut off goes with the next.
+Directories are opened relative to the handle of the root, never through a link. An item is first renamed into a trash directory, so
+that no process sees half of it; the next removal empties what an interrupted one left there.
 """
 
 from __future__ import annotations
@@ -18,124 +19,127 @@ from typing import Any
 
 from ...errors import UsageError
 from ...protocol.json_files import read_json
-from ..system.processes import PROC, RUN_MARK
+from ..system.processes import PROC, RUN_ID_VARIABLE
 from ..system.state_dir import StateDir
 from .run_dir import runner_is_alive
 
-FRESH = 3600.0
-"""Seconds in which what came to a node may be about to be used by whoever brought it."""
-ASIDE = ".swept"
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_OURS = {
+MIN_AGE_S = 3600.0
+"""Age below which data sets and bundles stay: the centre that uploaded them may be about to use them."""
+TRASH_DIR = ".swept"
+"""Below the root of the state directory."""
+_DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_REMOVABLE_NAMES = {
     "runs": re.compile(r"[^./\0][^/\0]*"),
     "data": re.compile(r"\.?[0-9a-f]{8,64}(\.[0-9a-f]{8})?"),
     "bundles": re.compile(r"\.?[0-9a-f]{64}\.zip(\.[0-9a-f]{8})?"),
 }
-"""Every kind of thing that can be removed, the directory it lies in, and how its names look; other names are not ours."""
+"""Kinds of items that can be removed, which are also names of directories below the root, and the pattern of their names."""
 
 StoredItem = dict[str, Any]
+"""Fields of one run, data set or bundle in an answer."""
 
 
-def list_stored(home: StateDir) -> list[StoredItem]:
-    """Everything of ours: {kind, name, size, age, state, use}.
+def list_stored(state_dir: StateDir) -> list[StoredItem]:
+    """List all runs, data sets and bundles: {kind, name, size, age, state, use}.
 
-    ``size`` in bytes, ``age`` in seconds since it last changed by this node's clock, ``state`` of runs that ended, ``use`` says why
-    it must stay, empty if nothing here needs it.
+    ``size``: bytes; ``age``: seconds since the last change by this node's clock; ``state``: of a run that has ended; ``use``: why
+    the item must stay, empty if nothing on this node needs it.
     """
-    uses = _Uses(home)
-    found: list[StoredItem] = []
-    with _root(home) as root:
-        for kind in _OURS:
-            with contextlib.suppress(FileNotFoundError, NotADirectoryError), _entered(root, kind) as handle:
+    usage = _UsageIndex(state_dir)
+    items: list[StoredItem] = []
+    with _open_root(state_dir) as root:
+        for kind in _REMOVABLE_NAMES:
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError), _open_subdirectory(root, kind) as handle:
                 for name in sorted(os.listdir(handle)):
-                    if _OURS[kind].fullmatch(name):
-                        with contextlib.suppress(OSError):  # gone meanwhile
-                            found.append(_thing(home, uses, kind, name, handle))
-    return found
+                    if _REMOVABLE_NAMES[kind].fullmatch(name):
+                        with contextlib.suppress(OSError):  # just removed
+                            items.append(_stored_item(state_dir, usage, kind, name, handle))
+    return items
 
 
-def remove(home: StateDir, things: list[StoredItem]) -> list[StoredItem]:
-    """Remove these, each {kind, name}, unless they are in use: {kind, name, size, reason}, ``reason`` empty where it is gone.
+def remove(state_dir: StateDir, items: list[StoredItem]) -> list[StoredItem]:
+    """Remove items, each {kind, name}, unless they are in use.
 
-    Raises UsageError for what cannot be ours, before anything is removed.
+    Returns {kind, name, size, reason} of each; ``reason`` says why it stays, empty if it was removed. Raises UsageError for a name
+    that no item can have, before anything is removed.
     """
-    wanted = [(str(thing.get("kind")), str(thing.get("name"))) for thing in things]
-    for kind, name in wanted:
-        if kind not in _OURS or not _OURS[kind].fullmatch(name):
-            raise UsageError(f"not a thing of ours: {kind} {name!r}")
-    done: list[StoredItem] = []
-    uses = _Uses(home)
-    with _root(home) as root, _entered(root, ASIDE, is_to_make=True) as aside:
-        for kind, name in wanted:
+    names = [(str(item.get("kind")), str(item.get("name"))) for item in items]
+    for kind, name in names:
+        if kind not in _REMOVABLE_NAMES or not _REMOVABLE_NAMES[kind].fullmatch(name):
+            raise UsageError(f"not a run, data set or bundle: {kind} {name!r}")
+    results: list[StoredItem] = []
+    usage = _UsageIndex(state_dir)
+    with _open_root(state_dir) as root, _open_subdirectory(root, TRASH_DIR, create=True) as trash:
+        for kind, name in names:
             size, reason = 0, ""
             try:
-                size, reason = _remove_one(uses, root, aside, kind, name)
+                size, reason = _remove_one(usage, root, trash, kind, name)
             except FileNotFoundError:
-                pass  # somebody was faster
+                pass  # another process has removed it
             except OSError as error:
                 reason = error.strerror or str(error)
-            done.append({"kind": kind, "name": name, "size": size, "reason": reason})
-        for name in os.listdir(aside):
+            results.append({"kind": kind, "name": name, "size": size, "reason": reason})
+        for name in os.listdir(trash):
             with contextlib.suppress(OSError):
-                _destroy(aside, name)
+                _delete(trash, name)
         with contextlib.suppress(OSError):
-            os.rmdir(ASIDE, dir_fd=root)
-    return done
+            os.rmdir(TRASH_DIR, dir_fd=root)
+    return results
 
 
-def _remove_one(uses: _Uses, root: int, aside: int, kind: str, name: str) -> tuple[int, str]:
-    """Its size and why it stays."""
-    with _entered(root, kind) as handle:
+def _remove_one(usage: _UsageIndex, root: int, trash: int, kind: str, name: str) -> tuple[int, str]:
+    """Remove one item. Returns its size and, if it stays, the reason."""
+    with _open_subdirectory(root, kind) as handle:
         status = os.stat(name, dir_fd=handle, follow_symlinks=False)
         if not (stat.S_ISREG(status.st_mode) if kind == "bundles" else stat.S_ISDIR(status.st_mode)):
-            return 0, "not what its name says: left alone"
-        with contextlib.ExitStack() as held:
-            if kind == "runs":  # held until it is out of sight, so that no runner takes it meanwhile
-                run = os.open(name, _DIRECTORY, dir_fd=handle)
-                held.callback(os.close, run)
-                if not _is_lockable(run):
+            return 0, "unexpected file type: left alone"
+        with contextlib.ExitStack() as handles:
+            if kind == "runs":  # locked until it is renamed, so that no runner takes it meanwhile
+                run = os.open(name, _DIRECTORY_FLAGS, dir_fd=handle)
+                handles.callback(os.close, run)
+                if not _try_lock(run):
                     return 0, "its runner is alive"
-            if reason := uses.of(kind, name, status):
+            if reason := usage.reason_in_use(kind, name, status):
                 return 0, reason
             size = _size(handle, name)
-            os.rename(name, gone := secrets.token_hex(8), src_dir_fd=handle, dst_dir_fd=aside)
-        _destroy(aside, gone)
+            os.rename(name, trash_name := secrets.token_hex(8), src_dir_fd=handle, dst_dir_fd=trash)
+        _delete(trash, trash_name)
         return size, ""
 
 
-class _Uses:
-    """What the processes and runs of this moment need."""
+class _UsageIndex:
+    """Which items the current processes and runs use."""
 
-    def __init__(self, home: StateDir) -> None:
-        self._home = home
-        self._environments = list(_environments())
+    def __init__(self, state_dir: StateDir) -> None:
+        self._state_dir = state_dir
+        self._environments = list(_read_environments())
         self._data = {
             str((plan.get("data") or {}).get("digest"))
-            for run in (home.runs.iterdir() if home.runs.is_dir() else ())
+            for run in (state_dir.runs.iterdir() if state_dir.runs.is_dir() else ())
             if _is_running(run) and (plan := read_json(run / "plan.json")) is not None
         }
 
-    def of(self, kind: str, name: str, status: os.stat_result) -> str:
-        """Why this must stay; empty: nothing needs it."""
+    def reason_in_use(self, kind: str, name: str, status: os.stat_result) -> str:
+        """Why an item must stay; empty if nothing uses it."""
         if kind == "runs":
-            mark = f"{RUN_MARK}={name}".encode()
-            if runner_is_alive(self._home.runs / name):
+            mark = f"{RUN_ID_VARIABLE}={name}".encode()
+            if runner_is_alive(self._state_dir.runs / name):
                 return "its runner is alive"
-            return "a process of it is alive" if any(mark in one.split(b"\0") for one in self._environments) else ""
-        if time.time() - status.st_mtime < FRESH:
-            return "came within the last hour"
+            return "a process of it is alive" if any(mark in environ.split(b"\0") for environ in self._environments) else ""
+        if time.time() - status.st_mtime < MIN_AGE_S:
+            return "uploaded within the last hour"
         if kind == "data":
             return "a run uses it" if name in self._data else ""
-        path = os.fsencode(self._home.bundles / name)
-        return "programs run from it" if any(path in one for one in self._environments) else ""
+        path = os.fsencode(self._state_dir.bundles / name)
+        return "programs run from it" if any(path in environ for environ in self._environments) else ""
 
 
-def _thing(home: StateDir, uses: _Uses, kind: str, name: str, handle: int) -> StoredItem:
+def _stored_item(state_dir: StateDir, usage: _UsageIndex, kind: str, name: str, handle: int) -> StoredItem:
     status = os.stat(name, dir_fd=handle, follow_symlinks=False)
-    use, ended = uses.of(kind, name, status), {}
+    use, ended = usage.reason_in_use(kind, name, status), {}
     if kind == "runs":
-        ended = read_json(home.runs / name / "exit.json") or {}
-        use = use or ("its runner is alive" if _is_running(home.runs / name) else "")
+        ended = read_json(state_dir.runs / name / "exit.json") or {}
+        use = use or ("its runner is alive" if _is_running(state_dir.runs / name) else "")
     return {
         "kind": kind,
         "name": name,
@@ -150,17 +154,17 @@ def _is_running(run: Path) -> bool:
     if runner_is_alive(run):
         return True
     try:
-        handle = os.open(run, _DIRECTORY)
+        handle = os.open(run, _DIRECTORY_FLAGS)
     except OSError:
         return False
     try:
-        return not _is_lockable(handle)
+        return not _try_lock(handle)
     finally:
         os.close(handle)
 
 
-def _is_lockable(handle: int) -> bool:
-    """Whether nobody holds the lock of a run directory; then we do, until the handle is closed."""
+def _try_lock(handle: int) -> bool:
+    """Take the lock of a run directory until the handle is closed; False where another process holds it."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -168,8 +172,8 @@ def _is_lockable(handle: int) -> bool:
     return True
 
 
-def _environments() -> Iterator[bytes]:
-    """Of every process of this user that there is."""
+def _read_environments() -> Iterator[bytes]:
+    """Yield the environment of every process that this user may read."""
     with contextlib.suppress(OSError), os.scandir(PROC) as entries:
         for entry in entries:
             if entry.name.isdigit():
@@ -183,26 +187,26 @@ def _size(handle: int, name: str) -> int:
     if not stat.S_ISDIR(status.st_mode):
         return status.st_size
     total = 0
-    with contextlib.suppress(OSError), _entered(handle, name) as inner:
-        total = sum(_size(inner, below) for below in os.listdir(inner))
+    with contextlib.suppress(OSError), _open_subdirectory(handle, name) as inner:
+        total = sum(_size(inner, entry) for entry in os.listdir(inner))
     return total
 
 
-def _destroy(handle: int, name: str) -> None:
-    """Remove a file, a link itself, or a directory with all that is in it, write-protected or not."""
+def _delete(handle: int, name: str) -> None:
+    """Delete a file, a link itself, or a directory with its content, also where it is write-protected."""
     if not stat.S_ISDIR(os.stat(name, dir_fd=handle, follow_symlinks=False).st_mode):
         os.unlink(name, dir_fd=handle)
         return
-    with _entered(handle, name) as inner:
+    with _open_subdirectory(handle, name) as inner:
         os.fchmod(inner, 0o700)
-        for below in os.listdir(inner):
-            _destroy(inner, below)
+        for entry in os.listdir(inner):
+            _delete(inner, entry)
     os.rmdir(name, dir_fd=handle)
 
 
 @contextlib.contextmanager
-def _root(home: StateDir) -> Iterator[int]:
-    handle = os.open(home.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def _open_root(state_dir: StateDir) -> Iterator[int]:
+    handle = os.open(state_dir.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield handle
     finally:
@@ -210,11 +214,11 @@ def _root(home: StateDir) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def _entered(handle: int, name: str, is_to_make: bool = False) -> Iterator[int]:
-    if is_to_make:
+def _open_subdirectory(handle: int, name: str, create: bool = False) -> Iterator[int]:
+    if create:
         with contextlib.suppress(FileExistsError):
             os.mkdir(name, 0o700, dir_fd=handle)
-    inner = os.open(name, _DIRECTORY, dir_fd=handle)
+    inner = os.open(name, _DIRECTORY_FLAGS, dir_fd=handle)
     try:
         yield inner
     finally:

@@ -1,7 +1,7 @@
-"""One run a device: a lock file each, held by the runner for its life and freed by the kernel with it, its owner readable by all.
+"""Device locks: one lock file per device, which a runner holds until it ends, and which names its owner to all users.
 
-Real devices are locked in a directory of the machine that all users share; whatever others put there is never followed, cut or
-trusted further than a name on a screen. Emulated devices are locked below their node's root, since they exist nowhere else.
+Real devices are locked in a directory of the machine that all users share. Whatever other users put there is never followed or
+truncated, and trusted only as a name on a screen. Emulated devices are locked below the root of the node that has them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import contextlib
 import fcntl
 import json
 import os
-import pwd
 import stat
 import time
 from collections.abc import Iterable, Sequence
@@ -18,41 +17,42 @@ from pathlib import Path
 
 from ...errors import DeviceInUse, StorageFailed
 from ...plan import RankPlan
+from ..system.process_owner import user_name
 
 LOCK_DIRECTORY = Path("/tmp/paceline-devices")
-"""Where all users of a machine may write, and none may remove what is another's (sticky)."""
-LOCK_PATIENCE = 1.0
-"""Seconds a lock is tried for: whoever looks at it holds it for a moment."""
-OWNER_LIMIT = 4096
-"""Bytes of an owner; what is longer is none of ours."""
+"""Shared by all users of a machine, and sticky: no user may remove files of another."""
+LOCK_PATIENCE_S = 1.0
+"""Seconds for which a lock is tried: a process that reads the owner holds it for a moment."""
+MAX_OWNER_BYTES = 4096
+"""Bytes of a lock file that are read; an owner is shorter."""
 
 
 def lock_path(root: Path, kind: str, index: int) -> Path:
-    """The lock file of a device: ``emulated`` ones belong to the node, all others to the machine."""
+    """Path of a device's lock file: below the node's root for ``emulated`` devices, else in the directory of the machine."""
     return (root / "locks" if kind == "emulated" else LOCK_DIRECTORY) / f"{kind}{index}"
 
 
 class DeviceLocks:
-    """Devices of one run: each its open lock file, which holds the lock for as long as it is open."""
+    """Open lock files of one run's devices. A lock is held for as long as its file is open."""
 
     def __init__(self, owner: bytes) -> None:
         self._owner = owner
         self.locked: list[int] = []
-        """Handles of devices that are ours, or shared with those who share."""
+        """Handles of files that are locked, exclusively or shared."""
         self.awaited: list[int] = []
-        """Handles of devices we use beside somebody who took them for himself."""
+        """Handles of files that another run has locked exclusively, while this run shares the device."""
 
     def add(self, handle: int) -> None:
-        """This lock is ours: say so in the file."""
+        """Note a lock that was taken, and write the owner into its file."""
         self.locked.append(handle)
-        with contextlib.suppress(OSError):  # a full disk: the lock holds without a name
+        with contextlib.suppress(OSError):  # on a full disk the lock holds without an owner
             os.ftruncate(handle, 0)
             os.pwrite(handle, self._owner, 0)
 
     def refresh(self) -> None:
-        """Of those who share a device one has his name in the file: when he or an owner before us is gone, it is our turn."""
+        """Lock awaited files that are free now. Where the owner of a shared lock has ended, write this run as the owner."""
         for handle in self.awaited[:]:
-            if _lock(handle, fcntl.LOCK_SH, 0.0):
+            if _try_lock(handle, fcntl.LOCK_SH, 0.0):
                 self.awaited.remove(handle)
                 self.add(handle)
         for handle in self.locked:
@@ -61,10 +61,10 @@ class DeviceLocks:
                     os.pwrite(handle, self._owner, 0)
 
     def release(self) -> None:
-        """Free the devices and take our name off them."""
+        """Remove this run as the owner, and release the locks."""
         for handle in self.locked:
             with contextlib.suppress(OSError):
-                if os.pread(handle, OWNER_LIMIT, 0) == self._owner:
+                if os.pread(handle, MAX_OWNER_BYTES, 0) == self._owner:
                     os.ftruncate(handle, 0)
         for handle in (*self.locked, *self.awaited):
             os.close(handle)
@@ -74,76 +74,68 @@ class DeviceLocks:
 def acquire(root: Path, ranks: Sequence[RankPlan], run_id: str, is_shared: bool) -> DeviceLocks:
     """Lock the devices of these ranks, all or none.
 
-    With ``is_shared`` no device is refused, and others that share are not kept out. Raises DeviceInUse naming run and user, or
-    StorageFailed where the directory cannot be used.
+    With ``is_shared`` the locks are shared, and a device that is locked exclusively is used all the same. Raises DeviceInUse naming
+    run and user, and StorageFailed where the directory cannot be used.
     """
     devices = {lock_path(root, rank.device_kind, rank.device_index): rank for rank in ranks}
     owner = json.dumps({"run_id": run_id, "user": user_name(), "pid": os.getpid(), "since": time.time()}).encode()
-    held = DeviceLocks(owner)
+    locks = DeviceLocks(owner)
     try:
         for path, rank in devices.items():
-            handle = _open(path)
-            if _lock(handle, fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX, LOCK_PATIENCE):
-                held.add(handle)
+            handle = _open_lock_file(path)
+            if _try_lock(handle, fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX, LOCK_PATIENCE_S):
+                locks.add(handle)
             elif is_shared:
-                held.awaited.append(handle)
+                locks.awaited.append(handle)
             else:
-                run, user = _owner(handle)
+                run, user = _read_owner(handle)
                 os.close(handle)
-                whose = (f"run {run}" if run else "another run") + (f" of {user}" if user else "")
+                holding_run = (f"run {run}" if run else "another run") + (f" of {user}" if user else "")
                 raise DeviceInUse(
-                    f"device {rank.device_index} ({rank.device_name}) is in use by {whose}",
+                    f"device {rank.device_index} ({rank.device_name}) is in use by {holding_run}",
                     hint="--wait starts when it is free, --share uses it all the same",
                 )
     except BaseException:
-        held.release()
+        locks.release()
         raise
-    return held
+    return locks
 
 
 def holders(root: Path, kind: str, indices: Iterable[int]) -> dict[int, tuple[str, str]]:
-    """Run and user by index, of these devices of one kind that somebody holds. One look where no device was ever locked."""
+    """Run and user by index, of those devices of one kind that are locked. Lists one directory where none was ever locked."""
     directory = root / "locks" if kind == "emulated" else LOCK_DIRECTORY
-    there: list[str] = []
-    if os.access(directory, os.R_OK):  # cheaper than the exception of most machines
+    names: list[str] = []
+    if os.access(directory, os.R_OK):  # cheaper than the exception that most machines would raise
         with contextlib.suppress(OSError):
-            there = os.listdir(directory)
-    found = {index: holder(root, kind, index) for index in indices if f"{kind}{index}" in there}
-    return {index: owner for index, owner in found.items() if owner != ("", "")}
+            names = os.listdir(directory)
+    owners = {index: holder(root, kind, index) for index in indices if f"{kind}{index}" in names}
+    return {index: owner for index, owner in owners.items() if owner != ("", "")}
 
 
 def holder(root: Path, kind: str, index: int) -> tuple[str, str]:
-    """Run and user that hold a device; empty strings: nobody."""
+    """Run and user that hold a device; empty strings if it is free."""
     try:
         handle = os.open(lock_path(root, kind, index), os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:  # never locked, or no file of ours
+    except OSError:  # never locked, or not a lock file
         return "", ""
     try:
-        owner = _owner(handle)
-        if owner == ("", ""):  # nobody: looking further would only get into the way of who comes next
+        owner = _read_owner(handle)
+        if owner == ("", ""):  # free: trying the lock would only hinder a run that takes it now
             return owner
-        if not _lock(handle, fcntl.LOCK_EX, 0.0):
+        if not _try_lock(handle, fcntl.LOCK_EX, 0.0):
             return owner
         with contextlib.suppress(OSError):
-            os.ftruncate(handle, 0)  # its runner was killed: the name must not be read again
+            os.ftruncate(handle, 0)  # its runner was killed: remove the owner it left
         return "", ""
     finally:
         os.close(handle)
 
 
-def user_name() -> str:
-    """Who we are on this machine."""
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return str(os.getuid())
-
-
-def _open(path: Path) -> int:
-    """The lock file, made where it is not there yet; links of any kind are refused. Raises StorageFailed."""
+def _open_lock_file(path: Path) -> int:
+    """Open or create a lock file. Raises StorageFailed, also for links of any kind."""
     try:
         if path.parent == LOCK_DIRECTORY:
-            _share(path.parent)
+            _make_shared(path.parent)
         else:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -153,32 +145,32 @@ def _open(path: Path) -> int:
             try:
                 handle = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
                 if path.parent == LOCK_DIRECTORY:
-                    os.fchmod(handle, 0o666)  # whatever our umask: the next user locks the same file
+                    os.fchmod(handle, 0o666)  # whatever the umask: other users lock the same file
             except FileExistsError:
                 handle = os.open(path, flags)
-        found = os.fstat(handle)
-        if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
             os.close(handle)
-            raise StorageFailed(f"{path} is no lock file", hint="somebody put it there: have it removed")
+            raise StorageFailed(f"{path} is not a lock file", hint="another user put it there: have it removed")
     except OSError as error:
         raise StorageFailed(
-            f"cannot lock a device with {path}: {error.strerror}", hint="have it removed, or its rights set"
+            f"cannot lock a device with {path}: {error.strerror}", hint="have it removed, or its permissions set"
         ) from None
     return handle
 
 
-def _share(directory: Path) -> None:
-    """Make the directory for everybody; one in which others could remove our locks is refused."""
+def _make_shared(directory: Path) -> None:
+    """Make the shared directory. Raises StorageFailed for one in which other users could remove this user's locks."""
     with contextlib.suppress(FileExistsError):
         directory.mkdir(mode=0o700)
         directory.chmod(0o1777)
-    found = directory.lstat()
-    is_safe = stat.S_ISDIR(found.st_mode) and (found.st_mode & stat.S_ISVTX or not found.st_mode & 0o022)
+    mode = directory.lstat().st_mode
+    is_safe = stat.S_ISDIR(mode) and (mode & stat.S_ISVTX or not mode & 0o022)
     if not is_safe:
         raise StorageFailed(f"{directory} is not a sticky directory", hint="have it removed: chmod 1777 makes it safe")
 
 
-def _lock(handle: int, kind: int, patience: float) -> bool:
+def _try_lock(handle: int, kind: int, patience: float) -> bool:
     deadline = time.monotonic() + patience
     while True:
         try:
@@ -190,9 +182,9 @@ def _lock(handle: int, kind: int, patience: float) -> bool:
             time.sleep(0.02)
 
 
-def _owner(handle: int) -> tuple[str, str]:
+def _read_owner(handle: int) -> tuple[str, str]:
     try:
-        owner = json.loads(os.pread(handle, OWNER_LIMIT, 0))
+        owner = json.loads(os.pread(handle, MAX_OWNER_BYTES, 0))
         return str(owner["run_id"])[:80], str(owner["user"])[:80]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return "", ""

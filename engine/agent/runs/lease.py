@@ -1,6 +1,6 @@
-"""Who may act on a run: an epoch in its run directory that only grows. A greater one may act; all others are told whose it is.
+"""The lease of a run: which control centre may act on it. Its epoch, in the run directory, only grows; the greatest epoch may act.
 
-Nothing expires, because no clock decides. Watching needs no lease.
+A lease does not expire, because clocks of machines differ. Watching needs no lease.
 """
 
 from __future__ import annotations
@@ -13,63 +13,64 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import WorkFailed
-from ...protocol.json_files import read_json, write_once
+from ...protocol.json_files import read_json, write_json
 
 
 @dataclass(frozen=True)
 class Lease:
-    """The newest leave to act."""
+    """The newest lease of a run."""
 
     epoch: int = 0
     holder: str = ""
     """The control centre, as ``user@host/pid``."""
 
 
-def may_take(held: Lease, epoch: int) -> bool:
+def may_take(current: Lease, epoch: int) -> bool:
     """Whether this epoch is greater than all before. Pure."""
-    return epoch > held.epoch
+    return epoch > current.epoch
 
 
-def may_act(held: Lease, epoch: int) -> bool:
-    """Whether a deed of this epoch still counts: nobody has taken a greater one meanwhile. Pure."""
-    return epoch >= held.epoch
+def may_act(current: Lease, epoch: int) -> bool:
+    """Whether a command of this epoch is still valid: no greater one was taken. Pure."""
+    return epoch >= current.epoch
 
 
 def read(run: Path) -> Lease:
-    """The lease of a run as it stands; a run without one belongs to who comes first."""
-    kept = read_json(run / "lease.json") or {}
-    epoch, holder = kept.get("epoch"), kept.get("holder")
+    """Read the lease of a run; epoch 0 where none was taken."""
+    document = read_json(run / "lease.json") or {}
+    epoch, holder = document.get("epoch"), document.get("holder")
     return Lease(epoch if isinstance(epoch, int) else 0, holder if isinstance(holder, str) else "")
 
 
 def acquire(run: Path, epoch: int, holder: str) -> Lease:
-    """Grant a lease, for good, or raise WorkFailed naming who has a newer one. Raises StorageFailed on a full disk."""
-    with _alone(run):
-        held = read(run)
+    """Take the lease. Raises WorkFailed naming the holder of a newer one, and StorageFailed on a full disk."""
+    with _exclusive(run):
+        current = read(run)
         granted = Lease(epoch, holder[:200])
-        if granted == held:  # asked again, because the first answer was lost with its link
+        if granted == current:  # a repeated request, whose first answer was lost with its connection
             return granted
-        if not may_take(held, epoch):
-            raise refused(run, held)
-        write_once(run / "lease.json", granted)
+        if not may_take(current, epoch):
+            raise conflict(run, current)
+        write_json(run / "lease.json", granted)
     return granted
 
 
 def check(run: Path, epoch: int) -> None:
-    """Raise WorkFailed if somebody was granted a greater epoch meanwhile."""
-    held = read(run)
-    if not may_act(held, epoch):
-        raise refused(run, held)
+    """Raise WorkFailed if a greater epoch was taken."""
+    current = read(run)
+    if not may_act(current, epoch):
+        raise conflict(run, current)
 
 
-def refused(run: Path, held: Lease) -> WorkFailed:
-    """No, and whose it is."""
-    return WorkFailed(f"{held.holder or 'somebody else'} acts on run {run.name} (epoch {held.epoch})", hint="look, then try again")
+def conflict(run: Path, current: Lease) -> WorkFailed:
+    """The error that names the holder of a newer lease."""
+    holder = current.holder or "another control centre"
+    return WorkFailed(f"{holder} acts on run {run.name} (epoch {current.epoch})", hint="check the run, then try again")
 
 
 @contextlib.contextmanager
-def _alone(run: Path) -> Iterator[None]:
-    """One at a time. The lock hangs on spec.json, which never changes, because lease.json is replaced."""
+def _exclusive(run: Path) -> Iterator[None]:
+    """Hold the lock of the lease. It is on spec.json, which never changes, because lease.json is replaced."""
     handle = os.open(run / "spec.json", os.O_RDONLY | os.O_CLOEXEC)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)

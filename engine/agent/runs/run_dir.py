@@ -1,4 +1,4 @@
-"""The run directory on a node: names of its files, atomic writing, and what its state is.
+"""The run directory on a node: created, finished, and summarized for the centre.
 
 ``exit.json`` is written last: where it stands, all other files are complete. Only the runner and the ranks write here.
 """
@@ -14,32 +14,32 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import StorageFailed, UsageError
-from ...protocol.json_files import read_json, storage_failed, write_once
+from ...protocol.json_files import read_json, storage_failed, write_json
 from ...wire import dumps
 from ..system.processes import is_alive
 from ..system.state_dir import StateDir
 from ..telemetry.host import disk_free
 
-RESERVED = ".exit.json.reserved"
-"""Space for exit.json, taken at the start: a run must be able to end on a full disk."""
-LAST_WORDS_BYTES = 64 << 10
-"""Bytes; with less on a node its runner, ranks and torchrun may not even get their last words out."""
-EXIT_BYTES = 8192
-"""Bytes of it; two pages hold any exit.json, whose reason is cut."""
+RESERVED_EXIT_FILE = ".exit.json.reserved"
+"""Disk space for exit.json, allocated at the start: a run must be able to end on a full disk."""
+LOW_DISK_BYTES = 64 << 10
+"""Free disk space below which runner, ranks and torchrun may be unable to write why they failed."""
+RESERVED_EXIT_BYTES = 8192
+"""Two pages hold any exit.json, whose reason is cut to a limit."""
 
 
-def run_path(home: StateDir, body: dict[str, Any]) -> Path:
-    """The directory of the run that is asked about. Raises UsageError for a name that could lead elsewhere."""
+def run_path(state_dir: StateDir, body: dict[str, Any]) -> Path:
+    """Path of the run in a request. Raises UsageError for a name that could lead out of the runs directory."""
     name = str(body["run_id"])
     if not name or "/" in name or name.startswith("."):
         raise UsageError(f"not a run id: {name!r}")
-    return home.runs / name
+    return state_dir.runs / name
 
 
-def create(run: Path, asked: dict[str, Any]) -> int | None:
-    """Make the run directory ours: all of it or nothing. Gives the handle that holds its lock; None: another runner has it.
+def create(run: Path, request: dict[str, Any]) -> int | None:
+    """Create and lock the run directory, all of it or nothing. Returns the locked handle; None if the directory exists.
 
-    Raises StorageFailed. ``mkdir`` decides who starts a run, so that it starts once.
+    ``mkdir`` decides between concurrent launches, so that a run starts once. Raises StorageFailed.
     """
     try:
         run.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -55,12 +55,12 @@ def create(run: Path, asked: dict[str, Any]) -> int | None:
     fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     try:
         (run / "ranks").mkdir(mode=0o700)
-        with open(os.open(run / RESERVED, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(b" " * EXIT_BYTES)
+        with open(os.open(run / RESERVED_EXIT_FILE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(b" " * RESERVED_EXIT_BYTES)
             file.flush()
             os.fsync(file.fileno())
-        write_once(run / "plan.json", asked["plan"])
-        write_once(run / "spec.json", asked["spec"])
+        write_json(run / "plan.json", request["plan"])
+        write_json(run / "spec.json", request["spec"])
     except (OSError, StorageFailed) as error:
         shutil.rmtree(run, ignore_errors=True)
         os.close(handle)
@@ -69,32 +69,32 @@ def create(run: Path, asked: dict[str, Any]) -> int | None:
 
 
 def finish(run: Path, ended: Any) -> None:
-    """Write exit.json, the last file of a run, into the space that was kept for it. Raises StorageFailed."""
+    """Write exit.json, the last file of a run, into its reserved space. Raises StorageFailed."""
     data = dumps(ended).encode() + b"\n"
-    if len(data) <= EXIT_BYTES:
-        with contextlib.suppress(OSError):  # without the reserve: the ordinary way
-            handle = os.open(run / RESERVED, os.O_WRONLY)
+    if len(data) <= RESERVED_EXIT_BYTES:
+        with contextlib.suppress(OSError):  # no reserved file: written as any other file below
+            handle = os.open(run / RESERVED_EXIT_FILE, os.O_WRONLY)
             try:
                 os.pwrite(handle, data, 0)
                 os.ftruncate(handle, len(data))
                 os.fsync(handle)
             finally:
                 os.close(handle)
-            os.rename(run / RESERVED, run / "exit.json")
+            os.rename(run / RESERVED_EXIT_FILE, run / "exit.json")
             return
-    write_once(run / "exit.json", ended)
+    write_json(run / "exit.json", ended)
     with contextlib.suppress(OSError):
-        (run / RESERVED).unlink(missing_ok=True)
+        (run / RESERVED_EXIT_FILE).unlink(missing_ok=True)
 
 
 def runner_is_alive(run: Path) -> bool:
-    """Whether the runner that took this directory still runs."""
+    """Whether the runner of this directory is alive."""
     start = read_json(run / "start.json")
     return start is not None and is_alive(start["pid"], start["boot_id"], start["start_time"])
 
 
 def last_step(run: Path) -> int | None:
-    """The newest step any rank of this node wrote down, counted over its case."""
+    """The newest step that a rank of this node has reported, counted over its case."""
     steps = [step for path in run.glob("ranks/*.jsonl") if (step := _last_step(path)) is not None]
     return max(steps, default=None)
 
@@ -112,35 +112,35 @@ def _last_step(path: Path, tail: int = 8192) -> int | None:
     return None
 
 
-def all_facts(runs: Path) -> list[dict[str, Any]]:
-    """Facts of all runs there are, in the order of their names. What has ended does not change: it is read once."""
+def all_run_facts(runs: Path) -> list[dict[str, Any]]:
+    """Facts of all runs, sorted by name. Those of an ended run do not change, and are read once."""
     try:
         names = sorted(entry.name for entry in os.scandir(runs))
     except OSError:  # no run yet
         return []
-    for gone in _ended.keys() - {str(runs / name) for name in names}:
-        del _ended[gone]
-    return [found for name in names if (runs / name / "spec.json").exists() and (found := facts(runs / name))]
+    for removed in _ended_facts.keys() - {str(runs / name) for name in names}:
+        del _ended_facts[removed]
+    return [run_facts(runs / name) for name in names if (runs / name / "spec.json").exists()]
 
 
-_ended: dict[str, dict[str, Any]] = {}
-"""Facts of ended runs by their path, as this process read them."""
+_ended_facts: dict[str, dict[str, Any]] = {}
+"""Cache of this process: facts of ended runs by path."""
 
 
-def facts(run: Path) -> dict[str, Any]:
-    """What a control centre must know to list, adopt or act on the run: asked, started, ended, alive, step, lease."""
+def run_facts(run: Path) -> dict[str, Any]:
+    """Facts by which a centre lists a run, attaches to it or acts on it: spec, start, end, whether it is alive, step, lease."""
     lease = read_json(run / "lease.json") or {}
-    acting = {"epoch": lease.get("epoch", 0), "holder": lease.get("holder", "")}
-    if (known := _ended.get(str(run))) is not None:
-        return {**known, **acting}
+    holder = {"epoch": lease.get("epoch", 0), "holder": lease.get("holder", "")}
+    if (known := _ended_facts.get(str(run))) is not None:
+        return {**known, **holder}
     spec = read_json(run / "spec.json") or {}
     plan = read_json(run / "plan.json") or {}
     start = read_json(run / "start.json") or {}
     ended = read_json(run / "exit.json")
     is_alive = ended is None and runner_is_alive(run)
     if not is_alive and ended is None:
-        ended = read_json(run / "exit.json")  # it may have ended between the two looks
-    found = {
+        ended = read_json(run / "exit.json")  # it may have ended between the two reads
+    document = {
         "run_id": run.name,
         "workload": spec.get("workload", ""),
         "policies": spec.get("policies", []),
@@ -148,17 +148,17 @@ def facts(run: Path) -> dict[str, Any]:
         "started": start.get("wall_time"),
         "is_launched": ended is None and _is_launched(run),
         "is_alive": is_alive,
-        "is_full": ended is None and not is_alive and (free := disk_free(run)) is not None and free < LAST_WORDS_BYTES,
+        "is_full": ended is None and not is_alive and (free := disk_free(run)) is not None and free < LOW_DISK_BYTES,
         "exit": ended,
         "step": last_step(run),
     }
     if ended is not None:
-        _ended[str(run)] = found
-    return {**found, **acting}
+        _ended_facts[str(run)] = document
+    return {**document, **holder}
 
 
 def _is_launched(run: Path) -> bool:
-    """Whether torchrun was started: one of the first lines says so."""
+    """Whether torchrun was started: one of the first events is LaunchStarted."""
     try:
         with (run / "events.jsonl").open("rb") as file:
             return b'"LaunchStarted"' in file.read(65536)

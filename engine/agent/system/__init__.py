@@ -1,1 +1,1 @@
-"""What the operating system knows: processes, their trees and owners, the state directory."""
+"""The operating system: processes, their trees and owners, out-of-memory kills, the state directory."""

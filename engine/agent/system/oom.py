@@ -1,4 +1,4 @@
-"""Whether the kernel killed something for lack of memory: the only evidence by which a KILL without a sender may be called so."""
+"""Counts of processes that the kernel killed for lack of memory: the evidence that a KILL without a sender was such a kill."""
 
 from __future__ import annotations
 
@@ -6,49 +6,50 @@ import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
-CGROUPS = Path("/sys/fs/cgroup")
-PROC = Path("/proc")
+from .processes import PROC
+
+CGROUP_DIR = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True)
 class OomKills:
-    """Processes killed for lack of memory so far."""
+    """Processes killed for lack of memory since boot."""
 
     own: int = 0
-    """In our control group and below."""
+    """In the control group of this process and below."""
     machine: int = 0
-    """On the whole machine, since boot."""
+    """On the whole machine."""
 
 
 def oom_kills() -> OomKills:
-    """What the kernel has counted; 0 where it does not tell (cgroup v2 memory.events, v1 memory.oom_control, /proc/vmstat)."""
-    return OomKills(own=sum(_counted(path) for path in _groups()), machine=_counted(PROC / "vmstat"))
+    """Read the kernel's counts; 0 where it has none (cgroup v2 memory.events, v1 memory.oom_control, /proc/vmstat)."""
+    return OomKills(own=sum(_read_oom_kills(path) for path in _cgroup_files()), machine=_read_oom_kills(PROC / "vmstat"))
 
 
-def told(before: OomKills, now: OomKills) -> str:
-    """What may be said of a process that got KILL meanwhile; empty: nothing."""
+def oom_explanation(before: OomKills, now: OomKills) -> str:
+    """Why a process got KILL between two counts; empty if no count has changed."""
     if now.own > before.own:
         return "out of memory, killed by the kernel"
     if now.machine > before.machine:
-        return "perhaps out of memory: the kernel killed processes of this machine for that meanwhile"
+        return "possibly out of memory: the kernel killed processes of this machine for lack of memory"
     return ""
 
 
-def _groups() -> list[Path]:
-    """The files that count for our control group, of either version."""
-    found = []
+def _cgroup_files() -> list[Path]:
+    """Files that may hold the count of this control group, of either cgroup version."""
+    files = []
     with contextlib.suppress(OSError, UnicodeDecodeError):
         for line in (PROC / "self" / "cgroup").read_text().splitlines():
             _, controllers, path = line.split(":", 2)
             inside = path.lstrip("/")
             if not controllers:
-                found += [CGROUPS / inside / "memory.events", CGROUPS / "unified" / inside / "memory.events"]
+                files += [CGROUP_DIR / inside / "memory.events", CGROUP_DIR / "unified" / inside / "memory.events"]
             elif "memory" in controllers.split(","):
-                found.append(CGROUPS / "memory" / inside / "memory.oom_control")
-    return found
+                files.append(CGROUP_DIR / "memory" / inside / "memory.oom_control")
+    return files
 
 
-def _counted(path: Path) -> int:
+def _read_oom_kills(path: Path) -> int:
     with contextlib.suppress(OSError, ValueError, UnicodeDecodeError):
         for line in path.read_text().splitlines():
             name, _, count = line.partition(" ")

@@ -1,56 +1,63 @@
-"""Whose a process is: user, name, and the run and rank that its environment tells, where that may be read."""
+"""Describes processes: user, name, and the run and rank in their environment, where that can be read."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import pwd
 from pathlib import Path
 
 from ...events import ProcessReading
 from ...protocol.json_files import read_json
-from .processes import PROC, ROOT_MARK, RUN_MARK
+from .processes import PROC, RUN_ID_VARIABLE, STATE_ROOT_VARIABLE
 
-OWNER_CACHE_SECONDS = 12
-"""Looks after which a pid is described anew: it may have been used again."""
+OWNER_CACHE_LOOKUPS = 12
+"""Lookups after which a pid is read again, since it may belong to another process by then."""
 
 
 class ProcessOwners:
-    """Describes processes, each of them once as long as it is there."""
+    """Describes processes, and caches what it read of each while it lives."""
 
     def __init__(self) -> None:
-        self._known: dict[int, ProcessReading] = {}
-        self._looks = 0
+        self._cache: dict[int, ProcessReading] = {}
+        self._lookups = 0
 
     def lookup(self, pids: set[int]) -> dict[int, ProcessReading]:
-        """All these processes. In a container a pid may mean nothing to us: then user and name stay empty."""
-        self._looks += 1
-        known = {} if self._looks % OWNER_CACHE_SECONDS == 0 else self._known
-        self._known = {pid: known.get(pid) or describe(pid) for pid in pids}
-        return self._known
+        """Describe these processes. User and name are empty where a pid is unknown here, as in a container."""
+        self._lookups += 1
+        cache = {} if self._lookups % OWNER_CACHE_LOOKUPS == 0 else self._cache
+        self._cache = {pid: cache.get(pid) or describe(pid) for pid in pids}
+        return self._cache
+
+
+def user_name(uid: int | None = None) -> str:
+    """Name of a user, of this process's own by default; the number where it has no name."""
+    uid = os.getuid() if uid is None else uid
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
 
 
 def describe(pid: int) -> ProcessReading:
-    """Gone meanwhile, or somebody else's: what is known by then stands."""
+    """Describe one process. Fields that cannot be read stay empty: it has ended, or belongs to another user."""
     user = name = run_id = ""
     rank = None
     directory = PROC / str(pid)
     with contextlib.suppress(OSError):
         owner = directory.stat().st_uid
         name = (directory / "comm").read_text(errors="replace").strip()
-        try:
-            user = pwd.getpwuid(owner).pw_name
-        except KeyError:
-            user = str(owner)
+        user = user_name(owner)
         pairs = (pair.partition("=") for pair in (directory / "environ").read_bytes().decode(errors="replace").split("\0"))
         environ = {key: value for key, _, value in pairs}
-        run_id = environ.get(RUN_MARK, "")
+        run_id = environ.get(RUN_ID_VARIABLE, "")
         rank = _rank(environ)
     return ProcessReading(pid=pid, user=user, name=name, run_id=run_id, rank=rank)
 
 
 def _rank(environ: dict[str, str]) -> int | None:
-    """Of our runs the plan says it: each of their nodes has a torchrun of its own, which counts from 0."""
-    run_id, root = environ.get(RUN_MARK, ""), environ.get(ROOT_MARK, "")
+    """The global rank. For a run of Paceline the plan gives it: each node has a torchrun of its own, whose RANK counts from 0."""
+    run_id, root = environ.get(RUN_ID_VARIABLE, ""), environ.get(STATE_ROOT_VARIABLE, "")
     if not run_id:
         return _number(environ.get("RANK", ""))
     local_rank = _number(environ.get("LOCAL_RANK", ""))
@@ -58,7 +65,7 @@ def _rank(environ: dict[str, str]) -> int | None:
     try:
         (ranks,) = (node["ranks"] for node in (plan or {})["nodes"] if node["name"] == environ.get("PACELINE_NODE"))
         return int(ranks[local_rank])
-    except (KeyError, IndexError, TypeError, ValueError):  # no rank, or the plan of another version
+    except (KeyError, IndexError, TypeError, ValueError):  # not a rank, or a plan of another version
         return None
 
 

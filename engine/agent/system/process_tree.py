@@ -1,7 +1,8 @@
-"""Everything a run has started on this node, however it tried to get away, and its end.
+"""All processes that a run has started on this node, however they detached themselves, and ending them.
 
-Found by the mark in the environment, by the log as standard output, by descent from the runner (which adopts orphans) and by
-session. Whoever escapes one of these is caught by another; looked for again until none is left. Linux; elsewhere nothing is found.
+A member is found by its environment, by the log as its standard output, by descent from the runner (which adopts orphans) or by its
+session: a process that escapes one criterion is found by another. Scans are repeated until none is left. Linux only; elsewhere no
+process is found.
 """
 
 from __future__ import annotations
@@ -15,117 +16,120 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from . import processes
-from .processes import ROOT_MARK, RUN_MARK, TERM_GRACE, Stat, boot_id, read_stat
+from .processes import RUN_ID_VARIABLE, STATE_ROOT_VARIABLE, TERM_GRACE_S, ProcessStat, boot_id, read_stat
 
-SESSIONS = "sessions.json"
-"""In the run directory: the sessions seen while the runner lived, for the day it is killed."""
-KILL_LIMIT = 10.0
-"""Seconds in which killed processes must be gone; who stays then hangs in the kernel."""
-PAUSES = (0.05, 0.5)
-"""Seconds between two looks: at first, and at most; each costs some milliseconds."""
-BREATH = 0.01
-QUIET = 8
-"""Looks in a row, a breath apart, that must find nobody: one alone may miss who lives for a moment only and has a child by then."""
+SESSIONS_FILE = "sessions.json"
+"""File of the run directory with the run's sessions, which serves to find its processes after a kill of the runner."""
+TREE_KILL_TIMEOUT_S = 10.0
+"""Seconds within which processes must be gone after KILL; those that stay longer hang in the kernel."""
+MIN_SCAN_PAUSE_S, MAX_SCAN_PAUSE_S = 0.05, 0.5
+"""Pause between two scans after TERM, doubled from the first to the second; a scan costs some milliseconds."""
+EMPTY_SCAN_PAUSE_S = 0.01
+EMPTY_SCANS_REQUIRED = 8
+"""Consecutive empty scans required: one scan can miss a short-lived process that has just forked."""
 
 
 class ProcessTree:
-    """The processes of one run on this node, without the one that asks and without the runner."""
+    """The processes of one run on this node, except this process and the runner."""
 
     def __init__(self, run: Path, exclude: Collection[int] = ()) -> None:
-        """``spared``: children of the asking process that it waits for by itself."""
+        """``exclude``: children of this process that it waits for by itself."""
         self._run = run
-        self._spared = frozenset(exclude)
-        self._marks = {f"{RUN_MARK}={run.name}".encode(), f"{ROOT_MARK}={run.parent.parent}".encode()}
-        self._recorded: dict[int, int] = {}
-        """Sessions of the run, each with the start time of its leader, 0: it was gone already."""
-        self._written: dict[int, int] = {}
+        self._excluded = frozenset(exclude)
+        self._environment_marks = {f"{RUN_ID_VARIABLE}={run.name}".encode(), f"{STATE_ROOT_VARIABLE}={run.parent.parent}".encode()}
+        self._sessions: dict[int, int] = {}
+        """Sessions of the run, each with the start time of its leader in clock ticks; 0 if the leader had ended."""
+        self._saved_sessions: dict[int, int] = {}
         self._runner = 0
         self._read_start()
 
-    def scan(self, act: Callable[[int], None] | None = None) -> dict[int, int]:
-        """All living members as {pid: start time}. ``act`` is called the moment one is found: some do not live much longer."""
+    def scan(self, on_member: Callable[[int], None] | None = None) -> dict[int, int]:
+        """Return the living members as {pid: start time}. ``on_member`` is called as soon as one is found: some are short-lived."""
         me, table = os.getpid(), {}
-        log = _identity(self._run / "out.log")
+        log = _file_identity(self._run / "out.log")
         members: dict[int, int] = {}
         own_session = 0 if self._runner == me else os.getsid(0)
 
-        def join(one: Stat) -> None:
-            if one.pid not in (me, self._runner) and one.session != own_session:
-                members[one.pid] = one.started
-                if act is not None:
-                    act(one.pid)
+        def join(stat: ProcessStat) -> None:
+            if stat.pid not in (me, self._runner) and stat.session != own_session:
+                members[stat.pid] = stat.start_ticks
+                if on_member is not None:
+                    on_member(stat.pid)
 
         for pid in processes.pids():
-            one = read_stat(pid)
-            if one is None:
+            stat = read_stat(pid)
+            if stat is None:
                 continue
-            if one.state in "ZX":
-                if one.parent == me and pid not in self._spared:
-                    with contextlib.suppress(ChildProcessError):  # an orphan adopted and dead: nobody else will fetch it
+            if stat.state in "ZX":
+                if stat.parent == me and pid not in self._excluded:
+                    with contextlib.suppress(ChildProcessError):  # an adopted orphan: only this process can reap it
                         os.waitpid(pid, os.WNOHANG)
                 continue
-            table[pid] = one
-            is_child = one.parent in members or (one.parent == self._runner and self._runner != 0)
-            if is_child or self._is_of_session(one, table) or self._is_marked(pid) or _writes(pid, log):
-                join(one)
-        while True:  # whoever was passed by before its parent, or its session, was known
+            table[pid] = stat
+            is_child = stat.parent in members or (stat.parent == self._runner and self._runner != 0)
+            if is_child or self._is_in_run_session(stat, table) or self._is_marked(pid) or _writes_to(pid, log):
+                join(stat)
+        while True:  # members that were read before their parent or their session was known
             parents = {*members, self._runner} - {0}
             sessions = {table[pid].session for pid in members} - {own_session}
-            late = [one for pid, one in table.items() if pid not in members and (one.parent in parents or one.session in sessions)]
+            late = [
+                stat for pid, stat in table.items() if pid not in members and (stat.parent in parents or stat.session in sessions)
+            ]
             known = len(members)
-            for one in late:
-                join(one)
+            for stat in late:
+                join(stat)
             if len(members) == known:
                 break
-        self._recorded.update({table[pid].session: _leader(table, table[pid].session) for pid in members})
+        self._sessions.update({table[pid].session: _leader_start(table, table[pid].session) for pid in members})
         return members
 
     def record(self) -> None:
-        """Write down the sessions, so that they are known when the runner is not there any more. A full disk is passed over."""
+        """Save the sessions to SESSIONS_FILE, for scans after a kill of the runner. A full disk is ignored."""
         self.scan()
-        if self._recorded != self._written:
-            aside = self._run / f".{SESSIONS}.{os.getpid()}"
+        if self._sessions != self._saved_sessions:
+            aside = self._run / f".{SESSIONS_FILE}.{os.getpid()}"
             try:
-                aside.write_text(json.dumps({"boot_id": boot_id(), "sessions": self._recorded}))
-                aside.rename(self._run / SESSIONS)
-                self._written = dict(self._recorded)
+                aside.write_text(json.dumps({"boot_id": boot_id(), "sessions": self._sessions}))
+                aside.rename(self._run / SESSIONS_FILE)
+                self._saved_sessions = dict(self._sessions)
             except OSError:
                 with contextlib.suppress(OSError):
                     aside.unlink(missing_ok=True)
 
-    def terminate(self, grace: float = TERM_GRACE) -> list[int]:
-        """TERM, wait up to ``grace`` seconds, stop them all so that none can start another, KILL. Blocks; the pids that stayed.
+    def terminate(self, grace: float = TERM_GRACE_S) -> list[int]:
+        """End all members, and return the pids of those that survive. Blocks.
 
-        Stopped processes are continued first, or TERM would wait with them.
+        Sends TERM (and CONT, since a stopped process handles TERM only then), waits up to ``grace`` seconds, stops all members so
+        that none can fork, and sends KILL.
         """
-        told: dict[int, int] = {}
-        pause, deadline = PAUSES[0], time.monotonic() + grace
-        while left := self.scan():
-            fresh = [pid for pid, started in left.items() if told.get(pid) != started]
-            processes.send_signal(signal.SIGTERM, fresh)
-            processes.send_signal(signal.SIGCONT, fresh)
-            told.update(left)
+        signalled: dict[int, int] = {}
+        pause, deadline = MIN_SCAN_PAUSE_S, time.monotonic() + grace
+        while members := self.scan():
+            unsignalled = [pid for pid, started in members.items() if signalled.get(pid) != started]
+            processes.send_signal(signal.SIGTERM, unsignalled)
+            processes.send_signal(signal.SIGCONT, unsignalled)
+            signalled.update(members)
             if time.monotonic() >= deadline:
                 break
             time.sleep(min(pause, max(0.0, deadline - time.monotonic())))
-            pause = min(2 * pause, PAUSES[1])
-        deadline, quiet = time.monotonic() + KILL_LIMIT, 0
-        while told and quiet < QUIET:
-            left = self._frozen(deadline)
-            processes.send_signal(signal.SIGKILL, left)
-            quiet = 0 if left else quiet + 1
+            pause = min(2 * pause, MAX_SCAN_PAUSE_S)
+        deadline, empty_scans = time.monotonic() + TREE_KILL_TIMEOUT_S, 0
+        while signalled and empty_scans < EMPTY_SCANS_REQUIRED:
+            members = self._stop_all(deadline)
+            processes.send_signal(signal.SIGKILL, members)
+            empty_scans = 0 if members else empty_scans + 1
             if time.monotonic() >= deadline:
                 return sorted(self.scan())
-            time.sleep(PAUSES[0] if left else BREATH)
+            time.sleep(MIN_SCAN_PAUSE_S if members else EMPTY_SCAN_PAUSE_S)
         return []
 
-    def _frozen(self, deadline: float) -> dict[int, int]:
-        """All members, stopped. Those that multiply faster than they can be counted are stopped as they are seen."""
+    def _stop_all(self, deadline: float) -> dict[int, int]:
+        """Send STOP to members, each as it is found, until a scan finds no new one. Returns them."""
         known: dict[int, int] = {}
         while True:
-            found = self.scan(lambda pid: processes.send_signal(signal.SIGSTOP, (pid,)))
-            is_new = any(known.get(pid) != started for pid, started in found.items())
-            known = found
+            members = self.scan(lambda pid: processes.send_signal(signal.SIGSTOP, (pid,)))
+            is_new = any(known.get(pid) != started for pid, started in members.items())
+            known = members
             if not is_new or time.monotonic() >= deadline:
                 return known
 
@@ -135,48 +139,48 @@ class ProcessTree:
             if start["boot_id"] == boot_id():
                 if processes.start_time(start["pid"]) == start["start_time"]:
                     self._runner = int(start["pid"])
-                self._recorded[int(start["session"])] = 0
+                self._sessions[int(start["session"])] = 0
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-            kept = json.loads((self._run / SESSIONS).read_bytes())
-            if kept["boot_id"] == boot_id():
-                self._recorded.update({int(session): int(started) for session, started in kept["sessions"].items()})
+            document = json.loads((self._run / SESSIONS_FILE).read_bytes())
+            if document["boot_id"] == boot_id():
+                self._sessions.update({int(session): int(started) for session, started in document["sessions"].items()})
 
-    def _is_of_session(self, one: Stat, table: dict[int, Stat]) -> bool:
-        """Whether its session is one of the run's. The number is used again only when it is empty, and then by another leader."""
-        started = self._recorded.get(one.session)
+    def _is_in_run_session(self, stat: ProcessStat, table: dict[int, ProcessStat]) -> bool:
+        """Whether the process is in a session of the run. A session number is reused only once it is empty, by another leader."""
+        started = self._sessions.get(stat.session)
         if started is None:
             return False
-        leader = table.get(one.session) or read_stat(one.session)
-        return leader is None or leader.state in "ZX" or leader.started == started
+        leader = table.get(stat.session) or read_stat(stat.session)
+        return leader is None or leader.state in "ZX" or leader.start_ticks == started
 
     def _is_marked(self, pid: int) -> bool:
         try:
             environ = (processes.PROC / str(pid) / "environ").read_bytes()
-        except OSError:  # gone meanwhile, or somebody else's
+        except OSError:  # it has ended, or belongs to another user
             return False
-        return self._marks <= set(environ.split(b"\0"))
+        return self._environment_marks <= set(environ.split(b"\0"))
 
 
-def _leader(table: dict[int, Stat], session: int) -> int:
+def _leader_start(table: dict[int, ProcessStat], session: int) -> int:
     leader = table.get(session)
-    return leader.started if leader is not None else 0
+    return leader.start_ticks if leader is not None else 0
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def _file_identity(path: Path) -> tuple[int, int] | None:
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino
 
 
-def _writes(pid: int, log: tuple[int, int] | None) -> bool:
-    """Whether its standard output or error is the run's log: nobody else opens that for writing."""
+def _writes_to(pid: int, log: tuple[int, int] | None) -> bool:
+    """Whether standard output or error of a process is the run's log, which only members open for writing."""
     for number in (1, 2) if log is not None else ():
         try:
-            if _identity(processes.PROC / str(pid) / "fd" / str(number)) == log:
-                told = (processes.PROC / str(pid) / "fdinfo" / str(number)).read_text()
-                flags = next(line.split()[1] for line in told.splitlines() if line.startswith("flags:"))
+            if _file_identity(processes.PROC / str(pid) / "fd" / str(number)) == log:
+                text = (processes.PROC / str(pid) / "fdinfo" / str(number)).read_text()
+                flags = next(line.split()[1] for line in text.splitlines() if line.startswith("flags:"))
                 if int(flags, 8) & os.O_ACCMODE != os.O_RDONLY:
                     return True
         except (OSError, StopIteration, ValueError):

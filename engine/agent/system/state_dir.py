@@ -1,4 +1,4 @@
-"""Where a node keeps what is ours: its root directory and the names below it."""
+"""The state directory of a node: its layout, and the file system it is on."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from ...errors import StorageFailed
 
 @dataclass(frozen=True)
 class StateDir:
-    """One node's state; embedded nodes on one machine have a root each."""
+    """Directories of one node; embedded nodes on one machine have one root each."""
 
     root: Path
     name: str
-    """Of the node, as nodes.toml says."""
+    """Name of the node in nodes.toml."""
 
     @property
     def runs(self) -> Path:
-        """One directory a run."""
+        """Holds one directory per run."""
         return self.root / "runs"
 
     @property
     def data(self) -> Path:
-        """One directory a prepared data set, named by its digest."""
+        """Holds one directory per prepared data set, named by its digest."""
         return self.root / "data"
 
     @property
     def bundles(self) -> Path:
-        """Our node-side modules, one zip a digest."""
+        """Holds the modules of the agent, one zip per digest."""
         return self.root / "bundles"
 
     def prepare(self) -> None:
-        """Make the directories, for this user alone. Raises StorageFailed."""
+        """Make the directories with mode 0700. Raises StorageFailed."""
         for path in (self.runs, self.data, self.bundles):
             try:
                 path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -42,7 +42,7 @@ class StateDir:
                 raise StorageFailed(f"cannot make {path}: {error.strerror}", hint="set state_dir in nodes.toml") from None
 
 
-NETWORKED = (
+NETWORK_FILE_SYSTEMS = (
     "nfs",
     "nfs4",
     "cifs",
@@ -57,17 +57,17 @@ NETWORKED = (
     "afs",
     "9p",
 )
-"""File systems whose locks and renames other machines take part in, or not."""
+"""File systems whose locks and renames may not hold between machines."""
 
 
 def network_file_system(path: Path, mounts: Path = Path("/proc/mounts")) -> str:
-    """The kind of network file system a path lies on; empty: none, or the system does not tell (Linux: proc_mounts(5))."""
+    """Type of the network file system that holds a path; empty for local ones and where it is unknown (Linux: proc_mounts(5))."""
     kind, longest = "", -1
     with contextlib.suppress(OSError):
         real = os.path.realpath(path)
         for line in mounts.read_text(errors="replace").splitlines():
-            _, place, its_kind = line.split(" ")[:3]
-            place = place.replace("\\040", " ")
-            if (real == place or real.startswith(place.rstrip("/") + "/")) and len(place) > longest:
-                kind, longest = its_kind, len(place)
-    return kind if kind in NETWORKED else ""
+            _, mount, mount_kind = line.split(" ")[:3]
+            mount = mount.replace("\\040", " ")
+            if (real == mount or real.startswith(mount.rstrip("/") + "/")) and len(mount) > longest:
+                kind, longest = mount_kind, len(mount)
+    return kind if kind in NETWORK_FILE_SYSTEMS else ""

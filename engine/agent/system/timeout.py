@@ -1,4 +1,4 @@
-"""A limit on one wait, for Python 3.10: ``asyncio.wait_for`` may swallow a cancellation there that comes with the result."""
+"""A timeout for one wait that is safe on Python 3.10, where ``asyncio.wait_for`` can swallow a cancellation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 async def with_timeout(seconds: float, work: Awaitable[T]) -> T:
-    """The result of ``work``. Raises asyncio.TimeoutError after so many seconds; ``work`` is cancelled then, and when we are."""
+    """Return the result of ``work``. Raises asyncio.TimeoutError after ``seconds``. ``work`` is cancelled with the wait."""
     task = asyncio.ensure_future(work)
     try:
         done, _ = await asyncio.wait({task}, timeout=seconds)

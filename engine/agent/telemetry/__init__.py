@@ -1,1 +1,1 @@
-"""Measurements of one node: host, devices, disks, network links."""
+"""Readings of one node: host, devices, disks, network links."""

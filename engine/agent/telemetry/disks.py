@@ -1,4 +1,4 @@
-"""The file systems of a machine. A server that is gone makes whoever asks it hang: so a thread asks, and nobody waits for it."""
+"""Usage of the file systems of a machine, read by a thread: a call about a file server that is down hangs."""
 
 from __future__ import annotations
 
@@ -9,66 +9,66 @@ import time
 from pathlib import Path
 
 from ...events import DiskReading
-from ..system.state_dir import NETWORKED
+from ..system.state_dir import NETWORK_FILE_SYSTEMS
 
-EVERY = 30.0
-"""Seconds between two looks."""
-PATIENCE = 5.0
-"""Seconds after which a file system that has not answered is unknown."""
+DISK_SCAN_INTERVAL_S = 30.0
+"""Seconds between two scans."""
+STATVFS_TIMEOUT_S = 5.0
+"""Seconds after which the usage of a file system that has not answered is unknown."""
 
 
 class Disks:
-    """What is mounted, as it was at the last look. The first reading knows none yet."""
+    """Usage of the mounted file systems at the last scan; the first reading is empty."""
 
     def __init__(self, proc: Path) -> None:
         self._mounts = proc / "self" / "mounts"
-        self._asked = -EVERY
-        self._looking: threading.Thread | None = None
-        self._left: tuple[DiskReading, ...] = ()
-        """Still to be asked by the look that goes on."""
+        self._scan_started_at = -DISK_SCAN_INTERVAL_S
+        self._scan_thread: threading.Thread | None = None
+        self._pending: tuple[DiskReading, ...] = ()
+        """File systems that the scan in progress has still to read."""
         self._disks: tuple[DiskReading, ...] = ()
 
     def read(self) -> tuple[DiskReading, ...]:
-        """Never waits."""
+        """Return the last usage, and start a scan when it is due. Never waits."""
         now = time.monotonic()
-        is_looking = self._looking is not None and self._looking.is_alive()
-        if not is_looking and now - self._asked >= EVERY:
-            self._asked = now
-            self._looking = threading.Thread(target=self._look, daemon=True)
-            self._looking.start()
-        if is_looking and now - self._asked >= PATIENCE:
-            silent = {disk.mount for disk in self._left}
+        is_scanning = self._scan_thread is not None and self._scan_thread.is_alive()
+        if not is_scanning and now - self._scan_started_at >= DISK_SCAN_INTERVAL_S:
+            self._scan_started_at = now
+            self._scan_thread = threading.Thread(target=self._scan, daemon=True)
+            self._scan_thread.start()
+        if is_scanning and now - self._scan_started_at >= STATVFS_TIMEOUT_S:
+            silent = {disk.mount for disk in self._pending}
             known = tuple(disk for disk in self._disks if disk.mount not in silent)
-            return known + self._left
+            return known + self._pending
         return self._disks
 
-    def _look(self) -> None:
+    def _scan(self) -> None:
         try:
-            self._left = mounted(self._mounts.read_text(errors="replace"))
+            self._pending = parse_mounts(self._mounts.read_text(errors="replace"))
         except OSError:  # not Linux
-            self._left = ()
-        found: dict[tuple[str, int | None, int | None], DiskReading] = {}
-        while self._left:
-            disk = _ask(self._left[0])
-            # The same server with the same figures is one file system, mounted for one user after another.
-            found.setdefault((disk.source.partition(":")[0], disk.used, disk.total), disk)
-            self._left = self._left[1:]
-        self._disks = tuple(found.values())
+            self._pending = ()
+        unique: dict[tuple[str, int | None, int | None], DiskReading] = {}
+        while self._pending:
+            disk = _with_usage(self._pending[0])
+            # The same server with the same figures is one file system that is mounted once per user.
+            unique.setdefault((disk.source.partition(":")[0], disk.used, disk.total), disk)
+            self._pending = self._pending[1:]
+        self._disks = tuple(unique.values())
 
 
-def mounted(mounts: str) -> tuple[DiskReading, ...]:
-    """What proc_mounts(5) tells of disks and servers: local ones first, each source once, none that lives in memory.
+def parse_mounts(mounts: str) -> tuple[DiskReading, ...]:
+    """Parse proc_mounts(5): local disks first, then network file systems, each source once, without file systems in memory.
 
-    Below /etc there are only single files that a container's host lends.
+    Mounts below /etc are left out: they are single files that the host of a container provides.
     """
     local: dict[str, DiskReading] = {}
     remote: dict[str, DiskReading] = {}
     for line in mounts.splitlines():
-        fields = [_plain(field) for field in line.split(" ")]
+        fields = [_unescape(field) for field in line.split(" ")]
         if len(fields) < 3:
             continue
         source, mount, kind = fields[:3]
-        if kind in NETWORKED:
+        if kind in NETWORK_FILE_SYSTEMS:
             remote.setdefault(source, DiskReading(mount, source))
         elif mount == "/" or (_is_disk(source, kind) and not mount.startswith("/etc/")):
             local.setdefault(source, DiskReading(mount, source))
@@ -76,20 +76,20 @@ def mounted(mounts: str) -> tuple[DiskReading, ...]:
 
 
 def _is_disk(source: str, kind: str) -> bool:
-    """Images in loop devices are none, and of ZFS only the pools themselves."""
+    """Whether a mount is a disk: a block device that is no loop device, or a ZFS pool (not its data sets)."""
     return (source.startswith("/dev/") and not source.startswith("/dev/loop")) or (kind == "zfs" and "/" not in source)
 
 
-def _ask(disk: DiskReading) -> DiskReading:
+def _with_usage(disk: DiskReading) -> DiskReading:
     try:
         stat = os.statvfs(disk.mount)
-    except OSError:  # not for us to see
+    except OSError:  # not accessible to this user
         return disk
     return dataclasses.replace(disk, used=(stat.f_blocks - stat.f_bfree) * stat.f_frsize, total=stat.f_blocks * stat.f_frsize)
 
 
-def _plain(field: str) -> str:
-    """Blanks, tabs, line ends and backslashes are written as octal numbers there."""
-    for code, sign in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-        field = field.replace(code, sign)
+def _unescape(field: str) -> str:
+    """Decode the octal escapes of proc_mounts(5): blank, tab, line end and backslash."""
+    for escape, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+        field = field.replace(escape, character)
     return field

@@ -1,8 +1,8 @@
-"""Readings of emulated devices: what the ranks that play them wrote down last, never an invention.
+"""Readings of emulated devices, taken from the newest events of the ranks that emulate them.
 
-Utilization and memory come from the newest line of the rank that owns the device: StepsTaken in an epoch, DeviceUsed while it is
-probed or measured alone. Clock, power and temperature are
-unknown, unless a scripted thermal fault gives them; then the throttle text says "(scripted)". Of other faults no reading speaks.
+Utilization and memory come from the rank's newest StepsTaken, or DeviceUsed while a device is probed or measured alone.
+Clock, power and temperature are unknown, unless a scripted thermal fault gives them; the throttle text then says "(scripted)".
+Other faults do not show in readings.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from ...specs import DeviceSpec, FaultSpec
 from ...wire import from_plain
 from ..system.state_dir import StateDir
 
-FRESH = 2.5
-"""Seconds a line stands for the present: a rank writes at least one a step, and steps take well under a second."""
-MEMORY_FRESH = 30.0
-"""Seconds after which a silent rank no longer counts as holding memory; an evaluation is shorter."""
-IDLE_MEMORY = 64 << 20
-"""Bytes an idle device holds, by declaration."""
-SCRIPTED_TEMPERATURE = 88.0
-"""Degrees Celsius of a device with a thermal fault, by script."""
-SCRIPTED_CLOCK = 1800.0
-"""MHz at full speed, divided by the slowdown of a thermal fault, by script."""
-TAIL = 16384
+UTILIZATION_MAX_AGE_S = 2.5
+"""Seconds after which an event no longer gives the utilization; a rank writes one per step, well under a second."""
+MEMORY_MAX_AGE_S = 30.0
+"""Seconds after which an event no longer gives the memory in use; an evaluation, without events, is shorter."""
+IDLE_MEMORY_BYTES = 64 << 20
+"""Memory in use on an idle device, by definition."""
+FAULT_TEMPERATURE_C = 88.0
+"""Temperature of a device with an active thermal fault."""
+FULL_SPEED_CLOCK_MHZ = 1800.0
+"""Clock of a device that has thermal faults; divided by the slowdown of the active one."""
+TAIL_BYTES = 16384
 """Bytes read from the end of a rank's file."""
-_TELLING = (b'"StepsTaken"', b'"DeviceUsed"')
+_USAGE_KINDS = (b'"StepsTaken"', b'"DeviceUsed"')
 
 
 @dataclass
@@ -42,38 +42,38 @@ class _Run:
 
 
 class EmulatedDevices:
-    """The declared devices of this node."""
+    """The emulated devices of this node."""
 
-    def __init__(self, home: StateDir, declared: tuple[DeviceSpec, ...]) -> None:
-        self._home = home
-        self._declared = declared
-        self._going: dict[str, _Run] = {}
-        self._over: set[str] = set()
-        """Runs that will never change again: each is looked at once."""
+    def __init__(self, state_dir: StateDir, specs: tuple[DeviceSpec, ...]) -> None:
+        self._state_dir = state_dir
+        self._specs = specs
+        self._active_runs: dict[str, _Run] = {}
+        self._ended_runs: set[str] = set()
+        """Runs that have ended: they are not read again."""
 
     def read(self) -> tuple[DeviceReading, ...]:
-        """One reading a declared device."""
-        self._look_for_runs()
+        """Return one reading per device."""
+        self._scan_runs()
         now = time.time()
-        return tuple(self._read_device(index, spec, now) for index, spec in enumerate(self._declared))
+        return tuple(self._read_device(index, spec, now) for index, spec in enumerate(self._specs))
 
-    def _look_for_runs(self) -> None:
+    def _scan_runs(self) -> None:
         try:
-            names = [path.name for path in self._home.runs.iterdir()]
+            names = [path.name for path in self._state_dir.runs.iterdir()]
         except OSError:  # no run yet
             names = []
         for name in names:
-            run = self._home.runs / name
-            if name in self._over:
+            run = self._state_dir.runs / name
+            if name in self._ended_runs:
                 continue
             if (run / "exit.json").exists():
-                self._going.pop(name, None)
-                self._over.add(name)
-            elif name not in self._going and (plan := _read_plan(run)) is not None:
-                here = {rank.device_index: rank for rank in plan.ranks if rank.node == self._home.name}
-                self._going[name] = _Run(run, here)
-        for gone in self._going.keys() - set(names):
-            del self._going[gone]
+                self._active_runs.pop(name, None)
+                self._ended_runs.add(name)
+            elif name not in self._active_runs and (plan := _read_plan(run)) is not None:
+                ranks = {rank.device_index: rank for rank in plan.ranks if rank.node == self._state_dir.name}
+                self._active_runs[name] = _Run(run, ranks)
+        for removed in self._active_runs.keys() - set(names):
+            del self._active_runs[removed]
 
     def _read_device(self, index: int, spec: DeviceSpec, now: float) -> DeviceReading:
         idle = DeviceReading(
@@ -81,72 +81,72 @@ class EmulatedDevices:
             name=spec.name,
             kind="emulated",
             utilization=0.0,
-            memory_used=min(IDLE_MEMORY, spec.memory),
+            memory_used=min(IDLE_MEMORY_BYTES, spec.memory),
             memory_total=spec.memory,
         )
         newest: tuple[float, DeviceReading] | None = None
-        for run in self._going.values():
+        for run in self._active_runs.values():
             rank = run.ranks.get(index)
-            found = None if rank is None else _last_use(run.directory / "ranks" / f"{rank.rank}.jsonl")
-            if rank is None or found is None:
+            usage = None if rank is None else _last_usage(run.directory / "ranks" / f"{rank.rank}.jsonl")
+            if rank is None or usage is None:
                 continue
-            written, use = found
-            if now - written <= MEMORY_FRESH and (newest is None or written > newest[0]):
-                newest = written, _busy(idle, rank, use, now - written <= FRESH)
+            written, event = usage
+            if now - written <= MEMORY_MAX_AGE_S and (newest is None or written > newest[0]):
+                newest = written, _busy(idle, rank, event, now - written <= UTILIZATION_MAX_AGE_S)
         return idle if newest is None else newest[1]
 
 
-def _busy(idle: DeviceReading, rank: RankPlan, use: dict[str, Any], is_fresh: bool) -> DeviceReading:
-    used = use.get("memory_used")
-    utilization = use.get("utilization") if is_fresh else 0.0
+def _busy(idle: DeviceReading, rank: RankPlan, event: dict[str, Any], is_fresh: bool) -> DeviceReading:
+    memory_used = event.get("memory_used")
+    utilization = event.get("utilization") if is_fresh else 0.0
     thermal = tuple(fault for fault in (rank.emulation.faults if rank.emulation else ()) if fault.cause == "thermal")
-    fault = _active(thermal, use.get("step")) if is_fresh else None
+    fault = _active_fault(thermal, event.get("step")) if is_fresh else None
     slowdown = fault.slowdown if fault is not None else 1.0
     return DeviceReading(
         index=idle.index,
         name=idle.name,
         kind=idle.kind,
         utilization=float(utilization) if isinstance(utilization, (int, float)) else None,
-        memory_used=used if isinstance(used, int) else idle.memory_used,
+        memory_used=memory_used if isinstance(memory_used, int) else idle.memory_used,
         memory_total=idle.memory_total,
-        temperature=SCRIPTED_TEMPERATURE if fault is not None else None,
-        clock=SCRIPTED_CLOCK / slowdown if thermal and is_fresh else None,
+        temperature=FAULT_TEMPERATURE_C if fault is not None else None,
+        clock=FULL_SPEED_CLOCK_MHZ / slowdown if thermal and is_fresh else None,
         throttle=(f"{fault.cause} (scripted)",) if fault is not None else (),
     )
 
 
-def _active(faults: tuple[FaultSpec, ...], step: object) -> FaultSpec | None:
+def _active_fault(faults: tuple[FaultSpec, ...], step: object) -> FaultSpec | None:
     if not isinstance(step, int):
         return None
     return next((fault for fault in faults if fault.is_at_work(step)), None)
 
 
 def _read_plan(run: Path) -> Plan | None:
-    """The plan of a run; None while it is not yet there, or where another version wrote it."""
+    """Read the plan of a run; None while it is missing, or where another version wrote it."""
     try:
         return from_plain(Plan, json.loads((run / "plan.json").read_bytes()))
     except (OSError, ValueError, RecursionError):
         return None
 
 
-def _last_use(path: Path) -> tuple[float, dict[str, Any]] | None:
-    """When the newest line that tells of a rank's device was written, by the clock of this machine, and the line."""
+def _last_usage(path: Path) -> tuple[float, dict[str, Any]] | None:
+    """The newest event of a rank with the usage of its device, and the time of writing by this machine's clock."""
     try:
         with path.open("rb") as file:
             size = file.seek(0, 2)
-            file.seek(max(0, size - TAIL))
+            file.seek(max(0, size - TAIL_BYTES))
             lines = file.read().split(b"\n")[:-1]  # what follows the last newline is still being written
             modified = path.stat().st_mtime
-    except OSError:  # the rank has not begun
+    except OSError:  # the rank has not started
         return None
     for line in reversed(lines):
-        if not any(kind in line for kind in _TELLING):
+        if not any(kind in line for kind in _USAGE_KINDS):
             continue
         try:
-            use = json.loads(line)
+            event = json.loads(line)
         except ValueError:  # cut by the start of the tail
             continue
-        if isinstance(use, dict) and use.get("kind") in ("StepsTaken", "DeviceUsed"):
-            written = use.get("node_time")
-            return (float(written) if isinstance(written, (int, float)) else modified), use
+        if isinstance(event, dict) and event.get("kind") in ("StepsTaken", "DeviceUsed"):
+            written = event.get("node_time")
+            return (float(written) if isinstance(written, (int, float)) else modified), event
     return None

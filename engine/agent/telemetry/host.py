@@ -1,6 +1,6 @@
-"""Readings of the machine itself: processor, memory, disks, links, and where its peers reach it.
+"""Readings of the machine: processor, memory, disks, network links, and the addresses at which it is reached.
 
-Linux tells all of it in /proc, read here without a parser for more than is shown; elsewhere psutil is asked, where it is there.
+On Linux they are read from /proc, without dependencies; elsewhere from psutil, if it is installed.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from .disks import Disks
 from .network import NetworkCounters
 from .proc_file import ProcFile
 
-SLOW_EVERY = 5
-"""Readings between two looks at what moves slowly, or is a mean anyway."""
+LOAD_EVERY_READINGS = 5
+"""Disk space, load and traffic are read with every fifth reading: they change slowly, or are means."""
 _SIOCGIFADDR = 0x8915
 
 
 class Host:
-    """Reads the machine. The first processor utilization is unknown: it is a mean since the last reading."""
+    """Reads the machine. Processor utilization is a mean since the last reading, unknown in the first."""
 
     def __init__(self, root: Path, proc: Path = PROC) -> None:
         self._root = root
@@ -44,9 +44,9 @@ class Host:
         self._disks, self._links = Disks(proc), NetworkCounters(proc)
 
     def read(self) -> HostReading:
-        """One reading; what cannot be known is None."""
+        """Take a reading; unknown values are None."""
         memory = self._read_memory()
-        if self._count % SLOW_EVERY == 0:
+        if self._count % LOAD_EVERY_READINGS == 0:
             self._disk_free, self._load, self._traffic = disk_free(self._root), _load(), self._links.read()
         self._count += 1
         return HostReading(
@@ -64,13 +64,13 @@ class Host:
         )
 
     def _utilization(self) -> float | None:
-        """Time not idle over all time since the last reading, of all processors."""
+        """Share of the time since the last reading that all processors together were not idle, from 0 to 1."""
         if self._psutil is not None:
             times = self._psutil.cpu_times()
             now = (int(100 * (sum(times) - times.idle)), int(100 * sum(times)))
         else:
-            # user nice system idle iowait irq softirq steal (proc_stat(5)); what follows is counted in the first two already
-            ticks = [int(word) for word in self._stat.read(1024).partition(b"\n")[0].split()[1:9]]
+            # user nice system idle iowait irq softirq steal (proc_stat(5)); user and nice include the guest times that follow
+            ticks = [int(field) for field in self._stat.read(1024).partition(b"\n")[0].split()[1:9]]
             if len(ticks) < 4:
                 return None
             now = (sum(ticks) - sum(ticks[3:5]), sum(ticks))
@@ -83,7 +83,7 @@ class Host:
         if self._psutil is not None:
             memory, swap = self._psutil.virtual_memory(), self._psutil.swap_memory()
             return {"MemTotal": memory.total, "MemAvailable": memory.available, "SwapTotal": swap.total, "SwapFree": swap.free}
-        return memory_of(self._memory.read(4096))
+        return parse_meminfo(self._memory.read(4096))
 
     def _uptime(self) -> float | None:
         if self._psutil is not None:
@@ -91,7 +91,7 @@ class Host:
         return round(time.clock_gettime(time.CLOCK_BOOTTIME)) if hasattr(time, "CLOCK_BOOTTIME") else None
 
     def as_device(self, reading: HostReading) -> DeviceReading:
-        """The processor as the device of a machine that has no GPU."""
+        """The processor as the device of a machine without GPUs."""
         return DeviceReading(
             name=self._processor,
             kind="cpu",
@@ -101,19 +101,19 @@ class Host:
         )
 
 
-def memory_of(meminfo: bytes) -> dict[str, int]:
-    """Bytes by the names of proc_meminfo(5); only what a reading needs, and only what is there."""
-    found = {}
+def parse_meminfo(meminfo: bytes) -> dict[str, int]:
+    """Parse the fields of proc_meminfo(5) that a reading needs, in bytes; missing fields are left out."""
+    values = {}
     for name in ("MemTotal", "MemAvailable", "SwapTotal", "SwapFree"):
         _, _, rest = meminfo.partition(f"{name}:".encode())
-        words = rest[:40].split(None, 2)
-        if len(words) > 1 and words[0].isdigit() and words[1] == b"kB":
-            found[name] = int(words[0]) << 10
-    return found
+        fields = rest[:40].split(None, 2)
+        if len(fields) > 1 and fields[0].isdigit() and fields[1] == b"kB":
+            values[name] = int(fields[0]) << 10
+    return values
 
 
 def disk_free(path: Path) -> int | None:
-    """Bytes that this user may still write there."""
+    """Bytes that this user may still write on a file system; None if unknown."""
     try:
         stat = os.statvfs(path)
     except OSError:
@@ -122,34 +122,34 @@ def disk_free(path: Path) -> int | None:
 
 
 def processor_name() -> str:
-    """What the processor calls itself, or its architecture."""
+    """Model name of the processor, or its architecture."""
     try:
         for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
             if line.startswith("model name") and (name := line.partition(":")[2].strip()):
                 return name
     except OSError:
-        pass  # not Linux: platform knows something
+        pass  # not Linux
     return platform.processor() or platform.machine() or "cpu"
 
 
 def interface_addresses() -> dict[str, str]:
     """The IPv4 address of every network interface that has one (Linux: netdevice(7)); empty elsewhere."""
-    found = {}
+    addresses = {}
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         for _, name in socket.if_nameindex():
             request = struct.pack("256s", name.encode()[:15])
             try:
                 answer = fcntl.ioctl(sock.fileno(), _SIOCGIFADDR, request)
-            except OSError:  # it has none
+            except OSError:  # it has no address
                 continue
-            found[name] = socket.inet_ntoa(answer[20:24])
-    return found
+            addresses[name] = socket.inet_ntoa(answer[20:24])
+    return addresses
 
 
-def where_reached(connection: str, addresses: dict[str, str]) -> tuple[str, str]:
-    """Address and interface by which the centre came, from SSH_CONNECTION; empty where it does not tell.
+def connection_address(connection: str, addresses: dict[str, str]) -> tuple[str, str]:
+    """Address and interface of this machine that the centre has connected to; empty if unknown.
 
-    ``connection`` is ``client_ip client_port server_ip server_port`` as sshd sets it.
+    ``connection``: ``client_ip client_port server_ip server_port``, as sshd sets SSH_CONNECTION.
     """
     parts = connection.split()
     if len(parts) != 4:
@@ -172,8 +172,8 @@ def _interface_of_ipv6(address: ipaddress.IPv6Address) -> str:
         lines = Path("/proc/net/if_inet6").read_text().splitlines()
     except OSError:
         return ""
-    wanted = f"{int(address):032x}"
-    return next((line.split()[-1] for line in lines if line.startswith(wanted)), "")
+    digits = f"{int(address):032x}"
+    return next((line.split()[-1] for line in lines if line.startswith(digits)), "")
 
 
 def _load() -> float | None:
@@ -190,5 +190,5 @@ def _difference(total: int | None, free: int | None) -> int | None:
 def _psutil() -> ModuleType | None:
     try:
         return importlib.import_module("psutil")
-    except ImportError:  # a node need not have it: then these readings are unknown
+    except ImportError:  # psutil is optional: without it these readings are unknown
         return None

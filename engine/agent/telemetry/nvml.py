@@ -1,4 +1,4 @@
-"""Readings of NVIDIA devices through NVML: what the driver does not tell is None, a device that is lost or gone says so.
+"""Readings of NVIDIA devices through NVML. Values that the driver does not report are None; a lost device carries an error.
 
 Indices are NVML's, in the order of the PCI bus: a launch that uses them sets CUDA_DEVICE_ORDER=PCI_BUS_ID.
 """
@@ -16,15 +16,15 @@ from typing import Any
 from ...events import DeviceReading, ProcessReading
 from ..system.process_owner import ProcessOwners
 
-PROCESSES_EVERY = 5
-"""Readings between two looks at the processes, which cost the most."""
-SLOW_EVERY = 10
-"""Readings between two looks at what rarely changes: limits, link, errors, fan."""
-RETRY_EVERY = 30
-"""Readings until a driver that is not there, or has lost a device, is opened again."""
+PROCESSES_EVERY_READINGS = 5
+"""Readings between two reads of the processes, which cost the most."""
+LIMITS_EVERY_READINGS = 10
+"""Readings between two reads of values that rarely change: limits, PCIe link, ECC errors, fan."""
+REOPEN_EVERY_READINGS = 30
+"""Readings until NVML is initialized again after it failed, or after it lost a device."""
 
-_THROTTLE = {
-    # nvmlClocksEventReasons of NVML's API reference; idle and clocks set by the user are no trouble
+_THROTTLE_REASONS = {
+    # nvmlClocksEventReasons of NVML's API reference, without idle and clocks set by the user, which are no throttling
     0x0004: "power cap",
     0x0008: "hardware slowdown",
     0x0010: "sync boost",
@@ -34,36 +34,37 @@ _THROTTLE = {
 }
 
 
-_NO_DRIVER = (9, 12)
-"""NVML_ERROR_DRIVER_NOT_LOADED and _LIBRARY_NOT_FOUND: a machine without NVIDIA devices, which is no trouble."""
-_NOT_FOR_US = (3, 4, 13)
-"""NVML_ERROR_NOT_SUPPORTED, _NO_PERMISSION and _FUNCTION_NOT_FOUND: the device is well and does not tell."""
-_UNINITIALIZED = 1
-_REOPEN = (_UNINITIALIZED, 15, 16, 28)
-"""Also NVML_ERROR_GPU_IS_LOST, _RESET_REQUIRED and _GPU_NOT_FOUND: nothing but opening the driver anew can help."""
-GONE = "the driver no longer knows this device"
+_NO_DRIVER_CODES = (9, 12)
+"""NVML_ERROR_DRIVER_NOT_LOADED and _LIBRARY_NOT_FOUND: a machine without NVIDIA devices, which is no error."""
+_UNAVAILABLE_CODES = (3, 4, 13)
+"""NVML_ERROR_NOT_SUPPORTED, _NO_PERMISSION and _FUNCTION_NOT_FOUND: a healthy device without this value."""
+_UNINITIALIZED_CODE = 1
+_REOPEN_CODES = (_UNINITIALIZED_CODE, 15, 16, 28)
+"""Also NVML_ERROR_GPU_IS_LOST, _RESET_REQUIRED and _GPU_NOT_FOUND: only a new initialization can help."""
+DEVICE_GONE = "the driver no longer knows this device"
 
-Ask = Callable[..., Any]
+Query = Callable[..., Any]
+"""Calls an NVML function of one device by name; None where it fails."""
 
 
 @dataclass
 class _Device:
-    """What is known of a device between two readings."""
+    """State of a device between two readings."""
 
     handle: Any
     name: str
     uuid: str
-    """Empty: it never told."""
-    moving: tuple[Callable[[], Any], ...] = ()
-    """What every reading asks, ready to be called."""
+    """Empty if it could never be read."""
+    queries: tuple[Callable[[], Any], ...] = ()
+    """Calls of every reading, bound to the handle."""
     error: str = ""
     """Why there is no handle."""
-    slow: dict[str, Any] = field(default_factory=dict)
+    limits: dict[str, Any] = field(default_factory=dict)
     processes: tuple[ProcessReading, ...] | None = None
 
 
-def load() -> ModuleType | None:
-    """The pynvml module, if it is there; the driver's library is looked for later."""
+def load_pynvml() -> ModuleType | None:
+    """Import pynvml; None if it is missing. It loads the driver's library later."""
     try:
         return importlib.import_module("pynvml")
     except ImportError:
@@ -71,7 +72,7 @@ def load() -> ModuleType | None:
 
 
 class NvidiaDevices:
-    """All NVIDIA devices of this machine; none where there is no driver."""
+    """All NVIDIA devices of this machine; none without a driver."""
 
     def __init__(self, nvml: ModuleType | None) -> None:
         self._nvml: Any = nvml
@@ -79,60 +80,60 @@ class NvidiaDevices:
         self._owners = ProcessOwners()
         self._count = 0
         self._open_at: int | None = 0 if nvml is not None else None
-        """The reading before which the driver is opened."""
+        """Number of the reading before which NVML is initialized; None while it works."""
         self._is_open = False
-        self._trouble = ""
-        """Why the driver cannot be opened."""
+        self._driver_error = ""
+        """Why NVML could not be initialized."""
 
     def read(self) -> tuple[DeviceReading, ...]:
-        """One reading a device, in the order of their indices. May take as long as the driver likes."""
+        """Return one reading per device, in the order of their indices. Blocks for as long as the driver does."""
         if self._open_at is not None and self._count >= self._open_at:
             self._open()
-        if not self._devices and self._trouble:
-            readings: tuple[DeviceReading, ...] = (DeviceReading(kind="cuda", error=self._trouble),)
+        if not self._devices and self._driver_error:
+            readings: tuple[DeviceReading, ...] = (DeviceReading(kind="cuda", error=self._driver_error),)
         else:
-            if self._count % PROCESSES_EVERY == 0:
-                self._look_at_processes()
+            if self._count % PROCESSES_EVERY_READINGS == 0:
+                self._read_processes()
             readings = tuple(self._read_device(index, device) for index, device in enumerate(self._devices))
         self._count += 1
         return readings
 
     def _open(self) -> None:
         nvml = self._nvml
-        self._open_at = self._count + RETRY_EVERY
+        self._open_at = self._count + REOPEN_EVERY_READINGS
         try:
             if self._is_open:
-                with contextlib.suppress(nvml.NVMLError):  # it does not know us any more
+                with contextlib.suppress(nvml.NVMLError):  # it may already be shut down
                     nvml.nvmlShutdown()
             self._is_open = False
             nvml.nvmlInit()
             self._is_open = True
             count = nvml.nvmlDeviceGetCount()
-        except nvml.NVMLError as problem:
-            is_trouble = self._devices or problem.value not in _NO_DRIVER
-            self._trouble = str(problem) if is_trouble else ""
+        except nvml.NVMLError as error:
+            is_failure = self._devices or error.value not in _NO_DRIVER_CODES
+            self._driver_error = str(error) if is_failure else ""
             return
-        self._trouble = ""
+        self._driver_error = ""
         if count or not self._devices:
             self._open_at = None
         before = self._devices
         self._devices = [self._find(index, before) for index in range(count)]
-        here = {device.uuid for device in self._devices}
-        for device in before:  # shown on, behind the others: an index belongs to whom the driver gives it
-            if device.uuid and device.uuid not in here:
-                self._devices.append(replace(device, handle=None, error=GONE, processes=None))
+        present = {device.uuid for device in self._devices}
+        for device in before:  # kept behind the others, whose indices are the driver's
+            if device.uuid and device.uuid not in present:
+                self._devices.append(replace(device, handle=None, error=DEVICE_GONE, processes=None))
 
     def _find(self, index: int, before: list[_Device]) -> _Device:
         nvml = self._nvml
         try:
             handle = nvml.nvmlDeviceGetHandleByIndex(index)
             name, uuid = _text(nvml.nvmlDeviceGetName(handle)), _text(nvml.nvmlDeviceGetUUID(handle))
-            return _Device(handle, name, uuid, _moving(nvml, handle))
-        except nvml.NVMLError as problem:
-            self._open_at = self._count + RETRY_EVERY
+            return _Device(handle, name, uuid, _reading_queries(nvml, handle))
+        except nvml.NVMLError as error:
+            self._open_at = self._count + REOPEN_EVERY_READINGS
             if index < len(before):
-                return replace(before[index], handle=None, error=str(problem), processes=None)
-            return _Device(None, "", "", error=str(problem))
+                return replace(before[index], handle=None, error=str(error), processes=None)
+            return _Device(None, "", "", error=str(error))
 
     def _read_device(self, index: int, device: _Device) -> DeviceReading:
         nvml, handle = self._nvml, device.handle
@@ -142,20 +143,20 @@ class NvidiaDevices:
         memory = None
         try:
             memory = nvml.nvmlDeviceGetMemoryInfo(handle)
-        except nvml.NVMLError as problem:
-            if problem.value not in _NOT_FOR_US:  # asking on would only repeat it
-                return self._failed(index, device, problem)
+        except nvml.NVMLError as error:
+            if error.value not in _UNAVAILABLE_CODES:  # further calls would fail alike
+                return self._failed(index, device, error)
         answers: list[Any] = []
-        for ask in device.moving:
+        for query in device.queries:
             try:
-                answers.append(ask())
+                answers.append(query())
             except nvml.NVMLError:
                 answers.append(None)
         rates, temperature, milliwatts, clock, reasons = answers
-        if reasons is None:  # drivers before 535 know the older name only
-            reasons = self._asker(handle)("nvmlDeviceGetCurrentClocksThrottleReasons")
-        if self._count % SLOW_EVERY == 0 or not device.slow:
-            device.slow = _slow(nvml, self._asker(handle))
+        if reasons is None:  # drivers before 535 have only the older name
+            reasons = self._query(handle)("nvmlDeviceGetCurrentClocksThrottleReasons")
+        if self._count % LIMITS_EVERY_READINGS == 0 or not device.limits:
+            device.limits = _read_limits(nvml, self._query(handle))
         return DeviceReading(
             index=index,
             name=device.name,
@@ -168,18 +169,18 @@ class NvidiaDevices:
             clock=_number(clock),
             throttle=_throttle(reasons) if reasons else (),
             processes=device.processes,
-            **device.slow,
+            **device.limits,
         )
 
-    def _failed(self, index: int, device: _Device, problem: Any) -> DeviceReading:
-        if problem.value in _REOPEN and self._open_at is None:
-            self._open_at = self._count + (1 if problem.value == _UNINITIALIZED else RETRY_EVERY)
-        return DeviceReading(index=index, name=device.name, kind="cuda", error=self._trouble or str(problem))
+    def _failed(self, index: int, device: _Device, error: Any) -> DeviceReading:
+        if error.value in _REOPEN_CODES and self._open_at is None:
+            self._open_at = self._count + (1 if error.value == _UNINITIALIZED_CODE else REOPEN_EVERY_READINGS)
+        return DeviceReading(index=index, name=device.name, kind="cuda", error=self._driver_error or str(error))
 
-    def _look_at_processes(self) -> None:
-        """Of all devices at once: a process may be on several."""
+    def _read_processes(self) -> None:
+        """Read the processes of all devices at once: one process may use several devices."""
         for device in self._devices:
-            device.processes = None if device.handle is None else _processes(self._asker(device.handle))
+            device.processes = None if device.handle is None else _processes(self._query(device.handle))
         owners = self._owners.lookup({process.pid for device in self._devices for process in device.processes or ()})
         for device in self._devices:
             if device.processes:
@@ -188,20 +189,20 @@ class NvidiaDevices:
                     for process in device.processes
                 )
 
-    def _asker(self, handle: Any) -> Ask:
-        """Asks a device by the name of a function; None: it does not tell."""
+    def _query(self, handle: Any) -> Query:
+        """Bind ``Query`` to a device."""
         nvml = self._nvml
 
-        def ask(function: str, *arguments: Any) -> Any:
+        def query(function: str, *arguments: Any) -> Any:
             try:
                 return getattr(nvml, function)(handle, *arguments)
             except nvml.NVMLError:
                 return None
 
-        return ask
+        return query
 
 
-def _moving(nvml: Any, handle: Any) -> tuple[Callable[[], Any], ...]:
+def _reading_queries(nvml: Any, handle: Any) -> tuple[Callable[[], Any], ...]:
     return (
         partial(nvml.nvmlDeviceGetUtilizationRates, handle),
         partial(nvml.nvmlDeviceGetTemperature, handle, nvml.NVML_TEMPERATURE_GPU),
@@ -211,40 +212,40 @@ def _moving(nvml: Any, handle: Any) -> tuple[Callable[[], Any], ...]:
     )
 
 
-def _slow(nvml: Any, ask: Ask) -> dict[str, Any]:
-    """What rarely changes, in the fields of a reading."""
+def _read_limits(nvml: Any, query: Query) -> dict[str, Any]:
+    """Fields of a reading that rarely change."""
     link = (
-        ask("nvmlDeviceGetCurrPcieLinkGeneration"),
-        ask("nvmlDeviceGetCurrPcieLinkWidth"),
-        ask("nvmlDeviceGetMaxPcieLinkGeneration"),
-        ask("nvmlDeviceGetMaxPcieLinkWidth"),
+        query("nvmlDeviceGetCurrPcieLinkGeneration"),
+        query("nvmlDeviceGetCurrPcieLinkWidth"),
+        query("nvmlDeviceGetMaxPcieLinkGeneration"),
+        query("nvmlDeviceGetMaxPcieLinkWidth"),
     )
-    state = ask("nvmlDeviceGetPerformanceState")
+    state = query("nvmlDeviceGetPerformanceState")
     return {
-        "power_limit": _number(ask("nvmlDeviceGetEnforcedPowerLimit"), 1000),
-        "memory_clock": _number(ask("nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_MEM)),
-        "fan": _number(ask("nvmlDeviceGetFanSpeed"), 100),
+        "power_limit": _number(query("nvmlDeviceGetEnforcedPowerLimit"), 1000),
+        "memory_clock": _number(query("nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_MEM)),
+        "fan": _number(query("nvmlDeviceGetFanSpeed"), 100),
         "pcie": () if None in link else link,
-        "ecc_errors": ask("nvmlDeviceGetTotalEccErrors", nvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, nvml.NVML_VOLATILE_ECC),
+        "ecc_errors": query("nvmlDeviceGetTotalEccErrors", nvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, nvml.NVML_VOLATILE_ECC),
         "performance_state": state if state is not None and 0 <= state <= 15 else None,
     }
 
 
-def _processes(ask: Ask) -> tuple[ProcessReading, ...] | None:
-    """Their pids and memory. What computes and draws computes."""
-    compute = ask("nvmlDeviceGetComputeRunningProcesses")
-    graphics = ask("nvmlDeviceGetGraphicsRunningProcesses")
+def _processes(query: Query) -> tuple[ProcessReading, ...] | None:
+    """Pids and memory of a device's processes; None if unknown. A process that also computes counts as compute."""
+    compute = query("nvmlDeviceGetComputeRunningProcesses")
+    graphics = query("nvmlDeviceGetGraphicsRunningProcesses")
     if compute is None and graphics is None:
         return None
-    found = {}
+    by_pid = {}
     for is_graphics, processes in ((True, graphics), (False, compute)):
         for process in processes or ():
-            found[process.pid] = ProcessReading(process.pid, memory=process.usedGpuMemory, is_graphics=is_graphics)
-    return tuple(found[pid] for pid in sorted(found))
+            by_pid[process.pid] = ProcessReading(process.pid, memory=process.usedGpuMemory, is_graphics=is_graphics)
+    return tuple(by_pid[pid] for pid in sorted(by_pid))
 
 
 def _throttle(reasons: int) -> tuple[str, ...]:
-    return tuple(word for bit, word in _THROTTLE.items() if reasons & bit)
+    return tuple(reason for bit, reason in _THROTTLE_REASONS.items() if reasons & bit)
 
 
 def _number(value: Any, divisor: int = 1) -> float | None:

@@ -1,4 +1,4 @@
-"""A file of the kernel that is read again and again: opened once, because opening costs more than reading."""
+"""A file of /proc that is read repeatedly: it is opened once, because opening costs more than reading."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 class ProcFile:
-    """Its text at the moment it is asked for; empty where the system has no such file."""
+    """Reads the current content; empty where the system has no such file."""
 
     def __init__(self, path: Path) -> None:
         try:
@@ -16,7 +16,7 @@ class ProcFile:
             self._handle = None
 
     def read(self, limit: int) -> bytes:
-        """At most ``limit`` bytes from its start."""
+        """Read at most ``limit`` bytes from the start."""
         if self._handle is None:
             return b""
         try:

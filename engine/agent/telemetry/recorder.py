@@ -1,6 +1,6 @@
-"""Readings that the runner keeps every ten seconds, for the nights when no control centre looks on.
+"""Records readings of a run's devices in its events every ten seconds, whether or not a control centre is connected.
 
-A week of them must stay small: only the run's own devices, rounded, without processes and without what never changes.
+A week of them must stay small: only the run's own devices, rounded, without processes and constant values.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from typing import Any
 
@@ -22,50 +23,50 @@ from ...wire import to_plain
 from ..system.state_dir import StateDir
 from .sampler import Sampler
 
-EVERY = 10.0
-"""Seconds between two readings."""
+RECORD_INTERVAL_S = 10.0
+"""Seconds between two recorded readings."""
 MEBIBYTE = 1 << 20
 
 
 class ReadingRecorder:
-    """The readings of one run's devices on this node."""
+    """Records the devices of one run on this node."""
 
-    def __init__(self, home: StateDir, ranks: Sequence[RankPlan]) -> None:
-        self._home = home
-        self._wanted = {(rank.device_kind, rank.device_index) for rank in ranks}
-        declared = {rank.device_index: rank for rank in ranks if rank.device_kind == "emulated"}
-        self._declared = tuple(_declared(declared.get(index)) for index in range(max(declared, default=-1) + 1))
+    def __init__(self, state_dir: StateDir, ranks: Sequence[RankPlan]) -> None:
+        self._state_dir = state_dir
+        self._devices = {(rank.device_kind, rank.device_index) for rank in ranks}
+        emulated = {rank.device_index: rank for rank in ranks if rank.device_kind == "emulated"}
+        self._emulated = tuple(_emulated_spec(emulated.get(index)) for index in range(max(emulated, default=-1) + 1))
 
-    async def write_on(self, write: Callable[[str], None]) -> None:
-        """A line every ten seconds, for ever. The thread is a daemon: whoever hangs in a driver keeps no process from ending."""
+    async def record(self, write: Callable[[str], None]) -> None:
+        """Write a line every RECORD_INTERVAL_S, for ever. Readings are taken in a daemon thread, since a driver may hang."""
         lines: asyncio.Queue[str] = asyncio.Queue()
-        wishes: queue.SimpleQueue[None] = queue.SimpleQueue()
+        requests: queue.SimpleQueue[None] = queue.SimpleQueue()
         loop = asyncio.get_running_loop()
-        threading.Thread(target=self._read, args=(wishes, loop, lines), daemon=True).start()
+        threading.Thread(target=self._read, args=(requests, loop, lines), daemon=True).start()
         while True:
-            wishes.put(None)
+            requests.put(None)
             write(await lines.get())
-            await asyncio.sleep(EVERY)
+            await asyncio.sleep(RECORD_INTERVAL_S)
 
-    def _read(self, wishes: queue.SimpleQueue[None], loop: asyncio.AbstractEventLoop, lines: asyncio.Queue[str]) -> None:
-        readings = Sampler(self._home, self._declared)
+    def _read(self, requests: queue.SimpleQueue[None], loop: asyncio.AbstractEventLoop, lines: asyncio.Queue[str]) -> None:
+        sampler = Sampler(self._state_dir, self._emulated)
         while True:
-            wishes.get()
-            line = record_line(readings.read(), self._wanted)
-            with contextlib.suppress(RuntimeError):  # the run has ended meanwhile
+            requests.get()
+            line = record_line(sampler.read(), self._devices)
+            with contextlib.suppress(RuntimeError):  # the event loop is closed: the run has ended
                 loop.call_soon_threadsafe(lines.put_nowait, line)
 
 
-def record_line(reported: NodeReported, wanted: set[tuple[str, int]]) -> str:
-    """One ReadingsKept line of these devices, as (kind, index); what says nothing is left out: readers fill it in."""
-    devices = [_sparse(_small(device)) for device in reported.devices if (device.kind, device.index) in wanted]
+def record_line(reported: NodeReported, devices: AbstractSet[tuple[str, int]]) -> str:
+    """Encode the readings of these devices, given as (kind, index), as one ReadingsKept event, without unknown and empty fields."""
+    readings = [_sparse(_compact(device)) for device in reported.devices if (device.kind, device.index) in devices]
     now = reported.host
     host = HostReading(cpu=_rounded(now.cpu, 2), memory_used=now.memory_used, disk_free=now.disk_free, load=now.load)
-    line = {"kind": "ReadingsKept", "node_time": round(time.time(), 1), "host": _sparse(host), "devices": devices}
+    line = {"kind": "ReadingsKept", "node_time": round(time.time(), 1), "host": _sparse(host), "devices": readings}
     return json.dumps(line, separators=(",", ":"))
 
 
-def _small(device: DeviceReading) -> DeviceReading:
+def _compact(device: DeviceReading) -> DeviceReading:
     return replace(
         device,
         name="",
@@ -88,7 +89,7 @@ def _small(device: DeviceReading) -> DeviceReading:
 
 
 def _sparse(value: Any) -> dict[str, Any]:
-    """Without what is unknown or empty. A number that is 0 stays: 0 is not unknown."""
+    """Drop unknown and empty values. 0 stays: it is not unknown."""
     return {name: item for name, item in to_plain(value).items() if item not in (None, "", [])}
 
 
@@ -96,6 +97,6 @@ def _rounded(value: float | None, digits: int) -> float | None:
     return None if value is None else round(value, digits)
 
 
-def _declared(rank: RankPlan | None) -> DeviceSpec:
-    """The device of a rank as its node declares it, its speed left out, which no reading tells; others are passed over anyway."""
+def _emulated_spec(rank: RankPlan | None) -> DeviceSpec:
+    """Spec of a rank's emulated device, as far as readings use it; a placeholder for devices of other runs."""
     return DeviceSpec("", 1.0, 0) if rank is None else DeviceSpec(rank.device_name, 1.0, rank.memory or 0)

@@ -1,4 +1,4 @@
-"""Versions that decide how fast a device is, of the driver and of the torch beside this Python: read from files, never asked."""
+"""Versions of the driver and of torch, on which the speed of a device depends; read from files, since importing torch is slow."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import importlib.util
 import re
 from pathlib import Path
 
-DRIVER = Path("/sys/module/nvidia/version")
+DRIVER_VERSION_FILE = Path("/sys/module/nvidia/version")
 
 
-def driver_version(path: Path = DRIVER) -> str:
-    """Of the NVIDIA driver that is loaded; empty: none is, or it does not tell."""
+def driver_version(path: Path = DRIVER_VERSION_FILE) -> str:
+    """Version of the loaded NVIDIA driver; empty if there is none."""
     try:
         return path.read_text("ascii", "replace").strip()
     except OSError:
@@ -18,11 +18,11 @@ def driver_version(path: Path = DRIVER) -> str:
 
 
 def torch_version() -> str:
-    """As ``torch.__version__``, which takes seconds to import; empty: there is no torch."""
+    """The value of ``torch.__version__``, without the import, which takes seconds; empty if torch is not installed."""
     try:
-        found = importlib.util.find_spec("torch")
-        text = Path(found.origin).with_name("version.py").read_text("utf-8", "replace") if found and found.origin else ""
+        spec = importlib.util.find_spec("torch")
+        text = Path(spec.origin).with_name("version.py").read_text("utf-8", "replace") if spec and spec.origin else ""
     except (ImportError, OSError, ValueError):
         return ""
-    said = re.search(r"^__version__\s*=\s*['\"]([^'\"]+)['\"]", text, re.M)
-    return said[1] if said else ""
+    match = re.search(r"^__version__\s*=\s*['\"]([^'\"]+)['\"]", text, re.M)
+    return match[1] if match else ""

@@ -1,8 +1,7 @@
-"""One run a device: locks that the kernel frees, whose owner everybody reads, and that no stranger can misuse."""
+"""Device locks: released by the kernel, with an owner that all users can read, and safe from other users."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import signal
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from paceline.engine.agent.runs import device_lock
+from paceline.engine.agent.system.process_owner import user_name
 from paceline.engine.agent.telemetry.recorder import record_line
 from paceline.engine.agent.telemetry.sampler import Sampler
 from paceline.engine.errors import DeviceInUse, StorageFailed
@@ -20,6 +20,7 @@ from paceline.engine.specs import DeviceSpec
 from paceline.engine.wire import decode, to_plain
 
 from tests.support.runs.runners import RUN, SPEC, STAYS, Lab
+from tests.support.waiting import until
 
 EMULATED = RankPlan(0, "n0", 0, 0, 0, "emulated", "RTX 3060")
 REAL = replace(EMULATED, device_kind="cuda")
@@ -27,16 +28,16 @@ REAL = replace(EMULATED, device_kind="cuda")
 
 @pytest.fixture
 def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(device_lock, "SHARED", tmp_path / "devices")
-    monkeypatch.setattr(device_lock, "PATIENCE", 0.0)
+    monkeypatch.setattr(device_lock, "LOCK_DIRECTORY", tmp_path / "devices")
+    monkeypatch.setattr(device_lock, "LOCK_PATIENCE_S", 0.0)
     return tmp_path / "devices"
 
 
 def test_a_held_device_is_refused_naming_run_and_user_until_it_is_free(tmp_path: Path, shared: Path) -> None:
     held = device_lock.acquire(tmp_path, [REAL], "one", is_shared=False)
-    with pytest.raises(DeviceInUse, match=rf"device 0 \(RTX 3060\) is in use by run one of {device_lock.user_name()}"):
+    with pytest.raises(DeviceInUse, match=rf"device 0 \(RTX 3060\) is in use by run one of {user_name()}"):
         device_lock.acquire(tmp_path / "another node", [REAL], "two", is_shared=False)
-    assert device_lock.holder(tmp_path, "cuda", 0) == ("one", device_lock.user_name())
+    assert device_lock.holder(tmp_path, "cuda", 0) == ("one", user_name())
     held.release()
     assert device_lock.holder(tmp_path, "cuda", 0) == ("", "")
     device_lock.acquire(tmp_path, [REAL], "two", is_shared=False).release()
@@ -51,7 +52,7 @@ def test_all_devices_are_locked_or_none(tmp_path: Path, shared: Path) -> None:
     held.release()
 
 
-def test_who_shares_is_never_refused_and_keeps_others_out_who_do_not(tmp_path: Path, shared: Path) -> None:
+def test_a_run_that_shares_is_never_refused_and_keeps_out_runs_that_do_not(tmp_path: Path, shared: Path) -> None:
     alone = device_lock.acquire(tmp_path, [REAL], "one", is_shared=False)
     beside = device_lock.acquire(tmp_path, [REAL], "two", is_shared=True)
     alone.release()
@@ -84,26 +85,26 @@ def test_the_shared_directory_is_sticky_and_its_locks_are_for_all_users_under_an
 
 
 @pytest.mark.parametrize("trap", ["symlink", "hard link", "fifo", "directory"])
-def test_what_a_stranger_put_in_the_place_of_a_lock_is_refused_and_untouched(tmp_path: Path, shared: Path, trap: str) -> None:
+def test_a_foreign_file_in_place_of_a_lock_is_refused_and_untouched(tmp_path: Path, shared: Path, trap: str) -> None:
     shared.mkdir()
     shared.chmod(0o1777)
-    victim, place = tmp_path / "victim", shared / "cuda0"
+    victim, path = tmp_path / "victim", shared / "cuda0"
     victim.write_text("precious")
     if trap == "symlink":
-        place.symlink_to(victim)
+        path.symlink_to(victim)
     elif trap == "hard link":
-        place.hardlink_to(victim)
+        path.hardlink_to(victim)
     elif trap == "fifo":
-        os.mkfifo(place)
+        os.mkfifo(path)
     else:
-        place.mkdir()
+        path.mkdir()
     with pytest.raises(StorageFailed, match="cuda0"):
         device_lock.acquire(tmp_path, [REAL], "one", is_shared=False)
     assert device_lock.holder(tmp_path, "cuda", 0) == ("", "")
     assert victim.read_text() == "precious"
 
 
-def test_a_directory_in_which_others_may_remove_our_locks_is_refused(tmp_path: Path, shared: Path) -> None:
+def test_a_directory_in_which_other_users_may_remove_locks_is_refused(tmp_path: Path, shared: Path) -> None:
     shared.mkdir()
     shared.chmod(0o777)
     with pytest.raises(StorageFailed, match="not a sticky directory"):
@@ -114,29 +115,28 @@ def test_a_directory_in_which_others_may_remove_our_locks_is_refused(tmp_path: P
         device_lock.acquire(tmp_path, [REAL], "one", is_shared=False)
 
 
-async def test_a_runner_holds_its_device_and_readings_say_so_until_it_is_killed(tmp_path: Path) -> None:
+async def test_readings_name_the_holder_of_a_device_until_its_runner_is_killed(tmp_path: Path) -> None:
     one = Lab(tmp_path, [STAYS])
     await one.start()
     readings = Sampler(one.homes[0], (DeviceSpec("RTX 3060", 1.0, 1 << 30),))
-    assert (readings.read().devices[0].holder, readings.read().devices[0].holder_user) == (RUN, device_lock.user_name())
+    assert (readings.read().devices[0].holder, readings.read().devices[0].holder_user) == (RUN, user_name())
     plan = replace(one.plan, run_id="20260101-0001-second")
     with pytest.raises(DeviceInUse, match=f"in use by run {RUN}"):
         await one.launch(0, plan=to_plain(plan), spec=SPEC)
     assert not (one.homes[0].runs / plan.run_id).exists()
     os.kill(one.pid(0), signal.SIGKILL)
-    while readings.read().devices[0].holder:  # its last thread takes a moment longer than the process
-        await asyncio.sleep(0.02)
+    await until(lambda: not readings.read().devices[0].holder)  # its last thread takes a moment longer than the process
     await one.end()
 
 
-async def test_a_runner_keeps_readings_of_its_own_devices(tmp_path: Path) -> None:
+async def test_a_runner_records_readings_of_its_own_devices(tmp_path: Path) -> None:
     one = Lab(tmp_path, [STAYS])
     await one.start()
     await one.until_text(0, "events.jsonl", "ReadingsKept")
     await one.end()
     lines = (one.run(0) / "events.jsonl").read_text().splitlines()
-    (kept,) = [event for line in lines if isinstance(event := decode(line), ReadingsRecorded)]
-    assert [(device.kind, device.index, device.utilization) for device in kept.devices] == [("emulated", 0, 0.0)]
+    (recorded,) = [event for line in lines if isinstance(event := decode(line), ReadingsRecorded)]
+    assert [(device.kind, device.index, device.utilization) for device in recorded.devices] == [("emulated", 0, 0.0)]
 
 
 def test_a_week_of_readings_of_eight_devices_stays_small() -> None:

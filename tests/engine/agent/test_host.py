@@ -1,4 +1,4 @@
-"""What a node tells of itself: processor, memory, disks and links, on Linux, elsewhere, and with servers that do not answer."""
+"""Host readings: processor, memory, disks and links, on Linux, on other systems, and with file servers that do not answer."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 from paceline.engine.agent.telemetry import disks, host, network
-from paceline.engine.agent.telemetry.disks import Disks, mounted
+from paceline.engine.agent.telemetry.disks import Disks, parse_mounts
 from paceline.engine.agent.telemetry.host import Host, disk_free
-from paceline.engine.agent.telemetry.network import LOOK_EVERY, NetworkCounters
+from paceline.engine.agent.telemetry.network import INTERFACES_EVERY_READINGS, NetworkCounters
 from paceline.engine.events import DiskReading, LinkReading
 
 NET_HEAD = "Inter-|   Receive  |  Transmit\n face |bytes packets\n"
@@ -20,7 +20,7 @@ MEMINFO = "MemTotal:  1000 kB\nMemFree:  1 kB\nMemAvailable:  400 kB\nSwapTotal:
 
 
 class Machine:
-    """The files of a kernel that this test writes."""
+    """A fake /proc and /sys."""
 
     def __init__(self, root: Path) -> None:
         self.proc, self.sys = root / "proc", root / "sys"
@@ -35,16 +35,16 @@ class Machine:
         (self.proc / name).write_text(text)
 
     def work(self, busy: int, idle: int, waiting: int = 0) -> None:
-        """So many ticks since boot; the last two fields are counted in the first and must not count twice."""
+        """Set the ticks since boot. The guest fields at the end are included in the first and must not count twice."""
         self.write("stat", f"cpu  {busy} 0 0 {idle} {waiting} 0 0 0 {busy} 0\ncpu0 1 1 1 1\n")
 
     def carry(self, **counters: tuple[int, int]) -> None:
-        """Bytes received and sent, by interface."""
+        """Set the bytes received and sent, by interface."""
         lines = (f"{name:>6}: {received} 1 0 0 0 0 0 0 {sent} 1 0 0 0 0 0 0\n" for name, (received, sent) in counters.items())
         self.write("net/dev", NET_HEAD + "".join(lines))
 
     def card(self, name: str, megabits: str) -> None:
-        """An interface that is a piece of hardware."""
+        """Add a hardware interface."""
         (self.sys / "class/net" / name / "device").mkdir(parents=True)
         (self.sys / "class/net" / name / "speed").write_text(megabits)
 
@@ -56,7 +56,7 @@ def machine(tmp_path: Path) -> Machine:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Seconds that pass when a test says so."""
+    """A clock that a test sets, in seconds."""
     now = [1000.0]
     for module in (network, disks):
         monkeypatch.setattr(module, "time", types.SimpleNamespace(monotonic=lambda: now[0]))
@@ -68,12 +68,12 @@ def test_utilization_is_the_share_not_idle_since_the_last_reading(machine: Machi
     assert reader.read().cpu is None
     machine.work(busy=30, idle=60, waiting=10)
     assert reader.read().cpu == 0.3
-    assert reader.read().cpu is None  # no time has passed: nothing is known of it
+    assert reader.read().cpu is None  # no time has passed: unknown
     machine.work(busy=130, idle=60, waiting=10)
     assert reader.read().cpu == 1.0
 
 
-def test_memory_swap_and_room_are_in_bytes(machine: Machine, tmp_path: Path) -> None:
+def test_memory_swap_and_free_space_are_in_bytes(machine: Machine, tmp_path: Path) -> None:
     reading = Host(tmp_path, machine.proc).read()
     assert (reading.memory_used, reading.memory_total) == (600 << 10, 1000 << 10)
     assert (reading.swap_used, reading.swap_total) == (30 << 10, 50 << 10)
@@ -81,7 +81,7 @@ def test_memory_swap_and_room_are_in_bytes(machine: Machine, tmp_path: Path) -> 
     assert reading.cores == os.cpu_count()
 
 
-def test_a_kernel_that_tells_little_leaves_the_rest_unknown(machine: Machine, tmp_path: Path) -> None:
+def test_values_that_proc_does_not_have_are_unknown(machine: Machine, tmp_path: Path) -> None:
     machine.write("meminfo", "MemTotal: 1000 kB\nSwapTotal: many kB\n")
     machine.write("stat", "cpu  1 2\n")
     reader = Host(tmp_path, machine.proc)
@@ -90,13 +90,13 @@ def test_a_kernel_that_tells_little_leaves_the_rest_unknown(machine: Machine, tm
     assert (reading.swap_used, reading.swap_total) == (None, None)
 
 
-def test_elsewhere_psutil_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_proc_psutil_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     times = types.SimpleNamespace(idle=5.0)
     psutil = types.ModuleType("psutil")
-    psutil.cpu_times = lambda: _Times(10.0, times.idle)  # type: ignore[attr-defined]
-    psutil.virtual_memory = lambda: types.SimpleNamespace(total=100, available=30)  # type: ignore[attr-defined]
-    psutil.swap_memory = lambda: types.SimpleNamespace(total=20, free=20)  # type: ignore[attr-defined]
-    psutil.boot_time = lambda: 0.0  # type: ignore[attr-defined]
+    psutil.cpu_times = lambda: _Times(10.0, times.idle)  # type: ignore[attr-defined]  # the module is a fake
+    psutil.virtual_memory = lambda: types.SimpleNamespace(total=100, available=30)  # type: ignore[attr-defined]  # the module is a fake
+    psutil.swap_memory = lambda: types.SimpleNamespace(total=20, free=20)  # type: ignore[attr-defined]  # the module is a fake
+    psutil.boot_time = lambda: 0.0  # type: ignore[attr-defined]  # the module is a fake
     monkeypatch.setitem(sys.modules, "psutil", psutil)
     reader = Host(tmp_path, tmp_path / "no-proc")
     assert reader.read().cpu is None
@@ -106,8 +106,8 @@ def test_elsewhere_psutil_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert reading.uptime is not None
 
 
-class _Times(tuple):  # type: ignore[type-arg]
-    """psutil's cpu_times: a tuple that knows its idle part."""
+class _Times(tuple[float, float]):
+    """psutil's cpu_times: a tuple with the field ``idle``."""
 
     def __new__(cls, busy: float, idle: float) -> _Times:
         return super().__new__(cls, (busy, idle))
@@ -117,7 +117,7 @@ class _Times(tuple):  # type: ignore[type-arg]
         return float(self[1])
 
 
-def test_without_proc_and_psutil_the_machine_is_unknown_but_for_its_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_proc_and_psutil_only_free_space_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(host, "_psutil", lambda: None)
     reading = Host(tmp_path, tmp_path / "no-proc").read()
     assert (reading.cpu, reading.memory_used, reading.memory_total, reading.disks, reading.links) == (None, None, None, (), ())
@@ -134,7 +134,7 @@ def test_links_are_rates_between_two_readings(machine: Machine, clock: list[floa
     assert reader.read() == (LinkReading("eth0", 2000.0, 300.0, 1e10),)
 
 
-def test_where_no_link_is_a_card_all_but_loopback_are_shown_and_none_knows_its_speed(machine: Machine, clock: list[float]) -> None:
+def test_without_hardware_links_all_but_loopback_are_read_without_speed(machine: Machine, clock: list[float]) -> None:
     machine.carry(lo=(1, 1), eth0=(1, 1), eth1=(1, 1))
     assert [(link.interface, link.speed) for link in NetworkCounters(machine.proc, machine.sys).read()] == [
         ("eth0", None),
@@ -142,7 +142,7 @@ def test_where_no_link_is_a_card_all_but_loopback_are_shown_and_none_knows_its_s
     ]
 
 
-def test_a_counter_that_was_set_back_gives_no_rate_and_a_link_that_comes_is_found(machine: Machine, clock: list[float]) -> None:
+def test_a_reset_counter_gives_no_rate_and_a_new_link_is_found(machine: Machine, clock: list[float]) -> None:
     machine.card("eth0", "-1\n")
     machine.carry(eth0=(1000, 1000))
     reader = NetworkCounters(machine.proc, machine.sys)
@@ -151,7 +151,7 @@ def test_a_counter_that_was_set_back_gives_no_rate_and_a_link_that_comes_is_foun
     machine.card("ib0", "200000\n")
     machine.carry(eth0=(10, 1500), ib0=(0, 0))
     assert reader.read() == (LinkReading("eth0", None, 500.0, None),)
-    for _ in range(LOOK_EVERY):
+    for _ in range(INTERFACES_EVERY_READINGS):
         clock[0] += 1.0
         found = reader.read()
     assert [link.interface for link in found] == ["eth0", "ib0"]
@@ -159,7 +159,7 @@ def test_a_counter_that_was_set_back_gives_no_rate_and_a_link_that_comes_is_foun
     assert [link.interface for link in reader.read()] == ["ib0"]
 
 
-def test_disks_and_servers_are_mounts_and_what_lives_in_memory_is_not() -> None:
+def test_disks_and_file_servers_are_read_and_file_systems_in_memory_are_not() -> None:
     mounts = """proc /proc proc rw 0 0
 overlay / overlay rw 0 0
 tmpfs /dev/shm tmpfs rw 0 0
@@ -170,7 +170,7 @@ store.lab:/data /mnt/data\\040sets nfs4 rw 0 0
 tank /tank zfs rw 0 0
 tank/home /tank/home zfs rw 0 0
 """
-    assert [(disk.mount, disk.source) for disk in mounted(mounts)] == [
+    assert [(disk.mount, disk.source) for disk in parse_mounts(mounts)] == [
         ("/", "overlay"),
         ("/scratch", "/dev/nvme0n1p2"),
         ("/tank", "tank"),
@@ -178,7 +178,7 @@ tank/home /tank/home zfs rw 0 0
     ]
 
 
-def test_a_server_that_hangs_is_unknown_and_nobody_waits_for_it(
+def test_a_file_server_that_hangs_is_unknown_and_blocks_nothing(
     machine: Machine, clock: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers, asked = threading.Event(), threading.Event()
@@ -193,28 +193,28 @@ def test_a_server_that_hangs_is_unknown_and_nobody_waits_for_it(
     machine.write("self/mounts", "/dev/sda1 / ext4 rw 0 0\nstore:/data /mnt nfs rw 0 0\n")
     reader = Disks(machine.proc)
     root, server = DiskReading("/", "/dev/sda1", 600, 1000), DiskReading("/mnt", "store:/data", 400, 1000)
-    reader.read()  # somebody begins to look
-    _look_ends(reader)
+    reader.read()  # starts a scan
+    _wait_for_scan(reader)
     assert reader.read() == (root, server)
-    clock[0] += disks.EVERY
+    clock[0] += disks.DISK_SCAN_INTERVAL_S
     assert reader.read() == (root, server)
     assert asked.wait(60)
-    clock[0] += disks.PATIENCE
+    clock[0] += disks.STATVFS_TIMEOUT_S
     assert reader.read() == (root, DiskReading("/mnt", "store:/data"))
     answers.set()
-    _look_ends(reader)
+    _wait_for_scan(reader)
     assert reader.read() == (root, server)
 
 
-def test_one_server_mounted_for_many_is_one_file_system(machine: Machine) -> None:
+def test_a_server_that_is_mounted_once_per_user_is_one_file_system(machine: Machine) -> None:
     machine.write("self/mounts", f"store:/home/ann {machine.proc} nfs rw 0 0\nstore:/home/bob {machine.proc} nfs rw 0 0\n")
     reader = Disks(machine.proc)
     reader.read()
-    _look_ends(reader)
+    _wait_for_scan(reader)
     assert [disk.source for disk in reader.read()] == ["store:/home/ann"]
 
 
-def _look_ends(reader: Disks) -> None:
-    assert reader._looking is not None
-    reader._looking.join(60)
-    assert not reader._looking.is_alive()
+def _wait_for_scan(reader: Disks) -> None:
+    assert reader._scan_thread is not None
+    reader._scan_thread.join(60)
+    assert not reader._scan_thread.is_alive()

@@ -1,4 +1,4 @@
-"""The runner: one launch on several nodes, whatever dies."""
+"""The supervisor of a run: one run on several nodes whose ranks, runners and peers fail or are killed."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from paceline.engine.protocol.json_files import read_json
 from paceline.engine.wire import decode, encode
 
 from tests.support.runs.runners import RUN, STAYS, Lab
+from tests.support.waiting import loop_turns, until
 
 FAILED = encode(RankFailed(rank=1, reason="CUDA out of memory")).replace('"', '\\"')
 COLLATERAL = encode(RankFailed(rank=0, reason="Connection closed by peer", is_collateral=True)).replace('"', '\\"')
@@ -36,8 +37,8 @@ async def lab(tmp_path: Path) -> AsyncIterator[Callable[..., Lab]]:
         return labs[-1]
 
     yield build
-    for each in labs:
-        await each.end()
+    for started in labs:
+        await started.end()
 
 
 async def test_a_run_that_ends_well_is_done_on_every_node(lab: Callable[..., Lab]) -> None:
@@ -57,7 +58,7 @@ async def test_no_node_takes_the_end_of_another_for_a_loss(lab: Callable[..., La
     assert all("PeerLost" not in (three.run(node) / "events.jsonl").read_text() for node in range(3))
 
 
-async def test_exit_json_is_the_last_word_and_repeats_the_last_event(lab: Callable[..., Lab]) -> None:
+async def test_exit_json_is_written_last_and_repeats_the_last_event(lab: Callable[..., Lab]) -> None:
     one = lab("exit 0")
     await one.start()
     ended = await one.until(0, "exit.json")
@@ -66,7 +67,7 @@ async def test_exit_json_is_the_last_word_and_repeats_the_last_event(lab: Callab
     assert (event.state, event.reason) == (ended["state"], ended["reason"])
 
 
-async def test_a_store_that_cannot_be_passed_on_ends_the_run_and_says_why(lab: Callable[..., Lab]) -> None:
+async def test_a_store_address_that_cannot_be_shared_ends_the_run_with_the_reason(lab: Callable[..., Lab]) -> None:
     opened = '{\\"kind\\":\\"StoreOpened\\",\\"address\\":\\"127.0.0.1\\",\\"port\\":1}'
     two = lab(f'mkdir $RUN/store.json; echo "{opened}" > $RUN/ranks/0.jsonl; {STAYS}', STAYS)
     await two.start()
@@ -82,7 +83,7 @@ async def test_a_peer_that_cannot_be_reached_is_named(lab: Callable[..., Lab]) -
     port = (await two.launch(1))["port"]
     with socket.create_server(("127.0.0.1", 0)) as gone:
         peers = {"n0": ["127.0.0.1", gone.getsockname()[1]], "n1": ["127.0.0.1", port]}
-    await two.ask(1, "introduce", run_id=RUN, token="secret", peers=peers)
+    await two.ask(1, "connect_peers", run_id=RUN, token="secret", peers=peers)
     assert "no connection with the runner of n0 at 127.0.0.1: Connection refused" in (await two.until(1, "exit.json"))["reason"]
 
 
@@ -94,7 +95,7 @@ async def test_launching_twice_starts_once(lab: Callable[..., Lab]) -> None:
 async def test_the_same_run_id_with_another_spec_is_refused(lab: Callable[..., Lab]) -> None:
     one = lab(STAYS)
     await one.launch(0)
-    with pytest.raises(UsageError, match="asks for something else"):
+    with pytest.raises(UsageError, match="already exists with another spec"):
         await one.launch(0, spec={"workload": "another"})
 
 
@@ -114,29 +115,29 @@ async def test_a_rank_that_only_saw_its_peer_vanish_is_not_blamed(lab: Callable[
     assert (await two.until(0, "exit.json"))["rank"] == 1
 
 
-async def test_a_killed_rank_is_told_with_its_signal(lab: Callable[..., Lab]) -> None:
+async def test_a_killed_rank_is_reported_with_its_signal(lab: Callable[..., Lab]) -> None:
     report = "rank      : 0 (local_rank: 0)\\n  exitcode  : -9 (pid: 12)"
     two = lab(STAYS, f'printf "{report}\\n"; exit 1')
     await two.start()
     assert (await two.until(0, "exit.json"))["reason"] == "rank 1 on n1 (device 1): killed by SIGKILL"
 
 
-async def test_a_rank_that_dies_before_it_can_write_is_told_with_its_last_words(lab: Callable[..., Lab]) -> None:
-    said = "ModuleNotFoundError: No module named numpy"
+async def test_a_rank_that_dies_before_it_writes_an_event_is_reported_with_its_last_output(lab: Callable[..., Lab]) -> None:
+    output = "ModuleNotFoundError: No module named numpy"
     report = "E1121 01:07:14.3 20 torch/distributed/elastic/x.py:1] failed\\nrank : 0 (local_rank: 0)\\n exitcode : 1\\n see"
-    two = lab(STAYS, f'printf "{said}\\n{report}\\n"; exit 1')
+    two = lab(STAYS, f'printf "{output}\\n{report}\\n"; exit 1')
     await two.start()
     ended = await two.until(0, "exit.json")
-    assert (ended["rank"], ended["reason"]) == (1, f"rank 1 on n1 (device 1): exit status 1: {said}")
+    assert (ended["rank"], ended["reason"]) == (1, f"rank 1 on n1 (device 1): exit status 1: {output}")
 
 
-async def test_a_full_disk_is_named_although_nobody_could_write_that_down(
+async def test_a_full_disk_is_named_although_no_rank_could_write_it(
     lab: Callable[..., Lab], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = lab(STAYS)
     monkeypatch.setattr(failure_cause, "disk_free", lambda path: 0)
-    found = failure_cause.local_outcome(one.run(0), one.plan, one.plan.nodes[0], 1, OomKills())
-    assert found.reason == f"torchrun on n0: exit status 1: no space left for {one.run(0)}"
+    outcome = failure_cause.local_outcome(one.run(0), one.plan, one.plan.nodes[0], 1, OomKills())
+    assert outcome.reason == f"torchrun on n0: exit status 1: no space left for {one.run(0)}"
 
 
 async def test_a_killed_runner_ends_the_run_on_the_other_nodes_and_leaves_no_orphan(lab: Callable[..., Lab]) -> None:
@@ -156,36 +157,35 @@ async def test_cancel_ends_children_that_ignore_term_or_left_their_session(lab: 
     stubborn = "trap '' TERM; setsid sh -c 'trap \"\" TERM; sleep 600' & (sleep 600 &) ; while true; do sleep 600; done"
     one = lab(stubborn)
     await one.start()
-    while len(pids_of_run(RUN, one.homes[0].root)) < 4:
-        await asyncio.sleep(0.02)
+    await until(lambda: len(pids_of_run(RUN, one.homes[0].root)) >= 4)
     answer = await one.ask(0, "cancel", run_id=RUN)
     assert answer == {"is_known": True, "survivors": []}
     assert (await one.until(0, "exit.json"))["state"] == "cancelled"
     assert pids_of_run(RUN, one.homes[0].root) == []
 
 
-async def test_a_runner_never_introduced_to_its_peers_starts_nothing(lab: Callable[..., Lab]) -> None:
+async def test_a_runner_without_the_addresses_of_its_peers_starts_nothing(lab: Callable[..., Lab]) -> None:
     two = lab(STAYS, STAYS)
     await two.launch(0)
     await two.ask(0, "cancel", run_id=RUN)
     assert "LaunchStarted" not in (two.run(0) / "events.jsonl").read_text()
 
 
-async def test_a_stranger_without_the_token_is_not_listened_to(lab: Callable[..., Lab]) -> None:
+async def test_a_peer_without_the_token_is_refused(lab: Callable[..., Lab]) -> None:
     one = lab(STAYS)
     port = (await one.launch(0))["port"]
     with pytest.raises(Exception, match="does not answer"):
-        await one.ask(0, "introduce", run_id=RUN, token="wrong", peers={"n0": ["127.0.0.1", port]})
+        await one.ask(0, "connect_peers", run_id=RUN, token="wrong", peers={"n0": ["127.0.0.1", port]})
 
 
-async def test_a_run_directory_that_cannot_be_made_leaves_nothing_and_says_why(lab: Callable[..., Lab]) -> None:
+async def test_a_run_directory_that_cannot_be_made_leaves_nothing_and_names_the_reason(lab: Callable[..., Lab]) -> None:
     one = lab(STAYS)
     one.homes[0].runs.write_text("a file where a directory belongs")
     with pytest.raises(StorageFailed, match="cannot write"):
         await one.launch(0)
 
 
-async def test_following_sends_every_byte_once_and_ends_with_sums(lab: Callable[..., Lab]) -> None:
+async def test_a_stream_sends_every_byte_once_and_ends_with_checksums(lab: Callable[..., Lab]) -> None:
     one = lab("seq 20000; exit 0")
     await one.start()
     frames: list[dict[str, Any]] = []
@@ -202,10 +202,10 @@ async def test_following_sends_every_byte_once_and_ends_with_sums(lab: Callable[
     assert frames[-1]["is_gone"] is False
 
 
-async def test_a_launch_that_is_withdrawn_while_it_starts_leaves_no_runner(lab: Callable[..., Lab]) -> None:
+async def test_a_launch_that_is_cancelled_while_it_starts_leaves_no_runner(lab: Callable[..., Lab]) -> None:
     one = lab(STAYS)
     launching = asyncio.ensure_future(one.launch(0))
-    await asyncio.sleep(0)  # the launch is on its way, and nothing is there yet
+    await loop_turns()  # the launch has begun, and nothing exists yet
     answer = await one.ask(0, "cancel", run_id=RUN)
     await launching
     assert answer == {"is_known": True, "survivors": []}
@@ -220,8 +220,7 @@ async def test_a_run_that_had_failed_is_not_cancelled_afterwards(lab: Callable[.
     await two.until_text(1, "events.jsonl", "LaunchStarted")
     os.kill(two.pid(1), signal.SIGKILL)
     assert (await two.until(0, "exit.json"))["state"] == "failed"
-    while pids_of_run(RUN, two.homes[1].root):
-        await asyncio.sleep(0.02)
+    await until(lambda: not pids_of_run(RUN, two.homes[1].root))
     for node in (0, 1):
         await two.ask(node, "cancel", run_id=RUN)
         assert (await two.until(node, "exit.json"))["state"] == "failed"

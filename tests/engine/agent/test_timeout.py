@@ -1,4 +1,4 @@
-"""A limit on one wait, as programs on nodes have it: no cancellation is lost, nothing goes on behind it."""
+"""A timeout that loses no cancellation and leaves no task running."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import asyncio
 import pytest
 from paceline.engine.agent.system.timeout import with_timeout
 
+from tests.support.waiting import loop_turns
 
-async def test_what_comes_in_time_is_given_and_what_fails_fails() -> None:
+
+async def test_a_result_in_time_is_returned_and_an_error_is_raised() -> None:
     assert await with_timeout(60.0, asyncio.sleep(0, "there")) == "there"
     with pytest.raises(ZeroDivisionError):
         await with_timeout(60.0, fails())
@@ -18,27 +20,27 @@ async def fails() -> None:
     raise ZeroDivisionError
 
 
-async def test_what_does_not_come_in_time_is_ended() -> None:
+async def test_work_that_is_late_is_cancelled() -> None:
     never = asyncio.get_running_loop().create_future()
     with pytest.raises(asyncio.TimeoutError):
         await with_timeout(0.0, never)
     assert never.cancelled()
 
 
-async def test_a_cancellation_that_comes_with_the_result_is_not_swallowed() -> None:
+async def test_a_cancellation_at_the_moment_of_the_result_is_not_swallowed() -> None:
     answer = asyncio.get_running_loop().create_future()
     waiting = asyncio.ensure_future(with_timeout(60.0, answer))
-    await asyncio.sleep(0)
+    await loop_turns()
     answer.set_result("there")
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
 
 
-async def test_who_is_cancelled_cancels_what_was_waited_for() -> None:
+async def test_cancelling_the_wait_cancels_the_work() -> None:
     never = asyncio.get_running_loop().create_future()
     waiting = asyncio.ensure_future(with_timeout(60.0, never))
-    await asyncio.sleep(0)
+    await loop_turns()
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
     assert never.cancelled()

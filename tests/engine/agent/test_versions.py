@@ -1,4 +1,4 @@
-"""Versions of torch and driver as a node tells them, without importing the one or asking the other."""
+"""Versions of torch and the driver, read from files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_the_version_of_torch_is_read_and_never_imported(tmp_path: Path, monkeyp
     assert torch_version() == ""
 
 
-def test_the_version_is_the_one_that_torch_tells() -> None:
+def test_the_version_is_that_of_the_installed_torch() -> None:
     assert torch_version() == pytest.importorskip("torch").__version__
 
 

@@ -1,4 +1,4 @@
-"""Lines, requests and lists that make no sense: each ends in an event or a refusal, and whoever read it goes on."""
+"""Malformed lines, requests and documents of a node: each ends in an event or an error, and the reader continues."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from paceline.engine.agent.runner.peer_mesh import PeerMesh, connect_peers
+from paceline.engine.agent.runner.peer_mesh import PeerMesh, send_peers
 from paceline.engine.errors import WorkFailed
 from paceline.engine.events import EVENTS, Event, RankEvent
-from paceline.engine.jobs.mirror.event_log import events_of
+from paceline.engine.jobs.mirror.event_log import parse_events
 from paceline.engine.jobs.mirror.frame_queue import FrameQueue
 from paceline.engine.jobs.mirror.run_mirror import RunMirror
 from paceline.engine.jobs.runs.listing import list_runs
@@ -37,7 +37,7 @@ from tests.support.screens import story
 from tests.support.screens.hostile import VALUES, Ears, broken, mutated, unseen
 
 SEED = 20261121
-SAID = [
+EVENTS_OF_ALL_KINDS = [
     *{type(event): event for event in (*story.healthy(), *story.trouble())}.values(),
     *(kind() for kind in EVENTS.values()),
 ]
@@ -45,9 +45,9 @@ SAID = [
 FRAME = {"run_id": "r", "gen": 1, "file": "out.log", "offset": 0, "len": 3, "crc32": 0, "data": "AAAA"}
 
 
-def lines_of_a_node(random_numbers: random.Random) -> Iterator[bytes]:
-    """Endless lines of an agent that lost its mind."""
-    plains = [json.loads(encode(event)) for event in SAID]
+def malformed_lines(random_numbers: random.Random) -> Iterator[bytes]:
+    """Yield lines of a broken or hostile agent, without end."""
+    plains = [json.loads(encode(event)) for event in EVENTS_OF_ALL_KINDS]
     while True:
         kind = random_numbers.random()
         if kind < 0.7:
@@ -65,14 +65,14 @@ def lines_of_a_node(random_numbers: random.Random) -> Iterator[bytes]:
         yield broken(dumps(plain).encode(), random_numbers)
 
 
-async def hear_lines(count: int) -> dict[str, int]:
-    """So many broken lines into a link, its listeners, the copies, the state and the narration; counts of what came of it."""
+async def send_malformed_lines(count: int) -> dict[str, int]:
+    """Send ``count`` malformed lines through a link, its listeners, the event log, the state and the narration. Returns counts."""
     random_numbers = random.Random(SEED)
     counts = dict.fromkeys(("frames", "heard", "refused", "tracebacks", "control characters"), 0)
     ears = Ears()
     state = State()
 
-    def hear(event: Event) -> None:
+    def on_event(event: Event) -> None:
         nonlocal state
         counts["heard"] += 1
         state = reduce(state, dataclasses.replace(event, at=float(counts["frames"])))
@@ -85,52 +85,52 @@ async def hear_lines(count: int) -> dict[str, int]:
                 read_frame(frame)
 
     def link() -> Link:
-        made = Link(NodeSpec("n0"), None, hear)  # type: ignore[arg-type]
-        made.on_frame(inbox.hear)
+        made = Link(NodeSpec("n0"), None, on_event)  # type: ignore[arg-type]  # a test double
+        made.on_frame(inbox.on_frame)
         made.on_frame(read)
-        made._take(b'{"hello": {"hostname": "x"}}')
-        made._waiting = {number: asyncio.get_running_loop().create_future() for number in (1, 2)}
-        for future in made._waiting.values():
-            future.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody waits for these answers
+        made._on_line(b'{"hello": {"hostname": "x"}}')
+        made._pending = {number: asyncio.get_running_loop().create_future() for number in (1, 2)}
+        for future in made._pending.values():
+            future.add_done_callback(lambda done: done.cancelled() or done.exception())  # these answers are not awaited
         return made
 
     inbox = FrameQueue()
     inbox.gen = 1
     node = link()
-    for line in lines_of_a_node(random_numbers):
+    for line in malformed_lines(random_numbers):
         if counts["frames"] == count:
             break
         counts["frames"] += 1
         try:
             try:
-                node._take(line)
+                node._on_line(line)
             except ValueError:  # the link is closed and opened again
                 counts["refused"] += 1
                 inbox = FrameQueue()
                 inbox.gen = 1
                 node = link()
-            for event in events_of([line], "n0", "r"):
-                hear(event)
+            for event in parse_events([line], "n0", "r"):
+                on_event(event)
             if counts["frames"] % 5_000 == 0:
                 state = State()
         except Exception as error:
             print(f"seed {SEED}, frame {counts['frames']}: {error!r}: {line[:300]!r}")
             counts["tracebacks"] += 1
-    for future in node._waiting.values():
+    for future in node._pending.values():
         future.cancel()
     print(f"broken frames, seed {SEED}: {counts}")
     return counts
 
 
 async def test_broken_frames_end_in_an_event_or_a_refusal() -> None:
-    counts = await hear_lines(2_000)
+    counts = await send_malformed_lines(2_000)
     assert (counts["tracebacks"], counts["control characters"]) == (0, 0)
     assert min(counts["heard"], counts["refused"]) > 100
 
 
 @pytest.mark.slow
 async def test_a_hundred_thousand_broken_frames_end_in_an_event_or_a_refusal() -> None:
-    counts = await hear_lines(100_000)
+    counts = await send_malformed_lines(100_000)
     assert (counts["frames"], counts["tracebacks"], counts["control characters"]) == (100_000, 0, 0)
 
 
@@ -150,20 +150,20 @@ FACTS = {
 }
 
 
-class Lister:
-    """A fleet of one node whose list of runs makes no sense."""
+class MalformedFleet:
+    """A fleet of one node with a malformed list of runs."""
 
     def __init__(self, runs: Any) -> None:
         self._runs = runs
 
-    async def link(self, name: str, patience: float) -> Lister:
+    async def link(self, name: str, patience: float) -> MalformedFleet:
         return self
 
     async def ask(self, word: str) -> dict[str, Any]:
         return {"runs": self._runs}
 
 
-async def test_a_list_of_runs_that_makes_no_sense_is_read_as_far_as_it_does(tmp_path: Path) -> None:
+async def test_of_a_malformed_list_of_runs_the_valid_part_is_read(tmp_path: Path) -> None:
     random_numbers = random.Random(SEED)
     names = ("..", "../../x", ".", "a/b", "/etc", "x", FACTS["run_id"])
     for _ in range(2_000):
@@ -172,14 +172,14 @@ async def test_a_list_of_runs_that_makes_no_sense_is_read_as_far_as_it_does(tmp_
         copied.mkdir(parents=True, exist_ok=True)
         for name in ("plan.json", "exit.json"):
             (copied / name).write_bytes(broken(dumps(mutated(FACTS["exit"], random_numbers)).encode(), random_numbers))
-        for row in await list_runs(Lister(random_numbers.choice((rows, None, {}, 7))), tmp_path, ["n0"]):  # type: ignore[arg-type]
+        for row in await list_runs(MalformedFleet(random_numbers.choice((rows, None, {}, 7))), tmp_path, ["n0"]):  # type: ignore[arg-type]  # a test double
             assert row["run_id"] in ("x", FACTS["run_id"])
             assert row["state"] in ("starting", "running", "done", "failed", "cancelled", "unreachable")
             assert unseen(render({"type": "jobs", "runs": [row]}).replace("\n", "")) == []
 
 
-def derive_many(count: int, place: Path) -> dict[str, int]:
-    """So many runs whose nodes wrote what cannot be; counts of results and of refusals."""
+def derive_many(count: int, runs: Path) -> dict[str, int]:
+    """Derive the results of ``count`` runs with malformed files. Returns counts of results and errors."""
     random_numbers = random.Random(SEED)
     counts = dict.fromkeys(("runs", "derived", "refused", "control characters", "tracebacks"), 0)
     ranks = [f"n{rank}" for rank in range(4)]
@@ -187,22 +187,22 @@ def derive_many(count: int, place: Path) -> dict[str, int]:
     devices = tuple(RankPlan(i, name, i, 0, 0, "emulated", f"device {i}") for i, name in enumerate(ranks))
     cases = tuple(CasePlan(name, name) for name in ("equal", "hybrid"))
     plan = Plan("r", "digits-cnn", cases, nodes, devices, DataPlan("0" * 16, "made up", 1437, "0" * 64), 8, 384, is_bench=True)
-    told = [event for event in story.healthy() if isinstance(event, RankEvent)]
+    rank_events = [event for event in story.healthy() if isinstance(event, RankEvent)]
     for number in range(count):
         counts["runs"] += 1
-        run = place / str(number)
+        run = runs / str(number)
         for i, name in enumerate(ranks):
             (run / "nodes" / name / "ranks").mkdir(parents=True)
             plain = to_plain(dataclasses.replace(plan, is_bench=number % 2 == 0))
             plain = mutated(plain, random_numbers) if random_numbers.random() < 0.1 else plain
             (run / "nodes" / name / "plan.json").write_text(dumps(plain))
-            lines = [encode(event).encode() for event in told if event.rank == i]
+            lines = [encode(event).encode() for event in rank_events if event.rank == i]
             for at in random_numbers.sample(range(len(lines)), len(lines) // 50):
                 lines[at] = dumps(mutated(json.loads(lines[at]), random_numbers)).encode()
             (run / "nodes" / name / "ranks" / f"{i}.jsonl").write_bytes(b"\n".join(lines) + b"\n")
             ended = mutated({"state": "done", "reason": "", "rank": None}, random_numbers) if number % 3 else {"state": "done"}
             (run / "nodes" / name / "exit.json").write_text(dumps(ended))
-        directory = RunMirror(place, str(number))
+        directory = RunMirror(runs, str(number))
         try:
             document, report = derive_result(directory)
             counts["derived"] += 1
@@ -216,11 +216,11 @@ def derive_many(count: int, place: Path) -> dict[str, int]:
         finally:
             directory.close()
             shutil.rmtree(run)
-    print(f"results of runs that cannot be, seed {SEED}: {counts}")
+    print(f"results of malformed runs, seed {SEED}: {counts}")
     return counts
 
 
-def test_a_result_is_derived_from_what_makes_sense_or_refused_in_one_line(tmp_path: Path) -> None:
+def test_a_result_is_derived_from_the_valid_part_or_refused_in_one_line(tmp_path: Path) -> None:
     counts = derive_many(30, tmp_path)
     assert (counts["tracebacks"], counts["control characters"]) == (0, 0)
     assert counts["derived"] > 10
@@ -228,7 +228,7 @@ def test_a_result_is_derived_from_what_makes_sense_or_refused_in_one_line(tmp_pa
 
 def test_an_agent_cannot_speak_for_the_centre_nor_a_rank_for_the_run() -> None:
     lines = [encode(kind()).encode() for kind in EVENTS.values()]
-    kinds = {type(event).__name__ for line in lines for event in events_of([line], "n0", "r")}
+    kinds = {type(event).__name__ for line in lines for event in parse_events([line], "n0", "r")}
     assert not kinds & {
         "InventoryRead",
         "Ticked",
@@ -239,12 +239,13 @@ def test_an_agent_cannot_speak_for_the_centre_nor_a_rank_for_the_run() -> None:
         "ResultDerived",
         "RunListed",
     }
-    assert {"StepsTaken", "RunnerEnded", "ReadingsKept", "PeerLost"} <= kinds
+    assert {"StepsTaken", "RunnerEnded", "ReadingsRecorded", "PeerLost"} <= kinds
 
 
 def test_an_agent_answers_after_any_number_of_broken_requests(tmp_path: Path) -> None:
     random_numbers = random.Random(SEED)
-    words = ("runs", "files", "follow", "cancel", "introduce", "listing", "read", "seal", "stored", "remove", "lease", *VALUES)
+    requests = ("list_runs", "stat_files", "follow", "cancel", "connect_peers", "list_files", "read_file", "checksum")
+    words = (*requests, "list_storage", "remove_stored", "take_lease", *VALUES)
     asked = []
     for _ in range(400):
         plain = {"id": 1, "ask": random_numbers.choice(words), "run_id": "r", "name": "x", "offset": 0, "things": [{"kind": "x"}]}
@@ -265,12 +266,12 @@ def test_an_agent_answers_after_any_number_of_broken_requests(tmp_path: Path) ->
     assert {path.name for path in tmp_path.iterdir()} == {"root"}
 
 
-async def test_a_runner_listens_to_its_peers_after_any_number_of_strangers() -> None:
+async def test_a_runner_accepts_its_peers_after_any_number_of_strangers() -> None:
     random_numbers = random.Random(SEED)
     heard: list[Any] = []
     mesh = PeerMesh("n0", "secret", lambda peer, message: heard.append(peer))
     port = await mesh.listen("127.0.0.1")
-    for line in lines_of_a_node(random_numbers):
+    for line in malformed_lines(random_numbers):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(line.replace(b"secret", b"") + b"\n")
         assert await reader.read() == b""
@@ -278,7 +279,7 @@ async def test_a_runner_listens_to_its_peers_after_any_number_of_strangers() -> 
         heard.append(None)
         if len(heard) == 300:
             break
-    await connect_peers("127.0.0.1", port, "secret", {"n0": ["127.0.0.1", port]})
+    await send_peers("127.0.0.1", port, "secret", {"n0": ["127.0.0.1", port]})
     assert await mesh.peers == {"n0": ("127.0.0.1", port)}
     assert set(heard) == {None}
     await mesh.close()

@@ -1,0 +1,32 @@
+"""Start-up of a runner: ``python -m paceline.engine.agent.runner ROOT NODE``.
+
+It reads {"spec", "plan", "token", "env", "holder"} from standard input, detaches, answers one line, {"port", "pid"}, {"taken"} or
+{"error"}, and supervises the run alone from then on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+
+from .daemon import daemonize
+from .supervisor import adopt_orphans, supervise
+
+
+def main() -> None:
+    """Run one run of this node to its end."""
+    if len(sys.argv) != 3:
+        sys.exit("usage: python -m paceline.engine.agent.runner ROOT NODE")
+    os.umask(0o077)
+    root, node = Path(sys.argv[1]), sys.argv[2]
+    request = json.loads(sys.stdin.buffer.read())
+    daemonize()
+    adopt_orphans()
+    asyncio.run(supervise(root, node, request))
+
+
+if __name__ == "__main__":
+    main()
