@@ -1,7 +1,7 @@
-"""The door: everything a person can ask, for the screens and --batch alike. Thin: it joins the parts and decides nothing.
+"""The one entrance to the engine, for the screens and ``--batch`` alike: a method per verb. Thin: connects parts, decides nothing.
 
-One control process owns one ``Control``. Closing it never touches a run. What needs asyncssh or numpy is imported when it is asked
-for, which is after the first paint.
+One control process owns one ``Control``. Closing it never touches a run. Modules that need asyncssh or numpy are imported on first
+use, which is after the first paint.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .errors import PacelineError, UsageError
 from .events import DeviceReading, Event, InventoryRead, NodeSummary, ProfileStored, RunListed, Ticked, Warned
+from .reports.document_type import Document
 from .specs import Inventory, TrainSpec
 from .ssh.prompts import AskPerson
-from .store.state import WAITING, State
+from .store.state import WAITING_JOB_ID, State
 from .telemetry.bus import Bus
 from .telemetry.live_state import LiveState
 from .telemetry.recording import Recorder
@@ -26,16 +27,15 @@ from .telemetry.recording import Recorder
 if TYPE_CHECKING:
     from .advisor.whatif import WhatIf
     from .jobs.launch.job import JobLauncher
+    from .jobs.launch.session import LaunchSession
     from .jobs.logs.merge import Clock, MergedLine
-    from .jobs.logs.read import LogQuery as LogWish
+    from .jobs.logs.read import LogQuery
     from .jobs.runs.clean import CleanRequest
     from .profiles.profile import Profile
 
-Document = dict[str, Any]
-
 
 def inventory_event(inventory: Inventory) -> InventoryRead:
-    """What is known of the machines before any has answered."""
+    """What nodes.toml says of the nodes, before any has answered."""
     nodes = []
     for node in inventory.nodes:
         declared = tuple(
@@ -47,15 +47,15 @@ def inventory_event(inventory: Inventory) -> InventoryRead:
 
 
 class Control:
-    """A session with the machines of one nodes.toml."""
+    """A session with the nodes of one nodes.toml."""
 
     def __init__(
         self, inventory: Inventory, record: Path | None = None, patience: float = math.inf, ask: AskPerson | None = None
     ) -> None:
-        """``patience``: seconds a silent node is waited for while a run is followed. ``ask`` puts what a login needs to a person;
-        without it such a node is refused.
+        """``patience``: seconds to wait for a silent node while a run is followed. ``ask`` prompts a person for what a login needs;
+        without it a node that needs a prompt is refused.
 
-        Output lies beside nodes.toml: ``logs/runs`` and ``data``.
+        Output is written beside nodes.toml, to ``logs/runs`` and ``data``.
         """
         self.inventory = inventory
         self.runs = Path(inventory.path).parent / "logs" / "runs"
@@ -63,7 +63,7 @@ class Control:
         self._ask = ask
         self._bus = Bus(time.monotonic)
         self._live = LiveState([node.name for node in inventory.nodes])
-        self._live(inventory_event(inventory))  # whoever asks knows the machines before the stream begins, as in a replay
+        self._live(inventory_event(inventory))  # the state names all nodes before the stream begins, as in a replay
         self._bus.subscribe(self._live)
         self._launcher: JobLauncher | None = None
         self._attached: str | None = None
@@ -73,31 +73,31 @@ class Control:
 
     @property
     def run_id(self) -> str | None:
-        """The run this control process launched or took up last, for an interrupt to name; None while nothing was started."""
+        """The run that this process launched or attached to last, for an interrupt to name; None while there is none."""
         return self._launcher.run_id if self._launcher else self._attached
 
     @property
     def state(self) -> State:
-        """What is true now: every event is in it before a listener hears of it."""
+        """The current state. Every event is reduced into it before other listeners receive it."""
         return self._live.state
 
     def copies(self, run_id: str) -> Path | None:
-        """The copies of a run's logs, a directory a node; None: none can be here, as no run of ours has such a name."""
+        """The directory of a run's copied logs, one subdirectory per node; None: the name is no run id."""
         from .jobs.files.safe_names import is_run_id
 
         return self.runs / run_id / "nodes" if is_run_id(run_id) else None
 
     def subscribe(self, listener: Callable[[Event], None]) -> Callable[[], None]:
-        """Hear every event from now on; what is returned ends that."""
+        """Call ``listener`` with every event from now on. Returns a function that unsubscribes it."""
         return self._bus.subscribe(listener)
 
     def publish(self, event: Event) -> None:
-        """Hand an event to everybody who listens."""
+        """Publish an event to all listeners."""
         self._bus.publish(event)
 
     async def open(self) -> None:
-        """Begin: name the machines, then connect to all of them at once. Returns before any has answered."""
-        from .jobs.launch.detach_check import DetachCheck
+        """Publish the inventory and the stored profiles, then connect to all nodes at once. Returns before any has answered."""
+        from .jobs.detach_check import DetachCheck
         from .jobs.launch.profile_cache import stored_documents
         from .ssh.fleet import Fleet
 
@@ -105,23 +105,23 @@ class Control:
         for document in stored_documents(Path(self.inventory.path).parent / "data" / "profiles"):
             self.publish(ProfileStored(document=document))
         self._fleet = Fleet(self.inventory, self.publish, ask=self._ask)
-        self._survival = DetachCheck(self.inventory.nodes, self._fleet, self.publish)
-        self._bus.subscribe(self._survival)
+        self._detach_check = DetachCheck(self.inventory.nodes, self._fleet, self.publish)
+        self._bus.subscribe(self._detach_check)
         await self._fleet.start()
         self._ticker = asyncio.create_task(self._tick(), name="ticker")
 
     async def close(self) -> None:
-        """End the connections; runs go on."""
+        """Close the connections. Runs continue on their nodes."""
         if hasattr(self, "_ticker"):
             self._ticker.cancel()
             await asyncio.gather(self._ticker, return_exceptions=True)
-            await self._survival.close()
+            await self._detach_check.close()
             await self._fleet.close()
         if self._recorder:
             self._recorder.close()
 
     async def status(self) -> Document:
-        """Nodes and devices, as soon as each node has answered or failed once."""
+        """Nodes and devices, once each node has answered or failed."""
         await self._live.wait_settled()
         nodes = [
             {
@@ -135,36 +135,52 @@ class Control:
         return {"type": "status", "nodes": nodes}
 
     async def run(self, spec: TrainSpec, is_waiting: bool = False) -> Document:
-        """Launch a job on its devices and follow it to its result (verbs train and bench). ``is_waiting``: once they are free."""
-        return await self._new_launcher().run(spec, self.runs, self._patience, is_waiting)
+        """Launch a job and follow it to its result (verbs train and bench). ``is_waiting``: wait until its devices are free."""
+        return await self._new_launcher().run(spec, is_waiting)
 
     async def plan(self, spec: TrainSpec) -> Document:
         """What ``run`` would do, without doing it."""
-        from .jobs.launch.job import JobLauncher
+        from .jobs.launch.dry_run import dry_run
 
-        undertaking = JobLauncher(self.inventory, self._fleet, self._live, self._survival, self.publish)
-        return await undertaking.dry_run(spec, self.runs)
+        return await dry_run(self._launch_session(), spec)
 
     async def profile(self, workload: str) -> Document:
-        """Measure all devices, links and machines with a workload, and keep that."""
-        return (await self._new_launcher().profile(TrainSpec(workload=workload), self.runs, self._patience))[1]
+        """Measure all devices, links and machines with a workload, and store the profile."""
+        return (await self._new_launcher().profiles.measure(TrainSpec(workload=workload)))[1]
 
     async def profile_of(self, workload: str) -> Profile:
-        """The profile of all devices that is kept; where none holds, it is measured first, with a notice."""
-        return await self._new_launcher().profile_of(TrainSpec(workload=workload), self.runs, self._patience)
+        """The stored profile of all devices; where none is valid, it is measured first, with a warning."""
+        return await self._new_launcher().profiles.load_or_measure(TrainSpec(workload=workload))
 
-    async def advise(self, spec: TrainSpec, wish: WhatIf) -> Document:
-        """What every sensible way to train is expected to do, from the profile; where none holds, it is measured first."""
-        return await self._new_launcher().advise(spec, wish, self.runs, self._patience)
+    async def advise(self, spec: TrainSpec, what_if: WhatIf) -> Document:
+        """Predictions for every sensible way to train, from the profile; where none is valid, it is measured first."""
+        from .jobs.launch.forecast import what_if_document
+        from .jobs.launch.profile import profiling_spec
+
+        profile = await self._new_launcher().profiles.load_or_measure(profiling_spec(spec))
+        return what_if_document(profile, spec, what_if)
 
     def _new_launcher(self) -> JobLauncher:
         from .jobs.launch.job import JobLauncher
 
-        self._launcher = JobLauncher(self.inventory, self._fleet, self._live, self._survival, self.publish)
+        self._launcher = JobLauncher(self._launch_session())
         return self._launcher
 
+    def _launch_session(self) -> LaunchSession:
+        from .jobs.launch.session import LaunchSession
+
+        return LaunchSession(
+            inventory=self.inventory,
+            fleet=self._fleet,
+            live=self._live,
+            detach_check=self._detach_check,
+            publish=self.publish,
+            runs=self.runs,
+            patience=self._patience,
+        )
+
     async def jobs(self) -> Document:
-        """All runs that any node knows, and those known here whose nodes are silent."""
+        """All runs that any connected node knows, and those with copies here whose nodes are silent."""
         from .jobs.runs.listing import list_runs
 
         await self._live.wait_settled()
@@ -175,13 +191,15 @@ class Control:
         return {"type": "jobs", "runs": rows}
 
     async def cancel(self, run_id: str) -> Document:
-        """Stop a run on every node that can be reached; returns when no process of it is left there. ``waiting``: the job of this
-        session that waits for devices, of which nothing is on a node."""
+        """Stop a run on every connected node; returns when none of its processes is left there.
+
+        The run id ``waiting`` is the job of this session that waits for devices; nothing of it is on a node.
+        """
         from .jobs.runs.cancel import cancel, copy_remaining
 
-        if run_id == WAITING and self._launcher is not None and (job := self.state.waiting) is not None:
+        if run_id == WAITING_JOB_ID and self._launcher is not None and (job := self.state.waiting) is not None:
             self._launcher.stop_waiting()
-            return {"type": "cancel", "run_id": WAITING, "state": "cancelled", "nodes": list(job.nodes), "survivors": []}
+            return {"type": "cancel", "run_id": WAITING_JOB_ID, "state": "cancelled", "nodes": list(job.nodes), "survivors": []}
         row = await self._row(run_id)
         read_only = [node.name for node in self.inventory.nodes if node.read_only]
         survivors = await cancel(row, self._fleet, self._live.connected, read_only)
@@ -190,56 +208,62 @@ class Control:
         return {"type": "cancel", "run_id": run_id, "state": after["state"], "nodes": row["nodes"], "survivors": survivors}
 
     async def kill(self, node: str, pid: int, started: int | None, is_agreed: bool) -> Document:
-        """Tell whose process this is, and end it when that is agreed."""
+        """Describe a process of a node, and terminate it when ``is_agreed``."""
         from .jobs.runs.kill_process import kill
 
         is_read_only = any(spec.read_only for spec in self.inventory.nodes if spec.name == node)
-        return await kill(node, pid, started, is_agreed, self._fleet, is_read_only)
+        return await kill(node, pid, started, fleet=self._fleet, is_agreed=is_agreed, is_read_only=is_read_only)
 
     async def attach(self, run_id: str) -> Document:
-        """Follow a run that is there to its result, whoever launched it."""
+        """Follow an existing run to its result, whichever control process launched it."""
         from .jobs.runs.attach import attach
 
         row = await self._row(run_id)
         self._launcher, self._attached = None, run_id
-        return await attach(row, self._fleet, self._live.connected, self.runs, self.publish, self._patience)
+        return await attach(
+            row, self._fleet, connected=self._live.connected, runs=self.runs, publish=self.publish, patience=self._patience
+        )
 
-    async def logs(self, run_id: str, wish: LogWish, show: Callable[[MergedLine], None] | None = None) -> Document:
-        """What a run wrote. ``show``: line by line instead, until it has ended."""
+    async def logs(self, run_id: str, query: LogQuery, show: Callable[[MergedLine], None] | None = None) -> Document:
+        """The merged log lines of a run. ``show``: called with each line instead, until the run has ended."""
         from .jobs.logs.read import read_logs
 
         row = await self._row(run_id)
-        return await read_logs(row, wish, self._fleet, self._live.connected, self.runs, show, self._patience)
+        return await read_logs(
+            row, query, self._fleet, connected=self._live.connected, runs=self.runs, show=show, patience=self._patience
+        )
 
     async def clocks(self, nodes: Sequence[str]) -> dict[str, Clock]:
-        """How the clocks of nodes that answer differ from ours."""
-        from .jobs.logs.read import clocks
+        """Clock offsets of the nodes that answer, relative to this machine."""
+        from .jobs.logs.read import measure_clocks
 
-        return await clocks(nodes, self._fleet)
+        return await measure_clocks(nodes, self._fleet)
 
     async def fetch(self, run_id: str, patterns: Sequence[str], to: Path | None) -> Document:
-        """Bring files of a run home, each node's into a directory of its own; ``to``: other than the run's own."""
+        """Fetch files of a run, one subdirectory per node. ``to``: the directory; None: ``files`` in the run's directory here."""
         from .jobs.files.fetch import fetch
 
         row = await self._row(run_id)
-        place = to.absolute() if to is not None else self.runs / row["run_id"] / "files"
-        return await fetch(row, patterns, place, self._fleet, self._live.connected, self.publish)
+        directory = to.absolute() if to is not None else self.runs / row["run_id"] / "files"
+        return await fetch(row, patterns, directory, self._fleet, connected=self._live.connected, publish=self.publish)
 
-    async def clean(self, wish: CleanRequest, is_agreed: bool) -> Document:
-        """Tell what of ours the nodes keep and nobody needs, and remove it when that is agreed."""
+    async def clean(self, request: CleanRequest, is_agreed: bool) -> Document:
+        """List what Paceline stores on the nodes and no longer needs, and remove it when ``is_agreed``."""
         from .jobs.runs.clean import clean
 
         await self._live.wait_settled()
         nodes = self.inventory.nodes
         read_only = [node.name for node in nodes if node.read_only]
-        return await clean(wish, is_agreed, self._fleet, [node.name for node in nodes], self.runs, read_only)
+        return await clean(
+            request, self._fleet, nodes=[node.name for node in nodes], runs=self.runs, is_agreed=is_agreed, read_only=read_only
+        )
 
     async def _row(self, run_id: str) -> Document:
-        """The run in the roster. Raises UsageError when no node knows it."""
+        """A run as ``jobs`` lists it. Raises UsageError when no node knows it."""
         for row in (await self.jobs())["runs"]:
             if row["run_id"] == run_id:
-                found: Document = row
-                return found
+                run: Document = row
+                return run
         raise UsageError(f"no run {run_id!r}", hint="paceline jobs lists all runs")
 
     async def _tick(self) -> None:
@@ -253,5 +277,5 @@ class Control:
 
 def _device(reading: DeviceReading) -> Document:
     keys = ("index", "name", "kind", "utilization", "memory_used", "memory_total", "temperature", "power", "clock")
-    words = {"error": reading.error or None, "holder": reading.holder or None, "holder_user": reading.holder_user or None}
-    return {key: getattr(reading, key) for key in keys} | {"throttle": list(reading.throttle)} | words
+    texts = {"error": reading.error or None, "holder": reading.holder or None, "holder_user": reading.holder_user or None}
+    return {key: getattr(reading, key) for key in keys} | {"throttle": list(reading.throttle)} | texts

@@ -1,1 +1,1 @@
-"""From a plan to processes and a run directory, and back home."""
+"""Launch jobs, follow their runs, and bring files and logs back to the centre."""

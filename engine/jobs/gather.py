@@ -1,4 +1,4 @@
-"""Several things at once: the first error ends the others and is raised as itself, not wrapped in a group."""
+"""``asyncio.gather`` in a task group: the first error cancels the other tasks and is raised without its exception group."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-async def gather_all(jobs: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """Run all and give their results in order."""
+async def gather_all(coroutines: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Run all coroutines concurrently; returns their results in order."""
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(job) for job in jobs]
+            tasks = [group.create_task(coroutine) for coroutine in coroutines]
     except BaseExceptionGroup as errors:
         raise _first(errors) from None
     return [task.result() for task in tasks]

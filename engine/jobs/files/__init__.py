@@ -1,1 +1,1 @@
-"""Files of a run brought to the centre, under names and in places that a node cannot choose."""
+"""Files of a run fetched to the centre, under names and into directories that a node cannot choose."""

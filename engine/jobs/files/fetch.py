@@ -1,7 +1,7 @@
-"""Fetching: checkpoints and other files of a run from its nodes into a directory each, and nowhere else.
+"""The verb ``fetch``: copy checkpoints and other files of a run from its nodes, one directory per node.
 
-What a file is called and what it holds is the node's word; where it lands is ours. A file has its name once it is whole and its
-SHA-256 is the node's; what stands there already is never written over. Broken off at any moment, a fetch goes on where it was.
+A node chooses the name and bytes of a file, never its directory. A file gets its name when it is complete and its SHA-256 equals
+the node's; an existing file is never overwritten. An interrupted fetch continues where it stopped.
 """
 
 from __future__ import annotations
@@ -9,179 +9,208 @@ from __future__ import annotations
 import asyncio
 import base64
 import collections
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ...errors import NodeRefused, NodeUnreachable, StorageFailed, UsageError, WorkFailed
-from ...events import Event, Progress
+from ...events import Progress
+from ...protocol.messages import Body
+from ...reports.document_type import Document
 from ...ssh.fleet import Fleet
+from ...states import FileStatus, NodeFetchStatus
+from ...telemetry.bus import Publish
 from ..gather import gather_all
 from ..retry import call_with_retry
-from .safe_names import RefusedFile, RemoteFile, check_entries, matching
+from .safe_names import RefusedFile, RemoteFile, check_entries, match_names
 from .safe_write import DownloadDir, PartialFile
 
-Row = dict[str, Any]
-PIECE = 256 << 10
-"""Bytes of one answer at most."""
-WINDOW = 8
-"""Pieces asked for ahead, so that a far node is not waited for once a piece."""
-ANSWER = 60.0
+CHUNK_BYTES = 256 << 10
+"""Maximum bytes of one answer."""
+READ_AHEAD_CHUNKS = 8
+"""Chunks requested ahead, so that a transfer does not wait one round trip per chunk."""
+READ_TIMEOUT_S = 60.0
 """Seconds until an answer that does not come counts as a dead node; a sum of a large file may take longer, at ``READ_RATE``."""
-READ_RATE = 20e6
-"""Bytes a second that any disk of a node reads."""
+MIN_READ_BYTES_PER_S = 20e6
+"""Bytes per second that the slowest expected disk reads."""
 
 
 async def fetch(
-    row: Row,
+    row: Document,
     patterns: Sequence[str],
-    to: Path,
+    directory: Path,
     fleet: Fleet,
-    reached: Sequence[str],
-    publish: Callable[[Event], None],
+    *,
+    connected: Sequence[str],
+    publish: Publish,
     patience: float = 30.0,
-) -> Row:
-    """Fetch from every node of a run (a row of the roster) into ``to``/<node>. ``patience``: seconds a lost link is waited for.
+) -> Document:
+    """Fetch from every node of a run (a row of ``list_runs``) into ``directory``/<node>.
 
-    Gives {run_id, directory, state, nodes: [{name, state, reason}], files: [{node, name, size, state, reason}]}; a file is
-    ``fetched``, ``present`` (the same bytes were there), ``kept`` (others are), ``refused``, ``skipped`` or ``failed``.
-    Raises StorageFailed when there is no space here.
+    ``patience``: seconds to wait for a lost link. Returns {run_id, directory, state, nodes: [{name, state, reason}],
+    files: [{node, name, size, state, reason}]}. A file is ``fetched``, ``present`` (the same bytes were here), ``kept`` (other
+    bytes were here), ``refused``, ``skipped`` or ``failed``.
+
+    Raises StorageFailed when the disk here is full.
     """
-    parts = [_Node(name, row["run_id"], to, fleet, publish, patience) for name in row["nodes"]]
-    rows = await gather_all(part.fetch(patterns, part.name in reached) for part in parts)
-    nodes, files = [node for node, _ in rows], [file for _, found in rows for file in found]
-    is_whole = all(node["state"] == "ok" for node in nodes) and all(
+    context = _FetchContext(row["run_id"], directory, fleet, publish, patience)
+    fetches = [_NodeFetch(name, context) for name in row["nodes"]]
+    rows = await gather_all(node_fetch.fetch(patterns, node_fetch.name in connected) for node_fetch in fetches)
+    nodes, files = [node for node, _ in rows], [file for _, node_files in rows for file in node_files]
+    is_complete = all(node["state"] == "ok" for node in nodes) and all(
         file["state"] in ("fetched", "present", "skipped") for file in files
     )
-    state = "done" if is_whole else "incomplete"
-    return {"type": "fetch", "run_id": row["run_id"], "directory": str(to), "state": state, "nodes": nodes, "files": files}
+    return {
+        "type": "fetch",
+        "run_id": row["run_id"],
+        "directory": str(directory),
+        "state": "done" if is_complete else "incomplete",
+        "nodes": nodes,
+        "files": files,
+    }
 
 
-class _Node:
-    """One node's part of a fetch."""
+@dataclass(frozen=True, slots=True)
+class _FetchContext:
+    """What the nodes of one fetch share."""
 
-    def __init__(self, name: str, run_id: str, to: Path, fleet: Fleet, publish: Callable[[Event], None], patience: float) -> None:
+    run_id: str
+    directory: Path
+    fleet: Fleet
+    publish: Publish
+    patience: float
+    """Seconds to wait for a lost link."""
+
+
+class _NodeFetch:
+    """The fetch from one node."""
+
+    def __init__(self, name: str, context: _FetchContext) -> None:
         self.name = name
-        self._run_id, self._to, self._fleet, self._publish, self._patience = run_id, to, fleet, publish, patience
-        self._files: list[Row] = []
+        self._context = context
+        self._files: list[Document] = []
 
-    async def fetch(self, patterns: Sequence[str], is_reached: bool) -> tuple[Row, list[Row]]:
-        """The node and its files, as the document has them."""
-        state, reason = "ok", None
+    async def fetch(self, patterns: Sequence[str], is_connected: bool) -> tuple[Document, list[Document]]:
+        """The node and its files, as the document lists them."""
+        state: NodeFetchStatus = "ok"
+        reason: str | None = None
         try:
-            if not is_reached:
+            if not is_connected:
                 raise NodeUnreachable("out of reach")
             await self._fetch(patterns)
         except (NodeUnreachable, NodeRefused) as error:
             state, reason = "lost" if isinstance(error, NodeUnreachable) else "refused", error.reason
-        except UsageError as error:  # the node does not know the run any more
+        except UsageError as error:  # the run was removed from the node
             state, reason = "ok", error.reason
         except WorkFailed as error:
-            if error.node is None:  # ours, and so everybody's
+            if error.node is None:  # the disk here, which all nodes share
                 raise
             state, reason = "failed", error.reason
         return {"name": self.name, "state": state, "reason": reason}, self._files
 
     async def _fetch(self, patterns: Sequence[str]) -> None:
-        answer = await self._ask("listing")
-        offers, refusals = check_entries(answer.get("entries"))
-        chosen = set(matching([offer.name for offer in offers], patterns))
-        offers = [offer for offer in offers if offer.name in chosen]
+        answer = await self._ask("list_files")
+        entries, refusals = check_entries(answer.get("entries"))
+        chosen = set(match_names([file.name for file in entries], patterns))
+        entries = [file for file in entries if file.name in chosen]
         if answer.get("is_cut"):
-            refusals.append(RefusedFile("", "refused", "there is more on this node than one list holds: name a pattern"))
+            refusals.append(RefusedFile("", "refused", "the node has more files than one list holds: give a pattern"))
         for refusal in refusals:
-            if not patterns or matching([refusal.name], patterns):
-                self._tell(refusal.name, None, refusal.state, refusal.reason)
-        if not offers:
+            if not patterns or match_names([refusal.name], patterns):
+                self._add_row(refusal.name, None, refusal.state, refusal.reason)
+        if not entries:
             return
-        landing = DownloadDir(self._to, self.name)
+        target = DownloadDir(self._context.directory, self.name)
         try:
-            landing.keep_only(offers)
-            for number, offer in enumerate(offers):
-                phase = f"fetching file {number + 1} of {len(offers)} from {self.name}"
-                self._publish(Progress(phase=phase, fraction=number / len(offers)))
-                await self._fetch_one(landing, offer)
+            target.discard_stale_parts(entries)
+            for number, file in enumerate(entries):
+                phase = f"fetching file {number + 1} of {len(entries)} from {self.name}"
+                self._context.publish(Progress(phase=phase, fraction=number / len(entries)))
+                await self._fetch_one(target, file)
         finally:
-            landing.close()
+            target.close()
 
-    async def _fetch_one(self, landing: DownloadDir, offer: RemoteFile) -> None:
+    async def _fetch_one(self, target: DownloadDir, file: RemoteFile) -> None:
+        state: FileStatus
+        reason: str | None
         try:
-            state, reason = await self._bring(landing, offer)
+            state, reason = await self._transfer(target, file)
         except WorkFailed as error:
-            if isinstance(error, StorageFailed) and error.node is None:  # ours, not the node's: nothing more fits
+            if isinstance(error, StorageFailed) and error.node is None:  # the disk here is full
                 raise
             state, reason = "failed", error.reason
-        self._tell(offer.name, offer.size, state, reason)
+        self._add_row(file.name, file.size, state, reason)
 
-    async def _bring(self, landing: DownloadDir, offer: RemoteFile) -> tuple[str, str | None]:
-        """One file: its state, and why it is not here."""
-        here = await asyncio.to_thread(landing.checksum, offer.name)
-        if here is not None:
-            landing.discard(offer)
-            if here["length"] == offer.size and here == await self._seal(offer):
+    async def _transfer(self, target: DownloadDir, file: RemoteFile) -> tuple[FileStatus, str | None]:
+        """Transfer one file; returns its state, and the reason where it is not here."""
+        existing = await asyncio.to_thread(target.checksum, file.name)
+        if existing is not None:
+            target.discard(file)
+            if existing["length"] == file.size and existing == await self._remote_checksum(file):
                 return "present", None
-            return "kept", "something else stands under this name here"
-        with landing.part(offer) as part:
-            if (missing := offer.size - part.length) > (free := landing.free()):
-                reason = f"no space for {offer.name!r} of {self.name}: {missing} bytes more, {free} are free"
-                raise StorageFailed(reason, hint="what is whole stays; free some space, or name another place with --to")
-            await self._fill(part, offer)
-            is_whole = await asyncio.to_thread(part.checksum) == await self._seal(offer)
-        if not is_whole:
-            landing.discard(offer)
-            return "failed", "it changed on the node meanwhile: fetch again"
+            return "kept", "a different file with this name exists here"
+        with target.open_part(file) as part:
+            if (missing := file.size - part.length) > (free := target.free_bytes()):
+                reason = f"no space for {file.name!r} of {self.name}: {missing} bytes more, {free} are free"
+                raise StorageFailed(reason, hint="complete files stay; free some space, or give another directory with --to")
+            await self._fill(part, file)
+            is_complete = await asyncio.to_thread(part.checksum) == await self._remote_checksum(file)
+        if not is_complete:
+            target.discard(file)
+            return "failed", "it changed on the node during the transfer: fetch again"
         try:
-            landing.finish(offer)
+            target.finish(file)
         except FileExistsError:
-            return "kept", "something appeared under this name meanwhile"
+            return "kept", "a file with this name appeared here during the transfer"
         return "fetched", None
 
-    async def _fill(self, part: PartialFile, offer: RemoteFile) -> None:
-        async for data in self._pieces(offer, part.length):
-            if len(data) > offer.size - part.length or not data:
-                return  # longer or shorter than was said: the sums will tell
+    async def _fill(self, part: PartialFile, file: RemoteFile) -> None:
+        async for data in self._chunks(file, part.length):
+            if len(data) > file.size - part.length or not data:
+                return  # not the announced length: the checksums will differ
             part.add(data)
 
-    async def _pieces(self, offer: RemoteFile, start: int) -> AsyncIterator[bytes]:
-        """The bytes of a file from an offset on, in order, asked for a window ahead."""
-        window: collections.deque[tuple[int, asyncio.Task[Row]]] = collections.deque()
-        offset = start
+    async def _chunks(self, file: RemoteFile, offset: int) -> AsyncIterator[bytes]:
+        """The bytes of a file from an offset on, in order, requested ahead."""
+        pending: collections.deque[tuple[int, asyncio.Task[Body]]] = collections.deque()
         try:
-            while offset < offer.size or window:
-                while offset < offer.size and len(window) < WINDOW:
-                    window.append((offset, asyncio.create_task(self._ask("read", name=offer.name, offset=offset))))
-                    offset += PIECE
-                at, asked = window.popleft()
-                data = _bytes_of(await asked, self.name)
-                if len(data) != min(PIECE, offer.size - at):
+            while offset < file.size or pending:
+                while offset < file.size and len(pending) < READ_AHEAD_CHUNKS:
+                    pending.append((offset, asyncio.create_task(self._ask("read_file", name=file.name, offset=offset))))
+                    offset += CHUNK_BYTES
+                start, request = pending.popleft()
+                data = _decode_chunk(await request, self.name)
+                if len(data) != min(CHUNK_BYTES, file.size - start):
                     return
                 yield data
         finally:
-            for _, asked in window:
-                asked.cancel()
-            await asyncio.gather(*(asked for _, asked in window), return_exceptions=True)
+            for _, request in pending:
+                request.cancel()
+            await asyncio.gather(*(request for _, request in pending), return_exceptions=True)
 
-    async def _seal(self, offer: RemoteFile) -> Row:
-        found = await self._ask("seal", ANSWER + offer.size / READ_RATE, name=offer.name)
-        return {"length": found.get("length"), "sha256": found.get("sha256")}
+    async def _remote_checksum(self, file: RemoteFile) -> Body:
+        answer = await self._ask("checksum", READ_TIMEOUT_S + file.size / MIN_READ_BYTES_PER_S, name=file.name)
+        return {"length": answer.get("length"), "sha256": answer.get("sha256")}
 
-    async def _ask(self, word: str, limit: float = ANSWER, **body: Any) -> Row:
-        """One request. A link that breaks is waited for, and the same is asked again: asking changes nothing on the node."""
+    async def _ask(self, request: str, limit: float = READ_TIMEOUT_S, **body: Any) -> Body:
+        """The answer to one request, sent again after a lost link: every request here is idempotent."""
         try:
-            async with asyncio.timeout(limit + self._patience):  # wait_for of 3.11 may swallow a cancellation
-                return await call_with_retry(self._fleet, self.name, word, self._patience, run_id=self._run_id, **body)
+            async with asyncio.timeout(limit + self._context.patience):  # wait_for of 3.11 may swallow a cancellation
+                context = self._context
+                return await call_with_retry(context.fleet, self.name, request, context.patience, run_id=context.run_id, **body)
         except TimeoutError:
             raise NodeUnreachable(f"no answer for {limit:.0f} s", node=self.name) from None
 
-    def _tell(self, name: str, size: int | None, state: str, reason: str | None) -> None:
+    def _add_row(self, name: str, size: int | None, state: FileStatus, reason: str | None) -> None:
         self._files.append({"node": self.name, "name": name, "size": size, "state": state, "reason": reason})
 
 
-def _bytes_of(answer: Row, node: str) -> bytes:
+def _decode_chunk(answer: Body, node: str) -> bytes:
     data = answer.get("data")
     try:
-        if not isinstance(data, str) or len(data) > 4 * PIECE:
+        if not isinstance(data, str) or len(data) > 4 * CHUNK_BYTES:
             raise ValueError
         return base64.b64decode(data, validate=True)
     except ValueError:
-        raise WorkFailed("sent something that is no piece of a file", node=node) from None
+        raise WorkFailed("sent an invalid chunk of a file", node=node) from None

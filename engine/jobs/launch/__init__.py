@@ -1,1 +1,1 @@
-"""From what is asked to processes on the nodes: selection, plan, forecast, data, submission."""
+"""Launch a job: device selection, plan, forecast, data, submission."""

@@ -1,4 +1,4 @@
-"""Which devices of a plan others use at this moment, and who they are. Pure."""
+"""Devices of a plan that are in use now, and by whom. Pure."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from ...plan import Plan
 from .planning import NodeCandidate
 
 
-def users(plan: Plan, nodes: Iterable[NodeCandidate]) -> list[str | None]:
-    """Who else uses the device of each rank: a run that holds it or a process that computes on it; None: nobody.
+def device_users(plan: Plan, nodes: Iterable[NodeCandidate]) -> list[str | None]:
+    """The user of each rank's device: a run that holds its lock or a process that computes on it; None: it is free.
 
-    A processor is never in use: its processes are not counted. A desktop that draws on a device leaves it free.
+    A CPU is never in use, as its processes are not listed. A desktop that draws on a device leaves it free.
     """
     readings = {(node.spec.name, device.index): device for node in nodes for device in node.devices}
     return [_user(readings[rank.node, rank.device_index]) for rank in plan.ranks]
 
 
-def in_use(plan: Plan, nodes: Iterable[NodeCandidate]) -> list[str]:
-    """One sentence a device of the plan that others use; empty when all are free."""
-    found = zip(plan.ranks, users(plan, nodes), strict=True)
-    return [f"{rank.node} / {rank.device_name} is in use by {user}" for rank, user in found if user is not None]
+def busy_devices(plan: Plan, nodes: Iterable[NodeCandidate]) -> list[str]:
+    """One sentence per device of the plan that is in use; empty when all are free."""
+    pairs = zip(plan.ranks, device_users(plan, nodes), strict=True)
+    return [f"{rank.node} / {rank.device_name} is in use by {user}" for rank, user in pairs if user is not None]
 
 
 def _user(device: DeviceReading) -> str | None:

@@ -1,19 +1,54 @@
-"""What a launch would do, without doing it: its ranks, its steps, who is in the way, and what the same took before. Pure."""
+"""The verb ``plan``: what ``train`` would do, without doing it: ranks, steps, users of the devices, and how fast it ran before."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
+from ...errors import NotProfiled
 from ...plan import CasePlan, Plan
+from ...protocol.json_files import read_json
 from ...reports.bench import exchange_document
+from ...reports.document_type import Document
+from ...specs import TrainSpec
 from ...workloads import parameters_of
+from .data import count_training_rows, prepare_data
+from .device_usage import device_users
+from .forecast import advice_for, recommended_spec, with_forecast
+from .live_plan import LivePlanner
+from .profile import PROFILING_BATCH_SIZE
+from .session import LaunchSession
 
-Document = dict[str, Any]
+
+async def dry_run(session: LaunchSession, spec: TrainSpec) -> Document:
+    """What ``JobLauncher.run`` would do. Prepares the data here; sends nothing to a node and starts nothing.
+
+    Raises NotProfiled where devices are to be recommended and no stored profile is valid.
+    """
+    data, source = await prepare_data(session, spec)
+    planner = LivePlanner(session)
+    if spec.devices == "auto":
+        spec = replace(spec, devices=await planner.reachable_devices())
+        profiled, _ = await planner.plan(replace(spec, global_batch_size=PROFILING_BATCH_SIZE), data)
+        cache = session.profile_cache(profiled)
+        if (profile := cache.load()) is None:
+            hint = f"paceline profile --workload {spec.workload} measures; train measures first by itself"
+            raise NotProfiled("no profile of these devices holds, so none can be recommended", hint=hint)
+        profile = cache.restrict(profile)
+        spec = replace(spec, devices=recommended_spec(profile, advice_for(profile, spec), spec.policies[0])[0])
+    await session.live.wait_reported(planner.node_names(spec.devices))
+    plan, nodes = await planner.plan(spec, data)
+    plan = with_forecast(session.profile_cache(plan).load(), plan)
+    paths = sorted(session.runs.glob("*/result.json"), reverse=True)
+    results = (result for path in paths if (result := read_json(path)) is not None)
+    return plan_document(plan, count_training_rows(source), device_users(plan, nodes), results)
 
 
-def dry_run(plan: Plan, samples_per_epoch: int, users: list[str | None], earlier: Iterable[Mapping[str, Any]]) -> Document:
-    """The document of the verb ``plan``. ``users``: who else uses each rank's device; ``earlier``: results, newest first."""
+def plan_document(
+    plan: Plan, samples_per_epoch: int, device_users: list[str | None], earlier: Iterable[Mapping[str, Any]]
+) -> Document:
+    """The document of the verb. ``device_users``: who else uses each rank's device; ``earlier``: results, newest first. Pure."""
     results = list(earlier)
     return {
         "type": "plan",
@@ -37,31 +72,30 @@ def dry_run(plan: Plan, samples_per_epoch: int, users: list[str | None], earlier
                 "memory": rank.memory,
                 "in_use": user,
             }
-            for rank, user in zip(plan.ranks, users, strict=True)
+            for rank, user in zip(plan.ranks, device_users, strict=True)
         ],
         "cases": [_case(plan, case, samples_per_epoch, results) for case in plan.cases],
     }
 
 
 def _case(plan: Plan, case: CasePlan, samples_per_epoch: int, earlier: list[Mapping[str, Any]]) -> Document:
-    """One policy, with what the advisor predicts and what the newest run of the same kind on the same devices took."""
+    """One policy, with the prediction of the advisor and the throughput of the newest comparable run."""
     policy, predicted = case.policy, case.predicted_samples_per_second
-    known = {"policy": policy, "predicted_samples_per_second": predicted}
+    entry = {"policy": policy, "predicted_samples_per_second": predicted}
     for result in earlier:
         rate = _rate(result, policy)
         if rate and _is_alike(plan, result):
             seconds = samples_per_epoch * plan.epochs / rate
-            found = {"expected_samples_per_second": rate, "expected_seconds": seconds, "as_measured_in": result["run_id"]}
-            return {**known, **found}
-    return {**known, "expected_samples_per_second": None, "expected_seconds": None, "as_measured_in": None}
+            return {**entry, "expected_samples_per_second": rate, "expected_seconds": seconds, "as_measured_in": result["run_id"]}
+    return {**entry, "expected_samples_per_second": None, "expected_seconds": None, "as_measured_in": None}
 
 
 def _is_alike(plan: Plan, result: Mapping[str, Any]) -> bool:
-    """Whether a result is of the same workload at the same batch on the same devices, exchanged alike over the same network."""
-    asked = [(rank.node, rank.device_index, rank.device_name) for rank in plan.ranks]
+    """Whether a result is of the same workload, batch and devices, with the same gradient exchange over the same network."""
+    planned = [(rank.node, rank.device_index, rank.device_name) for rank in plan.ranks]
     used = [(device.get("node"), device.get("index"), device.get("name")) for device in result.get("devices") or ()]
-    wanted = {"state": "done", "workload": plan.workload, "global_batch_size": plan.global_batch_size, **exchange_document(plan)}
-    return used == asked and all(key in result and result[key] == value for key, value in wanted.items())
+    expected = {"state": "done", "workload": plan.workload, "global_batch_size": plan.global_batch_size, **exchange_document(plan)}
+    return used == planned and all(key in result and result[key] == value for key, value in expected.items())
 
 
 def _rate(result: Mapping[str, Any], policy: str) -> float | None:

@@ -1,4 +1,4 @@
-"""A job as a TOML file: every option of ``train`` and ``bench`` as a key, refused with file, line and key where it is wrong."""
+"""A job as a TOML file: every option of a job is a key, and a wrong one is refused with file, line and key."""
 
 from __future__ import annotations
 
@@ -6,80 +6,87 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ...errors import UsageError
-from ...experiments.policies import check_policies
 from ...inventory.toml_file import TomlFile
-from ...inventory.values import InvalidValue, Readers, flag, integer, text
-from ...specs import COMPRESSIONS, POLICIES
-from ...workloads import WORKLOADS
+from ...inventory.values import InvalidValue, flag, integer, text
+from .job_options import JobOption, OptionKind, exclusive_groups, job_file_options
 
-MOST = 10**9 - 1
-"""Of what is counted: as on the command line."""
+MAX_COUNT = 10**9 - 1
+"""Largest accepted count, as on the command line."""
+MAX_SEED = 2**63 - 1
 
 
-def read_job(path: Path) -> dict[str, Any]:
-    """The options that a file gives, by their names without dashes, each as the command line has it.
+def read_job_file(path: Path) -> dict[str, Any]:
+    """The options in a job file by name, each with the value that the command line would give it.
 
-    One file serves ``train``, ``plan`` and ``bench``, each of which takes the keys it knows. A relative ``csv`` is beside it.
-    Raises ConfigurationError, one line that names file, line, key and what was expected.
+    One file serves ``train``, ``plan`` and ``bench``; each verb takes the keys it knows. A relative path is relative to the file.
+    Raises ConfigurationError with file, line, key and expected value.
     """
     file = TomlFile(path, "a job", "a job is a TOML file, such as job.toml; options need no file")
-    found = file.values((), file.load(), JOB, "a job")
-    if found.get("wait") and found.get("share"):
-        file.refuse(("share",), "expected one of wait and share, or none")
-    if "csv" in found:
-        found["csv"] = str(path.absolute().parent / Path(found["csv"]).expanduser())
-    return found
+    options = job_file_options()
+    values = file.read_values((), file.load(), {name: _reader(option) for name, option in options.items()}, "a job")
+    for names in exclusive_groups(options):
+        given = [name for name in names if values.get(name)]
+        if len(given) > 1:
+            file.refuse((given[-1],), f"expected one of {' and '.join(names)}, or none")
+    for name in values:
+        if options[name].kind is OptionKind.PATH:
+            values[name] = str(path.absolute().parent / Path(values[name]).expanduser())
+    return values
 
 
-def _one_of(known: tuple[str, ...]) -> Callable[[Any], str]:
+def _reader(option: JobOption) -> Callable[[Any], Any]:
+    """The function that reads the TOML value of an option."""
+    match option.kind:
+        case OptionKind.CHOICE | OptionKind.STRICT_CHOICE:
+            return _one_of(option.choices)
+        case OptionKind.CHOICES:
+            return _several_of(option.choices, option.name)
+        case kind:
+            return _READERS[kind]
+
+
+def _one_of(choices: tuple[str, ...]) -> Callable[[Any], str]:
     def read(value: Any) -> str:
-        if value not in known:
-            raise InvalidValue(f"expected one of {', '.join(known)}")
+        if value not in choices:
+            raise InvalidValue(f"expected one of {', '.join(choices)}")
         return str(value)
 
     return read
 
 
 def _count(value: Any) -> int:
-    return integer(value, 1, MOST, f"a whole number from 1 to {MOST}")
+    return integer(value, 1, MAX_COUNT, f"a whole number from 1 to {MAX_COUNT}")
 
 
 def _seed(value: Any) -> int:
-    return integer(value, 0, 2**63 - 1, f"a whole number from 0 to {2**63 - 1}")
+    return integer(value, 0, MAX_SEED, f"a whole number from 0 to {MAX_SEED}")
 
 
 def _devices(value: Any) -> str:
     """A set, or a list of sets."""
     sets = value if isinstance(value, list) and value else [value]
-    if not all(isinstance(one, str) and one.isprintable() and one.strip(", ") for one in sets):
+    if not all(isinstance(item, str) and item.isprintable() and item.strip(", ") for item in sets):
         raise InvalidValue('expected "all", "auto", a set such as "lab[1-3],atlas:0", or a list of sets')
     return ",".join(sets)
 
 
-def _policies(value: Any) -> str:
-    try:
-        check_policies(value if isinstance(value, list) else [value])
-    except (UsageError, TypeError):
-        raise InvalidValue(f"expected a list of different policies: {', '.join(POLICIES)}") from None
-    return ",".join(value if isinstance(value, list) else [value])
+def _several_of(choices: tuple[str, ...], noun: str) -> Callable[[Any], str]:
+    """A list of choices, each at most once, or one of them; joined by commas as on the command line."""
+
+    def read(value: Any) -> str:
+        items = value if isinstance(value, list) else [value]
+        if not items or any(item not in choices for item in items) or len(set(items)) < len(items):
+            raise InvalidValue(f"expected a list of different {noun}: {', '.join(choices)}")
+        return ",".join(items)
+
+    return read
 
 
-JOB: Readers = {
-    "workload": _one_of(tuple(WORKLOADS)),
-    "policy": _one_of(POLICIES),
-    "policies": _policies,
-    "repeats": _count,
-    "epochs": _count,
-    "global_batch_size": _count,
-    "accumulation": _count,
-    "compression": _one_of(COMPRESSIONS),
-    "local_steps": _count,
-    "seed": _seed,
-    "csv": text,
-    "devices": _devices,
-    "wait": flag,
-    "share": flag,
-    "on_end": text,
+_READERS: dict[OptionKind, Callable[[Any], Any]] = {
+    OptionKind.FLAG: flag,
+    OptionKind.COUNT: _count,
+    OptionKind.SEED: _seed,
+    OptionKind.TEXT: text,
+    OptionKind.PATH: text,
+    OptionKind.DEVICES: _devices,
 }
-"""Every key of a job and what reads its value."""

@@ -1,4 +1,4 @@
-"""From what was asked and what is there to a plan: ranks, addresses, cases. Pure."""
+"""Make a plan from a spec and the nodes that answered: ranks, addresses, cases. Pure."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from ...errors import PlanImpossible
 from ...events import DeviceReading
 from ...plan import CasePlan, DataPlan, Emulation, NodePlan, Plan, RankPlan
 from ...specs import LinkSpec, NodeSpec, TrainSpec
+from ...states import DEVICE_KINDS, Policy, member
 from ...workloads import Workload
 
 
 @dataclass(frozen=True, slots=True)
 class NodeCandidate:
-    """A node that answered, with what it has."""
+    """A node that answered, with its devices."""
 
     spec: NodeSpec
     devices: tuple[DeviceReading, ...]
@@ -26,31 +27,23 @@ class NodeCandidate:
 def make_plan(
     spec: TrainSpec, run_id: str, nodes: Sequence[NodeCandidate], data: DataPlan, workload: Workload, link: LinkSpec | None = None
 ) -> Plan:
-    """One rank a device, in the order of nodes.toml. CPU devices take part only where no better one is in the whole run.
+    """A plan with one rank per device, in the order of nodes.toml. CPU devices take part only where the run has no accelerator.
 
-    ``link`` is played where all nodes of the run are embedded: with a real one among them there is a real network to meet.
+    ``link`` is emulated where all devices of the run are emulated; otherwise the run uses the real network.
     Raises PlanImpossible when the global batch has fewer samples than there are ranks, or no device is left.
     """
+    has_accelerator = any(device.kind != "cpu" for node in nodes for device in node.devices)
     ranks: list[RankPlan] = []
     node_plans: list[NodePlan] = []
-    has_accelerator = any(device.kind != "cpu" for node in nodes for device in node.devices)
     for candidate in nodes:
-        used = [d for d in candidate.devices if not d.error and (d.kind != "cpu" or not has_accelerator)]
-        if not used:
-            continue
-        node_rank = len(node_plans)
-        mine = [_rank(len(ranks) + i, node_rank, i, candidate, device, spec.seed) for i, device in enumerate(used)]
-        ranks += mine
-        node_plans.append(
-            NodePlan(
-                name=candidate.spec.name,
-                node_rank=node_rank,
-                ranks=tuple(rank.rank for rank in mine),
-                address=candidate.spec.address or candidate.address,
-                interface=candidate.spec.interface or candidate.interface,
-                python=candidate.python,
-            )
-        )
+        devices = [d for d in candidate.devices if not d.error and (d.kind != "cpu" or not has_accelerator)]
+        if devices:
+            node_plan = _node_plan(candidate, len(node_plans), range(len(ranks), len(ranks) + len(devices)))
+            node_plans.append(node_plan)
+            ranks += [
+                _rank(rank, node_plan.node_rank, local_rank, candidate, device, spec.seed)
+                for local_rank, (rank, device) in enumerate(zip(node_plan.ranks, devices, strict=True))
+            ]
     batch = (spec.global_batch_size or workload.global_batch_size) * spec.accumulation
     if not ranks:
         raise PlanImpossible("no device can take part", hint="see paceline status")
@@ -75,7 +68,19 @@ def make_plan(
     )
 
 
-def _case(policy: str, repeat: int) -> CasePlan:
+def _node_plan(candidate: NodeCandidate, node_rank: int, ranks: range) -> NodePlan:
+    """A node of the plan. The address and interface of nodes.toml win over those of the node."""
+    return NodePlan(
+        name=candidate.spec.name,
+        node_rank=node_rank,
+        ranks=tuple(ranks),
+        address=candidate.spec.address or candidate.address,
+        interface=candidate.spec.interface or candidate.interface,
+        python=candidate.python,
+    )
+
+
+def _case(policy: Policy, repeat: int) -> CasePlan:
     return CasePlan(f"{policy} {repeat + 1}" if repeat else policy, policy, repeat)
 
 
@@ -91,7 +96,7 @@ def _rank(rank: int, node_rank: int, local_rank: int, candidate: NodeCandidate, 
         node_rank=node_rank,
         local_rank=local_rank,
         device_index=device.index,
-        device_kind=device.kind,
+        device_kind=member(device.kind, DEVICE_KINDS) or "cpu",
         device_name=device.name,
         memory=device.memory_total,
         emulation=emulation,

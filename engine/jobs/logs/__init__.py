@@ -1,1 +1,1 @@
-"""What the programs of a run wrote: indexed, merged by time, shown as text."""
+"""Log lines of a run: indexed, merged by time, formatted as text."""

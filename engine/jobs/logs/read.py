@@ -1,6 +1,7 @@
-"""What a run wrote: the output of every node and the events of its ranks, merged for a person who reads.
+"""The verb ``logs``: the output and events of a run's nodes, merged by time.
 
-From the copies where a run is followed here or came home, else straight from its nodes. The order within a file never changes.
+Lines are read from the copies where the run is followed or was copied here, otherwise from the nodes. The order within a file never
+changes.
 """
 
 from __future__ import annotations
@@ -16,98 +17,108 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...protocol.frames import FrameRefused, FileChunk, StreamFailed, read_frame
-from ...protocol.run_files import is_taken
-from ...protocol.json_files import read_json
 from ...errors import NodeUnreachable, PacelineError, UsageError, WorkFailed
 from ...plan import Plan
+from ...protocol.frames import FileChunk, FrameRefused, StreamFailed, read_frame
+from ...protocol.json_files import read_json
+from ...protocol.run_files import is_locked
+from ...reports.document_type import Document
 from ...ssh.fleet import Fleet
 from ...ssh.link import Link
 from ...wire import from_plain
-from ..mirror.frame_queue import WINDOW, FrameQueue
-from .merge import Clock, MergedLine, LineReader, merge
 from ..gather import gather_all
-from .event_text import wall_time
+from ..mirror.frame_queue import FLOW_WINDOW_BYTES, FrameQueue
+from .event_text import valid_time
+from .merge import Clock, LineReader, MergedLine, merge
 
-Document = dict[str, Any]
-USUAL = 512
-"""Bytes of a line of output, generously: how far from the end of a file its last lines are looked for."""
-LOOK = 0.2
-"""Seconds between two looks at a growing copy."""
-
-
-CLOCK_ANSWER = 2.0
-"""Seconds for a node to tell its time three times."""
+TYPICAL_LINE_BYTES = 512
+"""Generous length of a line of output: to find the last N lines, N times as many bytes are read from the end of a file."""
+LOG_POLL_INTERVAL_S = 0.2
+"""Seconds between two reads of a growing copy."""
+LOG_PATIENCE_S = 5.0
+"""Seconds to wait for a node that was connected a moment ago."""
+CLOCK_TIMEOUT_S = 2.0
+"""Seconds for a node to answer three requests for its time."""
 
 
 @dataclass(frozen=True, slots=True)
 class LogQuery:
-    """What a person wants to read."""
+    """The lines to show."""
 
     rank: int | None = None
     nodes: tuple[str, ...] | None = None
     grep: re.Pattern[str] | None = None
     lines: int = 0
-    """The last so many; 0: all."""
+    """Number of last lines; 0: all."""
 
-    def takes(self, line: MergedLine) -> bool:
-        """Whether this line is asked for."""
+    def matches(self, line: MergedLine) -> bool:
+        """Whether this line is to be shown."""
         return (self.rank is None or line.rank == self.rank) and (self.grep is None or self.grep.search(line.text) is not None)
 
 
-class _Source:
-    """The files of one node, wherever they are read."""
+@dataclass(frozen=True, slots=True)
+class _ReadContext:
+    """What the nodes of one reading share."""
 
-    def __init__(
-        self, node: str, ranks: tuple[int, ...], clock: Clock, link: Link | None, path: Path, fleet: Fleet, patience: float
-    ) -> None:
+    run_dir: Path
+    """The run's directory here; its name is the run id."""
+    fleet: Fleet
+    patience: float
+    """Seconds to wait for a lost node."""
+
+
+class _NodeLog:
+    """The log files of a run on one node, read from the copies here or from the node."""
+
+    def __init__(self, node: str, ranks: tuple[int, ...], clock: Clock, link: Link | None, context: _ReadContext) -> None:
+        """``link``: where the node is read; None: its copies are read."""
         self.node, self.clock = node, clock
-        self._ranks, self._link, self._path, self._fleet, self._patience = ranks, link, path, fleet, patience
-        self._copies, self._run_id = path / "nodes" / node, path.name
-        self._open: dict[str, LineReader] = {}
+        self._ranks, self._link, self._context = ranks, link, context
+        self._copies = context.run_dir / "nodes" / node
+        self._readers: dict[str, LineReader] = {}
         self._offsets: dict[str, int] = {}
 
-    async def past(self, wish: LogQuery) -> list[list[MergedLine]]:
-        """What is there now, a list a file: of each the last lines that are wanted."""
+    async def read_backlog(self, query: LogQuery) -> list[list[MergedLine]]:
+        """The lines written so far, one list per file; of each file the last ``query.lines`` ones."""
         sizes = await self._sizes()
-        found: dict[str, collections.deque[MergedLine]] = {}
+        lines: dict[str, collections.deque[MergedLine]] = {}
         for name, size in sizes.items():
-            is_near = wish.lines and wish.grep is None and wish.rank is None and not name.endswith(".jsonl")
-            start = max(0, size - USUAL * wish.lines) if is_near else 0
+            is_tail = query.lines and query.grep is None and query.rank is None and not name.endswith(".jsonl")
+            start = max(0, size - TYPICAL_LINE_BYTES * query.lines) if is_tail else 0
             self._offsets[name] = start
-            self._open[name] = LineReader(self.node, name, self._ranks, self.clock, is_cut=start > 0)
-            found[name] = collections.deque(maxlen=wish.lines or None)
+            self._readers[name] = LineReader(self.node, name, self._ranks, self.clock, is_cut=start > 0)
+            lines[name] = collections.deque(maxlen=query.lines or None)
         async for name, data in self._bytes(sizes):
-            if name in found:
-                found[name].extend(line for line in self._open[name].feed(data) if wish.takes(line))
-        return [list(lines) for lines in found.values()]
+            if name in lines:
+                lines[name].extend(line for line in self._readers[name].feed(data) if query.matches(line))
+        return [list(file_lines) for file_lines in lines.values()]
 
-    def last(self, wish: LogQuery) -> list[MergedLine]:
-        """Lines that have no end yet."""
-        return [line for lines in self._open.values() for line in lines.end() if wish.takes(line)]
+    def unterminated_lines(self, query: LogQuery) -> list[MergedLine]:
+        """Last lines without a newline yet."""
+        return [line for reader in self._readers.values() for line in reader.flush() if query.matches(line)]
 
-    async def growth(self, wish: LogQuery, show: Callable[[MergedLine], None]) -> None:
-        """Show what is written from now on, until the run has ended on this node."""
+    async def follow(self, query: LogQuery, show: Callable[[MergedLine], None]) -> None:
+        """Show new lines until the run has ended on this node."""
         async for name, data in self._bytes(None):
-            lines = self._open.setdefault(name, LineReader(self.node, name, self._ranks, self.clock))
-            for line in lines.feed(data):
-                if wish.takes(line):
+            reader = self._readers.setdefault(name, LineReader(self.node, name, self._ranks, self.clock))
+            for line in reader.feed(data):
+                if query.matches(line):
                     show(line)
 
     async def _sizes(self) -> dict[str, int]:
         if self._link is None:
             files = [path for path in sorted(self._copies.rglob("*")) if path.is_file()]
-            known: dict[str, Any] = {path.relative_to(self._copies).as_posix(): path.stat().st_size for path in files}
+            sizes: dict[str, Any] = {path.relative_to(self._copies).as_posix(): path.stat().st_size for path in files}
         else:
-            answer = (await self._link.ask("files", run_id=self._run_id)).get("files")
-            known = answer if isinstance(answer, dict) else {}
-        return {name: size for name, size in known.items() if is_read(name) and isinstance(size, int)}
+            answer = (await self._link.ask("stat_files", run_id=self._context.run_dir.name)).get("files")
+            sizes = answer if isinstance(answer, dict) else {}
+        return {name: size for name, size in sizes.items() if is_log_file(name) and isinstance(size, int)}
 
     def _bytes(self, sizes: dict[str, int] | None) -> AsyncIterator[tuple[str, bytes]]:
-        """Pieces of the files: up to these sizes; None: until the run has ended."""
-        return self._copied(sizes) if self._link is None else self._sent(sizes)
+        """Names and bytes of the files, up to these sizes; None: until the run has ended."""
+        return self._read_copies(sizes) if self._link is None else self._read_node(sizes)
 
-    async def _copied(self, sizes: dict[str, int] | None) -> AsyncIterator[tuple[str, bytes]]:
+    async def _read_copies(self, sizes: dict[str, int] | None) -> AsyncIterator[tuple[str, bytes]]:
         while True:
             has_ended = (self._copies / "exit.json").exists()
             for name in sizes if sizes is not None else await self._sizes():
@@ -119,140 +130,142 @@ class _Source:
                         await asyncio.sleep(0)
             if sizes is not None or has_ended:
                 return
-            if not is_taken(self._path):  # nobody brings the rest here: the node itself has to tell it
-                async for piece in self._sent(None):
-                    yield piece
+            if not is_locked(self._context.run_dir):  # no process copies the rest: read the node itself
+                async for chunk in self._read_node(None):
+                    yield chunk
                 return
-            await asyncio.sleep(LOOK)
+            await asyncio.sleep(LOG_POLL_INTERVAL_S)
 
-    async def _sent(self, sizes: dict[str, int] | None) -> AsyncIterator[tuple[str, bytes]]:
-        """Over as many links as it takes: what was read is not asked for again. Raises NodeUnreachable when none comes back."""
+    async def _read_node(self, sizes: dict[str, int] | None) -> AsyncIterator[tuple[str, bytes]]:
+        """Read over a new link whenever one is lost, from where it stopped. Raises NodeUnreachable when no link comes back."""
         while True:
-            link = await self._fleet.link(self.node, patience=self._patience)
+            link = await self._context.fleet.link(self.node, patience=self._context.patience)
             try:
-                async for piece in self._asked(link, sizes):
-                    yield piece
+                async for chunk in self._read_link(link, sizes):
+                    yield chunk
                 return
             except NodeUnreachable:
-                await asyncio.sleep(LOOK)  # the fleet learns of the loss in its own time
+                await asyncio.sleep(LOG_POLL_INTERVAL_S)  # the fleet notices the loss a little later
 
-    async def _asked(self, link: Link, sizes: dict[str, int] | None) -> AsyncIterator[tuple[str, bytes]]:
+    async def _read_link(self, link: Link, sizes: dict[str, int] | None) -> AsyncIterator[tuple[str, bytes]]:
         left = {name for name, size in (sizes or {}).items() if size > self._offsets.get(name, 0)}
         if sizes is not None and not left:
             return
-        inbox = FrameQueue()
-        with inbox.open(link):
+        frames = FrameQueue()
+        with frames.listen(link):
             try:
                 names = None if sizes is None else sorted(sizes)
-                asked = {"run_id": self._run_id, "gen": inbox.gen, "window": WINDOW, "files": names}
-                await link.ask("follow", **asked, offsets=self._offsets)
-                taken = told = 0
-                while (frame := await inbox.next()) is not None:
-                    told_now = read_frame(frame)
-                    if isinstance(told_now, StreamFailed):
-                        raise FrameRefused(told_now.reason)
-                    if not isinstance(told_now, FileChunk):
+                request = {"run_id": self._context.run_dir.name, "gen": frames.gen, "window": FLOW_WINDOW_BYTES, "files": names}
+                await link.ask("follow", **request, offsets=self._offsets)
+                received = acknowledged = 0
+                while (frame := await frames.next_frame()) is not None:
+                    message = read_frame(frame)
+                    if isinstance(message, StreamFailed):
+                        raise FrameRefused(message.reason)
+                    if not isinstance(message, FileChunk):
                         return
-                    name, data = told_now.file, told_now.data
-                    if is_read(name):
-                        if told_now.offset != (here := self._offsets.get(name, 0)):
-                            raise FrameRefused(f"{name} continues at byte {told_now.offset}, but {here} were read")
-                        self._offsets[name] = here + len(data)
+                    name, data = message.file, message.data
+                    if is_log_file(name):
+                        if message.offset != (position := self._offsets.get(name, 0)):
+                            raise FrameRefused(f"{name} continues at byte {message.offset}, but {position} were read")
+                        self._offsets[name] = position + len(data)
                         yield name, data
-                    taken += len(data)
-                    left = {one for one in left if self._offsets.get(one, 0) < (sizes or {})[one]}
+                    received += len(data)
+                    left = {file for file in left if self._offsets.get(file, 0) < (sizes or {})[file]}
                     if sizes is not None and not left:
                         return
-                    if taken - told >= WINDOW // 4:
-                        told = taken
-                        await link.ask("acknowledge", gen=inbox.gen, taken=taken)
+                    if received - acknowledged >= FLOW_WINDOW_BYTES // 4:
+                        acknowledged = received
+                        await link.ask("acknowledge", gen=frames.gen, taken=received)
                 raise NodeUnreachable("the link was lost", node=self.node)
             except FrameRefused as error:
-                raise WorkFailed(f"its log does not fit: {error}", node=self.node) from None
+                raise WorkFailed(f"corrupt log stream: {error}", node=self.node) from None
             finally:
                 with suppress(PacelineError):
-                    await link.ask("unfollow", gen=inbox.gen)
+                    await link.ask("unfollow", gen=frames.gen)
 
 
-def is_read(name: str) -> bool:
-    """Whether a file of a run holds lines for a reader."""
+def is_log_file(name: str) -> bool:
+    """Whether a file of a run holds log lines."""
     return name in ("out.log", "events.jsonl") or bool(re.fullmatch(r"ranks/[0-9]{1,5}\.jsonl", name))
 
 
 async def read_logs(
     row: Document,
-    wish: LogQuery,
+    query: LogQuery,
     fleet: Fleet,
-    reached: Collection[str],
+    *,
+    connected: Collection[str],
     runs: Path,
     show: Callable[[MergedLine], None] | None = None,
     patience: float = math.inf,
 ) -> Document:
-    """The lines of a run (a row of the roster). ``show``: hand them out one by one instead, and go on until the run has ended.
+    """The document of the verb, for a run (a row of ``list_runs``).
 
-    ``patience``: seconds a lost node is waited for. Raises UsageError for a node that is not of the run, NodeUnreachable where
-    neither the node nor a copy tells.
+    ``show``: called with each line instead, until the run has ended. ``patience``: seconds to wait for a lost node.
+
+    Raises UsageError for a node that is not of the run, NodeUnreachable where a node is out of reach and has no copy here.
     """
-    path = runs / row["run_id"]
-    if strangers := [name for name in wish.nodes or () if name not in row["nodes"]]:
-        raise UsageError(f"run {row['run_id']} is not on {', '.join(strangers)}", hint=f"it is on {', '.join(row['nodes'])}")
-    wanted = [name for name in row["nodes"] if wish.nodes is None or name in wish.nodes]
-    sources = await gather_all(_source(name, fleet, name in reached, path, patience) for name in wanted)
-    found = await gather_all(source.past(wish) for source in sources)
-    lines = list(merge([file for files in found for file in files]))
+    context = _ReadContext(runs / row["run_id"], fleet, patience)
+    if unknown := [name for name in query.nodes or () if name not in row["nodes"]]:
+        raise UsageError(f"run {row['run_id']} is not on {', '.join(unknown)}", hint=f"it is on {', '.join(row['nodes'])}")
+    names = [name for name in row["nodes"] if query.nodes is None or name in query.nodes]
+    logs = await gather_all(_open_log(name, name in connected, context) for name in names)
+    backlogs = await gather_all(log.read_backlog(query) for log in logs)
+    lines = list(merge([file for files in backlogs for file in files]))
     if show is None:
-        lines += [line for source in sources for line in source.last(wish)]
-    lines = lines[-wish.lines :] if wish.lines else lines
+        lines += [line for log in logs for line in log.unterminated_lines(query)]
+    lines = lines[-query.lines :] if query.lines else lines
     if show is not None:
         for line in lines:
             show(line)
-        await gather_all(source.growth(wish, show) for source in sources)
+        await gather_all(log.follow(query, show) for log in logs)
     return {
         "type": "logs",
         "run_id": row["run_id"],
-        "lines": [] if show else [{"node": one.node, "rank": one.rank, "at": one.at, "text": one.text} for one in lines],
-        "clocks": [{"node": one.node, "offset": one.clock.offset, "uncertainty": one.clock.uncertainty} for one in sources],
+        "lines": [] if show else [{"node": line.node, "rank": line.rank, "at": line.at, "text": line.text} for line in lines],
+        "clocks": [{"node": log.node, "offset": log.clock.offset, "uncertainty": log.clock.uncertainty} for log in logs],
     }
 
 
-async def _source(node: str, fleet: Fleet, is_reached: bool, path: Path, patience: float) -> _Source:
-    """Where the node's part is read: here if it has come home or is coming, else there."""
-    copies = path / "nodes" / node
-    link = await fleet.link(node, patience=5.0) if is_reached else None
-    clock = await _clock(link) if link is not None else Clock()
-    is_here = copies.exists() and (link is None or (copies / "exit.json").exists())
+async def _open_log(node: str, is_connected: bool, context: _ReadContext) -> _NodeLog:
+    """The log of one node: its copies where they are complete or the node is out of reach, otherwise the node."""
+    copies = context.run_dir / "nodes" / node
+    link = await context.fleet.link(node, patience=LOG_PATIENCE_S) if is_connected else None
+    clock = await _measure_clock(link) if link is not None else Clock()
+    is_copied = copies.exists() and (link is None or (copies / "exit.json").exists())
     plain = read_json(copies / "plan.json")
     if plain is None and link is not None:
-        plain = (await link.ask("plan", run_id=path.name)).get("plan")
+        plain = (await link.ask("read_plan", run_id=context.run_dir.name)).get("plan")
     try:
-        ranks = next((found.ranks for found in from_plain(Plan, plain).nodes if found.name == node), ())
+        ranks = next((part.ranks for part in from_plain(Plan, plain).nodes if part.name == node), ())
     except ValueError:
         ranks = ()
     if link is None and not copies.exists():
-        await fleet.link(node, patience=0.0)  # raises why it is out of reach
-    return _Source(node, ranks, clock, None if is_here else link, path, fleet, patience)
+        await context.fleet.link(node, patience=0.0)  # raises the reason why it is out of reach
+    return _NodeLog(node, ranks, clock, None if is_copied else link, context)
 
 
-async def clocks(nodes: Collection[str], fleet: Fleet) -> dict[str, Clock]:
-    """How the clocks of these nodes differ from ours; those that do not answer at once are left out."""
+async def measure_clocks(nodes: Collection[str], fleet: Fleet) -> dict[str, Clock]:
+    """Clock offsets of these nodes; a node that does not answer at once is left out."""
 
-    async def measured(name: str) -> Clock:
+    async def measure(name: str) -> Clock:
         with suppress(PacelineError, TimeoutError):
-            async with asyncio.timeout(CLOCK_ANSWER):  # wait_for of 3.11 may swallow a cancellation
-                return await _clock(await fleet.link(name, patience=0.0))
+            async with asyncio.timeout(CLOCK_TIMEOUT_S):  # wait_for of 3.11 may swallow a cancellation
+                return await _measure_clock(await fleet.link(name, patience=0.0))
         return Clock()
 
-    found = zip(nodes, await gather_all(measured(name) for name in nodes), strict=True)
-    return {name: clock for name, clock in found if clock.uncertainty is not None}
+    clocks = zip(nodes, await gather_all(measure(name) for name in nodes), strict=True)
+    return {name: clock for name, clock in clocks if clock.uncertainty is not None}
 
 
-async def _clock(link: Link) -> Clock:
-    """The node's clock against ours: of three questions the one that was answered fastest."""
+async def _measure_clock(link: Link) -> Clock:
+    """The offset of the node's clock: of three round trips, the shortest one counts."""
     best = Clock(uncertainty=float("inf"))
     for _ in range(3):
         before = time.time()
-        there = wall_time((await link.ask("clock")).get("time"))
+        node_time = valid_time((await link.ask("read_clock")).get("time"))
         after = time.time()
-        if there is not None and (after - before) / 2 < (best.uncertainty or 0.0):
-            best = Clock(there - (before + after) / 2, (after - before) / 2)
+        if node_time is not None and (after - before) / 2 < (best.uncertainty or 0.0):
+            best = Clock(node_time - (before + after) / 2, (after - before) / 2)
     return best if best.uncertainty != float("inf") else Clock()

@@ -1,1 +1,1 @@
-"""The byte copy of a run directory at the centre, and the event log derived from it."""
+"""The byte copies of a run's directories at the centre, and the event log derived from them."""

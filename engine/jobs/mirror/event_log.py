@@ -1,6 +1,6 @@
-"""The derived events.jsonl of a run: every line of the copies as an event, exactly once, whenever and however we were stopped.
+"""The derived events.jsonl of a run: every line of the copies as an event exactly once, even after a crash of the control process.
 
-A mark beside it says how much of it stands for how much of each copy; what came after the last mark is dropped and derived again.
+A checkpoint file beside it maps its length to a position in each copy. Events after the checkpoint are dropped and derived again.
 """
 
 from __future__ import annotations
@@ -13,30 +13,30 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ...events import Event, LaunchStarted, PeerLost, RankEvent, ReadingsRecorded, RunEnded, RunnerEnded, RunnerStarted
-from ...protocol.json_files import read_json, write_once
+from ...protocol.json_files import read_json, write_json
 from ...wire import decode, encode
 
-MARK = ".derived.json"
-WRITTEN = (RunnerStarted, LaunchStarted, ReadingsRecorded, PeerLost, RunnerEnded, RankEvent)
-"""What a runner or a rank may write; everything else is for the centre to say."""
-BLOCK = 1 << 20
-"""Bytes of a copy that are read at a time."""
-LONGEST = 4 << 20
-"""Bytes without the end of a line from which on they are none: a node must not have us look for it again and again."""
+CHECKPOINT_FILE = ".derived.json"
+NODE_EVENTS = (RunnerStarted, LaunchStarted, ReadingsRecorded, PeerLost, RunnerEnded, RankEvent)
+"""Events that a runner or a rank may write. The centre alone writes all others."""
+COPY_BLOCK_BYTES = 1 << 20
+"""Bytes of a copy per read."""
+MAX_EVENT_LINE_BYTES = 4 << 20
+"""A longer run of bytes without a newline is skipped: it bounds the memory and time that a node can cost."""
 Positions = dict[str, dict[str, int]]
 
 
-def events_of(lines: list[bytes], node: str, run_id: str) -> Iterator[Event]:
-    """Lines of a node's file as events that know where they come from; what cannot be read is passed over, the copy keeps it."""
+def parse_events(lines: list[bytes], node: str, run_id: str) -> Iterator[Event]:
+    """Lines of a node's file as events with their node and run; an unreadable line is skipped and stays in the copy."""
     for line in lines:
         with contextlib.suppress(ValueError):
             event = decode(line) if line else None
-            if isinstance(event, WRITTEN):
+            if isinstance(event, NODE_EVENTS):
                 yield replace(event, node=node, run_id=run_id)
 
 
 def read_events(file: Iterable[bytes]) -> Iterator[Event]:
-    """Lines of a derived file as the events they are."""
+    """The events of a derived file; unreadable lines are skipped."""
     for line in file:
         with contextlib.suppress(ValueError):
             event = decode(line)
@@ -45,10 +45,10 @@ def read_events(file: Iterable[bytes]) -> Iterator[Event]:
 
 
 class CopyReader:
-    """Whole lines of the copies, as events, each file from where it was left. Reads what grows and never writes."""
+    """Reads complete lines of growing copies as events, each file from its last position. Never writes."""
 
     def __init__(self, nodes: Path, run_id: str, positions: Positions | None = None) -> None:
-        """``nodes``: the directory of the copies; ``positions``: by node and file, how many bytes were read before."""
+        """``nodes``: the directory of the copies; ``positions``: bytes already read, by node and file."""
         self.positions: Positions = positions if positions is not None else {}
         self._nodes, self._run_id = nodes, run_id
 
@@ -58,41 +58,41 @@ class CopyReader:
         return sorted((path.relative_to(self._nodes).parts[0], "/".join(path.relative_to(self._nodes).parts[1:])) for path in paths)
 
     def read(self, node: str, name: str) -> Iterator[list[Event]]:
-        """The events of the lines that are whole by now, block by block."""
-        places = self.positions.setdefault(node, {})
+        """The events of the lines that are complete by now, block by block."""
+        offsets = self.positions.setdefault(node, {})
         with (self._nodes / node / name).open("rb") as file:
-            size = BLOCK
+            size = COPY_BLOCK_BYTES
             while True:
-                file.seek(places.get(name, 0))
+                file.seek(offsets.get(name, 0))
                 data = file.read(size)
                 end = data.rfind(b"\n") + 1
                 if end:
-                    events = list(events_of(data[:end].split(b"\n"), node, self._run_id))
-                    places[name] = places.get(name, 0) + end
+                    events = list(parse_events(data[:end].split(b"\n"), node, self._run_id))
+                    offsets[name] = offsets.get(name, 0) + end
                     yield events
-                    size = BLOCK
+                    size = COPY_BLOCK_BYTES
                 elif len(data) < size:
                     return
-                elif size >= LONGEST:
-                    places[name] = places.get(name, 0) + len(data)
+                elif size >= MAX_EVENT_LINE_BYTES:
+                    offsets[name] = offsets.get(name, 0) + len(data)
                     yield []
                 else:
                     size *= 2  # a line longer than a block
 
 
 class EventLog:
-    """events.jsonl of one run at the centre. Its writer holds the run directory."""
+    """events.jsonl of one run at the centre. Its writer holds the lock of the run directory."""
 
     def __init__(self, directory: Path) -> None:
-        """Take up where the last mark stands; without one that fits, from nothing. Raises OSError."""
-        self._path, self._mark = directory / "events.jsonl", directory / MARK
-        self._length, self.positions, self._has_ended = self._taken_up(directory / "nodes")
+        """Continue at the last checkpoint; without a valid one, start over. Raises OSError."""
+        self._path, self._checkpoint_path = directory / "events.jsonl", directory / CHECKPOINT_FILE
+        self._length, self.positions, self._has_ended = self._load_checkpoint(directory / "nodes")
         self._file: BinaryIO | None = None
         if self._path.exists():
             self._open().truncate(self._length)
 
     def add(self, event: Event) -> None:
-        """Append one event; the end of a run once only. ``flush`` makes it seen. Raises OSError."""
+        """Append one event; the end of a run only once. ``flush`` makes it visible. Raises OSError."""
         if isinstance(event, RunEnded):
             if self._has_ended:
                 return
@@ -102,42 +102,45 @@ class EventLog:
         self._length += len(line)
 
     def flush(self) -> None:
-        """Let readers of the growing file see all of it. Raises OSError."""
+        """Make all events visible to readers of the growing file. Raises OSError."""
         if self._file is not None:
             self._file.flush()
 
-    def mark(self) -> dict[str, Any]:
-        """What stands for what now: to be kept by ``keep`` once the copies are on disk."""
+    def checkpoint(self) -> dict[str, Any]:
+        """The current checkpoint, for ``write_checkpoint`` once the copies are on disk."""
         self.flush()
-        positions = {node: dict(places) for node, places in self.positions.items()}
+        positions = {node: dict(offsets) for node, offsets in self.positions.items()}
         return {"length": self._length, "positions": positions, "has_ended": self._has_ended}
 
-    def keep(self, mark: dict[str, Any]) -> None:
-        """Write a mark down. May run in a thread. Raises OSError or StorageFailed."""
+    def write_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Write a checkpoint. May run in a thread. Raises OSError or StorageFailed."""
         if self._file is not None:
             os.fsync(self._file.fileno())
-            write_once(self._mark, mark)
+            write_json(self._checkpoint_path, checkpoint)
 
     def close(self) -> None:
-        """Give the file back; a full disk was told before."""
+        """Close the file. A full disk was reported before."""
         if self._file is not None:
             with contextlib.suppress(OSError):
                 self._file.close()
 
     def _open(self) -> BinaryIO:
-        self._file = open(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab")  # noqa: SIM115 - as long as we
+        self._file = open(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab")  # noqa: SIM115 - closed by close()
         return self._file
 
-    def _taken_up(self, nodes: Path) -> tuple[int, Positions, bool]:
-        nothing: tuple[int, Positions, bool] = 0, {}, False
-        mark = read_json(self._mark)
-        if mark is None:
-            return nothing
+    def _load_checkpoint(self, nodes: Path) -> tuple[int, Positions, bool]:
+        empty: tuple[int, Positions, bool] = 0, {}, False
+        checkpoint = read_json(self._checkpoint_path)
+        if checkpoint is None:
+            return empty
         try:
-            length, positions = int(mark["length"]), {node: dict(places) for node, places in mark["positions"].items()}
-            is_sound = length <= self._path.stat().st_size and all(
-                at <= (nodes / node / name).stat().st_size for node, places in positions.items() for name, at in places.items()
+            length, positions = (
+                int(checkpoint["length"]),
+                {node: dict(offsets) for node, offsets in checkpoint["positions"].items()},
+            )
+            is_valid = length <= self._path.stat().st_size and all(
+                at <= (nodes / node / name).stat().st_size for node, offsets in positions.items() for name, at in offsets.items()
             )
         except (OSError, KeyError, TypeError, ValueError, AttributeError):
-            return nothing
-        return (length, positions, mark.get("has_ended") is True) if is_sound else nothing
+            return empty
+        return (length, positions, checkpoint.get("has_ended") is True) if is_valid else empty

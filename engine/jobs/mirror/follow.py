@@ -1,14 +1,15 @@
-"""Bringing a run home while it goes: bytes of every node into the copies, lines of them as events, until all nodes have ended.
+"""Follow a run: append the bytes of every node to the copies and publish their lines as events, until all nodes have ended.
 
-A broken link changes nothing but the view: following goes on from the byte where it stopped, however long that takes.
+A lost link changes nothing but the view: following continues at the byte where it stopped, however long that takes.
 """
 
 from __future__ import annotations
 
 import asyncio
 import heapq
+import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 
@@ -18,38 +19,47 @@ from ...protocol.frames import EndOfRun, FrameRefused, StreamFailed, read_frame
 from ...protocol.json_files import read_json
 from ...ssh.fleet import Fleet
 from ...ssh.link import Link
+from ...telemetry.bus import Publish
 from ..gather import gather_all
-from ..runs.lifecycle import Verdict, combine, node_verdict
-from .event_log import CopyReader, events_of
-from .frame_queue import WINDOW, FrameQueue
+from ..lifecycle import RunVerdict, combine_verdicts, node_verdict
+from .event_log import CopyReader, parse_events
+from .frame_queue import FLOW_WINDOW_BYTES, FrameQueue
 from .run_mirror import RunMirror
 
-Publish = Callable[[Event], None]
-RETRY = 0.5
-"""Seconds between two tries to reach a node again; the fleet itself backs off."""
-KEEP = 1.0
-"""Seconds between two times that what came is forced onto the disk."""
-REFUSALS = 5
-"""Askings in a row that may end with a frame that does not fit, until the node is no longer believed."""
+RECONNECT_INTERVAL_S = 0.5
+"""Seconds between two attempts to follow a node again; the fleet itself backs off."""
+SYNC_INTERVAL_S = 1.0
+"""Seconds between two syncs of new data to disk."""
+MAX_REFUSED_STREAMS = 5
+"""Consecutive streams that may end with an invalid frame before the node counts as failed."""
+DECIDED_PATIENCE_S = 5.0
+"""Seconds to wait for a silent node once the outcome of the run is known without it."""
+EVENTS_PER_YIELD = 1000
+"""Events to publish before other tasks of the event loop run."""
+
+logger = logging.getLogger(__name__)
 
 
 class Follower:
-    """Follows one run on all its nodes. One writer: it holds the run directory."""
+    """Follows one run on all its nodes. It is the one writer of the run's directory here."""
 
-    def __init__(self, directory: RunMirror, nodes: tuple[str, ...], fleet: Fleet, publish: Publish, is_late: bool = False) -> None:
-        """``is_late``: the run has a past, which is brought home first and then told in the order of its happening."""
+    def __init__(self, mirror: RunMirror, nodes: tuple[str, ...], fleet: Fleet, publish: Publish, is_late: bool = False) -> None:
+        """``is_late``: the run began earlier; its past is copied from all nodes first, and then published in the order of time."""
         self._behind = set(nodes) if is_late else set()
-        """Nodes whose past is not here yet."""
-        self._is_telling = False
-        """Whether that past is being told: events in between are read and not told yet."""
-        self._directory, self._nodes, self._fleet, self._publish = directory, nodes, fleet, publish
-        self._verdicts: dict[str, Verdict | None] = dict.fromkeys(nodes)
+        """Nodes whose past is not copied yet."""
+        self._is_replaying = False
+        """Whether the past is being published: meanwhile new lines are copied and not published yet."""
+        self._mirror, self._nodes, self._fleet, self._publish = mirror, nodes, fleet, publish
+        self._verdicts: dict[str, RunVerdict | None] = dict.fromkeys(nodes)
         self._lost: set[str] = set()
         self._refusals: dict[str, int] = dict.fromkeys(nodes, 0)
 
-    async def run(self, patience: float = math.inf) -> Verdict:
-        """Follow until every node has ended; then publish RunEnded. Raises NodeUnreachable when nodes are left that were silent
-        for ``patience`` seconds, and none of the others tells how the run ended; StorageFailed when there is no space here."""
+    async def run(self, patience: float = math.inf) -> RunVerdict:
+        """Follow until every node has ended; then publish RunEnded.
+
+        Raises NodeUnreachable when a node was silent for ``patience`` seconds and the others do not decide how the run ended,
+        StorageFailed when the disk here is full.
+        """
         is_over = asyncio.Event()
 
         async def follow_all() -> None:
@@ -60,174 +70,187 @@ class Follower:
 
         if not self._behind:
             await self._catch_up()
-        await gather_all([follow_all(), self._keep(is_over)])
-        verdict = combine(self._verdicts)
+        await gather_all([follow_all(), self._sync_regularly(is_over)])
+        verdict = combine_verdicts(self._verdicts)
         if verdict.state == "unreachable":
             self._emit(RunUnreachable(nodes=tuple(sorted(self._lost))))
-            silent = ", ".join(sorted(self._lost))
-            time = f"silent for {patience:.0f} s" if math.isfinite(patience) else "out of reach from here"
-            hint = f"the run is not touched; paceline attach {self._directory.run_id} follows it again"
-            raise NodeUnreachable(f"{silent} {time}", hint=hint)
+            lost = ", ".join(sorted(self._lost))
+            duration = f"silent for {patience:.0f} s" if math.isfinite(patience) else "out of reach from here"
+            hint = f"the run is not touched; paceline attach {self._mirror.run_id} follows it again"
+            raise NodeUnreachable(f"{lost} {duration}", hint=hint)
         self._emit(RunEnded(state=verdict.state, reason=verdict.reason, rank=verdict.rank, failed_node=verdict.node))
-        await self._directory.keep()
+        await self._mirror.sync()
         return verdict
 
-    async def _keep(self, is_over: asyncio.Event) -> None:
-        """Force what came onto the disk, again and again."""
+    async def _sync_regularly(self, is_over: asyncio.Event) -> None:
+        """Sync new data to disk until the run is over."""
         while not is_over.is_set():
             with suppress(TimeoutError):
-                async with asyncio.timeout(KEEP):  # wait_for of 3.11 may swallow a cancellation
+                async with asyncio.timeout(SYNC_INTERVAL_S):  # wait_for of 3.11 may swallow a cancellation
                     await is_over.wait()
-            await self._directory.keep(is_told=not self._is_telling)
+            await self._mirror.sync(is_complete=not self._is_replaying)
 
     async def _catch_up(self) -> None:
-        """Derive what earlier followers had copied and not yet derived, as far as clocks tell in the order of its happening."""
-        self._is_telling = True
-        for count, event in enumerate(in_order(self._directory.reader)):
+        """Publish the lines that are copied and not derived yet, in the order of the nodes' clocks."""
+        self._is_replaying = True
+        for count, event in enumerate(events_by_time(self._mirror.reader)):
             self._emit(event)
-            if count % 1000 == 0:
+            if count % EVENTS_PER_YIELD == 0:
                 await asyncio.sleep(0)
-        self._is_telling = False
-        for event in in_order(self._directory.reader):  # what came meanwhile, in one go
+        self._is_replaying = False
+        for event in events_by_time(self._mirror.reader):  # lines copied meanwhile, without yielding
             self._emit(event)
-        self._directory.show_events()
+        self._mirror.flush_events()
 
     async def _follow(self, node: str, patience: float) -> None:
-        """One node, over as many connections as it takes."""
+        """Follow one node until it has ended, over as many connections as it takes."""
         while self._verdicts[node] is None:
             others = [verdict for name, verdict in self._verdicts.items() if name != node]
             is_decided = any(verdict is not None and verdict.state != "done" for verdict in others)
             try:
-                is_home = self._copied_verdict(node) is not None
-                link = await self._link(node, 5.0 if is_decided or is_home else patience)
-            except (NodeUnreachable, NodeRefused):
+                is_copied = self._copied_verdict(node) is not None
+                link = await self._link(node, DECIDED_PATIENCE_S if is_decided or is_copied else patience)
+            except (NodeUnreachable, NodeRefused) as error:
+                if node not in self._lost:
+                    self._log(logging.INFO, node, "out of reach: %r", error.reason)
                 if (verdict := self._copied_verdict(node)) is not None:
                     self._verdicts[node] = verdict
-                    await self._caught_up(node)
+                    await self._on_backlog_copied(node)
                     return
-                self._reach(node, False)
-                await self._caught_up(node)  # nobody waits for it
+                self._set_reached(node, False)
+                await self._on_backlog_copied(node)  # the past of the other nodes does not wait for it
                 if is_decided or math.isfinite(patience):
                     return
-                await asyncio.sleep(RETRY)
+                await asyncio.sleep(RECONNECT_INTERVAL_S)
                 continue
             if link is None:
                 self._verdicts[node] = self._copied_verdict(node)
                 return
-            try:
-                self._reach(node, True)
-                await self._listen(node, link)
-            except (NodeUnreachable, NodeRefused):  # the link broke under a question: patience begins now
-                self._reach(node, False)
-            except UsageError:
-                gone = Verdict("failed", "the node does not know the run any more", node=node)
-                self._verdicts[node] = self._copied_verdict(node) or gone
-            except FrameRefused as error:
-                self._refusals[node] += 1
-                if self._refusals[node] >= REFUSALS:
-                    hint = "what runs there is not touched; paceline attach tries again"
-                    raise WorkFailed(
-                        f"its bytes of run {self._directory.run_id} do not fit: {error}", node=node, hint=hint
-                    ) from None
-            else:
-                if self._verdicts[node] is None:  # the link broke in between
-                    self._reach(node, False)
-            await asyncio.sleep(0 if self._verdicts[node] else RETRY)
+            await self._follow_link(node, link)
+            await asyncio.sleep(0 if self._verdicts[node] else RECONNECT_INTERVAL_S)
 
-    def _copied_verdict(self, node: str) -> Verdict | None:
-        """How the run ended there, where that has come home: its last file comes last, so everything else has."""
-        ended = read_json(self._directory.copy_of(node, "exit.json"))
+    async def _follow_link(self, node: str, link: Link) -> None:
+        """Follow one node until it has ended or this link is lost. Raises WorkFailed after too many invalid streams."""
+        try:
+            self._set_reached(node, True)
+            await self._stream(node, link)
+        except (NodeUnreachable, NodeRefused) as error:  # the link was lost during a request: patience begins now
+            self._log(logging.INFO, node, "link lost: %r", error.reason)
+            self._set_reached(node, False)
+        except UsageError:
+            self._log(logging.WARNING, node, "the node does not know the run any more")
+            unknown = RunVerdict("failed", "the node does not know the run any more", node=node)
+            self._verdicts[node] = self._copied_verdict(node) or unknown
+        except FrameRefused as error:
+            self._refusals[node] += 1
+            self._log(logging.WARNING, node, "stream refused, %d in a row: %r", self._refusals[node], str(error))
+            if self._refusals[node] >= MAX_REFUSED_STREAMS:
+                hint = "the run is not touched there; paceline attach tries again"
+                raise WorkFailed(f"corrupt log stream of run {self._mirror.run_id}: {error}", node=node, hint=hint) from None
+        else:
+            if self._verdicts[node] is None:
+                self._log(logging.INFO, node, "link lost")
+                self._set_reached(node, False)
+
+    def _copied_verdict(self, node: str) -> RunVerdict | None:
+        """How the run ended on the node; None: its exit.json is not copied. It is copied last, after all other files."""
+        ended = read_json(self._mirror.copy_path(node, "exit.json"))
         return node_verdict({"exit": ended}) if ended is not None else None
 
     async def _link(self, node: str, patience: float) -> Link | None:
-        """The link of a node; None when this nodes.toml does not name it, so that it stays out of reach."""
+        """The link of a node; None where nodes.toml does not name it, so that it stays out of reach."""
         try:
             return await self._fleet.link(node, patience=patience)
         except UsageError:
-            self._reach(node, False)
-            await self._caught_up(node)
+            self._set_reached(node, False)
+            await self._on_backlog_copied(node)
             return None
 
-    async def _listen(self, node: str, link: Link) -> None:
-        """Take the node's frames until it has ended, or the link is lost. Raises FrameRefused when they do not fit."""
-        offsets = await self._directory.resume(node)
-        missing = await self._missing(node, link, offsets)
-        inbox = FrameQueue()
-        with inbox.open(link):
+    async def _stream(self, node: str, link: Link) -> None:
+        """Copy the node's frames until it has ended or the link is lost. Raises FrameRefused for an invalid frame."""
+        offsets = await self._mirror.copied_lengths(node)
+        missing = await self._missing_bytes(node, link, offsets)
+        frames = FrameQueue()
+        with frames.listen(link):
             try:
-                await self._take(node, link, inbox, offsets, missing)
+                await self._copy_frames(node, link, frames, offsets, missing)
             except FrameRefused:
                 with suppress(PacelineError):
-                    await link.ask("unfollow", gen=inbox.gen)
+                    await link.ask("unfollow", gen=frames.gen)
                 raise
 
-    async def _take(self, node: str, link: Link, inbox: FrameQueue, offsets: dict[str, int], missing: int) -> None:
-        """Ask for what is not here, and write down and acknowledge what comes."""
-        await link.ask("follow", run_id=self._directory.run_id, gen=inbox.gen, offsets=offsets, window=WINDOW)
-        taken = told = 0
-        while self._verdicts[node] is None and (frame := await inbox.next()) is not None:
-            said = read_frame(frame)
-            if isinstance(said, StreamFailed):
-                raise FrameRefused(said.reason)
-            if isinstance(said, EndOfRun):
-                await self._end(node, said)
+    async def _copy_frames(self, node: str, link: Link, frames: FrameQueue, offsets: dict[str, int], missing: int) -> None:
+        """Request the bytes after ``offsets``; append and acknowledge them. ``missing``: bytes of the backlog that are not here."""
+        await link.ask("follow", run_id=self._mirror.run_id, gen=frames.gen, offsets=offsets, window=FLOW_WINDOW_BYTES)
+        received = acknowledged = 0
+        while self._verdicts[node] is None and (frame := await frames.next_frame()) is not None:
+            message = read_frame(frame)
+            if isinstance(message, StreamFailed):
+                raise FrameRefused(message.reason)
+            if isinstance(message, EndOfRun):
+                await self._end(node, message)
                 continue
-            self._directory.append(node, said.file, said.offset, said.data)
-            self._derive(node, said.file)
-            taken += len(said.data)
+            self._mirror.append(node, message.file, message.offset, message.data)
+            self._derive(node, message.file)
+            received += len(message.data)
             self._refusals[node] = 0
-            if node in self._behind and taken >= missing:
-                await self._caught_up(node)
-            if taken - told >= WINDOW // 4:
-                told = taken
-                await link.ask("acknowledge", gen=inbox.gen, taken=taken)
+            if node in self._behind and received >= missing:
+                await self._on_backlog_copied(node)
+            if received - acknowledged >= FLOW_WINDOW_BYTES // 4:
+                acknowledged = received
+                await link.ask("acknowledge", gen=frames.gen, taken=received)
 
-    async def _missing(self, node: str, link: Link, offsets: dict[str, int]) -> int:
-        """Bytes that were written before we came, and are not here; 0 where nobody asks."""
+    async def _missing_bytes(self, node: str, link: Link, offsets: dict[str, int]) -> int:
+        """Bytes of the node's backlog that are not copied; 0 where the backlog is not waited for."""
         if node not in self._behind:
             return 0
-        sizes = (await link.ask("files", run_id=self._directory.run_id)).get("files")
+        sizes = (await link.ask("stat_files", run_id=self._mirror.run_id)).get("files")
         known = sizes if isinstance(sizes, dict) else {}
         return sum(max(0, size - offsets.get(name, 0)) for name, size in known.items() if isinstance(size, int))
 
-    async def _caught_up(self, node: str) -> None:
-        """The past of this node is here; when that of all is, it is told."""
+    async def _on_backlog_copied(self, node: str) -> None:
+        """Backlog of this node is complete; publish once all nodes' are."""
         if node in self._behind:
             self._behind.discard(node)
             if not self._behind:
                 await self._catch_up()
 
     async def _end(self, node: str, end: EndOfRun) -> None:
-        """All is here: compare it, keep it, and say how it ended."""
-        self._directory.check(node, end.seals)
-        await self._caught_up(node)
-        await self._directory.keep(is_told=not self._is_telling)
-        ended = read_json(self._directory.copy_of(node, "exit.json"))
-        self._verdicts[node] = node_verdict({"exit": ended, "is_alive": not end.is_gone})
+        """All bytes of a node are here: verify them, sync them to disk, and set its verdict."""
+        self._mirror.verify(node, end.checksums)
+        await self._on_backlog_copied(node)
+        await self._mirror.sync(is_complete=not self._is_replaying)
+        ended = read_json(self._mirror.copy_path(node, "exit.json"))
+        verdict = self._verdicts[node] = node_verdict({"exit": ended, "is_alive": not end.is_gone})
+        self._log(logging.INFO, node, "ended: %s", verdict.state)
 
-    def _reach(self, node: str, is_reached: bool) -> None:
+    def _set_reached(self, node: str, is_reached: bool) -> None:
         before = set(self._lost)
         (self._lost.discard if is_reached else self._lost.add)(node)
         if self._lost != before:
             self._emit(RunUnreachable(nodes=tuple(sorted(self._lost))))
 
     def _derive(self, node: str, name: str) -> None:
-        """Tell what the copy says beyond what was told."""
-        if name.endswith(".jsonl") and not (self._behind or self._is_telling):
-            for events in self._directory.reader.read(node, name):
+        """Publish the new lines of a copy, unless a backlog comes first."""
+        if name.endswith(".jsonl") and not (self._behind or self._is_replaying):
+            for events in self._mirror.reader.read(node, name):
                 for event in events:
                     self._emit(event)
-            self._directory.show_events()
+            self._mirror.flush_events()
+
+    def _log(self, level: int, node: str, message: str, *args: object) -> None:
+        """Log to ``logs/control.log``. Reasons may quote a node, so they are logged with ``%r``: without control characters."""
+        logger.log(level, f"run %s, node %s: {message}", self._mirror.run_id, node, *args)
 
     def _emit(self, event: Event) -> None:
-        event = replace(event, run_id=self._directory.run_id)
-        self._directory.add_event(event)
+        event = replace(event, run_id=self._mirror.run_id)
+        self._mirror.add_event(event)
         self._publish(event)
 
 
-def in_order(reader: CopyReader) -> Iterator[Event]:
-    """Events that a reader has not read yet. Each file keeps its order; files are merged by the clocks of their nodes, and that is
-    only as good as these clocks."""
+def events_by_time(reader: CopyReader) -> Iterator[Event]:
+    """The events that a reader has not read yet. Within a file their order stays; files are merged by the clocks of their nodes,
+    which may differ."""
 
     def timed(node: str, name: str) -> Iterator[tuple[float, Event]]:
         at = 0.0
@@ -240,10 +263,10 @@ def in_order(reader: CopyReader) -> Iterator[Event]:
         yield event
 
 
-def copied_events(directory: RunMirror) -> list[Event]:
-    """All events of a run from the copies: what results are derived from. Each file is in order; files are not merged by time."""
-    found: list[Event] = []
-    for path in sorted(directory.path.glob("nodes/*/**/*.jsonl")):
-        node = path.relative_to(directory.path / "nodes").parts[0]
-        found += events_of(path.read_bytes().split(b"\n"), node, directory.run_id)
-    return found
+def copied_events(mirror: RunMirror) -> list[Event]:
+    """All events of the copies, from which results are derived. Each file is in order; files are not merged by time."""
+    events: list[Event] = []
+    for path in sorted(mirror.path.glob("nodes/*/**/*.jsonl")):
+        node = path.relative_to(mirror.path / "nodes").parts[0]
+        events += parse_events(path.read_bytes().split(b"\n"), node, mirror.run_id)
+    return events

@@ -1,4 +1,4 @@
-"""Frames of one asking, between the link that hears them and the follower that writes them down; never more than was asked for."""
+"""Queue of the frames of one stream, between the link that receives them and the reader; bounded by the flow window."""
 
 from __future__ import annotations
 
@@ -9,53 +9,56 @@ from collections.abc import Iterator
 from typing import Any
 
 from ...protocol.frames import FrameRefused
+from ...protocol.messages import Frame
 from ...ssh.link import Link
 
-WINDOW = 4 << 20
-"""Bytes on their way that are not written down yet: what a link of 100 ms carries at 40 MB/s."""
+FLOW_WINDOW_BYTES = 4 << 20
+"""Bytes in flight that are not acknowledged yet: a link with 100 ms round trip carries 40 MB/s with it."""
 GENERATIONS = itertools.count(1)
-"""One number an asking, never used again by this process: an agent serves one process."""
+"""A number per stream, never used twice by this process; an agent serves one process."""
 
 
 class FrameQueue:
-    """Takes the frames of one generation from a link's listener."""
+    """Receives the frames of one stream."""
 
     def __init__(self) -> None:
         self.gen = next(GENERATIONS)
-        self._frames: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
-        self._held = 0
+        self._frames: asyncio.Queue[Frame | None] = asyncio.Queue()
+        self._queued_bytes = 0
 
-    def hear(self, frame: Any) -> None:
-        """A listener of the link: keeps what belongs to this asking, whatever else a node may send."""
+    def on_frame(self, frame: Any) -> None:
+        """Listener of the link: queues the frames of this stream and ignores all others."""
         if isinstance(frame, dict) and frame.get("gen") == self.gen:
-            self._held += _size(frame)
-            self._frames.put_nowait(frame if self._held <= 2 * WINDOW else {**frame, "data": None})
+            self._queued_bytes += _size(frame)
+            self._frames.put_nowait(frame if self._queued_bytes <= 2 * FLOW_WINDOW_BYTES else {**frame, "data": None})
 
     @contextlib.contextmanager
-    def open(self, link: Link) -> Iterator[None]:
-        """Hear this link until the block ends. A link lives on for many askings: nothing of us stays with it."""
-        stop = link.on_frame(self.hear)
-        link.lost.add_done_callback(self._hang_up)
+    def listen(self, link: Link) -> Iterator[None]:
+        """Receive frames of this link until the block ends. The link outlives the stream, so the listeners are removed."""
+        stop = link.on_frame(self.on_frame)
+        link.lost.add_done_callback(self._on_link_lost)
         try:
             yield
         finally:
-            link.lost.remove_done_callback(self._hang_up)
+            link.lost.remove_done_callback(self._on_link_lost)
             stop()
 
-    def _hang_up(self, lost: asyncio.Future[str]) -> None:
+    def _on_link_lost(self, lost: asyncio.Future[str]) -> None:
         self._frames.put_nowait(None)
 
-    async def next(self) -> dict[str, Any] | None:
-        """The next frame; None when the link is lost. Raises FrameRefused when the node sent more than it may."""
+    async def next_frame(self) -> Frame | None:
+        """The next frame; None when the link is lost. Raises FrameRefused when the node exceeded the window."""
         frame = await self._frames.get()
         if frame is None:
             return None
-        if self._held > 2 * WINDOW:
-            raise FrameRefused(f"{self._held >> 20} MiB came at once, though {WINDOW >> 20} were asked for")
-        self._held -= _size(frame)
+        if self._queued_bytes > 2 * FLOW_WINDOW_BYTES:
+            raise FrameRefused(
+                f"{self._queued_bytes >> 20} MiB arrived unacknowledged, the window is {FLOW_WINDOW_BYTES >> 20} MiB"
+            )
+        self._queued_bytes -= _size(frame)
         return frame
 
 
-def _size(frame: dict[str, Any]) -> int:
+def _size(frame: Frame) -> int:
     data = frame.get("data")
     return len(data) if isinstance(data, str) else 0

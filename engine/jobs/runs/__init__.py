@@ -1,1 +1,1 @@
-"""Runs that exist: list, attach, cancel, clean, and their result."""
+"""Existing runs: list, attach, cancel, clean, and their results."""

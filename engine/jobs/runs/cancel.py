@@ -1,78 +1,77 @@
-"""Ending a run, whoever started it, and bringing home what it left.
+"""The verb ``cancel``: stop a run, whichever control process launched it, and copy its remaining files.
 
-Who ends it takes its lease first, node by node in the order of the plan: of two at the same moment one gets the first node, and the
-other is told who.
+A control process first takes the lease of the run, node by node in the order of the plan: of two at the same moment one gets the
+first node, and the error of the other one names it.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
 from ...errors import NodeUnreachable, PacelineError, UsageError, WorkFailed
-from ...events import Event
+from ...reports.document_type import Document
 from ...ssh.fleet import Fleet
+from ...states import ENDED_STATUSES
+from ...telemetry.bus import Publish
 from ..gather import gather_all
-from ..launch.job import finalize_run
 from ..mirror.follow import Follower
 from ..mirror.run_mirror import RunMirror
-from ..retry import call_with_retry, holder_name, number
-from .lifecycle import ENDED
+from ..retry import call_with_retry, holder_name, require_int
+from .result import finalize_run
 
-Row = dict[str, Any]
-HOMECOMING = 10.0
-"""Seconds a silent node is waited for when an ended run is brought home; its copies can wait for another day."""
-
-
-PATIENCE = 5.0
-"""Seconds a broken link is waited for in the middle of it."""
+COPY_PATIENCE_S = 10.0
+"""Seconds to wait for a silent node when the files of a cancelled run are copied; ``attach`` copies them later, too."""
+CANCEL_PATIENCE_S = 5.0
+"""Seconds to wait for a lost link in the middle of a cancel."""
 
 
-async def cancel(row: Row, fleet: Fleet, reached: list[str], read_only: Collection[str] = (), who: str | None = None) -> list[Row]:
-    """Stop a run (a row of the roster) on every node that answers; gives the processes that stayed, as {node, pid}.
+async def cancel(
+    row: Document, fleet: Fleet, connected: list[str], read_only: Collection[str] = (), holder: str | None = None
+) -> list[Document]:
+    """Stop a run (a row of ``list_runs``) on every connected node; returns the processes that stayed, as {node, pid}.
 
-    ``who``: as nodes name us to others; None: this process. Returns when nothing else of it is left there. Raises UsageError where
-    a node may only be read, WorkFailed naming another control centre that acts on the run, and NodeUnreachable when part of it may
-    go on elsewhere.
+    ``holder``: name of this control process on the nodes; None: ``holder_name()``. Returns when no other process of the run is left
+    there. Raises UsageError where a node is read_only, WorkFailed naming another control process that acts on the run, and
+    NodeUnreachable when a part of it may go on elsewhere.
     """
-    if kept := [name for name in row["nodes"] if name in read_only]:
-        raise UsageError(f"nodes.toml says read_only of {', '.join(kept)}", hint="nothing is stopped there from here")
-    told = [name for name in row["nodes"] if name in reached]
-    silent = [name for name in row["nodes"] if name not in reached]
+    if refused := [name for name in row["nodes"] if name in read_only]:
+        raise UsageError(f"{', '.join(refused)} {'is' if len(refused) == 1 else 'are'} read_only in nodes.toml: cancel refused")
+    present = [name for name in row["nodes"] if name in connected]
+    silent = [name for name in row["nodes"] if name not in connected]
 
-    epoch = await _take_lease(row["run_id"], fleet, told, who or holder_name())
+    epoch = await _take_lease(row["run_id"], fleet, present, holder or holder_name())
 
-    async def end(name: str) -> list[Row]:
-        answer = await call_with_retry(fleet, name, "cancel", PATIENCE, run_id=row["run_id"], epoch=epoch)
+    async def cancel_on(name: str) -> list[Document]:
+        answer = await call_with_retry(fleet, name, "cancel", CANCEL_PATIENCE_S, run_id=row["run_id"], epoch=epoch)
         pids = answer.get("survivors")
         if not isinstance(pids, list):
-            raise WorkFailed("did not say which processes are left", node=name, hint="paceline jobs tells what it knows")
+            raise WorkFailed("its answer has no list of remaining processes", node=name, hint="see paceline jobs")
         return [{"node": name, "pid": pid} for pid in pids if isinstance(pid, int)]
 
-    left = await gather_all(end(name) for name in told)
-    if silent and row["state"] not in ENDED:
+    survivors = await gather_all(cancel_on(name) for name in present)
+    if silent and row["state"] not in ENDED_STATUSES:
         raise NodeUnreachable(f"{', '.join(silent)} out of reach: what runs there goes on", hint="cancel again when it is back")
-    return [survivor for survivors in left for survivor in survivors]
+    return [process for processes in survivors for process in processes]
 
 
 async def _take_lease(run_id: str, fleet: Fleet, nodes: list[str], holder: str) -> int:
-    """Leave to act on all these nodes: the highest epoch any of them has seen, plus one."""
-    held = await gather_all(call_with_retry(fleet, name, "lease", PATIENCE, run_id=run_id) for name in nodes)
-    epoch = max((number(lease, "epoch", name) for name, lease in zip(nodes, held, strict=True)), default=0) + 1
+    """Take the lease of a run on all these nodes; returns its epoch: one more than the highest epoch of any of them."""
+    leases = await gather_all(call_with_retry(fleet, name, "take_lease", CANCEL_PATIENCE_S, run_id=run_id) for name in nodes)
+    epoch = max((require_int(lease, "epoch", name) for name, lease in zip(nodes, leases, strict=True)), default=0) + 1
     for name in nodes:
-        await call_with_retry(fleet, name, "lease", PATIENCE, run_id=run_id, epoch=epoch, holder=holder)
+        await call_with_retry(fleet, name, "take_lease", CANCEL_PATIENCE_S, run_id=run_id, epoch=epoch, holder=holder)
     return epoch
 
 
-async def copy_remaining(row: Row, fleet: Fleet, runs: Path, publish: Callable[[Event], None]) -> None:
-    """Copy what an ended run left on its nodes and derive its result, unless another process is at it or a node is gone."""
+async def copy_remaining(row: Document, fleet: Fleet, runs: Path, publish: Publish) -> None:
+    """Copy the remaining files of an ended run and derive its result, unless another process does or a node is out of reach."""
     with contextlib.suppress(PacelineError):
-        directory = RunMirror(runs, row["run_id"])
+        mirror = RunMirror(runs, row["run_id"])
         try:
-            if not (directory.path / "result.json").exists():
-                await Follower(directory, tuple(row["nodes"]), fleet, publish).run(HOMECOMING)
-                finalize_run(directory, publish)
+            if not (mirror.path / "result.json").exists():
+                await Follower(mirror, tuple(row["nodes"]), fleet, publish).run(COPY_PATIENCE_S)
+                finalize_run(mirror, publish)
         finally:
-            directory.close()
+            mirror.close()

@@ -1,4 +1,4 @@
-"""One process on one node, told to a person and ended when that is agreed. The node checks again who it is."""
+"""The verb ``kill``: describe one process of a node and, once confirmed, terminate it. The node checks its identity again."""
 
 from __future__ import annotations
 
@@ -6,44 +6,47 @@ import asyncio
 from typing import Any
 
 from ...errors import NodeUnreachable, UsageError, WorkFailed
+from ...protocol.messages import Body
+from ...reports.document_type import Document
 from ...ssh.fleet import Fleet
 from ...ssh.link import Link
-from ..retry import number
+from ..retry import require_int
 
-Document = dict[str, Any]
-PATIENCE = 5.0
-"""Seconds a node is waited for."""
-ANSWER = 30.0
-"""Seconds for its answer: a process has some to end by itself, and some to be killed."""
-STATES = ("ended", "killed", "stayed")
+KILL_PATIENCE_S = 5.0
+"""Seconds to wait for a connection to the node."""
+KILL_TIMEOUT_S = 30.0
+"""Seconds to wait for an answer: a process gets some seconds to end after SIGTERM and some after SIGKILL."""
+PROCESS_STATES = ("ended", "killed", "stayed")
 
 
-async def kill(node: str, pid: int, started: int | None, is_agreed: bool, fleet: Fleet, is_read_only: bool) -> Document:
-    """Who a process is, and its end when ``is_agreed``: {node, pid, started, user, name, run_id, state}.
+async def kill(
+    node: str, pid: int, started: int | None, *, fleet: Fleet, is_agreed: bool = False, is_read_only: bool = False
+) -> Document:
+    """Describe a process, and terminate it when ``is_agreed``: {node, pid, started, user, name, run_id, state}.
 
-    ``started``: as it was told before, clock ticks from boot; another process that has its number since is left alone. ``state`` is
-    ``running``, ``ended`` by itself when asked to, ``killed``, or ``stayed``. Raises UsageError for an unknown node or process, one
-    that is not our user's, and a node that may only be read; NodeUnreachable, NodeRefused, WorkFailed.
+    ``started``: the start time of an earlier description, in clock ticks since boot; a process that reuses the pid is left alone.
+    ``state`` is ``running``, ``ended`` after SIGTERM, ``killed`` after SIGKILL, or ``stayed``. Raises UsageError for an unknown
+    node or process, a process of another user and a read_only node; NodeUnreachable, NodeRefused, WorkFailed.
     """
     if is_agreed and is_read_only:
-        raise UsageError(f"nodes.toml says read_only of {node}", hint="nothing is ended there from here")
-    link = await fleet.link(node, patience=PATIENCE)
-    found = await _asked(link, "process", pid=pid)
-    began = number(found, "started", node)
-    words = {key: str(found.get(key) or "") or None for key in ("user", "name", "run_id")}
+        raise UsageError(f"{node} is read_only in nodes.toml: kill refused")
+    link = await fleet.link(node, patience=KILL_PATIENCE_S)
+    process = await _request(link, "describe_process", pid=pid)
+    began = require_int(process, "started", node)
+    texts = {key: str(process.get(key) or "") or None for key in ("user", "name", "run_id")}
     if started is not None and started != began:
-        raise UsageError(f"process {pid} of {node} ended, and another one has its number by now", hint="look again who it is")
+        raise UsageError(f"process {pid} of {node} has ended; another process has its number now", hint="look at the process again")
     state = "running"
     if is_agreed:
-        state = str((await _asked(link, "kill", pid=pid, started=began)).get("state"))
-        if state not in STATES:
-            raise WorkFailed("did not say what became of the process", node=node, hint="is its agent of this version?")
-    return {"type": "kill", "node": node, "pid": pid, "started": began, **words, "state": state}
+        state = str((await _request(link, "kill", pid=pid, started=began)).get("state"))
+        if state not in PROCESS_STATES:
+            raise WorkFailed("its answer has no valid state of the process", node=node, hint="is its agent of this version?")
+    return {"type": "kill", "node": node, "pid": pid, "started": began, **texts, "state": state}
 
 
-async def _asked(link: Link, word: str, **body: Any) -> Document:
+async def _request(link: Link, name: str, **body: Any) -> Body:
     try:
-        async with asyncio.timeout(ANSWER):  # wait_for of 3.11 may swallow a cancellation
-            return await link.ask(word, **body)
+        async with asyncio.timeout(KILL_TIMEOUT_S):  # wait_for of 3.11 may swallow a cancellation
+            return await link.ask(name, **body)
     except TimeoutError:
-        raise NodeUnreachable(f"no answer for {ANSWER:.0f} s", node=link.node) from None
+        raise NodeUnreachable(f"no answer for {KILL_TIMEOUT_S:.0f} s", node=link.node) from None

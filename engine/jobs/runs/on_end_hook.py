@@ -1,4 +1,4 @@
-"""A notice when a run ends: one command of the person, told the run by its environment, with a limit on its time."""
+"""The option ``--on-end``: a command that runs when a run has ended, with the run in its environment and a time limit."""
 
 from __future__ import annotations
 
@@ -13,74 +13,74 @@ from typing import Protocol
 from ...errors import UsageError
 from ...events import Event, RunEnded, Warned
 
-LIMIT = 60.0
-"""Seconds the command may take; then it and what it started are killed."""
-LONGEST = 2000
-"""Characters of the reason in its environment."""
+HOOK_TIMEOUT_S = 60.0
+"""Seconds until the command and its process group are killed."""
+MAX_REASON_CHARS = 2000
+"""Characters of the reason in the environment of the command."""
 
 
-class Stream(Protocol):
-    """What is listened to, and told about trouble."""
+class RunStream(Protocol):
+    """The events of a control process."""
 
     @property
     def run_id(self) -> str | None:
-        """The run that was launched or taken up last."""
+        """The run that was launched or attached to last."""
         ...
 
     def subscribe(self, listener: Callable[[Event], None]) -> Callable[[], None]:
-        """Hear every event from now on; what is returned ends that."""
+        """Call ``listener`` with every event from now on. Returns a function that unsubscribes it."""
         ...
 
     def publish(self, event: Event) -> None:
-        """Hand an event to everybody who listens."""
+        """Publish an event to all listeners."""
         ...
 
 
-def arguments(command: str) -> list[str]:
-    """A command as typed, as the words of a program: no shell reads it. Raises UsageError."""
+def split_command(command: str) -> list[str]:
+    """The arguments of a command as typed. No shell interprets it. Raises UsageError."""
     try:
-        words = shlex.split(command)
+        argv = shlex.split(command)
     except ValueError as error:
         raise UsageError(f"cannot read the command {command!r}: {error}") from None
-    if not words:
+    if not argv:
         raise UsageError("--on-end needs a command", hint="such as  --on-end 'notify-send paceline'")
-    return words
+    return argv
 
 
 @contextlib.asynccontextmanager
-async def with_on_end_hook(stream: Stream, command: str | None) -> AsyncIterator[None]:
-    """Run ``command`` once after the block if its run ended in it, however; not when only the view of the run is gone.
+async def with_on_end_hook(stream: RunStream, command: str | None) -> AsyncIterator[None]:
+    """Run ``command`` once after the block if the run of the block ended in it, in whatever state.
 
-    A profiling that came before it is not its run.
+    It does not run when only the view of the run was lost, nor for a profiling run that preceded the job.
     """
     if command is None:
         yield
         return
-    words = arguments(command)
+    argv = split_command(command)
     ends: list[RunEnded] = []
     stop = stream.subscribe(lambda event: ends.append(event) if isinstance(event, RunEnded) else None)
     try:
         yield
     finally:
         stop()
-        mine = [end for end in ends if end.run_id == stream.run_id]
-        if mine and (trouble := await run_hook(words, mine[-1])):
-            stream.publish(Warned(reason=f"--on-end {words[0]}: {trouble}"))
+        run_ends = [end for end in ends if end.run_id == stream.run_id]
+        if run_ends and (failure := await run_hook(argv, run_ends[-1])):
+            stream.publish(Warned(reason=f"--on-end {argv[0]}: {failure}"))
 
 
-async def run_hook(words: list[str], ended: RunEnded, limit: float = LIMIT) -> str:
-    """Run the command to its end; gives what went wrong, empty if nothing. Its words do not reach our output."""
+async def run_hook(argv: list[str], ended: RunEnded, timeout_s: float = HOOK_TIMEOUT_S) -> str:
+    """Run the command to its end; returns what failed, or an empty string. Its output is discarded."""
     env = {**os.environ, "PACELINE_RUN": ended.run_id, "PACELINE_STATE": ended.state, "PACELINE_REASON": ended.reason}
-    env |= {name: plain(env[name]) for name in ("PACELINE_RUN", "PACELINE_STATE", "PACELINE_REASON")}
-    silence = asyncio.subprocess.DEVNULL
+    env |= {name: printable(env[name]) for name in ("PACELINE_RUN", "PACELINE_STATE", "PACELINE_REASON")}
+    devnull = asyncio.subprocess.DEVNULL
     try:
         process = await asyncio.create_subprocess_exec(
-            *words, stdin=silence, stdout=silence, stderr=silence, env=env, start_new_session=True
+            *argv, stdin=devnull, stdout=devnull, stderr=devnull, env=env, start_new_session=True
         )
     except (OSError, ValueError) as error:
         return getattr(error, "strerror", None) or str(error)
     try:
-        async with asyncio.timeout(limit):  # wait_for of 3.11 may swallow a cancellation
+        async with asyncio.timeout(timeout_s):  # wait_for of 3.11 may swallow a cancellation
             status = await process.wait()
     except (TimeoutError, asyncio.CancelledError) as error:
         with contextlib.suppress(ProcessLookupError):
@@ -88,10 +88,10 @@ async def run_hook(words: list[str], ended: RunEnded, limit: float = LIMIT) -> s
         await process.wait()
         if isinstance(error, asyncio.CancelledError):
             raise
-        return f"killed after {limit:g} s"
+        return f"killed after {timeout_s:g} s"
     return f"ended with status {status}" if status else ""
 
 
-def plain(text: str) -> str:
-    """A node's words for another program: one line without what acts on a terminal."""
-    return "".join(sign if sign.isprintable() else " " for sign in text[:LONGEST])
+def printable(text: str) -> str:
+    """Text of a node for another program: one line without control characters."""
+    return "".join(char if char.isprintable() else " " for char in text[:MAX_REASON_CHARS])

@@ -1,4 +1,4 @@
-"""What a node says of its runs, as far as it can be true: types, names and states. Pure; what makes no sense counts as not said."""
+"""Facts of runs as an agent reports them, validated: types, names, states. Pure; an invalid field counts as missing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..files.safe_names import is_node_name, is_run_id
 
 @dataclass(frozen=True, slots=True)
 class RunFacts:
-    """One run on one node (see agent.rundir.facts)."""
+    """One run on one node."""
 
     run_id: str = ""
     workload: str = ""
@@ -27,14 +27,14 @@ class RunFacts:
     policies: tuple[str, ...] = field(default=())
 
 
-def checked_facts(rows: Any) -> list[RunFacts]:
-    """The rows of a node that make sense; at most one a run."""
-    found: dict[str, RunFacts] = {}
+def validate_facts(rows: Any) -> list[RunFacts]:
+    """The valid rows of a node's answer, at most one per run."""
+    by_run: dict[str, RunFacts] = {}
     for row in rows if isinstance(rows, list) else ():
         try:
             facts = from_plain(RunFacts, row)
         except ValueError:
             continue
         if is_run_id(facts.run_id) and all(is_node_name(name) for name in facts.nodes):
-            found.setdefault(facts.run_id, facts)
-    return list(found.values())
+            by_run.setdefault(facts.run_id, facts)
+    return list(by_run.values())

@@ -11,18 +11,19 @@ import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from paceline.engine.agent.system.state_dir import StateDir
 from paceline.engine.errors import NodeUnreachable, UsageError, WorkFailed
 from paceline.engine.events import Event, LaunchStarted, ResultDerived, RunEnded, RunListed, RunPlanned, StepsTaken
 from paceline.engine.jobs.mirror import follow
-from paceline.engine.jobs.mirror.event_log import LONGEST, CopyReader
+from paceline.engine.jobs.mirror.event_log import MAX_EVENT_LINE_BYTES, CopyReader
 from paceline.engine.jobs.mirror.follow import Follower
 from paceline.engine.jobs.mirror.run_mirror import RunMirror
 from paceline.engine.jobs.runs.attach import attach
 from paceline.engine.plan import CasePlan, DataPlan, NodePlan, Plan, RankPlan
-from paceline.engine.protocol.json_files import write_once
+from paceline.engine.protocol.json_files import write_json
 from paceline.engine.ssh.link import Link
 from paceline.engine.wire import encode
 from paceline.tui.app import PacelineApp
@@ -30,6 +31,7 @@ from paceline.tui.widgets.line_canvas import RowList
 
 from tests.support.runs.fault_histories import RUN, PlayedFleet, Server, Written, hurry
 from tests.support.screens import story
+from tests.support.waiting import loop_turns, until
 
 ROW = {"run_id": RUN, "nodes": ["a"], "state": "running"}
 
@@ -45,17 +47,17 @@ class Centre:
         data = DataPlan("0" * 64, "made up", 1, "0" * 64)
         ranks = (RankPlan(0, "a", 0, 0, 0, "emulated", "device"),)
         nodes = (NodePlan("a", 0, (0,), "127.0.0.1", "lo", "python3"),)
-        write_once(self.written.run / "plan.json", Plan(RUN, "digits-cnn", (CasePlan("equal", "equal"),), nodes, ranks, data, 1, 8))
+        write_json(self.written.run / "plan.json", Plan(RUN, "digits-cnn", (CasePlan("equal", "equal"),), nodes, ranks, data, 1, 8))
         self.fleets: list[PlayedFleet] = []
 
-    def fleet(self) -> PlayedFleet:
+    def fleet(self) -> Any:
         """A new one: another control process."""
         gate = SimpleNamespace(client_key=self._server.client_key, host_key=self._server.host_key, port=self._server.port)
         self.fleets.append(PlayedFleet({"a": gate}))
         return self.fleets[-1]
 
     def attach(self, runs: Path, heard: list[Event]) -> asyncio.Task[dict[str, object]]:
-        return asyncio.ensure_future(attach(ROW, self.fleet(), ["a"], runs, heard.append, 10.0))  # type: ignore[arg-type]
+        return asyncio.ensure_future(attach(ROW, self.fleet(), connected=["a"], runs=runs, publish=heard.append, patience=10.0))
 
 
 def break_once(monkeypatch: pytest.MonkeyPatch, word: str) -> list[str]:
@@ -113,11 +115,11 @@ async def test_the_past_of_a_run_is_told_in_the_order_of_its_happening(centre: C
     assert told(again) == expected(centre)
 
 
-@pytest.mark.parametrize("word", ["files", "follow", "acknowledge"])
+@pytest.mark.parametrize("word", ["stat_files", "follow", "acknowledge"])
 async def test_a_link_that_breaks_under_a_question_costs_no_patience(
     centre: Centre, monkeypatch: pytest.MonkeyPatch, word: str
 ) -> None:
-    monkeypatch.setattr(follow, "WINDOW", 4)  # every piece is acknowledged
+    monkeypatch.setattr(follow, "FLOW_WINDOW_BYTES", 4)  # every piece is acknowledged
     broken = break_once(monkeypatch, word)
     await centre.written.write()
     heard: list[Event] = []
@@ -138,9 +140,9 @@ async def test_what_has_come_home_tells_how_the_run_ended_though_its_node_does_n
             assert patience <= 10.0
             raise NodeUnreachable("no answer", node=name) if loss == "silent" else UsageError(f"nodes.toml names no node {name!r}")
 
-    fleet = centre.fleet() if loss == "cleaned" else Gone()
+    fleet: Any = centre.fleet() if loss == "cleaned" else Gone()
     heard: list[Event] = []
-    assert (await attach(ROW, fleet, [], centre.runs, heard.append, math.inf))["state"] == "done"  # type: ignore[arg-type]
+    assert (await attach(ROW, fleet, connected=[], runs=centre.runs, publish=heard.append, patience=math.inf))["state"] == "done"
     assert told(heard) == expected(centre)
 
 
@@ -149,7 +151,7 @@ def test_bytes_without_the_end_of_a_line_are_passed_over(tmp_path: Path) -> None
     path, event = tmp_path / "a" / "events.jsonl", encode(LaunchStarted(pid=7)).encode() + b"\n"
     reader = CopyReader(tmp_path, RUN)
     with path.open("wb") as file:
-        file.write(event + b"x" * (2 * LONGEST + 5))
+        file.write(event + b"x" * (2 * MAX_EVENT_LINE_BYTES + 5))
         file.flush()
         first = [one for events in reader.read("a", "events.jsonl") for one in events]
         file.write(b"\n" + event)
@@ -162,8 +164,7 @@ async def test_a_second_process_reads_along_and_ends_with_the_same_result(centre
     first: list[Event] = []
     second: list[Event] = []
     following = centre.attach(centre.runs, first)
-    while not (centre.runs / RUN / "nodes").exists():
-        await asyncio.sleep(0.005)
+    await until((centre.runs / RUN / "nodes").exists)
     reading = centre.attach(centre.runs, second)
     await centre.written.write()
     assert await following == await reading
@@ -174,10 +175,9 @@ async def test_a_second_process_reads_along_and_ends_with_the_same_result(centre
 
 async def test_who_reads_along_takes_over_when_the_follower_is_gone(centre: Centre) -> None:
     following = centre.attach(centre.runs, [])
-    while not (centre.runs / RUN / "nodes").exists():
-        await asyncio.sleep(0.005)
+    await until((centre.runs / RUN / "nodes").exists)
     reading = centre.attach(centre.runs, [])
-    await asyncio.sleep(0)
+    await loop_turns()
     following.cancel()
     await asyncio.gather(following, return_exceptions=True)
     await centre.written.write()
@@ -197,8 +197,9 @@ async def test_a_node_that_is_not_in_this_nodes_toml_is_out_of_reach_and_not_fai
     await centre.written.write()
     fleet = centre.fleet()
     fleet.__class__ = Strangers
+    row = {**ROW, "nodes": ["a", "b"]}
     with pytest.raises(NodeUnreachable, match="b out of reach"):
-        await attach({**ROW, "nodes": ["a", "b"]}, fleet, ["a"], centre.runs, lambda event: None, math.inf)  # type: ignore[arg-type]
+        await attach(row, fleet, connected=["a"], runs=centre.runs, publish=lambda event: None, patience=math.inf)
 
 
 async def test_a_run_without_a_plan_cannot_be_taken_up(centre: Centre) -> None:
@@ -207,7 +208,9 @@ async def test_a_run_without_a_plan_cannot_be_taken_up(centre: Centre) -> None:
         await centre.attach(centre.runs, [])
 
 
-async def test_a_full_disk_here_stops_the_following_and_a_later_one_goes_on(centre: Centre) -> None:
+async def test_a_full_disk_here_stops_the_following_and_a_later_one_goes_on(
+    centre: Centre, monkeypatch: pytest.MonkeyPatch
+) -> None:
     directory = RunMirror(centre.runs, RUN)
     full = iter([3, 0])
 
@@ -216,9 +219,9 @@ async def test_a_full_disk_here_stops_the_following_and_a_later_one_goes_on(cent
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return os.write(handle, data[:room])
 
-    directory._write = write  # type: ignore[method-assign]
+    monkeypatch.setattr(directory, "_write", write)
     with pytest.raises(WorkFailed, match="No space left"):
-        await Follower(directory, ("a",), centre.fleet(), lambda event: None).run()  # type: ignore[arg-type]
+        await Follower(directory, ("a",), centre.fleet(), lambda event: None).run()
     directory.close()
     heard: list[Event] = []
     work = centre.attach(centre.runs, heard)
@@ -232,7 +235,7 @@ async def test_enter_on_a_run_that_nobody_follows_here_takes_it_up() -> None:
     session = story.StorySession([story.inventory(), RunListed(at=1.0, run_id=RUN, workload="digits-cnn", nodes=("a",))])
     async with PacelineApp(session).run_test() as pilot:
         await pilot.press("2")
-        while not (rows := pilot.app.screen.query(RowList)) or rows.first().key != RUN:
+        while not (rows := pilot.app.screen.query(RowList)) or rows.first().cursor_key != RUN:
             await pilot.pause(0.01)
         await pilot.press("enter")
         while not session.asked:

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from paceline.engine.agent.rpc.dispatch import REQUESTS
 from paceline.engine.agent.runs import cleanup
-from paceline.engine.agent.system.processes import RUN_MARK
+from paceline.engine.agent.system.processes import RUN_ID_VARIABLE
 from paceline.engine.agent.system.state_dir import StateDir
 from paceline.engine.errors import NodeUnreachable, UsageError, WorkFailed
-from paceline.engine.jobs.runs.clean import KINDS, CleanRequest, choose, clean, missing_here
+from paceline.engine.jobs.runs.clean import CLEAN_KINDS, CleanRequest, classify_items, clean, missing_copy_reason
 from paceline.tui.command_line.render import render
 
 from tests.support.screens.hostile import NAMES, mutated
@@ -102,7 +102,9 @@ def says_that_it_runs(process: subprocess.Popen[bytes]) -> None:
 
 
 def test_a_run_with_a_process_left_stays(home: StateDir, child: list[subprocess.Popen[bytes]]) -> None:
-    child.append(subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, RUN_MARK: "r1"}))
+    child.append(
+        subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, RUN_ID_VARIABLE: "r1"})
+    )
     says_that_it_runs(child[0])
     assert remove(home, "runs", "r1") == "a process of it is alive"
     assert (home.runs / "r1" / "exit.json").exists()
@@ -118,7 +120,7 @@ def test_the_bundle_that_a_program_runs_from_stays(home: StateDir, child: list[s
 
 def test_what_came_a_moment_ago_stays_for_who_brought_it(home: StateDir) -> None:
     os.utime(home.data / DIGEST)
-    assert remove(home, "data", DIGEST) == "came within the last hour"
+    assert remove(home, "data", DIGEST) == "uploaded within the last hour"
 
 
 def test_links_are_removed_themselves_and_never_what_they_lead_to(home: StateDir, tmp_path: Path) -> None:
@@ -130,7 +132,7 @@ def test_links_are_removed_themselves_and_never_what_they_lead_to(home: StateDir
     (home.runs / "linked").symlink_to(outside)
     (home.data / "ef").symlink_to(outside)
     assert remove(home, "runs", "r1") == ""
-    assert remove(home, "runs", "linked") == "not what its name says: left alone"
+    assert remove(home, "runs", "linked") == "unexpected file type: left alone"
     assert (outside / "precious").read_text() == "precious"
 
 
@@ -156,16 +158,16 @@ def test_a_directory_of_ours_that_became_a_link_is_not_entered(home: StateDir, t
     ],
 )
 def test_what_cannot_be_ours_is_refused_before_anything_goes(home: StateDir, kind: str, name: str) -> None:
-    with pytest.raises(UsageError, match="not a thing of ours"):
+    with pytest.raises(UsageError, match="not a run, data set or bundle"):
         cleanup.remove(home, [{"kind": "runs", "name": "r1"}, {"kind": kind, "name": name}])
     assert (home.runs / "r1").exists()
 
 
 def test_what_a_sweep_left_that_was_cut_off_goes_with_the_next(home: StateDir) -> None:
-    (home.root / cleanup.ASIDE / "half" / "of").mkdir(parents=True)
-    (home.root / cleanup.ASIDE / "half" / "of").chmod(0o500)
+    (home.root / cleanup.TRASH_DIR / "half" / "of").mkdir(parents=True)
+    (home.root / cleanup.TRASH_DIR / "half" / "of").chmod(0o500)
     assert cleanup.remove(home, []) == []
-    assert not (home.root / cleanup.ASIDE).exists()
+    assert not (home.root / cleanup.TRASH_DIR).exists()
 
 
 # At the centre -----------------------------------------------------------------------------------------------------------------
@@ -179,7 +181,7 @@ THINGS = [thing("runs", "old"), thing("runs", "new", 1.0), thing("runs", "going"
 
 
 def chosen(wish: CleanRequest, missing: str = "") -> dict[str, str]:
-    return {row["name"]: row["state"] for row in choose(wish, THINGS, lambda run_id: missing)}
+    return {row["name"]: row["state"] for row in classify_items(wish, THINGS, lambda run_id: missing)}
 
 
 def test_without_words_everything_that_nobody_needs_may_go() -> None:
@@ -194,8 +196,8 @@ def test_kinds_ages_and_names_narrow_it_down() -> None:
 
 
 def test_a_run_that_is_not_here_is_named_and_kept_unless_told_otherwise() -> None:
-    assert chosen(CleanRequest(kinds=("runs",)), "not brought home") == {"old": "kept", "new": "kept", "going": "kept"}
-    assert chosen(CleanRequest(kinds=("runs",), is_all=True), "not brought home") == {
+    assert chosen(CleanRequest(kinds=("runs",)), "not copied") == {"old": "kept", "new": "kept", "going": "kept"}
+    assert chosen(CleanRequest(kinds=("runs",), is_all=True), "not copied") == {
         "old": "removable",
         "new": "removable",
         "going": "kept",
@@ -209,13 +211,18 @@ def test_a_run_is_here_when_its_result_copies_and_fetched_files_are(tmp_path: Pa
     steps = [here / "result.json", here / "nodes" / "n0" / "out.log", here / "files" / "n0" / "model.pt"]
     told = []
     for path in steps:
-        told.append(missing_here(tmp_path, "r1", "n0", listing))
+        told.append(missing_copy_reason(tmp_path, "r1", "n0", listing))
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"123")
-    assert [words.partition(":")[0] for words in told] == ["not brought home", "out.log is not here", "model.pt is not here"]
-    assert missing_here(tmp_path, "r1", "n0", listing) == ""
+    assert [words.partition(":")[0] for words in told] == ["not copied", "out.log is not here", "model.pt is not here"]
+    assert missing_copy_reason(tmp_path, "r1", "n0", listing) == ""
     steps[-1].write_bytes(b"12")
-    assert "model.pt is not here" in missing_here(tmp_path, "r1", "n0", listing)
+    assert "model.pt is not here" in missing_copy_reason(tmp_path, "r1", "n0", listing)
+
+
+def as_fleet(fleet: Any) -> Any:
+    """A stand-in for a fleet, which types do not check."""
+    return fleet
 
 
 class Nodes:
@@ -235,17 +242,19 @@ class Nodes:
 
 async def test_nothing_goes_before_a_person_has_agreed(home: StateDir, tmp_path: Path) -> None:
     wish = CleanRequest(is_all=True)
-    shown = await clean(wish, False, Nodes(home), ["n0"], tmp_path)  # type: ignore[arg-type]
+    shown = await clean(wish, as_fleet(Nodes(home)), nodes=["n0"], runs=tmp_path)
     assert {thing["state"] for thing in shown["things"]} == {"removable"}
     assert (shown["removed"], shown["bytes"]) == (False, sum(thing["size"] for thing in shown["things"]))
     assert len(cleanup.list_stored(home)) == 3
-    done = await clean(wish, True, Nodes(home), ["n0"], tmp_path)  # type: ignore[arg-type]
+    done = await clean(wish, as_fleet(Nodes(home)), nodes=["n0"], runs=tmp_path, is_agreed=True)
     assert ({thing["state"] for thing in done["things"]}, done["bytes"]) == ({"removed"}, shown["bytes"])
     assert cleanup.list_stored(home) == []
 
 
 async def test_a_node_that_is_read_only_keeps_everything(home: StateDir, tmp_path: Path) -> None:
-    done = await clean(CleanRequest(is_all=True), True, Nodes(home), ["n0"], tmp_path, ["n0"])  # type: ignore[arg-type]
+    done = await clean(
+        CleanRequest(is_all=True), as_fleet(Nodes(home)), nodes=["n0"], runs=tmp_path, is_agreed=True, read_only=["n0"]
+    )
     assert {thing["state"] for thing in done["things"]} == {"kept"}
     assert (done["bytes"], len(cleanup.list_stored(home))) == (0, 3)
 
@@ -254,9 +263,15 @@ async def test_a_node_that_lies_or_fails_spoils_nothing_but_its_own_part(home: S
     random_numbers = random.Random(20261121)
     before = {str(path) for path in tmp_path.rglob("*")}
     for _ in range(500):
-        done = await clean(CleanRequest(is_all=random_numbers.random() < 0.5), True, Liar(random_numbers), ["n0"], tmp_path)  # type: ignore[arg-type]
+        done = await clean(
+            CleanRequest(is_all=random_numbers.random() < 0.5),
+            as_fleet(Liar(random_numbers)),
+            nodes=["n0"],
+            runs=tmp_path,
+            is_agreed=True,
+        )
         assert done["nodes"][0]["state"] in ("ok", "failed", "lost")
-        assert all(thing["kind"] in KINDS and thing["size"] >= 0 for thing in done["things"])
+        assert all(thing["kind"] in CLEAN_KINDS and thing["size"] >= 0 for thing in done["things"])
         assert render(done)
     assert {str(path) for path in tmp_path.rglob("*")} == before
 
@@ -282,7 +297,7 @@ class Liar:
 
 async def test_a_run_that_no_node_has_is_a_usage_error(home: StateDir, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no run 'other'"):
-        await clean(CleanRequest(runs=("other",)), True, Nodes(home), ["n0"], tmp_path)  # type: ignore[arg-type]
+        await clean(CleanRequest(runs=("other",)), as_fleet(Nodes(home)), nodes=["n0"], runs=tmp_path, is_agreed=True)
 
 
 def test_the_command_only_tells_until_it_is_told_yes(tmp_path: Path) -> None:

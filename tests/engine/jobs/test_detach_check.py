@@ -2,50 +2,55 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
+import shutil
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from paceline.engine.agent.rpc.dispatch import REQUESTS
 from paceline.engine.agent.runner import detach
+from paceline.engine.agent.system.process_owner import user_name
 from paceline.engine.agent.system.processes import boot_id
 from paceline.engine.agent.system.state_dir import StateDir, network_file_system
 from paceline.engine.errors import WorkFailed
 from paceline.engine.events import Event, NodeConnected, NodeWarned
-from paceline.engine.jobs.launch.detach_check import DetachCheck
+from paceline.engine.jobs.detach_check import DetachCheck
 from paceline.engine.specs import Inventory
 from paceline.engine.ssh.fleet import Fleet
 
 from tests.support.runs.runners import STAYS, Lab, exists
 from tests.support.ssh.logins import TAKES_OFF, LoginServer, by_group, by_session, by_tree
+from tests.support.waiting import until
 
 NONE_HERE = "exit 1"
 
 
 @asynccontextmanager
-async def proved(home: Path, ends: Callable[[int, int], set[int]], **programs: str) -> AsyncIterator[tuple[dict, list[Event]]]:
-    """The verdict on a machine with these programs that ends a login's processes so, and what was said of it."""
+async def checked(
+    home: Path, ends: Callable[[int, int], set[int]], **programs: str
+) -> AsyncIterator[tuple[dict[str, Any], list[NodeWarned]]]:
+    """The result and warnings of a check on a machine with these programs; ``ends``: the processes that a logout ends there."""
     server = LoginServer(home, ends)
     for name, script in {"tmux": NONE_HERE, "screen": NONE_HERE, **programs}.items():
         server.program(name, script)
     await server.start()
-    heard: list[Event] = []
+    events: list[Event] = []
     spec = server.spec()
-    fleet = Fleet(Inventory(str(home / "nodes.toml"), (spec,)), heard.append)
-    survival = DetachCheck((spec,), fleet, heard.append, server.login_ended)
+    fleet = Fleet(Inventory(str(home / "nodes.toml"), (spec,)), events.append)
+    check = DetachCheck((spec,), fleet, events.append, server.login_ended)
     await fleet.start()
     try:
         link = await fleet.link("atlas")
-        survival(NodeConnected(node="atlas", boot_id=boot_id()))
-        await survival.proved(["atlas"])
-        yield await link.ask("survival"), [event for event in heard if isinstance(event, NodeWarned)]
+        check(NodeConnected(node="atlas", boot_id=boot_id()))
+        await check.wait_checked(["atlas"])
+        yield await link.ask("detach_status"), [event for event in events if isinstance(event, NodeWarned)]
     finally:
-        await survival.close()
+        await check.close()
         await fleet.close()
         await server.close()
 
@@ -54,19 +59,19 @@ async def proved(home: Path, ends: Callable[[int, int], set[int]], **programs: s
 async def test_a_session_of_its_own_holds_where_only_the_login_itself_is_ended(
     tmp_path: Path, ends: Callable[[int, int], set[int]]
 ) -> None:
-    async with proved(tmp_path, ends) as (stands, warned):
-        assert (stands["rung"], stands["killed"], warned) == ("setsid", [], [])
+    async with checked(tmp_path, ends) as (verdict, warned):
+        assert (verdict["rung"], verdict["killed"], warned) == ("setsid", [], [])
 
 
 async def test_the_next_rung_is_taken_where_background_processes_are_ended_and_a_person_is_told(tmp_path: Path) -> None:
-    async with proved(tmp_path, by_group, tmux=TAKES_OFF) as (stands, warned):
-        assert (stands["rung"], stands["killed"]) == ("tmux", ["setsid"])
+    async with checked(tmp_path, by_group, tmux=TAKES_OFF) as (verdict, warned):
+        assert (verdict["rung"], verdict["killed"]) == ("tmux", ["setsid"])
         assert [event.reason for event in warned] == ["ends background processes with their login: runs are kept by tmux"]
 
 
 async def test_where_no_rung_holds_a_launch_is_refused_in_one_line(tmp_path: Path) -> None:
-    async with proved(tmp_path, by_group) as (stands, warned):
-        assert (stands["rung"], stands["next"]) == (None, None)
+    async with checked(tmp_path, by_group) as (verdict, warned):
+        assert (verdict["rung"], verdict["next"]) == (None, None)
         assert "nothing can run here" in warned[0].reason
     with pytest.raises(WorkFailed, match=r"ends background processes with their login \(tried setsid, tmux, screen; systemd: "):
         detach.method_for_launch(StateDir(tmp_path / "state" / "atlas", "atlas"))
@@ -108,27 +113,27 @@ async def test_a_runner_starts_by_every_rung(tmp_path: Path, monkeypatch: pytest
 
 
 async def test_a_scope_of_the_service_manager_needs_bus_and_lingering(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(detach.shutil, "which", lambda program: f"/usr/bin/{program}")
-    monkeypatch.setattr(detach, "RUNTIME", tmp_path / "run")
-    monkeypatch.setattr(detach, "LINGER", tmp_path / "linger")
+    monkeypatch.setattr(shutil, "which", lambda program: f"/usr/bin/{program}")
+    monkeypatch.setattr(detach, "USER_RUNTIME_DIR", tmp_path / "run")
+    monkeypatch.setattr(detach, "LINGER_DIR", tmp_path / "linger")
     assert detach.unavailable_reason("systemd") == "no user bus"
     (tmp_path / "run" / str(os.getuid())).mkdir(parents=True)
     (tmp_path / "run" / str(os.getuid()) / "bus").touch()
     assert detach.unavailable_reason("systemd") == "lingering is off"
     (tmp_path / "linger").mkdir()
-    (tmp_path / "linger" / detach.user_name()).touch()
+    (tmp_path / "linger" / user_name()).touch()
     assert detach.unavailable_reason("systemd") == ""
 
 
 async def test_a_marker_is_its_own_witness(tmp_path: Path) -> None:
     home = StateDir(tmp_path, "n0")
-    marker = await REQUESTS["plant"](home, {"rung": "setsid"}, None)  # type: ignore[arg-type]
+    send: Any = None  # these requests send no frames
+    marker = await REQUESTS["start_marker"](home, {"rung": "setsid"}, send)
     try:
-        assert (await REQUESTS["judge"](home, {"rung": "setsid", "marker": marker}, None))["rung"] == "setsid"  # type: ignore[arg-type]
+        assert (await REQUESTS["check_marker"](home, {"rung": "setsid", "marker": marker}, send))["rung"] == "setsid"
     finally:
         os.kill(marker["pid"], signal.SIGKILL)
-    while exists(marker["pid"]):
-        await asyncio.sleep(0.02)
+    await until(lambda: not exists(marker["pid"]))
 
 
 def test_a_state_directory_on_a_network_file_system_is_named(tmp_path: Path) -> None:

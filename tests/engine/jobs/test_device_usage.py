@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from paceline.engine.events import DeviceReading, ProcessReading
-from paceline.engine.jobs.launch.device_usage import in_use
+from paceline.engine.jobs.launch.device_usage import busy_devices
 from paceline.engine.jobs.launch.planning import NodeCandidate, make_plan
 from paceline.engine.plan import DataPlan
 from paceline.engine.specs import NodeSpec, TrainSpec
@@ -16,11 +18,11 @@ FREE = DeviceReading(index=0, name="RTX 3060", kind="cuda", processes=())
 def busy(*devices: DeviceReading) -> list[str]:
     nodes = [NodeCandidate(NodeSpec(f"lab{i}"), (device,), "127.0.0.1", "lo", "python3") for i, device in enumerate(devices)]
     plan = make_plan(TrainSpec(), "r1", nodes, DataPlan("0" * 64, "made up", 1, "0" * 64), WORKLOADS["digits-cnn"])
-    return in_use(plan, nodes)
+    return busy_devices(plan, nodes)
 
 
-def computing(**facts: object) -> DeviceReading:
-    return DeviceReading(index=0, name="RTX 3060", kind="cuda", processes=(ProcessReading(**facts),))  # type: ignore[arg-type]
+def computing(**facts: Any) -> DeviceReading:
+    return DeviceReading(index=0, name="RTX 3060", kind="cuda", processes=(ProcessReading(**facts),))
 
 
 def test_devices_without_a_holder_and_without_processes_are_free() -> None:
@@ -53,4 +55,4 @@ def test_a_processor_that_only_stands_by_is_not_asked_about() -> None:
     cpu = DeviceReading(index=1, name="Ryzen", kind="cpu", holder="r0")
     node = NodeCandidate(NodeSpec("lab0"), (FREE, cpu), "127.0.0.1", "lo", "python3")
     plan = make_plan(TrainSpec(), "r1", [node], DataPlan("0" * 64, "made up", 1, "0" * 64), WORKLOADS["digits-cnn"])
-    assert in_use(plan, [node]) == []
+    assert busy_devices(plan, [node]) == []

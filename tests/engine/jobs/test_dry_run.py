@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 from paceline.engine.events import DeviceReading
-from paceline.engine.jobs.launch.dry_run import dry_run
+from paceline.engine.jobs.launch.dry_run import plan_document
 from paceline.engine.jobs.launch.planning import NodeCandidate, make_plan
 from paceline.engine.plan import DataPlan, Plan
 from paceline.engine.specs import LinkSpec, NodeSpec, TrainSpec
+from paceline.engine.states import Policy
 from paceline.engine.workloads import WORKLOADS
 from paceline.tui.command_line.render import render
 
@@ -30,7 +31,7 @@ BEFORE: dict[str, Any] = {
 }
 
 
-def planned(*policies: str, nodes: int = 2) -> Plan:
+def planned(*policies: Policy, nodes: int = 2) -> Plan:
     device = DeviceReading(index=0, name="RTX 3060", kind="cuda", memory_total=12 << 30)
     found = [NodeCandidate(NodeSpec(f"lab{i}"), (device,), "127.0.0.1", "lo", "python3") for i in range(nodes)]
     spec = TrainSpec(policies=policies, epochs=4)
@@ -38,7 +39,7 @@ def planned(*policies: str, nodes: int = 2) -> Plan:
 
 
 def test_steps_are_rounded_up_and_ranks_are_named() -> None:
-    found = dry_run(planned("hybrid"), 1437, [None, "python (pid 7) of eve"], [])
+    found = plan_document(planned("hybrid"), 1437, [None, "python (pid 7) of eve"], [])
     assert (found["steps_per_epoch"], found["epochs"], found["backend"]) == (4, 4, "nccl")
     assert [(device["rank"], device["node"], device["in_use"]) for device in found["devices"]] == [
         (0, "lab0", None),
@@ -48,7 +49,7 @@ def test_steps_are_rounded_up_and_ranks_are_named() -> None:
 
 
 def test_what_the_same_took_before_is_what_is_expected() -> None:
-    equal, hybrid = dry_run(planned("equal", "hybrid"), 900, [None, None], [BEFORE])["cases"]
+    equal, hybrid = plan_document(planned("equal", "hybrid"), 900, [None, None], [BEFORE])["cases"]
     assert (equal["expected_samples_per_second"], equal["expected_seconds"]) == (400.0, 9.0)
     assert (hybrid["expected_seconds"], hybrid["as_measured_in"]) == (4.0, BEFORE["run_id"])
 
@@ -68,7 +69,7 @@ def test_what_the_same_took_before_is_what_is_expected() -> None:
     ],
 )
 def test_what_was_not_the_same_says_nothing(other: dict[str, Any]) -> None:
-    (case,) = dry_run(planned("hybrid"), 900, [None, None], [BEFORE | other])["cases"]
+    (case,) = plan_document(planned("hybrid"), 900, [None, None], [BEFORE | other])["cases"]
     assert case["expected_seconds"] is None
 
 
@@ -77,7 +78,7 @@ def test_a_job_with_fewer_bytes_over_a_played_network_is_compared_with_its_like_
     wire = {"emulated_network": True, "declared_link": {"latency": 0.002, "bandwidth": 1e8, "jitter": 0.05}}
     alike = BEFORE | {"compression": "bf16", "local_steps": 2} | wire
     for result, seconds in ((alike, 4.0), (BEFORE, None), (alike | {"declared_link": {"latency": 0.1, "bandwidth": 1e8}}, None)):
-        document = dry_run(plan, 900, [None, None], [result])
+        document = plan_document(plan, 900, [None, None], [result])
         assert document["cases"][0]["expected_seconds"] == seconds
     text = render(document)
     assert "gradients as bf16, weights averaged every 2 steps" in text
@@ -85,27 +86,29 @@ def test_a_job_with_fewer_bytes_over_a_played_network_is_compared_with_its_like_
 
 
 def test_what_an_older_version_does_not_tell_of_its_run_is_not_taken_for_alike() -> None:
-    (case,) = dry_run(planned("hybrid"), 900, [None, None], [{k: v for k, v in BEFORE.items() if k != "compression"}])["cases"]
+    (case,) = plan_document(planned("hybrid"), 900, [None, None], [{k: v for k, v in BEFORE.items() if k != "compression"}])[
+        "cases"
+    ]
     assert case["expected_seconds"] is None
 
 
 def test_a_training_counts_as_much_as_a_bench() -> None:
     training = {key: value for key, value in BEFORE.items() if key != "cases"} | {"policy": "hybrid", "samples_per_second": 450.0}
-    (case,) = dry_run(planned("hybrid"), 900, [None, None], [training])["cases"]
+    (case,) = plan_document(planned("hybrid"), 900, [None, None], [training])["cases"]
     assert case["expected_seconds"] == 8.0
 
 
 def test_the_document_is_the_one_that_is_promised() -> None:
-    found = dry_run(replace(planned("hybrid"), link=LinkSpec(0.002, 1e8)), 900, [None, None], [BEFORE])
+    found = plan_document(replace(planned("hybrid"), link=LinkSpec(0.002, 1e8)), 900, [None, None], [BEFORE])
     assert paths(found) | {"schema"} == documented("plan")
 
 
 def test_without_a_profile_the_plan_says_how_to_get_one_and_with_one_what_it_predicts() -> None:
     plan = planned("equal", "hybrid")
     hint = "no profile yet, so no prediction: paceline profile --workload digits-cnn"
-    assert hint in render(dry_run(plan, 1437, [None, None], []))
+    assert hint in render(plan_document(plan, 1437, [None, None], []))
     foreseen = tuple(replace(case, predicted_samples_per_second=1234.0) for case in plan.cases)
-    told = render(dry_run(replace(plan, cases=foreseen), 1437, [None, None], []))
+    told = render(plan_document(replace(plan, cases=foreseen), 1437, [None, None], []))
     assert hint not in told
     assert "hybrid: 1,234 samples/s predicted" in told
 

@@ -19,7 +19,7 @@ from paceline.engine.errors import NodeUnreachable, PacelineError, StorageFailed
 from paceline.engine.events import Event
 from paceline.engine.jobs.files import safe_write
 from paceline.engine.jobs.files.fetch import fetch
-from paceline.engine.jobs.files.safe_names import check_entries, is_run_id, matching, refusal_reason
+from paceline.engine.jobs.files.safe_names import check_entries, is_run_id, match_names, refusal_reason
 from paceline.engine.jobs.files.safe_write import DownloadDir
 
 from tests.support.screens.hostile import NAMES, HostileNode
@@ -37,9 +37,9 @@ class NodeFiles:
 
     async def ask(self, word: str, **body: Any) -> dict[str, Any]:
         self._before(word, body)
-        if word == "listing":
+        if word == "list_files":
             return artifacts.list_files(self.run)
-        if word == "seal":
+        if word == "checksum":
             return artifacts.checksum(self.run, body["name"])
         return artifacts.read_chunk(self.run, body["name"], body["offset"])
 
@@ -59,7 +59,8 @@ def forget(event: Event) -> None:
 
 
 async def fetch_run(link: Any, to: Path, *patterns: str) -> dict[str, Any]:
-    return await fetch(ROW, patterns, to, Nodes(n0=link), ["n0"], forget, patience=0.0)  # type: ignore[arg-type]
+    fleet: Any = Nodes(n0=link)
+    return await fetch(ROW, patterns, to, fleet, connected=["n0"], publish=forget, patience=0.0)
 
 
 def states(document: dict[str, Any]) -> dict[str, str]:
@@ -78,7 +79,7 @@ def run(tmp_path: Path) -> Path:
     path = tmp_path / "node" / "runs" / RUN
     (path / "checkpoints").mkdir(parents=True)
     (path / "checkpoints" / "1.pt").write_bytes(b"first")
-    (path / "checkpoints" / "2.pt").write_bytes(os.urandom(safe_write.BLOCK + 12345))
+    (path / "checkpoints" / "2.pt").write_bytes(os.urandom(safe_write.READ_BLOCK_BYTES + 12345))
     (path / "out.log").write_text("hello\n")
     return path
 
@@ -124,7 +125,7 @@ async def test_a_fetch_goes_on_from_the_byte_where_it_was_broken_off(run: Path, 
     asked: list[int] = []
 
     def breaks(word: str, body: dict[str, Any]) -> None:
-        if word == "read" and body["name"].endswith("2.pt"):
+        if word == "read_file" and body["name"].endswith("2.pt"):
             asked.append(body["offset"])
             if body["offset"] > asked[0]:
                 raise NodeUnreachable("the link was lost", node="n0")
@@ -144,7 +145,7 @@ async def test_an_interrupted_fetch_leaves_no_name_behind(run: Path, tmp_path: P
 
     class Stalling(NodeFiles):
         async def ask(self, word: str, **body: Any) -> dict[str, Any]:
-            if word == "seal" and body["name"].endswith("2.pt"):
+            if word == "checksum" and body["name"].endswith("2.pt"):
                 reached.set()
                 await asyncio.Event().wait()
             return await super().ask(word, **body)
@@ -159,7 +160,7 @@ async def test_an_interrupted_fetch_leaves_no_name_behind(run: Path, tmp_path: P
 
 async def test_a_file_that_changes_meanwhile_is_not_taken_for_whole(run: Path, tmp_path: Path) -> None:
     def change(word: str, body: dict[str, Any]) -> None:
-        if word == "seal" and body["name"].endswith("1.pt"):
+        if word == "checksum" and body["name"].endswith("1.pt"):
             (run / "checkpoints" / "1.pt").write_bytes(b"other")
 
     document = await fetch_run(NodeFiles(run, change), tmp_path / "home", "checkpoints/1.pt")
@@ -190,9 +191,10 @@ def test_the_agent_reads_nothing_outside_the_run_and_waits_for_no_pipe(run: Path
     (run / "link").symlink_to("/etc/hostname")
     (run / "linked").symlink_to("/etc")
     os.mkfifo(run / "pipe")
-    for act in (lambda: artifacts.read_chunk(run, name, 0), lambda: artifacts.checksum(run, name)):
-        with pytest.raises(WorkFailed, match="cannot read"):
-            act()
+    with pytest.raises(WorkFailed, match="cannot read"):
+        artifacts.read_chunk(run, name, 0)
+    with pytest.raises(WorkFailed, match="cannot read"):
+        artifacts.checksum(run, name)
 
 
 def test_a_run_directory_that_is_a_link_is_no_run(run: Path) -> None:
@@ -202,16 +204,16 @@ def test_a_run_directory_that_is_a_link_is_no_run(run: Path) -> None:
 
 
 async def test_two_nodes_have_a_directory_each(run: Path, tmp_path: Path) -> None:
-    nodes = Nodes(n0=NodeFiles(run), n1=NodeFiles(run))
+    nodes: Any = Nodes(n0=NodeFiles(run), n1=NodeFiles(run))
     row = {"run_id": RUN, "nodes": ["n0", "n1", "n2"]}
-    document = await fetch(row, (), tmp_path / "home", nodes, ["n0", "n1"], forget)  # type: ignore[arg-type]
+    document = await fetch(row, (), tmp_path / "home", nodes, connected=["n0", "n1"], publish=forget)
     assert tree(tmp_path / "home" / "n0") == tree(tmp_path / "home" / "n1")
     assert [node["state"] for node in document["nodes"]] == ["ok", "ok", "lost"]
     assert document["state"] == "incomplete"
 
 
 async def test_a_full_disk_is_one_line_before_the_first_byte(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(DownloadDir, "free", lambda self: 4)
+    monkeypatch.setattr(DownloadDir, "free_bytes", lambda self: 4)
     with pytest.raises(StorageFailed, match=r"no space for 'checkpoints/1.pt' of n0: 5 bytes more, 4 are free"):
         await fetch_run(NodeFiles(run), tmp_path / "home")
 
@@ -270,7 +272,7 @@ def test_only_words_without_tricks_name_a_run() -> None:
 
 
 def test_without_a_pattern_what_follows_anyway_is_left_out() -> None:
-    assert matching(["out.log", "ranks/0.jsonl", "ranks/best.pt", "plan.json", "model.pt"], ()) == ["ranks/best.pt", "model.pt"]
+    assert match_names(["out.log", "ranks/0.jsonl", "ranks/best.pt", "plan.json", "model.pt"], ()) == ["ranks/best.pt", "model.pt"]
 
 
 def attack(count: int, place: Path) -> dict[str, int]:
@@ -342,7 +344,7 @@ def test_whatever_the_disk_refuses_nothing_half_written_gets_a_name(
             return real[name](*args, **options)
 
         for name in CALLS:
-            monkeypatch.setattr(safe_write.os, name, functools.partial(failing, name))
+            monkeypatch.setattr(os, name, functools.partial(failing, name))
         is_spent = False
         try:
             document = asyncio.run(fetch_run(node, home))
@@ -351,7 +353,7 @@ def test_whatever_the_disk_refuses_nothing_half_written_gets_a_name(
             refused += 1
         finally:
             for name in CALLS:
-                monkeypatch.setattr(safe_write.os, name, real[name])
+                monkeypatch.setattr(os, name, real[name])
         here = {path: path.read_bytes() for path in (home / "n0").rglob("*") if path.is_file()}
         assert all(data == (run / path.relative_to(home / "n0")).read_bytes() for path, data in here.items())
         assert asyncio.run(fetch_run(NodeFiles(run), home))["state"] == "done"
@@ -367,11 +369,11 @@ class Remembered(NodeFiles):
     def __init__(self, run: Path) -> None:
         super().__init__(run)
         names = [entry["name"] for entry in artifacts.list_files(run)["entries"]]
-        self._answers: dict[tuple[str, ...], dict[str, Any]] = {("listing",): artifacts.list_files(run)}
+        self._answers: dict[tuple[str, ...], dict[str, Any]] = {("list_files",): artifacts.list_files(run)}
         for name in names:
-            self._answers["seal", name] = artifacts.checksum(run, name)
-            for offset in range(0, (run / name).stat().st_size + artifacts.CHUNK, artifacts.CHUNK):
-                self._answers["read", name, str(offset)] = artifacts.read_chunk(run, name, offset)
+            self._answers["checksum", name] = artifacts.checksum(run, name)
+            for offset in range(0, (run / name).stat().st_size + artifacts.FILE_CHUNK_BYTES, artifacts.FILE_CHUNK_BYTES):
+                self._answers["read_file", name, str(offset)] = artifacts.read_chunk(run, name, offset)
 
     async def ask(self, word: str, **body: Any) -> dict[str, Any]:
         key = (word, *(str(body[field]) for field in ("name", "offset") if field in body))

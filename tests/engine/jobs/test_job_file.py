@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 from paceline.engine.errors import ConfigurationError
-from paceline.engine.jobs.launch.job_file import JOB, read_job
+from paceline.engine.jobs.launch.job_file import read_job_file
+from paceline.engine.jobs.launch.job_options import JOB_OPTIONS, job_file_options, train_spec
+from paceline.engine.specs import TrainSpec
+from paceline.engine.states import POLICIES
 from paceline.tui.command_line.cli import main
 from paceline.tui.command_line.commands import VERBS, parse
 from paceline.tui.command_line.completion import complete_line, job_files
@@ -66,12 +69,14 @@ def test_what_a_file_does_not_say_is_as_without_one(tmp_path: Path) -> None:
 
 
 def test_every_option_of_a_job_is_a_key() -> None:
-    options: set[str] = set()
-    for name in ("train", "plan", "bench"):
-        parser = argparse.ArgumentParser(add_help=False)
-        VERBS[name].arguments(parser)
-        options |= {action.dest for action in parser._actions}
-    assert options - {"job"} == set(JOB)
+    options = {argument.key for name in ("train", "plan", "bench") for argument in VERBS[name].arguments}
+    assert options - {"job"} == set(job_file_options())
+
+
+def test_every_field_of_a_job_has_an_option_with_its_default() -> None:
+    assert {option.field for option in JOB_OPTIONS if option.field} == set(TrainSpec.__dataclass_fields__) - {"is_bench"}
+    assert train_spec("train", vars(asked("train"))) == TrainSpec()
+    assert train_spec("bench", vars(asked("bench"))) == TrainSpec(policies=POLICIES, is_bench=True)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +106,7 @@ def test_every_option_of_a_job_is_a_key() -> None:
 def test_a_wrong_job_is_refused_with_file_line_and_key(tmp_path: Path, text: str, said: str) -> None:
     path = job(tmp_path, text)
     with pytest.raises(ConfigurationError) as caught:
-        read_job(path)
+        read_job_file(path)
     assert str(caught.value).startswith(f"{path}{said}")
     assert "\n" not in str(caught.value)
 
@@ -126,7 +131,7 @@ def test_what_anybody_may_write_is_not_read(tmp_path: Path) -> None:
     path = job(tmp_path, "on_end = 'true'")
     path.chmod(0o666)
     with pytest.raises(ConfigurationError, match="every user of this machine can change it"):
-        read_job(path)
+        read_job_file(path)
 
 
 def test_job_files_complete_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,7 +163,7 @@ def test_a_mutilated_job_is_read_or_refused_in_one_line(tmp_path: Path) -> None:
             )
         path.write_bytes(text)
         try:
-            read_job(path)
+            read_job_file(path)
         except ConfigurationError as error:
             refusals.append((number, str(error)))
     assert 200 < len(refusals) < 400

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,8 +12,8 @@ from hypothesis import strategies as st
 from paceline.engine.errors import NodeUnreachable, PlanImpossible, WorkFailed
 from paceline.engine.events import DeviceReading
 from paceline.engine.jobs.launch.planning import NodeCandidate, make_plan
+from paceline.engine.jobs.lifecycle import RunVerdict, combine_verdicts, node_verdict
 from paceline.engine.jobs.mirror.run_mirror import RunMirror
-from paceline.engine.jobs.runs.lifecycle import Verdict, combine, node_verdict
 from paceline.engine.jobs.runs.listing import list_runs
 from paceline.engine.plan import DataPlan
 from paceline.engine.protocol.frames import FileChecksum, FrameRefused
@@ -22,7 +23,7 @@ from paceline.engine.workloads import WORKLOADS
 
 DATA = DataPlan("d" * 64, "made up", 100, "e" * 64)
 DIGITS = WORKLOADS["digits-cnn"]
-VERDICTS = st.builds(Verdict, st.sampled_from(["starting", "running", "done", "failed", "cancelled"]), st.text(max_size=5))
+VERDICTS = st.builds(RunVerdict, st.sampled_from(["starting", "running", "done", "failed", "cancelled"]), st.text(max_size=5))
 
 
 def candidate(name: str, *kinds: str) -> NodeCandidate:
@@ -68,8 +69,8 @@ def test_a_plan_survives_its_way_over_the_wire() -> None:
 
 
 @given(st.dictionaries(st.sampled_from("abcd"), st.one_of(st.none(), VERDICTS), min_size=1))
-def test_a_run_is_over_only_when_no_node_leaves_it_open(parts: dict[str, Verdict | None]) -> None:
-    state = combine(parts).state
+def test_a_run_is_over_only_when_no_node_leaves_it_open(parts: dict[str, RunVerdict | None]) -> None:
+    state = combine_verdicts(parts).state
     states = {verdict.state if verdict else None for verdict in parts.values()}
     assert (state == "done") == (states == {"done"})
     assert (state == "cancelled") == ("cancelled" in states)
@@ -78,11 +79,13 @@ def test_a_run_is_over_only_when_no_node_leaves_it_open(parts: dict[str, Verdict
 
 
 def test_a_node_out_of_reach_leaves_the_run_unreachable_not_failed() -> None:
-    assert combine({"a": Verdict("running"), "b": None}).state == "unreachable"
+    assert combine_verdicts({"a": RunVerdict("running"), "b": None}).state == "unreachable"
 
 
 def test_a_cause_that_names_a_rank_is_told_before_one_that_does_not() -> None:
-    verdict = combine({"a": Verdict("failed", "its runner was killed"), "b": Verdict("failed", "rank 0 on a is gone", 0, "a")})
+    verdict = combine_verdicts(
+        {"a": RunVerdict("failed", "its runner was killed"), "b": RunVerdict("failed", "rank 0 on a is gone", 0, "a")}
+    )
     assert (verdict.reason, verdict.rank, verdict.node) == ("rank 0 on a is gone", 0, "a")
 
 
@@ -98,18 +101,18 @@ async def test_copies_refuse_gaps_and_foreign_names(tmp_path: Path) -> None:
     for name in ("../out.log", "/etc/passwd", "ranks/../x.jsonl", "ranks/a.jsonl", "other"):
         with pytest.raises(WorkFailed, match="refused"):
             directory.append("a", name, 0, b"x")
-    assert await directory.resume("a") == {"out.log": 3}
+    assert await directory.copied_lengths("a") == {"out.log": 3}
     directory.close()
     again = RunMirror(tmp_path, "r")
-    assert await again.resume("a") == {"out.log": 3}
+    assert await again.copied_lengths("a") == {"out.log": 3}
 
 
 def test_copies_are_compared_with_the_sums_of_the_node(tmp_path: Path) -> None:
     directory = RunMirror(tmp_path, "r")
     directory.append("a", "out.log", 0, b"one")
-    directory.check("a", {"out.log": FileChecksum(3, hashlib.sha256(b"one").hexdigest())})
+    directory.verify("a", {"out.log": FileChecksum(3, hashlib.sha256(b"one").hexdigest())})
     with pytest.raises(WorkFailed, match="differs"):
-        directory.check("a", {"out.log": FileChecksum(3, hashlib.sha256(b"two").hexdigest())})
+        directory.verify("a", {"out.log": FileChecksum(3, hashlib.sha256(b"two").hexdigest())})
 
 
 def test_only_one_process_writes_a_run_directory(tmp_path: Path) -> None:
@@ -133,5 +136,6 @@ async def test_a_node_lost_while_runs_are_listed_hides_only_its_own(tmp_path: Pa
                 raise NodeUnreachable("the link was lost", node=name)
             return Here()
 
-    (row,) = await list_runs(Fleet(), tmp_path, ["a", "b"])  # type: ignore[arg-type]
+    fleet: Any = Fleet()
+    (row,) = await list_runs(fleet, tmp_path, ["a", "b"])
     assert (row["run_id"], row["state"], row["nodes"]) == (facts["run_id"], "unreachable", ["a", "b"])

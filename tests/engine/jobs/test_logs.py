@@ -6,15 +6,16 @@ import asyncio
 import re
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from paceline.engine.agent.runs.tail import Tail
+from paceline.engine.agent.runs.tail import FileTail
 from paceline.engine.errors import NodeUnreachable, UsageError, WorkFailed
 from paceline.engine.events import LaunchStarted, RankFailed, RunnerStarted
-from paceline.engine.jobs.logs.merge import LONGEST, Clock, LineReader, MergedLine, merge
-from paceline.engine.jobs.logs.read import LogQuery, clocks, read_logs
+from paceline.engine.jobs.logs.merge import MAX_LOG_LINE_BYTES, Clock, LineReader, MergedLine, merge
+from paceline.engine.jobs.logs.read import LogQuery, measure_clocks, read_logs
 from paceline.engine.wire import encode
 from paceline.tui.command_line.log_printer import log_line
 
@@ -34,7 +35,7 @@ def launches(centre: Centre) -> list[str]:
 def test_lines_are_the_same_however_their_bytes_arrive(pieces: list[bytes]) -> None:
     def read(parts: list[bytes]) -> list[MergedLine]:
         lines = LineReader("a", "out.log", (), Clock())
-        return [line for part in parts for line in lines.feed(part)] + list(lines.end())
+        return [line for part in parts for line in lines.feed(part)] + list(lines.flush())
 
     assert read(pieces) == read([b"".join(pieces)])
 
@@ -81,8 +82,9 @@ async def test_clocks_are_told_of_nodes_that_answer_and_of_no_others() -> None:
         async def ask(self, word: str) -> dict[str, object]:
             return {"time": time.time() + 60.0 if self.name == "a" else "noon"}
 
-    assert await clocks(["b", "c"], Ahead()) == {}  # type: ignore[arg-type]
-    told = await clocks(["a", "b"], Ahead())  # type: ignore[arg-type]
+    fleet: Any = Ahead()
+    assert await measure_clocks(["b", "c"], fleet) == {}
+    told = await measure_clocks(["a", "b"], fleet)
     assert list(told) == ["a"]
     assert told["a"].uncertainty is not None
     assert abs(told["a"].offset - 60.0) <= told["a"].uncertainty + 1e-6
@@ -98,10 +100,10 @@ def test_no_line_of_a_node_reaches_the_terminal_but_through_the_gate(is_coloured
 
 async def test_logs_come_from_the_nodes_where_no_copy_is_and_from_the_copies_else(centre: Centre, tmp_path: Path) -> None:
     await centre.written.write()
-    there = await read_logs(ROW, LogQuery(), centre.fleet(), ["a"], tmp_path / "nowhere")  # type: ignore[arg-type]
+    there = await read_logs(ROW, LogQuery(), centre.fleet(), connected=["a"], runs=tmp_path / "nowhere")
     assert not (tmp_path / "nowhere").exists()
     await centre.attach(centre.runs, [])
-    here = await read_logs(ROW, LogQuery(), centre.fleet(), ["a"], centre.runs)  # type: ignore[arg-type]
+    here = await read_logs(ROW, LogQuery(), centre.fleet(), connected=["a"], runs=centre.runs)
     assert there["lines"] == here["lines"]
     wanted = [line for line in here["lines"] if line["text"].startswith("LaunchStarted")]
     assert len(wanted) == len(centre.written.expected("events.jsonl"))
@@ -111,17 +113,17 @@ async def test_logs_are_filtered_and_cut_to_the_last_lines(centre: Centre) -> No
     await centre.written.write()
     await centre.attach(centre.runs, [])
     wish = LogQuery(grep=re.compile("LaunchStarted"), lines=3)
-    found = await read_logs(ROW, wish, centre.fleet(), ["a"], centre.runs)  # type: ignore[arg-type]
+    found = await read_logs(ROW, wish, centre.fleet(), connected=["a"], runs=centre.runs)
     assert [line["text"] for line in found["lines"]] == launches(centre)[-3:]
     with pytest.raises(UsageError, match="not on b"):
-        await read_logs(ROW, LogQuery(nodes=("b",)), centre.fleet(), ["a"], centre.runs)  # type: ignore[arg-type]
+        await read_logs(ROW, LogQuery(nodes=("b",)), centre.fleet(), connected=["a"], runs=centre.runs)
 
 
 async def test_followed_logs_show_every_line_once_until_the_run_has_ended(centre: Centre) -> None:
     shown: list[MergedLine] = []
 
     reading = asyncio.ensure_future(
-        read_logs({**ROW, "run_id": RUN}, LogQuery(), centre.fleet(), ["a"], centre.runs, shown.append)  # type: ignore[arg-type]
+        read_logs({**ROW, "run_id": RUN}, LogQuery(), centre.fleet(), connected=["a"], runs=centre.runs, show=shown.append)
     )
     await centre.written.write()
     await reading
@@ -134,7 +136,7 @@ async def test_followed_logs_go_on_over_another_link(centre: Centre, monkeypatch
     broken = break_once(monkeypatch, word)
     fleet = centre.fleet()
     reading = asyncio.ensure_future(
-        read_logs({**ROW, "run_id": RUN}, LogQuery(), fleet, ["a"], centre.runs, shown.append)  # type: ignore[arg-type]
+        read_logs({**ROW, "run_id": RUN}, LogQuery(), fleet, connected=["a"], runs=centre.runs, show=shown.append)
     )
     await centre.written.write()
     await reading
@@ -145,12 +147,12 @@ async def test_followed_logs_go_on_over_another_link(centre: Centre, monkeypatch
 async def test_a_log_that_cannot_be_read_is_an_error_and_not_an_end(centre: Centre, monkeypatch: pytest.MonkeyPatch) -> None:
     await centre.written.write()
 
-    def refused(tail: Tail, is_final: bool) -> bytes:
+    def refused(tail: FileTail, is_final: bool) -> bytes:
         raise PermissionError(13, "Permission denied", str(tail.path))
 
-    monkeypatch.setattr(Tail, "read", refused)
+    monkeypatch.setattr(FileTail, "read", refused)
     with pytest.raises(WorkFailed, match=r"cannot read .*: Permission denied"):
-        await read_logs(ROW, LogQuery(), centre.fleet(), ["a"], centre.runs)  # type: ignore[arg-type]
+        await read_logs(ROW, LogQuery(), centre.fleet(), connected=["a"], runs=centre.runs)
 
 
 async def test_a_copy_that_nobody_continues_is_read_to_its_end_on_the_node(centre: Centre) -> None:
@@ -159,7 +161,7 @@ async def test_a_copy_that_nobody_continues_is_read_to_its_end_on_the_node(centr
     copies.mkdir(parents=True)
     (copies / "out.log").write_bytes((centre.written.run / "out.log").read_bytes()[:7])
     shown: list[MergedLine] = []
-    await read_logs(ROW, LogQuery(), centre.fleet(), [], centre.runs, shown.append)  # type: ignore[arg-type]
+    await read_logs(ROW, LogQuery(), centre.fleet(), connected=[], runs=centre.runs, show=shown.append)
     assert [line.text for line in shown if line.text.startswith("LaunchStarted")] == launches(centre)
 
 
@@ -182,4 +184,4 @@ def test_times_and_ranks_that_cannot_be_are_none(line: str) -> None:
 )
 def test_what_is_no_event_is_shown_as_it_stands(line: str) -> None:
     (found,) = LineReader("a", "ranks/1.jsonl", (1,), Clock()).feed(line.encode() + b"\n")
-    assert found == MergedLine("a", None, None, line[:LONGEST])
+    assert found == MergedLine("a", None, None, line[:MAX_LOG_LINE_BYTES])

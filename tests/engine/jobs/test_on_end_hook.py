@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 from paceline.engine.agent.system.processes import boot_id, is_alive, start_time
 from paceline.engine.errors import UsageError, WorkFailed
-from paceline.engine.events import Event, Progress, RunEnded
-from paceline.engine.jobs.runs.on_end_hook import arguments, run_hook, with_on_end_hook
+from paceline.engine.events import Event, RunEnded, Warned
+from paceline.engine.jobs.runs.on_end_hook import run_hook, split_command, with_on_end_hook
+
+from tests.support.waiting import until
 
 
 class Stream:
@@ -83,20 +85,24 @@ async def test_a_command_that_fails_is_one_line(command: str, said: str) -> None
     stream = Stream()
     async with with_on_end_hook(stream, command):
         stream.publish(RunEnded(run_id="r1"))
-    (line,) = [event.phase for event in stream.heard if isinstance(event, Progress)]
+    (line,) = [event.reason for event in stream.heard if isinstance(event, Warned)]
     assert said in line
 
 
 async def test_a_command_that_hangs_is_killed_with_all_it_started(tmp_path: Path) -> None:
     program = f"sleep 600 & echo $! > {tmp_path}/pid; sleep 600"
-    trouble = await run_hook(["/bin/sh", "-c", program], RunEnded(run_id="r1"), limit=1.0)
+    trouble = await run_hook(["/bin/sh", "-c", program], RunEnded(run_id="r1"), timeout_s=1.0)
     assert trouble == "killed after 1 s"
     child = int((tmp_path / "pid").read_text())
-    while (started := start_time(child)) is not None and is_alive(child, boot_id(), started):
-        pass
+
+    def has_ended() -> bool:
+        started = start_time(child)
+        return started is None or not is_alive(child, boot_id(), started)
+
+    await until(has_ended)
 
 
 @pytest.mark.parametrize("command", ["", "   ", "'open"])
 def test_a_command_that_cannot_be_read_is_a_usage_error(command: str) -> None:
     with pytest.raises(UsageError):
-        arguments(command)
+        split_command(command)

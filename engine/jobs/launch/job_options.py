@@ -1,0 +1,183 @@
+"""The options of a job: one table that feeds the command line, job files, completion and help.
+
+A new option is a row here and, where it reaches a run, a field of ``TrainSpec``, which also holds its default. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import KW_ONLY, dataclass
+from enum import Enum, auto
+from typing import Any
+
+from ...experiments.policies import check_policies
+from ...specs import TrainSpec
+from ...states import COMPRESSIONS, POLICIES
+from ...workloads import WORKLOADS
+
+JOB_VERBS = ("train", "plan", "bench")
+"""Verbs that take a job and a job file."""
+
+
+class OptionKind(Enum):
+    """Type of the value of an option; the command line and job files have one reader for each."""
+
+    FLAG = auto()
+    COUNT = auto()
+    """An integer of at least 1."""
+    SEED = auto()
+    """An integer from 0 to 2^63 - 1."""
+    TEXT = auto()
+    PATH = auto()
+    """A file of the centre; in a job file relative to that file."""
+    CHOICE = auto()
+    """One of ``choices``; the engine refuses an unknown one."""
+    STRICT_CHOICE = auto()
+    """One of ``choices``; the command line refuses an unknown one."""
+    CHOICES = auto()
+    """Several of ``choices``: comma-separated on the command line, a list in a job file."""
+    DEVICES = auto()
+    """A set of devices, or in a job file a list of sets."""
+
+
+def _identity(value: Any) -> Any:
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class JobOption:
+    """One option; ``global_batch_size`` is ``--global-batch-size`` on the command line and ``global_batch_size`` in a job file."""
+
+    name: str
+    kind: OptionKind
+    help: str
+    metavar: str = ""
+    field: str | None = None
+    """The field of TrainSpec that it sets; None: it concerns the launch only."""
+    _: KW_ONLY
+    verbs: tuple[str, ...] = JOB_VERBS
+    choices: tuple[str, ...] = ()
+    default: Any = None
+    """Value where a person gives none; None: the default of the field."""
+    to_field: Callable[[Any], Any] = _identity
+    """Turns the value into that of the field."""
+    group: str = ""
+    """Options of one group exclude each other."""
+
+    @property
+    def default_value(self) -> Any:
+        """Value where a person gives none."""
+        if self.kind is OptionKind.FLAG:
+            return False
+        return _DEFAULTS[self.field] if self.default is None and self.field is not None else self.default
+
+
+def _one(policy: str) -> tuple[str, ...]:
+    return (policy,)
+
+
+def _several(policies: str) -> tuple[str, ...]:
+    return tuple(policies.split(","))
+
+
+_DEFAULTS: Mapping[str, Any] = {name: getattr(TrainSpec(), name) for name in TrainSpec.__dataclass_fields__}
+_BATCH_HELP = "samples per optimizer step of all ranks together"
+_SET_HELP = "or a set such as lab[1-3],atlas:0 (default: all)"
+
+JOB_OPTIONS: tuple[JobOption, ...] = (
+    JobOption("workload", OptionKind.CHOICE, "what to train (default: digits-cnn)", "W", "workload", choices=tuple(WORKLOADS)),
+    JobOption(
+        "workload",
+        OptionKind.CHOICE,
+        "whose steps are timed (default: digits-cnn)",
+        "W",
+        "workload",
+        verbs=("profile", "advise"),
+        choices=tuple(WORKLOADS),
+    ),
+    JobOption("epochs", OptionKind.COUNT, "passes over the data (default: that of the workload)", "N", "epochs"),
+    JobOption("global_batch_size", OptionKind.COUNT, _BATCH_HELP, "N", "global_batch_size", verbs=(*JOB_VERBS, "advise")),
+    JobOption("seed", OptionKind.SEED, "seed of the model and of the order of samples (default: 0)", "N", "seed"),
+    JobOption("accumulation", OptionKind.COUNT, "global batches per optimizer step (1)", "K", "accumulation"),
+    JobOption(
+        "compression", OptionKind.STRICT_CHOICE, f"one of {', '.join(COMPRESSIONS)}", "C", "compression", choices=COMPRESSIONS
+    ),
+    JobOption("local_steps", OptionKind.COUNT, "optimizer steps between two averages of the weights (1)", "H", "local_steps"),
+    JobOption("wait", OptionKind.FLAG, "wait until the devices are free, then start", group="devices in use"),
+    JobOption("share", OptionKind.FLAG, "start although others use the devices", field="is_shared", group="devices in use"),
+    JobOption("csv", OptionKind.PATH, "own data: Date,Close (sp500-mlp) or class,title,description (agnews)", "FILE", "csv"),
+    JobOption("devices", OptionKind.DEVICES, f"all, auto (recommended) {_SET_HELP}", "SET", "devices", verbs=("train", "plan")),
+    JobOption("devices", OptionKind.DEVICES, f"all {_SET_HELP}", "SET", "devices", verbs=("bench",)),
+    JobOption(
+        "on_end",
+        OptionKind.TEXT,
+        "command to run when the run has ended; PACELINE_STATE holds its state",
+        "COMMAND",
+        verbs=(*JOB_VERBS, "attach"),
+    ),
+    JobOption(
+        "policy",
+        OptionKind.CHOICE,
+        f"one of {', '.join(POLICIES)} (default: hybrid)",
+        "P",
+        "policies",
+        verbs=("train",),
+        choices=POLICIES,
+        default="hybrid",
+        to_field=_one,
+    ),
+    JobOption(
+        "policy",
+        OptionKind.CHOICE,
+        f"one or more of {','.join(POLICIES)} (default: hybrid)",
+        "P",
+        "policies",
+        verbs=("plan",),
+        choices=POLICIES,
+        default="hybrid",
+        to_field=_several,
+    ),
+    JobOption(
+        "policies",
+        OptionKind.CHOICES,
+        "policies to compare (default: all four)",
+        "A,B",
+        "policies",
+        verbs=("bench",),
+        choices=POLICIES,
+        default=",".join(POLICIES),
+        to_field=_several,
+    ),
+    JobOption("repeats", OptionKind.COUNT, "rounds, for a mean and its 95 % interval (1)", "N", "repeats", verbs=("bench",)),
+)
+
+
+def options_of(verb: str) -> tuple[JobOption, ...]:
+    """The options that a verb takes, in the order of its help."""
+    return tuple(option for option in JOB_OPTIONS if verb in option.verbs)
+
+
+def job_file_options() -> dict[str, JobOption]:
+    """Every key of a job file: the options of all verbs that take one."""
+    options: dict[str, JobOption] = {}
+    for option in JOB_OPTIONS:
+        if set(option.verbs) & set(JOB_VERBS):
+            options.setdefault(option.name, option)
+    return options
+
+
+def exclusive_groups(names: Mapping[str, JobOption]) -> list[list[str]]:
+    """Names of options that exclude each other, group by group."""
+    groups: dict[str, list[str]] = {}
+    for option in names.values():
+        if option.group:
+            groups.setdefault(option.group, []).append(option.name)
+    return list(groups.values())
+
+
+def train_spec(verb: str, values: Mapping[str, Any]) -> TrainSpec:
+    """The job that the option values of a verb describe. Raises UsageError where a policy is unknown or named twice."""
+    fields = {option.field: option.to_field(values[option.name]) for option in options_of(verb) if option.field is not None}
+    if "policies" in fields:
+        fields["policies"] = check_policies(fields["policies"])
+    return TrainSpec(**fields, is_bench=verb == "bench")
