@@ -1,70 +1,75 @@
-"""The least wait of all ranks in a step: communication that nothing hides. It is its own reference, for no profile knows it."""
+"""The least wait of all ranks in a step: the communication that no rank's work hides.
+
+Its own past is its baseline, because no profile contains it.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from statistics import median_low
 
-from .slowdown_cause import middle
-
-WINDOW, NEEDED = 10, 7
-"""Full steps that are looked at, and how many of them have to agree."""
-LEAST = 0.075
-"""Of a healthy step: growth below it is told to nobody. Less than a rank's 10 %, because unequal ranks hide part of a delay."""
-NOISES = 3.0
-"""Times the mean absolute error."""
-GAIN = 0.02
-"""Weight of one ordinary wait on what is usual."""
+WINDOW_STEPS, REQUIRED_STEPS = 10, 7
+"""Full steps in the sliding window, and how many of them have to agree."""
+MIN_WAIT_GROWTH = 0.075
+"""Fraction of a baseline step below which growth opens no alert; less than a rank's 10 %, as unequal ranks hide part of a delay."""
+WAIT_NOISE_FACTOR = 3.0
+"""Growth below so many mean absolute errors opens no alert."""
+WAIT_GAIN = 0.02
+"""Weight of one ordinary wait on the usual wait."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExposedWait:
-    """One step's least wait."""
+    """The least wait of one step."""
 
     step: int
     wait_seconds: float
-    healthy_seconds: float
-    """Of the slowest rank in that step."""
+    baseline_seconds: float
+    """Baseline compute seconds of the slowest rank in that step."""
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkBaseline:
-    """What communication usually costs, in seconds a step."""
+    """The usual least wait, in seconds a step."""
 
-    usual: float = 0.0
-    noise: float = 0.0
-    """Mean absolute error."""
+    wait_seconds: float = 0.0
+    noise_seconds: float = 0.0
+    """Mean absolute error of one wait."""
     count: int = 0
+    """Steps learned from."""
     history: tuple[ExposedWait, ...] = ()
 
-    def is_slow(self, one: ExposedWait, share: float = 1.0) -> bool:
-        """Whether that wait is beyond the threshold, or a share of it."""
-        return one.wait_seconds - self.usual >= max(LEAST * one.healthy_seconds, NOISES * self.noise) * share
+    def is_slow(self, wait: ExposedWait, fraction: float = 1.0) -> bool:
+        """Whether that wait exceeds the threshold, or a fraction of it."""
+        threshold = max(MIN_WAIT_GROWTH * wait.baseline_seconds, WAIT_NOISE_FACTOR * self.noise_seconds)
+        return wait.wait_seconds - self.wait_seconds >= threshold * fraction
 
-    def slow(self) -> list[ExposedWait]:
-        """The slow steps of the window where there are enough of them, else none."""
-        found = [one for one in self.history[-WINDOW:] if self.is_slow(one)]
-        return found if self.count >= WINDOW and len(found) >= NEEDED else []
+    def slow_steps(self) -> list[ExposedWait]:
+        """Return the slow steps of the window, or none where fewer than REQUIRED_STEPS are slow."""
+        slow = [wait for wait in self.history[-WINDOW_STEPS:] if self.is_slow(wait)]
+        return slow if self.count >= WINDOW_STEPS and len(slow) >= REQUIRED_STEPS else []
 
-    def calm(self) -> list[ExposedWait]:
-        """The calm steps of the window where there are enough of them, else none."""
-        found = [one for one in self.history[-WINDOW:] if not self.is_slow(one, 0.5)]
-        return found if len(found) >= NEEDED else []
-
-
-def waited(network: NetworkBaseline, exposed: ExposedWait) -> NetworkBaseline:
-    """Take note of a step."""
-    return replace(network, history=(*network.history[-(WINDOW - 1) :], exposed))
+    def calm_steps(self) -> list[ExposedWait]:
+        """Return the calm steps of the window, or none where fewer than REQUIRED_STEPS are calm."""
+        calm = [wait for wait in self.history[-WINDOW_STEPS:] if not self.is_slow(wait, 0.5)]
+        return calm if len(calm) >= REQUIRED_STEPS else []
 
 
-def usual(network: NetworkBaseline) -> NetworkBaseline:
-    """Let the newest step correct what is usual."""
+def record_wait(network: NetworkBaseline, wait: ExposedWait) -> NetworkBaseline:
+    """Add a step to the history without learning from it."""
+    return replace(network, history=(*network.history[-(WINDOW_STEPS - 1) :], wait))
+
+
+def learn_newest_wait(network: NetworkBaseline) -> NetworkBaseline:
+    """Correct the usual wait by the newest step."""
     newest, count = network.history[-1], network.count + 1
-    if count <= WINDOW:
-        waits = [one.wait_seconds for one in network.history]
-        median = middle(waits)
-        return replace(network, usual=median, noise=middle([abs(wait - median) for wait in waits]), count=count)
+    if count <= WINDOW_STEPS:
+        waits = [wait.wait_seconds for wait in network.history]
+        usual = median_low(waits)
+        noise = median_low([abs(wait - usual) for wait in waits])
+        return replace(network, wait_seconds=usual, noise_seconds=noise, count=count)
     if network.is_slow(newest):
         return replace(network, count=count)
-    error = newest.wait_seconds - network.usual
-    noise = network.noise + GAIN * (abs(error) - network.noise)
-    return replace(network, usual=network.usual + GAIN * error, noise=noise, count=count)
+    error = newest.wait_seconds - network.wait_seconds
+    noise = network.noise_seconds + WAIT_GAIN * (abs(error) - network.noise_seconds)
+    return replace(network, wait_seconds=network.wait_seconds + WAIT_GAIN * error, noise_seconds=noise, count=count)

@@ -1,12 +1,12 @@
-"""How long a whole step takes: the slowest rank's compute, with the all-reduce of gradient buckets overlapping its backward pass.
+"""Seconds of a whole step: the slowest rank's compute seconds, with the all-reduce of gradient buckets overlapping its backward.
 
-Bucket k is ready when the slowest rank's backward has come that far, and starts when the one before it is through:
+Bucket k is ready when the slowest rank's backward has reached it, and starts when the bucket before it is finished:
 
     ready_k = t (phi + (1 - phi) u_k)        e_k = max(ready_k, e_(k-1)) + 2 (W - 1) alpha + 2 (W - 1) / W n_k / BW
     T = max(t, e_K) + optimizer seconds
 
 with t the slowest rank's compute seconds. Cannikin's two cases (Nie et al. 2024, arXiv 2402.05302) are this with two buckets. T
-grows with t and depends on the shares through nothing else, so the shares that minimise t minimise T for any fixed ring.
+grows with t and depends on the shares through t only, so the shares that minimise t minimise T for any fixed ring.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from .step_time import StepTime, slowest_seconds
 
 @dataclass(frozen=True, slots=True)
 class Communication:
-    """What is known about the gradient exchange of a workload on these links."""
+    """The gradient exchange of a workload on these links."""
 
     bucket_bytes: tuple[int, ...]
-    """Of each gradient bucket, in the order in which backward closes them."""
+    """Size of each gradient bucket, in the order in which backward closes them."""
     closed_at: tuple[float, ...]
-    """u_k: the part of backward, 0 to 1, that is done when bucket k closes; nondecreasing."""
+    """u_k: fraction of backward, 0 to 1, that is done when bucket k closes; nondecreasing."""
     link_bytes_per_second: tuple[float, ...]
-    """Of each rank's link; a ring is as fast as its slowest member's."""
+    """Bandwidth of each rank's link; a ring is as fast as its slowest link."""
     hop_seconds: float
     """alpha: latency of one hop of the ring."""
     forward_share: float = 1 / 3
-    """phi: the part of compute seconds that forward takes."""
+    """phi: fraction of the compute seconds before backward begins; the profile measures it on forward and backward alone."""
     overlap: float = 1.0
-    """How much of the possible overlap happens, 0 to 1: less than 1 where moving bytes takes CPU from compute."""
+    """Fraction of the possible overlap that happens, 0 to 1: less than 1 where moving bytes takes CPU time from compute."""
     optimizer_seconds: float = 0.0
 
 
@@ -43,10 +43,10 @@ def step_seconds(
     *,
     leaves_ring: bool = False,
 ) -> float:
-    """Seconds of one step with these local batch sizes; without ``communication`` the compute seconds of the slowest rank.
+    """Return the seconds of one step with these local batch sizes; without ``communication`` the slowest rank's compute seconds.
 
-    ``leaves_ring`` says what a rank without samples means. False: it is empty-handed, computes nothing and still joins every
-    all-reduce; that is all a running job can do, whose group stands. True: a group is formed without it (a new launch).
+    ``leaves_ring`` says what happens to a rank without samples. False: it computes nothing and still joins every all-reduce, as in
+    a running job, whose group is fixed. True: the group is formed without it, as at a new launch.
     """
     compute = slowest_seconds(times, sizes)
     if communication is None:

@@ -1,8 +1,8 @@
 """The four policies: ``decide(problem, memory) -> Decision``, the same on every rank, with one printable sentence of reason.
 
 equal: the same share for all. proportional: shares by profile scores 1/c, fixed. dynamic: by measurement only, starting equal.
-hybrid: the fitted profile as prior, measurement takes over. All four are one allocation; they differ in the step times they
-believe. Nothing that clocks say makes ``decide`` raise: what it does instead stands in ``estimates`` and in docs/design/balancing.md.
+hybrid: the fitted profile as prior, measurement takes over. All four run the same allocation on different step times. No measured
+time makes ``decide`` raise; ``rank_estimate`` and docs/design/balancing.md describe what happens to implausible ones.
 """
 
 from __future__ import annotations
@@ -10,53 +10,54 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from ..states import ADAPTIVE_POLICIES, Policy
 from .participation import allocate_among, allocate_participating
 from .rank_estimate import RankEstimate, reset, update
 from .step_time import StepTime, ideal_seconds, slowest_seconds
 
-LEAST_GAIN = 0.005
-"""Predicted gain below which shares rest, however certain it is."""
-CERTAIN = 1.5
-"""Shares change for a gain of so many standard errors of the least certain speed: less is noise."""
-COOL_DOWN = 5
-"""Steps between two changes, unless a speed has jumped."""
-HORIZON = 100
-"""Steps in which new shares have to earn what changing costs; more where the old ones have held for longer: so may the new."""
-PATIENCE = 10
-"""Steps for which a silent rank is waited for; then it keeps its share and the others are balanced around it."""
+MIN_GAIN = 0.005
+"""Predicted relative gain below which shares rest, however certain it is."""
+CERTAINTY_SIGMAS = 1.5
+"""Least gain in standard errors of the least certain speed: less is noise."""
+COOL_DOWN_STEPS = 5
+"""Least steps between two changes, unless a speed has jumped."""
+HORIZON_STEPS = 100
+"""Steps in which new shares have to repay the cost of the change; as many as the old shares have held, where those are more."""
+MAX_SILENT_STEPS = 10
+"""Steps without a measurement after which a rank keeps its share and the other ranks are balanced around it."""
 RETRY_COST = 0.01
-"""Part of the time that may go into trying left-out devices again."""
+"""Fraction of the time that may be spent on trying left-out devices again."""
 RETRY_STEPS = (100, 5000)
-"""Least and most steps until a left-out device is tried again."""
-_NOTHING = StepTime(0.0, 1e-12)
-"""The time of a rank that says nothing: its share is fixed, and only the others' times are compared."""
+"""Bounds of the number of steps until a left-out device is tried again."""
+_SILENT_RANK_TIME = StepTime(0.0, 1e-12)
+"""Step time of a silent rank: its share is fixed, and only the other ranks' times are compared."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What does not change during a case. Names, declared speeds and places of devices are not part of it."""
+    """What is constant during a case. Names, nodes and emulated speeds of devices are not part of it."""
 
-    policy: str
+    policy: Policy
     global_batch_size: int
     profile: tuple[StepTime, ...]
-    """Fitted by the probe, one a rank."""
+    """Step times fitted by the probe, one per rank."""
     lows: tuple[int, ...]
     """Least local batch size of a rank that takes part."""
     highs: tuple[int, ...]
-    """Most that fits in memory."""
+    """Largest local batch size that fits in memory."""
     quantum: int = 1
     switching_seconds: float = 0.0
-    """What a change of shares is expected to cost before the first one was measured."""
+    """Expected cost of a change of shares, until the first one was measured."""
 
     @property
     def is_adaptive(self) -> bool:
         """Whether measurements may change the shares."""
-        return self.policy in ("dynamic", "hybrid")
+        return self.policy in ADAPTIVE_POLICIES
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """One rank's own work in one step."""
+    """One rank's compute seconds in one step."""
 
     seconds: float
     samples: int
@@ -64,14 +65,14 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What a case has learned up to now."""
+    """What a case has learned so far."""
 
     local_batch_sizes: tuple[int, ...]
     estimates: tuple[RankEstimate, ...]
     switching_seconds: float = 0.0
-    """What a change costs, as the changes of this case showed it."""
+    """Cost of a change of shares, as measured in this case."""
     predicted: float | None = None
-    """Compute seconds of a step with the newest shares, until the first such step has shown what changing costs."""
+    """Predicted compute seconds of a step with the newest shares, until the first such step has measured the cost of the change."""
     steps_since_change: int = 0
     changes: int = 0
 
@@ -85,120 +86,120 @@ class Decision:
     memory: Memory = field(repr=False)
     is_change: bool = False
     predicted_before: float | None = None
-    """Compute seconds of the slowest rank, had nothing changed."""
+    """Predicted compute seconds of the slowest rank with the old shares."""
     predicted_after: float | None = None
 
 
 def start(problem: Problem) -> Memory:
-    """Before the first step: what the policy knows without any measurement of this case.
+    """Return the memory before the first step, from the policy's prior alone.
 
-    Raises PlanImpossible where the devices' memory does not hold the global batch; low bounds that do not fit give way.
+    Raises PlanImpossible where the devices' memory does not hold the global batch; low bounds that do not fit are dropped.
     """
     is_known = problem.policy == "hybrid"
-    estimates = tuple(RankEstimate.of(model, is_prior_known=is_known) for model in _prior(problem))
-    return Memory(_best(problem, estimates, problem.global_batch_size), estimates, problem.switching_seconds)
+    estimates = tuple(RankEstimate.from_model(model, is_prior_known=is_known) for model in _prior_times(problem))
+    return Memory(_allocate(problem, estimates, problem.global_batch_size), estimates, problem.switching_seconds)
 
 
 def sizes_for(problem: Problem, memory: Memory, samples: int) -> tuple[int, ...]:
-    """Local batch sizes of a step of that many samples: a full one, or by the same rule the smaller last one of an epoch."""
+    """Return the local batch sizes of a step of that many samples: a full step, or the smaller last step of an epoch."""
     if samples == problem.global_batch_size:
         return memory.local_batch_sizes
-    return _best(problem, memory.estimates, samples)
+    return _allocate(problem, memory.estimates, samples)
 
 
 def decide(problem: Problem, memory: Memory, observed: Sequence[Observation]) -> Decision:
-    """Take what every rank did in one full step and give the sizes of the next."""
+    """Take every rank's measurement of one full step and return the sizes of the next. Never raises for any measured time."""
     sizes = memory.local_batch_sizes
     if not problem.is_adaptive:
         return Decision(sizes, f"{problem.policy} shares are fixed", memory)
-    memory, news = _learn(memory, observed)
-    rest = Decision(sizes, "", memory)
-    silent = [estimate.silent if size else 0 for estimate, size in zip(memory.estimates, sizes, strict=True)]
-    if any(size and silent[rank] <= PATIENCE and not memory.estimates[rank].is_measured for rank, size in enumerate(sizes)):
-        return replace(rest, reason="a rank has not reported yet")
-    pinned = tuple(rank for rank, steps in enumerate(silent) if steps > PATIENCE)
+    memory, news = _update_estimates(memory, observed)
+    unchanged = Decision(sizes, "", memory)
+    silent = [estimate.silent_steps if size else 0 for estimate, size in zip(memory.estimates, sizes, strict=True)]
+    if any(size and silent[rank] <= MAX_SILENT_STEPS and not memory.estimates[rank].is_measured for rank, size in enumerate(sizes)):
+        return replace(unchanged, reason="a rank has not reported yet")
+    pinned = tuple(rank for rank, steps in enumerate(silent) if steps > MAX_SILENT_STEPS)
     if all(rank in pinned for rank, size in enumerate(sizes) if size):
-        return replace(rest, reason=f"shares rest: no rank has reported for {PATIENCE} steps")
+        return replace(unchanged, reason=f"shares rest: no rank has reported for {MAX_SILENT_STEPS} steps")
 
-    believed = [_NOTHING if rank in pinned else estimate.time for rank, estimate in enumerate(memory.estimates)]
-    before = slowest_seconds(believed, sizes)
-    tried = _tried_again(problem, memory, believed, before)
-    if tried is not None:
-        return _changed(rest, *tried, before, slowest_seconds(believed, tried[0]))
-    most = 1.0 - ideal_seconds(believed, problem.global_batch_size) / before
-    if most <= LEAST_GAIN:  # nearly every step of a settled run: nothing has to be allocated to know it
-        reason = f"shares rest: a change would save at most {most * 100:.1f} %"
-        return replace(rest, reason=reason, predicted_before=before, predicted_after=before)
+    times = [_SILENT_RANK_TIME if rank in pinned else estimate.step_time for rank, estimate in enumerate(memory.estimates)]
+    before = slowest_seconds(times, sizes)
+    retry = _retry_left_out_rank(problem, memory, times, before)
+    if retry is not None:
+        return _change(unchanged, *retry, before, slowest_seconds(times, retry[0]))
+    max_gain = 1.0 - ideal_seconds(times, problem.global_batch_size) / before
+    if max_gain <= MIN_GAIN:  # nearly every step of a settled run; no allocation is needed to know it
+        reason = f"shares rest: a change would save at most {max_gain * 100:.1f} %"
+        return replace(unchanged, reason=reason, predicted_before=before, predicted_after=before)
     lows = [sizes[rank] if rank in pinned else low for rank, low in enumerate(problem.lows)]
     highs = [sizes[rank] if rank in pinned else high for rank, high in enumerate(problem.highs)]
-    best = allocate_participating(believed, problem.global_batch_size, lows, highs, problem.quantum)
-    after = slowest_seconds(believed, best)
+    best = allocate_participating(times, problem.global_batch_size, lows, highs, problem.quantum)
+    after = slowest_seconds(times, best)
     gain = before - after
     if best == sizes or not _is_certain(gain / before, memory, pinned):
         reason = f"shares rest: a change would save {gain / before * 100:.1f} %"
-    elif gain * max(HORIZON, memory.steps_since_change) <= memory.switching_seconds:
+    elif gain * max(HORIZON_STEPS, memory.steps_since_change) <= memory.switching_seconds:
         reason = f"shares rest: {gain * 1000:.0f} ms a step do not earn the {memory.switching_seconds:.1f} s that a change costs"
-    elif memory.changes and not news and memory.steps_since_change < COOL_DOWN:
+    elif memory.changes and not news and memory.steps_since_change < COOL_DOWN_STEPS:
         reason = "shares rest: they changed a moment ago"
     else:
-        return _changed(rest, best, _reason(problem, memory, best, news, pinned), before, after)
-    return replace(rest, reason=reason, predicted_before=before, predicted_after=before)
+        return _change(unchanged, best, _change_reason(problem, memory, best, news, pinned), before, after)
+    return replace(unchanged, reason=reason, predicted_before=before, predicted_after=before)
 
 
-def _learn(memory: Memory, observed: Sequence[Observation]) -> tuple[Memory, list[int]]:
-    """What one step teaches; also the ranks whose speed is news."""
+def _update_estimates(memory: Memory, observed: Sequence[Observation]) -> tuple[Memory, list[int]]:
+    """Return the memory after one step, and the ranks whose speed is news."""
     estimates, news = [], []
-    for rank, (estimate, seen) in enumerate(zip(memory.estimates, observed, strict=True)):
-        estimate, is_news = update(estimate, seen.seconds, seen.samples)
+    for rank, (estimate, observation) in enumerate(zip(memory.estimates, observed, strict=True)):
+        estimate, is_news = update(estimate, observation.seconds, observation.samples)
         estimates.append(estimate)
         if is_news:
             news.append(rank)
     memory = replace(memory, estimates=tuple(estimates), steps_since_change=memory.steps_since_change + 1)
     sizes = memory.local_batch_sizes
-    is_telling = all(seen.samples == size for seen, size in zip(observed, sizes, strict=True)) and not any(
-        estimate.silent for estimate, size in zip(estimates, sizes, strict=True) if size
+    is_complete = all(one.samples == size for one, size in zip(observed, sizes, strict=True)) and not any(
+        estimate.silent_steps for estimate, size in zip(estimates, sizes, strict=True) if size
     )
-    if memory.predicted is None or not is_telling:
+    if memory.predicted is None or not is_complete:
         return memory, news
-    # The first step with other sizes pays for their kernels and buffers.
-    slow = max(seen.seconds for seen, size in zip(observed, sizes, strict=True) if size)
-    cost = (memory.switching_seconds + max(0.0, slow - memory.predicted)) / 2
+    # The first step at new sizes includes allocating their buffers and loading their kernels.
+    slowest = max(one.seconds for one, size in zip(observed, sizes, strict=True) if size)
+    cost = (memory.switching_seconds + max(0.0, slowest - memory.predicted)) / 2
     return replace(memory, switching_seconds=cost, predicted=None), news
 
 
 def _is_certain(gain: float, memory: Memory, pinned: Sequence[int]) -> bool:
-    """Whether a relative gain is more than the noise left in what is believed. Squares, because roots are not + - * /."""
+    """Whether a relative gain exceeds the noise left in the estimates. Compared as squares, because roots are not + - * /."""
     compared = [rank for rank, size in enumerate(memory.local_batch_sizes) if size and rank not in pinned]
     variance = max(memory.estimates[rank].tracker.variance for rank in compared)
-    return gain > LEAST_GAIN and gain * gain > CERTAIN * CERTAIN * variance
+    return gain > MIN_GAIN and gain * gain > CERTAINTY_SIGMAS * CERTAINTY_SIGMAS * variance
 
 
-def _tried_again(
-    problem: Problem, memory: Memory, believed: Sequence[StepTime], seconds: float
+def _retry_left_out_rank(
+    problem: Problem, memory: Memory, times: Sequence[StepTime], seconds: float
 ) -> tuple[tuple[int, ...], str] | None:
-    """The sizes that give a left-out rank its least share, when it is time to see whether it has become faster.
+    """Return sizes that give a left-out rank its minimum share, when it is time to measure whether it has become faster; else None.
 
-    Nobody measures a rank without samples. It is tried when the time since, at RETRY_COST, pays for one step with it was.
+    A rank without samples is not measured. It is tried when the time since, at RETRY_COST, pays for one step with it as it was.
     """
-    sizes, (least, most) = memory.local_batch_sizes, RETRY_STEPS
+    sizes, (min_steps, max_steps) = memory.local_batch_sizes, RETRY_STEPS
     for rank, estimate in enumerate(memory.estimates):
         low = max(problem.lows[rank], 1)
         if sizes[rank] or problem.highs[rank] < low:
             continue
-        lost = (believed[rank].at(low) - seconds) / seconds
-        if estimate.silent < min(max(lost / RETRY_COST, least), most):
+        lost = (times[rank].at(low) - seconds) / seconds
+        if estimate.silent_steps < min(max(lost / RETRY_COST, min_steps), max_steps):
             continue
         group = [peer for peer, size in enumerate(sizes) if size or peer == rank]
         lows = [max(bound, 1) for bound in problem.lows]
-        tried = allocate_among(group, believed, problem.global_batch_size, lows, problem.highs, problem.quantum)
-        if tried is not None:
-            return tried, f"rank {rank} is tried again after {estimate.silent} steps without samples"
+        retry = allocate_among(group, times, problem.global_batch_size, lows, problem.highs, problem.quantum)
+        if retry is not None:
+            return retry, f"rank {rank} is tried again after {estimate.silent_steps} steps without samples"
     return None
 
 
-def _changed(rest: Decision, sizes: tuple[int, ...], reason: str, before: float, after: float) -> Decision:
-    """The decision for other shares."""
-    old = rest.memory
+def _change(unchanged: Decision, sizes: tuple[int, ...], reason: str, before: float, after: float) -> Decision:
+    """Return the decision for new shares."""
+    old = unchanged.memory
     estimates = tuple(
         reset(estimate) if size and not was else estimate
         for estimate, size, was in zip(old.estimates, sizes, old.local_batch_sizes, strict=True)
@@ -215,8 +216,8 @@ def _changed(rest: Decision, sizes: tuple[int, ...], reason: str, before: float,
     return Decision(sizes, f"{reason}: {effect}", memory, True, before, after)
 
 
-def _prior(problem: Problem) -> tuple[StepTime, ...]:
-    """The step times a policy believes before it has measured anything."""
+def _prior_times(problem: Problem) -> tuple[StepTime, ...]:
+    """Return the step times that a policy starts from."""
     if problem.policy == "hybrid":
         return problem.profile
     if problem.policy == "proportional":
@@ -224,22 +225,24 @@ def _prior(problem: Problem) -> tuple[StepTime, ...]:
     return tuple(StepTime(0.0, 1.0) for _ in problem.profile)
 
 
-def _best(problem: Problem, estimates: Sequence[RankEstimate], samples: int) -> tuple[int, ...]:
-    return allocate_participating([estimate.time for estimate in estimates], samples, problem.lows, problem.highs, problem.quantum)
+def _allocate(problem: Problem, estimates: Sequence[RankEstimate], samples: int) -> tuple[int, ...]:
+    return allocate_participating(
+        [estimate.step_time for estimate in estimates], samples, problem.lows, problem.highs, problem.quantum
+    )
 
 
-def _reason(problem: Problem, memory: Memory, best: Sequence[int], news: Sequence[int], pinned: Sequence[int]) -> str:
+def _change_reason(problem: Problem, memory: Memory, best: Sequence[int], news: Sequence[int], pinned: Sequence[int]) -> str:
     sizes = memory.local_batch_sizes
     if out := [rank for rank, size in enumerate(best) if sizes[rank] and not size]:
-        return f"{_ranks(out)} would take longer than it saves and is left out"
+        return f"{_rank_names(out)} would take longer than it saves and is left out"
     if back := [rank for rank, size in enumerate(best) if size and not sizes[rank]]:
-        return f"{_ranks(back)} takes part again"
+        return f"{_rank_names(back)} takes part again"
     if problem.policy == "dynamic" and memory.changes == 0:
         return "first measurement"
     if news:
-        return f"{_ranks(news)} changed speed"
-    return f"measured speeds moved, {_ranks(pinned)} silent" if pinned else "measured speeds moved"
+        return f"{_rank_names(news)} changed speed"
+    return f"measured speeds moved, {_rank_names(pinned)} silent" if pinned else "measured speeds moved"
 
 
-def _ranks(ranks: Sequence[int]) -> str:
+def _rank_names(ranks: Sequence[int]) -> str:
     return " and ".join(f"rank {rank}" for rank in ranks)

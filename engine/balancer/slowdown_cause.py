@@ -1,31 +1,30 @@
-"""Which part of a rank's work grew: the cause of a slowdown by its own stamps."""
+"""Which part of a rank's own work grew: the cause of a slowdown, from the rank's own time stamps."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import median_low
 
 from .step_phases import StepWork
 
 PARTS = ("compute", "data", "host-to-device", "host")
-"""What a rank's own work can be spent on; ``network`` is nobody's own."""
+"""Causes by the part of a rank's own work they lie in; ``compute`` is forward and backward. ``network`` belongs to no rank."""
 
 
 def parts_of(work: StepWork) -> tuple[float, ...]:
-    """Seconds of each part, in the order of PARTS."""
+    """Return the seconds of each part, in the order of PARTS."""
     return work.model_seconds, work.data_seconds, work.copy_seconds, work.host_seconds
 
 
 def find_cause(slow: Sequence[StepWork], expected: Sequence[tuple[float, ...]]) -> tuple[str, float, float]:
-    """The part that grew most over some slow steps, its expected and its measured seconds. All are medians."""
-    best = (PARTS[0], 0.0, 0.0)
+    """Return the part that grew most over some slow steps, its expected and its measured seconds, both medians.
+
+    ``median_low`` is always one of the values, so nothing is rounded.
+    """
+    cause, cause_expected, cause_measured = PARTS[0], 0.0, 0.0
     for index, name in enumerate(PARTS):
-        ought = middle([parts[index] for parts in expected])
-        took = middle([parts_of(work)[index] for work in slow])
-        if index == 0 or took - ought > best[2] - best[1]:
-            best = (name, ought, took)
-    return best
-
-
-def middle(values: Sequence[float]) -> float:
-    """The lower median: always one of the values, so that nothing is rounded."""
-    return sorted(values)[(len(values) - 1) // 2]
+        expected_seconds = median_low([parts[index] for parts in expected])
+        measured_seconds = median_low([parts_of(work)[index] for work in slow])
+        if index == 0 or measured_seconds - expected_seconds > cause_measured - cause_expected:
+            cause, cause_expected, cause_measured = name, expected_seconds, measured_seconds
+    return cause, cause_expected, cause_measured

@@ -1,4 +1,8 @@
-"""What one rank spent a step on: its own work up to its last gradient, in parts, and what came after it."""
+"""What one rank spent a step on: its own work up to its last gradient, split into parts, and the wait and optimizer after it.
+
+Two quantities, two names. ``compute_seconds``: all of a rank's own work, from taking the batch to the last gradient, with loading,
+copy and stalls of the host. ``model_seconds``: of that, forward and backward only.
+"""
 
 from __future__ import annotations
 
@@ -7,30 +11,30 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class StepWork:
-    """One rank's own work in one step, in seconds. The parts are not more than the whole; what is left of it is compute."""
+    """One rank's own work in one step, in seconds. The parts never exceed the whole; the remainder is ``model_seconds``."""
 
     seconds: float
-    """From taking the batch to the last gradient, without the wait for others."""
+    """The compute seconds: from taking the batch to the last gradient, without the wait for other ranks."""
     samples: int
-    """That the seconds are for."""
+    """Local batch size that the seconds are for."""
     data_seconds: float = 0.0
-    """Until the batch lay in the host's memory."""
+    """Until the batch lies in the host's memory."""
     copy_seconds: float = 0.0
-    """Until it lay in the device's."""
+    """Until it lies in the device's memory."""
     host_seconds: float = 0.0
-    """In which the host's thread was due to run and did not."""
+    """In which the host's thread was ready to run and did not run."""
     wait_seconds: float = 0.0
-    """From the last gradient until all ranks' gradients were there: of the newest step of which it is known."""
+    """From the last gradient until the gradients of all ranks arrived: of the newest step for which it is known."""
 
     @property
     def model_seconds(self) -> float:
-        """What the device itself took: forward and backward."""
+        """Forward and backward only."""
         return self.seconds - self.data_seconds - self.copy_seconds - self.host_seconds
 
 
 @dataclass(frozen=True, slots=True)
 class StepTimes:
-    """One step of this rank, in seconds."""
+    """One measured step of this rank, in seconds."""
 
     step: int
     samples: int
@@ -41,6 +45,6 @@ class StepTimes:
     copy_seconds: float = 0.0
     host_seconds: float = 0.0
     backward_seconds: float = 0.0
-    """Part of the compute, up to the last gradient."""
+    """Part of ``compute_seconds``: from the end of forward to the last gradient."""
     optimizer_seconds: float = 0.0
     """After the wait; on a GPU until the next step takes its batch."""

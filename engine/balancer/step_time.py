@@ -1,4 +1,4 @@
-"""How long one device computes for a local batch: t(b) = a + c b, and how that line is fitted to measurements."""
+"""The step-time model of one device: t(b) = a + c b compute seconds for a local batch of b samples."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class StepTime:
-    """Compute seconds of one step as a function of the local batch size."""
+    """Compute seconds of one step (all of a rank's own work) as a function of the local batch size."""
 
     fixed_seconds: float
-    """a: what a step costs whatever its size, >= 0."""
+    """a: the cost of a step whatever its size, >= 0."""
     seconds_per_sample: float
-    """c: what each sample adds, > 0."""
+    """c: the cost of each sample, > 0."""
 
     def at(self, local_batch_size: int) -> float:
-        """Compute seconds; a rank without samples is waited for by nobody."""
+        """Return the compute seconds; 0 without samples, because no rank waits for an empty one."""
         return self.fixed_seconds + self.seconds_per_sample * local_batch_size if local_batch_size else 0.0
 
     def scaled(self, factor: float) -> StepTime:
-        """The same device, ``factor`` times slower."""
+        """Return the same device, ``factor`` times slower."""
         return StepTime(self.fixed_seconds * factor, self.seconds_per_sample * factor)
 
 
-def fit(small: tuple[int, float], large: tuple[int, float]) -> StepTime:
-    """The line through two measurements ``(local batch size, seconds)``; through the origin where noise would make a negative."""
+def fit_step_time(small: tuple[int, float], large: tuple[int, float]) -> StepTime:
+    """Return the line through two measurements ``(local batch size, seconds)``; through the origin where noise bends it."""
     (b0, t0), (b1, t1) = small, large
     slope = (t1 - t0) / (b1 - b0) if b1 != b0 else 0.0
     fixed = t0 - slope * b0
@@ -33,18 +33,18 @@ def fit(small: tuple[int, float], large: tuple[int, float]) -> StepTime:
         return StepTime(fixed, slope)
     if slope > 0.0:
         return StepTime(0.0, (t0 * b0 + t1 * b1) / (b0 * b0 + b1 * b1))  # least squares through the origin
-    return StepTime(0.0, t1 / b1)  # time did not grow with size: at least the larger measurement is right
+    return StepTime(0.0, t1 / b1)  # time did not grow with size: the larger measurement has the smaller relative error
 
 
 def slowest_seconds(times: Sequence[StepTime], local_batch_sizes: Sequence[int]) -> float:
-    """Compute seconds of a step: those of the rank that all others wait for."""
+    """Return the compute seconds of a step: those of its slowest rank."""
     return max(time.at(size) for time, size in zip(times, local_batch_sizes, strict=True))
 
 
 def ideal_seconds(times: Sequence[StepTime], samples: int) -> float:
-    """A bound that no sharing of a step can beat, whatever its limits: all ranks end together, samples may be cut; else 0.
+    """Return a lower bound of any step's compute seconds: all ranks end together, samples are divisible. 0 where it gives no bound.
 
-    T = (B + sum a/c) / sum 1/c, where T is not less than any a.
+    T = (B + sum a/c) / sum 1/c, valid where T is not less than any a.
     """
     fixed = rates = 0.0
     for time in times:

@@ -1,9 +1,10 @@
-"""The shape of one rank's step time, t = a + c b, as this run itself shows it: a wrong profile heals once the batch size moves.
+"""The shape of one rank's step time, t = a + c b, fitted during the run: a wrong profile corrects itself once the batch size moves.
 
-While shares rest, a and c cannot be told apart: every error is one of speed, and what was seen before is rescaled with it. When the
-local batch size moves by a tenth or more, the same rank is seen at two sizes: weighted least squares with forgetting (the sums of
-recursive least squares) gives the slope. It is trusted as far as it is certain, against the profile, and only the shape a : c b is
-taken from it: the level stays the tracker's. A slope that no a >= 0, c >= 0 explains means that speed and size changed together.
+While shares rest, a and c cannot be told apart: every error is treated as a change of speed, and older observations are rescaled
+with it. When the local batch size moves by a tenth or more, the same rank is observed at two sizes: weighted least squares with
+forgetting (the sums of recursive least squares) gives the slope. The slope is weighted against the profile by its standard error,
+and only the shape a : c b is taken from it; the tracker keeps the level. A slope that no a >= 0, c >= 0 explains means that speed
+and size changed together.
 """
 
 from __future__ import annotations
@@ -12,31 +13,31 @@ from dataclasses import dataclass, replace
 
 from .step_time import StepTime
 
-MOVED = 0.10
-"""Change of the local batch size from which on it teaches something about the slope."""
-SETTLED = 5
+REFIT_SIZE_CHANGE = 0.10
+"""Relative change of the local batch size from which an observation carries information about the slope."""
+REFIT_OBSERVATIONS = 5
 """Observations at a new size before the shape is fitted again."""
-FORGET = 0.98
-"""lambda: what an observation counts for after one more."""
+FORGETTING_FACTOR = 0.98
+"""lambda: weight of an observation after one more."""
 PRIOR_SPREAD = 0.15
 """Standard deviation of c b / t around the profile's: how wrong a profile usually is."""
-_LEAST_SPREAD = MOVED / 2
-"""Standard deviation over mean of the sizes seen: two sizes a tenth apart, seen equally often."""
-_LEAST_SLOPE = 0.05
-"""Of c b / t: every sample takes some time."""
+_MIN_SIZE_SPREAD = REFIT_SIZE_CHANGE / 2
+"""Least standard deviation over mean of the observed sizes: two sizes a tenth apart, observed equally often."""
+_MIN_SLOPE = 0.05
+"""Least c b / t: every sample takes some time."""
 
 
 @dataclass(frozen=True, slots=True)
 class StepTimeFit:
-    """What is believed about one rank's line, and the sums over what was seen of it."""
+    """The current line of one rank, and the sums over its observations."""
 
     prior: StepTime
-    """As the profile has it."""
+    """The line from the profile."""
     model: StepTime
-    """As it is believed to be."""
+    """The current line."""
     size: int = 0
     """Local batch size at which the rank works."""
-    seen: int = SETTLED
+    observations: int = REFIT_OBSERVATIONS
     """Observations since that size moved."""
     weight: float = 0.0
     b: float = 0.0
@@ -46,59 +47,59 @@ class StepTimeFit:
     """Sums of w, w b, w b^2, w t, w b t with w = 1/t^2: noise is relative."""
 
     @property
-    def has_rested(self) -> bool:
+    def is_size_settled(self) -> bool:
         """Whether the size has not moved lately, so that an error can only come from the speed."""
-        return self.seen >= SETTLED
+        return self.observations >= REFIT_OBSERVATIONS
 
 
-def arrived(line: StepTimeFit, samples: int) -> StepTimeFit:
-    """Take the size of the next observation."""
-    if line.size and abs(samples - line.size) < MOVED * line.size:
-        return replace(line, seen=line.seen + 1)
-    return replace(line, size=samples, seen=0 if line.size else SETTLED)
+def observe_size(fit: StepTimeFit, samples: int) -> StepTimeFit:
+    """Count an observation at this local batch size; start counting again where the size moved."""
+    if fit.size and abs(samples - fit.size) < REFIT_SIZE_CHANGE * fit.size:
+        return replace(fit, observations=fit.observations + 1)
+    return replace(fit, size=samples, observations=0 if fit.size else REFIT_OBSERVATIONS)
 
 
-def rescaled(line: StepTimeFit, factor: float) -> StepTimeFit:
-    """The device became ``factor`` times slower: what was seen before counts as if it had been so already."""
+def rescale(fit: StepTimeFit, factor: float) -> StepTimeFit:
+    """The device became ``factor`` times slower: multiply all earlier observations by it."""
     square = factor * factor
     return replace(
-        line,
-        weight=line.weight / square,
-        b=line.b / square,
-        bb=line.bb / square,
-        t=line.t / factor,
-        bt=line.bt / factor,
+        fit,
+        weight=fit.weight / square,
+        b=fit.b / square,
+        bb=fit.bb / square,
+        t=fit.t / factor,
+        bt=fit.bt / factor,
     )
 
 
-def learned(line: StepTimeFit, samples: int, seconds: float, sigma: float) -> StepTimeFit:
-    """Take one ordinary observation with that relative noise, and the shape from all of them when the size has just settled."""
+def add_observation(fit: StepTimeFit, samples: int, seconds: float, sigma: float) -> StepTimeFit:
+    """Add one ordinary observation with that relative noise, and fit the shape again when the size has just settled."""
     weight = 1.0 / (seconds * seconds)
-    line = replace(
-        line,
-        weight=FORGET * line.weight + weight,
-        b=FORGET * line.b + weight * samples,
-        bb=FORGET * line.bb + weight * samples * samples,
-        t=FORGET * line.t + weight * seconds,
-        bt=FORGET * line.bt + weight * samples * seconds,
+    fit = replace(
+        fit,
+        weight=FORGETTING_FACTOR * fit.weight + weight,
+        b=FORGETTING_FACTOR * fit.b + weight * samples,
+        bb=FORGETTING_FACTOR * fit.bb + weight * samples * samples,
+        t=FORGETTING_FACTOR * fit.t + weight * seconds,
+        bt=FORGETTING_FACTOR * fit.bt + weight * samples * seconds,
     )
-    return _refitted(line, samples, sigma) if line.seen == SETTLED else line
+    return _refit(fit, samples, sigma) if fit.observations == REFIT_OBSERVATIONS else fit
 
 
-def _refitted(line: StepTimeFit, samples: int, sigma: float) -> StepTimeFit:
-    size, seconds = line.b / line.weight, line.t / line.weight
-    variance = line.bb / line.weight - size * size
+def _refit(fit: StepTimeFit, samples: int, sigma: float) -> StepTimeFit:
+    size, seconds = fit.b / fit.weight, fit.t / fit.weight
+    variance = fit.bb / fit.weight - size * size
     spread2 = variance / (size * size)
-    if spread2 < _LEAST_SPREAD * _LEAST_SPREAD:
-        return line
-    # In parts of the time at the mean size: c b / t is 1 for a line through the origin, 0 for one that is all fixed cost.
-    slope = (line.bt / line.weight - size * seconds) / variance * size / seconds
-    error2 = sigma * sigma / (spread2 * line.weight * seconds * seconds)
+    if spread2 < _MIN_SIZE_SPREAD * _MIN_SIZE_SPREAD:
+        return fit
+    # As a fraction of the time at the mean size: c b / t is 1 for a line through the origin, 0 where all cost is fixed.
+    slope = (fit.bt / fit.weight - size * seconds) / variance * size / seconds
+    error2 = sigma * sigma / (spread2 * fit.weight * seconds * seconds)
     beyond = max(0.0 - slope, slope - 1.0, 0.0)
     if beyond * beyond > 4.0 * error2:  # two standard errors
-        return replace(line, weight=0.0, b=0.0, bb=0.0, t=0.0, bt=0.0)
-    prior = line.prior.seconds_per_sample * size / (line.prior.fixed_seconds + line.prior.seconds_per_sample * size)
+        return replace(fit, weight=0.0, b=0.0, bb=0.0, t=0.0, bt=0.0)
+    prior = fit.prior.seconds_per_sample * size / (fit.prior.fixed_seconds + fit.prior.seconds_per_sample * size)
     trust = PRIOR_SPREAD * PRIOR_SPREAD / (PRIOR_SPREAD * PRIOR_SPREAD + error2)
-    slope = min(max(prior + trust * (slope - prior), _LEAST_SLOPE), 1.0)
+    slope = min(max(prior + trust * (slope - prior), _MIN_SLOPE), 1.0)
     shape = StepTime((1.0 - slope) * seconds, slope * seconds / size)
-    return replace(line, model=shape.scaled(line.model.at(samples) / shape.at(samples)))
+    return replace(fit, model=shape.scaled(fit.model.at(samples) / shape.at(samples)))

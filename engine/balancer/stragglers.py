@@ -1,270 +1,287 @@
-"""Stragglers: a rank slower than its own healthy time, with cause and evidence; and a network slower than its own.
+"""Stragglers: ranks slower than their own baseline, with cause and evidence; and a network slower than its own baseline.
 
 Every rank is compared with its own fitted line at its own local batch size, never with the median of unlike devices. An alert opens
-when 7 of the last 10 full steps were slower than a threshold (10 %, or what the rank's noise demands) and ends when 7 of 10 are
-within half of it. Network: the least wait of all ranks is communication that nothing hides; it grew though nobody's work did.
+when 7 of the last 10 full steps exceeded a threshold (10 %, more for a noisy rank) and ends when 7 of 10 are within half of it.
+Network: the least wait of all ranks is communication that no work hides; the alert says that it grew while no rank's work did.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from statistics import median_low
 
 from ..errors import PlanImpossible
 from ..events import RankEvent, StragglerEnded, StragglerFound
 from .allocate import allocate
-from .baseline import Baseline, StepRecord, learn, record
-from .network_baseline import NEEDED, WINDOW, ExposedWait, NetworkBaseline, usual, waited
-from .slowdown_cause import PARTS, find_cause, middle, parts_of
+from .baseline import Baseline, StepRecord, learn_newest_step, record_step
+from .network_baseline import REQUIRED_STEPS, WINDOW_STEPS, ExposedWait, NetworkBaseline, learn_newest_wait, record_wait
+from .slowdown_cause import PARTS, find_cause, parts_of
 from .step_phases import StepWork
 from .step_time import StepTime, slowest_seconds
 
-LEAST = 0.10
-"""Slowdown, less 1, below which nobody is told."""
-SIGMAS = 2.2
-"""Noise that seven of ten steps exceed by chance less than once in a million steps."""
-_SANE = 1e6
-"""Seconds beyond which no clock can have meant it, and one over those below which."""
+MIN_EXCESS = 0.10
+"""Slowdown less 1 below which no alert opens."""
+THRESHOLD_SIGMAS = 2.2
+"""Threshold in sigmas: seven of ten steps exceed it by chance less than once in a million steps."""
+_MAX_PLAUSIBLE_SECONDS = 1e6
+"""A longer time, or one shorter than its reciprocal, comes from a broken clock."""
 
 
 @dataclass(frozen=True, slots=True)
 class OpenAlert:
-    """An alert that has not ended."""
+    """An alert that has not ended, and the costs counted for it."""
 
-    found: StragglerFound
-    steps: int = 0
-    """Slow full steps since it was found."""
-    slowdown: float = 0.0
-    """Sum over these steps."""
-    lost: float = 0.0
-    """Seconds that these steps would have lost with the shares from before."""
-    saved: float = 0.0
-    """Of them, what the shares in use brought back."""
+    event: StragglerFound
+    slow_steps: int = 0
+    """Slow full steps since it opened."""
+    slowdown_sum: float = 0.0
+    """Sum of the slowdowns of these steps."""
+    lost_seconds: float = 0.0
+    """Seconds that these steps would have lost with the shares from before the slowdown."""
+    saved_seconds: float = 0.0
+    """Part of them that the shares in use saved."""
 
 
 @dataclass(frozen=True, slots=True)
-class Watch:
-    """What is known about all ranks of a case."""
+class StragglerState:
+    """Baselines and open alerts of all ranks of a case."""
 
-    ranks: tuple[Baseline, ...]
+    baselines: tuple[Baseline, ...]
+    """By rank."""
     network: NetworkBaseline = field(default_factory=NetworkBaseline)
-    open: tuple[tuple[int | None, OpenAlert], ...] = ()
+    open_alerts: tuple[tuple[int | None, OpenAlert], ...] = ()
     """By rank; None: the network."""
 
 
-def start_watch(ranks: int) -> Watch:
-    """Before the first step."""
-    return Watch((Baseline(),) * ranks)
+def initial_state(ranks: int) -> StragglerState:
+    """Return the state before the first step."""
+    return StragglerState((Baseline(),) * ranks)
 
 
-def watch(models: Sequence[StepTime], state: Watch, step: int, works: Sequence[StepWork]) -> tuple[Watch, tuple[RankEvent, ...]]:
-    """Take what every rank told in one full step; gives what was found or has ended."""
-    works = [_without_strange_parts(work) for work in works]
-    open_for = dict(state.open)
-    healthy = tuple(
-        record(known, StepRecord(step, work, model.at(work.samples)), is_straggler=rank in open_for) if _is_sane(work) else known
-        for rank, (known, model, work) in enumerate(zip(state.ranks, models, works, strict=True))
+def detect_stragglers(
+    models: Sequence[StepTime], state: StragglerState, step: int, works: Sequence[StepWork]
+) -> tuple[StragglerState, tuple[RankEvent, ...]]:
+    """Take every rank's work of one full step; return the new state, and an event for each alert that opened or ended."""
+    works = [_without_implausible_parts(work) for work in works]
+    open_alerts = dict(state.open_alerts)
+    baselines = tuple(
+        record_step(baseline, StepRecord(step, work, model.at(work.samples)), is_straggler=rank in open_alerts)
+        if _is_plausible(work)
+        else baseline
+        for rank, (baseline, model, work) in enumerate(zip(state.baselines, models, works, strict=True))
     )
-    state = replace(state, ranks=healthy)
-    told: list[RankEvent] = []
+    state = replace(state, baselines=baselines)
+    all_events: list[RankEvent] = []
     for rank, work in enumerate(works):
-        if _is_sane(work):
-            state, events = _judge(models, state, rank, step)
-            told += events
-    state, events = _judge_network(models, state, step, works)
-    told += events
-    return _counted(models, state, works), tuple(told)
+        if _is_plausible(work):
+            state, events = _check_rank(models, state, rank, step)
+            all_events += events
+    state, events = _check_network(models, state, step, works)
+    all_events += events
+    return _accumulate_costs(models, state, works), tuple(all_events)
 
 
-def _without_strange_parts(work: StepWork) -> StepWork:
-    """Parts that no clock can have meant (NaN, negative, longer than the whole) count as compute."""
+def _without_implausible_parts(work: StepWork) -> StepWork:
+    """Implausible parts (NaN, negative, longer than the whole) count as ``model_seconds``."""
     parts = (work.data_seconds, work.copy_seconds, work.host_seconds)
     if all(0.0 <= part <= work.seconds for part in parts) and work.model_seconds >= 0.0:
         return work
     return StepWork(work.seconds, work.samples, wait_seconds=work.wait_seconds)
 
 
-def _is_sane(work: StepWork) -> bool:
-    """Whether the rank took part and its clock can be meant."""
-    return work.samples > 0 and 1.0 / _SANE < work.seconds < _SANE
+def _is_plausible(work: StepWork) -> bool:
+    """Whether the rank took part and its clock is not broken."""
+    return work.samples > 0 and 1.0 / _MAX_PLAUSIBLE_SECONDS < work.seconds < _MAX_PLAUSIBLE_SECONDS
 
 
-def _judge(models: Sequence[StepTime], state: Watch, rank: int, step: int) -> tuple[Watch, list[RankEvent]]:
-    """One rank after its newest step."""
-    healthy, alert = state.ranks[rank], dict(state.open).get(rank)
-    threshold = max(LEAST, SIGMAS * healthy.sigma)
-    recent = healthy.recent(WINDOW)
-    errors = [healthy.error(seen) for seen in recent]
-    is_slow = sum(error >= threshold for error in errors) >= NEEDED
+def _check_rank(models: Sequence[StepTime], state: StragglerState, rank: int, step: int) -> tuple[StragglerState, list[RankEvent]]:
+    """Learn from the newest step of a rank, or open, renew or close its alert."""
+    baseline, alert = state.baselines[rank], dict(state.open_alerts).get(rank)
+    threshold = max(MIN_EXCESS, THRESHOLD_SIGMAS * baseline.sigma)
+    recent = baseline.recent(WINDOW_STEPS)
+    errors = [baseline.relative_error(record) for record in recent]
+    is_slow = sum(error >= threshold for error in errors) >= REQUIRED_STEPS
     if alert is None and not is_slow:
-        ranks = (*state.ranks[:rank], learn(healthy), *state.ranks[rank + 1 :])
-        return replace(state, ranks=ranks), []
+        baselines = (*state.baselines[:rank], learn_newest_step(baseline), *state.baselines[rank + 1 :])
+        return replace(state, baselines=baselines), []
     if alert is None:
-        found = _found(models, state, rank, step)
-        return _opened(state, rank, found), [found]
-    if sum(error < threshold / 2 for error in errors) >= NEEDED:
-        return _closed(state, rank, _since(healthy, lambda error: error < threshold / 2))
-    if not is_slow or step - alert.found.step < WINDOW or _has(healthy, alert.found.cause, threshold / 2):
+        alert_event = _straggler_event(models, state, rank, step)
+        return _open_alert(state, rank, alert_event), [alert_event]
+    if sum(error < threshold / 2 for error in errors) >= REQUIRED_STEPS:
+        return _close_alert(state, rank, _since(baseline, lambda error: error < threshold / 2))
+    if not is_slow or step - alert.event.step < WINDOW_STEPS or _is_cause_present(baseline, alert.event.cause, threshold / 2):
         return state, []
-    renewed = replace(_found(models, state, rank, step), since=recent[0].step)  # the old cause is gone for the whole window
-    state, events = _closed(state, rank, renewed.since)
-    return _opened(state, rank, renewed), [*events, renewed]
+    # The old cause is absent from the whole window: close its alert and open one for the new cause.
+    renewed = replace(_straggler_event(models, state, rank, step), since=recent[0].step)
+    state, events = _close_alert(state, rank, renewed.since)
+    return _open_alert(state, rank, renewed), [*events, renewed]
 
 
-def _found(models: Sequence[StepTime], state: Watch, rank: int, step: int) -> StragglerFound:
-    """The alert of a rank most of whose last steps were slow: those above half of what the slow ones have in common."""
-    healthy = state.ranks[rank]
-    half = sorted(healthy.error(seen) for seen in healthy.recent(WINDOW))[-(NEEDED + 1) // 2] / 2
-    since = _since(healthy, lambda error: error >= half)
-    slow = [seen for seen in healthy.recent(WINDOW) if seen.step >= since and healthy.error(seen) >= half]
-    cause, ought, took = find_cause([seen.work for seen in slow], [healthy.expected(seen) for seen in slow])
-    slowdown = 1.0 + middle([healthy.error(seen) for seen in slow])
-    now = tuple(one.history[-1].work.samples if one.history and one.history[-1].step == step else 0 for one in state.ranks)
+def _straggler_event(models: Sequence[StepTime], state: StragglerState, rank: int, step: int) -> StragglerFound:
+    """Return the alert of a slow rank. Its slow steps are those above half of the error that REQUIRED_STEPS steps reach."""
+    baseline = state.baselines[rank]
+    half = sorted(baseline.relative_error(record) for record in baseline.recent(WINDOW_STEPS))[-(REQUIRED_STEPS + 1) // 2] / 2
+    since = _since(baseline, lambda error: error >= half)
+    slow = [record for record in baseline.recent(WINDOW_STEPS) if record.step >= since and baseline.relative_error(record) >= half]
+    cause, part_expected, part_measured = find_cause(
+        [record.work for record in slow], [baseline.expected_parts(record) for record in slow]
+    )
+    slowdown = 1.0 + median_low([baseline.relative_error(record) for record in slow])
+    sizes = tuple(
+        baseline.history[-1].work.samples if baseline.history and baseline.history[-1].step == step else 0
+        for baseline in state.baselines
+    )
     return StragglerFound(
         straggler=rank,
         cause=cause,
         slowdown=slowdown,
         since=since,
         step=step,
-        expected_seconds=healthy.factor * slow[-1].model_seconds,
-        seconds=middle([seen.work.seconds for seen in slow]),
-        part_expected_seconds=ought,
-        part_seconds=took,
-        before=_sizes_before(state, since, now),
-        after=now,
-        is_costly=_is_costly(models, state, rank, slowdown, now),
+        expected_seconds=baseline.factor * slow[-1].fitted_seconds,
+        seconds=median_low([record.work.seconds for record in slow]),
+        part_expected_seconds=part_expected,
+        part_seconds=part_measured,
+        before=_sizes_before(state, since, sizes),
+        after=sizes,
+        is_costly=_is_costly(models, state, rank, slowdown, sizes),
     )
 
 
-def _since(healthy: Baseline, is_such: Callable[[float], bool]) -> int:
-    """First step of the newest run of steps whose errors are such; up to three exceptions in a row are passed over."""
-    first, misses = healthy.history[-1].step, 0
-    for seen in reversed(healthy.recent(len(healthy.history))):
-        if is_such(healthy.error(seen)):
-            first, misses = seen.step, 0
-        elif (misses := misses + 1) > WINDOW - NEEDED:
+def _since(baseline: Baseline, matches: Callable[[float], bool]) -> int:
+    """Return the first step of the newest run of steps whose errors match; up to three exceptions in a row do not end the run."""
+    first, misses = baseline.history[-1].step, 0
+    for record in reversed(baseline.recent(len(baseline.history))):
+        if matches(baseline.relative_error(record)):
+            first, misses = record.step, 0
+        elif (misses := misses + 1) > WINDOW_STEPS - REQUIRED_STEPS:
             break
     return first
 
 
-def _has(healthy: Baseline, cause: str, least: float) -> bool:
-    """Whether that part of the work is still larger than it should be, by more than a few exceptions."""
+def _is_cause_present(baseline: Baseline, cause: str, min_excess: float) -> bool:
+    """Whether that part of the work is still too large in more steps than a few exceptions."""
     index = PARTS.index(cause)
     large = 0
-    for seen in healthy.recent(WINDOW):
-        excess = parts_of(seen.work)[index] - healthy.expected(seen)[index]
-        large += excess >= least * healthy.factor * seen.model_seconds
-    return large > WINDOW - NEEDED
+    for record in baseline.recent(WINDOW_STEPS):
+        excess = parts_of(record.work)[index] - baseline.expected_parts(record)[index]
+        large += excess >= min_excess * baseline.factor * record.fitted_seconds
+    return large > WINDOW_STEPS - REQUIRED_STEPS
 
 
-def _sizes_before(state: Watch, since: int, now: tuple[int, ...]) -> tuple[int, ...]:
-    """Local batch sizes of the last full step before."""
+def _sizes_before(state: StragglerState, since: int, current: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the local batch sizes of the last full step before ``since``."""
     sizes = []
-    for healthy, size in zip(state.ranks, now, strict=True):
-        earlier = [seen for seen in healthy.history if seen.step < since]
-        sizes.append(earlier[-1].work.samples if earlier else healthy.history[0].work.samples if healthy.history else size)
+    for baseline, size in zip(state.baselines, current, strict=True):
+        earlier = [record for record in baseline.history if record.step < since]
+        sizes.append(earlier[-1].work.samples if earlier else baseline.history[0].work.samples if baseline.history else size)
     return tuple(sizes)
 
 
-def _is_costly(models: Sequence[StepTime], state: Watch, rank: int, slowdown: float, sizes: tuple[int, ...]) -> bool:
-    """Whether the others would be faster without this rank, whatever the shares."""
-    levels = [
-        model.scaled(healthy.factor * (slowdown if i == rank else 1.0))
-        for i, (model, healthy) in enumerate(zip(models, state.ranks, strict=True))
+def _is_costly(models: Sequence[StepTime], state: StragglerState, rank: int, slowdown: float, sizes: tuple[int, ...]) -> bool:
+    """Whether the other ranks would be faster without this one, at the best shares of each group."""
+    times = [
+        model.scaled(baseline.factor * (slowdown if i == rank else 1.0))
+        for i, (model, baseline) in enumerate(zip(models, state.baselines, strict=True))
     ]
-    others = [level for i, level in enumerate(levels) if i != rank]
+    others = [time for i, time in enumerate(times) if i != rank]
     total = sum(sizes)
     try:
-        return slowest_seconds(others, allocate(others, total)) < slowest_seconds(
-            levels, allocate(levels, total, (1,) * len(levels))
-        )
+        return slowest_seconds(others, allocate(others, total)) < slowest_seconds(times, allocate(times, total, (1,) * len(times)))
     except PlanImpossible:
         return False
 
 
-def _opened(state: Watch, who: int | None, found: StragglerFound) -> Watch:
-    return replace(state, open=(*state.open, (who, OpenAlert(found))))
+def _open_alert(state: StragglerState, rank: int | None, event: StragglerFound) -> StragglerState:
+    return replace(state, open_alerts=(*state.open_alerts, (rank, OpenAlert(event))))
 
 
-def _closed(state: Watch, who: int | None, until: int) -> tuple[Watch, list[RankEvent]]:
-    alert = dict(state.open)[who]
-    found = alert.found
+def _close_alert(state: StragglerState, rank: int | None, until: int) -> tuple[StragglerState, list[RankEvent]]:
+    alert = dict(state.open_alerts)[rank]
+    event = alert.event
     ended = StragglerEnded(
-        straggler=who,
-        cause=found.cause,
-        since=found.since,
+        straggler=rank,
+        cause=event.cause,
+        since=event.since,
         step=until,
-        slowdown=alert.slowdown / alert.steps if alert.steps else found.slowdown,
-        gain=min(max(alert.saved / alert.lost, 0.0), 1.0) if alert.lost > 0.0 and who is not None else None,
+        slowdown=alert.slowdown_sum / alert.slow_steps if alert.slow_steps else event.slowdown,
+        gain=min(max(alert.saved_seconds / alert.lost_seconds, 0.0), 1.0)
+        if alert.lost_seconds > 0.0 and rank is not None
+        else None,
     )
-    return replace(state, open=tuple(item for item in state.open if item[0] != who)), [ended]
+    return replace(state, open_alerts=tuple(item for item in state.open_alerts if item[0] != rank)), [ended]
 
 
-def _judge_network(models: Sequence[StepTime], state: Watch, step: int, works: Sequence[StepWork]) -> tuple[Watch, list[RankEvent]]:
-    """The least wait after its newest step. It was told one step late, so it belongs to the step before."""
-    waits = [work.wait_seconds for work in works if _is_sane(work) and 0.0 <= work.wait_seconds < _SANE]
-    whole = slowest_seconds(_levels(models, state), [work.samples for work in works])
-    if not waits or step == 0 or whole <= 0.0:
+def _check_network(
+    models: Sequence[StepTime], state: StragglerState, step: int, works: Sequence[StepWork]
+) -> tuple[StragglerState, list[RankEvent]]:
+    """Check the newest least wait. Waits are reported one step late, so it belongs to the step before."""
+    waits = [work.wait_seconds for work in works if _is_plausible(work) and 0.0 <= work.wait_seconds < _MAX_PLAUSIBLE_SECONDS]
+    baseline_seconds = slowest_seconds(_baseline_times(models, state), [work.samples for work in works])
+    if not waits or step == 0 or baseline_seconds <= 0.0:
         return state, []
-    state = replace(state, network=waited(state.network, ExposedWait(step - 1, min(waits), whole)))
-    if None in dict(state.open):
-        calm = state.network.calm()
-        return _closed(state, None, calm[0].step) if calm else (state, [])
-    slow = state.network.slow()
+    state = replace(state, network=record_wait(state.network, ExposedWait(step - 1, min(waits), baseline_seconds)))
+    if None in dict(state.open_alerts):
+        calm = state.network.calm_steps()
+        return _close_alert(state, None, calm[0].step) if calm else (state, [])
+    slow = state.network.slow_steps()
     if not slow:
-        return replace(state, network=usual(state.network)), []
-    found = _found_network(state.network, slow, step, tuple(work.samples for work in works))
-    return _opened(state, None, found), [found]
+        return replace(state, network=learn_newest_wait(state.network)), []
+    alert_event = _network_event(state.network, slow, step, tuple(work.samples for work in works))
+    return _open_alert(state, None, alert_event), [alert_event]
 
 
-def _found_network(network: NetworkBaseline, slow: Sequence[ExposedWait], step: int, sizes: tuple[int, ...]) -> StragglerFound:
-    wait, seconds = middle([one.wait_seconds for one in slow]), middle([one.healthy_seconds for one in slow])
+def _network_event(network: NetworkBaseline, slow: Sequence[ExposedWait], step: int, sizes: tuple[int, ...]) -> StragglerFound:
+    wait, seconds = (
+        median_low([exposed.wait_seconds for exposed in slow]),
+        median_low([exposed.baseline_seconds for exposed in slow]),
+    )
     return StragglerFound(
         straggler=None,
         cause="network",
-        slowdown=(seconds + wait) / (seconds + network.usual),
+        slowdown=(seconds + wait) / (seconds + network.wait_seconds),
         since=slow[0].step,
         step=step,
-        expected_seconds=seconds + network.usual,
+        expected_seconds=seconds + network.wait_seconds,
         seconds=seconds + wait,
-        part_expected_seconds=network.usual,
+        part_expected_seconds=network.wait_seconds,
         part_seconds=wait,
         before=sizes,
         after=sizes,
     )
 
 
-def _levels(models: Sequence[StepTime], state: Watch) -> list[StepTime]:
-    """What every rank takes when it is healthy."""
-    return [model.scaled(healthy.factor) for model, healthy in zip(models, state.ranks, strict=True)]
+def _baseline_times(models: Sequence[StepTime], state: StragglerState) -> list[StepTime]:
+    """Return the step times of all ranks at their baseline."""
+    return [model.scaled(baseline.factor) for model, baseline in zip(models, state.baselines, strict=True)]
 
 
-def _counted(models: Sequence[StepTime], state: Watch, works: Sequence[StepWork]) -> Watch:
-    """Add this step to what open alerts cost and what the shares in use bring back."""
-    if not state.open:
+def _accumulate_costs(models: Sequence[StepTime], state: StragglerState, works: Sequence[StepWork]) -> StragglerState:
+    """Add this step to the costs of open alerts, and to what the shares in use saved."""
+    if not state.open_alerts:
         return state
-    levels = _levels(models, state)
-    errors = [healthy.error(healthy.history[-1]) if healthy.history else 0.0 for healthy in state.ranks]
-    now = max((work.seconds for work in works if _is_sane(work)), default=0.0)
-    slow = {who for who, _ in state.open}
-    actual = [level.scaled(1.0 + max(errors[i], 0.0)) if i in slow else level for i, level in enumerate(levels)]
-    opened = []
-    for who, alert in state.open:
-        slowdown = alert.found.slowdown if who is None else 1.0 + errors[who]
-        if slowdown < 1.0 + LEAST / 2:  # it has recovered, which is not certain yet
-            opened.append((who, alert))
+    times = _baseline_times(models, state)
+    errors = [baseline.relative_error(baseline.history[-1]) if baseline.history else 0.0 for baseline in state.baselines]
+    slowest = max((work.seconds for work in works if _is_plausible(work)), default=0.0)
+    slow = {rank for rank, _ in state.open_alerts}
+    actual = [time.scaled(1.0 + max(errors[i], 0.0)) if i in slow else time for i, time in enumerate(times)]
+    open_alerts = []
+    for rank, alert in state.open_alerts:
+        slowdown = alert.event.slowdown if rank is None else 1.0 + errors[rank]
+        if slowdown < 1.0 + MIN_EXCESS / 2:  # recovered, but not yet in enough steps to close the alert
+            open_alerts.append((rank, alert))
             continue
-        before = slowest_seconds(actual, alert.found.before)
-        opened.append(
+        before = slowest_seconds(actual, alert.event.before)
+        open_alerts.append(
             (
-                who,
+                rank,
                 OpenAlert(
-                    alert.found,
-                    alert.steps + 1,
-                    alert.slowdown + slowdown,
-                    alert.lost + max(before - slowest_seconds(levels, alert.found.before), 0.0),
-                    alert.saved + before - now,
+                    alert.event,
+                    alert.slow_steps + 1,
+                    alert.slowdown_sum + slowdown,
+                    alert.lost_seconds + max(before - slowest_seconds(times, alert.event.before), 0.0),
+                    alert.saved_seconds + before - slowest,
                 ),
             )
         )
-    return replace(state, open=tuple(opened))
+    return replace(state, open_alerts=tuple(open_alerts))

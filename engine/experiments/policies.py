@@ -1,26 +1,30 @@
-"""The policy benchmark: one question, how should a batch be shared, asked as one case a policy."""
+"""The policy benchmark: the same training once per policy, one case each."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from ..errors import UsageError
-from ..specs import POLICIES
+from ..states import POLICIES, Policy, member
 
 
-def check_named(devices: str) -> None:
-    """Raise UsageError where a benchmark would choose its devices: then nobody knows what was compared."""
+def check_explicit_devices(devices: str) -> None:
+    """Raise UsageError where a benchmark would choose its devices itself: its result would not say which devices it compared."""
     if devices == "auto":
         raise UsageError("bench compares on devices that are named", hint="--devices all, or a set such as lab[1-3],atlas:0")
 
 
-def check_policies(policies: Sequence[str]) -> None:
-    """Raise UsageError unless every policy is known and named once: each gives a case and a row its name."""
+def check_policies(words: Sequence[str]) -> tuple[Policy, ...]:
+    """The policies of these names. Raises UsageError where one is unknown or named twice: each names a case and a row."""
     known = f"known: {', '.join(POLICIES)}"
-    if not policies:
+    if not words:
         raise UsageError("no policy to compare", hint=known)
-    for index, policy in enumerate(policies):
-        if policy not in POLICIES:
-            raise UsageError(f"there is no policy {policy!r}", hint=known)
-        if policy in policies[:index]:
+    policies: list[Policy] = []
+    for word in words:
+        policy = member(word, POLICIES)
+        if policy is None:
+            raise UsageError(f"there is no policy {word!r}", hint=known)
+        if policy in policies:
             raise UsageError(f"policy {policy!r} is named twice", hint="name each policy once")
+        policies.append(policy)
+    return tuple(policies)

@@ -1,4 +1,4 @@
-"""From the lines that ranks wrote while they were measured to one profile. Pure; the order of different nodes' lines is nothing."""
+"""Assembles one profile from the events of a profiling run. Pure; the order of different nodes' events does not matter."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from ..events import (
 from ..plan import Plan, RankPlan
 from .profile import AllReduceProfile, DeviceProfile, GradientProfile, LinkProfile, Profile, SystemProfile
 
-SILENT = "nothing came home of it"
-BROKEN_OFF = "its steps were not timed: the run broke off"
+NO_MEASUREMENT = "no measurement arrived"
+INTERRUPTED = "its steps were not timed: the run was interrupted"
 
 
 def assemble(plan: Plan, events: Iterable[Event], measured: float) -> Profile:
-    """The profile of a run; what is missing says so. ``measured``: seconds since 1970, of the centre."""
+    """Return the profile of a run; a missing measurement has an ``error``. ``measured``: Unix time at the centre."""
     devices: dict[int, DeviceProfiled] = {}
     steps: dict[int, StepTimesProfiled] = {}
     links: dict[tuple[str, str], LinkProfile] = {}
@@ -38,8 +38,8 @@ def assemble(plan: Plan, events: Iterable[Event], measured: float) -> Profile:
             case StepTimesProfiled():
                 steps[event.rank] = event
             case LinkProfiled():
-                found = LinkProfile(event.node, event.peer, _positive(event.latency), _positive(event.bandwidth), event.error)
-                links[event.node, event.peer] = found
+                link = LinkProfile(event.node, event.peer, _positive(event.latency), _positive(event.bandwidth), event.error)
+                links[event.node, event.peer] = link
             case SystemProfiled():
                 systems[event.node] = SystemProfile(
                     event.node,
@@ -63,14 +63,14 @@ def assemble(plan: Plan, events: Iterable[Event], measured: float) -> Profile:
             _device(rank, devices.get(rank.rank), steps.get(rank.rank), systems, failed.get(rank.rank, "")) for rank in plan.ranks
         ),
         links=tuple(
-            links.get((one.name, other.name), LinkProfile(one.name, other.name, error=SILENT))
+            links.get((one.name, other.name), LinkProfile(one.name, other.name, error=NO_MEASUREMENT))
             for one in plan.nodes
             for other in plan.nodes
             if one.name != other.name
         ),
         all_reduce=all_reduce,
         gradient=gradient,
-        systems=tuple(systems.get(node.name, SystemProfile(node.name, error=SILENT)) for node in plan.nodes),
+        systems=tuple(systems.get(node.name, SystemProfile(node.name, error=NO_MEASUREMENT)) for node in plan.nodes),
         is_network_emulated=plan.is_network_emulated,
         measured=measured,
     )
@@ -78,43 +78,43 @@ def assemble(plan: Plan, events: Iterable[Event], measured: float) -> Profile:
 
 def _device(
     rank: RankPlan,
-    told: DeviceProfiled | None,
-    timed: StepTimesProfiled | None,
+    device: DeviceProfiled | None,
+    steps: StepTimesProfiled | None,
     systems: Mapping[str, SystemProfile],
     failure: str,
 ) -> DeviceProfile:
     profile = DeviceProfile(rank.node, rank.device_index, rank.device_name, rank.device_kind, rank.memory)
     errors = [failure] if failure else []
     versions = systems[rank.node].facts if rank.node in systems else {}
-    if told is not None:
-        errors.append(told.error)
+    if device is not None:
+        errors.append(device.error)
         profile = replace(
             profile,
-            tflops={kind: value for kind, value in told.tflops.items() if value > 0},
-            memory_bandwidth=_positive(told.memory_bandwidth),
-            host_to_device=_positive(told.host_to_device),
-            facts={**versions, **told.facts},
+            tflops={kind: value for kind, value in device.tflops.items() if value > 0},
+            memory_bandwidth=_positive(device.memory_bandwidth),
+            host_to_device=_positive(device.host_to_device),
+            facts={**versions, **device.facts},
         )
-    if timed is not None:
-        errors.append(timed.error)
-        is_sound = len(timed.sizes) == len(timed.seconds) and all(seconds > 0 for seconds in timed.seconds)
-        fixed, each = timed.fixed_seconds, _positive(timed.seconds_per_sample)
+    if steps is not None:
+        errors.append(steps.error)
+        is_sound = len(steps.sizes) == len(steps.seconds) and all(seconds > 0 for seconds in steps.seconds)
+        fixed, each = steps.fixed_seconds, _positive(steps.seconds_per_sample)
         if is_sound and fixed is not None and fixed >= 0 and each is not None:
             profile = replace(
                 profile,
-                sizes=timed.sizes,
-                seconds=timed.seconds,
+                sizes=steps.sizes,
+                seconds=steps.seconds,
                 fixed_seconds=fixed,
                 seconds_per_sample=each,
-                residual=timed.residual,
-                power=_positive(timed.power),
-                joules_per_sample=_positive(timed.joules_per_sample),
-                crowding=_positive(timed.crowding),
+                residual=steps.residual,
+                power=_positive(steps.power),
+                joules_per_sample=_positive(steps.joules_per_sample),
+                crowding=_positive(steps.crowding),
             )
-        if timed.largest_batch is not None and timed.largest_batch > 0:
-            profile = replace(profile, largest_batch=timed.largest_batch)
-    if profile.time is None and not any(errors):
-        errors.append(SILENT if told is None and timed is None else BROKEN_OFF)
+        if steps.largest_batch is not None and steps.largest_batch > 0:
+            profile = replace(profile, largest_batch=steps.largest_batch)
+    if profile.step_time is None and not any(errors):
+        errors.append(NO_MEASUREMENT if device is None and steps is None else INTERRUPTED)
     return replace(profile, error="; ".join(dict.fromkeys(error for error in errors if error)))
 
 
@@ -139,5 +139,5 @@ def _gradient(event: GradientProfiled) -> GradientProfile | None:
 
 
 def _positive(value: float | None) -> float | None:
-    """A measurement, or None where a node wrote what cannot be one."""
+    """Return a measurement, or None where it is not positive."""
     return value if value is not None and value > 0 else None

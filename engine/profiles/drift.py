@@ -1,4 +1,4 @@
-"""Whether a device is another one than when it was profiled last: slower or faster, beyond what measuring it varies by. Pure."""
+"""Drift of devices between two profiles: slower or faster by more than the measurement varies. Pure."""
 
 from __future__ import annotations
 
@@ -6,44 +6,44 @@ from dataclasses import dataclass
 
 from .profile import DeviceProfile, Profile
 
-LEAST = 0.05
-"""Change of a device's seconds a sample that is worth a word, where"""
-RESIDUALS = 3.0
-"""it is also beyond so many residuals of the two lines."""
+MIN_DRIFT = 0.05
+"""Least relative change of a device's seconds per sample that counts as drift,"""
+DRIFT_RESIDUALS = 3.0
+"""if it also exceeds so many residuals of both lines."""
 
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """One device then and now."""
+    """The drift of one device."""
 
     node: str
     index: int
     slowdown: float
-    """Seconds a sample over those of before."""
+    """Seconds per sample over those before."""
     since: float
-    """When it was profiled before, seconds since 1970."""
+    """Unix time of the earlier profile."""
     reason: str = ""
-    """What its driver says differently."""
+    """Driver facts that changed."""
 
 
-def drifts(before: Profile, now: Profile) -> tuple[Drift, ...]:
-    """Devices of both profiles that changed."""
-    then = {device.key: device for device in before.devices}
-    found = []
+def find_drifts(before: Profile, now: Profile) -> tuple[Drift, ...]:
+    """Return the devices of both profiles that drifted."""
+    earlier = {device.key: device for device in before.devices}
+    drifts = []
     for device in now.devices:
-        old = then.get(device.key)
+        old = earlier.get(device.key)
         if old is None or not old.seconds_per_sample or not device.seconds_per_sample:
             continue
         slowdown = device.seconds_per_sample / old.seconds_per_sample
-        noise = RESIDUALS * max(old.residual or 0.0, device.residual or 0.0)
-        if max(slowdown, 1 / slowdown) - 1 > max(LEAST, noise):
-            found.append(Drift(device.node, device.index, slowdown, before.measured, _reason(old, device)))
-    return tuple(found)
+        noise = DRIFT_RESIDUALS * max(old.residual or 0.0, device.residual or 0.0)
+        if max(slowdown, 1 / slowdown) - 1 > max(MIN_DRIFT, noise):
+            drifts.append(Drift(device.node, device.index, slowdown, before.measured, _reason(old, device)))
+    return tuple(drifts)
 
 
 def _reason(old: DeviceProfile, new: DeviceProfile) -> str:
     changed = [f"{name} {value}, was {old.facts[name]}" for name, value in new.facts.items() if old.facts.get(name, value) != value]
-    held = new.facts.get("clocks held down by", "")
-    if held and "clocks held down by" not in old.facts:
-        changed.append(f"clocks held down by {held}")
+    throttled = new.facts.get("clocks held down by", "")
+    if throttled and "clocks held down by" not in old.facts:
+        changed.append(f"clocks held down by {throttled}")
     return "; ".join(changed)

@@ -1,6 +1,6 @@
-"""What was measured of devices, links and machines, as frozen values that nodes write, the shelf keeps and the advisor reads.
+"""The profile: measurements of devices, links and machines, as frozen values that the store keeps and the advisor reads.
 
-Runs on both sides and imports the standard library only. Nothing declared is in here: emulated devices and links were measured too.
+Only measured values are in here: emulated devices and links are measured like real ones, and no emulated speed is copied.
 """
 
 from __future__ import annotations
@@ -9,30 +9,30 @@ from bisect import bisect
 from dataclasses import dataclass, field
 
 from ..balancer.step_time import StepTime
+from ..states import DeviceKind
 
-BENT = 0.1
-"""Residual of the line through sums from which its own points say more than it does."""
+NONLINEAR_RESIDUAL = 0.1
+"""Residual of the all-reduce line above which its measured points are more accurate than the line."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceProfile:
-    """One device: what it can do, and how long it takes for a workload."""
+    """One device: its speed in general, and its step times with a workload."""
 
     node: str
     index: int
     name: str
-    kind: str
-    """``cuda``, ``cpu`` or ``emulated``."""
+    kind: DeviceKind
     memory: int | None = None
     """Bytes."""
     tflops: dict[str, float] = field(default_factory=dict)
-    """10^12 multiplications and additions a second of a large matrix product, by number format: fp32, tf32, bf16, fp16."""
+    """10^12 operations per second in a large matrix product, by number format: fp32, tf32, bf16, fp16."""
     memory_bandwidth: float | None = None
-    """Bytes a second, of a copy within the device: read and written."""
+    """Bytes per second of a copy within the device, read plus written."""
     host_to_device: float | None = None
-    """Bytes a second; None: it computes where the data lie."""
+    """Bytes per second; None: the device uses the host's memory."""
     sizes: tuple[int, ...] = ()
-    """Local batch sizes that were timed,"""
+    """Timed local batch sizes,"""
     seconds: tuple[float, ...] = ()
     """and the median compute seconds of each."""
     fixed_seconds: float | None = None
@@ -42,100 +42,100 @@ class DeviceProfile:
     residual: float | None = None
     """Median relative error of that line, 0 to 1."""
     largest_batch: int | None = None
-    """Samples that fit into its memory at once; None: no limit was found."""
+    """Samples that fit in its memory at once; None: no limit was found."""
     power: float | None = None
-    """Watts while it trained."""
+    """Watts while training."""
     joules_per_sample: float | None = None
     crowding: float | None = None
-    """Seconds of a step while all processors of its machine compute, over those alone; None: it has the machine to itself."""
+    """Step seconds while all CPU ranks of its machine compute, over those alone; None: no other rank shares the machine."""
     facts: dict[str, str] = field(default_factory=dict)
-    """What the driver says: compute capability, power limit, PCIe link, driver."""
+    """Driver facts: compute capability, power limit, PCIe link, driver."""
     error: str = ""
-    """Why something could not be measured."""
+    """Why a measurement is missing."""
 
     @property
     def key(self) -> tuple[str, int]:
-        """Its place in the lab."""
+        """Node and device index."""
         return self.node, self.index
 
     @property
-    def time(self) -> StepTime | None:
+    def step_time(self) -> StepTime | None:
         """Compute seconds as a function of the local batch size."""
         if self.fixed_seconds is None or self.seconds_per_sample is None:
             return None
         return StepTime(self.fixed_seconds, self.seconds_per_sample)
 
     @property
-    def rate(self) -> float:
-        """Samples a second of large batches; 0: unknown. Scores are its ratios."""
+    def samples_per_second(self) -> float:
+        """Samples per second of large batches; 0: unknown. Scores are ratios of it."""
         return 1.0 / self.seconds_per_sample if self.seconds_per_sample else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class LinkProfile:
-    """From one node to another, as small and large messages took."""
+    """The link from one node to another, by small and large messages."""
 
     source: str
     target: str
     latency: float | None = None
-    """Seconds of one hop; None: no message came through."""
+    """Seconds of one hop; None: no message arrived."""
     bandwidth: float | None = None
-    """Bytes a second."""
+    """Bytes per second."""
     error: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class AllReduceProfile:
-    """Sums over all ranks on the real backend: seconds = alpha + bytes / beta."""
+    """All-reduce on the real backend: seconds = alpha + bytes / beta."""
 
     world_size: int
     alpha: float
-    """Seconds that a sum of nothing takes."""
+    """Seconds of an empty message."""
     beta: float
-    """Bytes a second."""
+    """Bytes per second."""
     residual: float = 0.0
     sizes: tuple[int, ...] = ()
-    """Bytes,"""
+    """Message sizes in bytes,"""
     seconds: tuple[float, ...] = ()
     """and the median seconds of each."""
 
-    def bend(self, size: float) -> float:
-        """What a sum of so many bytes was measured to take over what the line says, where sums are no line; else 1.
+    def correction(self, size: float) -> float:
+        """Return measured over fitted seconds for a message of that many bytes, interpolated; 1 where the line fits well.
 
-        Large ones leave the caches of processors that move them, small ones pass a rate limit at once.
+        Large messages leave the CPU caches, small ones pass a rate limit at once, so the times need not lie on a line.
         """
-        if self.residual <= BENT or not self.sizes:
+        if self.residual <= NONLINEAR_RESIDUAL or not self.sizes:
             return 1.0
-        ratios = [taken / (self.alpha + held / self.beta) for held, taken in zip(self.sizes, self.seconds, strict=True)]
-        place = bisect(self.sizes, size)
-        if place in (0, len(ratios)):
-            return ratios[min(place, len(ratios) - 1)]
-        low, high = self.sizes[place - 1 : place + 1]
-        return ratios[place - 1] + (size - low) / (high - low) * (ratios[place] - ratios[place - 1])
+        ratios = [seconds / (self.alpha + sent / self.beta) for sent, seconds in zip(self.sizes, self.seconds, strict=True)]
+        index = bisect(self.sizes, size)
+        if index in (0, len(ratios)):
+            return ratios[min(index, len(ratios) - 1)]
+        low, high = self.sizes[index - 1 : index + 1]
+        return ratios[index - 1] + (size - low) / (high - low) * (ratios[index] - ratios[index - 1])
 
 
 @dataclass(frozen=True, slots=True)
 class GradientProfile:
-    """How the gradients of a workload leave a rank: measured on DDP's own buckets in one backward pass."""
+    """The gradient buckets of a workload: measured on DDP's buckets in one backward pass."""
 
     bucket_bytes: tuple[int, ...]
     """In the order in which backward closes them."""
     closed_at: tuple[float, ...]
-    """The part of backward, 0 to 1, that is done when each closes."""
+    """Fraction of backward, 0 to 1, that is done when each closes."""
     forward_share: float
-    """The part of compute seconds before backward."""
+    """Fraction of forward and backward (model seconds) before backward begins."""
     optimizer_seconds: float = 0.0
     low_rank_bytes: tuple[int, ...] = ()
-    """What PowerSGD would send instead of each bucket; empty: unknown."""
+    """Bytes that PowerSGD sends instead of each bucket; empty: unknown."""
     parameters: int = 0
-    """How many weights the model has."""
+    """Number of parameters of the model."""
     compression_seconds: dict[str, tuple[float, ...]] = field(default_factory=dict)
-    """By word of ``--compression``: what compressing each bucket and back takes a rank, without any transport."""
+    """By value of ``--compression``: seconds to compress and decompress each bucket, without transport."""
 
 
 @dataclass(frozen=True, slots=True)
 class SystemProfile:
-    """One machine beside its devices. Unknown is None."""
+    """One machine besides its devices. Unknown is None."""
 
     node: str
     processor: str = ""
@@ -143,10 +143,10 @@ class SystemProfile:
     memory: int | None = None
     """Bytes."""
     disk_write: float | None = None
-    """Bytes a second, to the disk and not to the cache."""
+    """Bytes per second to the disk, not to the page cache."""
     disk_read: float | None = None
     facts: dict[str, str] = field(default_factory=dict)
-    """Versions of what measured: python, torch."""
+    """Versions of python and torch."""
     error: str = ""
 
 
@@ -158,14 +158,14 @@ class Profile:
     devices: tuple[DeviceProfile, ...]
     links: tuple[LinkProfile, ...] = ()
     all_reduce: AllReduceProfile | None = None
-    """None: there is one rank, or no sum came through."""
+    """None: there is one rank, or no all-reduce succeeded."""
     gradient: GradientProfile | None = None
     systems: tuple[SystemProfile, ...] = ()
     overlap: float = 1.0
-    """How much of the possible overlap happens: 1 all of it, 0 none, at -1 communication takes twice as long as by itself;"""
+    """Fraction of the possible overlap that happens: 1 all, 0 none; at -1 communication takes twice as long as alone."""
     is_calibrated: bool = False
-    """as a probe of real steps has taught. Before one it is nothing to go by."""
+    """Whether a probe of real steps has measured ``overlap``; until then it is a guess."""
     is_network_emulated: bool = False
-    """Whether links and sums were measured through a played network: a label, and nothing of how that was declared."""
+    """Whether links and all-reduce were measured through an emulated network: a label only."""
     measured: float = 0.0
-    """Clock of the centre, seconds since 1970."""
+    """Unix time at the centre."""

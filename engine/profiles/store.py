@@ -1,6 +1,6 @@
-"""``data/profiles``: one file a set of machines and workload, with the fingerprint of what was measured. Whole or not at all.
+"""The profile store in ``data/profiles``: one file per set of machines and workload, with a fingerprint of what was measured.
 
-A file that cannot be read, or is of other hardware, is never used: whoever asks is told why, and measures again.
+Files are written atomically. A file that cannot be read, or is of other hardware, is never used: the caller gets the reason.
 """
 
 from __future__ import annotations
@@ -15,69 +15,69 @@ from typing import Any
 
 from ..errors import StorageFailed
 from ..plan import Plan
-from ..protocol.json_files import write_once
+from ..protocol.json_files import write_json
 from ..protocol.private_files import make_directory
 from ..wire import from_plain, to_plain
 from .profile import Profile
 
-SCHEMA = 1
+PROFILE_SCHEMA = 1
 
 
 @dataclass(frozen=True, slots=True)
 class StoredProfile:
-    """What lies on the shelf."""
+    """One stored profile."""
 
     profile: Profile
     fingerprint: dict[str, str]
     document: dict[str, Any]
-    """Of the verb, as it was told."""
+    """The JSON document of ``profile``, as it was printed."""
     versions: dict[str, str] = field(default_factory=dict)
-    """Of driver and torch, by ``torch of NODE``; what is not in it was unknown."""
+    """Versions of driver and torch, by ``torch of NODE``; unknown ones are absent."""
     path: Path | None = None
-    """Where it lies; None: nowhere yet."""
+    """Its file; None: not stored yet."""
 
 
-def fingerprint(plan: Plan, models: str) -> dict[str, str]:
-    """What a profile holds for, a key a device, so that one of more devices holds for these. ``models``: digest of what is timed.
+def profile_fingerprint(plan: Plan, models: str) -> dict[str, str]:
+    """Return what a profile is valid for, one key per device, so that a profile of more devices is valid for these too.
 
-    What is declared of emulated devices and links goes in as a digest only: it decides whether to measure again, and nothing else.
-    Scripted faults do not: they are what happens to a device, and may be found as its drift.
+    ``models``: digest of the timed code. The settings of emulated devices and links enter as a digest only, to decide whether to
+    measure again. Emulated faults do not enter: they happen to a device, and may be found as its drift.
     """
     found = {"workload": plan.workload, "models": models, "backend": plan.backend, "link": _digest(plan.link)}
     for rank in plan.ranks:
-        place = f"{rank.node}:{rank.device_index}"
-        found[f"device {place}"] = f"{rank.device_name} ({rank.device_kind}, {rank.memory or 0} bytes)"
+        device = f"{rank.node}:{rank.device_index}"
+        found[f"device {device}"] = f"{rank.device_name} ({rank.device_kind}, {rank.memory or 0} bytes)"
         if rank.emulation is not None:
-            found[f"declared {place}"] = _digest(replace(rank.emulation, seed=0, faults=()))
+            found[f"declared {device}"] = _digest(replace(rank.emulation, seed=0, faults=()))
     return found
 
 
-def _digest(declared: Any) -> str:
-    return hashlib.sha256(json.dumps(to_plain(declared), sort_keys=True).encode()).hexdigest()[:16]
+def _digest(settings: Any) -> str:
+    return hashlib.sha256(json.dumps(to_plain(settings), sort_keys=True).encode()).hexdigest()[:16]
 
 
 class ProfileStore:
-    """The directory. Nobody else writes there."""
+    """The directory of stored profiles. No other code writes to it."""
 
-    def __init__(self, place: Path) -> None:
-        self.place = place
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
 
     def path(self, plan: Plan) -> Path:
-        """One file a workload and set of machines: what these hold is the fingerprint's business."""
+        """Return the file of a plan's workload and machines; the fingerprint tells whether its devices match."""
         machines = hashlib.sha256("\n".join(node.name for node in plan.nodes).encode()).hexdigest()[:8]
-        return self.place / f"{plan.workload}-{machines}.json"
+        return self.directory / f"{plan.workload}-{machines}.json"
 
     def read(self, path: Path) -> tuple[StoredProfile | None, str]:
-        """What the file holds, or why nothing can be taken from it; both empty where there is none."""
+        """Return the stored profile, or the reason why the file is unusable; None and an empty reason where there is no file."""
         try:
             plain = json.loads(path.read_bytes())
-            if plain["schema"] != SCHEMA:
-                return None, f"{path} has schema {plain['schema']!r}, this version reads {SCHEMA}"
+            if plain["schema"] != PROFILE_SCHEMA:
+                return None, f"{path} has schema {plain['schema']!r}, this version reads {PROFILE_SCHEMA}"
             profile = from_plain(Profile, plain["profile"])
             found, versions = plain["fingerprint"], plain.get("versions", {})
             if not profile.devices or not all(isinstance(part, dict) for part in (found, versions, plain["document"])):
                 return None, f"{path} holds no profile"
-            if not _is_sound(profile):
+            if not _is_plausible(profile):
                 return None, f"{path} is broken: it holds figures that no measurement can be"
             return StoredProfile(profile, found, plain["document"], versions, path), ""
         except FileNotFoundError:
@@ -87,62 +87,62 @@ class ProfileStore:
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             return None, f"{path} is broken: {type(error).__name__}: {error}"
 
-    def valid(self, plan: Plan, expected: dict[str, str], versions: dict[str, str]) -> tuple[StoredProfile | None, str]:
-        """The newest profile that holds for these devices, be it of more, or why there is none. ``versions``: as known now."""
-        own, why = self.read(self.path(plan))
-        if why:
-            return None, why
+    def find_valid(self, plan: Plan, expected: dict[str, str], versions: dict[str, str]) -> tuple[StoredProfile | None, str]:
+        """Return the newest profile valid for these devices (it may have more), or why none is. ``versions``: current ones."""
+        own, reason = self.read(self.path(plan))
+        if reason:
+            return None, reason
         reasons = []
-        for kept in (*([own] if own is not None else []), *reversed(list(self.all()))):
-            reason = _difference(kept, expected, versions) or _gap(kept.profile, plan)
+        for stored in (*([own] if own is not None else []), *reversed(list(self.read_all()))):
+            reason = _difference(stored, expected, versions) or _missing_device(stored.profile, plan)
             if not reason:
-                return kept, ""
+                return stored, ""
             reasons.append(reason)
         return None, reasons[0] if own is not None else "these devices were not profiled yet"
 
-    def all(self) -> Iterator[StoredProfile]:
-        """Everything that can be read, oldest first."""
-        found = [kept for path in self.place.glob("*.json") if (kept := self.read(path)[0]) is not None]
-        yield from sorted(found, key=lambda kept: kept.profile.measured)
+    def read_all(self) -> Iterator[StoredProfile]:
+        """Yield all readable profiles, oldest first."""
+        profiles = [stored for path in self.directory.glob("*.json") if (stored := self.read(path)[0]) is not None]
+        yield from sorted(profiles, key=lambda stored: stored.profile.measured)
 
-    def save(self, path: Path, kept: StoredProfile) -> None:
-        """Keep a profile in the place of the last one. Raises StorageFailed, and leaves that one, where the disk takes no more."""
+    def save(self, path: Path, stored: StoredProfile) -> None:
+        """Replace the stored profile. Raises StorageFailed where it cannot be written; the old file before stays."""
         plain = {
-            "schema": SCHEMA,
-            "fingerprint": kept.fingerprint,
-            "versions": kept.versions,
-            "profile": to_plain(kept.profile),
-            "document": kept.document,
+            "schema": PROFILE_SCHEMA,
+            "fingerprint": stored.fingerprint,
+            "versions": stored.versions,
+            "profile": to_plain(stored.profile),
+            "document": stored.document,
         }
         try:
-            make_directory(self.place)
-            write_once(path, plain)
+            make_directory(self.directory)
+            write_json(path, plain)
         except OSError as error:
-            raise StorageFailed(f"{self.place} cannot be made: {error.strerror}", hint="free some space there") from None
+            raise StorageFailed(f"{self.directory} cannot be made: {error.strerror}", hint="free some space there") from None
 
 
-def _difference(kept: StoredProfile, expected: dict[str, str], versions: dict[str, str]) -> str:
-    """What is another one than when the profile was made, in a sentence; empty: nothing."""
+def _difference(stored: StoredProfile, expected: dict[str, str], versions: dict[str, str]) -> str:
+    """Return what differs from when the profile was made, as a sentence; empty: nothing."""
     for key, now in expected.items():
-        then, (kind, _, place) = kept.fingerprint.get(key), key.partition(" ")
-        if then == now:
+        before, (kind, _, device) = stored.fingerprint.get(key), key.partition(" ")
+        if before == now:
             continue
         if kind == "device":
-            return f"the profile is of other devices: {place} was {str(then or 'not there')[:120]}, is {now[:120]}"
-        about = {"declared": f"what is declared of {place}", "models": "what is timed", "link": "the emulated network"}
+            return f"the profile is of other devices: {device} was {str(before or 'not there')[:120]}, is {now[:120]}"
+        about = {"declared": f"the emulation of {device}", "models": "the timed code", "link": "the emulated network"}
         return (
-            f"{about[kind]} is not what it was"
+            f"{about[kind]} has changed since the profile was made"
             if kind in about
-            else f"the profile is of another {key}: {str(then)[:60]}, now {now}"
+            else f"the profile is of another {key}: {str(before)[:60]}, now {now}"
         )
     for key, now in versions.items():
-        if (then := kept.versions.get(key, now)) != now:
-            return f"{key[:80]} is {now[:40]}, was {str(then)[:40]}"
+        if (before := stored.versions.get(key, now)) != now:
+            return f"{key[:80]} is {now[:40]}, was {str(before)[:40]}"
     return ""
 
 
-def _is_sound(profile: Profile) -> bool:
-    """Whether all that advice reckons with can have been measured."""
+def _is_plausible(profile: Profile) -> bool:
+    """Whether all values that the advisor uses are physically possible."""
     sums, gradient = profile.all_reduce, profile.gradient
     floors = [(device.fixed_seconds, 0.0) for device in profile.devices]
     above = [device.seconds_per_sample for device in profile.devices] + [link.bandwidth for link in profile.links]
@@ -155,15 +155,17 @@ def _is_sound(profile: Profile) -> bool:
         if not len(gradient.bucket_bytes) == len(gradient.closed_at) > 0:
             return False
     return math.isfinite(profile.overlap) and all(
-        value is None or (math.isfinite(value) and value >= least)
-        for value, least in (*floors, *((value, math.ulp(0.0)) for value in above))
+        value is None or (math.isfinite(value) and value >= minimum)
+        for value, minimum in (*floors, *((value, math.ulp(0.0)) for value in above))
     )
 
 
-def _gap(profile: Profile, plan: Plan) -> str:
-    """Which device of a plan was not timed; empty: all were."""
+def _missing_device(profile: Profile, plan: Plan) -> str:
+    """Return which device of the plan was not timed; empty: all were timed."""
     keys = {(rank.node, rank.device_index) for rank in plan.ranks}
-    missing = [device for device in profile.devices if device.key in keys and device.time is None]
+    missing = [device for device in profile.devices if device.key in keys and device.step_time is None]
     if not missing:
         return ""
-    return f"{missing[0].name} of {missing[0].node} could not be timed then: {missing[0].error or 'no reason known'}"
+    return (
+        f"{missing[0].name} of {missing[0].node} could not be timed when it was profiled: {missing[0].error or 'no reason known'}"
+    )

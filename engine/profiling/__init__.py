@@ -1,1 +1,1 @@
-"""How fast each device, disk and link is: measured on the nodes, fitted and kept at the centre."""
+"""Measures every device, disk and link on the nodes; ``profiles`` assembles and stores the results at the centre."""

@@ -1,7 +1,7 @@
-"""When backward closes each of DDP's own buckets, how large they are, and what comes before and after: one profiled backward.
+"""Profile of the gradient exchange: size and closing time of each of DDP's buckets, forward share, optimizer, compression.
 
-DDP's hook stamps each bucket and hands it back unsummed, so nothing here waits for another rank. What compressing gradients takes
-is measured with the hooks of training over a group of one: all of their arithmetic, and no transport.
+DDP's hook time-stamps each bucket and returns it without a sum, so no rank waits for another. The cost of compression is
+measured with training's hooks over a group of one: all of their arithmetic, no transport.
 """
 
 from __future__ import annotations
@@ -13,140 +13,146 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch.distributed import GradBucket  # type: ignore[attr-defined]
+from torch.distributed import GradBucket  # type: ignore[attr-defined]  # torch re-exports it implicitly
 from torch.nn.parallel import DistributedDataParallel
 
 from ..events import GradientProfiled
-from ..specs import COMPRESSIONS
+from ..states import COMPRESSIONS, Compression
 from ..training.data import copy_to
-from ..training.group import Group
-from ..training.shares.compression import Hook, hook_of, message_bytes
-from ..training.shares.sampler import order
-from .device import wait
-from .steps import Steps
+from ..training.group.process_group import Group
+from ..training.shares.compression import Hook, make_hook, message_bytes
+from ..training.shares.sampler import epoch_order
+from .device import synchronize
+from .steps import StepBenchmark
 
-WARM = 2
-"""Steps first: DDP groups its buckets anew after the first, in the order in which gradients came."""
-STEPS = 5
-SECONDS = 0.3
-"""What a step should take: then stamps are fine enough."""
-SHORTER = 8
-"""Steps are so many times shorter where only the hook counts,"""
-LEARNING = 2
-"""and so many come before PowerSGD begins, which sends the first gradients whole."""
+WARM_UP_STEPS = 2
+"""Steps before measuring: DDP rebuilds its buckets after the first, in the order in which gradients arrived."""
+MEASURED_STEPS = 5
+TARGET_STEP_SECONDS = 0.3
+"""Target seconds of a step: long compared with the resolution of a time stamp."""
+COMPRESSION_BATCH_DIVISOR = 8
+"""Divisor of the batch where only the hook is timed."""
+COMPRESSION_WARM_UP_STEPS = 2
+"""Steps before a compression is timed: PowerSGD sends the first gradients uncompressed."""
 
 
-class _Stamps:
-    """DDP's hook: notes moment, bytes and shapes of every bucket."""
+class _BucketTimer:
+    """DDP communication hook that records time, bytes and shapes of every bucket."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self.moments: list[Any] = []
-        self.sizes: list[int] = []
-        self.low_rank: list[int] = []
+        self.closed_at: list[Any] = []
+        self.bucket_bytes: list[int] = []
+        self.low_rank_bytes: list[int] = []
         self.compress: Hook | None = None
-        """Time this one instead."""
-        self.compressed: list[tuple[Any, Any]] = []
-        """Moments at which it began and ended with each bucket."""
+        """Compression hook to time instead; None: record the buckets."""
+        self.compression_spans: list[tuple[Any, Any]] = []
+        """Start and end of the compression of each bucket."""
 
-    def stamp(self) -> Any:
-        """A moment of the device's own time."""
+    def now(self) -> Any:
+        """Return a time stamp: a CUDA event, or the host's clock in seconds."""
         if self.device.type != "cuda":
             return time.perf_counter()
-        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        event = torch.cuda.Event(enable_timing=True)
         event.record()
         return event
 
-    def between(self, first: Any, second: Any) -> float:
-        """Seconds between two moments that have passed."""
+    def seconds_between(self, first: Any, second: Any) -> float:
+        """Return the seconds between two time stamps that have passed."""
         return float(second - first) if self.device.type != "cuda" else float(first.elapsed_time(second)) / 1000
 
     def __call__(self, bucket: GradBucket) -> torch.futures.Future[torch.Tensor]:
-        """Take note, and pass the bucket on as it is."""
+        """Record the bucket and return it unchanged."""
         if self.compress is not None:
-            begun = self.stamp()
+            start = self.now()
             smaller = self.compress(bucket)
             smaller.wait()
-            self.compressed.append((begun, self.stamp()))
+            self.compression_spans.append((start, self.now()))
             return smaller
-        self.moments.append(self.stamp())
-        self.sizes.append(bucket.buffer().nbytes)
+        self.closed_at.append(self.now())
+        self.bucket_bytes.append(bucket.buffer().nbytes)
         shapes = [tuple(gradient.shape) for gradient in bucket.gradients()]
-        self.low_rank.append(sum(message_bytes(shapes, "powersgd", bucket.buffer().element_size())))
+        self.low_rank_bytes.append(sum(message_bytes(shapes, "powersgd", bucket.buffer().element_size())))
         devices: list[int | str | torch.device] | None = [self.device] if self.device.type == "cuda" else None
         done: torch.futures.Future[torch.Tensor] = torch.futures.Future(devices=devices)
         done.set_result(bucket.buffer())
         return done
 
 
-def measure_gradient(steps: Steps, group: Group, seconds_per_sample: float, most: int | None) -> GradientProfiled:
-    """Collective where DDP is made; every rank takes the same number of steps."""
-    size = max(1, min(int(SECONDS / max(seconds_per_sample, 1e-9)), 1 << 16, most or 1 << 16))
-    rows = np.resize(order(len(steps.data), 0, 0, 0, min(size, len(steps.data))), size)
-    replica, timer, device = steps.replica, steps.timer, group.device
+def measure_gradient(
+    benchmark: StepBenchmark, group: Group, seconds_per_sample: float, max_samples: int | None
+) -> GradientProfiled:
+    """Return the gradient profile of this rank. Collective: every rank takes the same number of steps."""
+    size = max(1, min(int(TARGET_STEP_SECONDS / max(seconds_per_sample, 1e-9)), 1 << 16, max_samples or 1 << 16))
+    rows = np.resize(epoch_order(len(benchmark.data), 0, 0, 0, min(size, len(benchmark.data))), size)
+    replica, timer, device = benchmark.replica, benchmark.timer, group.device
     ddp = DistributedDataParallel(replica, device_ids=[device] if device.type == "cuda" else None, gradient_as_bucket_view=True)
     ddp.broadcast_buffers = False
-    stamps = _Stamps(device)
-    ddp.register_comm_hook(stamps, lambda hook, bucket: hook(bucket))
+    bucket_timer = _BucketTimer(device)
+    ddp.register_comm_hook(bucket_timer, lambda hook, bucket: hook(bucket))
     shares, optimizers, closed = [], [], []
 
     def forward_backward(samples: int) -> tuple[Any, Any, Any]:
-        """When forward began, when backward did, and when it ended."""
+        """Return the time stamps of forward's start, backward's start and backward's end."""
         ddp.zero_grad(set_to_none=True)
         timer.begin(-1, samples)
-        batch = steps.data.read(rows[:samples], device)
+        batch = benchmark.data.read_rows(rows[:samples], device)
         timer.loaded()
         x, y = copy_to(device, *batch)
         timer.copied()
-        begun = stamps.stamp()
+        start = bucket_timer.now()
         output, anchor = ddp(x)
-        loss = steps.task.loss_sum(output, y) / samples + anchor
-        turned = stamps.stamp()
+        loss = benchmark.task.loss_sum(output, y) / samples + anchor
+        backward_start = bucket_timer.now()
         loss.backward()
-        return begun, turned, stamps.stamp()
+        return start, backward_start, bucket_timer.now()
 
-    for number in range(WARM + STEPS):
-        stamps.moments, stamps.sizes, stamps.low_rank = [], [], []
-        begun, turned, ended = forward_backward(size)
+    for number in range(WARM_UP_STEPS + MEASURED_STEPS):
+        bucket_timer.closed_at, bucket_timer.bucket_bytes, bucket_timer.low_rank_bytes = [], [], []
+        start, backward_start, end = forward_backward(size)
         timer.end()
-        wait(device)
-        before = time.perf_counter()
-        steps.optimizer.step()
-        wait(device)
-        optimizer = time.perf_counter() - before
+        synchronize(device)
+        optimizer_start = time.perf_counter()
+        benchmark.optimizer.step()
+        synchronize(device)
+        optimizer = time.perf_counter() - optimizer_start
         timer.stepped()
-        timer.settle()
-        timer.take()
-        if number >= WARM:
-            backward = stamps.between(turned, ended)
-            shares.append(stamps.between(begun, turned) / stamps.between(begun, ended))
-            closed.append([min(1.0, stamps.between(turned, moment) / backward) for moment in stamps.moments])
+        timer.synchronize()
+        timer.take_measured()
+        if number >= WARM_UP_STEPS:
+            backward = bucket_timer.seconds_between(backward_start, end)
+            shares.append(bucket_timer.seconds_between(start, backward_start) / bucket_timer.seconds_between(start, end))
+            closed.append(
+                [min(1.0, bucket_timer.seconds_between(backward_start, stamp) / backward) for stamp in bucket_timer.closed_at]
+            )
             optimizers.append(optimizer)
 
-    def compression_seconds(compression: str) -> tuple[float, ...]:
-        """Of each bucket, while every rank does the same: beside its device the host may have to serve others."""
-        stamps.compress = hook_of(compression, alone, LEARNING)
-        taken = []
-        for _ in range(LEARNING + 1 + STEPS):
-            stamps.compressed = []
-            group.gather([0.0])  # nobody begins before the others
-            forward_backward(min(size, max(2, size // SHORTER)))
+    def compression_seconds(compression: Compression) -> tuple[float, ...]:
+        """Return the seconds of each bucket, measured on all ranks at once, because ranks may share a host."""
+        bucket_timer.compress = make_hook(compression, alone, COMPRESSION_WARM_UP_STEPS)
+        rows_of_seconds = []
+        for _ in range(COMPRESSION_WARM_UP_STEPS + 1 + MEASURED_STEPS):
+            bucket_timer.compression_spans = []
+            group.gather([0.0])  # all ranks begin at the same time
+            forward_backward(min(size, max(2, size // COMPRESSION_BATCH_DIVISOR)))
             timer.end()
             timer.stepped()
-            wait(device)
-            taken.append([stamps.between(*moments) for moments in stamps.compressed])
-        timer.settle()
-        timer.take()
-        return tuple(median(column) for column in zip(*taken[LEARNING + 1 :], strict=True))
+            synchronize(device)
+            rows_of_seconds.append([bucket_timer.seconds_between(*span) for span in bucket_timer.compression_spans])
+        timer.synchronize()
+        timer.take_measured()
+        return tuple(median(column) for column in zip(*rows_of_seconds[COMPRESSION_WARM_UP_STEPS + 1 :], strict=True))
 
     alone = dist.new_group([group.rank], use_local_synchronization=True)
-    compressions = {word: compression_seconds(word) for word in COMPRESSIONS if word != "none"}
+    compressions: dict[str, tuple[float, ...]] = {
+        compression: compression_seconds(compression) for compression in COMPRESSIONS if compression != "none"
+    }
     return GradientProfiled(
-        bucket_bytes=tuple(stamps.sizes),
+        bucket_bytes=tuple(bucket_timer.bucket_bytes),
         closed_at=tuple(median(column) for column in zip(*closed, strict=True)),
         forward_share=median(shares),
         optimizer_seconds=median(optimizers),
-        low_rank_bytes=tuple(stamps.low_rank),
+        low_rank_bytes=tuple(bucket_timer.low_rank_bytes),
         compression_seconds=compressions,
         parameters=sum(parameter.numel() for parameter in replica.model.parameters()),
     )

@@ -1,4 +1,4 @@
-"""What a machine is beside its devices: processor, memory, and its disk past the page cache."""
+"""Profile of a machine besides its devices: processor, memory, and disk throughput without the page cache."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from pathlib import Path
 from ..errors import StorageFailed
 from ..events import SystemProfiled
 
-FILE = 64 << 20
-"""Bytes that are written and read."""
-BLOCK = 4 << 20
-LEAST = 0.05
-"""Seconds that reading goes on for at least, over the file again: from a quick disk it is gone too soon."""
+DISK_TEST_BYTES = 64 << 20
+"""Bytes written and read to measure a disk."""
+DISK_BLOCK_BYTES = 4 << 20
+MIN_READ_SECONDS = 0.05
+"""Least seconds of reading; the file is read again and again until then, because a fast disk reads it too quickly to time."""
 
 
-def measure_host(place: Path, versions: dict[str, str]) -> SystemProfiled:
-    """``place``: a directory on the disk that counts, which is where runs and data lie."""
+def measure_host(directory: Path, versions: dict[str, str]) -> SystemProfiled:
+    """Return the profile of this machine. ``directory``: where runs and data lie, on the disk to measure."""
     write = read = None
     error = ""
-    path = place / ".disk"
+    path = directory / ".disk"
     try:
-        write, read = measure_disk(path, FILE)
+        write, read = measure_disk(path, DISK_TEST_BYTES)
     except StorageFailed as failed:
         error = failed.reason
     finally:
@@ -44,9 +44,9 @@ def measure_host(place: Path, versions: dict[str, str]) -> SystemProfiled:
 
 
 def measure_disk(path: Path, size: int) -> tuple[float, float]:
-    """Bytes a second written, until they are on the disk, and read from it. Raises StorageFailed, on a full disk too."""
-    with mmap.mmap(-1, BLOCK) as block:  # whole pages, as writing past the cache wants them
-        block.write(os.urandom(BLOCK))  # some disks make short work of zeros
+    """Return the bytes per second written (with fsync) and read. Raises StorageFailed where the disk is full or fails."""
+    with mmap.mmap(-1, DISK_BLOCK_BYTES) as block:  # page-aligned, as O_DIRECT requires
+        block.write(os.urandom(DISK_BLOCK_BYTES))  # some disks compress zeros
         try:
             return _write(path, block, size), _read(path, block, size)
         except OSError as error:
@@ -58,15 +58,15 @@ def measure_disk(path: Path, size: int) -> tuple[float, float]:
 def _write(path: Path, block: mmap.mmap, size: int) -> float:
     handle = _open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     try:
-        begun = time.perf_counter()
-        for _ in range(size // BLOCK):
+        start = time.perf_counter()
+        for _ in range(size // DISK_BLOCK_BYTES):
             done = 0
-            with memoryview(block) as whole:
-                while done < BLOCK:
-                    with whole[done:] as rest:
+            with memoryview(block) as view:
+                while done < DISK_BLOCK_BYTES:
+                    with view[done:] as rest:
                         done += os.write(handle, rest)
         os.fsync(handle)
-        return size / (time.perf_counter() - begun)
+        return size / (time.perf_counter() - start)
     finally:
         os.close(handle)
 
@@ -75,22 +75,22 @@ def _read(path: Path, block: mmap.mmap, size: int) -> float:
     handle = _open(path, os.O_RDONLY)
     try:
         done = 0
-        begun = time.perf_counter()
-        while done < size or time.perf_counter() - begun < LEAST:
+        start = time.perf_counter()
+        while done < size or time.perf_counter() - start < MIN_READ_SECONDS:
             if done % size == 0:
                 os.lseek(handle, 0, os.SEEK_SET)
-                os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)  # where the file system knows no direct reading
-            got = os.readv(handle, [block])
-            if got <= 0:
-                raise OSError(errno.EIO, "the file has become shorter")
-            done += got
-        return done / (time.perf_counter() - begun)
+                os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)  # for file systems without O_DIRECT
+            received = os.readv(handle, [block])
+            if received <= 0:
+                raise OSError(errno.EIO, "the file was truncated")
+            done += received
+        return done / (time.perf_counter() - start)
     finally:
         os.close(handle)
 
 
 def _open(path: Path, flags: int) -> int:
-    """Past the page cache where the file system lets us."""
+    """Open a file with O_DIRECT, or without it where the file system does not support it."""
     direct = getattr(os, "O_DIRECT", 0)
     try:
         return os.open(path, flags | direct, 0o600)

@@ -1,7 +1,7 @@
-"""Lines through measurements that a few wild ones cannot bend: step times over batch sizes, all-reduce over message sizes. Pure.
+"""Robust line fit through measurements: step times over batch sizes, all-reduce times over message sizes. Pure.
 
-Huber's loss by iteratively reweighted least squares (Huber 1964; Holland and Welsch 1977), each point weighed by 1/t besides, so
-that a relative error counts alike at every size.
+Huber's loss by iteratively reweighted least squares (Huber 1964; Holland and Welsch 1977), each point also weighted by 1/t, so that
+a relative error counts the same at every size.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-TUNING = 1.345
+HUBER_K = 1.345
 """Huber's k: 95 % efficient where noise is normal."""
-ROUNDS = 50
-_CONVERGED = 1e-9
+MAX_ITERATIONS = 50
+_TOLERANCE = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,27 +31,27 @@ class LineFit:
 
 
 def fit_line(xs: Sequence[float], ys: Sequence[float]) -> LineFit:
-    """Fit measurements, all > 0. One point, or points of one x, give a line through the origin. Raises ValueError without any."""
+    """Fit a line to measurements > 0; for points of one x, a line through the origin. Raises ValueError without measurements."""
     if not xs or len(xs) != len(ys) or min(ys) <= 0.0:
         raise ValueError("a line needs measurements above 0")
     weights = [1.0] * len(xs)
     offset, slope = _least_squares(xs, ys, weights)
-    for _ in range(ROUNDS):
+    for _ in range(MAX_ITERATIONS):
         errors = [(y - offset - slope * x) / y for x, y in zip(xs, ys, strict=True)]
         scale = median(map(abs, errors)) / 0.6745  # of a normal distribution with that median error
-        if scale <= _CONVERGED:
+        if scale <= _TOLERANCE:
             break
-        weights = [min(1.0, TUNING * scale / max(abs(error), _CONVERGED)) for error in errors]
+        weights = [min(1.0, HUBER_K * scale / max(abs(error), _TOLERANCE)) for error in errors]
         before = offset, slope
         offset, slope = _least_squares(xs, ys, weights)
-        if abs(offset - before[0]) + abs(slope - before[1]) * max(xs) <= _CONVERGED * max(ys):
+        if abs(offset - before[0]) + abs(slope - before[1]) * max(xs) <= _TOLERANCE * max(ys):
             break
     errors = [abs(y - offset - slope * x) / y for x, y in zip(xs, ys, strict=True)]
     return LineFit(offset, slope, median(errors))
 
 
 def _least_squares(xs: Sequence[float], ys: Sequence[float], weights: Sequence[float]) -> tuple[float, float]:
-    """Weighted by 1/y as well; through the origin, or level, where the free line would have a negative part."""
+    """Return offset and slope, also weighted by 1/y; through the origin, or level, where a part would be negative."""
     w = sum(weight / (y * y) for y, weight in zip(ys, weights, strict=True))
     sx = sum(weight * x / (y * y) for x, y, weight in zip(xs, ys, weights, strict=True))
     sy = sum(weight / y for y, weight in zip(ys, weights, strict=True))
@@ -61,7 +61,7 @@ def _least_squares(xs: Sequence[float], ys: Sequence[float], weights: Sequence[f
     slope = (w * sxy - sx * sy) / spread if spread > 1e-12 * w * sxx else -1.0
     offset = (sy - slope * sx) / w
     if slope < 0.0 and spread > 1e-12 * w * sxx and sxy * w < sx * sy:
-        return sy / w, 0.0  # it does not grow with x at all
+        return sy / w, 0.0  # y does not grow with x
     if slope < 0.0 or offset < 0.0:
         return 0.0, sxy / sxx
     return offset, slope

@@ -1,6 +1,6 @@
-"""How long a device takes for local batches of 1, 2, 4 ... samples, and how many fit into its memory at once.
+"""Step times of a device for local batches of 1, 2, 4 ... samples, and the largest batch that fits in its memory.
 
-Steps are those of training without communication. Running out of memory is an answer here: it is caught, and nothing is left of it.
+Steps are those of training without communication. An out-of-memory error is a result here: it is caught and its memory freed.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import torch
 from ..events import StepTimesProfiled
 from ..training.data import Split, copy_to
 from ..training.emulation.device import EmulatedTimer
-from ..training.models import build
-from ..training.shares.sampler import order
+from ..training.models import build_model
+from ..training.shares.sampler import epoch_order
 from ..training.shares.step_stats import Replica
 from ..training.tasks import Task
 from ..training.timing.timers import CpuTimer
@@ -27,23 +27,23 @@ from ..workloads import Workload
 from . import device as devices
 from .line_fit import fit_line
 
-LONGEST = 2.0
-"""Seconds of a step that no timed size passes."""
-REPEATS, MOST_REPEATS, ENOUGH = 3, 40, 0.3
-"""Steps of each size, of which the median counts: more of short ones, until they have taken so many seconds together."""
-ROUGH = 0.01
-"""Residual of the line from which short steps are measured once more: then something else was busy on this machine."""
-REFINEMENTS = 3
-"""Probes between the largest power of two that fits and the next: the largest batch is found to an eighth of their distance."""
-CROWDED = 0.25
-"""Steps of up to so many seconds are taken again at once with others: REPEATS sizes, the largest of them."""
-MOST = 1 << 22
-"""Samples beyond which no limit is looked for."""
+MAX_STEP_SECONDS = 2.0
+"""Longest step that is timed."""
+MIN_STEP_REPEATS, MAX_STEP_REPEATS, REPEAT_SECONDS = 3, 40, 0.3
+"""Bounds of the steps per size, of which the median counts, and the seconds that they should take together."""
+REMEASURE_RESIDUAL = 0.01
+"""Residual of the line above which short steps are measured again: something else was busy on this machine."""
+REFINEMENT_PROBES = 3
+"""Probes between the largest power of two that fits and the next one: they find the largest batch to an eighth of that distance."""
+MAX_CROWDED_STEP_SECONDS = 0.25
+"""Longest step that is repeated while other ranks compute: the largest MIN_STEP_REPEATS sizes below it."""
+MAX_PROBED_SAMPLES = 1 << 22
+"""Largest batch that is tried; a device that fits it counts as unlimited."""
 
 
 @dataclass(slots=True)
-class Steps:
-    """A workload on one device, alone."""
+class StepBenchmark:
+    """Runs and times single steps of a workload on one device, without other ranks."""
 
     workload: Workload
     task: Task
@@ -55,14 +55,14 @@ class Steps:
 
     def __post_init__(self) -> None:
         torch.manual_seed(0)
-        self.replica = Replica(build(self.workload.name).to(self.device), self.timer, 0, 1)
-        self.optimizer = torch.optim.Adam(self.replica.model.parameters(), lr=0.0, fused=True)  # weights stay
+        self.replica = Replica(build_model(self.workload.name).to(self.device), self.timer, 0, 1)
+        self.optimizer = torch.optim.Adam(self.replica.model.parameters(), lr=0.0, fused=True)  # learning rate 0: weights stay
 
-    def seconds(self, size: int) -> float:
-        """Compute seconds of a step of so many samples, up to its last gradient."""
-        rows = np.resize(order(len(self.data), 0, 0, 0, min(size, len(self.data))), size)
-        self.timer.begin(-1, size)  # before the first step: no scripted fault acts but one that is always there
-        batch = self.data.read(rows, self.device)
+    def measure(self, size: int) -> float:
+        """Return the compute seconds of a step of that many samples. Raises torch.OutOfMemoryError."""
+        rows = np.resize(epoch_order(len(self.data), 0, 0, 0, min(size, len(self.data))), size)
+        self.timer.begin(-1, size)  # step -1 is before the first: only permanent emulated faults act
+        batch = self.data.read_rows(rows, self.device)
         self.timer.loaded()
         x, y = copy_to(self.device, *batch)
         self.timer.copied()
@@ -72,44 +72,44 @@ class Steps:
         self.optimizer.step()
         self.timer.stepped()
         self.replica.zero_grad(set_to_none=True)
-        self.timer.settle()
-        return self.timer.take()[-1].compute_seconds
+        self.timer.synchronize()
+        return self.timer.take_measured()[-1].compute_seconds
 
-    def holds(self, size: int) -> bool:
-        """Whether a step of so many samples fits into memory. An emulated device is asked without its pacing and mathematics."""
+    def fits_in_memory(self, size: int) -> bool:
+        """Whether a step of that many samples fits in memory. An emulated device computes nothing for it."""
         try:
             if isinstance(self.timer, EmulatedTimer):
-                self.timer.hold(size)
+                self.timer.allocate(size)
             else:
-                self.seconds(size)
+                self.measure(size)
         except torch.OutOfMemoryError:
             self.replica.zero_grad(set_to_none=True)
-            self.timer.let_go()
+            self.timer.free_cached_memory()
             return False
         return True
 
 
-def measure_steps(steps: Steps, index: int) -> StepTimesProfiled:
-    """Largest batch, times over sizes, the line through them, power. Raises what torch raises where the device is gone."""
-    largest = find_largest(steps.holds) if _has_own_memory(steps) else None
-    steps.seconds(1)  # first use of kernels and threads, not measured
-    steps.seconds(1)
+def measure_steps(benchmark: StepBenchmark, index: int) -> StepTimesProfiled:
+    """Return largest batch, step times by size, the fitted line and power. Raises torch's RuntimeError where the device is lost."""
+    largest = find_largest(benchmark.fits_in_memory) if _has_own_memory(benchmark) else None
+    benchmark.measure(1)  # warms up kernels and threads, not measured
+    benchmark.measure(1)
     sizes: list[int] = []
     seconds: list[float] = []
     size = 1
-    with _power(steps.device, index) as watts:
-        while (not seconds or 2 * seconds[-1] <= LONGEST) and size <= (largest or MOST):
-            watts.clear()  # what counts is the power of the largest size
-            first = steps.seconds(size)
-            if first > LONGEST and sizes:
+    with _sample_power(benchmark.device, index) as watts:
+        while (not seconds or 2 * seconds[-1] <= MAX_STEP_SECONDS) and size <= (largest or MAX_PROBED_SAMPLES):
+            watts.clear()  # the power of the largest size counts
+            first = benchmark.measure(size)
+            if first > MAX_STEP_SECONDS and sizes:
                 break
-            seconds.append(_median(steps, size, first))
+            seconds.append(_median_seconds(benchmark, size, first))
             sizes.append(size)
             size *= 2
     fitted = fit_line(sizes, seconds)
-    if fitted.residual > ROUGH:  # what disturbs a device only adds to its time, and to short steps most
+    if fitted.residual > REMEASURE_RESIDUAL:  # a disturbance only adds to times, and most to short steps
         seconds = [
-            min(before, _median(steps, size, before)) if before < ENOUGH else before
+            min(before, _median_seconds(benchmark, size, before)) if before < REPEAT_SECONDS else before
             for size, before in zip(sizes, seconds, strict=True)
         ]
         fitted = fit_line(sizes, seconds)
@@ -127,65 +127,67 @@ def measure_steps(steps: Steps, index: int) -> StepTimesProfiled:
 
 
 def measure_crowding(seconds: Callable[[int], float], sizes: Sequence[int], alone: Sequence[float]) -> float:
-    """How much longer steps take now, while others compute beside this one, than they did alone: the median over some sizes."""
-    short = [(size, taken) for size, taken in zip(sizes, alone, strict=True) if taken <= CROWDED] or [(sizes[0], alone[0])]
-    compared = short[-REPEATS:]
-    rounds = [[median([seconds(size) for _ in range(repeats(taken))]) / taken for size, taken in compared] for _ in range(2)]
-    return float(median(map(min, *rounds)))  # anything else that is busy here only adds
+    """Return the median over some sizes of the step time now, while ranks of this machine compute together, over that alone."""
+    short = [(size, taken) for size, taken in zip(sizes, alone, strict=True) if taken <= MAX_CROWDED_STEP_SECONDS] or [
+        (sizes[0], alone[0])
+    ]
+    compared = short[-MIN_STEP_REPEATS:]
+    rounds = [[median([seconds(size) for _ in range(repeat_count(taken))]) / taken for size, taken in compared] for _ in range(2)]
+    return float(median(map(min, *rounds)))  # any other load only adds
 
 
-def repeats(first: float) -> int:
-    """How many steps to take of a size of which one took so many seconds."""
-    return min(MOST_REPEATS, max(REPEATS, math.ceil(ENOUGH / first)))
+def repeat_count(first: float) -> int:
+    """Return the number of steps to time of a size whose first step took these seconds."""
+    return min(MAX_STEP_REPEATS, max(MIN_STEP_REPEATS, math.ceil(REPEAT_SECONDS / first)))
 
 
-def _median(steps: Steps, size: int, first: float) -> float:
-    """Of steps of that size; ``first``: what one took."""
-    return median([steps.seconds(size) for _ in range(repeats(first))])
+def _median_seconds(steps: StepBenchmark, size: int, first: float) -> float:
+    """Return the median seconds of steps of that size; ``first``: seconds of one such step."""
+    return median([steps.measure(size) for _ in range(repeat_count(first))])
 
 
-def find_largest(holds: Callable[[int], bool]) -> int | None:
-    """The largest size that holds, in log2 + 3 probes; 0: not even one sample, None: no limit was met."""
-    if not holds(1):
+def find_largest(fits: Callable[[int], bool]) -> int | None:
+    """Return the largest size that fits, in log2 + 3 probes; 0: not even one sample fits, None: no limit found."""
+    if not fits(1):
         return 0
-    fits = 1
-    while holds(2 * fits):
-        fits *= 2
-        if fits >= MOST:
+    largest = 1
+    while fits(2 * largest):
+        largest *= 2
+        if largest >= MAX_PROBED_SAMPLES:
             return None
-    too_much = 2 * fits
-    for _ in range(REFINEMENTS):
-        middle = (fits + too_much) // 2
-        if middle in (fits, too_much):
+    too_large = 2 * largest
+    for _ in range(REFINEMENT_PROBES):
+        middle = (largest + too_large) // 2
+        if middle in (largest, too_large):
             break
-        fits, too_much = (middle, too_much) if holds(middle) else (fits, middle)
-    return fits
+        largest, too_large = (middle, too_large) if fits(middle) else (largest, middle)
+    return largest
 
 
-def _has_own_memory(steps: Steps) -> bool:
-    """A processor shares the machine's memory: filling that would have the kernel kill somebody."""
+def _has_own_memory(steps: StepBenchmark) -> bool:
+    """Whether the device has memory of its own; filling a machine's memory would make the kernel kill processes."""
     return isinstance(steps.timer, EmulatedTimer) or steps.device.type == "cuda"
 
 
 @contextmanager
-def _power(device: torch.device, index: int) -> Iterator[list[float]]:
-    """Watts of the device, ten times a second, while it works; none where NVML gives none."""
+def _sample_power(device: torch.device, index: int) -> Iterator[list[float]]:
+    """Yield a list that collects the watts of the device ten times a second; empty where NVML reports none."""
     watts: list[float] = []
-    over = threading.Event()
+    is_over = threading.Event()
 
-    def watch() -> None:
-        while not over.wait(0.1):
-            read = devices.reading(index)
-            if read is None or read.power is None:
+    def sample() -> None:
+        while not is_over.wait(0.1):
+            reading = devices.read_nvml(index)
+            if reading is None or reading.power is None:
                 return
-            watts.append(read.power)
+            watts.append(reading.power)
 
-    watcher = threading.Thread(target=watch, daemon=True)
+    sampler = threading.Thread(target=sample, daemon=True)
     if device.type == "cuda":
-        watcher.start()
+        sampler.start()
     try:
         yield watts
     finally:
-        over.set()
-        if watcher.is_alive():
-            watcher.join()
+        is_over.set()
+        if sampler.is_alive():
+            sampler.join()

@@ -1,2 +1,1 @@
-"""The program under torchrun: one process a rank. Imports nothing, so that the centre reads the table of workloads without
-torch."""
+"""The training program under torchrun: one process per rank. Imports nothing, so that importing it does not load torch."""

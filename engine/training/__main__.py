@@ -1,4 +1,4 @@
-"""The program torchrun starts once a device: ``python -m paceline.engine.training RUN_DIR NODE``. Read it from top to bottom."""
+"""The program that torchrun starts once per device: ``python -m paceline.engine.training RUN_DIR NODE``."""
 
 from __future__ import annotations
 
@@ -12,59 +12,66 @@ from ..errors import PacelineError, PlanImpossible
 from ..plan import Plan, RankPlan
 from ..wire import from_plain
 from ..workloads import WORKLOADS
-from .data import load
-from .device import device_of, timer_for
+from .data import load_splits
+from .device import make_timer, select_device
 from .emulation.network import EmulatedLink
-from .group import die_with_parent, is_collateral, join, own_rank
+from .group.peer_failure import is_collateral
+from .group.process_group import join_group
+from .group.rank_process import die_with_parent, own_rank
 from .loop import Case
-from .normalization import least_samples
-from .precision import agree
+from .normalization import min_local_batch
+from .precision import agree_bfloat16
 from .rank_log import RankLog
-from .tasks import task_of
-from .timing.probe import Standalone, probe
-from .trainer import make_trainer
+from .tasks import task_for
+from .timing.probe import StandaloneBenchmark, probe_devices
+from .trainer import TrainerConfig, make_trainer
 
 
 def train(run_dir: Path, plan: Plan, rank: RankPlan, log: RankLog) -> None:
-    """What one rank does, from its first look at the plan to leaving the group."""
+    """Train all cases of the plan on one rank, from loading the data to leaving the group."""
     if plan.workload not in WORKLOADS:
         raise PlanImpossible(f"this version knows no workload {plan.workload!r}", hint="known: " + ", ".join(WORKLOADS))
     workload = WORKLOADS[plan.workload]
-    task = task_of(workload)
-    training, validation = load(run_dir, plan, task)
+    task = task_for(workload)
+    training, validation = load_splits(run_dir, plan, task)
     batch = min(plan.global_batch_size, len(training))
-    device = device_of(rank)
-    timer = timer_for(rank, workload, device)
+    device = select_device(rank)
+    timer = make_timer(rank, workload, device)
 
-    group = join(plan, rank, device, run_dir, log)
-    is_bfloat16 = agree(group, is_wanted=workload.is_bfloat16)
-    profile, most = probe(workload, task, training, timer, group, batch, log, is_bfloat16=is_bfloat16)
-    standalone = Standalone(group, training, log)
+    group = join_group(plan, rank, device, run_dir, log)
+    is_bfloat16 = agree_bfloat16(group, is_wanted=workload.is_bfloat16)
+    profile, max_micro_batches = probe_devices(
+        workload, task, training, timer, group, batch=batch, log=log, is_bfloat16=is_bfloat16
+    )
+    standalone = StandaloneBenchmark(group, training, log)
     link = None if plan.link is None else EmulatedLink(plan.link, group.size, plan.seed)
+
+    config = TrainerConfig(
+        max_micro_batch=max_micro_batches[rank.rank],
+        max_gradient_norm=workload.max_gradient_norm,
+        reads_one_step_late=plan_has_gpu(plan),
+        link=link,
+        compression=plan.compression,
+        local_steps=plan.local_steps,
+    )
 
     for planned in plan.cases:
         log.case = planned.name
-        at_once = most[rank.rank]
         seed = plan.seed + planned.repeat
-        is_late = plan_has_gpu(plan)
-        trainer = make_trainer(
-            workload,
-            task,
-            training,
-            timer,
-            group,
-            seed,
-            at_once,
-            is_late=is_late,
-            is_bfloat16=is_bfloat16,
-            link=link,
-            compression=plan.compression,
-            local_steps=plan.local_steps,
-        )
-        # What does not fit in memory at once is trained in micro-batches, so memory bounds no share.
-        lows = (least_samples(trainer.replica.model),) * group.size
+        trainer = make_trainer(workload, task, training, timer, group, config, seed=seed, is_bfloat16=is_bfloat16)
+        # A batch that does not fit in memory at once is trained in micro-batches, so memory bounds no share.
+        lows = (min_local_batch(trainer.replica.model),) * group.size
         problem = Problem(planned.policy, batch, profile, lows=lows, highs=(batch,) * group.size)
-        case = Case(workload, problem, trainer, validation, group, log, seed, plan.epochs)
+        case = Case(
+            workload=workload,
+            problem=problem,
+            trainer=trainer,
+            validation=validation,
+            group=group,
+            log=log,
+            seed=seed,
+            epochs=plan.epochs,
+        )
         memory, steps = case.train()
         if plan.is_bench:
             standalone.measure(trainer, planned.name, steps, memory.local_batch_sizes[rank.rank])
@@ -72,12 +79,12 @@ def train(run_dir: Path, plan: Plan, rank: RankPlan, log: RankLog) -> None:
 
 
 def plan_has_gpu(plan: Plan) -> bool:
-    """Whether any rank computes ahead of its host."""
+    """Whether any rank computes on a GPU, asynchronously to its host."""
     return any(rank.device_kind == "cuda" for rank in plan.ranks)
 
 
 def main(run_dir: Path, node: str) -> int:
-    """Train, and whatever goes wrong say it in one line, in the rank's own file and on standard error."""
+    """Train; write any failure as one line to the rank's own file and to standard error. Return the exit status."""
     die_with_parent()
     plan = from_plain(Plan, json.loads((run_dir / "plan.json").read_text()))
     rank = own_rank(plan, node)
@@ -89,7 +96,7 @@ def main(run_dir: Path, node: str) -> int:
         if not isinstance(error, PacelineError):
             reason = f"{type(error).__name__}: {reason}"
         print(f"rank {rank.rank} failed: {reason}", file=sys.stderr, flush=True)
-        log.failed(reason[:500], is_collateral=is_collateral(error))
+        log.write_failure(reason[:500], is_collateral=is_collateral(error))
         return 1
     return 0
 
@@ -97,4 +104,4 @@ def main(run_dir: Path, node: str) -> int:
 if __name__ == "__main__":
     status = main(Path(sys.argv[1]), sys.argv[2])
     sys.stdout.flush()
-    os._exit(status)  # the backends' threads may hang on a peer that is gone; nothing is left to be written
+    os._exit(status)  # the backend's threads may hang on a lost peer; everything is written already

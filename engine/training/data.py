@@ -1,4 +1,4 @@
-"""The prepared arrays of a run, read from the node's own copy and from nowhere else."""
+"""The prepared arrays of a run, read from the node's own copy."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from .prefetch import Prefetcher
 from .shares.sampler import Rows
 from .tasks import Task
 
-IN_MEMORY = 256 << 20
-"""Bytes of one array up to which it is read whole; larger ones stay on disk, and samples are read ahead of their step."""
+IN_MEMORY_BYTES = 256 << 20
+"""Largest array that is read into memory; larger ones stay on disk and their samples are prefetched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,57 +27,59 @@ class Split:
     x: np.ndarray
     y: np.ndarray
     weights: npt.NDArray[np.int64] | None = None
-    """What each sample counts in the loss; None: one. Known to every rank, so that no one has to ask the others before backward."""
-    ahead: Prefetcher | None = None
-    """Where the data lie on disk."""
+    """Weight of each sample in the loss; None: one. Every rank has all weights, so none is exchanged before backward."""
+    prefetcher: Prefetcher | None = None
+    """Reads ahead where the data lie on disk; None: they are in memory."""
 
     def __len__(self) -> int:
         return len(self.x)
 
-    def weigh(self, rows: Rows | None = None) -> int:
-        """What these samples (None: all) count together, for instance their valid tokens: an exact number."""
+    def total_weight(self, rows: Rows | None = None) -> int:
+        """Return the total weight of these samples (None: all), for instance their valid tokens: an exact integer."""
         if self.weights is None:
             return len(self) if rows is None else len(rows)
         return int(self.weights.sum() if rows is None else self.weights[rows].sum())
 
-    def take(self, rows: Rows, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-        """These rows, on the device; only they are read from disk."""
-        return copy_to(device, *self.read(rows, device))
+    def load_rows(self, rows: Rows, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return these rows on the device; only they are read from disk."""
+        return copy_to(device, *self.read_rows(rows, device))
 
-    def read(self, rows: Rows, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-        """These rows, in the host's memory, ready to be copied to the device."""
-        arrays = (self.x[rows], self.y[rows]) if self.ahead is None else self.ahead.take(rows)
+    def read_rows(self, rows: Rows, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return these rows in the host's memory, pinned where the device is a GPU."""
+        arrays = (self.x[rows], self.y[rows]) if self.prefetcher is None else self.prefetcher.take(rows)
         x, y = (torch.from_numpy(array) for array in arrays)
-        if device.type == "cuda":  # from pinned memory the copy runs beside the host
+        if device.type == "cuda":  # a copy from pinned memory does not block the host
             x, y = x.pin_memory(), y.pin_memory()
         return x, y
 
 
 def copy_to(device: torch.device, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Start the copy of a batch to the device."""
+    """Start the copy of a batch to the device and return its tensors there."""
     return x.to(device, non_blocking=True), y.to(device, non_blocking=True)
 
 
-def load(run_dir: Path, plan: Plan, task: Task) -> tuple[Split, Split]:
-    """Training and validation data of the plan. Raises DataRefused where they are missing or broken."""
-    place = run_dir.parent.parent / "data" / plan.data.digest
-    if not (place / "manifest.json").exists():
-        raise DataRefused(f"no prepared data at {place}", hint="start the run again: data are pushed at launch")
-    return _split(place, "train", task), _split(place, "validation", task)
+def load_splits(run_dir: Path, plan: Plan, task: Task) -> tuple[Split, Split]:
+    """Return the training and validation data of the plan. Raises DataRefused where they are missing or broken."""
+    directory = run_dir.parent.parent / "data" / plan.data.digest
+    if not (directory / "manifest.json").exists():
+        raise DataRefused(f"no prepared data at {directory}", hint="start the run again: a launch pushes the data")
+    return _split(directory, "train", task), _split(directory, "validation", task)
 
 
-def _split(place: Path, part: str, task: Task) -> Split:
-    x, y = (_array(place / f"{part}_{name}.npy") for name in "xy")
+def _split(directory: Path, part: str, task: Task) -> Split:
+    x, y = (_array(directory / f"{part}_{name}.npy") for name in "xy")
     if len(x) != len(y) or len(x) == 0:
-        raise DataRefused(f"{place}: {len(x)} inputs but {len(y)} targets of {part}", hint="prepare the data again")
+        raise DataRefused(f"{directory}: {len(x)} inputs but {len(y)} targets of {part}", hint="prepare the data again")
     is_on_disk = isinstance(x, np.memmap) or isinstance(y, np.memmap)
     return Split(x, y, task.weights(y), Prefetcher(x, y) if is_on_disk and part == "train" else None)
 
 
 def _array(path: Path) -> np.ndarray:
     try:
-        mode: Literal["r"] | None = "r" if path.stat().st_size > IN_MEMORY else None
+        mode: Literal["r"] | None = "r" if path.stat().st_size > IN_MEMORY_BYTES else None
         array: np.ndarray = np.load(path, mmap_mode=mode, allow_pickle=False)
     except (OSError, ValueError) as error:
-        raise DataRefused(f"cannot read {path}: {error}", hint="remove the directory: data are pushed again") from None
+        raise DataRefused(
+            f"cannot read {path}: {error}", hint="remove the directory: the next launch pushes the data again"
+        ) from None
     return array

@@ -1,8 +1,8 @@
-"""Batch normalisation under unequal shares: what its running statistics are, and which local batches are too small for it.
+"""Batch normalisation under unequal shares: pooled running statistics, and local batches too small to normalise.
 
-Each rank normalises by its own local batch, as under any DDP. DDP would also overwrite everybody's running statistics by rank 0's
-in every step, which throws the others' data away and costs a message; here each rank keeps its own, and at the end of an epoch,
-before anything is judged, they are pooled by the samples each rank has trained: the same numbers on all ranks.
+Each rank normalises by its own local batch, as under any DDP. DDP would also overwrite all running statistics by rank 0's in every
+step, which discards the other ranks' data and costs a message; here each rank keeps its own. At the end of an epoch, before
+evaluation, they are pooled, weighted by the samples each rank trained, and are then the same on all ranks.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .group import Group
+from .group.process_group import Group
 
 
-def norms_of(model: nn.Module) -> list[_BatchNorm]:
-    """The layers that batch-normalise."""
+def batch_norm_layers(model: nn.Module) -> list[_BatchNorm]:
+    """Return the batch-normalisation layers."""
     return [module for module in model.modules() if isinstance(module, _BatchNorm)]
 
 
-def least_samples(model: nn.Module) -> int:
-    """Least local batch size that a rank should have: one sample has no variance."""
-    return 2 if norms_of(model) else 1
+def min_local_batch(model: nn.Module) -> int:
+    """Return the least local batch size of a rank: 2 with batch normalisation, because one sample has no variance."""
+    return 2 if batch_norm_layers(model) else 1
 
 
 @contextmanager
-def usable(norms: Sequence[_BatchNorm], samples: int) -> Iterator[None]:
-    """Where a single sample cannot be avoided (the end of an epoch), it is normalised by the running statistics."""
+def eval_for_single_sample(norms: Sequence[_BatchNorm], samples: int) -> Iterator[None]:
+    """Normalise an unavoidable single sample (at the end of an epoch) by the running statistics."""
     is_alone = samples == 1
     for norm in norms if is_alone else ():
         norm.eval()
@@ -38,25 +38,25 @@ def usable(norms: Sequence[_BatchNorm], samples: int) -> Iterator[None]:
         norm.train()
 
 
-def pool(norms: Sequence[_BatchNorm], samples: int, group: Group) -> None:
-    """Give all ranks the running statistics of all their samples: mean and variance of a mixture, weighted by ``samples``."""
+def pool_running_statistics(norms: Sequence[_BatchNorm], samples: int, group: Group) -> None:
+    """Set the running statistics of all ranks to mean and variance of their mixture, weighted by ``samples``. Collective."""
     pairs = [(norm.running_mean, norm.running_var) for norm in norms if norm.running_mean is not None]
     values = [float(samples)]
     for mean, variance in pairs:
         assert mean is not None
         assert variance is not None
-        wide = mean.double()
-        values += (wide * samples).tolist() + ((variance.double() + wide * wide) * samples).tolist()
+        mean64 = mean.double()
+        values += (mean64 * samples).tolist() + ((variance.double() + mean64 * mean64) * samples).tolist()
     if not pairs:
         return
     total, *sums = group.exact_sum(values)
-    taken = 0
+    offset = 0
     for mean, variance in pairs:
         assert mean is not None
         assert variance is not None
         count = mean.numel()
-        means = torch.tensor(sums[taken : taken + count], dtype=torch.float64) / total
-        squares = torch.tensor(sums[taken + count : taken + 2 * count], dtype=torch.float64) / total
+        means = torch.tensor(sums[offset : offset + count], dtype=torch.float64) / total
+        squares = torch.tensor(sums[offset + count : offset + 2 * count], dtype=torch.float64) / total
         mean.copy_(means)
         variance.copy_((squares - means * means).clamp_min(0.0))
-        taken += 2 * count
+        offset += 2 * count

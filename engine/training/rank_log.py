@@ -1,4 +1,4 @@
-"""The lines of one rank: every event goes through here into ranks/<rank>.jsonl, whole and flushed, steps in summary."""
+"""The event log of one rank: writes whole, flushed lines to ranks/<rank>.jsonl, with steps folded into summaries."""
 
 from __future__ import annotations
 
@@ -13,54 +13,54 @@ from ..errors import StorageFailed
 from ..events import RankEvent, RankFailed, StepsTaken, StoreOpened
 from ..wire import encode
 
-LINE_SECONDS = 0.25
-"""Least time between two summaries: four lines a second."""
+LINE_INTERVAL_S = 0.25
+"""Least seconds between two summaries: at most four lines a second."""
 STEPS_AROUND_CHANGE = 3
-"""Steps after a change of shares that get a line of their own, as does the one before."""
+"""Steps after a change of shares that each get their own line, as does the step before it."""
 
 
 class RankLog:
-    """Appends to the file of one rank. Only that rank writes there."""
+    """Appends events to the file of one rank. No other process writes to it. Raises StorageFailed where it cannot be opened."""
 
     def __init__(self, path: Path, rank: int) -> None:
         self.case = ""
-        """Name of the case that the following lines belong to."""
+        """Name of the case of the following lines."""
         self._path, self._rank = path, rank
         try:
             self._handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         except OSError as error:
-            raise self._failed(error) from None
+            raise self._storage_error(error) from None
 
     def write(self, event: RankEvent) -> None:
-        """Append one line, stamped. Raises StorageFailed and leaves no half line behind where the disk is full."""
+        """Append one event with rank, case and time. Raises StorageFailed on a full disk and leaves no partial line."""
         stamped = dataclasses.replace(event, rank=self._rank, case=self.case, node_time=time.time())
         line = encode(stamped).encode() + b"\n"
         before = os.fstat(self._handle).st_size
         try:
             written = os.write(self._handle, line)
-            while written < len(line):  # the next call says why the kernel took only a part
+            while written < len(line):  # a partial write: the next call raises the reason
                 written += os.write(self._handle, line[written:])
         except OSError as error:
             with contextlib.suppress(OSError):  # the first error is the one to report
                 os.ftruncate(self._handle, before)
-            raise self._failed(error) from None
+            raise self._storage_error(error) from None
 
-    def store_opened(self, address: str, port: int) -> None:
-        """Say where the group's store is; the runner passes it on."""
+    def write_store_opened(self, address: str, port: int) -> None:
+        """Write the address of the group's store; the runner passes it to the other nodes."""
         self.write(StoreOpened(address=address, port=port))
 
-    def failed(self, reason: str, *, is_collateral: bool) -> None:
-        """The last line. Where even that cannot be written, standard error carries it already."""
+    def write_failure(self, reason: str, *, is_collateral: bool) -> None:
+        """Write the failure as the last line; dropped where it cannot be written, as standard error has it already."""
         with contextlib.suppress(StorageFailed):
             self.write(RankFailed(reason=reason, is_collateral=is_collateral))
 
-    def _failed(self, error: OSError) -> StorageFailed:
+    def _storage_error(self, error: OSError) -> StorageFailed:
         return StorageFailed(f"rank {self._rank} cannot write {self._path}: {error.strerror}", hint="free some space there")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LoggedStep:
-    """What one rank knows about one step it took."""
+    """One measured step of one rank."""
 
     epoch: int
     step: int
@@ -73,28 +73,28 @@ class LoggedStep:
 
 
 class StepLog:
-    """Folds steps into summaries, and tells the ones around a decision apart."""
+    """Folds steps into summary lines; steps around a change of shares get their own lines."""
 
     def __init__(self, log: RankLog) -> None:
         self._log = log
         self._steps: list[LoggedStep] = []
         self._last_line = 0.0
-        self._single = 0
+        self._single_lines_left = 0
 
     def add(self, step: LoggedStep, *, is_change: bool, utilization: float | None, memory_used: int | None) -> None:
-        """Take one step; ``is_change`` says that the balancer has changed the shares after it."""
+        """Add one step; ``is_change``: the balancer changed the shares after it."""
         if is_change:
             self.flush(utilization, memory_used)
-            self._single = STEPS_AROUND_CHANGE + 1
+            self._single_lines_left = STEPS_AROUND_CHANGE + 1
         if self._steps and self._steps[-1].times.samples != step.times.samples:
             self.flush(utilization, memory_used)  # a summary covers one local batch size
         self._steps.append(step)
-        if self._single > 0 or time.monotonic() - self._last_line >= LINE_SECONDS:
+        if self._single_lines_left > 0 or time.monotonic() - self._last_line >= LINE_INTERVAL_S:
             self.flush(utilization, memory_used)
-        self._single = max(0, self._single - 1)
+        self._single_lines_left = max(0, self._single_lines_left - 1)
 
     def flush(self, utilization: float | None = None, memory_used: int | None = None) -> None:
-        """Write what is still to be told."""
+        """Write the steps not written yet."""
         if not self._steps:
             return
         steps, self._steps, self._last_line = self._steps, [], time.monotonic()

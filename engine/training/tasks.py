@@ -1,4 +1,4 @@
-"""What a workload minimises and how it is judged, as sums over samples: sums of all ranks add up exactly, means of means do not."""
+"""Loss and metric of a workload, as sums over samples: the sums of all ranks add up exactly, means of means do not."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Task:
     is_classification: bool
 
     def weights(self, targets: np.ndarray) -> npt.NDArray[np.int64] | None:
-        """What each sample counts in the loss and the metric, as whole numbers; None: every sample counts one.
+        """Return the integer weight of each sample in loss and metric; None: one.
 
-        A task whose samples are sequences counts their valid tokens here; the sums below then run over tokens.
+        For a task on sequences it is the number of valid tokens, and the sums below run over tokens.
         """
         return None
 
@@ -32,12 +32,12 @@ class Task:
         return functional.mse_loss(output, target, reduction="sum")
 
     def metric_sum(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Right answers, or squared error, summed over the samples."""
+        """Correct predictions, or squared error, summed over the samples."""
         if self.is_classification:
             return (output.argmax(1) == target).sum()
         return functional.mse_loss(output, target, reduction="sum")
 
 
-def task_of(workload: Workload) -> Task:
-    """The task of a workload."""
+def task_for(workload: Workload) -> Task:
+    """Return the task of a workload."""
     return Task(workload.task == "classification")

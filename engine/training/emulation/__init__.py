@@ -1,1 +1,1 @@
-"""Devices and networks that are not there, paced so that a step takes as long as theirs would."""
+"""Emulated devices and networks: a real training step, paced to take as long as theirs would."""

@@ -1,4 +1,4 @@
-"""The networks, each as a chain of stages, so that an emulated device can be paced between them."""
+"""The models of the workloads, each a sequence of stages, so that an emulated device can be paced between stages."""
 
 from __future__ import annotations
 
@@ -20,6 +20,6 @@ _BUILDERS: dict[str, Callable[[], nn.Sequential]] = {
 }
 
 
-def build(workload: str) -> nn.Sequential:
-    """A fresh network, its weights drawn from torch's current seed."""
+def build_model(workload: str) -> nn.Sequential:
+    """Return a new model, its weights drawn from torch's current seed."""
     return _BUILDERS[workload]()

@@ -1,4 +1,4 @@
-"""A small CNN for 1x8x8 images, without batch normalisation: unequal local batches then give the very same gradient."""
+"""A small CNN for 1x8x8 images, without batch normalisation, so that unequal local batches give exactly the same gradient."""
 
 from __future__ import annotations
 

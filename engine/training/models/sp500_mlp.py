@@ -1,7 +1,8 @@
-"""A multi-layer perceptron that forecasts the next price of a window of 60: the last one plus what it has learned to add.
+"""A multi-layer perceptron that forecasts the next price of a window of 60: the last price plus a learned change.
 
-Prices grow without bound, and a network says nothing sensible about values it has never seen; so it sees the window relative to its
-last price and adds to that. Its last layer starts at zero: untrained, it repeats the last value, which every model has to beat.
+Prices grow without bound, and a network does not extrapolate; so its input is the window relative to its last price, and its output
+is added to that price. Its last layer starts at zero: untrained, it repeats the last price, the baseline that every model has to
+beat.
 """
 
 from __future__ import annotations
@@ -11,41 +12,41 @@ from torch import nn
 
 
 def sp500_mlp() -> nn.Sequential:
-    """Three dense layers, about 12,000 parameters; the output is one number a sample."""
+    """Three dense layers, about 12,000 parameters; the output is one number per sample."""
     last = nn.Linear(32, 1)
     nn.init.zeros_(last.weight)
     nn.init.zeros_(last.bias)
     return nn.Sequential(
-        nn.Sequential(Relative(), Beside(nn.Sequential(nn.Linear(60, 128), nn.ReLU()))),
-        Beside(nn.Sequential(nn.Linear(128, 32), nn.ReLU())),
-        nn.Sequential(Beside(last), Sum()),
+        nn.Sequential(RelativeToLast(), BypassLastColumn(nn.Sequential(nn.Linear(60, 128), nn.ReLU()))),
+        BypassLastColumn(nn.Sequential(nn.Linear(128, 32), nn.ReLU())),
+        nn.Sequential(BypassLastColumn(last), SumColumns()),
     )
 
 
-class Relative(nn.Module):
-    """[n, 60] prices -> [n, 61]: the window less its last price, and that price."""
+class RelativeToLast(nn.Module):
+    """[n, 60] prices -> [n, 61]: the window minus its last price, and that price."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Shift every window."""
+        """Subtract the last price of every window."""
         last = x[:, -1:]
         return torch.cat((x - last, last), dim=1)
 
 
-class Beside(nn.Module):
-    """Applies a layer to all but the last column, which passes beside it."""
+class BypassLastColumn(nn.Module):
+    """Applies a layer to all columns but the last, which bypasses it."""
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
         self.layer = layer
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Layer and bypass."""
+        """Return the layer's output and the bypassed column."""
         return torch.cat((self.layer(x[:, :-1]), x[:, -1:]), dim=1)
 
 
-class Sum(nn.Module):
-    """[n, 2] -> [n]: the learned change on top of the last price."""
+class SumColumns(nn.Module):
+    """[n, 2] -> [n]: the learned change plus the last price."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Add both columns."""
+        """Return the sum of both columns."""
         return x.sum(dim=1)

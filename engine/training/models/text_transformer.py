@@ -1,8 +1,8 @@
-"""Transformer encoders that sort a text into one of four topics, from the numbers of its words.
+"""Transformer encoders that classify a text into one of four topics, from its word numbers.
 
-A text is a row of word numbers, filled up with zeros. Zeros are neither looked at nor counted, and columns that no text of the
-batch reaches are dropped before they cost anything: what a text gives depends on that text alone, whatever shares its batch. Which
-places hold words travels beside the words as one more column, because stages pass on one tensor.
+A text is a row of word numbers, padded with zeros. Padding is masked, and columns that are padding in the whole batch are dropped:
+the output of a text depends on that text alone, whatever else is in its batch. The mask travels with the words as one more column,
+because a stage passes on one tensor.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ CLASSES = 4
 
 
 def text_transformer(vocabulary: int, length: int, width: int, layers: int, inner: int) -> nn.Sequential:
-    """Word and place embeddings, ``layers`` encoder blocks with ``inner`` hidden units, the mean of the words, one dense layer."""
+    """Word and position embeddings, ``layers`` encoder blocks with ``inner`` hidden units, mean over words, one dense layer."""
     return nn.Sequential(
         WordEmbedding(vocabulary, length, width),
         *(Block(nn.TransformerEncoderLayer(width, width // 32, inner, dropout=0.0, batch_first=True)) for _ in range(layers)),
@@ -23,7 +23,7 @@ def text_transformer(vocabulary: int, length: int, width: int, layers: int, inne
 
 
 class WordEmbedding(nn.Module):
-    """[n, length] word numbers -> [n, longest, width + 1]: words and their places embedded, and 1 where there is a word."""
+    """[n, length] word numbers -> [n, longest, width + 1]: embedded words and positions, and the mask: 1 for a word."""
 
     def __init__(self, vocabulary: int, length: int, width: int) -> None:
         super().__init__()
@@ -33,23 +33,23 @@ class WordEmbedding(nn.Module):
             nn.init.normal_(embedding.weight, std=0.1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Look up words and places."""
-        if not x.is_cuda:  # a GPU's host would have to wait for the answer
-            x = x[:, : int((x != 0).any(dim=0).sum())]  # texts are filled up at the end: the columns in use are the first ones
+        """Look up words and positions."""
+        if not x.is_cuda:  # on a GPU the host would have to wait for the result
+            x = x[:, : int((x != 0).any(dim=0).sum())]  # padding is at the end: the used columns come first
         is_word = x != 0
         embedded = self.word(x) + self.place.weight[: x.shape[1]]
         return torch.cat((embedded, is_word.unsqueeze(2).to(embedded.dtype)), dim=2)
 
 
 class Block(nn.Module):
-    """One encoder layer over the words; the column that tells them apart passes beside it."""
+    """One encoder layer over the words; the mask column bypasses it."""
 
     def __init__(self, layer: nn.TransformerEncoderLayer) -> None:
         super().__init__()
         self.layer = layer
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Attention to words only."""
+        """Attend to words only."""
         words, is_word = x[..., :-1], x[..., -1:]
         return torch.cat((self.layer(words, src_key_padding_mask=is_word.squeeze(2) == 0), is_word), dim=2)
 
@@ -58,7 +58,7 @@ class MaskedMean(nn.Module):
     """[n, longest, width + 1] -> [n, width]: the mean over the words."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Leave out what is no word: choose and do not multiply, for there may be anything there."""
+        """Exclude padding by masking and not by a product with 0: its values may be NaN."""
         words, is_word = x[..., :-1], x[..., -1:]
-        kept = words.masked_fill(is_word == 0, 0.0)
-        return kept.sum(dim=1) / is_word.sum(dim=1)
+        masked = words.masked_fill(is_word == 0, 0.0)
+        return masked.sum(dim=1) / is_word.sum(dim=1)

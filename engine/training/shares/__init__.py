@@ -1,1 +1,1 @@
-"""Unequal shares of one global batch: sampling, the gradient sum and what ranks exchange in it."""
+"""Unequal shares of one global batch: sampler, gradient sum, per-step statistics, compression, local SGD."""

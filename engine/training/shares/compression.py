@@ -1,8 +1,7 @@
-"""Fewer bytes for the same gradients: torch's hooks for half precision and PowerSGD (Vogels et al. 2019), safe for our slot.
+"""Gradient compression: torch's communication hooks for half precision and PowerSGD (Vogels et al. 2019), kept away from the slot.
 
-The hooks give a mean, we want a sum; and what ranks tell each other in the slot must arrive with every bit. So the slot travels
-in a small sum of its own, and the rest is multiplied by the number of ranks afterwards. Weights, optimizer and error feedback stay
-in the model's own precision.
+The hooks return a mean, training needs a sum, and the slot must arrive bit by bit. So the slot is summed separately, and the
+decompressed gradient is multiplied by the number of ranks. Weights, optimizer and error feedback stay in the model's precision.
 """
 
 from __future__ import annotations
@@ -13,43 +12,47 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch.distributed import GradBucket  # type: ignore[attr-defined]
+from torch.distributed import GradBucket  # type: ignore[attr-defined]  # torch re-exports it implicitly
 from torch.distributed.algorithms.ddp_comm_hooks import default_hooks, powerSGD_hook
 
-RANK = 2
-"""Of the matrices that PowerSGD sends: 1 is quicker and learns worse."""
-WHOLE_STEPS = 10
-"""Steps whose gradients PowerSGD sends whole: DDP regroups its buckets after the first, and early gradients change most."""
-_LEAST_GAIN = 2
-"""A matrix is sent as two factors only where that is so many times smaller: torch's own default."""
+from ...states import Compression
+
+POWERSGD_RANK = 2
+"""Rank of the matrices that PowerSGD sends: 1 is faster and learns worse."""
+UNCOMPRESSED_STEPS = 10
+"""First steps, sent uncompressed: DDP rebuilds its buckets after the first, and early gradients change most."""
+_MIN_COMPRESSION = 2
+"""Least factor by which the two factors of a matrix have to be smaller than it: torch's default."""
 
 Future = torch.futures.Future[Any]
 Hook = Callable[[GradBucket], Future]
 
 
-def hook_of(compression: str, group: dist.ProcessGroup | None = None, whole_steps: int = WHOLE_STEPS) -> Hook:
-    """torch's hook for a word of ``Plan.compression``; its future gives the bucket as a mean over the ranks of a group (all)."""
+def make_hook(
+    compression: Compression, group: dist.ProcessGroup | None = None, uncompressed_steps: int = UNCOMPRESSED_STEPS
+) -> Hook:
+    """Return torch's hook for a ``Plan.compression``; its future is the mean of the bucket over the group (None: all ranks)."""
     group = group or dist.distributed_c10d._get_default_group()
     if compression == "bf16":
         return lambda bucket: default_hooks.bf16_compress_hook(group, bucket)
     if compression == "fp16":
         return lambda bucket: default_hooks.fp16_compress_hook(group, bucket)
-    state = powerSGD_hook.PowerSGDState(group, matrix_approximation_rank=RANK, start_powerSGD_iter=whole_steps)
+    state = powerSGD_hook.PowerSGDState(group, matrix_approximation_rank=POWERSGD_RANK, start_powerSGD_iter=uncompressed_steps)
     return lambda bucket: powerSGD_hook.powerSGD_hook(state, bucket)
 
 
-def message_bytes(shapes: Sequence[Sequence[int]], compression: str, item: int = 4) -> tuple[int, ...]:
-    """Bytes of every sum that a bucket of such gradients needs, the slot left out; ``item``: bytes of an uncompressed number."""
-    whole = sum(prod(shape) for shape in shapes) * item
+def message_bytes(shapes: Sequence[Sequence[int]], compression: Compression, item_bytes: int = 4) -> tuple[int, ...]:
+    """Return the bytes of each sum of a bucket, without the slot; ``item_bytes``: bytes of an uncompressed number."""
+    total = sum(prod(shape) for shape in shapes) * item_bytes
     if compression in ("bf16", "fp16"):
-        return (whole // item * 2,)
+        return (total // item_bytes * 2,)
     if compression != "powersgd":
-        return (whole,)
+        return (total,)
     rest = rows = columns = 0
     for shape in shapes:
         n, m = (shape[0], prod(shape[1:])) if len(shape) > 1 else (prod(shape), 1)
-        if len(shape) > 1 and (n + m) * RANK * _LEAST_GAIN < n * m:
-            rows, columns = rows + n * RANK, columns + m * RANK
+        if len(shape) > 1 and (n + m) * POWERSGD_RANK * _MIN_COMPRESSION < n * m:
+            rows, columns = rows + n * POWERSGD_RANK, columns + m * POWERSGD_RANK
         else:
             rest += n * m
-    return rest * item, rows * item, columns * item
+    return rest * item_bytes, rows * item_bytes, columns * item_bytes

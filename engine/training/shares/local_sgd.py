@@ -1,7 +1,7 @@
-"""Local SGD (Stich 2019): every rank steps on its own gradient, and every few steps the weights of all become their average.
+"""Local SGD (Stich 2019): every rank steps on its own gradient, and every few steps all ranks average their weights.
 
-The average counts each rank by the samples it has trained since the last one, so that unequal shares weigh what they are worth;
-torch's own averager counts all ranks alike. What ranks tell each other travels in the same sum, and so arrives as seldom.
+The average weights each rank by the samples it has trained since the last average, as unequal shares require; torch's averager
+weights all ranks alike. The slot travels in the same sum, so rank reports arrive with averages only.
 """
 
 from __future__ import annotations
@@ -13,34 +13,34 @@ from .step_stats import Replica
 
 
 class LocalSGD:
-    """When the next average is due, and the average itself."""
+    """Decides when the next average is due, and averages."""
 
-    def __init__(self, reduction: CommHook, steps: int) -> None:
-        self._reduction, self._steps = reduction, steps
-        self._taken = 0
-        self._own = self._all = 0
-        """Samples (what counts of them) since the last average, of this rank and of all."""
+    def __init__(self, comm_hook: CommHook, steps: int) -> None:
+        self._comm_hook, self._steps = comm_hook, steps
+        self._steps_taken = 0
+        self._own = self._total = 0
+        """Weight of the samples since the last average, of this rank and of all ranks."""
 
-    def is_due(self, own: int, everyone: int, *, is_last: bool) -> bool:
-        """Count a step that trained so much; whether the weights are to be averaged now, alike on all ranks."""
-        self._taken += 1
+    def is_due(self, own: int, total: int, *, is_last: bool) -> bool:
+        """Count a step of these sample weights; return whether to average now, the same on all ranks."""
+        self._steps_taken += 1
         self._own += own
-        self._all += everyone
-        return is_last or self._taken >= self._steps
+        self._total += total
+        return is_last or self._steps_taken >= self._steps
 
     def average(self, replica: Replica) -> None:
-        """Make the weights of all ranks one, and bring the slot of each rank to all."""
+        """Replace the weights of all ranks by their average, and exchange the slots. Collective."""
         weights = [weight.detach() for weight in replica.model.parameters()]
         if not all(bool(weight.isfinite().all()) for weight in weights):
-            replica.tell_worst(torch.full((), torch.nan, dtype=replica.slot.dtype, device=replica.slot.device))
-        told = replica.slot.grad
-        assert told is not None
-        share = self._own / self._all if self._all else 1.0 / replica.world_size
-        flat = torch.cat([*((weight * share).flatten() for weight in weights), told.flatten()])
-        self._reduction.average(flat)
+            replica.mark_non_finite(torch.full((), torch.nan, dtype=replica.slot.dtype, device=replica.slot.device))
+        slot = replica.slot.grad
+        assert slot is not None
+        fraction = self._own / self._total if self._total else 1.0 / replica.world_size
+        flat = torch.cat([*((weight * fraction).flatten() for weight in weights), slot.flatten()])
+        self._comm_hook.average(flat)
         for weight, summed in zip(
-            weights, torch.split(flat, [weight.numel() for weight in weights] + [told.numel()]), strict=False
+            weights, torch.split(flat, [weight.numel() for weight in weights] + [slot.numel()]), strict=False
         ):
             weight.copy_(summed.view_as(weight))
-        told.copy_(flat[-told.numel() :].view_as(told))
-        self._taken = self._own = self._all = 0
+        slot.copy_(flat[-slot.numel() :].view_as(slot))
+        self._steps_taken = self._own = self._total = 0

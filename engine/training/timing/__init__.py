@@ -1,1 +1,1 @@
-"""How long a step takes and on what: timers, the probe, run-queue delay."""
+"""Timing of steps: timers, the probe of every device, run-queue delay."""

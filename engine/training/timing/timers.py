@@ -1,9 +1,9 @@
-"""How long a rank's own work in a step takes, and on what: from taking the batch to its last gradient, the wait left out.
+"""Timers of a rank's own work in a step and its parts: from taking the batch to the last gradient, without any wait.
 
-Parts: data, host-to-device copy, stalls of the host's thread, and the rest, which is the model's compute; backward is told apart
-from forward, so that a delay inside it counts as compute and never as wait. The stamp of the last gradient comes from
-``exchange``: its node of the autograd graph runs after all others. A timer also runs the model's stages, because an emulated device
-has to be paced between them (``emulation``).
+Compute seconds are all of that work. Its parts are data, host-to-device copy, stalls of the host's thread, and the rest, forward
+and backward (``model_seconds``). Backward is timed separately, so that a delay inside it counts as compute and never as wait. The
+slot of ``shares.step_stats`` calls ``last_gradient``: its autograd node runs after all others. A timer also runs the model's
+stages, because an emulated device has to be paced between them (``emulation``).
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from torch import nn
 from ...balancer.step_phases import StepTimes, StepWork
 from .run_queue import RunQueue
 
-_NOTHING = StepWork(0.0, 0)
-_LAUNCH_BOUND = 0.8
-"""A device whose kernels were launched over more than this share of its compute seconds may have waited for its host."""
+_NO_STEP = StepWork(0.0, 0)
+_LAUNCH_BOUND_SHARE = 0.8
+"""A device may have waited for its host where launching kernels took more than this fraction of forward and backward."""
 
 
 class CpuTimer:
-    """Stamps of the host's clock: on a CPU nothing runs ahead.
+    """Timer by the host's clock: on a CPU nothing runs asynchronously.
 
-    The host has stalled for as long as the thread that computes neither ran nor slept on purpose: it stood in the run queue, or
-    its process was stopped or throttled. While it takes its batch only the run queue counts, because loaders wait for disks.
+    A stall of the host is time in which the computing thread neither ran nor slept on purpose: it was in the run queue, or its
+    process was stopped or throttled. While it takes its batch only the run queue counts, because loaders wait for disks.
     """
 
     def __init__(self) -> None:
@@ -36,46 +36,46 @@ class CpuTimer:
         self._forward_spent = 0.0
         self._data_queued = self._host = self._wait = 0.0
         self._queue = RunQueue()
-        self._done: list[StepTimes] = []
+        self._measured: list[StepTimes] = []
 
     def begin(self, step: int, samples: int) -> None:
-        """The rank begins to take its batch."""
+        """Mark: the rank begins to take its batch."""
         self._step, self._samples = step, samples
-        self._queued = self._queue.delay()
+        self._queued = self._queue.delay_seconds()
         self._slept = 0.0
         self._start = time.perf_counter()
 
     def loaded(self) -> None:
-        """The batch lies in the host's memory."""
+        """Mark: the batch lies in the host's memory."""
         self._loaded = time.perf_counter()
-        self._data_queued = min(self._queue.delay() - self._queued, self._loaded - self._start)
+        self._data_queued = min(self._queue.delay_seconds() - self._queued, self._loaded - self._start)
 
     def copied(self) -> None:
-        """The batch lies in the device's memory, or its copy is on its way: forward begins."""
+        """Mark: the batch lies in the device's memory, or its copy is under way; forward begins."""
         self._copied = self._forward = time.perf_counter()
         self._forward_spent = 0.0
         self._cpu = time.thread_time()
 
     def run(self, model: nn.Sequential, x: torch.Tensor) -> torch.Tensor:
-        """The forward pass."""
+        """Run the forward pass."""
         output: torch.Tensor = model(x)
         self.forward_ends()
         return output
 
     def forward_ends(self) -> None:
-        """What follows belongs to backward."""
+        """Mark: backward begins."""
         self._forward_spent += time.perf_counter() - self._forward
 
     def micro_batch_ends(self) -> None:
-        """Backward of a micro-batch that is not the step's last has returned: forward of the next one begins."""
+        """Mark: backward of a micro-batch that is not the step's last has returned; forward of the next one begins."""
         self._forward = time.perf_counter()
 
     def last_gradient(self) -> StepWork:
-        """Backward has computed its last gradient; gives the newest step that is known, its wait that of the step before."""
+        """Mark: the last gradient is computed. Return the newest measured step, with the wait of the step before it."""
         self._last = time.perf_counter()
-        passed = self._last - self._copied
-        stalled = passed - self._slept - (time.thread_time() - self._cpu)
-        self._host = min(max(stalled, 0.0), passed) + self._data_queued
+        elapsed = self._last - self._copied
+        stalled = elapsed - self._slept - (time.thread_time() - self._cpu)
+        self._host = min(max(stalled, 0.0), elapsed) + self._data_queued
         return StepWork(
             seconds=self._last - self._start,
             samples=self._samples,
@@ -86,207 +86,216 @@ class CpuTimer:
         )
 
     def newest_seconds(self) -> float:
-        """Own work of the newest step that is known."""
+        """Return the compute seconds of the newest measured step."""
         return self._last - self._start
 
     def end(self) -> None:
-        """Backward has returned: all ranks' gradients are here."""
+        """Mark: backward has returned, the gradients of all ranks have arrived."""
         self._end = time.perf_counter()
         self._wait = self._end - self._last
 
     def stepped(self) -> None:
-        """The optimizer has stepped: the step is over."""
-        self._done.append(
+        """Mark: the optimizer has stepped; the step is over."""
+        self._measured.append(
             StepTimes(
-                self._step,
-                self._samples,
-                self._last - self._start,
-                self._wait,
-                self._loaded - self._start - self._data_queued,
-                self._copied - self._loaded,
-                self._host,
-                self._last - self._copied - self._forward_spent,
-                time.perf_counter() - self._end,
+                step=self._step,
+                samples=self._samples,
+                compute_seconds=self._last - self._start,
+                wait_seconds=self._wait,
+                data_seconds=self._loaded - self._start - self._data_queued,
+                copy_seconds=self._copied - self._loaded,
+                host_seconds=self._host,
+                backward_seconds=self._last - self._copied - self._forward_spent,
+                optimizer_seconds=time.perf_counter() - self._end,
             )
         )
 
-    def take(self) -> list[StepTimes]:
-        """Steps that are measured and were not asked for yet."""
-        done, self._done = self._done, []
-        return done
+    def take_measured(self) -> list[StepTimes]:
+        """Return the measured steps since the last call."""
+        measured, self._measured = self._measured, []
+        return measured
 
-    def settle(self) -> None:
-        """Wait until every step begun is measured."""
+    def synchronize(self) -> None:
+        """Wait until every step begun is measured; nothing to wait for on a CPU."""
 
     def utilization(self) -> float | None:
-        """Share of the last second in which the device computed; None: the agent reads the real device."""
+        """Return the fraction of the last second in which the device computed; None for a real device, which the agent reads."""
         return None
 
     def memory_used(self) -> int | None:
-        """Bytes of the device that this rank holds, where torch knows them."""
+        """Return the bytes of the device that this rank holds; None where torch does not count them."""
         return None
 
-    def most_samples(self) -> int | None:
-        """Largest local batch that fits in memory; None: unknown before it is tried."""
+    def max_samples(self) -> int | None:
+        """Return the largest batch that fits in memory at once; None: unknown until tried."""
         return None
 
     def memory_total(self) -> int | None:
-        """Bytes of the device; None where a step's memory cannot be measured."""
+        """Return the bytes of the device; None where a step's memory cannot be measured."""
         return None
 
     def peak_memory(self) -> int | None:
-        """Most bytes in use at a time since the last call; None where torch does not count them."""
+        """Return the peak of bytes in use since the last call; None where torch does not count them."""
         return None
 
-    def let_go(self) -> None:
-        """After memory ran out: give back what is only kept for later."""
+    def free_cached_memory(self) -> None:
+        """Free cached memory, after an out-of-memory error."""
 
 
-class _Marks:
-    """Events of one step on the device's stream, and what the host's clock saw of it."""
+class _StepEvents:
+    """CUDA events of one step on the device's stream, and the host's measurements of it."""
 
     def __init__(self) -> None:
         self.step = self.samples = 0
         self.launch_seconds = self.queued = 0.0
-        self.start, self.loaded, self.copied, self.last, self.end, self.stepped = (_event() for _ in range(6))
-        self.turns: list[torch.cuda.Event] = []
-        """Ends of forward and of backward, one micro-batch after another; the last backward ends with ``last``."""
-        self.turned = 0
+        self.start, self.loaded, self.copied, self.last, self.end, self.stepped = (_new_event() for _ in range(6))
+        self.phase_ends: list[torch.cuda.Event] = []
+        """Ends of forward and backward of each micro-batch in turn; the last backward ends with ``last``."""
+        self.phases = 0
 
-    def turn(self) -> None:
-        """Forward has become backward, or backward the next forward."""
-        if self.turned == len(self.turns):
-            self.turns.append(_event())
-        self.turns[self.turned].record()
-        self.turned += 1
+    def end_phase(self) -> None:
+        """Record the end of a forward or of a backward that is not the step's last."""
+        if self.phases == len(self.phase_ends):
+            self.phase_ends.append(_new_event())
+        self.phase_ends[self.phases].record()
+        self.phases += 1
 
     def backward_seconds(self) -> float:
-        """Of all micro-batches, when all marks have passed."""
-        ends = [*self.turns[: self.turned], self.last]
-        return sum(_between(first, second) for first, second in zip(ends[::2], ends[1::2], strict=True))
+        """Return the backward seconds of all micro-batches; valid once all events have passed."""
+        ends = [*self.phase_ends[: self.phases], self.last]
+        return sum(_seconds_between(first, second) for first, second in zip(ends[::2], ends[1::2], strict=True))
 
 
 class CudaTimer(CpuTimer):
-    """CUDA events, read when they have passed, never waited for inside an epoch: times come one or two steps late.
+    """Timer by CUDA events, read after they have passed and never waited for inside an epoch: times come one or two steps late.
 
-    All parts are spans of the device's own stream, so a loader counts for as long as the device stood still for it and not while it
-    ran beside the step before. The host has stalled for as long as the threads that launch kernels stood in the run queue, where
-    launching took most of the step, so that the device may have waited for them.
+    All parts are spans of the device's stream, so loading counts only while the device waited for it, not while it ran in parallel
+    with the step before. A stall of the host is the time that the launching threads were in the run queue; it counts only where
+    launching took most of the step, because only then the device may have waited for it.
     """
 
     def __init__(self, device: torch.device) -> None:
         super().__init__()
         self._device = device
-        self._open: deque[_Marks] = deque()
-        self._free: list[_Marks] = []
-        self._current: _Marks | None = None
-        self._newest = self._untold = _NOTHING
+        self._pending: deque[_StepEvents] = deque()
+        self._free: list[_StepEvents] = []
+        self._current: _StepEvents | None = None
+        self._newest = self._unreported = _NO_STEP
 
     def begin(self, step: int, samples: int) -> None:
-        """The rank begins to take its batch: mark the stream, behind the optimizer of the step before."""
-        self._current = self._free.pop() if self._free else _Marks()
-        self._current.step, self._current.samples, self._current.turned = step, samples, 0
-        self._current.queued = self._queue.delay()
+        """Mark on the stream, after the optimizer of the step before: the rank begins to take its batch."""
+        self._current = self._free.pop() if self._free else _StepEvents()
+        self._current.step, self._current.samples, self._current.phases = step, samples, 0
+        self._current.queued = self._queue.delay_seconds()
         self._current.start.record()
 
     def loaded(self) -> None:
-        """The batch lies in the host's memory."""
+        """Mark: the batch lies in the host's memory."""
         if self._current is not None:
             self._current.loaded.record()
 
     def copied(self) -> None:
-        """The copy is on its way."""
+        """Mark: the copy is launched."""
         self._copied = time.perf_counter()
         if self._current is not None:
             self._current.copied.record()
 
     def forward_ends(self) -> None:
-        """Forward is launched."""
+        """Mark: forward is launched."""
         if self._current is not None:
-            self._current.turn()
+            self._current.end_phase()
 
     def micro_batch_ends(self) -> None:
-        """Backward of a micro-batch is launched."""
+        """Mark: backward of a micro-batch is launched."""
         if self._current is not None:
-            self._current.turn()
+            self._current.end_phase()
 
     def last_gradient(self) -> StepWork:
-        """Mark the last gradient, in the thread of backward; gives the newest step whose marks have all passed, but each only once.
+        """Mark the last gradient, in backward's thread. Return the newest step whose events have all passed, each step once.
 
-        Where none has passed since the last one, there is nothing to tell: one slow step told twice would look like a new speed.
+        Where no further step has passed, return an empty one: a slow step reported twice would look like a new speed.
         """
         if self._current is not None:
             self._current.last.record()
             self._current.launch_seconds = time.perf_counter() - self._copied
-            self._current.queued = self._queue.delay() - self._current.queued
-        self._queue.watch()
+            self._current.queued = self._queue.delay_seconds() - self._current.queued
+        self._queue.add_current_thread()
         self._collect()
-        told, self._untold = self._untold, _NOTHING
-        return told
+        work, self._unreported = self._unreported, _NO_STEP
+        return work
 
     def end(self) -> None:
-        """The stream has been told to wait for the other ranks: mark when it did."""
+        """Mark on the stream: it has waited for the other ranks."""
         if self._current is not None:
             self._current.end.record()
 
     def stepped(self) -> None:
-        """The optimizer is launched."""
+        """Mark: the optimizer is launched."""
         if self._current is not None:
             self._current.stepped.record()
-            self._open.append(self._current)
+            self._pending.append(self._current)
             self._current = None
 
     def newest_seconds(self) -> float:
-        """Of the newest step whose marks have all passed."""
+        """Return the compute seconds of the newest step whose events have all passed."""
         return self._newest.seconds
 
-    def take(self) -> list[StepTimes]:
-        """Steps whose marks have passed."""
+    def take_measured(self) -> list[StepTimes]:
+        """Return the steps whose events have passed since the last call."""
         self._collect()
-        return super().take()
+        return super().take_measured()
 
-    def settle(self) -> None:
-        """At the end of an epoch, where evaluation waits for the device anyway. What comes next may be another case: it is not told
-        what this one left."""
+    def synchronize(self) -> None:
+        """Wait for the device at the end of an epoch, as evaluation does too. The next case must not report a step of this one."""
         torch.cuda.synchronize(self._device)
         self._collect()
-        self._untold = _NOTHING
+        self._unreported = _NO_STEP
 
     def memory_used(self) -> int | None:
-        """Bytes that torch has reserved on the device."""
+        """Return the bytes that torch has reserved on the device."""
         return int(torch.cuda.memory_reserved(self._device))
 
     def memory_total(self) -> int | None:
-        """Bytes of the device, as its driver says."""
+        """Return the bytes of the device, from its driver."""
         return int(torch.cuda.get_device_properties(self._device).total_memory)
 
     def peak_memory(self) -> int | None:
-        """Counted by torch's allocator."""
+        """Return the peak that torch's allocator counted since the last call."""
         peak = int(torch.cuda.max_memory_allocated(self._device))
         torch.cuda.reset_peak_memory_stats(self._device)
         return peak
 
-    def let_go(self) -> None:
-        """The allocator's cache; the marks of the step that broke off are left to the next one."""
+    def free_cached_memory(self) -> None:
+        """Empty the allocator's cache; the next step reuses the events of the interrupted one."""
         torch.cuda.empty_cache()
 
     def _collect(self) -> None:
-        while self._open and self._open[0].stepped.query():  # type: ignore[no-untyped-call]
-            marks = self._open.popleft()
-            data, copy = _between(marks.start, marks.loaded), _between(marks.loaded, marks.copied)
-            network, wait = _between(marks.copied, marks.last), _between(marks.last, marks.end)
-            host = min(max(marks.queued, 0.0), network) if marks.launch_seconds > _LAUNCH_BOUND * network else 0.0
-            own = data + copy + network
-            backward, optimizer = marks.backward_seconds(), _between(marks.end, marks.stepped)
-            self._done.append(StepTimes(marks.step, marks.samples, own, wait, data, copy, host, backward, optimizer))
-            self._newest = self._untold = StepWork(own, marks.samples, data, copy, host, wait)
-            self._free.append(marks)
+        while self._pending and self._pending[0].stepped.query():
+            events = self._pending.popleft()
+            data, copy = _seconds_between(events.start, events.loaded), _seconds_between(events.loaded, events.copied)
+            device, wait = _seconds_between(events.copied, events.last), _seconds_between(events.last, events.end)
+            host = min(max(events.queued, 0.0), device) if events.launch_seconds > _LAUNCH_BOUND_SHARE * device else 0.0
+            compute = data + copy + device  # forward and backward with the stalls of the host in ``device``
+            times = StepTimes(
+                step=events.step,
+                samples=events.samples,
+                compute_seconds=compute,
+                wait_seconds=wait,
+                data_seconds=data,
+                copy_seconds=copy,
+                host_seconds=host,
+                backward_seconds=events.backward_seconds(),
+                optimizer_seconds=_seconds_between(events.end, events.stepped),
+            )
+            self._measured.append(times)
+            self._newest = self._unreported = StepWork(compute, events.samples, data, copy, host, wait)
+            self._free.append(events)
 
 
-def _event() -> torch.cuda.Event:
-    return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+def _new_event() -> torch.cuda.Event:
+    return torch.cuda.Event(enable_timing=True)
 
 
-def _between(first: torch.cuda.Event, second: torch.cuda.Event) -> float:
-    """Seconds between two marks that have passed."""
+def _seconds_between(first: torch.cuda.Event, second: torch.cuda.Event) -> float:
+    """Return the seconds between two events that have passed."""
     return float(first.elapsed_time(second)) / 1000

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from paceline.engine.balancer.allocate import allocate
-from paceline.engine.balancer.step_time import StepTime, fit, ideal_seconds, slowest_seconds
+from paceline.engine.balancer.step_time import StepTime, fit_step_time, ideal_seconds, slowest_seconds
 from paceline.engine.errors import PlanImpossible
 
 times = st.builds(
@@ -28,14 +28,14 @@ def problems(draw: st.DrawFn) -> tuple[list[StepTime], int, list[int], list[int]
 
 
 def brute_force(models: list[StepTime], samples: int, lows: list[int], highs: list[int]) -> float | None:
-    """The least step time over all ways to share, None where there is none."""
-    ways = itertools.product(*(range(low, high + 1) for low, high in zip(lows, highs, strict=True)))
-    return min((slowest_seconds(models, way) for way in ways if sum(way) == samples), default=None)
+    """Return the least step time over all allocations, None where there is none."""
+    allocations = itertools.product(*(range(low, high + 1) for low, high in zip(lows, highs, strict=True)))
+    return min((slowest_seconds(models, allocation) for allocation in allocations if sum(allocation) == samples), default=None)
 
 
 @given(problems())
 @settings(max_examples=300, deadline=None)
-def test_no_way_of_sharing_is_faster_than_the_allocation(problem: tuple[list[StepTime], int, list[int], list[int]]) -> None:
+def test_no_other_allocation_is_faster_than_the_allocation(problem: tuple[list[StepTime], int, list[int], list[int]]) -> None:
     models, samples, lows, highs = problem
     best = brute_force(models, samples, lows, highs)
     if best is None:
@@ -57,7 +57,7 @@ def test_shares_sum_to_the_batch_and_keep_the_quantum(models: list[StepTime], sa
     assert sum(1 for size in sizes if size % quantum) <= 1
 
 
-def test_equal_devices_share_equally_and_the_first_take_the_rest() -> None:
+def test_equal_devices_share_equally_and_the_first_take_the_remainder() -> None:
     assert allocate([StepTime(0.0, 1.0)] * 4, 258) == (65, 65, 64, 64)
 
 
@@ -74,7 +74,7 @@ def test_a_device_whose_fixed_cost_is_too_high_is_left_out() -> None:
     ("samples", "lows", "highs", "word"),
     [(3, [1] * 4, [9] * 4, "too small"), (30, [0] * 4, [5] * 4, "does not fit"), (9, [3, 0, 0, 0], [2, 9, 9, 9], "rank 0")],
 )
-def test_impossible_bounds_are_refused_in_one_sentence(samples: int, lows: list[int], highs: list[int], word: str) -> None:
+def test_impossible_bounds_are_refused_with_the_bound_named(samples: int, lows: list[int], highs: list[int], word: str) -> None:
     with pytest.raises(PlanImpossible, match=word):
         allocate([StepTime(0.0, 1.0)] * 4, samples, lows, highs)
 
@@ -82,13 +82,13 @@ def test_impossible_bounds_are_refused_in_one_sentence(samples: int, lows: list[
 @given(times, st.integers(1, 500), st.integers(501, 4000))
 @settings(deadline=None)
 def test_a_fit_finds_the_line_it_was_measured_on(model: StepTime, small: int, large: int) -> None:
-    found = fit((small, model.at(small)), (large, model.at(large)))
+    found = fit_step_time((small, model.at(small)), (large, model.at(large)))
     assert found.at(large) == pytest.approx(model.at(large), rel=1e-6)
     assert found.at(small) == pytest.approx(model.at(small), rel=1e-3)
 
 
 def test_noise_never_makes_a_fitted_time_negative() -> None:
     for small, large in (((4, 0.1), (16, 0.5)), ((4, 0.5), (16, 0.4)), ((4, 0.5), (4, 0.5))):
-        found = fit(small, large)
+        found = fit_step_time(small, large)
         assert found.fixed_seconds >= 0
         assert found.seconds_per_sample > 0

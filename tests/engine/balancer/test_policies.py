@@ -1,4 +1,4 @@
-"""What the four policies do, in a simulator that runs the very same code: calm under noise, quick after a jump, blind to names."""
+"""The four policies in a simulator: stable under noise, fast after a jump, independent of device names."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from paceline.engine.balancer.allocate import allocate
 from paceline.engine.balancer.policies import Memory, Observation, Problem, decide, sizes_for, start
 from paceline.engine.balancer.step_time import StepTime, slowest_seconds
 from paceline.engine.balancer.tracker import Tracker, observe
-from paceline.engine.specs import POLICIES
+from paceline.engine.states import POLICIES, Policy
 
 LAB = tuple(StepTime(0.002, 1 / (23 * speed)) for speed in (12.7, 9.1, 3.0, 3.0))
 
 
-def problem(policy: str, profile: tuple[StepTime, ...] = LAB, batch: int = 256) -> Problem:
+def problem(policy: Policy, profile: tuple[StepTime, ...] = LAB, batch: int = 256) -> Problem:
     return Problem(policy, batch, profile, (1,) * len(profile), (batch,) * len(profile))
 
 
 def simulate(
     asked: Problem, truth: list[tuple[StepTime, ...]], noise: float = 0.0, outliers: float = 0.0, seed: int = 0
 ) -> tuple[list[float], Memory]:
-    """Efficiency of every step, oracle time over time, both without the noise of that step."""
+    """Return the efficiency of every step (oracle seconds over seconds, both without that step's noise) and the memory."""
     random_numbers = random.Random(seed)
     memory, efficiency = start(asked), []
     for models in truth:
@@ -84,7 +84,7 @@ def test_hybrid_overrules_a_wrong_profile() -> None:
 
 
 @pytest.mark.parametrize("policy", ["dynamic", "hybrid"])
-def test_noise_with_outliers_changes_shares_rarely_and_costs_less_than_two_percent(policy: str) -> None:
+def test_noise_with_outliers_changes_shares_rarely_and_costs_less_than_two_percent(policy: Policy) -> None:
     changes, means = [], []
     for seed in range(10):
         efficiency, memory = simulate(problem(policy), [LAB] * 300, noise=0.04, outliers=0.01, seed=seed)
@@ -109,7 +109,7 @@ def test_a_jump_of_any_rank_is_followed_within_three_steps(factor: float) -> Non
 
 @given(st.permutations(range(4)), st.sampled_from(POLICIES))
 @settings(max_examples=30, deadline=None)
-def test_the_order_of_devices_changes_nothing_but_the_order_of_shares(order: list[int], policy: str) -> None:
+def test_the_order_of_devices_changes_nothing_but_the_order_of_shares(order: list[int], policy: Policy) -> None:
     distinct = tuple(StepTime(0.001 * i, 1 / rate) for i, rate in enumerate((292.0, 209.0, 71.0, 64.0), 1))
     there = simulate(problem(policy, distinct), [distinct] * 8)
     shuffled = tuple(distinct[i] for i in order)
@@ -142,7 +142,7 @@ def test_nothing_but_measured_times_and_bounds_reaches_the_balancer() -> None:
     st.integers(4, 600),
 )
 @settings(max_examples=200, deadline=None)
-def test_whatever_clocks_say_the_shares_stay_valid(policy: str, histories: list[list[float]], batch: int) -> None:
+def test_no_measured_time_makes_shares_invalid(policy: Policy, histories: list[list[float]], batch: int) -> None:
     asked = problem(policy, LAB, batch)
     memory = start(asked)
     for seconds in histories:
@@ -157,18 +157,18 @@ def test_whatever_clocks_say_the_shares_stay_valid(policy: str, histories: list[
 
 @given(st.sampled_from(POLICIES), st.integers(1, 255))
 @settings(deadline=None)
-def test_the_last_smaller_step_is_shared_completely_too(policy: str, left: int) -> None:
+def test_the_smaller_last_step_is_shared_completely(policy: Policy, left: int) -> None:
     asked = problem(policy)
     assert sum(sizes_for(asked, start(asked), left)) == left
 
 
-def test_memory_caps_are_kept_and_the_others_take_over() -> None:
+def test_memory_limits_are_kept_and_other_ranks_take_the_rest() -> None:
     asked = Problem("hybrid", 256, LAB, (1,) * 4, (100, 256, 256, 256))
     assert start(asked).local_batch_sizes[0] == 100
     assert sum(start(asked).local_batch_sizes) == 256
 
 
-def test_a_change_says_why_and_what_it_brings() -> None:
+def test_a_change_states_its_reason_and_its_predicted_gain() -> None:
     asked = problem("hybrid")
     memory = start(asked)
     truth = slowed(0, 2.0)
@@ -183,7 +183,7 @@ def test_a_change_says_why_and_what_it_brings() -> None:
     assert decision.predicted_after == pytest.approx(slowest_seconds(truth, decision.local_batch_sizes), rel=0.05)
 
 
-def test_one_outlier_is_no_jump_but_two_alike_are() -> None:
+def test_one_outlier_is_no_jump_but_two_similar_ones_are() -> None:
     tracker = Tracker()
     for _ in range(8):
         tracker, _ = observe(tracker, 1.0, 1.0)

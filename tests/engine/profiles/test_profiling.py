@@ -1,4 +1,4 @@
-"""Profiles without a lab: folding lines, the shelf, drift, the search for memory, disks, pairs of nodes, documents and alerts."""
+"""Profiles without a lab: assembly, store, drift, the search for the largest batch, disks, links, documents and alerts."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import socket
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from paceline.engine.advisor.advise import advise
-from paceline.engine.advisor.profile_from_document import read_profile
+from paceline.engine.advisor.profile_from_document import profile_from_document
 from paceline.engine.errors import StorageFailed, WorkFailed
 from paceline.engine.events import (
     AllReduceProfiled,
@@ -25,16 +26,16 @@ from paceline.engine.events import (
     NodeConnected,
     ProfileStored,
     ProfilingAdvanced,
-    Progress,
     RankFailed,
     StepTimesProfiled,
     SystemProfiled,
+    Warned,
 )
 from paceline.engine.jobs.launch.profile_cache import ProfileCache
 from paceline.engine.plan import CasePlan, DataPlan, Emulation, NodePlan, Plan, RankPlan
 from paceline.engine.profiles.assemble import assemble
-from paceline.engine.profiles.drift import drifts
-from paceline.engine.profiles.store import ProfileStore, StoredProfile, fingerprint
+from paceline.engine.profiles.drift import find_drifts
+from paceline.engine.profiles.store import ProfileStore, StoredProfile, profile_fingerprint
 from paceline.engine.reports.advice import advice_document
 from paceline.engine.reports.profile import profile_document
 from paceline.engine.specs import FaultSpec, LinkSpec
@@ -86,25 +87,25 @@ def lines(rates: tuple[float, ...] = RATES, clock: str = "5001 MHz") -> list[Eve
             ),
         ]
         found += [LinkProfiled(node=node, rank=rank, peer=peer, latency=1e-4, bandwidth=1e8) for peer in NODES if peer != node]
-    sums = {"sizes": (1024, 4096), "seconds": (0.002, 0.0021), "alpha": 0.002, "beta": 4e7, "residual": 0.01}
+    sums: dict[str, Any] = {"sizes": (1024, 4096), "seconds": (0.002, 0.0021), "alpha": 0.002, "beta": 4e7, "residual": 0.01}
     found.append(AllReduceProfiled(node="lab1", world_size=3, **sums))
-    buckets = {"bucket_bytes": (4096, 1024), "closed_at": (0.4, 1.0), "low_rank_bytes": (400, 100)}
+    buckets: dict[str, Any] = {"bucket_bytes": (4096, 1024), "closed_at": (0.4, 1.0), "low_rank_bytes": (400, 100)}
     buckets |= {"compression_seconds": {"fp16": (0.001, 0.002), "bf16": (0.001,), "powersgd": (0.1, -0.1)}}  # two are nonsense
     found.append(GradientProfiled(node="lab1", forward_share=0.33, optimizer_seconds=0.001, parameters=1280, **buckets))
     return found
 
 
-# Fold ---------------------------------------------------------------------------------------------------------------------------
+# Assembly -----------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_profile_is_the_same_whatever_the_order_of_the_lines_and_over_the_wire() -> None:
-    told = lines()
-    whole = assemble(plan(), told, 5.0)
+def test_a_profile_does_not_depend_on_the_order_of_events_nor_on_the_wire() -> None:
+    events = lines()
+    whole = assemble(plan(), events, 5.0)
     for seed in range(20):
-        mixed = random.Random(seed).sample(told, len(told))
+        mixed = random.Random(seed).sample(events, len(events))
         again = [decode(encode(event)) for event in mixed]
         assert assemble(plan(), [event for event in again if event], 5.0) == whole
-    assert [device.rate for device in whole.devices] == pytest.approx(RATES)
+    assert [device.samples_per_second for device in whole.devices] == pytest.approx(RATES)
     assert whole.devices[2].largest_batch == 3000
     assert whole.devices[0].facts == {"torch": "2.13", "memory clock": "5001 MHz"}
     assert whole.all_reduce is not None
@@ -113,29 +114,31 @@ def test_a_profile_is_the_same_whatever_the_order_of_the_lines_and_over_the_wire
     assert [device.crowding for device in whole.devices] == [1.25, None, None]
 
 
-def test_a_scripted_fault_is_what_happens_to_a_device_and_makes_it_no_other_one() -> None:
+def test_an_emulated_fault_does_not_change_the_fingerprint_of_a_device() -> None:
     always, later = FaultSpec(at_step=0, slowdown=2.0), FaultSpec(at_step=5, slowdown=2.0)
     assert (always.is_at_work(-1), always.is_at_work(3)) == (True, True)
     assert (later.is_at_work(-1), later.is_at_work(3), later.is_at_work(5)) == (False, False, True)
     ranks = tuple(replace(rank, emulation=Emulation(RATES[rank.rank], (always, later))) for rank in plan().ranks)
-    assert fingerprint(replace(plan(), ranks=ranks), "m") == fingerprint(plan(), "m")
+    assert profile_fingerprint(replace(plan(), ranks=ranks), "m") == profile_fingerprint(plan(), "m")
 
 
-def test_a_device_that_vanished_says_so_and_the_others_are_there() -> None:
-    told = [event for event in lines() if not (isinstance(event, DeviceProfiled | StepTimesProfiled) and event.rank == 1)]
+def test_a_lost_device_has_an_error_and_the_others_are_profiled() -> None:
+    events = [event for event in lines() if not (isinstance(event, DeviceProfiled | StepTimesProfiled) and event.rank == 1)]
     gone = "CUDA error: the device is lost"
-    profile = assemble(plan(), [*told, DeviceProfiled(node="lab2", rank=1, error=gone), StepTimesProfiled(rank=1, error=gone)], 5.0)
+    profile = assemble(
+        plan(), [*events, DeviceProfiled(node="lab2", rank=1, error=gone), StepTimesProfiled(rank=1, error=gone)], 5.0
+    )
     assert [device.error for device in profile.devices] == ["", gone, ""]
-    assert [device.time is None for device in profile.devices] == [False, True, False]
+    assert [device.step_time is None for device in profile.devices] == [False, True, False]
 
 
 def test_a_rank_that_died_or_said_nothing_is_named_with_what_it_had_measured() -> None:
-    told = [event for event in lines() if not (isinstance(event, StepTimesProfiled) and event.rank == 0)]
-    told = [event for event in told if event.node != "lab3"]
-    profile = assemble(plan(), [*told, RankFailed(node="lab1", rank=0, reason="killed by SIGKILL")], 5.0)
+    events = [event for event in lines() if not (isinstance(event, StepTimesProfiled) and event.rank == 0)]
+    events = [event for event in events if event.node != "lab3"]
+    profile = assemble(plan(), [*events, RankFailed(node="lab1", rank=0, reason="killed by SIGKILL")], 5.0)
     assert profile.devices[0].tflops == {"fp32": 4.0}
     assert profile.devices[0].error == "killed by SIGKILL"
-    assert profile.devices[2].error == "nothing came home of it"
+    assert profile.devices[2].error == "no measurement arrived"
     assert [(link.source, bool(link.error)) for link in profile.links][-2:] == [("lab3", True), ("lab3", True)]
 
 
@@ -153,9 +156,9 @@ def test_a_rank_that_died_or_said_nothing_is_named_with_what_it_had_measured() -
         DeviceProfiled(rank=0, tflops={"fp32": -3.0}, memory_bandwidth=-1.0),
     ],
 )
-def test_what_no_measurement_can_be_is_unknown(nonsense: Event) -> None:
+def test_impossible_measurements_are_unknown(nonsense: Event) -> None:
     profile = assemble(plan(), [nonsense], 5.0)
-    assert profile.devices[0].time is None
+    assert profile.devices[0].step_time is None
     assert profile.devices[0].tflops == {}
     assert profile.all_reduce is None
     assert profile.gradient is None
@@ -166,26 +169,29 @@ def test_what_no_measurement_can_be_is_unknown(nonsense: Event) -> None:
 # Document -----------------------------------------------------------------------------------------------------------------------
 
 
-def test_the_document_is_what_the_docs_promise() -> None:
+def test_the_document_has_the_documented_fields() -> None:
     before, now = assemble(plan(), lines(), 5.0), assemble(plan(), lines((300.0, 300.0, 100.0)), 6.0)
-    told = profile_document(now, drifts(before, now))
+    fields = profile_document(now, find_drifts(before, now))
     ended = {"run_id": "r1", "state": "done", "reason": None, "failed_rank": None, "failed_node": None}
-    document = {"schema": 1, **told, **ended}
+    document = {"schema": 1, **fields, **ended}
     assert paths(json.loads(json.dumps(document))) - {"devices[].drift"} == documented("profile") - {"devices[].drift"}
     assert [device["score"] for device in document["devices"]] == pytest.approx([1.0, 1.0, 1 / 3])
 
 
 def test_what_was_measured_through_a_played_network_says_so_wherever_it_is_shown() -> None:
-    told = profile_document(assemble(replace(plan(), link=LinkSpec(0.002, 1e8)), lines(), 5.0))
-    assert told["emulated_network"] is True
-    assert "digits-cnn on 3 devices, emulated (network too)" in render(told)
-    again = read_profile(told)
+    document = profile_document(assemble(replace(plan(), link=LinkSpec(0.002, 1e8)), lines(), 5.0))
+    assert document["emulated_network"] is True
+    assert "digits-cnn on 3 devices, emulated (network too)" in render(document)
+    again = profile_from_document(document)
     assert again is not None
     advice = advice_document(again, advise(again, 96))
     assert advice["emulated_network"] is True
     assert "global batch of 96, emulated (network too)" in render(advice)
-    state = reduce(State(), ProfileStored(document=told))
-    screens = (profile_summary(state, profile_view(told), 1, 120), verdict_lines(advice_view(told, WhatIfChoice()), 1, 120, 9))
+    state = reduce(State(), ProfileStored(document=document))
+    screens = (
+        profile_summary(state, profile_view(document), 1, 120),
+        verdict_lines(advice_view(document, WhatIfChoice()), 1, 120, 9),
+    )
     for lines_of in screens:
         assert any("emulated, network too" in strip.text for strip in lines_of)
 
@@ -206,7 +212,7 @@ def test_names_of_hostile_nodes_cannot_act_on_a_terminal() -> None:
 def test_a_device_that_became_slower_is_told_with_what_its_driver_says() -> None:
     before = assemble(plan(), lines(), 5.0)
     now = assemble(plan(), lines((400.0, 263.0, 100.0), clock="405 MHz"), 6.0)
-    (found,) = drifts(before, now)
+    (found,) = find_drifts(before, now)
     assert (found.node, found.index, found.since) == ("lab2", 0, 5.0)
     assert found.slowdown == pytest.approx(300 / 263)
     assert found.reason == "memory clock 405 MHz, was 5001 MHz"
@@ -219,56 +225,58 @@ def test_a_device_that_became_slower_is_told_with_what_its_driver_says() -> None
     assert reduce(state, measured_again).alerts[0].ended_at is not None
 
 
-def test_what_measuring_varies_by_is_no_drift() -> None:
+def test_variation_of_the_measurement_is_no_drift() -> None:
     before = assemble(plan(), lines(), 5.0)
-    assert drifts(before, assemble(plan(), lines((385.0, 310.0, 96.5)), 6.0)) == ()
+    assert find_drifts(before, assemble(plan(), lines((385.0, 310.0, 96.5)), 6.0)) == ()
     rough = replace(before, devices=tuple(replace(device, residual=0.1) for device in before.devices))
-    assert drifts(rough, assemble(plan(), lines((320.0, 360.0, 90.0)), 6.0)) == ()
+    assert find_drifts(rough, assemble(plan(), lines((320.0, 360.0, 90.0)), 6.0)) == ()
 
 
-# Shelf --------------------------------------------------------------------------------------------------------------------------
+# Store --------------------------------------------------------------------------------------------------------------------------
 
 
-def told_of(place: Path, asked: Plan, facts: dict[str, NodeConnected] | None = None) -> tuple[ProfileCache, list[Event]]:
-    said: list[Event] = []
-    return ProfileCache(place, asked, State(), facts or {}, said.append), said
+def cache_and_events(
+    directory: Path, plan: Plan, facts: dict[str, NodeConnected] | None = None
+) -> tuple[ProfileCache, list[Event]]:
+    events: list[Event] = []
+    return ProfileCache(directory, plan, State(), facts or {}, events.append), events
 
 
-def phases(said: list[Event]) -> str:
-    return " | ".join(event.phase for event in said if isinstance(event, Progress))
+def warnings(events: list[Event]) -> str:
+    return " | ".join(event.reason for event in events if isinstance(event, Warned))
 
 
-def run_of(place: Path, events: list[Event]) -> Path:
-    place.mkdir(parents=True, exist_ok=True)
-    (place / "events.jsonl").write_text("".join(encode(event) + "\n" for event in events))
-    return place
+def run_dir_of(directory: Path, events: list[Event]) -> Path:
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "events.jsonl").write_text("".join(encode(event) + "\n" for event in events))
+    return directory
 
 
-def test_a_profile_is_kept_found_again_and_compared_with_the_next(tmp_path: Path) -> None:
-    taking, said = told_of(tmp_path / "shelf", plan())
-    assert taking.load_or_explain() is None
-    assert "not profiled yet" in phases(said)
-    profile, _ = taking.save(run_of(tmp_path / "one", lines()))
-    again, said = told_of(tmp_path / "shelf", plan())
+def test_a_profile_is_stored_loaded_and_compared_with_the_next(tmp_path: Path) -> None:
+    cache, events = cache_and_events(tmp_path / "store", plan())
+    assert cache.load_or_explain() is None
+    assert "not profiled yet" in warnings(events)
+    profile, _ = cache.save(run_dir_of(tmp_path / "one", lines()))
+    again, events = cache_and_events(tmp_path / "store", plan())
     assert again.load_or_explain() == profile
-    assert isinstance(said[0], ProfileStored)
-    again.save(run_of(tmp_path / "two", lines((400.0, 263.0, 100.0))))
-    assert [event.node for event in said if isinstance(event, DriftFound)] == ["lab2"]
+    assert isinstance(events[0], ProfileStored)
+    again.save(run_dir_of(tmp_path / "two", lines((400.0, 263.0, 100.0))))
+    assert [event.node for event in events if isinstance(event, DriftFound)] == ["lab2"]
 
 
-def test_a_profile_of_other_hardware_is_refused_and_says_what_differs(tmp_path: Path) -> None:
-    told_of(tmp_path, plan())[0].save(run_of(tmp_path / "run", lines()))
+def test_a_profile_of_other_hardware_is_refused_with_the_difference(tmp_path: Path) -> None:
+    cache_and_events(tmp_path, plan())[0].save(run_dir_of(tmp_path / "run", lines()))
     ranks = plan().ranks
     other = replace(plan(), ranks=(replace(ranks[0], device_name="another card"), *ranks[1:]))
-    taking, said = told_of(tmp_path, other)
-    assert taking.load_or_explain() is None
-    assert "other devices" in phases(said)
-    assert "another card" in phases(said)
-    taking.save(run_of(tmp_path / "next", lines((100.0, 100.0, 100.0))))
-    assert not [event for event in said if isinstance(event, DriftFound)], "another card is no drift"
+    cache, events = cache_and_events(tmp_path, other)
+    assert cache.load_or_explain() is None
+    assert "other devices" in warnings(events)
+    assert "another card" in warnings(events)
+    cache.save(run_dir_of(tmp_path / "next", lines((100.0, 100.0, 100.0))))
+    assert not [event for event in events if isinstance(event, DriftFound)], "another card is no drift"
 
 
-def some(*ranks: int) -> Plan:
+def subset(*ranks: int) -> Plan:
     """That plan with some of its devices only."""
     whole = plan()
     nodes = tuple(replace(whole.nodes[rank], node_rank=place, ranks=(place,)) for place, rank in enumerate(ranks))
@@ -276,25 +284,25 @@ def some(*ranks: int) -> Plan:
     return replace(whole, nodes=nodes, ranks=left)
 
 
-def test_a_profile_of_more_devices_holds_for_some_of_them(tmp_path: Path) -> None:
-    profile, _ = told_of(tmp_path, plan())[0].save(run_of(tmp_path / "run", lines()))
-    taking, said = told_of(tmp_path, some(0, 2))
-    found = taking.load_or_explain()
+def test_a_profile_of_more_devices_is_valid_for_a_subset(tmp_path: Path) -> None:
+    profile, _ = cache_and_events(tmp_path, plan())[0].save(run_dir_of(tmp_path / "run", lines()))
+    cache, events = cache_and_events(tmp_path, subset(0, 2))
+    found = cache.load_or_explain()
     assert found == replace(profile, devices=(profile.devices[0], profile.devices[2]))
-    assert "profiled first" not in phases(said)
-    taking.calibrate(replace(profile, overlap=0.5, is_calibrated=True))
-    whole = told_of(tmp_path, plan())[0].load()
-    assert whole == replace(profile, overlap=0.5, is_calibrated=True), "what some have taught is kept with all of them"
-    ranks = some(0, 2).ranks
-    other = replace(some(0, 2), ranks=(ranks[0], replace(ranks[1], emulation=Emulation(7.0))))
-    assert told_of(tmp_path, other)[0].load_or_explain() is None
-    seeded = replace(some(0, 2), ranks=tuple(replace(rank, emulation=Emulation(RATES[2 * rank.rank], seed=9)) for rank in ranks))
-    assert told_of(tmp_path, seeded)[0].load_or_explain() is not None, "the seed of a job is nothing of the device"
+    assert "profiled first" not in warnings(events)
+    cache.calibrate(replace(profile, overlap=0.5, is_calibrated=True))
+    whole = cache_and_events(tmp_path, plan())[0].load()
+    assert whole == replace(profile, overlap=0.5, is_calibrated=True), "the calibration of a subset is stored with all devices"
+    ranks = subset(0, 2).ranks
+    other = replace(subset(0, 2), ranks=(ranks[0], replace(ranks[1], emulation=Emulation(7.0))))
+    assert cache_and_events(tmp_path, other)[0].load_or_explain() is None
+    seeded = replace(subset(0, 2), ranks=tuple(replace(rank, emulation=Emulation(RATES[2 * rank.rank], seed=9)) for rank in ranks))
+    assert cache_and_events(tmp_path, seeded)[0].load_or_explain() is not None, "the seed of a job is nothing of the device"
 
 
-def test_another_torch_or_driver_is_named_and_measured_again(tmp_path: Path) -> None:
+def test_another_version_of_torch_or_driver_is_named_and_measured_again(tmp_path: Path) -> None:
     then = {"lab1": NodeConnected(node="lab1", torch="2.12", driver="535.1"), "lab2": NodeConnected(node="lab2", torch="2.12")}
-    told_of(tmp_path, plan(), then)[0].save(run_of(tmp_path / "run", lines()))
+    cache_and_events(tmp_path, plan(), then)[0].save(run_dir_of(tmp_path / "run", lines()))
     for facts, why in (
         (then, ""),
         ({}, ""),
@@ -302,23 +310,23 @@ def test_another_torch_or_driver_is_named_and_measured_again(tmp_path: Path) -> 
         (then | {"lab1": NodeConnected(torch="2.12", driver="550.2")}, "driver of lab1 is 550.2, was 535.1"),
         (then | {"lab2": NodeConnected(torch="2.13")}, "torch of lab2 is 2.13, was 2.12"),
     ):
-        taking, said = told_of(tmp_path, plan(), facts)
-        assert (taking.load_or_explain() is None) == bool(why)
-        assert why in phases(said)
-    taking.save(run_of(tmp_path / "next", lines((400.0, 263.0, 100.0))))
-    assert [event.node for event in said if isinstance(event, DriftFound)] == ["lab2"], "with it the drift is told all the same"
+        cache, events = cache_and_events(tmp_path, plan(), facts)
+        assert (cache.load_or_explain() is None) == bool(why)
+        assert why in warnings(events)
+    cache.save(run_dir_of(tmp_path / "next", lines((400.0, 263.0, 100.0))))
+    assert [event.node for event in events if isinstance(event, DriftFound)] == ["lab2"], "the drift is reported all the same"
 
 
 @pytest.mark.parametrize(
     "broken", [b"", b"{", b"[]", b"null", b'{"schema": 9}', b'{"schema": 1, "profile": {"devices": 3}}', b"\xff"]
 )
 def test_a_broken_profile_is_said_plainly_and_measured_again(tmp_path: Path, broken: bytes) -> None:
-    taking, said = told_of(tmp_path, plan())
+    cache, events = cache_and_events(tmp_path, plan())
     ProfileStore(tmp_path).path(plan()).write_bytes(broken)
-    assert taking.load_or_explain() is None
-    assert "broken" in phases(said) or "schema" in phases(said)
-    taking.save(run_of(tmp_path / "run", lines()))
-    assert told_of(tmp_path, plan())[0].load_or_explain() is not None
+    assert cache.load_or_explain() is None
+    assert "broken" in warnings(events) or "schema" in warnings(events)
+    cache.save(run_dir_of(tmp_path / "run", lines()))
+    assert cache_and_events(tmp_path, plan())[0].load_or_explain() is not None
 
 
 @pytest.mark.parametrize(
@@ -333,49 +341,49 @@ def test_a_broken_profile_is_said_plainly_and_measured_again(tmp_path: Path, bro
         ('"overlap":1.0', '"overlap":1e999'),
     ],
 )
-def test_figures_that_cannot_be_are_a_broken_profile(tmp_path: Path, was: str, now: str) -> None:
-    told_of(tmp_path, plan())[0].save(run_of(tmp_path / "run", lines()))
+def test_impossible_values_are_a_broken_profile(tmp_path: Path, was: str, now: str) -> None:
+    cache_and_events(tmp_path, plan())[0].save(run_dir_of(tmp_path / "run", lines()))
     path = ProfileStore(tmp_path).path(plan())
     text = json.dumps(json.loads(path.read_text()), separators=(",", ":"))
     assert was in text
     path.write_text(text.replace(was, now))
-    taking, said = told_of(tmp_path, plan())
-    assert taking.load_or_explain() is None
-    assert "broken" in phases(said)
+    cache, events = cache_and_events(tmp_path, plan())
+    assert cache.load_or_explain() is None
+    assert "broken" in warnings(events)
 
 
-def test_a_full_disk_leaves_the_last_profile_and_tells_the_new_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told_of(tmp_path, plan())[0].save(run_of(tmp_path / "run", lines()))
+def test_a_full_disk_keeps_the_old_profile_and_returns_the_new_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache_and_events(tmp_path, plan())[0].save(run_dir_of(tmp_path / "run", lines()))
     before = ProfileStore(tmp_path).path(plan()).read_bytes()
-    next_run = run_of(tmp_path / "next", lines((200.0, 300.0, 100.0)))
+    next_run = run_dir_of(tmp_path / "next", lines((200.0, 300.0, 100.0)))
 
     def full(handle: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    taking, said = told_of(tmp_path, plan())
+    cache, events = cache_and_events(tmp_path, plan())
     with monkeypatch.context() as patched:
         patched.setattr(os, "fsync", full)
-        profile, _ = taking.save(next_run)
-    assert profile.devices[0].rate == pytest.approx(200.0)
-    assert "space" in phases(said)
+        profile, _ = cache.save(next_run)
+    assert profile.devices[0].samples_per_second == pytest.approx(200.0)
+    assert "space" in warnings(events)
     assert ProfileStore(tmp_path).path(plan()).read_bytes() == before
     assert not list(tmp_path.glob(".*"))
 
 
-def test_where_nothing_was_timed_the_last_profile_stays(tmp_path: Path) -> None:
-    told_of(tmp_path, plan())[0].save(run_of(tmp_path / "run", lines()))
+def test_the_old_profile_stays_where_nothing_was_timed(tmp_path: Path) -> None:
+    cache_and_events(tmp_path, plan())[0].save(run_dir_of(tmp_path / "run", lines()))
     with pytest.raises(WorkFailed, match="it broke"):
-        told_of(tmp_path, plan())[0].save(run_of(tmp_path / "next", [DeviceProfiled(rank=0, error="it broke")]))
-    assert told_of(tmp_path, plan())[0].load_or_explain() is not None
+        cache_and_events(tmp_path, plan())[0].save(run_dir_of(tmp_path / "next", [DeviceProfiled(rank=0, error="it broke")]))
+    assert cache_and_events(tmp_path, plan())[0].load_or_explain() is not None
 
 
-def test_what_was_declared_decides_whether_to_measure_and_is_not_in_the_profile(tmp_path: Path) -> None:
+def test_emulated_speeds_are_part_of_the_fingerprint_but_not_of_the_profile(tmp_path: Path) -> None:
     ranks = plan().ranks
     faster = replace(plan(), ranks=(replace(ranks[0], emulation=Emulation(987654.0)), *ranks[1:]))
-    assert fingerprint(plan(), "m") != fingerprint(faster, "m")
-    shelf = ProfileStore(tmp_path)
-    shelf.save(shelf.path(faster), StoredProfile(assemble(faster, lines(), 5.0), fingerprint(faster, "m"), {}))
-    assert "987654" not in shelf.path(faster).read_text()
+    assert profile_fingerprint(plan(), "m") != profile_fingerprint(faster, "m")
+    store = ProfileStore(tmp_path)
+    store.save(store.path(faster), StoredProfile(assemble(faster, lines(), 5.0), profile_fingerprint(faster, "m"), {}))
+    assert "987654" not in store.path(faster).read_text()
 
 
 # On the node --------------------------------------------------------------------------------------------------------------------
@@ -408,16 +416,16 @@ def test_an_emulated_device_runs_out_of_memory_beyond_the_largest_batch_and_not_
     import torch
     from paceline.engine.profiling.steps import find_largest
     from paceline.engine.training.emulation.device import EmulatedTimer
-    from paceline.engine.training.models import build
+    from paceline.engine.training.models import build_model
     from paceline.engine.workloads import WORKLOADS
 
     rank = RankPlan(0, "n", 0, 0, 0, "emulated", "small", 404 << 20, Emulation(1e6))
-    model = build("digits-cnn")
+    model = build_model("digits-cnn")
     timer = EmulatedTimer(rank, Emulation(1e6), WORKLOADS["digits-cnn"], model)
 
     def holds(size: int) -> bool:
         try:
-            timer.hold(size)
+            timer.allocate(size)
         except torch.OutOfMemoryError:
             return False
         return True
@@ -427,16 +435,16 @@ def test_an_emulated_device_runs_out_of_memory_beyond_the_largest_batch_and_not_
     timer.begin(-1, largest)
     timer.copied()
     timer.run(model, torch.zeros((largest, 1, 8, 8)))
-    with pytest.raises(torch.OutOfMemoryError, match="declares 404 MiB"):
+    with pytest.raises(torch.OutOfMemoryError, match="has 404 MiB"):
         timer.run(model, torch.zeros((2 * largest, 1, 8, 8)))
 
 
 def test_every_pair_meets_once_and_no_node_twice_in_a_round() -> None:
-    from paceline.engine.profiling.network import rounds
+    from paceline.engine.profiling.network import round_robin_pairs
 
     for nodes in range(1, 10):
         met = []
-        for pairs in rounds(nodes):
+        for pairs in round_robin_pairs(nodes):
             busy = [node for pair in pairs for node in pair]
             assert len(busy) == len(set(busy))
             met += pairs
@@ -446,25 +454,26 @@ def test_every_pair_meets_once_and_no_node_twice_in_a_round() -> None:
 def test_a_link_that_is_blocked_is_said_and_costs_no_more_than_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     from paceline.engine.profiling import network
 
-    monkeypatch.setattr(network, "LIMIT", 0.2)
+    monkeypatch.setattr(network, "LINK_TIMEOUT_S", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:  # takes the connection and never answers
         port = silent.getsockname()[1]
-        told = network.measure_link("lab2", "127.0.0.1", f"{port} token", None)
-        assert told.error == "no way to lab2 at 127.0.0.1: nothing came back in time"
-        assert told.bandwidth is None
+        link = network.measure_link("lab2", "127.0.0.1", f"{port} token", None)
+        assert link.error == "lab2 at 127.0.0.1 is unreachable: no answer in time"
+        assert link.bandwidth is None
     assert "refused" in network.measure_link("lab2", "127.0.0.1", f"{port} token", None).error
-    assert "did not say" in network.measure_link("lab2", "127.0.0.1", "", None).error
+    assert "did not publish its port" in network.measure_link("lab2", "127.0.0.1", "", None).error
 
 
 def test_a_link_that_is_blocked_one_way_is_said_of_that_way_and_all_others_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     from paceline.engine.profiling import network
-    from paceline.engine.profiling.turns import Turns
-    from torch.distributed import HashStore
+    from paceline.engine.profiling.rank_sync import RankSync
+    from torch.distributed import HashStore  # type: ignore[attr-defined]  # torch re-exports it implicitly
 
     asked = plan()
     nodes = tuple(replace(node, address=f"127.0.0.{node.node_rank + 1}") for node in asked.nodes)
     asked = replace(asked, nodes=nodes)
-    store, told = HashStore(), {node.name: [] for node in nodes}
+    store = HashStore()
+    links_of: dict[str, list[Any]] = {node.name: [] for node in nodes}
     connect = socket.create_connection
 
     def blocked_one_way(address: tuple[str, int], timeout: float) -> socket.socket:
@@ -475,50 +484,50 @@ def test_a_link_that_is_blocked_one_way_is_said_of_that_way_and_all_others_are_m
     monkeypatch.setattr(socket, "create_connection", blocked_one_way)
 
     def measure(node: NodePlan) -> None:
-        network.measure_links(asked, node, Turns(node.node_rank, store), told[node.name].append)
+        network.measure_links(asked, node, RankSync(node.node_rank, store), links_of[node.name].append)
 
     threads = [threading.Thread(target=measure, args=(node,), name=node.name) for node in nodes]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    found = {(node, link.peer): link for node, links in told.items() for link in links}
+    found = {(node, link.peer): link for node, links in links_of.items() for link in links}
     assert len(found) == 6
     assert [pair for pair, link in found.items() if link.error] == [("lab1", "lab3")]
     assert all(link.bandwidth for link in found.values() if not link.error)
 
 
-def test_a_link_is_measured_by_whom_knows_its_token_and_by_nobody_else() -> None:
+def test_a_link_is_measured_only_with_its_token() -> None:
     from paceline.engine.profiling import network
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        threading.Thread(target=network._answer_all, args=(listener, "a" * 32, None), daemon=True).start()
+        threading.Thread(target=network._serve_echo, args=(listener, "a" * 32, None), daemon=True).start()
         assert network.measure_link("lab2", "127.0.0.1", f"{port} {'b' * 32}", None).error
-        told = network.measure_link("lab2", "127.0.0.1", f"{port} {'a' * 32}", None)
-    assert told.error == ""
-    assert told.latency
-    assert told.bandwidth
+        link = network.measure_link("lab2", "127.0.0.1", f"{port} {'a' * 32}", None)
+    assert link.error == ""
+    assert link.latency
+    assert link.bandwidth
 
 
 def test_a_disk_is_measured_and_a_full_one_is_said_plainly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from paceline.engine.profiling import host
 
-    monkeypatch.setattr(host, "FILE", 8 << 20)
-    told = host.measure_host(tmp_path, {})
-    assert told.error == ""
+    monkeypatch.setattr(host, "DISK_TEST_BYTES", 8 << 20)
+    system = host.measure_host(tmp_path, {})
+    assert system.error == ""
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(StorageFailed, match="cannot measure"):
-        host.measure_disk(tmp_path / "gone" / "file", host.FILE)
+        host.measure_disk(tmp_path / "gone" / "file", host.DISK_TEST_BYTES)
 
     def full(*_: object) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "write", full)
-    told = host.measure_host(tmp_path, {})
-    assert "is full" in told.error
-    assert told.disk_write is None
-    assert told.cores
+    system = host.measure_host(tmp_path, {})
+    assert "is full" in system.error
+    assert system.disk_write is None
+    assert system.cores
     assert list(tmp_path.iterdir()) == []
 
 

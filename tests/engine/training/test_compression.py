@@ -1,4 +1,4 @@
-"""Fewer bytes on the way: compressed gradients, low rank, local SGD. What ranks tell each other arrives whole all the same."""
+"""Compressed gradients, low rank and local SGD: the statistics of ranks arrive uncompressed all the same."""
 
 from __future__ import annotations
 
@@ -7,30 +7,32 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from paceline.engine.states import Compression
 from paceline.engine.training.data import Split
-from paceline.engine.training.models import build
-from paceline.engine.training.shares.compression import RANK, WHOLE_STEPS, message_bytes
+from paceline.engine.training.models import build_model
+from paceline.engine.training.shares.compression import POWERSGD_RANK, UNCOMPRESSED_STEPS, message_bytes
 from paceline.engine.training.shares.sampler import SamplerState
 from paceline.engine.training.shares.step_stats import Replica
 from paceline.engine.training.tasks import Task
 from paceline.engine.training.timing.timers import CpuTimer
-from paceline.engine.training.trainer import Trainer, build_trainer
+from paceline.engine.training.trainer import Trainer, TrainerConfig, build_trainer
 
 from tests.support.runs.gloo_ranks import difference, flat, together
 
 SHARES = (20, 9, 3)
 
 
-def trainer(rank: int, world: int, *, compression: str = "none", local_steps: int = 1, rate: float = 0.05) -> Trainer:
+def trainer(rank: int, world: int, *, compression: Compression = "none", local_steps: int = 1, rate: float = 0.05) -> Trainer:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     random_numbers = np.random.default_rng(1)
     images = random_numbers.random((160, 1, 8, 8)).astype(np.float32)
     data = Split(images, (images.mean((1, 2, 3)) * 1000).astype(np.int64) % 10)
     timer = CpuTimer()
-    replica = Replica(build("digits-cnn"), timer, rank, world)
+    replica = Replica(build_model("digits-cnn"), timer, rank, world)
     optimizer = torch.optim.SGD(replica.model.parameters(), lr=rate)
-    return build_trainer(replica, optimizer, Task(True), data, timer, 1000, compression=compression, local_steps=local_steps)
+    config = TrainerConfig(max_micro_batch=1000, compression=compression, local_steps=local_steps)
+    return build_trainer(replica, optimizer, Task(True), data, timer, config)
 
 
 def weights_of(mine: Trainer) -> torch.Tensor:
@@ -54,7 +56,7 @@ def _low_rank(rank: int, world: int) -> dict[str, Any]:
     """Losses, and how far weights are from those that whole gradients lead to."""
     mine, whole = (trainer(rank, world, compression=compression) for compression in ("powersgd", "none"))
     losses, differences = [], []
-    for step in range(WHOLE_STEPS + 30):
+    for step in range(UNCOMPRESSED_STEPS + 30):
         for other in (whole, mine):
             report = other.step(step, SamplerState(160, seed=5), SHARES)
         assert report is not None
@@ -69,14 +71,15 @@ def _local(rank: int, world: int) -> dict[str, Any]:
     mine = trainer(rank, world, local_steps=3)
     state, told, before, after = SamplerState(160, seed=5), [], [], []
     step = 0
-    average = mine.local_sgd.average if mine.local_sgd is not None else None
-    assert average is not None
+    local_sgd = mine.local_sgd
+    assert local_sgd is not None
+    average = local_sgd.average
 
     def watched(replica: Replica) -> None:
         before.append(weights_of(mine))
         average(replica)
 
-    mine.local_sgd.average = watched  # type: ignore[union-attr, method-assign]
+    local_sgd.average = watched  # type: ignore[method-assign]  # observes the calls
     while state.epoch == 0:
         size = state.next_size(sum(SHARES))
         sizes = SHARES if size == sum(SHARES) else (size, 0, 0)
@@ -85,7 +88,7 @@ def _local(rank: int, world: int) -> dict[str, Any]:
         if report is not None:
             assert report.samples == sizes
             after.append(weights_of(mine))
-        state = state.next(size)
+        state = state.advance(size)
         step += 1
     return {"told": told, "before": before, "after": after}
 
@@ -100,7 +103,7 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     return together(_everything, tmp_path_factory.mktemp("ranks"), world=3)
 
 
-def test_half_precision_changes_gradients_a_little_and_what_is_told_not_at_all(ranks: list[dict[str, Any]]) -> None:
+def test_half_precision_changes_gradients_slightly_and_rank_reports_not_at_all(ranks: list[dict[str, Any]]) -> None:
     for found in (rank["half"] for rank in ranks):
         assert difference(found["bf16"], found["none"]) < 0.01
         assert difference(found["fp16"], found["none"]) < 0.002
@@ -111,9 +114,9 @@ def test_half_precision_changes_gradients_a_little_and_what_is_told_not_at_all(r
 
 def test_low_rank_begins_with_whole_gradients_and_goes_on_learning(ranks: list[dict[str, Any]]) -> None:
     found = ranks[0]["low rank"]
-    assert max(found["differences"][:WHOLE_STEPS]) < 1e-6
-    assert max(found["differences"][WHOLE_STEPS:]) > 1e-6
-    assert found["losses"][-1] < found["losses"][WHOLE_STEPS]
+    assert max(found["differences"][:UNCOMPRESSED_STEPS]) < 1e-6
+    assert max(found["differences"][UNCOMPRESSED_STEPS:]) > 1e-6
+    assert found["losses"][-1] < found["losses"][UNCOMPRESSED_STEPS]
     assert all(torch.equal(rank["low rank"]["weights"], found["weights"]) for rank in ranks)
 
 
@@ -131,12 +134,12 @@ def test_the_average_weighs_each_rank_by_what_it_trained(ranks: list[dict[str, A
             assert difference(rank["local"]["after"][number], expected) < 1e-6
 
 
-def test_bytes_on_the_way_are_counted_as_torch_s_hooks_send_them() -> None:
+def test_message_bytes_are_those_that_torch_hooks_send() -> None:
     shapes = [(64, 32, 3, 3), (64,), (10, 64), (10,)]
     whole = 4 * (64 * 288 + 64 + 640 + 10)
     assert message_bytes(shapes, "none") == (whole,)
     assert message_bytes(shapes, "bf16") == message_bytes(shapes, "fp16") == (whole // 2,)
-    assert message_bytes(shapes, "powersgd") == (4 * (64 + 10), 4 * RANK * (64 + 10), 4 * RANK * (288 + 64))
+    assert message_bytes(shapes, "powersgd") == (4 * (64 + 10), 4 * POWERSGD_RANK * (64 + 10), 4 * POWERSGD_RANK * (288 + 64))
 
 
 def test_small_matrices_are_not_worth_two_factors() -> None:

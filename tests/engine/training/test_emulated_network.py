@@ -1,4 +1,4 @@
-"""A played network: what it carries arrives unchanged, in order, when a wire would have it, and nobody computes less."""
+"""The emulated network: values arrive unchanged, in order and when a wire would deliver them; computation goes on meanwhile."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from paceline.engine.errors import WorkFailed
 from paceline.engine.specs import LinkSpec
 from paceline.engine.training.data import Split
 from paceline.engine.training.emulation.network import EmulatedLink
-from paceline.engine.training.models import build
+from paceline.engine.training.models import build_model
 from paceline.engine.training.shares.sampler import SamplerState
 from paceline.engine.training.shares.step_stats import Replica
 from paceline.engine.training.tasks import Task
 from paceline.engine.training.timing.timers import CpuTimer
-from paceline.engine.training.trainer import build_trainer
+from paceline.engine.training.trainer import TrainerConfig, build_trainer
 
 from tests.support.runs.gloo_ranks import difference, flat, together
 
@@ -27,7 +27,7 @@ SLOW = LinkSpec(latency=0.005, bandwidth=2e6)
 
 def later(value: object, link: EmulatedLink, seconds: float) -> torch.futures.Future[object]:
     done: torch.futures.Future[object] = torch.futures.Future()
-    arrived = link.carry(done, seconds)
+    arrived = link.deliver_after(done, seconds)
     done.set_result(value)
     return arrived
 
@@ -47,10 +47,10 @@ def test_messages_arrive_one_after_another_and_not_before_their_time() -> None:
     assert time.perf_counter() - begun >= 0.1
 
 
-def test_what_broke_is_told_to_whoever_waits() -> None:
+def test_a_failed_sum_raises_in_the_waiting_thread() -> None:
     link = EmulatedLink(SLOW, 2, seed=0)
     done: torch.futures.Future[object] = torch.futures.Future()
-    arrived = link.carry(done, 0.0)
+    arrived = link.deliver_after(done, 0.0)
     done.set_exception(WorkFailed("the ring broke"))
     with pytest.raises(WorkFailed, match="the ring broke"):
         arrived.wait()
@@ -67,7 +67,7 @@ def test_all_ranks_draw_the_same_jitter_and_its_mean_is_the_link() -> None:
 
 
 def _steps(rank: int, world: int) -> dict[str, object]:
-    """The gradient of a step with and without a played network, and what the played steps took."""
+    """Return the gradient of a step with and without an emulated network, and the seconds of the emulated steps."""
     torch.set_num_threads(1)
     random_numbers = np.random.default_rng(1)
     data = Split(random_numbers.random((64, 1, 8, 8)), random_numbers.integers(0, 10, 64))
@@ -75,10 +75,9 @@ def _steps(rank: int, world: int) -> dict[str, object]:
     for link in (None, EmulatedLink(SLOW, world, seed=0)):
         torch.manual_seed(0)
         timer = CpuTimer()
-        replica = Replica(build("digits-cnn").double(), timer, rank, world)
-        trainer = build_trainer(
-            replica, torch.optim.SGD(replica.model.parameters(), lr=0.0), Task(True), data, timer, 1000, link=link
-        )
+        replica = Replica(build_model("digits-cnn").double(), timer, rank, world)
+        optimizer = torch.optim.SGD(replica.model.parameters(), lr=0.0)
+        trainer = build_trainer(replica, optimizer, Task(True), data, timer, TrainerConfig(max_micro_batch=1000, link=link))
         for step in range(4):
             begun = time.perf_counter()
             trainer.step(step, SamplerState(64, seed=5), [20, 12])
@@ -88,9 +87,9 @@ def _steps(rank: int, world: int) -> dict[str, object]:
     return {"gradients": gradients, "seconds": seconds[5:], "bytes": size}
 
 
-def test_a_step_over_a_played_network_has_the_same_gradient_and_takes_its_time(tmp_path: Path) -> None:
+def test_a_step_over_an_emulated_network_has_the_same_gradient_and_takes_its_time(tmp_path: Path) -> None:
     for found in together(_steps, tmp_path):
-        bare, played = found["gradients"]
-        assert difference(played, bare) < 1e-12
+        bare, emulated = found["gradients"]
+        assert difference(emulated, bare) < 1e-12
         wire = 2 * 0.005 + found["bytes"] / 2e6
         assert median(found["seconds"]) >= wire

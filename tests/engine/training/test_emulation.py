@@ -1,4 +1,4 @@
-"""How an emulated device is played, on a clock of our own; and where in a step its last gradient lies."""
+"""The emulated device, on a fake clock; and the time stamp of the last gradient."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import torch.distributed as dist
 from paceline.engine.errors import PlanImpossible, WorkFailed
 from paceline.engine.plan import Emulation, RankPlan
 from paceline.engine.specs import FaultSpec
+from paceline.engine.states import FaultCause
 from paceline.engine.training.emulation import device as device_module
 from paceline.engine.training.emulation.device import CONTEXT_BYTES, EmulatedTimer
-from paceline.engine.training.group import PeerFailed, is_collateral
-from paceline.engine.training.models import build
+from paceline.engine.training.group.peer_failure import PeerFailed, is_collateral
+from paceline.engine.training.models import build_model
 from paceline.engine.training.shares.step_stats import Replica
 from paceline.engine.training.timing import timers
 from paceline.engine.workloads import WORKLOADS
@@ -24,7 +25,7 @@ TENTH = round(WORKLOAD.emulated_rate)
 
 
 class Clock:
-    """Time that passes only where somebody sleeps."""
+    """A clock that advances only by sleeping."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -51,12 +52,12 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def device(speed: float = 10.0, memory: int | None = None, *faults: FaultSpec) -> EmulatedTimer:
     rank = RankPlan(0, "n", 0, 0, 0, "emulated", "toy", memory)
-    return EmulatedTimer(rank, Emulation(speed, faults), WORKLOAD, build(WORKLOAD.name))
+    return EmulatedTimer(rank, Emulation(speed, faults), WORKLOAD, build_model(WORKLOAD.name))
 
 
 def train(timer: EmulatedTimer, step: int, samples: int) -> Replica:
     """One step without communication."""
-    replica = Replica(build(WORKLOAD.name), timer, 0, 1)
+    replica = Replica(build_model(WORKLOAD.name), timer, 0, 1)
     timer.begin(step, samples)
     timer.loaded()
     timer.copied()
@@ -67,10 +68,10 @@ def train(timer: EmulatedTimer, step: int, samples: int) -> Replica:
     return replica
 
 
-def test_a_step_takes_as_long_as_the_declared_device_would_need(clock: Clock) -> None:
+def test_a_step_takes_as_long_as_the_emulated_device_would_need(clock: Clock) -> None:
     timer = device()
     train(timer, 0, 46)
-    assert timer.take()[0].compute_seconds == pytest.approx(46 / (10 * WORKLOAD.emulated_rate))
+    assert timer.take_measured()[0].compute_seconds == pytest.approx(46 / (10 * WORKLOAD.emulated_rate))
 
 
 def test_pacing_lies_inside_forward_and_backward(clock: Clock) -> None:
@@ -78,7 +79,7 @@ def test_pacing_lies_inside_forward_and_backward(clock: Clock) -> None:
     timer.begin(0, 10 * TENTH)
     timer.loaded()
     timer.copied()
-    timer.run(build(WORKLOAD.name), torch.rand(10 * TENTH, 1, 8, 8))
+    timer.run(build_model(WORKLOAD.name), torch.rand(10 * TENTH, 1, 8, 8))
     assert clock.now - 100 == pytest.approx(1 / 3)
     assert len(clock.slept) == 4
 
@@ -87,10 +88,10 @@ def test_a_fault_slows_its_steps_and_no_others(clock: Clock) -> None:
     timer = device(10.0, None, FaultSpec(at_step=2, until_step=4, slowdown=2.0))
     for step in range(6):
         train(timer, step, TENTH)
-    assert [round(times.compute_seconds, 6) for times in timer.take()] == [0.1, 0.1, 0.2, 0.2, 0.1, 0.1]
+    assert [round(times.compute_seconds, 6) for times in timer.take_measured()] == [0.1, 0.1, 0.2, 0.2, 0.1, 0.1]
 
 
-CAUSES = [
+CAUSES: list[tuple[FaultCause, dict[str, float]]] = [
     ("compute", {}),
     ("backward", {}),
     ("data", {"data_seconds": 0.1}),
@@ -100,22 +101,22 @@ CAUSES = [
 
 
 @pytest.mark.parametrize(("cause", "parts"), CAUSES)
-def test_a_fault_is_seen_in_the_part_of_the_step_where_it_acts(clock: Clock, cause: str, parts: dict[str, float]) -> None:
+def test_a_fault_is_seen_in_the_part_of_the_step_where_it_acts(clock: Clock, cause: FaultCause, parts: dict[str, float]) -> None:
     timer = device(10.0, None, FaultSpec(at_step=0, slowdown=2.0, cause=cause))
     replica = train(timer, 0, TENTH)
-    times = timer.take()[0]
+    times = timer.take_measured()[0]
     assert times.compute_seconds == pytest.approx(0.2)
     for name in ("data_seconds", "copy_seconds", "host_seconds"):
         assert getattr(times, name) == pytest.approx(parts.get(name, 0.0), abs=1e-6)
-    told = replica.slot.grad
-    assert told is not None
-    assert told[0] == pytest.approx(0.2)
+    slot = replica.slot.grad
+    assert slot is not None
+    assert slot[0] == pytest.approx(0.2)
 
 
 def test_a_delay_inside_backward_is_compute_of_backward_and_no_wait(clock: Clock) -> None:
     timer = device(10.0, None, FaultSpec(at_step=0, slowdown=2.0, cause="backward"))
     train(timer, 0, TENTH)
-    times = timer.take()[0]
+    times = timer.take_measured()[0]
     assert times.backward_seconds == pytest.approx(0.1 * 2 / 3 + 0.1)
     assert times.wait_seconds == pytest.approx(0.0)
 
@@ -123,8 +124,8 @@ def test_a_delay_inside_backward_is_compute_of_backward_and_no_wait(clock: Clock
 def test_gradients_that_leave_late_are_no_work_of_the_rank(clock: Clock) -> None:
     timer = device(10.0, None, FaultSpec(at_step=0, slowdown=2.0, cause="network"))
     train(timer, 0, TENTH)
-    times = timer.take()[0]
-    assert (times.compute_seconds, times.wait_seconds) == (pytest.approx(0.1), pytest.approx(0.1))
+    times = timer.take_measured()[0]
+    assert [times.compute_seconds, times.wait_seconds] == pytest.approx([0.1, 0.1])
 
 
 def test_several_faults_of_a_device_act_together(clock: Clock) -> None:
@@ -132,21 +133,21 @@ def test_several_faults_of_a_device_act_together(clock: Clock) -> None:
     late = FaultSpec(at_step=0, slowdown=1.5, cause="data")
     timer = device(10.0, None, slow, late)
     train(timer, 0, TENTH)
-    times = timer.take()[0]
-    assert (times.compute_seconds, times.data_seconds) == (pytest.approx(0.2), pytest.approx(0.05))
+    times = timer.take_measured()[0]
+    assert [times.compute_seconds, times.data_seconds] == pytest.approx([0.2, 0.05])
 
 
-def test_declared_noise_is_the_same_for_the_same_seed_and_leaves_the_probe_alone(clock: Clock) -> None:
+def test_emulated_noise_is_the_same_for_the_same_seed_and_leaves_the_probe_alone(clock: Clock) -> None:
     def seconds(seed: int, steps: range = range(200)) -> list[float]:
         rank = RankPlan(0, "n", 0, 0, 0, "emulated", "toy")
-        timer = EmulatedTimer(rank, Emulation(10.0, (), 0.04, 0.05, seed), WORKLOAD, build(WORKLOAD.name))
+        timer = EmulatedTimer(rank, Emulation(10.0, (), 0.04, 0.05, seed), WORKLOAD, build_model(WORKLOAD.name))
         for step in steps:
             timer.begin(step, TENTH)
             timer.loaded()
             timer.copied()
             timer.last_gradient()
             timer.stepped()
-        return [times.compute_seconds for times in timer.take()]
+        return [times.compute_seconds for times in timer.take_measured()]
 
     first = seconds(1)
     assert first == pytest.approx(seconds(1))
@@ -166,8 +167,8 @@ def test_utilization_is_the_share_of_the_last_second_in_paced_compute(clock: Clo
     assert timer.utilization() == 0.0
 
 
-def test_declared_memory_limits_the_local_batch_and_too_little_is_refused(clock: Clock) -> None:
-    limit = device(10.0, CONTEXT_BYTES + (8 << 20)).most_samples()
+def test_emulated_memory_limits_the_local_batch_and_too_little_is_refused(clock: Clock) -> None:
+    limit = device(10.0, CONTEXT_BYTES + (8 << 20)).max_samples()
     assert limit is not None
     timer = device(10.0, CONTEXT_BYTES + (8 << 20))
     train(timer, 0, limit)
@@ -178,7 +179,7 @@ def test_declared_memory_limits_the_local_batch_and_too_little_is_refused(clock:
 
 def test_the_stamp_comes_after_the_last_gradient_of_the_network(clock: Clock) -> None:
     timer = device()
-    replica, order = Replica(build(WORKLOAD.name), timer, 0, 1), []
+    replica, order = Replica(build_model(WORKLOAD.name), timer, 0, 1), []
     for name, parameter in replica.named_parameters():
         parameter.register_post_accumulate_grad_hook(lambda _, name=name: order.append(name))
     timer.begin(0, 4)
@@ -191,7 +192,7 @@ def test_the_stamp_comes_after_the_last_gradient_of_the_network(clock: Clock) ->
 
 
 @pytest.mark.parametrize(
-    ("error", "is_other"),
+    ("error", "is_from_peer"),
     [
         (PeerFailed("rank 2 did not join"), True),
         (dist.DistNetworkError("failed to recv, got 0 bytes"), True),
@@ -201,8 +202,8 @@ def test_the_stamp_comes_after_the_last_gradient_of_the_network(clock: Clock) ->
         (torch.OutOfMemoryError("CUDA out of memory"), False),
     ],
 )
-def test_a_broken_collective_is_told_from_a_fault_of_ones_own(error: Exception, is_other: bool) -> None:
-    assert is_collateral(error) == is_other
+def test_a_failed_collective_is_distinguished_from_an_own_fault(error: Exception, is_from_peer: bool) -> None:
+    assert is_collateral(error) == is_from_peer
 
 
 def test_micro_batches_take_as_long_together_as_the_batch_would_at_once(clock: Clock) -> None:
@@ -210,7 +211,7 @@ def test_micro_batches_take_as_long_together_as_the_batch_would_at_once(clock: C
     timer.begin(0, 4 * TENTH)
     timer.loaded()
     timer.copied()
-    replica = Replica(build(WORKLOAD.name), timer, 0, 1)
+    replica = Replica(build_model(WORKLOAD.name), timer, 0, 1)
     for part in range(4):
         output, anchor = replica(torch.rand(TENTH, 1, 8, 8), part == 3)
         (output.sum() + anchor).backward()
@@ -221,6 +222,6 @@ def test_micro_batches_take_as_long_together_as_the_batch_would_at_once(clock: C
         assert timer.memory_used() == device(10.0, None)._fixed_bytes + timer._sample_bytes * TENTH
     timer.end()
     timer.stepped()
-    times = timer.take()[0]
+    times = timer.take_measured()[0]
     assert times.compute_seconds == pytest.approx(0.4)
     assert times.backward_seconds == pytest.approx(0.4 * 2 / 3 - 3 * 0.1 / 6)

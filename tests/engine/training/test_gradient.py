@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
 from paceline.engine.training.data import Split
-from paceline.engine.training.models import build
+from paceline.engine.training.models import build_model
 from paceline.engine.training.shares.sampler import SamplerState
 from paceline.engine.training.shares.step_stats import Replica
 from paceline.engine.training.tasks import Task
 from paceline.engine.training.timing.timers import CpuTimer
-from paceline.engine.training.trainer import Trainer, build_trainer
+from paceline.engine.training.trainer import Trainer, TrainerConfig, build_trainer
 from torch import nn
 
 from tests.support.runs.gloo_ranks import start
 
 SHARES = [(14, 7, 3), (3, 20, 1), (24, 0, 0), (1, 11, 12), (9, 0, 3)]
 """A different one in every step, ranks without samples and a smaller step among them."""
-MOST_AT_ONCE = (200, 6, 5)
-"""What fits in each rank's memory: the second and third train larger shares in micro-batches, each its own number of them."""
+MAX_MICRO_BATCH = (200, 6, 5)
+"""Samples that fit in each rank's memory: the second and third split larger shares into micro-batches."""
 
 
 def digits(seed: int = 1) -> Split:
@@ -34,9 +35,9 @@ def trainer(rank: int, world: int) -> Trainer:
     """As training makes it, but in float64, with momentum that remembers every gradient."""
     torch.manual_seed(0)
     timer = CpuTimer()
-    replica = Replica(build("digits-cnn").double(), timer, rank, world)
+    replica = Replica(build_model("digits-cnn").double(), timer, rank, world)
     optimizer = torch.optim.SGD(replica.model.parameters(), lr=0.05, momentum=0.9)
-    return build_trainer(replica, optimizer, Task(True), digits(), timer, MOST_AT_ONCE[rank])
+    return build_trainer(replica, optimizer, Task(True), digits(), timer, TrainerConfig(max_micro_batch=MAX_MICRO_BATCH[rank]))
 
 
 def flat(values: list[torch.Tensor | None]) -> torch.Tensor:
@@ -56,7 +57,7 @@ def run_rank(rank: int, place: str) -> None:
         losses.append(report.loss)
         samples.append(report.samples)
         gradients.append(flat([p.grad for p in mine.replica.model.parameters()]))
-        state = state.next(sum(sizes))
+        state = state.advance(sum(sizes))
     if rank == 0:
         torch.save((gradients, losses, samples, flat(list(mine.replica.model.parameters()))), f"{place}/three")
     dist.barrier()
@@ -88,7 +89,7 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[torch.Tensor],
 def one_process() -> tuple[list[torch.Tensor], list[float], torch.Tensor]:
     """The same steps with plain torch and the whole batch."""
     torch.manual_seed(0)
-    model, data = build("digits-cnn").double(), digits()
+    model, data = build_model("digits-cnn").double(), digits()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
     gradients, losses, state = [], [], SamplerState(200, seed=5)
     for sizes in SHARES:
@@ -99,21 +100,21 @@ def one_process() -> tuple[list[torch.Tensor], list[float], torch.Tensor]:
         optimizer.step()
         gradients.append(flat([p.grad for p in model.parameters()]))
         losses.append(loss.item())
-        state = state.next(sum(sizes))
+        state = state.advance(sum(sizes))
     return gradients, losses, flat(list(model.parameters()))
 
 
-def test_gradients_of_unequal_changing_shares_equal_those_of_one_process(three: tuple) -> None:
+def test_gradients_of_unequal_changing_shares_equal_those_of_one_process(three: Any) -> None:
     for ours, theirs in zip(three[0], one_process()[0], strict=True):
         assert float((ours - theirs).norm() / theirs.norm()) <= 1e-12
 
 
-def test_weights_after_all_steps_equal_those_of_one_process(three: tuple) -> None:
+def test_weights_after_all_steps_equal_those_of_one_process(three: Any) -> None:
     theirs = one_process()[2]
     assert float((three[3] - theirs).norm() / theirs.norm()) <= 1e-12
 
 
-def test_every_rank_hears_the_exact_loss_and_who_trained_what(three: tuple) -> None:
+def test_every_rank_reports_the_exact_loss_and_all_local_batch_sizes(three: Any) -> None:
     assert three[1] == pytest.approx(one_process()[1], rel=1e-12)
     assert three[2] == SHARES
 

@@ -1,9 +1,10 @@
-"""How much fits into a device's memory at once: tried, never assumed, and running out of it breaks nothing."""
+"""The samples that fit in a device's memory are measured, and an out-of-memory error leaves nothing behind."""
 
 from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from paceline.engine.balancer.step_phases import StepTimes
 from paceline.engine.training.data import Split
-from paceline.engine.training.models import build
+from paceline.engine.training.models import build_model
 from paceline.engine.training.rank_log import RankLog
 from paceline.engine.training.shares.step_stats import Replica
 from paceline.engine.training.tasks import Task
 from paceline.engine.training.timing import probe
-from paceline.engine.training.timing.probe import fits_at_once
+from paceline.engine.training.timing.probe import max_samples_in_memory
 from paceline.engine.training.timing.timers import CpuTimer
 
 
@@ -28,12 +29,12 @@ class SmallDevice(CpuTimer):
         super().__init__()
         self.holds, self.largest = holds, 0
 
-    def take(self) -> list[StepTimes]:
-        """As long as a device of this speed takes, whatever else this machine does."""
-        return [replace(one, compute_seconds=2e-5 + 1e-6 * one.samples) for one in super().take()]
+    def take_measured(self) -> list[StepTimes]:
+        """Return the times of a device of fixed speed, independent of this machine's load."""
+        return [replace(one, compute_seconds=2e-5 + 1e-6 * one.samples) for one in super().take_measured()]
 
     def begin(self, step: int, samples: int) -> None:
-        """As torch does on a GPU."""
+        """Raise as torch does on a GPU."""
         if samples > self.holds:
             raise torch.OutOfMemoryError("CUDA out of memory")
         self.largest = max(self.largest, samples)
@@ -41,22 +42,24 @@ class SmallDevice(CpuTimer):
 
 
 @pytest.mark.parametrize("holds", [1, 3, 7, 50, 500])
-def test_a_probe_that_runs_out_of_memory_finds_a_size_that_fits(tmp_path: object, holds: int) -> None:
+def test_a_probe_that_runs_out_of_memory_finds_a_size_that_fits(tmp_path: Path, holds: int) -> None:
     rng = np.random.default_rng(0)
     data = Split(rng.random((600, 1, 8, 8), dtype=np.float32), rng.integers(0, 10, 600))
     timer = SmallDevice(holds)
-    replica = Replica(build("digits-cnn"), timer, 0, 1)
-    line, most = probe._probe(replica, Task(True), data, timer, 512, RankLog(tmp_path / "0.jsonl", 0))  # type: ignore[operator]
+    replica = Replica(build_model("digits-cnn"), timer, 0, 1)
+    line, most = probe._probe_device(replica, Task(True), data, timer, 512, RankLog(tmp_path / "0.jsonl", 0))
     assert 1 <= most <= holds
     assert line.seconds_per_sample > 0.0
 
 
 @given(st.integers(1, 50), st.integers(1, 50), st.integers(0, 1 << 30), st.integers(1, 1 << 20), st.integers(1 << 31, 1 << 36))
-def test_what_fits_by_two_peaks_stays_within_its_part_of_memory(few: int, more: int, fixed: int, each: int, room: int) -> None:
+def test_the_samples_that_fit_by_two_peaks_stay_within_the_usable_memory(
+    few: int, more: int, fixed: int, each: int, room: int
+) -> None:
     many = few + more
-    most = fits_at_once((few, fixed + few * each), (many, fixed + many * each), room)
-    assert most == many or fixed + most * each <= probe.ROOM * room + each
+    most = max_samples_in_memory((few, fixed + few * each), (many, fixed + many * each), room)
+    assert most == many or fixed + most * each <= probe.USABLE_MEMORY_FRACTION * room + each
 
 
 def test_without_a_measured_peak_nothing_is_limited() -> None:
-    assert fits_at_once((1, None), (4, None), None) == sys.maxsize
+    assert max_samples_in_memory((1, None), (4, None), None) == sys.maxsize

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from paceline.engine.errors import PacelineError
 from paceline.engine.training.data import Split
-from paceline.engine.training.models import build
+from paceline.engine.training.models import build_model
 from paceline.engine.training.shares.sampler import SamplerState
 from paceline.engine.training.tasks import Task
 from torch import nn
@@ -48,8 +49,8 @@ def tokens(rank: int, world: int) -> tuple[list[torch.Tensor], list[float], floa
         assert report is not None
         losses.append(report.loss)
         gradients.append(gradient(model))
-        state = state.next(sum(sizes))
-    total = group_of(rank, world).exact_sum([float(trainer.loss_sum)])[0] / data.weigh()
+        state = state.advance(sum(sizes))
+    total = group_of(rank, world).exact_sum([float(trainer.loss_sum)])[0] / data.total_weight()
     return gradients, losses, total
 
 
@@ -69,7 +70,7 @@ def whole_steps() -> list[np.ndarray]:
     state, rows = SamplerState(SAMPLES, 7), []
     for sizes in SIZES:
         rows.append(state.rows(0, sum(sizes)))
-        state = state.next(sum(sizes))
+        state = state.advance(sum(sizes))
     return rows
 
 
@@ -109,7 +110,7 @@ def only_padding(rank: int, world: int) -> tuple[float, float]:
 
 def test_the_gradient_does_not_grow_with_the_number_of_ranks(tmp_path: Path) -> None:
     """NeMo-Automodel#3830, #3846: a local mean times the number of ranks is 8 to 32 times too large."""
-    model, data = fresh(lambda: build("digits-cnn")), images()
+    model, data = fresh(lambda: build_model("digits-cnn")), images()
     rows = SamplerState(SAMPLES, 7).rows(0, 16)
     functional.cross_entropy(model(torch.from_numpy(data.x[rows])), torch.from_numpy(data.y[rows])).backward()
     for world in (1, 2, 4):
@@ -120,7 +121,7 @@ def test_the_gradient_does_not_grow_with_the_number_of_ranks(tmp_path: Path) -> 
 
 
 def one_step(rank: int, world: int) -> torch.Tensor:
-    model = fresh(lambda: build("digits-cnn"))
+    model = fresh(lambda: build_model("digits-cnn"))
     sizes = (16,) if world == 1 else (12, 4) if world == 2 else (9, 0, 2, 5)
     trainer_of(model, Task(True), images(), rank, world, most=5).step(0, SamplerState(SAMPLES, 7), sizes)
     return gradient(model)
@@ -129,15 +130,15 @@ def one_step(rank: int, world: int) -> torch.Tensor:
 def test_resuming_in_a_later_epoch_goes_on_in_that_epochs_order() -> None:
     """accelerate#4071, ms-swift#10050, transformers#40691: the resumed sampler fell back to the order of epoch 0."""
     state = SamplerState(SAMPLES, 7, epoch=3)
-    first, state = state.rows(0, 40), state.next(40)
+    first, state = state.rows(0, 40), state.advance(40)
     resumed = SamplerState(**asdict(state))
     both = np.concatenate([first, resumed.rows(0, 21)])
     assert both.tolist() == SamplerState(SAMPLES, 7, epoch=3).rows(0, SAMPLES).tolist()
-    assert resumed.next(21) == SamplerState(SAMPLES, 7, epoch=4)
+    assert resumed.advance(21) == SamplerState(SAMPLES, 7, epoch=4)
 
 
 def test_the_gradient_is_cut_back_after_it_is_whole(tmp_path: Path) -> None:
-    model, data = fresh(lambda: build("digits-cnn")), images()
+    model, data = fresh(lambda: build_model("digits-cnn")), images()
     rows = SamplerState(SAMPLES, 7).rows(0, 16)
     before = flat(list(model.parameters()))
     functional.cross_entropy(model(torch.from_numpy(data.x[rows])), torch.from_numpy(data.y[rows])).backward()
@@ -148,7 +149,7 @@ def test_the_gradient_is_cut_back_after_it_is_whole(tmp_path: Path) -> None:
 
 
 def clipped_step(rank: int, world: int) -> torch.Tensor:
-    model = fresh(lambda: build("digits-cnn"))
+    model = fresh(lambda: build_model("digits-cnn"))
     trainer_of(model, Task(True), images(), rank, world, norm=0.01).step(0, SamplerState(SAMPLES, 7), (12, 4))
     return flat(list(model.parameters()))
 
@@ -167,11 +168,13 @@ def spoilt_step(rank: int, world: int) -> tuple[str, str, bool]:
     trainer.step(0, SamplerState(SAMPLES, 7), (4, 4, 4))
     before = flat(list(model.parameters()))
     if rank == 1:
-        model[1].weight.register_hook(lambda value: value / 0.0)
+        weight = model[1].weight
+        assert isinstance(weight, torch.Tensor)
+        weight.register_hook(lambda value: value / 0.0)
     try:
         trainer.step(1, SamplerState(SAMPLES, 7, 0, 12), (4, 4, 4))
-    except Exception as error:
-        return error.reason, type(error).__name__, bool(torch.equal(before, flat(list(model.parameters()))))  # type: ignore[attr-defined]
+    except PacelineError as error:
+        return error.reason, type(error).__name__, bool(torch.equal(before, flat(list(model.parameters()))))
     raise AssertionError("nothing was found")
 
 
@@ -186,6 +189,6 @@ def empty_step(rank: int, world: int) -> float:
     data = images()
     state = SamplerState(SAMPLES, 7)
     data.x[sorted(set(range(SAMPLES)) - set(state.rows(0, 16).tolist()))] = np.nan
-    report = trainer_of(fresh(lambda: build("digits-cnn")), Task(True), data, rank, world).step(0, state, (16, 0))
+    report = trainer_of(fresh(lambda: build_model("digits-cnn")), Task(True), data, rank, world).step(0, state, (16, 0))
     assert report is not None
     return report.loss

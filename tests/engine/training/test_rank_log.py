@@ -1,4 +1,4 @@
-"""What a rank writes down: whole lines, few of them, and a clear sentence when the disk is full."""
+"""The event log of a rank: whole lines, few of them, and a clear error when the disk is full."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ def lines(path: Path) -> list[StepsTaken]:
     return [event for event in events if isinstance(event, StepsTaken)]
 
 
-def test_steps_come_in_summaries_that_together_tell_every_step(tmp_path: Path) -> None:
+def test_summaries_together_contain_every_step(tmp_path: Path) -> None:
     log = StepLog(RankLog(tmp_path / "0.jsonl", 0))
     for number in range(100):
         log.add(step(number), is_change=False, utilization=0.9, memory_used=5)
     log.flush()
-    told = lines(tmp_path / "0.jsonl")
-    assert sum(event.steps for event in told) == 100
-    assert sum(event.samples for event in told) == 800
-    assert told[-1].step == 99
-    assert len(told) < 20
-    assert (told[-1].compute_seconds, told[-1].data_seconds) == (pytest.approx(0.1), pytest.approx(0.01))
+    events = lines(tmp_path / "0.jsonl")
+    assert sum(event.steps for event in events) == 100
+    assert sum(event.samples for event in events) == 800
+    assert events[-1].step == 99
+    assert len(events) < 20
+    assert [events[-1].compute_seconds, events[-1].data_seconds] == pytest.approx([0.1, 0.01])
 
 
 def test_every_step_around_a_change_has_a_line_of_its_own(tmp_path: Path) -> None:
@@ -55,13 +55,13 @@ def test_a_line_names_its_rank_case_and_time(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-def test_a_full_disk_is_named_and_the_last_word_does_not_raise_again() -> None:
+def test_a_full_disk_raises_and_the_final_failure_line_does_not() -> None:
     log = RankLog(Path("/dev/full"), 2)
     with pytest.raises(StorageFailed, match="rank 2 cannot write /dev/full: No space left"):
         log.write(RankJoined())
-    log.failed("disk full", is_collateral=False)
+    log.write_failure("disk full", is_collateral=False)
 
 
-def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_a_path_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(StorageFailed, match=r"missing/0\.jsonl"):
         RankLog(tmp_path / "missing" / "0.jsonl", 0)

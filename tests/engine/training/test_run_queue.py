@@ -1,4 +1,4 @@
-"""Host stalls: what a process that has to share its processor measures, and what one that sleeps on purpose does not."""
+"""Host stalls: measured where processes compete for a processor, and not where one sleeps on purpose."""
 
 from __future__ import annotations
 
@@ -17,7 +17,14 @@ pytest.importorskip("torch")
 from paceline.engine.training.timing.run_queue import RunQueue
 from paceline.engine.training.timing.timers import CpuTimer
 
+from tests.support.waiting import until_sync
+
 SCHEDSTAT = Path("/proc/self/schedstat")
+
+
+def user_ticks(pid: int) -> int:
+    """Processor time that a process has used, in hundredths of a second."""
+    return int(Path(f"/proc/{pid}/stat").read_text().split()[13])
 
 
 @contextmanager
@@ -27,7 +34,7 @@ def competition(processes: int) -> Iterator[None]:
     os.sched_setaffinity(0, {min(allowed)})  # children inherit it
     busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(processes)]
     try:
-        time.sleep(0.3)  # until they run
+        until_sync(lambda: all(user_ticks(process.pid) > 10 for process in busy))  # more than it takes to start
         yield
     finally:
         for process in busy:
@@ -60,22 +67,22 @@ def test_real_competition_for_the_processor_is_seen_as_stalls_of_the_host() -> N
 
 
 @pytest.mark.skipif(not SCHEDSTAT.exists(), reason="needs the kernel's run-queue delay")
-def test_the_run_queue_tells_competition_from_a_wait_for_something_else() -> None:
+def test_the_run_queue_distinguishes_competition_from_sleep() -> None:
     queue = RunQueue()
-    before = queue.delay()
-    time.sleep(0.2)
-    slept = queue.delay() - before
+    before = queue.delay_seconds()
+    time.sleep(0.2)  # a wait for something else than the processor: what is measured here
+    slept = queue.delay_seconds() - before
     with competition(3):
-        before = queue.delay()
+        before = queue.delay_seconds()
         spin(0.1)
-        competed = queue.delay() - before
+        competed = queue.delay_seconds() - before
     assert competed > 0.1
     assert slept < competed
 
 
-def test_where_the_kernel_tells_nothing_the_delay_is_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_delay_is_zero_where_the_kernel_reports_none(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> int:
         raise FileNotFoundError
 
     monkeypatch.setattr(os, "open", refuse)
-    assert RunQueue().delay() == 0.0
+    assert RunQueue().delay_seconds() == 0.0

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 from paceline.engine.datasets import prepare
-from paceline.engine.datasets.agnews import PADDING, UNKNOWN, encoded, vocabulary, words
+from paceline.engine.datasets.agnews import PADDING_WORD, UNKNOWN_WORD, build_vocabulary, encode_texts, tokenize
 from paceline.engine.datasets.news import generate_news
 from paceline.engine.errors import DataRefused
-from paceline.engine.training.emulation.device import CONTEXT_BYTES, _memory_model
-from paceline.engine.training.models import build
-from paceline.engine.training.tasks import task_of
+from paceline.engine.training.emulation.device import CONTEXT_BYTES, _emulated_memory
+from paceline.engine.training.models import build_model
+from paceline.engine.training.tasks import task_for
 from paceline.engine.workloads import WORKLOADS
 from torch import nn
 
@@ -32,8 +32,8 @@ def write(path: Path, lines: list[str]) -> Path:
 
 
 @pytest.mark.parametrize("name", WORKLOADS)
-def test_the_number_of_parameters_told_is_that_of_the_network(name: str) -> None:
-    assert sum(parameter.numel() for parameter in build(name).parameters()) == WORKLOADS[name].parameters
+def test_the_documented_number_of_parameters_is_that_of_the_model(name: str) -> None:
+    assert sum(parameter.numel() for parameter in build_model(name).parameters()) == WORKLOADS[name].parameters
 
 
 def test_both_transformers_have_the_size_their_names_stand_for() -> None:
@@ -48,7 +48,7 @@ def test_without_a_file_topics_are_generated_and_called_so(name: str, tmp_path: 
     assert (manifest["rows"], manifest["split"]["train"], manifest["split"]["validation"]) == (1800, 1440, 360)
     x, y = np.load(path / "train_x.npy"), np.load(path / "train_y.npy")
     assert (x.shape, x.dtype, y.dtype) == ((1440, *WORKLOADS[name].input_shape), np.int32, np.int64)
-    assert (x.min(), x[:, 0].min()) == (PADDING, UNKNOWN + 1)
+    assert (x.min(), x[:, 0].min()) == (PADDING_WORD, UNKNOWN_WORD + 1)
     assert x.max() < 20_000
     assert np.bincount(y).tolist() == [360] * 4
 
@@ -101,16 +101,19 @@ def test_a_file_that_is_no_news_is_refused(content: bytes, reason: str, tmp_path
 
 
 def test_the_vocabulary_knows_training_words_only_and_the_most_frequent_first() -> None:
-    numbers = vocabulary([words("Oil oil prices"), words("Prices, OIL!")])
+    numbers = build_vocabulary([tokenize("Oil oil prices"), tokenize("Prices, OIL!")])
     assert numbers == {"oil": 2, "prices": 3}
-    assert encoded([words("oil falls"), words("???")], numbers, 3).tolist() == [[2, UNKNOWN, PADDING], [UNKNOWN, PADDING, PADDING]]
-    assert encoded([words("oil prices oil prices")], numbers, 3).tolist() == [[2, 3, 2]]
+    assert encode_texts([tokenize("oil falls"), tokenize("???")], numbers, 3).tolist() == [
+        [2, UNKNOWN_WORD, PADDING_WORD],
+        [UNKNOWN_WORD, PADDING_WORD, PADDING_WORD],
+    ]
+    assert encode_texts([tokenize("oil prices oil prices")], numbers, 3).tolist() == [[2, 3, 2]]
 
 
 @pytest.mark.parametrize("name", TEXTS)
 def test_what_a_text_gives_does_not_depend_on_the_texts_beside_it(name: str) -> None:
     torch.manual_seed(0)
-    model = build(name).double()
+    model = build_model(name).double()
     short, long = torch.zeros((2, 1, *WORKLOADS[name].input_shape), dtype=torch.int32)
     short[0, :5], long[0, :40] = torch.arange(2, 7), torch.arange(2, 42)
     together = model(torch.cat((short, long)))
@@ -123,7 +126,7 @@ def test_what_a_text_gives_does_not_depend_on_the_texts_beside_it(name: str) -> 
 
 def test_words_count_in_their_places_and_padding_never() -> None:
     torch.manual_seed(0)
-    model = build("agnews-small")
+    model = build_model("agnews-small")
     x = torch.zeros((2, 128), dtype=torch.int32)
     x[0, :3], x[1, :3] = torch.tensor([5, 6, 7]), torch.tensor([7, 6, 5])
     output = model(x)
@@ -136,9 +139,9 @@ def test_words_count_in_their_places_and_padding_never() -> None:
 
 
 @pytest.mark.parametrize("name", TEXTS)
-def test_a_text_of_full_length_is_what_the_declared_memory_is_for(name: str) -> None:
+def test_the_emulated_memory_is_that_of_a_text_of_full_length(name: str) -> None:
     workload = WORKLOADS[name]
-    fixed, sample = _memory_model(build(name), workload)
+    fixed, sample = _emulated_memory(build_model(name), workload)
     (length,), width = workload.input_shape, {"agnews-small": 128, "agnews-large": 256}[name]
     layers = {"agnews-small": 2, "agnews-large": 4}[name]
     assert fixed == CONTEXT_BYTES + 16 * workload.parameters
@@ -162,7 +165,7 @@ def test_a_transformer_learns_the_topics_in_a_few_steps(tmp_path: Path) -> None:
     )
     torch.manual_seed(0)
     workload = WORKLOADS["agnews-small"]
-    model, task = build("agnews-small"), task_of(workload)
+    model, task = build_model("agnews-small"), task_for(workload)
     optimizer = torch.optim.Adam(model.parameters(), lr=workload.learning_rate)
     for step in range(2 * len(x) // workload.global_batch_size):
         taken = torch.arange(step * workload.global_batch_size, (step + 1) * workload.global_batch_size) % len(x)
@@ -176,7 +179,7 @@ def test_a_transformer_learns_the_topics_in_a_few_steps(tmp_path: Path) -> None:
 
 def test_parts_of_a_batch_give_the_gradient_of_the_whole_though_their_texts_are_shorter() -> None:
     torch.manual_seed(0)
-    model, task = build("agnews-small").double(), task_of(WORKLOADS["agnews-small"])
+    model, task = build_model("agnews-small").double(), task_for(WORKLOADS["agnews-small"])
     x, y = torch.zeros((9, 128), dtype=torch.int32), torch.arange(9) % 4
     for row in range(9):
         x[row, : 3 + 4 * row] = torch.arange(2, 5 + 4 * row)

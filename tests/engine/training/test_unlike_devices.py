@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from paceline.engine.errors import DataRefused
 from paceline.engine.training.data import Split
-from paceline.engine.training.normalization import least_samples, norms_of
-from paceline.engine.training.precision import agree, can_bfloat16
+from paceline.engine.training.normalization import batch_norm_layers, min_local_batch
+from paceline.engine.training.precision import agree_bfloat16, supports_bfloat16
 from paceline.engine.training.prefetch import Prefetcher
 from paceline.engine.training.shares.sampler import SamplerState
 from paceline.engine.training.tasks import Task
@@ -49,7 +49,7 @@ def pooled(rank: int, world: int) -> tuple[torch.Tensor, torch.Tensor, torch.Ten
     model = normalized()
     trainer = trainer_of(model, Task(True), numbers(), rank, world)
     trainer.step(0, SamplerState(40, 1), (12, 4))
-    norm = norms_of(model)[0]
+    norm = batch_norm_layers(model)[0]
     assert norm.running_mean is not None
     assert norm.running_var is not None
     own = norm.running_mean.clone(), norm.running_var.clone()
@@ -68,15 +68,15 @@ def test_running_statistics_are_those_of_all_ranks_samples_and_not_rank_0s(tmp_p
 
 
 def test_batch_normalisation_wants_two_samples_and_survives_one_and_none(tmp_path: Path) -> None:
-    assert least_samples(normalized()) == 2
-    assert least_samples(nn.Linear(1, 1)) == 1
+    assert min_local_batch(normalized()) == 2
+    assert min_local_batch(nn.Linear(1, 1)) == 1
     assert together(lonely, tmp_path, 3) == [True] * 3
 
 
 def lonely(rank: int, world: int) -> bool:
     model = normalized()
     trainer = trainer_of(model, Task(True), numbers(), rank, world)
-    norm = norms_of(model)[0]
+    norm = batch_norm_layers(model)[0]
     assert norm.running_mean is not None
     before = norm.running_mean.clone()
     report = trainer.step(0, SamplerState(40, 1), (5, 1, 0))
@@ -91,7 +91,7 @@ def lonely(rank: int, world: int) -> bool:
     [("cuda", 9, True), ("cuda", 8, True), ("cuda", 7, False), ("cuda", 6, False), ("cpu", 9, False), ("emulated", 8, False)],
 )
 def test_cards_before_ampere_and_processors_stay_in_float32(kind: str, major: int, can: bool) -> None:
-    assert can_bfloat16(kind, major) == can
+    assert supports_bfloat16(kind, major) == can
 
 
 def test_one_device_that_cannot_keeps_all_in_float32(tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_one_device_that_cannot_keeps_all_in_float32(tmp_path: Path) -> None:
 
 def agreement(rank: int, world: int) -> tuple[bool, bool]:
     group = group_of(rank, world)
-    return agree(group, is_wanted=True), agree(group, is_wanted=False)
+    return agree_bfloat16(group, is_wanted=True), agree_bfloat16(group, is_wanted=False)
 
 
 @given(st.data())
@@ -112,7 +112,7 @@ def test_what_is_read_ahead_never_changes_what_is_trained(data: st.DataObject) -
     for _ in range(4):
         expected, wanted = (slice(*sorted(data.draw(st.tuples(st.integers(0, 100), st.integers(0, 100))))) for _ in range(2))
         if data.draw(st.booleans()):
-            reader.expect(order[expected])
+            reader.prefetch(order[expected])
         got = reader.take(order[wanted])
         assert np.array_equal(got[0], x[order[wanted]])
         assert np.array_equal(got[1], y[order[wanted]])
@@ -127,8 +127,8 @@ def test_samples_that_old_and_new_shares_have_in_common_are_read_once() -> None:
         read.append((len(rows), threading.current_thread().name.split("_")[0]))
         return original(rows)
 
-    reader._read = noted  # type: ignore[method-assign]
-    reader.expect(np.arange(10, 50))
+    reader._read = noted  # type: ignore[method-assign]  # observes the calls
+    reader.prefetch(np.arange(10, 50))
     assert reader.take(np.arange(20, 55))[1].tolist() == list(range(20, 55))
     assert sorted(read) == [(5, "MainThread"), (40, "read-ahead")]
 

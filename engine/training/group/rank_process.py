@@ -1,0 +1,28 @@
+"""Facts of a rank's own process: which rank it is, and that it dies with its torchrun."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+
+from ...errors import PlanImpossible
+from ...plan import Plan, RankPlan
+
+_PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this rank when its torchrun ends, so that no rank outlives it (Linux only)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def own_rank(plan: Plan, node: str) -> RankPlan:
+    """Return the rank of this process, by torchrun's LOCAL_RANK. Raises PlanImpossible where the plan has none."""
+    local_rank = int(os.environ["LOCAL_RANK"])
+    for planned in plan.nodes:
+        if planned.name == node and local_rank < len(planned.ranks):
+            return plan.ranks[planned.ranks[local_rank]]
+    raise PlanImpossible(f"the plan has no local rank {local_rank} on {node}", node=node)
