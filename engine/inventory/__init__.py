@@ -1,1 +1,1 @@
-"""Which machines there are."""
+"""Which machines exist: nodes.toml and node sets."""

@@ -1,4 +1,4 @@
-"""nodes.toml, read into frozen specs; whatever is wrong in it is refused with file, line, key and what was expected."""
+"""Reads nodes.toml into frozen specs. An error names file, line, key and the expected value."""
 
 from __future__ import annotations
 
@@ -9,24 +9,28 @@ from typing import Any
 from ..errors import ConfigurationError
 from ..specs import DeviceSpec, FaultSpec, Inventory, LinkSpec, NodeSpec
 from .toml_file import TomlFile
-from .toml_positions import Key
-from .values import DEVICE, FAULT, LINK, OWN, SHARED
+from .toml_positions import KeyPath
+from .values import DEVICE_KEYS, FAULT_KEYS, LINK_KEYS, NODE_KEYS, SHARED_KEYS
 
 
 def read_inventory(path: Path) -> Inventory:
-    """Read a nodes.toml. Raises ConfigurationError, one line that names file, line, key and what was expected."""
-    return _Reader(path).read()
+    """Read a nodes.toml. Raises ConfigurationError with file, line, key and expected value."""
+    return _NodesFile(path).read()
 
 
-class _Reader(TomlFile):
+class _NodesFile(TomlFile):
+    """One nodes.toml and the tables in it."""
+
     def __init__(self, path: Path) -> None:
-        super().__init__(path, "a nodes.toml", "write one, or name it with --nodes FILE")
+        super().__init__(path, "a nodes.toml", "create one, or name it with --nodes FILE")
 
     def read(self) -> Inventory:
-        whole = self.load()
-        self.check_keys((), whole, ("defaults", "node", "link"), "nodes.toml")
-        defaults = self.values(("defaults",), self.table(("defaults",), whole.get("defaults", {})), SHARED, "[defaults]")
-        nodes = whole.get("node", [])
+        document = self.load()
+        self.check_keys((), document, ("defaults", "node", "link"), "nodes.toml")
+        defaults = self.read_values(
+            ("defaults",), self.table(("defaults",), document.get("defaults", {})), SHARED_KEYS, "[defaults]"
+        )
+        nodes = document.get("node", [])
         if not isinstance(nodes, list):
             self.refuse(("node",), "expected tables written as [[node]]")
         if not nodes:
@@ -35,15 +39,15 @@ class _Reader(TomlFile):
         for index, node in enumerate(nodes):
             spec = self._node(("node", index), self.table(("node", index), node), defaults)
             if any(spec.name == other.name for other in specs):
-                self.refuse(("node", index, "name"), f"expected a name of its own, {spec.name!r} is taken")
+                self.refuse(("node", index, "name"), f"expected a unique name, {spec.name!r} is taken")
             specs.append(spec)
-        link = self._link(whole["link"]) if "link" in whole else None
+        link = self._link(document["link"]) if "link" in document else None
         return Inventory(path=str(self.path.absolute()), nodes=tuple(specs), link=link)
 
-    def _node(self, key: Key, table: Mapping[str, Any], defaults: Mapping[str, Any]) -> NodeSpec:
-        own = self.values(key, table, {**SHARED, **OWN}, "a node", nested=("devices", "fault"))
+    def _node(self, key: KeyPath, table: Mapping[str, Any], defaults: Mapping[str, Any]) -> NodeSpec:
+        own = self.read_values(key, table, {**SHARED_KEYS, **NODE_KEYS}, "a node", nested=("devices", "fault"))
         if "name" not in own:
-            self.refuse((*key, "name"), "expected a name, for every node needs one")
+            self.refuse((*key, "name"), "expected a name: every node needs one")
         devices = tuple(
             self._device((*key, "devices", number), device)
             for number, device in enumerate(self.tables((*key, "devices"), table.get("devices", [])))
@@ -57,38 +61,38 @@ class _Reader(TomlFile):
             values["env"] = {**defaults["env"], **own["env"]}
         if values.get("kind") == "embedded":
             if not devices:
-                self.refuse((*key, "devices"), "an embedded node emulates devices: expected [{ name, speed, memory }]")
+                self.refuse((*key, "devices"), "expected [{ name, speed, memory }]: an embedded node needs emulated devices")
             for name in ("host", "port", "user", "key", "jump", "host_key", "state_dir", "address", "interface"):
                 if name in own:
-                    self.refuse((*key, name), "an embedded node lives on loopback beside its nodes.toml: expected no such key")
+                    self.refuse((*key, name), "expected no such key: an embedded node runs on loopback, beside its nodes.toml")
         if values.get("key") is not None and not values["key"].startswith("~"):
             values["key"] = str(self.path.absolute().parent / values["key"])
         inherited = tuple(sorted(name for name in defaults if name not in own))
         return NodeSpec(**values, devices=devices, faults=faults, inherited=inherited)
 
     def _link(self, value: Any) -> LinkSpec:
-        values = self.values(("link",), self.table(("link",), value), LINK, "[link]")
+        values = self.read_values(("link",), self.table(("link",), value), LINK_KEYS, "[link]")
         for name in ("latency", "bandwidth"):
             if name not in values:
-                self.refuse(("link", name), "a played network has latency and bandwidth")
+                self.refuse(("link", name), "expected latency and bandwidth for an emulated network")
         return LinkSpec(**values)
 
-    def _device(self, key: Key, value: Any) -> DeviceSpec:
+    def _device(self, key: KeyPath, value: Any) -> DeviceSpec:
         table = self.table(key, value)
-        values = self.values(key, table, DEVICE, "a device")
+        values = self.read_values(key, table, DEVICE_KEYS, "a device")
         for name in ("name", "speed", "memory"):
             if name not in values:
-                self.refuse((*key, name), "every device has name, speed and memory")
+                self.refuse((*key, name), "expected name, speed and memory for every device")
         return DeviceSpec(**values)
 
-    def _fault(self, key: Key, value: Any, devices: int) -> FaultSpec:
-        values = self.values(key, self.table(key, value), FAULT, "a fault")
+    def _fault(self, key: KeyPath, value: Any, devices: int) -> FaultSpec:
+        values = self.read_values(key, self.table(key, value), FAULT_KEYS, "a fault")
         for name in ("at_step", "slowdown"):
             if name not in values:
-                self.refuse((*key, name), "every fault has at_step and slowdown")
+                self.refuse((*key, name), "expected at_step and slowdown for every fault")
         fault = FaultSpec(**values)
         if fault.until_step is not None and fault.until_step <= fault.at_step:
             self.refuse((*key, "until_step"), f"expected a step after at_step = {fault.at_step}")
         if fault.device >= devices:
-            self.refuse((*key, "device"), f"expected the index of a declared device of this node, which has {devices}")
+            self.refuse((*key, "device"), f"expected the index of one of the {devices} devices of this node")
         return fault

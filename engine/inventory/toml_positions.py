@@ -1,6 +1,6 @@
-"""Where in a TOML text a key stands: the parser does not tell, and a refusal without a line helps nobody.
+"""The line of a key in a TOML text, for error messages: tomllib does not report it.
 
-A scan of headers and keys, good enough to point: where it cannot find the key it names the nearest table around it.
+This scans headers and keys only. Where it does not find the key, it returns the line of the nearest enclosing table.
 """
 
 from __future__ import annotations
@@ -11,39 +11,40 @@ _HEADER = re.compile(r"\s*(\[\[?)\s*([^\[\]]+?)\s*\]")
 _KEY = re.compile(r"""\s*((?:"[^"]*"|'[^']*'|[A-Za-z0-9_-]+)(?:\s*\.\s*(?:"[^"]*"|'[^']*'|[A-Za-z0-9_-]+))*)\s*=""")
 _STRING = re.compile(r'"(?:[^"\\\n]|\\.)*"|\'[^\'\n]*\'|#.*')
 
-Key = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
+"""Path of a value, such as ("node", 1, "devices", 0, "memory")."""
 
 
-def line_of(text: str, key: Key) -> int:
-    """Line, from 1, of a key such as ("node", 1, "devices", 0, "memory"), or of the nearest table around it."""
-    found = _positions(text)
+def line_of(text: str, key: KeyPath) -> int:
+    """Line, from 1, of a key, or of the nearest enclosing table."""
+    positions = _positions(text)
     for length in range(len(key), 0, -1):
-        line = found.get(key[:length])
+        line = positions.get(key[:length])
         if line is not None:
-            return _inside(text, line, key[length:])
+            return _element_line(text, line, key[length:])
     return 1
 
 
-def _positions(text: str) -> dict[Key, int]:
+def _positions(text: str) -> dict[KeyPath, int]:
     """The line of every header and every key at the start of a line."""
-    found: dict[Key, int] = {}
-    counts: dict[Key, int] = {}
-    table: Key = ()
+    positions: dict[KeyPath, int] = {}
+    counts: dict[KeyPath, int] = {}
+    table: KeyPath = ()
     for number, line in enumerate(text.split("\n"), 1):
         if header := _HEADER.match(line):
             table = _table(header[2], header[1] == "[[", counts)
-            found.setdefault(table, number)
+            positions.setdefault(table, number)
         elif key := _KEY.match(line):
             path = table
             for part in _parts(key[1]):
                 path = (*path, part)
-                found.setdefault(path, number)
-    return found
+                positions.setdefault(path, number)
+    return positions
 
 
-def _table(name: str, is_array: bool, counts: dict[Key, int]) -> Key:
-    """The table a header opens; of an array of tables the index is part of it."""
-    path: Key = ()
+def _table(name: str, is_array: bool, counts: dict[KeyPath, int]) -> KeyPath:
+    """The table that a header opens; in an array of tables, with its index."""
+    path: KeyPath = ()
     parts = _parts(name)
     for depth, part in enumerate(parts, 1):
         path = (*path, part)
@@ -58,14 +59,14 @@ def _parts(name: str) -> list[str]:
     return [part.strip().strip("\"'") for part in re.findall(r"\"[^\"]*\"|'[^']*'|[^.]+", name)]
 
 
-def _inside(text: str, line: int, rest: Key) -> int:
-    """The line of an element of a list of inline tables that begins on ``line``: its brace is counted."""
+def _element_line(text: str, line: int, rest: KeyPath) -> int:
+    """The line of an element in a list of inline tables that starts on ``line``, found by counting braces."""
     index = next((part for part in rest if isinstance(part, int)), None)
     if index is None:
         return line
-    seen = 0
+    braces = 0
     for number, content in enumerate(text.split("\n")[line - 1 :], line):
-        seen += _STRING.sub("", content).count("{")
-        if seen > index:
+        braces += _STRING.sub("", content).count("{")
+        if braces > index:
             return number
     return line

@@ -1,4 +1,4 @@
-"""The value of each key of nodes.toml: what is accepted, what it becomes, and what is expected instead of a wrong one."""
+"""The readers of nodes.toml: for each key a function that checks and converts its value."""
 
 from __future__ import annotations
 
@@ -7,28 +7,29 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from ..specs import FAULT_CAUSES
+from ..states import FAULT_CAUSES, FaultCause, NodeKind, member
 
-KINDS = ("ssh", "embedded")
-UNITS = {"B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
+SUPPORTED_KINDS: tuple[NodeKind, ...] = ("ssh", "embedded")
+SIZE_UNITS = {"B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+TIME_UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
 
 Readers = dict[str, Callable[[Any], Any]]
+"""Per key, the function that reads its value. It raises InvalidValue."""
 
 
 class InvalidValue(Exception):
-    """What was expected of a value."""
+    """A value is not valid. The message is the expectation."""
 
 
 def text(value: Any) -> str:
-    """A name or a sentence. Raises Wrong, as all of these."""
+    """Non-empty text in one line. Raises InvalidValue."""
     if not isinstance(value, str) or not value or not value.isprintable():
         raise InvalidValue("expected text in one line")
     return value
 
 
 def _argument(value: Any) -> str:
-    """Text that must not be taken for an option."""
+    """Text that ssh cannot take for an option."""
     if not isinstance(value, str) or not value.isprintable() or not value or value.startswith("-") or any(map(str.isspace, value)):
         raise InvalidValue("expected one word that does not begin with a dash")
     return value
@@ -40,18 +41,19 @@ def _name(value: Any) -> str:
     return value
 
 
-def _kind(value: Any) -> str:
+def _kind(value: Any) -> NodeKind:
     if value == "kubernetes":
         raise InvalidValue("this kind is not supported yet, expected one of ssh, embedded")
-    if value not in KINDS:
-        raise InvalidValue(f"expected one of {', '.join(KINDS)}")
-    return str(value)
+    kind = member(value, SUPPORTED_KINDS)
+    if kind is None:
+        raise InvalidValue(f"expected one of {', '.join(SUPPORTED_KINDS)}")
+    return kind
 
 
-def integer(value: Any, least: int, most: int, what: str) -> int:
-    """A whole number within limits. ``what``: those in words."""
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-        raise InvalidValue(f"expected {what}")
+def integer(value: Any, minimum: int, maximum: int, expected: str) -> int:
+    """A whole number between the limits, inclusive. ``expected``: the limits in words. Raises InvalidValue."""
+    if not isinstance(value, int) or isinstance(value, bool) or not minimum <= value <= maximum:
+        raise InvalidValue(f"expected {expected}")
     return value
 
 
@@ -64,13 +66,13 @@ def _step(value: Any) -> int:
 
 
 def _jump(value: Any) -> str:
-    for step in str(value).split(","):
-        _argument(step if isinstance(value, str) else value)
-        place = step.rpartition("@")[2]
+    for jump_host in str(value).split(","):
+        _argument(jump_host if isinstance(value, str) else value)
+        address = jump_host.rpartition("@")[2]
         if (
-            place.startswith("-")
-            or not place
-            or not re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:]+|[0-9A-Fa-f:.]*)(:\d{1,5})?", place)
+            address.startswith("-")
+            or not address
+            or not re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:]+|[0-9A-Fa-f:.]*)(:\d{1,5})?", address)
         ):
             raise InvalidValue("expected jump hosts as user@host:port, separated by commas")
     return str(value)
@@ -115,7 +117,7 @@ def _env(value: Any) -> dict[str, str]:
 
 
 def flag(value: Any) -> bool:
-    """Yes or no."""
+    """True or false. Raises InvalidValue."""
     if not isinstance(value, bool):
         raise InvalidValue("expected true or false")
     return value
@@ -145,10 +147,11 @@ def _slowdown(value: Any) -> float:
     return number
 
 
-def _cause(value: Any) -> str:
-    if value not in FAULT_CAUSES:
+def _cause(value: Any) -> FaultCause:
+    cause = member(value, FAULT_CAUSES)
+    if cause is None:
         raise InvalidValue(f"expected one of {', '.join(FAULT_CAUSES)}")
-    return str(value)
+    return cause
 
 
 def _noise(value: Any) -> float:
@@ -157,20 +160,20 @@ def _noise(value: Any) -> float:
     return number
 
 
-def _portion(value: Any) -> float:
+def _fraction(value: Any) -> float:
     if not 0 <= (number := _number(value)) <= 1:
-        raise InvalidValue("expected a share from 0 to 1")
+        raise InvalidValue("expected a fraction from 0 to 1")
     return number
 
 
 def _memory(value: Any) -> int:
     """``"12GiB"`` as bytes."""
-    found = (
+    match = (
         re.fullmatch(r"(\d{1,6}(?:\.\d{1,6})?)\s*([KMGT]I?B|B)", value.upper())
         if isinstance(value, str) and value.isascii()
         else None
     )
-    size = 0 if found is None else round(float(found[1]) * UNITS[found[2]])
+    size = 0 if match is None else round(float(match[1]) * SIZE_UNITS[match[2]])
     if not 0 < size < 2**50:
         raise InvalidValue('expected a size such as "12GiB"')
     return size
@@ -178,24 +181,24 @@ def _memory(value: Any) -> int:
 
 def _seconds(value: Any) -> float:
     """``"2 ms"`` as seconds."""
-    found = re.fullmatch(r"(\d{1,6}(?:\.\d{1,6})?)\s*(us|ms|s)", value) if isinstance(value, str) and value.isascii() else None
-    if found is None or float(found[1]) * SECONDS[found[2]] > 10:
+    match = re.fullmatch(r"(\d{1,6}(?:\.\d{1,6})?)\s*(us|ms|s)", value) if isinstance(value, str) and value.isascii() else None
+    if match is None or float(match[1]) * TIME_UNITS[match[2]] > 10:
         raise InvalidValue('expected a time of up to 10 s, such as "2 ms"')
-    return float(found[1]) * SECONDS[found[2]]
+    return float(match[1]) * TIME_UNITS[match[2]]
 
 
 def _bandwidth(value: Any) -> float:
     """``"1 Gbit/s"`` and ``"25 MB/s"`` as bytes per second."""
-    found = (
+    match = (
         re.fullmatch(r"(\d{1,6}(?:\.\d{1,6})?)\s*([KMG])(bit|B)/s", value) if isinstance(value, str) and value.isascii() else None
     )
-    number = 0.0 if found is None else float(found[1]) * UNITS[found[2] + "B"] / (8 if found[3] == "bit" else 1)
+    number = 0.0 if match is None else float(match[1]) * SIZE_UNITS[match[2] + "B"] / (8 if match[3] == "bit" else 1)
     if not 1e3 <= number <= 1e12:
         raise InvalidValue('expected a bandwidth such as "1 Gbit/s" or "25 MB/s"')
     return number
 
 
-SHARED: Readers = {
+SHARED_KEYS: Readers = {
     "kind": _kind,
     "port": _port,
     "user": _argument,
@@ -208,9 +211,9 @@ SHARED: Readers = {
     "read_only": flag,
     "tags": _tags,
 }
-"""Keys that [defaults] may hold too."""
-OWN: Readers = {"name": _name, "host": _argument, "host_key": _host_key, "address": _address}
-"""Keys that are one node's own."""
-DEVICE: Readers = {"name": text, "speed": _speed, "memory": _memory, "noise": _noise, "outliers": _portion}
-LINK: Readers = {"latency": _seconds, "bandwidth": _bandwidth, "jitter": _noise}
-FAULT: Readers = {"at_step": _step, "slowdown": _slowdown, "until_step": _step, "cause": _cause, "device": _step}
+"""Keys of a node that [defaults] may hold too."""
+NODE_KEYS: Readers = {"name": _name, "host": _argument, "host_key": _host_key, "address": _address}
+"""Keys of a node that [defaults] may not hold."""
+DEVICE_KEYS: Readers = {"name": text, "speed": _speed, "memory": _memory, "noise": _noise, "outliers": _fraction}
+LINK_KEYS: Readers = {"latency": _seconds, "bandwidth": _bandwidth, "jitter": _noise}
+FAULT_KEYS: Readers = {"at_step": _step, "slowdown": _slowdown, "until_step": _step, "cause": _cause, "device": _step}

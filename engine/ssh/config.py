@@ -1,6 +1,6 @@
-"""What ~/.ssh/config says of one host, and the lines in it that would switch host key checks off: those are refused.
+"""The settings of one host in ~/.ssh/config. Options that switch host key checks off are refused.
 
-asyncssh reads the file but ignores in silence what decides about trust there; a parser of our own, made of its, knows these too.
+asyncssh parses the file but silently ignores the options that decide about trust; a subclass of its parser reads these too.
 """
 
 from __future__ import annotations
@@ -16,62 +16,62 @@ from asyncssh.config import SSHClientConfig
 
 from ..errors import NodeRefused
 
-_ASKING = ("yes", "true", "ask")
-"""Values of StrictHostKeyChecking that leave the decision to known_hosts and to a person."""
+_SAFE_STRICT_VALUES = ("yes", "true", "ask")
+"""Values of StrictHostKeyChecking that leave the decision to known_hosts and a person."""
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What the configuration says of one host, ``Match final`` applied."""
+class HostSettings:
+    """The settings of one host, ``Match final`` applied."""
 
     host: str
     """The address to connect to."""
     port: int | None
     user: str | None
-    jump: str | None
-    name: str
-    """What known_hosts calls it: HostKeyAlias, or the address."""
+    proxy_jump: str | None
+    known_hosts_name: str
+    """Name of the host in known_hosts: HostKeyAlias, or the address."""
     has_alias: bool
-    known_files: tuple[str, ...]
-    """Where known keys are looked up; the first is the one that new keys are added to."""
-    has_hashed_names: bool
-    """Whether new entries hide the name, as HashKnownHosts wants."""
-    has_host_key_kinds: bool
-    """Whether HostKeyAlgorithms is set: then it decides which kinds of keys are asked for."""
+    known_hosts_files: tuple[str, ...]
+    """Files in which known keys are looked up. New keys are added to the first."""
+    has_hashed_hosts: bool
+    """HashKnownHosts: whether new entries hide the host name."""
+    has_host_key_algorithms: bool
+    """Whether HostKeyAlgorithms is set; it then decides which types of keys are requested."""
     has_ciphers: bool
-    """Whether Ciphers is set: then it decides."""
-    has_command: bool
+    """Whether Ciphers is set; it then decides which ciphers are offered."""
+    has_proxy_command: bool
     """Whether a ProxyCommand makes the connection."""
-    family: int
+    address_family: int
     """Address family of the socket."""
-    bind: tuple[str, int] | None
+    local_address: tuple[str, int] | None
     """Local address of the socket."""
-    keys: tuple[str, ...] | None
+    identity_files: tuple[str, ...] | None
     """IdentityFile; None: not set."""
-    certificates: tuple[str, ...]
-    has_only_these: bool
+    certificate_files: tuple[str, ...]
+    is_identities_only: bool
     """IdentitiesOnly."""
-    agent: str | None
-    """Path of the agent's socket; None: none is to be used."""
-    switches_off: str
-    """The line that would switch host key checks off; empty: none does."""
+    agent_path: str | None
+    """Path of the socket of ssh-agent; None: no agent is used."""
+    unsafe_options: str
+    """Options that switch host key checks off, as written in the file; empty: none."""
 
-    def refuse_switching_off(self, host: str) -> None:
-        """Raises NodeRefused when a line switches the checks off for this host."""
-        if self.switches_off:
+    def refuse_unsafe_options(self, host: str) -> None:
+        """Raises NodeRefused where an option switches host key checks off for this host."""
+        if self.unsafe_options:
             raise NodeRefused(
-                f"~/.ssh/config switches host key checks off for {host} ({self.switches_off})",
+                f"~/.ssh/config switches host key checks off for {host} ({self.unsafe_options})",
                 hint="remove that line, or for a node pin host_key in nodes.toml",
             )
 
 
-async def read_config(host: str, user: str | None) -> Settings:
-    """Read the configuration for a host; in a thread, for ``Match exec`` runs commands. Raises asyncssh.ConfigParseError."""
+async def read_config(host: str, user: str | None) -> HostSettings:
+    """Read the settings of a host, in a thread because ``Match exec`` runs commands. Raises asyncssh.ConfigParseError."""
     return await asyncio.to_thread(_read, host, user)
 
 
 class _Parser(SSHClientConfig):
-    """asyncssh's parser, with the options that it does not know."""
+    """asyncssh's parser, extended by options that it ignores."""
 
     _handlers = {  # noqa: RUF012
         **SSHClientConfig._handlers,
@@ -82,7 +82,7 @@ class _Parser(SSHClientConfig):
     _percent_expand = SSHClientConfig._percent_expand | {"UserKnownHostsFile"}
 
 
-def _read(host: str, user: str | None) -> Settings:
+def _read(host: str, user: str | None) -> HostSettings:
     path = Path("~/.ssh/config").expanduser()
     files = [path] if os.access(path, os.R_OK) else []
 
@@ -90,55 +90,55 @@ def _read(host: str, user: str | None) -> Settings:
         return _Parser.load(None, files, False, canonical, final, getpass.getuser(), user if user is not None else (), host, ())
 
     config = parse(False, False)
-    lines = _switching_off(config)
+    unsafe = _unsafe_options(config)
     is_canonical = config.get("CanonicalizeHostname") not in (None, False)
     if config.has_match_final() or is_canonical:
         config = parse(is_canonical, config.has_match_final())
-        lines += _switching_off(config)
+        unsafe += _unsafe_options(config)
     alias, bind = config.get("HostKeyAlias"), config.get("BindAddress")
-    own = config.get("UserKnownHostsFile") or ["~/.ssh/known_hosts"]
-    everybody_s = config.get("GlobalKnownHostsFile") or ["/etc/ssh/ssh_known_hosts"]
+    user_files = config.get("UserKnownHostsFile") or ["~/.ssh/known_hosts"]
+    global_files = config.get("GlobalKnownHostsFile") or ["/etc/ssh/ssh_known_hosts"]
     keys = config.get("IdentityFile")
     address = str(config.get("Hostname") or host)
-    return Settings(
+    return HostSettings(
         host=address,
         port=config.get("Port"),
         user=config.get("User"),
-        jump=config.get("ProxyJump"),
-        name=str(alias or address),
+        proxy_jump=config.get("ProxyJump"),
+        known_hosts_name=str(alias or address),
         has_alias=bool(alias),
-        known_files=tuple(os.path.expanduser(name) for name in (*own, *everybody_s)),
-        has_hashed_names=bool(config.get("HashKnownHosts")),
-        has_host_key_kinds=config.get("HostKeyAlgorithms") is not None,
+        known_hosts_files=tuple(os.path.expanduser(name) for name in (*user_files, *global_files)),
+        has_hashed_hosts=bool(config.get("HashKnownHosts")),
+        has_host_key_algorithms=config.get("HostKeyAlgorithms") is not None,
         has_ciphers=config.get("Ciphers") is not None,
-        has_command=config.get("ProxyCommand") is not None,
-        family=config.get("AddressFamily") or 0,
-        bind=(str(bind), 0) if bind else None,
-        keys=None if keys is None else tuple(os.path.expanduser(name) for name in keys),
-        certificates=tuple(os.path.expanduser(name) for name in config.get("CertificateFile") or ()),
-        has_only_these=bool(config.get("IdentitiesOnly")),
-        agent=_agent(config.get("IdentityAgent", "SSH_AUTH_SOCK")),
-        switches_off="; ".join(dict.fromkeys(lines)),
+        has_proxy_command=config.get("ProxyCommand") is not None,
+        address_family=config.get("AddressFamily") or 0,
+        local_address=(str(bind), 0) if bind else None,
+        identity_files=None if keys is None else tuple(os.path.expanduser(name) for name in keys),
+        certificate_files=tuple(os.path.expanduser(name) for name in config.get("CertificateFile") or ()),
+        is_identities_only=bool(config.get("IdentitiesOnly")),
+        agent_path=_agent_path(config.get("IdentityAgent", "SSH_AUTH_SOCK")),
+        unsafe_options="; ".join(dict.fromkeys(unsafe)),
     )
 
 
-def _switching_off(config: Any) -> list[str]:
-    """The lines that no check would survive, as a person finds them in the file."""
-    found = []
+def _unsafe_options(config: Any) -> list[str]:
+    """Options that switch host key checks off, as written in the file."""
+    unsafe = []
     strict = config.get("StrictHostKeyChecking")
-    if strict is not None and str(strict).lower() not in _ASKING:
-        found.append(f"StrictHostKeyChecking {strict}")
+    if strict is not None and str(strict).lower() not in _SAFE_STRICT_VALUES:
+        unsafe.append(f"StrictHostKeyChecking {strict}")
     files = config.get("UserKnownHostsFile")
     if files is not None and not files:
-        found.append("UserKnownHostsFile none")
-    found += [f"UserKnownHostsFile {name}" for name in files or () if os.path.realpath(os.path.expanduser(name)) == os.devnull]
+        unsafe.append("UserKnownHostsFile none")
+    unsafe += [f"UserKnownHostsFile {name}" for name in files or () if os.path.realpath(os.path.expanduser(name)) == os.devnull]
     if config.get("NoHostAuthenticationForLocalhost"):
-        found.append("NoHostAuthenticationForLocalhost yes")
-    return found
+        unsafe.append("NoHostAuthenticationForLocalhost yes")
+    return unsafe
 
 
-def _agent(said: str | None) -> str | None:
-    """The agent's socket: IdentityAgent may name a path, a variable or ``none``."""
-    if said == "SSH_AUTH_SOCK" or (said or "").startswith("$"):
-        said = os.environ.get((said or "").strip("${}"))
-    return os.path.expanduser(said) if said else None
+def _agent_path(value: str | None) -> str | None:
+    """The socket that IdentityAgent names by path or environment variable; None: no agent."""
+    if value == "SSH_AUTH_SOCK" or (value or "").startswith("$"):
+        value = os.environ.get((value or "").strip("${}"))
+    return os.path.expanduser(value) if value else None

@@ -1,7 +1,7 @@
-"""Opening SSH connections: whom to ask, through which machines, and within which time.
+"""SSH connections: the route to a node, hop by hop, each hop verified and logged into within a time limit.
 
-Every machine on the way is verified and logged into in the same manner. What nodes.toml says of a node wins over ~/.ssh/config, and
-that over [defaults]. Foreign exceptions end here.
+Jump hosts are treated like nodes. nodes.toml takes precedence over ~/.ssh/config, and that over [defaults]. Foreign exceptions are
+translated here.
 """
 
 from __future__ import annotations
@@ -9,41 +9,45 @@ from __future__ import annotations
 import asyncio
 import functools
 import getpass
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import asyncssh
 
 from ..errors import NodeRefused, NodeUnreachable, PacelineError
 from ..specs import NodeSpec
-from .config import Settings, read_config
+from .config import HostSettings, read_config
 from .embedded import EmbeddedNode
 from .greeting import GreetingTap
-from .host_keys import HostKeyCheck, HostKeyRefused, add_known_host
-from .login import HINT, Client, Keys, Login, read_keys, unlock
+from .host_keys import HostKeys, NotPinned, Rejected, Unknown, Untrusted, add_known_host, refusal
+from .login import AUTHENTICATION_HINT, Client, ClientKeys, Login, read_keys, unlock
 from .prompts import AskPerson, LoginPrompt, PromptBroker
 
 CONNECT_TIMEOUT = 10.0
 """Seconds for the TCP connection and the key exchange of one hop."""
 LOGIN_TIMEOUT = 15.0
-"""Seconds for authentication at one hop, without the time in which a person thinks."""
+"""Seconds for authentication at one hop, without the time a person takes to answer."""
 KEEPALIVE_INTERVAL = 3.0
 KEEPALIVE_COUNT = 2
-"""A dead peer shows after interval * (count + 1) = 9 s."""
+"""A dead peer is detected after interval * (count + 1) = 9 s."""
 MAX_JUMPS = 8
-MAX_ENTERING = 8
-"""Logins at one jump host at one time: sshd drops more than MaxStartups (10) at random."""
-_CIPHERS = "^aes256-gcm@openssh.com,aes128-gcm@openssh.com"
-"""Asked for first: to open a packet of 3 kB takes one call and a fifth of the time of ChaCha20, which is put together in Python."""
+MAX_LOGINS_PER_JUMP_HOST = 8
+"""Concurrent logins at one jump host: sshd drops connections beyond MaxStartups (10) at random."""
+_PREFERRED_CIPHERS = "^aes256-gcm@openssh.com,aes128-gcm@openssh.com"
+"""Decrypting a packet of 3 kB takes one call and a fifth of the time of ChaCha20, which asyncssh assembles in Python."""
 
-_T = TypeVar("_T")
+logger = logging.getLogger(__name__)
+
+Attempt = Callable[[tuple[asyncssh.SSHKey, ...]], Awaitable[asyncssh.SSHClientConnection | Untrusted]]
+"""One attempt to connect and log in. Takes the keys that the host has shown and its pin does not match."""
 
 
 @dataclass(frozen=True)
 class _Target:
-    """One machine on the way, as far as nodes.toml decides; None: ~/.ssh/config decides."""
+    """One machine on the route, as nodes.toml describes it. None: ~/.ssh/config decides."""
 
     host: str
     port: int | None = None
@@ -56,271 +60,314 @@ class _Target:
 
 @dataclass(frozen=True)
 class _Hop:
-    """One machine on the way, all that was said of it put together."""
+    """One machine on the route, with nodes.toml and ~/.ssh/config combined."""
 
     host: str
     port: int
     user: str
     pin: str | None
-    settings: Settings
-    keys: Keys
-    has_usual_keys: bool
-    """Whether nobody named its keys."""
+    settings: HostSettings
+    keys: ClientKeys
+    has_default_keys: bool
+    """Whether neither file names its keys."""
 
     @property
-    def place(self) -> str:
+    def address(self) -> str:
         return f"{self.user}@{self.host}"
 
 
 class Connector:
-    """Opens connections for one control process; bounds the logins at each jump host and shares what a person answers."""
+    """Opens the connections of one control process. Limits the logins at each jump host and shares a person's answers."""
 
     def __init__(self, ask: AskPerson | None = None) -> None:
         self._ask = PromptBroker(ask) if ask is not None else None
-        self._entering: dict[tuple[str, int], asyncio.Semaphore] = {}
+        self._login_slots: dict[tuple[str, int], asyncio.Semaphore] = {}
 
     def unattended(self) -> Connector:
-        """The same doors with nobody to ask: no more log in at a jump host at one time for it."""
-        doors = Connector()
-        doors._entering = self._entering
-        return doors
+        """A connector that asks nobody and shares the login slots of this one."""
+        connector = Connector()
+        connector._login_slots = self._login_slots
+        return connector
 
     async def open(
-        self, spec: NodeSpec, embedded: EmbeddedNode | None = None, heard: Callable[[], None] = lambda: None
+        self, spec: NodeSpec, embedded: EmbeddedNode | None = None, on_contact: Callable[[], None] = lambda: None
     ) -> asyncssh.SSHClientConnection:
         """Connect to a node. Raises NodeRefused or NodeUnreachable with the node's name.
 
-        ``heard`` is called when the first machine on the way has spoken, or a person is asked: from then on it is not silent.
+        ``on_contact`` is called when the first machine on the route sends a byte, and when a person is asked.
         """
+        attempt = _NodeLogin(spec.name, self._ask, on_contact, self._login_slots)
+        logger.debug("%s: connecting", spec.name)
         try:
             if embedded is not None:
-                return await _retry_host_key_once(lambda: _connect_embedded(embedded, heard))
-            asked = _Target(spec.host or spec.name, spec.port, spec.user, spec.key, spec.jump, spec.host_key, spec.inherited)
-            return await _Attempt(spec.name, self._ask, heard, self._entering).go(await _route(asked, False, MAX_JUMPS))
+                connection = await attempt.open_embedded(embedded)
+            else:
+                target = _Target(spec.host or spec.name, spec.port, spec.user, spec.key, spec.jump, spec.host_key, spec.inherited)
+                connection = await attempt.open_route(await _route(target, False, MAX_JUMPS))
         except PacelineError as error:
             error.node = spec.name
+            logger.debug("%s: connection failed: %s: %r", spec.name, type(error).__name__, error.reason)
             raise
+        logger.debug("%s: logged in", spec.name)
+        return connection
 
 
-class _Attempt:
-    """One attempt at one node."""
+class _NodeLogin:
+    """One attempt to reach one node and log in."""
 
     def __init__(
-        self, node: str, ask: AskPerson | None, heard: Callable[[], None], entering: dict[tuple[str, int], asyncio.Semaphore]
+        self,
+        node: str,
+        ask: AskPerson | None,
+        on_contact: Callable[[], None],
+        login_slots: dict[tuple[str, int], asyncio.Semaphore],
     ) -> None:
         self._node = node
-        self._person = ask
-        self._ask = self._put if ask is not None else None
-        self._heard = heard
-        self._entering = entering
+        self._broker = ask
+        self._ask = self._ask_person if ask is not None else None
+        self._on_contact = on_contact
+        self._login_slots = login_slots
 
-    async def _put(self, question: LoginPrompt) -> str | None:
-        assert self._person is not None
-        self._heard()
-        return await self._person(question)
-
-    async def go(self, route: list[_Hop]) -> asyncssh.SSHClientConnection:
+    async def open_route(self, route: list[_Hop]) -> asyncssh.SSHClientConnection:
         """Log in at one machine after the other, each through the one before."""
         for hop in route:
-            await unlock(hop.keys, hop.settings, self._node, hop.host, hop.has_usual_keys, self._ask)
-        here: asyncssh.SSHClientConnection | None = None
+            await unlock(hop.keys, hop.settings, self._node, hop.host, hop.has_default_keys, self._ask)
+        connection: asyncssh.SSHClientConnection | None = None
         for hop in route:
             try:
-                async with AsyncExitStack() as gate:
+                async with AsyncExitStack() as slot:
                     if hop is not route[-1]:
-                        place = (hop.settings.host, hop.port)
-                        await gate.enter_async_context(self._entering.setdefault(place, asyncio.Semaphore(MAX_ENTERING)))
-                    there = await _retry_host_key_once(functools.partial(self._enter, hop, here))
+                        jump_host = (hop.settings.host, hop.port)
+                        slots = self._login_slots.setdefault(jump_host, asyncio.Semaphore(MAX_LOGINS_PER_JUMP_HOST))
+                        await slot.enter_async_context(slots)
+                    logger.debug("%s: logging in at %r port %d", self._node, hop.address, hop.port)
+                    attempt = functools.partial(self._attempt, hop, connection)
+                    next_connection = await self._open_trusted(attempt, functools.partial(self._confirm_host_key, hop))
             except BaseException:
-                if here is not None:
-                    here.abort()
+                if connection is not None:
+                    connection.abort()
                 raise
-            if here is not None:
-                there.set_tunnel(here)  # closes with it
-            here = there
-        assert here is not None
-        return here
+            if connection is not None:
+                next_connection.set_tunnel(connection)  # closes with it
+            connection = next_connection
+        assert connection is not None
+        return connection
 
-    async def _enter(
-        self, hop: _Hop, tunnel: asyncssh.SSHClientConnection | None, tried: tuple[asyncssh.SSHKey, ...] = ()
-    ) -> asyncssh.SSHClientConnection:
-        """Connect to one machine and log in, once its key is trusted.
+    async def open_embedded(self, embedded: EmbeddedNode) -> asyncssh.SSHClientConnection:
+        """Log in at an embedded node, whose host key this process has made itself."""
+        known: Any = ([embedded.host_key.convert_to_public()], [], [])
+        options: dict[str, Any] = {"config": [], "agent_path": None, "client_keys": [embedded.client_key], "username": "paceline"}
 
-        ``tried``: keys that it has shown and its pin does not mean: it is asked for other kinds before those.
+        async def attempt(shown: tuple[asyncssh.SSHKey, ...]) -> asyncssh.SSHClientConnection | Untrusted:
+            login = Login("", "paceline@127.0.0.1", None)
+            with _translated_errors("127.0.0.1"):
+                return await _connect("127.0.0.1", embedded.port, login, None, self._on_contact, known_hosts=known, **options)
+
+        async def decline(verdict: Unknown) -> bool:
+            return False
+
+        return await self._open_trusted(attempt, decline)
+
+    async def _open_trusted(self, attempt: Attempt, confirm: Callable[[Unknown], Awaitable[bool]]) -> asyncssh.SSHClientConnection:
+        """Repeat an attempt until the host key is trusted. The only place that acts on host-key verdicts.
+
+        A pinned host is asked for every type of key before it is refused. An unknown key is accepted if ``confirm`` returns True.
+        A wrong key is tried once more, because a flipped bit in the key exchange looks the same. Raises NodeRefused.
         """
-        check = HostKeyCheck(hop.host, hop.settings, hop.port, hop.pin, tried)
-        try:
-            return await self._attempt(hop, check, tunnel)
-        except PacelineError:
-            if check.shown is None:
-                raise
-        if hop.pin is not None and not check.has_shown_all:
-            return await self._enter(hop, tunnel, (*tried, check.shown))
-        if not check.is_unknown or self._ask is None:
-            raise check.refusal()
-        fingerprint = f"{check.shown.get_algorithm()} {check.shown.get_fingerprint()}"
+        shown: tuple[asyncssh.SSHKey, ...] = ()
+        is_second_try = False
+        while True:
+            match await attempt(shown):
+                case asyncssh.SSHClientConnection() as connection:
+                    return connection
+                case NotPinned(has_new_type=True) as verdict:
+                    shown = verdict.shown
+                case Unknown() as verdict:
+                    if not await confirm(verdict):
+                        raise refusal(verdict)
+                    shown = ()  # it is known now: another key would be a changed one
+                case verdict:
+                    error = refusal(verdict)
+                    logger.info("%s: host key not trusted: %s: %r", self._node, type(verdict).__name__, error.reason)
+                    if is_second_try:
+                        raise error
+                    shown, is_second_try = (), True
+
+    async def _confirm_host_key(self, hop: _Hop, verdict: Unknown) -> bool:
+        """Ask a person about an unknown key, and add a confirmed one to known_hosts. False: not confirmed. Raises NodeRefused."""
+        if self._ask is None:
+            return False
+        fingerprint = f"{verdict.key.get_algorithm()} {verdict.key.get_fingerprint()}"
         text = f"The host key of {hop.host} is unknown: {fingerprint}"
         if await self._ask(LoginPrompt(self._node, hop.host, "host key", text, is_secret=False)) != "yes":
-            raise check.refusal()
-        add_known_host(hop.settings, hop.port, check.shown)
-        return await self._enter(hop, tunnel)  # it is known now: another key would be a changed one
+            return False
+        add_known_host(hop.settings, hop.port, verdict.key)
+        logger.info("%s: host key of %r confirmed by a person: %s", self._node, hop.host, fingerprint)
+        return True
 
     async def _attempt(
-        self, hop: _Hop, check: HostKeyCheck, tunnel: asyncssh.SSHClientConnection | None
-    ) -> asyncssh.SSHClientConnection:
-        street = GreetingTap(hop.settings, self._heard) if tunnel is None and not hop.settings.has_command else None
+        self, hop: _Hop, tunnel: asyncssh.SSHClientConnection | None, shown: tuple[asyncssh.SSHKey, ...]
+    ) -> asyncssh.SSHClientConnection | Untrusted:
+        """Connect to one machine and log in, if its host key is trusted."""
+        host_keys = HostKeys.read(hop.host, hop.settings, hop.port, hop.pin, shown)
+        is_direct = tunnel is None and not hop.settings.has_proxy_command
+        greeting_tap = GreetingTap(hop.settings, self._on_contact) if is_direct else None
         keys = hop.keys
         options: dict[str, Any] = {
-            "tunnel": tunnel if tunnel is not None else street,
+            "tunnel": tunnel if tunnel is not None else greeting_tap,
             "username": hop.user,
-            "known_hosts": check.known_hosts,
-            "server_host_key_algs": () if hop.settings.has_host_key_kinds and hop.pin is None else check.algorithms,
-            "encryption_algs": () if hop.settings.has_ciphers else _CIPHERS,
-            # An iterator, for it counts as something: asyncssh replaces an empty list by the usual keys.
+            "known_hosts": host_keys.known_hosts,
+            "server_host_key_algs": () if hop.settings.has_host_key_algorithms and hop.pin is None else host_keys.algorithms,
+            "encryption_algs": () if hop.settings.has_ciphers else _PREFERRED_CIPHERS,
+            # An iterator instead of an empty list, which asyncssh would replace by the default keys.
             "client_keys": keys.ready or iter(()),
-            "client_certs": hop.settings.certificates,
-            "agent_path": None if keys.identities == [] else hop.settings.agent,
+            "client_certs": hop.settings.certificate_files,
+            "agent_path": None if keys.identities == [] else hop.settings.agent_path,
             "agent_identities": keys.identities,
         }
-        login = Login(self._node, hop.place, self._ask)
+        login = Login(self._node, hop.address, self._ask)
         try:
-            return await _translated(hop.host, lambda: _connect(hop.host, hop.port, login, check, self._heard, **options))
+            with _translated_errors(hop.host):
+                return await _connect(hop.host, hop.port, login, host_keys, self._on_contact, **options)
         except NodeRefused:
             if login.is_unanswered:
-                raise NodeRefused(f"nobody answered what {hop.host} asked", hint=HINT) from None
+                raise NodeRefused(f"the login prompt of {hop.host} was not answered", hint=AUTHENTICATION_HINT) from None
             raise
         except NodeUnreachable as error:
-            raise street.explained(error, hop.host) if street is not None else error from None
+            raise greeting_tap.explain(error, hop.host) if greeting_tap is not None else error from None
+
+    async def _ask_person(self, prompt: LoginPrompt) -> str | None:
+        assert self._broker is not None
+        self._on_contact()
+        return await self._broker(prompt)
 
 
 async def open_connection(
     spec: NodeSpec, embedded: EmbeddedNode | None = None, ask: AskPerson | None = None
 ) -> asyncssh.SSHClientConnection:
-    """Connect to one node. ``ask`` puts questions to a person; None: what would need one is refused.
+    """Connect to one node. ``ask`` shows prompts to a person. None: a login that needs a person is refused.
 
     Raises NodeRefused or NodeUnreachable with the node's name.
     """
     return await Connector(ask).open(spec, embedded)
 
 
-async def _retry_host_key_once(attempt: Callable[[], Awaitable[_T]]) -> _T:
-    """A key that is not the known one is looked at once more: one byte that fell over in the exchange looks the same."""
-    try:
-        return await attempt()
-    except HostKeyRefused:
-        return await attempt()
+async def _route(target: _Target, is_behind_jump_host: bool, jumps_left: int) -> list[_Hop]:
+    """All machines on the route to a target, the target last. Connects to none of them. Raises NodeRefused.
 
-
-async def _connect_embedded(embedded: EmbeddedNode, heard: Callable[[], None]) -> asyncssh.SSHClientConnection:
-    options: dict[str, Any] = {"config": [], "agent_path": None, "client_keys": [embedded.client_key], "username": "paceline"}
-    known: Any = ([embedded.host_key.convert_to_public()], [], [])
-    login = Login("", "paceline@127.0.0.1", None)
-    return await _translated(
-        "127.0.0.1", lambda: _connect("127.0.0.1", embedded.port, login, None, heard, known_hosts=known, **options)
-    )
-
-
-async def _route(asked: _Target, is_behind: bool, jumps_left: int) -> list[_Hop]:
-    """All machines on the way to one, itself last. Nothing is connected yet. Raises NodeRefused.
-
-    ``is_behind``: another machine before it was named together with it, so that its own ProxyJump does not count.
+    ``is_behind_jump_host``: the target follows another host in the same list of jump hosts, so its own ProxyJump does not apply.
     """
-    host = asked.host
+    host = target.host
     if jumps_left < 0:
-        raise NodeRefused(f"more than {MAX_JUMPS} jump hosts on the way to {host}", hint="look for a circle of ProxyJump")
-    settings = await _translated(host, lambda: read_config(host, None if "user" in asked.inherited else asked.user))
-    if asked.pin is None:
-        settings.refuse_switching_off(host)
+        raise NodeRefused(f"more than {MAX_JUMPS} jump hosts on the way to {host}", hint="look for a cycle of ProxyJump")
+    with _translated_errors(host):
+        settings = await read_config(host, None if "user" in target.inherited else target.user)
+    if target.pin is None:
+        settings.refuse_unsafe_options(host)
 
-    def chosen(name: str, configured: Any) -> Any:
-        own = getattr(asked, name)
-        return configured if own is None or (name in asked.inherited and configured is not None) else own
+    def effective(name: str, configured: Any) -> Any:
+        own = getattr(target, name)
+        return configured if own is None or (name in target.inherited and configured is not None) else own
 
-    key = asked.key if "key" not in asked.inherited or settings.keys is None else None
-    keys = await _translated(host, lambda: asyncio.to_thread(read_keys, settings, key))
-    way: list[_Hop] = []
-    jump = None if is_behind else chosen("jump", settings.jump)
+    key = target.key if "key" not in target.inherited or settings.identity_files is None else None
+    with _translated_errors(host):
+        keys = await asyncio.to_thread(read_keys, settings, key)
+    hops: list[_Hop] = []
+    jump = None if is_behind_jump_host else effective("jump", settings.proxy_jump)
     if jump is not None and jump.lower() != "none":
-        for step in jump.split(","):
-            way += await _route(_parse_jump(step), bool(way), jumps_left - 1)
-    port = chosen("port", settings.port) or asyncssh.DEFAULT_PORT
-    user = chosen("user", settings.user) or getpass.getuser()
-    return [*way, _Hop(host, port, user, asked.pin, settings, keys, key is None and settings.keys is None)]
+        for jump_host in jump.split(","):
+            hops += await _route(_parse_jump(jump_host), bool(hops), jumps_left - 1)
+    port = effective("port", settings.port) or asyncssh.DEFAULT_PORT
+    user = effective("user", settings.user) or getpass.getuser()
+    return [*hops, _Hop(host, port, user, target.pin, settings, keys, key is None and settings.identity_files is None)]
 
 
 async def _connect(
-    host: str, port: int, login: Login, check: HostKeyCheck | None, heard: Callable[[], None], **options: Any
-) -> asyncssh.SSHClientConnection:
-    """One connection and login; the time of each phase is ours to count, for asyncssh would count a person's thinking too."""
+    host: str, port: int, login: Login, host_keys: HostKeys | None, on_contact: Callable[[], None], **options: Any
+) -> asyncssh.SSHClientConnection | Untrusted:
+    """One connection and login, or the verdict on a host key that is not trusted.
+
+    ``host_keys``: None where no key but those of the option ``known_hosts`` is acceptable. The timeouts are counted here, because
+    asyncssh would count the time that a person takes to answer.
+    """
     loop = asyncio.get_running_loop()
-    has_begun = False
+    timeout = asyncio.timeout(CONNECT_TIMEOUT)
+    has_begun_login = False
+
+    def set_timer(is_running: bool) -> None:
+        nonlocal has_begun_login
+        if not has_begun_login:
+            on_contact()
+        has_begun_login = True
+        if not timeout.expired():
+            timeout.reschedule(loop.time() + LOGIN_TIMEOUT if is_running else None)
+
+    client = Client(login, host_keys, set_timer)
     try:
-        async with asyncio.timeout(CONNECT_TIMEOUT) as limit:
-
-            def timing(goes_on: bool) -> None:
-                nonlocal has_begun
-                if not has_begun:
-                    heard()
-                has_begun = True
-                if not limit.expired():
-                    limit.reschedule(loop.time() + LOGIN_TIMEOUT if goes_on else None)
-
+        async with timeout:
             connection: asyncssh.SSHClientConnection = await asyncssh.connect(
                 host,
                 port,
-                client_factory=lambda: Client(login, check, timing),
+                client_factory=lambda: client,
                 connect_timeout=None,
                 login_timeout=0,
                 keepalive_interval=KEEPALIVE_INTERVAL,
                 keepalive_count_max=KEEPALIVE_COUNT,
                 utf8_decode_errors="backslashreplace",
-                gss_kex=False,  # it would take the word of a Kerberos server instead of the host key
+                gss_kex=False,  # it would accept a Kerberos server's word instead of the host key
                 x509_trusted_certs=None,
                 **options,
             )
             return connection
-    except TimeoutError:
-        if has_begun:
-            raise NodeUnreachable(f"{host} did not let us in within {LOGIN_TIMEOUT:.0f} s", hint="is it overloaded?") from None
+    except (asyncssh.Error, OSError, ValueError) as error:
+        if client.untrusted is not None:  # whatever ended the connection afterwards
+            return client.untrusted
+        if isinstance(error, asyncssh.HostKeyNotVerifiable):
+            return Rejected(host, error.reason)
+        if not isinstance(error, TimeoutError):
+            raise
+        if has_begun_login:
+            raise NodeUnreachable(f"login at {host} timed out after {LOGIN_TIMEOUT:.0f} s", hint="is it overloaded?") from None
         raise NodeUnreachable(
             f"{host} does not answer within {CONNECT_TIMEOUT:.0f} s", hint="is it up, and the address right?"
         ) from None
 
 
 def _parse_jump(text: str) -> _Target:
-    """``user@host:port``, ``host``, ``[ipv6]:port``."""
-    user, _, place = text.strip().rpartition("@")
-    host, _, port = place.rpartition(":") if place.count(":") == 1 or "]:" in place else (place, "", "")
+    """``user@host:port``, ``host``, ``[ipv6]:port``. Raises NodeRefused."""
+    user, _, address = text.strip().rpartition("@")
+    host, _, port = address.rpartition(":") if address.count(":") == 1 or "]:" in address else (address, "", "")
     if not host or host.startswith("-") or (port and not port.isdigit()):
         raise NodeRefused(f"not a jump host: {text!r}", hint="expected user@host:port")
     return _Target(host.strip("[]"), int(port) if port else None, user or None)
 
 
-async def _translated(host: str, attempt: Callable[[], Awaitable[_T]]) -> _T:
-    """Await an attempt; what goes wrong in it becomes one of our errors."""
+@contextmanager
+def _translated_errors(host: str) -> Iterator[None]:
+    """Raise NodeRefused or NodeUnreachable in place of exceptions of asyncssh and the operating system."""
     try:
-        return await attempt()
-    except asyncssh.HostKeyNotVerifiable as error:
-        raise HostKeyRefused(f"the host key of {host} was refused: {error.reason}", hint="see known_hosts") from None
+        yield
     except asyncssh.PermissionDenied as error:
         raise NodeRefused(
-            f"authentication at {host} failed: {error.reason}", hint=f"check user and key in nodes.toml; {HINT}"
+            f"authentication at {host} failed: {error.reason}", hint=f"check user and key in nodes.toml; {AUTHENTICATION_HINT}"
         ) from None
     except (asyncssh.KeyEncryptionError, asyncssh.KeyImportError) as error:
-        raise _unreadable(host, error) from None
+        raise _unreadable_key(host, error) from None
     except asyncssh.ConfigParseError as error:
         raise NodeRefused(f"~/.ssh/config: {error}", hint="ssh -G HOST shows what is wrong") from None
     except asyncssh.Error as error:
-        if "Too many authentication failures" in error.reason:
-            raise NodeRefused(f"authentication at {host} failed: {error.reason}", hint=f"too many keys? {HINT}") from None
+        if "Too many authentication failures" in error.reason:  # OpenSSH's text; the protocol has no code for it
+            raise NodeRefused(
+                f"authentication at {host} failed: {error.reason}", hint=f"too many keys? {AUTHENTICATION_HINT}"
+            ) from None
         raise NodeUnreachable(f"{host}: {error.reason or type(error).__name__}") from None
     except OSError as error:
-        if error.filename is not None:  # a file of ours, not the network
-            raise _unreadable(host, error) from None
+        if error.filename is not None:  # a local file, not the network
+            raise _unreadable_key(host, error) from None
         raise NodeUnreachable(f"{host}: {error.strerror or error}", hint="is it up, and the address right?") from None
-    except ValueError as error:  # asyncssh's word for an impossible setting
+    except ValueError as error:  # what asyncssh raises for an invalid setting
         raise NodeRefused(f"{host}: {error}", hint="check ~/.ssh/config") from None
 
 
-def _unreadable(host: str, error: Exception) -> NodeRefused:
+def _unreadable_key(host: str, error: Exception) -> NodeRefused:
     return NodeRefused(f"the key for {host} cannot be read: {error}", hint="check key in nodes.toml; ssh-add unlocks a passphrase")

@@ -1,8 +1,7 @@
-"""An embedded node: a directory, served by an SSH server of ours on loopback, for as long as this process lives.
+"""An embedded node: a directory served by an asyncssh server on loopback, for the lifetime of the control process.
 
-Host key and client key are made fresh for each control process and live in memory only. Nothing on disk says that a directory is
-being served, so several control processes may serve the same one at once. Closing a channel ends the process group it started, and
-nothing that has called setsid.
+Host key and client key are generated per control process and kept in memory only. No file marks a directory as served, so several
+control processes can serve the same one. Closing a channel ends its process group, but no process that has called setsid.
 """
 
 from __future__ import annotations
@@ -22,12 +21,12 @@ from ..errors import StorageFailed
 from ..protocol.private_files import make_directory
 
 HANGUP_GRACE = 2.0
-"""Seconds between HUP and KILL for the process group of a closed channel."""
-SILENCE = 1.0
-"""Seconds without output after a command has exited, until its channel is closed though somebody keeps its pipes."""
-_CHUNK = 65536
-_PASSED_ON = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TZ", "LD_LIBRARY_PATH")
-"""Of our environment; a login would not inherit the rest either."""
+"""Seconds between SIGHUP and SIGKILL for the process group of a closed channel."""
+DETACHED_OUTPUT_TIMEOUT = 1.0
+"""Seconds without output after a command has exited until its channel is closed, although a detached child keeps its pipes."""
+_CHUNK_BYTES = 65536
+_INHERITED_VARIABLES = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TZ", "LD_LIBRARY_PATH")
+"""Environment variables that commands inherit; a login over sshd would not inherit the others either."""
 
 
 class EmbeddedNode:
@@ -44,17 +43,17 @@ class EmbeddedNode:
         self._groups: set[int] = set()
 
     async def start(self) -> None:
-        """Make the directory and listen on 127.0.0.1, at a port of the kernel's choice."""
+        """Create the directory and listen on 127.0.0.1, at a port that the kernel chooses. Raises StorageFailed."""
         try:
             make_directory(self.directory)
         except OSError as error:
-            raise StorageFailed(f"cannot make {self.directory}: {error.strerror}", node=self.directory.name) from None
+            raise StorageFailed(f"cannot create {self.directory}: {error.strerror}", node=self.directory.name) from None
         self._acceptor = await asyncssh.listen(
             "127.0.0.1",
             0,
             server_host_keys=[self.host_key],
             authorized_client_keys=asyncssh.import_authorized_keys(self.client_key.export_public_key().decode()),
-            server_factory=lambda: _ConnectionCount(self._connections),
+            server_factory=lambda: _ConnectionTracker(self._connections),
             process_factory=self._open_channel,
             sftp_factory=lambda channel: _HomeSFTP(channel, self.directory),
             encoding=None,
@@ -69,7 +68,7 @@ class EmbeddedNode:
         atexit.register(self._kill_groups)
 
     async def close(self) -> None:
-        """Stop listening, drop all connections, and return when no process group of a channel is left."""
+        """Stop listening and drop all connections. Returns when no process group of a channel is left."""
         if self._acceptor is not None:
             self._acceptor.close()
         for connection in tuple(self._connections):
@@ -85,7 +84,7 @@ class EmbeddedNode:
         task.add_done_callback(self._channels.discard)
 
     async def _run(self, process: asyncssh.SSHServerProcess[bytes]) -> None:
-        """Run the command of one channel and end its process group with it."""
+        """Run the command of one channel, and end its process group when the command or the channel ends."""
         arguments = [] if process.command is None else ["-c", process.command]
         loop = asyncio.get_running_loop()
         try:
@@ -103,31 +102,31 @@ class EmbeddedNode:
             return
         group = transport.get_pid()
         self._groups.add(group)
-        feeding = asyncio.ensure_future(_feed(process, child, group))
-        finished = asyncio.ensure_future(_drain_all(process, child))
+        forwarding_input = asyncio.ensure_future(_forward_input(process, child, group))
+        finished = asyncio.ensure_future(_forward_outputs(process, child))
         closed = asyncio.ensure_future(process.wait_closed())
         try:
             await asyncio.wait({closed, finished}, return_when=asyncio.FIRST_COMPLETED)
             if finished.done():
-                _say_exit(process, transport.get_returncode() or 0)
+                _send_exit_status(process, transport.get_returncode() or 0)
         finally:
             await self._end_group(group)
             await child.exited
-            for task in (feeding, finished, closed):
+            for task in (forwarding_input, finished, closed):
                 task.cancel()
-            await asyncio.gather(feeding, finished, closed, return_exceptions=True)
+            await asyncio.gather(forwarding_input, finished, closed, return_exceptions=True)
             transport.close()
             process.close()
 
     async def _end_group(self, group: int) -> None:
-        """HUP, then KILL to those that did not go."""
+        """Send SIGHUP, and SIGKILL to a group that is still alive after the grace period."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + HANGUP_GRACE
-        is_there = _signal_group(group, signal.SIGHUP)
-        while is_there and loop.time() < deadline:
+        is_alive = _signal_group(group, signal.SIGHUP)
+        while is_alive and loop.time() < deadline:
             await asyncio.sleep(0.02)
-            is_there = _has_living(group)
-        if is_there:
+            is_alive = _has_live_process(group)
+        if is_alive:
             _signal_group(group, signal.SIGKILL)
         self._groups.discard(group)
 
@@ -140,7 +139,7 @@ class EmbeddedNode:
         client = process.get_extra_info("peername")
         return {
             "PATH": os.defpath,
-            **{name: os.environ[name] for name in _PASSED_ON if name in os.environ},
+            **{name: os.environ[name] for name in _INHERITED_VARIABLES if name in os.environ},
             "HOME": str(self.directory),
             "SHELL": "/bin/sh",
             "USER": user,
@@ -150,10 +149,10 @@ class EmbeddedNode:
 
 
 class _Child(asyncio.subprocess.SubprocessStreamProtocol):
-    """asyncio's own, but its end is known even while a detached child keeps the pipes (python/cpython#119710)."""
+    """asyncio's protocol with a future for the exit: its own waits for pipes kept by a detached child (python/cpython#119710)."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(limit=_CHUNK, loop=loop)
+        super().__init__(limit=_CHUNK_BYTES, loop=loop)
         self.exited: asyncio.Future[None] = loop.create_future()
 
     def process_exited(self) -> None:
@@ -161,8 +160,8 @@ class _Child(asyncio.subprocess.SubprocessStreamProtocol):
         self.exited.set_result(None)
 
 
-class _ConnectionCount(asyncssh.SSHServer):
-    """Keeps account of the open connections."""
+class _ConnectionTracker(asyncssh.SSHServer):
+    """Tracks the open connections."""
 
     def __init__(self, connections: set[asyncssh.SSHServerConnection]) -> None:
         self._connections = connections
@@ -178,7 +177,7 @@ class _ConnectionCount(asyncssh.SSHServer):
 
 
 class _HomeSFTP(asyncssh.SFTPServer):
-    """Files as the commands see them: relative paths begin in the directory of the node, and nothing is hidden."""
+    """SFTP with the paths of the commands: relative ones start in the directory of the node, absolute ones are not mapped."""
 
     def __init__(self, channel: asyncssh.SSHServerChannel[bytes], home: Path) -> None:
         super().__init__(channel)
@@ -188,14 +187,14 @@ class _HomeSFTP(asyncssh.SFTPServer):
         return os.path.join(self._home, path)
 
 
-async def _feed(process: asyncssh.SSHServerProcess[bytes], child: _Child, group: int) -> None:
-    """What the client sends: bytes to the command, signals to its process group."""
+async def _forward_input(process: asyncssh.SSHServerProcess[bytes], child: _Child, group: int) -> None:
+    """Forward bytes from the client to the command, and signals to its process group."""
     stdin = child.stdin
     assert stdin is not None
-    with suppress(ConnectionError):  # the command does not read any more
+    with suppress(ConnectionError):  # the command has closed its input
         while True:
             try:
-                data = await process.stdin.read(_CHUNK)
+                data = await process.stdin.read(_CHUNK_BYTES)
             except asyncssh.SignalReceived as received:
                 _signal_group(group, getattr(signal, f"SIG{received.signal}", 0))
                 continue
@@ -208,26 +207,26 @@ async def _feed(process: asyncssh.SSHServerProcess[bytes], child: _Child, group:
     stdin.close()
 
 
-async def _drain_all(process: asyncssh.SSHServerProcess[bytes], child: _Child) -> None:
-    """Everything the command says, until it has ended."""
+async def _forward_outputs(process: asyncssh.SSHServerProcess[bytes], child: _Child) -> None:
+    """Forward both outputs of the command until it has exited."""
     assert child.stdout is not None
     assert child.stderr is not None
     await asyncio.gather(
-        _drain(child.stdout, process.stdout, child.exited),
-        _drain(child.stderr, process.stderr, child.exited),
+        _forward_output(child.stdout, process.stdout, child.exited),
+        _forward_output(child.stderr, process.stderr, child.exited),
         asyncio.shield(child.exited),
     )
 
 
-async def _drain(source: asyncio.StreamReader, channel: asyncssh.SSHWriter[bytes], exited: asyncio.Future[None]) -> None:
-    """What the command says, no faster than the client reads. A detached child may keep the pipe: then silence ends it."""
-    with suppress(ConnectionError, asyncssh.Error):  # the client is gone: the command will be ended
+async def _forward_output(source: asyncio.StreamReader, channel: asyncssh.SSHWriter[bytes], exited: asyncio.Future[None]) -> None:
+    """Forward one output, no faster than the client reads. After the exit, a pipe kept by a detached child ends after a silence."""
+    with suppress(ConnectionError, asyncssh.Error):  # the client is gone; the caller ends the command
         while True:
-            reading = asyncio.ensure_future(source.read(_CHUNK))
+            reading = asyncio.ensure_future(source.read(_CHUNK_BYTES))
             try:
-                signs: set[asyncio.Future[Any]] = {reading, exited}
-                await asyncio.wait(signs, return_when=asyncio.FIRST_COMPLETED)
-                await asyncio.wait({reading}, timeout=SILENCE)
+                first: set[asyncio.Future[Any]] = {reading, exited}
+                await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({reading}, timeout=DETACHED_OUTPUT_TIMEOUT)
                 if not reading.done() or not (data := reading.result()):
                     return
             finally:
@@ -236,8 +235,8 @@ async def _drain(source: asyncio.StreamReader, channel: asyncssh.SSHWriter[bytes
             await channel.drain()
 
 
-def _say_exit(process: asyncssh.SSHServerProcess[bytes], status: int) -> None:
-    with suppress(OSError):  # the channel was closed meanwhile
+def _send_exit_status(process: asyncssh.SSHServerProcess[bytes], status: int) -> None:
+    with suppress(OSError):  # the channel has been closed
         if status < 0:
             process.exit_with_signal(signal.Signals(-status).name.removeprefix("SIG"))
         else:
@@ -245,24 +244,24 @@ def _say_exit(process: asyncssh.SSHServerProcess[bytes], status: int) -> None:
 
 
 def _signal_group(group: int, signum: int) -> bool:
-    """Signal a process group; False when it is no more."""
+    """Signal a process group. False: it does not exist, or belongs to another user."""
     try:
         os.killpg(group, signum)
     except ProcessLookupError:
         return False
-    except PermissionError:  # what is left of it belongs to somebody else, by setuid: not ours to end
+    except PermissionError:  # the remaining processes changed user by setuid
         return False
     return True
 
 
-def _has_living(group: int) -> bool:
-    """Whether a process group has more than zombies, which a lazy init may keep for long. Without /proc: whether it has any."""
+def _has_live_process(group: int) -> bool:
+    """Whether a process group has a process that is no zombie; init may reap late. Without /proc, zombies count too."""
     if not _signal_group(group, 0) or not os.path.isdir("/proc/self"):
         return _signal_group(group, 0)
     for entry in os.scandir("/proc"):
         if entry.name.isdigit():
-            with suppress(OSError):  # gone meanwhile
-                state, _, its_group = Path(entry.path, "stat").read_bytes().rpartition(b")")[2].split()[:3]
-                if int(its_group) == group and state not in (b"Z", b"X"):
+            with suppress(OSError):  # exited meanwhile
+                state, _, process_group = Path(entry.path, "stat").read_bytes().rpartition(b")")[2].split()[:3]
+                if int(process_group) == group and state not in (b"Z", b"X"):
                     return True
     return False

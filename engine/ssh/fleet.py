@@ -1,6 +1,6 @@
-"""All nodes of a lab, kept connected: what is lost is tried again, what refused us is not.
+"""The fleet: links to all nodes of a lab. A lost node is reconnected; a node that refused the login is not.
 
-Every node has one task of its own, so a node that is down delays no other.
+Every node has a task of its own, so a node that is down delays no other.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import logging
 import random
 import resource
 from collections.abc import Callable
@@ -18,140 +19,146 @@ import asyncssh
 from ..errors import NodeRefused, NodeUnreachable, PacelineError, StorageFailed, UsageError
 from ..events import Event, NodeConnecting, NodeDenied, NodeLost, NodeReported
 from ..specs import Inventory, NodeSpec
+from ..telemetry.bus import Publish
 from ..telemetry.progress import TransferProgress
 from .connect import Connector
 from .embedded import EmbeddedNode
 from .link import Link
 from .prompts import AskPerson
-from .reconnect import BESIDE, Reconnect
+from .reconnect import MAX_SILENT_ATTEMPTS, Reconnect
 
 MAX_CONNECTING = 128
-"""Connections being opened at one time, in all."""
-SILENCE = 0.5
-"""Seconds after which an attempt that hears nothing gives its place to another: a black hole shall hold up nobody."""
-BACK_OFF = (0.5, 30.0)
-"""Seconds until the next attempt where the last one failed: at least and at most."""
-VISIT_INTERVAL = 3600.0
-"""Seconds between readings that nobody hears."""
-STABLE = 10.0
-"""Seconds a link must hold until the back-off starts over."""
-FRESH = 1.2
-"""Seconds between attempts at a node that was connected and is silent now, so that it is found when its link is back."""
-MAX_SEARCHING = 40.0
-"""Such attempts a second, in all: each costs some milliseconds, and nothing else may suffer from a lab that is out of reach."""
+"""Connections that are opened concurrently, of all nodes together."""
+SILENT_SLOT_TIMEOUT = 0.5
+"""Seconds after which an attempt without an answer frees its connect slot, so that unreachable nodes do not delay the others."""
+BACKOFF_RANGE = (0.5, 30.0)
+"""Seconds between a failed attempt and the next: minimum and maximum."""
+SECOND_LINK_INTERVAL = 3600.0
+"""Seconds between readings on a second link, whose readings are discarded."""
+STABLE_AFTER = 10.0
+"""Seconds that a link must last before the back-off is reset."""
+RECONNECT_INTERVAL = 1.2
+"""Seconds between attempts at a lost node that does not answer."""
+MAX_RECONNECTS_PER_SECOND = 40.0
+"""Limit of these attempts for all nodes together. Each costs milliseconds, and an unreachable lab must not slow down the UI."""
+
+logger = logging.getLogger(__name__)
 
 
 class _Member:
-    """What the fleet knows of one node."""
+    """The state of one node in the fleet."""
 
     def __init__(self, spec: NodeSpec) -> None:
         self.spec = spec
         self.link: Link | None = None
-        self.search: Reconnect[Link] | None = None
-        """While it is looked for, having been connected before."""
+        self.reconnect: Reconnect[Link] | None = None
+        """Set while the node is reconnected after a loss."""
         self.was_connected = False
-        self.trouble: PacelineError | None = None
-        """What the last attempt ended with."""
+        self.error: PacelineError | None = None
+        """Error of the last attempt."""
         self.is_settled = False
-        """Whether it has reported, refused, or failed once."""
+        """Whether the node has reported, refused or failed at least once."""
 
     @property
     def is_decided(self) -> bool:
-        """Whether waiting longer for its link is of no use: it is there, or it said no, or has no space for us."""
-        return self.link is not None or isinstance(self.trouble, (NodeRefused, StorageFailed))
+        """Whether waiting longer for the link is pointless: it is open, or the node refused, or its disk is full."""
+        return self.link is not None or isinstance(self.error, (NodeRefused, StorageFailed))
 
 
 class Fleet:
-    """The connections to all nodes of an inventory. ``publish`` hears everything that happens to them."""
+    """The links to all nodes of an inventory. Publishes their events."""
 
-    def __init__(
-        self, inventory: Inventory, publish: Callable[[Event], None], interval: float = 1.0, ask: AskPerson | None = None
-    ) -> None:
-        """``ask`` puts what a login needs to a person; None: what would need one is refused."""
+    def __init__(self, inventory: Inventory, publish: Publish, interval: float = 1.0, ask: AskPerson | None = None) -> None:
+        """``interval``: seconds between readings. ``ask`` shows prompts to a person; None: a login that needs one is refused."""
         self._directory = Path(inventory.path).parent / "logs" / "nodes"
         self._members = {spec.name: _Member(spec) for spec in inventory.nodes}
         self._publish = publish
         self._interval = interval
         self._tasks: list[asyncio.Task[None]] = []
         self._embedded: list[EmbeddedNode] = []
-        self._waiting: set[asyncio.Future[None]] = set()
-        self._connecting = asyncio.Semaphore(MAX_CONNECTING)
-        self._doors = Connector(ask)
-        self._parcels = TransferProgress("bringing our modules to the nodes", publish)
+        self._waiters: set[asyncio.Future[None]] = set()
+        self._connect_slots = asyncio.Semaphore(MAX_CONNECTING)
+        self._connector = Connector(ask)
+        self._upload_progress = TransferProgress("sending Paceline's modules to the nodes", publish)
         self._random = random.Random()
 
     async def start(self) -> None:
-        """Begin to connect to every node; returns at once."""
-        _make_room(len(self._members) * (BESIDE + 2))
+        """Start connecting to every node. Returns without waiting."""
+        _raise_open_file_limit(len(self._members) * (MAX_SILENT_ATTEMPTS + 2))
         client_key = asyncssh.generate_private_key("ssh-ed25519")
-        self._tasks = [asyncio.ensure_future(self._keep(member, client_key)) for member in self._members.values()]
+        self._tasks = [asyncio.ensure_future(self._supervise(member, client_key)) for member in self._members.values()]
 
     async def link(self, name: str, patience: float = 30.0) -> Link:
-        """The link of a node, waited for up to ``patience`` seconds. Raises NodeUnreachable, NodeRefused or StorageFailed."""
+        """The link of a node, after waiting up to ``patience`` seconds for it.
+
+        Raises UsageError for an unknown node, else NodeUnreachable, NodeRefused or StorageFailed.
+        """
         member = self._members.get(name)
         if member is None:
-            raise UsageError(f"nodes.toml names no node {name!r}")
+            raise UsageError(f"no node {name!r} in nodes.toml")
         await self._wait_until(lambda: member.is_decided, patience)
         if member.link is not None:
             return member.link
-        raise member.trouble or NodeUnreachable(f"no answer within {patience:g} s", node=name)
+        raise member.error or NodeUnreachable(f"no answer within {patience:g} s", node=name)
 
-    async def connect_again(self, name: str) -> Link:
-        """A second connection to a node, for the caller to close; its readings are not heard.
+    async def open_second_link(self, name: str) -> Link:
+        """A second link to a node, for the caller to close. Its readings are discarded.
 
-        Nobody is asked: who has answered once does not expect the same question again, and accepted host keys are known by now.
-        So a login that needs a person raises NodeRefused; else NodeUnreachable or StorageFailed.
+        It never prompts: a person who has answered once does not expect the same prompt again, and confirmed host keys are known by
+        now. Raises NodeRefused where the login needs a person, else NodeUnreachable or StorageFailed.
         """
-        return await Link.open(self._members[name].spec, None, lambda event: None, VISIT_INTERVAL, self._doors.unattended())
+        connector = self._connector.unattended()
+        return await Link.open(self._members[name].spec, None, lambda event: None, SECOND_LINK_INTERVAL, connector=connector)
 
     async def wait_settled(self, patience: float = 30.0) -> None:
-        """Wait until every node has reported, refused us, or failed once; at most ``patience`` seconds."""
+        """Wait until every node has reported, refused or failed once; at most ``patience`` seconds."""
         await self._wait_until(lambda: all(member.is_settled for member in self._members.values()), patience)
 
     async def close(self) -> None:
-        """End every connection and every embedded server; returns when nothing of them is left."""
+        """Close every link and every embedded server. Returns when all have ended. Raises an internal error of a node's task."""
         for task in self._tasks:
             task.cancel()
         ends = await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.gather(*(node.close() for node in self._embedded))
         for end in ends:
-            if isinstance(end, Exception):  # a fault of ours, which its node has shown already
+            if isinstance(end, Exception):  # an internal error, already published for its node
                 raise end
 
     async def _wait_until(self, is_true: Callable[[], bool], patience: float) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(patience):
                 while not is_true():
-                    woken = asyncio.get_running_loop().create_future()
-                    self._waiting.add(woken)
-                    await woken
+                    waiter = asyncio.get_running_loop().create_future()
+                    self._waiters.add(waiter)
+                    await waiter
 
-    def _tell(self) -> None:
-        """Something changed: whoever waits looks again."""
-        for woken in self._waiting:
-            if not woken.done():
-                woken.set_result(None)
-        self._waiting.clear()
+    def _wake_waiters(self) -> None:
+        """Let every waiter check its condition again."""
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._waiters.clear()
 
-    async def _keep(self, member: _Member, client_key: asyncssh.SSHKey) -> None:
-        """Connect, hold, and connect again, until refused."""
+    async def _supervise(self, member: _Member, client_key: asyncssh.SSHKey) -> None:
+        """Keep one node connected until it refuses the login."""
         try:
-            await self._try_again_and_again(member, client_key)
+            await self._reconnect_forever(member, client_key)
         except NodeRefused as error:
-            self._give_up(member, error)
+            self._mark_refused(member, error)
         except Exception as error:
-            self._give_up(
-                member, NodeRefused(f"a fault of Paceline itself: {type(error).__name__}: {error}", node=member.spec.name)
+            self._mark_refused(
+                member, NodeRefused(f"internal error of Paceline: {type(error).__name__}: {error}", node=member.spec.name)
             )
             raise
 
-    def _give_up(self, member: _Member, error: NodeRefused) -> None:
-        member.trouble = error
+    def _mark_refused(self, member: _Member, error: NodeRefused) -> None:
+        logger.warning("%s: refused, not tried again: %r", member.spec.name, error.reason)
+        member.error = error
         member.is_settled = True
         self._publish(NodeDenied(node=member.spec.name, reason=error.reason, hint=error.hint or ""))
-        self._tell()
+        self._wake_waiters()
 
-    async def _try_again_and_again(self, member: _Member, client_key: asyncssh.SSHKey) -> None:
+    async def _reconnect_forever(self, member: _Member, client_key: asyncssh.SSHKey) -> None:
         name = member.spec.name
         embedded: EmbeddedNode | None = None
         if member.spec.kind == "embedded":
@@ -161,86 +168,103 @@ class Fleet:
         loop = asyncio.get_running_loop()
         while True:
             attempt += 1
+            logger.debug("%s: attempt %d", name, attempt)
             self._publish(NodeConnecting(node=name, attempt=attempt))
             link: Link | None = None
             is_stable = False
             try:
-                link = member.link = await self._reach(member, embedded)
-                began = loop.time()
-                self._tell()
+                link = member.link = await self._connect(member, embedded)
+                connected_at = loop.time()
+                logger.info("%s: connected at attempt %d", name, attempt)
+                self._wake_waiters()
                 reason = await link.lost
-                is_stable = loop.time() - began >= STABLE
-                self._lose(member, NodeUnreachable(f"the link was lost: {reason}", node=name))
+                is_stable = loop.time() - connected_at >= STABLE_AFTER
+                self._mark_lost(member, NodeUnreachable(f"the link was lost: {reason}", node=name))
             except NodeRefused:
                 raise
             except PacelineError as error:
-                self._lose(member, error)
+                self._mark_lost(member, error)
             finally:
                 member.link = None
                 if link is not None:
                     await link.close()
             failures = 0 if is_stable else failures + 1
-            least, longest = 0.0 if is_stable else BACK_OFF[0], min(BACK_OFF[1], BACK_OFF[0] * 2.0 ** min(failures, 8))
-            await asyncio.sleep(self._random.uniform(least, longest))
+            shortest, longest = (
+                0.0 if is_stable else BACKOFF_RANGE[0],
+                min(BACKOFF_RANGE[1], BACKOFF_RANGE[0] * 2.0 ** min(failures, 8)),
+            )
+            delay = self._random.uniform(shortest, longest)
+            logger.debug("%s: next attempt in %.1f s", name, delay)
+            await asyncio.sleep(delay)
 
-    async def _reach(self, member: _Member, embedded: EmbeddedNode | None) -> Link:
-        """Open the link; of a node that was connected before as soon as it can be."""
+    async def _connect(self, member: _Member, embedded: EmbeddedNode | None) -> Link:
+        """Open the link. A node that was connected before gets concurrent attempts, so that it is back as soon as it answers."""
         if not member.was_connected:
             link = await self._open(member, embedded, lambda: None)
             member.was_connected = True
             return link
-        member.search = Reconnect(lambda heard: self._open(member, embedded, heard))
+        member.reconnect = Reconnect(lambda on_contact: self._open(member, embedded, on_contact))
         try:
-            link = await member.search.find(self._pace, lambda error: self._lose(member, error))
+            link = await member.reconnect.find(self._reconnect_interval, lambda error: self._mark_lost(member, error))
         finally:
-            member.search = None
+            member.reconnect = None
         for other in self._members.values():
-            if other.search is not None:  # it may have been lost with this one
-                other.search.retry_now(self._random.uniform(0.0, BACK_OFF[0]))
+            if other.reconnect is not None:  # the same outage may have cut it off
+                other.reconnect.retry_now(self._random.uniform(0.0, BACKOFF_RANGE[0]))
         return link
 
-    def _pace(self) -> float:
-        """Seconds until the next attempt at one of those that are looked for."""
-        searching = sum(member.search is not None for member in self._members.values())
-        return self._random.uniform(0.8, 1.2) * min(BACK_OFF[1], max(FRESH, searching / MAX_SEARCHING))
+    def _reconnect_interval(self) -> float:
+        """Seconds until the next attempt at a lost node."""
+        lost_nodes = sum(member.reconnect is not None for member in self._members.values())
+        return self._random.uniform(0.8, 1.2) * min(
+            BACKOFF_RANGE[1], max(RECONNECT_INTERVAL, lost_nodes / MAX_RECONNECTS_PER_SECOND)
+        )
 
-    def _lose(self, member: _Member, trouble: PacelineError) -> None:
-        """Say that a node is out of reach, once for every reason."""
-        is_news = member.link is not None or member.trouble is None or member.trouble.reason != trouble.reason
+    def _mark_lost(self, member: _Member, error: PacelineError) -> None:
+        """Publish that a node is lost, once per reason."""
+        is_news = member.link is not None or member.error is None or member.error.reason != error.reason
         member.link = None
-        member.trouble = trouble
+        member.error = error
         member.is_settled = True
-        if is_news or member.search is None:
-            self._publish(NodeLost(node=member.spec.name, reason=trouble.reason))
-        self._tell()
+        if is_news or member.reconnect is None:
+            logger.warning("%s: lost: %r", member.spec.name, error.reason)
+            self._publish(NodeLost(node=member.spec.name, reason=error.reason))
+        self._wake_waiters()
 
-    async def _open(self, member: _Member, embedded: EmbeddedNode | None, heard: Callable[[], None]) -> Link:
-        """One attempt, which needs one of the places; while nobody speaks it keeps it for a moment only."""
-        await self._connecting.acquire()
-        with contextlib.ExitStack() as place:
-            place.callback(self._connecting.release)
-            silence = asyncio.get_running_loop().call_later(SILENCE, place.close)
-            place.callback(silence.cancel)
+    async def _open(self, member: _Member, embedded: EmbeddedNode | None, on_contact: Callable[[], None]) -> Link:
+        """One attempt to open the link. It holds a connect slot until it ends, or for ``SILENT_SLOT_TIMEOUT`` without an answer."""
+        await self._connect_slots.acquire()
+        with contextlib.ExitStack() as slot:
+            slot.callback(self._connect_slots.release)
+            timer = asyncio.get_running_loop().call_later(SILENT_SLOT_TIMEOUT, slot.close)
+            slot.callback(timer.cancel)
 
-            def spoke() -> None:
-                silence.cancel()
-                heard()
+            def hold_slot() -> None:
+                timer.cancel()
+                on_contact()
 
             if embedded is not None and embedded.port == 0:
                 await embedded.start()
-            hear = functools.partial(self._hear, member)
-            return await Link.open(member.spec, embedded, hear, self._interval, self._doors, spoke, self._parcels)
+            return await Link.open(
+                member.spec,
+                embedded,
+                functools.partial(self._on_event, member),
+                self._interval,
+                connector=self._connector,
+                on_contact=hold_slot,
+                upload_progress=self._upload_progress,
+            )
 
-    def _hear(self, member: _Member, event: Event) -> None:
+    def _on_event(self, member: _Member, event: Event) -> None:
         self._publish(event)
         if isinstance(event, NodeReported) and not member.is_settled:
             member.is_settled = True
-            self._tell()
+            self._wake_waiters()
 
 
-def _make_room(wanted: int) -> None:
-    """Allow as many open files as the nodes may need, where the system lets us."""
+def _raise_open_file_limit(connections: int) -> None:
+    """Raise the soft limit of open files to what the connections may need, as far as the hard limit allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted += 1024
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard))
+    needed = connections + 1024
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed if hard == resource.RLIM_INFINITY else min(needed, hard), hard))

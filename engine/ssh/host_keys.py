@@ -1,7 +1,7 @@
-"""Whether the machine that answers is the one we mean: host keys against the pin of nodes.toml, else against known_hosts.
+"""Host keys: whether the machine that answers is the intended one, by the pin of nodes.toml or else by known_hosts.
 
-A key is looked up by the name it was asked for, never by the address that a name server gave. Changed and revoked keys are refused
-whatever a person would say; only a key of a host that nothing is known of may be asked about.
+A key is looked up under the configured name, never under the address that DNS returned. Changed and revoked keys are always
+refused. A person is asked only about a host of which no key is known.
 """
 
 from __future__ import annotations
@@ -13,159 +13,213 @@ import hmac
 import os
 import secrets
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import asyncssh
 
 from ..errors import NodeRefused
-from .config import Settings
+from .config import HostSettings
 
-KINDS: dict[str, tuple[str, ...]] = {
+HOST_KEY_ALGORITHMS: dict[str, tuple[str, ...]] = {
     "ssh-ed25519": ("ssh-ed25519",),
     "ecdsa-sha2-nistp256": ("ecdsa-sha2-nistp256",),
     "ecdsa-sha2-nistp384": ("ecdsa-sha2-nistp384",),
     "ecdsa-sha2-nistp521": ("ecdsa-sha2-nistp521",),
     "ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256"),
 }
-"""Kinds of host keys and the algorithms that ask for them, in the order in which they are asked for."""
-_CERTIFICATES = tuple(f"{algorithm}-cert-v01@openssh.com" for algorithms in KINDS.values() for algorithm in algorithms)
-_LOOK = "somebody may be in between: compare the fingerprint on the machine itself"
+"""Signature algorithms of each type of host key, in the order of preference."""
+_CERTIFICATE_ALGORITHMS = tuple(
+    f"{algorithm}-cert-v01@openssh.com" for algorithms in HOST_KEY_ALGORITHMS.values() for algorithm in algorithms
+)
+_CHECK_FINGERPRINT = "this may be an attack: compare the fingerprint on the machine itself"
 
 
-class HostKeyRefused(NodeRefused):
-    """The machine that answered is not the one we know. Nobody has logged in."""
+@dataclass(frozen=True)
+class Trusted:
+    """The key is the pinned one."""
 
 
-class HostKeyCheck:
-    """The verdict on the one key that one connection is shown."""
+@dataclass(frozen=True)
+class Unknown:
+    """No key of this host is known. A person may confirm the key."""
 
-    def __init__(self, host: str, settings: Settings, port: int, pin: str | None, tried: Sequence[asyncssh.SSHKey] = ()) -> None:
-        """``tried``: keys that the machine has shown and the pin does not mean; other kinds are asked for before theirs.
+    host: str
+    key: asyncssh.SSHKey
 
-        Raises NodeRefused when a file of known keys cannot be read.
+
+@dataclass(frozen=True)
+class Changed:
+    """Other keys of this host are known."""
+
+    host: str
+    known_hosts_name: str
+    """As ``ssh-keygen -R`` takes it."""
+    key: asyncssh.SSHKey
+
+
+@dataclass(frozen=True)
+class NotPinned:
+    """No key that the host has shown so far is the pinned one."""
+
+    host: str
+    pin: str
+    shown: tuple[asyncssh.SSHKey, ...]
+    """In the order of the attempts; the newest is last."""
+
+    @property
+    def has_new_type(self) -> bool:
+        """Whether the newest key is the first of its type, so that the host may have keys of further types."""
+        *earlier, newest = self.shown
+        return all(key.get_algorithm() != newest.get_algorithm() for key in earlier)
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """asyncssh itself refused the key: it is revoked, or its certificate is not valid."""
+
+    host: str
+    reason: str
+
+
+Untrusted = Unknown | Changed | NotPinned | Rejected
+HostKeyVerdict = Trusted | Untrusted
+
+
+@dataclass(frozen=True)
+class HostKeys:
+    """What is known about the keys of one host, and the verdict on a key that it shows."""
+
+    host: str
+    known_hosts_name: str
+    pin: str | None
+    keys: tuple[asyncssh.SSHKey, ...]
+    authorities: tuple[asyncssh.SSHKey, ...]
+    revoked: tuple[asyncssh.SSHKey, ...]
+    is_known: bool
+    """Whether any key or authority of the host is known."""
+    shown: tuple[asyncssh.SSHKey, ...] = ()
+    """Keys that the host has shown and that are not the pinned one: it is asked for other types first."""
+
+    @classmethod
+    def read(
+        cls, host: str, settings: HostSettings, port: int, pin: str | None, shown: tuple[asyncssh.SSHKey, ...] = ()
+    ) -> HostKeys:
+        """Look a host up in known_hosts. With a pin, known keys and authorities do not count; revocations always do.
+
+        Raises NodeRefused when a known_hosts file cannot be read.
         """
-        self._host = host
-        self._name = f"'[{settings.name}]:{port}'" if port != asyncssh.DEFAULT_PORT else settings.name
-        self._pin = pin
-        self._tried = list(tried)
-        self._keys, self._authorities, self._revoked, self._is_known = _look_up(settings, port)
+        name = settings.known_hosts_name
+        quoted = f"'[{name}]:{port}'" if port != asyncssh.DEFAULT_PORT else name
+        keys, authorities, revoked, is_known = _look_up(settings, port)
         if pin is not None:
-            self._keys, self._authorities, self._is_known = [], [], True
-        self.shown: asyncssh.SSHKey | None = None
-        """The key that was not accepted."""
+            keys, authorities, is_known = [], [], True
+        return cls(host, quoted, pin, tuple(keys), tuple(authorities), tuple(revoked), is_known, shown)
 
     @property
-    def known_hosts(self) -> tuple[list[asyncssh.SSHKey], list[asyncssh.SSHKey], list[asyncssh.SSHKey]]:
-        """Trusted keys, trusted authorities and revoked keys. What is in none of them comes to ``judge``."""
-        return self._keys, self._authorities, self._revoked
-
-    @property
-    def is_unknown(self) -> bool:
-        """Whether nothing is known of this host, so that a person may decide."""
-        return self.shown is not None and not self._is_known
-
-    @property
-    def has_shown_all(self) -> bool:
-        """Whether the machine, asked for other kinds first, has shown a key of a kind that it had shown before."""
-        return self.shown is not None and any(key.get_algorithm() == self.shown.get_algorithm() for key in self._tried)
+    def known_hosts(self) -> tuple[Sequence[asyncssh.SSHKey], Sequence[asyncssh.SSHKey], Sequence[asyncssh.SSHKey]]:
+        """Trusted keys, trusted authorities and revoked keys, as asyncssh takes them. It asks ``verdict`` about all other keys."""
+        return list(self.keys), list(self.authorities), list(self.revoked)
 
     @property
     def algorithms(self) -> list[str]:
-        """What to ask the machine for: kinds we know first, then all others, so that a changed key shows its fingerprint."""
-        shown = {key.get_algorithm() for key in self._tried}
-        known = {key.get_algorithm() for key in self._keys}
-        kinds = sorted(KINDS, key=lambda kind: (kind in shown, kind not in known))
-        plain = [algorithm for kind in kinds for algorithm in KINDS[kind]]
-        return [*_CERTIFICATES, *plain] if self._authorities else plain
+        """Algorithms to request: first those of known keys, then all others, so that a changed key shows its fingerprint."""
+        shown = {key.get_algorithm() for key in self.shown}
+        known = {key.get_algorithm() for key in self.keys}
+        types = sorted(HOST_KEY_ALGORITHMS, key=lambda name: (name in shown, name not in known))
+        plain = [algorithm for name in types for algorithm in HOST_KEY_ALGORITHMS[name]]
+        return [*_CERTIFICATE_ALGORITHMS, *plain] if self.authorities else plain
 
-    def judge(self, key: asyncssh.SSHKey) -> bool:
-        """Asked for a key that known_hosts neither has nor revokes: whether it is the pinned one."""
-        if self._pin is not None and hmac.compare_digest(key.get_fingerprint(), self._pin):
-            return True
-        self.shown = key
-        return False
-
-    def refusal(self) -> NodeRefused:
-        """Why the shown key was not accepted, with its fingerprint; HostKeyRefused unless the host is merely unknown."""
-        assert self.shown is not None
-        fingerprint = self.shown.get_fingerprint()
-        if self._pin is not None:
-            seen = " or ".join(dict.fromkeys(key.get_fingerprint() for key in (*self._tried, self.shown)))
-            reason = f"the host key of {self._host} is {seen}, but nodes.toml pins {self._pin}"
-            return HostKeyRefused(reason, hint=f"{_LOOK} before you change the pin")
-        if self._is_known:
-            reason = f"the host key of {self._host} has CHANGED: it is now {fingerprint}"
-            return HostKeyRefused(reason, hint=f"{_LOOK}, then ssh-keygen -R {self._name}")
-        reason = f"the host key of {self._host} is unknown: {fingerprint}"
-        return NodeRefused(
-            reason, hint="compare the fingerprint, then put it into nodes.toml as host_key, or connect once with ssh"
-        )
+    def verdict(self, key: asyncssh.SSHKey) -> HostKeyVerdict:
+        """The verdict on a key that known_hosts neither lists nor revokes."""
+        if self.pin is not None:
+            is_pinned = hmac.compare_digest(key.get_fingerprint(), self.pin)
+            return Trusted() if is_pinned else NotPinned(self.host, self.pin, (*self.shown, key))
+        return Changed(self.host, self.known_hosts_name, key) if self.is_known else Unknown(self.host, key)
 
 
-def add_known_host(settings: Settings, port: int, key: asyncssh.SSHKey) -> None:
-    """Append a key to the user's known_hosts as ssh would, unless it is there by now. Raises NodeRefused."""
-    path = Path(settings.known_files[0])
+def refusal(verdict: Untrusted) -> NodeRefused:
+    """The error for a key that is not trusted, with its fingerprint."""
+    match verdict:
+        case NotPinned():
+            shown = " or ".join(dict.fromkeys(key.get_fingerprint() for key in verdict.shown))
+            reason = f"the host key of {verdict.host} is {shown}, but nodes.toml pins {verdict.pin}"
+            return NodeRefused(reason, hint=f"{_CHECK_FINGERPRINT} before you change the pin")
+        case Changed():
+            reason = f"the host key of {verdict.host} has CHANGED: it is now {verdict.key.get_fingerprint()}"
+            return NodeRefused(reason, hint=f"{_CHECK_FINGERPRINT}, then ssh-keygen -R {verdict.known_hosts_name}")
+        case Unknown():
+            reason = f"the host key of {verdict.host} is unknown: {verdict.key.get_fingerprint()}"
+            hint = "compare the fingerprint, then put it into nodes.toml as host_key, or connect once with ssh"
+            return NodeRefused(reason, hint=hint)
+        case Rejected():
+            return NodeRefused(f"the host key of {verdict.host} was refused: {verdict.reason}", hint="see known_hosts")
+
+
+def add_known_host(settings: HostSettings, port: int, key: asyncssh.SSHKey) -> None:
+    """Append a key to the user's known_hosts in the format of ssh, unless it is listed already. Raises NodeRefused."""
+    path = Path(settings.known_hosts_files[0])
     try:
         if key in _look_up(settings, port)[0]:
             return
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            size = os.fstat(handle).st_size
-            begin = "" if size == 0 or os.pread(handle, 1, size - 1) == b"\n" else "\n"
-            line = f"{begin}{_written_name(settings, port)} {key.export_public_key().decode().strip()}\n".encode()
-            if os.write(handle, line) != len(line):
-                os.ftruncate(handle, size)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            size = os.fstat(descriptor).st_size
+            separator = "" if size == 0 or os.pread(descriptor, 1, size - 1) == b"\n" else "\n"
+            line = f"{separator}{_known_hosts_name(settings, port)} {key.export_public_key().decode().strip()}\n".encode()
+            if os.write(descriptor, line) != len(line):
+                os.ftruncate(descriptor, size)
                 raise OSError(0, "no space left")
-            os.fsync(handle)
+            os.fsync(descriptor)
         finally:
-            os.close(handle)
+            os.close(descriptor)
     except OSError as error:
         raise NodeRefused(f"cannot add to {path}: {error.strerror}", hint="pin host_key in nodes.toml instead") from None
 
 
-def _written_name(settings: Settings, port: int) -> str:
-    """How ssh writes the name of a host into known_hosts."""
-    name = settings.name.lower()
+def _known_hosts_name(settings: HostSettings, port: int) -> str:
+    """The host name as ssh writes it into known_hosts."""
+    name = settings.known_hosts_name.lower()
     if not settings.has_alias and port != asyncssh.DEFAULT_PORT:
         name = f"[{name}]:{port}"
-    if not settings.has_hashed_names:
+    if not settings.has_hashed_hosts:
         return name
     salt = secrets.token_bytes(20)
-    hidden = hmac.new(salt, name.encode(), "sha1").digest()
-    return f"|1|{base64.b64encode(salt).decode()}|{base64.b64encode(hidden).decode()}"
+    digest = hmac.new(salt, name.encode(), "sha1").digest()
+    return f"|1|{base64.b64encode(salt).decode()}|{base64.b64encode(digest).decode()}"
 
 
-def _look_up(settings: Settings, port: int) -> tuple[list[Any], list[Any], list[Any], bool]:
+def _look_up(settings: HostSettings, port: int) -> tuple[list[Any], list[Any], list[Any], bool]:
     """Keys, authorities and revoked keys of a host, and whether any key of it is known.
 
-    As with ssh, a key known for the name alone is good for every port of it; but when another port shows another key, that one is
-    unknown and not changed.
+    As in ssh, a key listed for the bare name holds on every port. A different key on a non-standard port is unknown, not changed.
     """
     try:
-        known = _read(tuple(_version(name) for name in settings.known_files if os.path.exists(name)))
-    except (OSError, ValueError) as error:  # what cannot be read might hold the key, or its revocation
+        known = _read_known_hosts(tuple(_file_version(name) for name in settings.known_hosts_files if os.path.exists(name)))
+    except (OSError, ValueError) as error:  # an unreadable line may hold the key or its revocation
         raise NodeRefused(f"known_hosts cannot be read: {error}", hint="repair that line or file") from None
-    name = settings.name.lower()
+    name = settings.known_hosts_name.lower()
     keys, authorities, revoked, *_ = known.match(name, "", None)
     is_known = bool(keys or authorities)
     if not settings.has_alias and port != asyncssh.DEFAULT_PORT:
-        here, authorities_here, revoked_here, *_ = known.match(f"[{name}]:{port}", "", None)
-        revoked = [*revoked, *revoked_here]
-        is_known = bool(here or authorities_here)
+        port_keys, port_authorities, port_revoked, *_ = known.match(f"[{name}]:{port}", "", None)
+        revoked = [*revoked, *port_revoked]
+        is_known = bool(port_keys or port_authorities)
         if is_known:
-            keys, authorities = here, authorities_here
+            keys, authorities = port_keys, port_authorities
     return list(keys), list(authorities), list(revoked), is_known
 
 
-def _version(name: str) -> tuple[str, int, int, int]:
-    found = os.stat(name)
-    return name, found.st_ino, found.st_size, found.st_mtime_ns
+def _file_version(name: str) -> tuple[str, int, int, int]:
+    """What changes whenever the file does."""
+    status = os.stat(name)
+    return name, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 @functools.lru_cache(maxsize=4)
-def _read(versions: tuple[tuple[str, int, int, int], ...]) -> asyncssh.SSHKnownHosts:
-    """The files in these versions; kept, for many nodes share them, and a thousand lines take some ten milliseconds."""
+def _read_known_hosts(versions: tuple[tuple[str, int, int, int], ...]) -> asyncssh.SSHKnownHosts:
+    """Parse known_hosts files. Cached: many nodes share them, and a thousand lines take about ten milliseconds."""
     return asyncssh.read_known_hosts([name for name, *_ in versions])

@@ -1,4 +1,4 @@
-"""Proving to a machine who we are: keys, an agent, and what only a person knows. Answers are used once and kept nowhere."""
+"""Authentication at one machine: key files, ssh-agent, and prompts to a person. Answers are used once and stored nowhere."""
 
 from __future__ import annotations
 
@@ -12,111 +12,112 @@ from typing import Any
 import asyncssh
 
 from ..errors import NodeRefused
-from .config import Settings
-from .host_keys import HostKeyCheck
+from ..states import PromptKind
+from .config import HostSettings
+from .host_keys import HostKeys, Trusted, Untrusted
 from .prompts import AskPerson, LoginPrompt
 
-TRIES = 3
-"""How often one secret is asked for."""
+MAX_TRIES = 3
+"""Prompts for one secret."""
 AGENT_TIMEOUT = 5.0
-"""Seconds for an agent to list its keys."""
-_ROUNDS = 8
-"""Challenges in one login; a server that sends more is no login."""
-_PROMPTS = 8
-"""Questions in one challenge."""
-_LENGTH = 300
-"""Characters of the other side's words in a question."""
-_DEFAULT_KEYS = ("id_ed25519_sk", "id_ecdsa_sk", "id_ed25519", "id_ed448", "id_ecdsa", "id_rsa")
-HINT = "a key with a passphrase belongs into ssh-agent (ssh-add); the UI asks for passphrases, passwords and codes"
+"""Seconds for ssh-agent to list its keys."""
+_MAX_CHALLENGES = 8
+"""Keyboard-interactive challenges in one login; a server that sends more is refused."""
+_MAX_PROMPTS = 8
+"""Prompts in one challenge."""
+_MAX_PROMPT_CHARS = 300
+"""Characters of server text in one prompt."""
+_DEFAULT_KEY_FILES = ("id_ed25519_sk", "id_ecdsa_sk", "id_ed25519", "id_ed448", "id_ecdsa", "id_rsa")
+AUTHENTICATION_HINT = "a key with a passphrase belongs into ssh-agent (ssh-add); the UI asks for passphrases, passwords and codes"
 
 
 @dataclass
-class Keys:
-    """What to offer to one machine."""
+class ClientKeys:
+    """Client keys to offer to one machine."""
 
     ready: list[Any] = field(default_factory=list)
-    """Private keys, each alone or with the path of its certificate."""
+    """Private keys, each alone or as a pair with the path of its certificate."""
     locked: list[tuple[str, bytes | None]] = field(default_factory=list)
-    """Files with a passphrase, and their public half where it can be read."""
+    """Key files with a passphrase, each with its public key where that can be read."""
     identities: list[bytes] | None = None
-    """Public halves that the agent may offer; None: all of them."""
+    """Public keys that ssh-agent may offer; None: all of them."""
 
 
-def read_keys(settings: Settings, key: str | None) -> Keys:
-    """Read the key files for one machine. ``key``: the one of nodes.toml, which must be readable, and alone counts.
+def read_keys(settings: HostSettings, key: str | None) -> ClientKeys:
+    """Read the key files for one machine. ``key``: the path in nodes.toml, which must be readable and excludes all others.
 
-    Raises OSError and asyncssh.KeyImportError for that key only: others may be missing, as with ssh.
+    Raises OSError and asyncssh.KeyImportError for that key only: other files may be missing, as in ssh.
     """
-    found = Keys()
-    public: list[bytes] = []
-    is_choosy = settings.has_only_these or key is not None
-    named = (os.path.expanduser(key),) if key is not None else settings.keys
-    for path in named if named is not None else [os.path.expanduser(f"~/.ssh/{name}") for name in _DEFAULT_KEYS]:
-        half = _public_half(path) if is_choosy else None
-        public += [half] if half is not None else []
+    keys = ClientKeys()
+    public_keys: list[bytes] = []
+    is_restricted = settings.is_identities_only or key is not None
+    named = (os.path.expanduser(key),) if key is not None else settings.identity_files
+    for path in named if named is not None else [os.path.expanduser(f"~/.ssh/{name}") for name in _DEFAULT_KEY_FILES]:
+        public_key = _public_key(path) if is_restricted else None
+        public_keys += [public_key] if public_key is not None else []
         try:
-            found.ready.append(_with_certificate(asyncssh.read_private_key(path), path))
+            keys.ready.append(_with_certificate(asyncssh.read_private_key(path), path))
         except asyncssh.KeyImportError as error:
-            if str(error).startswith("Passphrase"):
-                found.locked.append((path, half or _public_half(path)))
-            elif key is not None and half is None:
+            if str(error).startswith("Passphrase"):  # asyncssh has no exception of its own for a locked key
+                keys.locked.append((path, public_key or _public_key(path)))
+            elif key is not None and public_key is None:
                 raise
-        except (OSError, ValueError):  # ValueError: a kind that this machine's libraries do not know
+        except (OSError, ValueError):  # ValueError: a key type that the installed libraries do not support
             if key is not None:
                 raise
-    if is_choosy and all(half is not None for _, half in found.locked):
-        found.identities = public
-    return found
+    if is_restricted and all(public_key is not None for _, public_key in keys.locked):
+        keys.identities = public_keys
+    return keys
 
 
-async def unlock(keys: Keys, settings: Settings, node: str, host: str, has_choice: bool, ask: AskPerson | None) -> None:
-    """Ask for the passphrases that are needed, before any connection is opened, so that nothing waits there for a person.
+async def unlock(keys: ClientKeys, settings: HostSettings, node: str, host: str, is_default: bool, ask: AskPerson | None) -> None:
+    """Ask for passphrases before any connection is opened, so that no connection waits for a person.
 
-    None is asked for a key that the agent holds. ``has_choice``: the keys are the usual ones and not named by anybody: then an
-    agent with any key, or one open file, is enough. Raises NodeRefused without an answer, or with three wrong ones.
+    A key that ssh-agent holds needs no passphrase. ``is_default``: no file names the keys; then any key in the agent or one
+    readable key file is enough. Raises NodeRefused without an answer and after three wrong ones.
     """
     if not keys.locked:
         return
-    held = await _held(settings.agent)
-    if has_choice and (held or keys.ready):
+    agent_keys = await _agent_keys(settings.agent_path)
+    if is_default and (agent_keys or keys.ready):
         return
-    for path, half in keys.locked:
-        if half is not None and half in held:
+    for path, public_key in keys.locked:
+        if public_key is not None and public_key in agent_keys:
             continue
         if ask is None:
-            if has_choice or keys.ready or (half is None and held):
-                continue  # another one may do, or the agent may have this one
-            raise NodeRefused(f"the key {path} for {host} has a passphrase", hint=f"unlock it before: ssh-add {path}")
-        opened = await _asked(path, node, host, ask)
-        keys.ready.append(_with_certificate(opened, path))
+            if is_default or keys.ready or (public_key is None and agent_keys):
+                continue  # another key may be accepted, or the agent may hold this one
+            raise NodeRefused(f"the key {path} for {host} has a passphrase", hint=f"unlock it first: ssh-add {path}")
+        key = await _unlock_file(path, node, host, ask)
+        keys.ready.append(_with_certificate(key, path))
 
 
-async def _asked(path: str, node: str, host: str, ask: AskPerson) -> asyncssh.SSHKey:
+async def _unlock_file(path: str, node: str, host: str, ask: AskPerson) -> asyncssh.SSHKey:
     text = f"Passphrase of the key {path}"
-    for _ in range(TRIES):
+    for _ in range(MAX_TRIES):
         answer = await ask(LoginPrompt(node, host, "passphrase", text))
         if answer is None:
-            raise NodeRefused(f"no passphrase for the key {path}", hint=f"or unlock it before: ssh-add {path}")
+            raise NodeRefused(f"no passphrase for the key {path}", hint=f"or unlock it first: ssh-add {path}")
         try:
             return await asyncio.to_thread(asyncssh.read_private_key, path, answer)
         except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError):
             text = f"That was not it. Passphrase of the key {path}"
-    raise NodeRefused(f"{TRIES} wrong passphrases for the key {path}", hint=f"or unlock it before: ssh-add {path}")
+    raise NodeRefused(f"{MAX_TRIES} wrong passphrases for the key {path}", hint=f"or unlock it first: ssh-add {path}")
 
 
-async def _held(agent: str | None) -> set[bytes]:
-    """Public halves of the keys in the agent; none where it does not answer."""
-    if agent is None:
+async def _agent_keys(agent_path: str | None) -> set[bytes]:
+    """Public keys in ssh-agent; empty where it does not answer."""
+    if agent_path is None:
         return set()
     try:
-        async with asyncio.timeout(AGENT_TIMEOUT), asyncssh.connect_agent(agent) as client:
+        async with asyncio.timeout(AGENT_TIMEOUT), asyncssh.connect_agent(agent_path) as client:
             return {key.key_public_data for key in await client.get_keys()}
     except (OSError, ValueError, asyncssh.Error):
         return set()
 
 
-def _public_half(path: str) -> bytes | None:
-    """Of a key file, or of the public file beside it: an agent may hold the private half."""
+def _public_key(path: str) -> bytes | None:
+    """The public key of a key file, or of the ``.pub`` file beside it: ssh-agent may hold the private key."""
     for name in (f"{path}.pub", path):
         try:
             return asyncssh.read_public_key(name).public_data
@@ -131,83 +132,93 @@ def _with_certificate(key: asyncssh.SSHKey, path: str) -> Any:
 
 
 class Login:
-    """What one login has asked a person so far; the connection behind it may be opened several times."""
+    """The prompts of one login at one machine, and how many of them a person has answered."""
 
-    def __init__(self, node: str, place: str, ask: AskPerson | None) -> None:
-        """``place``: ``user@host``."""
+    def __init__(self, node: str, address: str, ask: AskPerson | None) -> None:
+        """``address``: ``user@host``."""
         self._node = node
-        self._place = place
+        self._address = address
         self._ask = ask
-        self._tries = self._rounds = 0
+        self._tries = self._challenges = 0
         self.is_unanswered = False
         """Whether a person was asked and gave no answer."""
 
     def may_try(self) -> bool:
-        """Begin one more try, if there is somebody to ask and a try left."""
+        """Count one more try; False where nobody can be asked or no try is left."""
         self._tries += 1
-        return self._ask is not None and self._tries <= TRIES and not self.is_unanswered
+        return self._ask is not None and self._tries <= MAX_TRIES and not self.is_unanswered
 
-    async def password(self, timing: Callable[[bool], None]) -> str | None:
-        """A password; None: no more of them."""
+    async def password(self, set_timer: Callable[[bool], None]) -> str | None:
+        """A password, asked from a person; None: no answer, or no try left."""
         if not self.may_try():
             return None
-        return await self._put("password", f"{self._again}Password of {self._place}", True, timing)
+        return await self._ask_person("password", f"{self._retry_prefix}Password of {self._address}", True, set_timer)
 
-    async def challenge(self, words: str, prompts: Sequence[tuple[str, bool]], timing: Callable[[bool], None]) -> list[str] | None:
-        """Answers to the server's own questions."""
-        self._rounds += 1
-        if self._rounds > _ROUNDS or len(prompts) > _PROMPTS:
+    async def challenge(
+        self, instructions: str, prompts: Sequence[tuple[str, bool]], set_timer: Callable[[bool], None]
+    ) -> list[str] | None:
+        """Answers to the prompts of a keyboard-interactive challenge; None: no answer, or too many prompts."""
+        self._challenges += 1
+        if self._challenges > _MAX_CHALLENGES or len(prompts) > _MAX_PROMPTS:
             return None
         answers = []
         for prompt, is_shown in prompts:
-            kind = "password" if "password" in prompt.lower() else "code"
-            text = f"{self._again}{self._place} asks: {' '.join(f'{words} {prompt}'.split())[:_LENGTH]}"
-            answer = await self._put(kind, text, not is_shown, timing)
+            kind: PromptKind = "password" if "password" in prompt.lower() else "code"
+            text = f"{self._retry_prefix}{self._address} asks: {' '.join(f'{instructions} {prompt}'.split())[:_MAX_PROMPT_CHARS]}"
+            answer = await self._ask_person(kind, text, not is_shown, set_timer)
             if answer is None:
                 return None
             answers.append(answer)
         return answers
 
     @property
-    def _again(self) -> str:
+    def _retry_prefix(self) -> str:
         return "That was not it. " if self._tries > 1 else ""
 
-    async def _put(self, kind: str, text: str, is_secret: bool, timing: Callable[[bool], None]) -> str | None:
+    async def _ask_person(self, kind: PromptKind, text: str, is_secret: bool, set_timer: Callable[[bool], None]) -> str | None:
         assert self._ask is not None
-        timing(False)
-        answer = await self._ask(LoginPrompt(self._node, self._place.rpartition("@")[2], kind, text, is_secret))
-        timing(True)
+        set_timer(False)
+        answer = await self._ask(LoginPrompt(self._node, self._address.rpartition("@")[2], kind, text, is_secret))
+        set_timer(True)
         self.is_unanswered = answer is None
         return answer
 
 
 class Client(asyncssh.SSHClient):
-    """asyncssh's questions to us: it judges the host key, counts the time, and hands on what the server asks."""
+    """asyncssh's callbacks for one connection: host key, timer and authentication prompts."""
 
-    def __init__(self, login: Login, check: HostKeyCheck | None, timing: Callable[[bool], None]) -> None:
-        """``timing`` is told when the login begins or goes on (True), and when a person is to think."""
+    def __init__(self, login: Login, host_keys: HostKeys | None, set_timer: Callable[[bool], None]) -> None:
+        """``set_timer(True)`` restarts the login timeout; ``set_timer(False)`` suspends it while a person answers."""
         self._login = login
-        self._check = check
-        self._timing = timing
+        self._host_keys = host_keys
+        self._set_timer = set_timer
+        self.untrusted: Untrusted | None = None
+        """The verdict on the key that was not accepted."""
 
     def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
-        """Asked for keys that known_hosts does not have."""
-        return self._check is not None and self._check.judge(key)
+        """Whether a key is trusted that known_hosts does not list."""
+        if self._host_keys is None:
+            return False
+        verdict = self._host_keys.verdict(key)
+        if isinstance(verdict, Trusted):
+            return True
+        self.untrusted = verdict
+        return False
 
     def begin_auth(self, username: str) -> None:
-        """The host key was accepted; nothing of ours was sent yet."""
-        self._timing(True)
+        """The host key is trusted; no credential has been sent yet."""
+        self._set_timer(True)
 
     def password_auth_requested(self) -> Awaitable[str | None]:
-        """A password, as long as there are tries left."""
-        return self._login.password(self._timing)
+        """A password, while tries are left."""
+        return self._login.password(self._set_timer)
 
     def kbdint_auth_requested(self) -> str | None:
-        """Whether the server may ask its own questions."""
+        """An empty string where the server may send challenges; None where not."""
         return "" if self._login.may_try() else None
 
     def kbdint_challenge_received(
         self, name: str, instructions: str, lang: str, prompts: Sequence[tuple[str, bool]]
     ) -> Awaitable[list[str] | None]:
-        """The server's own questions: passwords and one-time codes."""
-        return self._login.challenge(f"{name} {instructions}", prompts, self._timing)
+        """Answers to the prompts of the server: passwords and one-time codes."""
+        return self._login.challenge(f"{name} {instructions}", prompts, self._set_timer)

@@ -1,6 +1,6 @@
-"""What a connection may have to ask a person, and who answers. Standard library only: the screens import it too.
+"""Prompts of a login that only a person can answer. Imports no asyncssh, because the screens import it too.
 
-Answers are used once and kept nowhere.
+Answers are used once and stored nowhere.
 """
 
 from __future__ import annotations
@@ -9,31 +9,32 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from ..states import PromptKind
+
 
 @dataclass(frozen=True, slots=True)
 class LoginPrompt:
-    """One thing that only a person can answer."""
+    """One prompt of a login."""
 
     node: str
-    """The node whose connection waits."""
+    """Node whose connection waits for the answer."""
     host: str
-    """The machine that asks: the node itself or a jump host on the way."""
-    kind: str
-    """``host key``, ``passphrase``, ``password`` or ``code``."""
+    """Machine that asks: the node itself, or a jump host on its route."""
+    kind: PromptKind
     text: str
-    """What is asked, in words; may hold text of the other side, so it is shown through the gate."""
+    """Text of the prompt. It may contain text of the server, so it must be escaped before it is shown."""
     is_secret: bool = True
-    """Whether what is typed is hidden; a host key is confirmed with yes."""
+    """Whether the input is hidden. A host key is confirmed with ``yes``."""
 
 
 AskPerson = Callable[[LoginPrompt], Awaitable[str | None]]
-"""Put a question to a person; None: no answer, and the connection is given up."""
+"""Shows a prompt to a person and returns the answer; None: no answer, so the login fails."""
 
 
 class PromptBroker:
-    """Puts questions for many connections: what several wait for is asked once, what was declined is not asked again.
+    """Asks a person on behalf of many connections. Identical prompts are asked once; declined ones are not asked again.
 
-    An answer is handed to those who wait for it at that moment and then forgotten. A code is good for one login and never shared.
+    An answer goes to the connections that wait for it at that moment and is then discarded. A one-time code is never shared.
     """
 
     def __init__(self, ask: AskPerson) -> None:
@@ -42,16 +43,16 @@ class PromptBroker:
         self._waiting: dict[tuple[str, ...], int] = {}
         self._declined: set[tuple[str, ...]] = set()
 
-    async def __call__(self, question: LoginPrompt) -> str | None:
-        """The answer; None where there is none. A question that nobody waits for any more is withdrawn."""
-        if question.kind == "code":
-            return await self._ask(question)
-        key = (question.kind, question.text) if question.kind == "passphrase" else (question.kind, question.host, question.text)
+    async def __call__(self, prompt: LoginPrompt) -> str | None:
+        """The answer, or None. A prompt is withdrawn when no connection waits for it any more."""
+        if prompt.kind == "code":
+            return await self._ask(prompt)
+        key = (prompt.kind, prompt.text) if prompt.kind == "passphrase" else (prompt.kind, prompt.host, prompt.text)
         if key in self._declined:
             return None
         task = self._open.get(key)
         if task is None:
-            task = self._open[key] = asyncio.create_task(self._put(question, key))
+            task = self._open[key] = asyncio.create_task(self._ask_person(prompt, key))
         self._waiting[key] = self._waiting.get(key, 0) + 1
         try:
             return await asyncio.shield(task)
@@ -59,18 +60,18 @@ class PromptBroker:
             self._waiting[key] -= 1
             if not self._waiting[key]:
                 del self._waiting[key]
-                self._forget(key, task)
+                self._remove(key, task)
                 task.cancel()
 
-    async def _put(self, question: LoginPrompt, key: tuple[str, ...]) -> str | None:
+    async def _ask_person(self, prompt: LoginPrompt, key: tuple[str, ...]) -> str | None:
         try:
-            answer = await self._ask(question)
+            answer = await self._ask(prompt)
             if answer is None:
                 self._declined.add(key)
             return answer
         finally:
-            self._forget(key, asyncio.current_task())
+            self._remove(key, asyncio.current_task())
 
-    def _forget(self, key: tuple[str, ...], task: asyncio.Task[str | None] | None) -> None:
+    def _remove(self, key: tuple[str, ...], task: asyncio.Task[str | None] | None) -> None:
         if self._open.get(key) is task:
             del self._open[key]

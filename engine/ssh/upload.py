@@ -1,7 +1,7 @@
-"""Bringing files to a node: our own modules, once per content digest, and prepared data, once per digest.
+"""Uploads to a node: the bundle of modules and prepared data sets, each once per content digest.
 
-Everything arrives whole or not at all: written aside in the same directory, its size checked, then renamed. Nothing that is there
-is overwritten.
+An upload is complete or absent: it is written to a temporary name in the same directory, its size is checked, and it is renamed. An
+existing file is never overwritten.
 """
 
 from __future__ import annotations
@@ -22,65 +22,64 @@ from .bundle import bundle
 if TYPE_CHECKING:
     from .link import Link
 
-_BLOCK = 256 << 10
-STALL_SECONDS = 30.0
-"""Seconds in which a node must take one block or answer; a slow line that goes on is fine."""
-CLEANUP_SECONDS = 3.0
-"""Seconds to look what went wrong and to remove what was written aside; then it stays there, under a name nobody reads."""
+_BLOCK_BYTES = 256 << 10
+STALL_TIMEOUT = 30.0
+"""Seconds for a node to accept one block or to answer. A slow link that makes progress does not time out."""
+CLEANUP_TIMEOUT = 3.0
+"""Seconds to find the cause of a failure and to remove temporary files. After that they stay, under names that no reader uses."""
 
 
-async def upload_bundle(sftp: asyncssh.SFTPClient, node: str, root: str, sent: Callable[[int], None] = lambda size: None) -> str:
-    """Put our modules below the node's root, unless they are there already; returns the path of the zip.
+async def upload_bundle(sftp: asyncssh.SFTPClient, node: str, root: str, on_sent: Callable[[int], None] = lambda size: None) -> str:
+    """Upload the bundle below the node's root, unless it exists; returns the path of the zip file.
 
-    ``sent`` hears of every block how many bytes it was.
+    ``on_sent`` is called with the number of bytes of each block. Raises StorageFailed or NodeUnreachable.
     """
     packed = bundle()
     path = f"{root}/bundles/{packed.name}"
-    async with _storing(sftp, node, path, len(packed.data)) as went_on:
+    async with _uploading(sftp, node, path, len(packed.data)) as reset_timeout:
         await _make_directories(sftp, f"{root}/bundles")
         if not await sftp.exists(path):
-            aside = f"{root}/bundles/.{packed.name}.{secrets.token_hex(4)}"
+            temporary = f"{root}/bundles/.{packed.name}.{secrets.token_hex(4)}"
             try:
-                await _write(sftp, aside, io.BytesIO(packed.data), went_on, sent)
-                await sftp.posix_rename(aside, path)
+                await _write(sftp, temporary, io.BytesIO(packed.data), reset_timeout, on_sent)
+                await sftp.posix_rename(temporary, path)
             except BaseException:
-                await _forget(sftp, aside)
+                await _remove(sftp, temporary)
                 raise
     return path
 
 
-async def upload_tree(link: Link, local: Path, remote: str, sent: Callable[[int], None] = lambda size: None) -> bool:
-    """Copy a directory to a node, unless ``remote`` exists there; returns whether anything was sent. Raises StorageFailed.
+async def upload_tree(link: Link, local: Path, remote: str, on_sent: Callable[[int], None] = lambda size: None) -> bool:
+    """Copy a directory to a node, unless ``remote`` exists there; returns whether anything was sent.
 
-    ``sent`` hears of every block how many bytes it was, and of all bytes at once where they are there already.
-
-    ``remote`` is absolute, and named by the digest of what it holds: what is there is never looked at again.
+    ``on_sent`` is called with the number of bytes of each block, and once with all bytes where ``remote`` exists. ``remote`` is an
+    absolute path named by the digest of its content, so an existing one is not compared. Raises StorageFailed or NodeUnreachable.
     """
     sftp = await link.sftp()
     parent, _, name = remote.rstrip("/").rpartition("/")
     paths = sorted(path for path in local.rglob("*") if path.is_file())
     size = sum(path.stat().st_size for path in paths)
-    async with _storing(sftp, link.node, remote, size) as went_on:
+    async with _uploading(sftp, link.node, remote, size) as reset_timeout:
         if await sftp.exists(remote):
-            sent(size)
+            on_sent(size)
             return False
         await _make_directories(sftp, parent)
-        aside = f"{parent}/.{name}.{secrets.token_hex(4)}"
+        temporary = f"{parent}/.{name}.{secrets.token_hex(4)}"
         try:
-            await sftp.mkdir(aside, asyncssh.SFTPAttrs(permissions=0o700))
+            await sftp.mkdir(temporary, asyncssh.SFTPAttrs(permissions=0o700))
             for path in paths:
-                place = PurePosixPath(aside, path.relative_to(local).as_posix())
-                await _make_directories(sftp, str(place.parent))
+                target = PurePosixPath(temporary, path.relative_to(local).as_posix())
+                await _make_directories(sftp, str(target.parent))
                 with path.open("rb") as source:
-                    await _write(sftp, str(place), source, went_on, sent)
+                    await _write(sftp, str(target), source, reset_timeout, on_sent)
             try:
-                await sftp.rename(aside, remote)
+                await sftp.rename(temporary, remote)
             except asyncssh.SFTPError:
-                if not await sftp.exists(remote):  # else another control process was faster with the same digest
+                if not await sftp.exists(remote):  # else another control process has uploaded the same digest
                     raise
-                await _forget(sftp, aside)
+                await _remove(sftp, temporary)
         except BaseException:
-            await _forget(sftp, aside)
+            await _remove(sftp, temporary)
             raise
     return True
 
@@ -89,41 +88,41 @@ async def _write(
     sftp: asyncssh.SFTPClient,
     path: str,
     source: BinaryIO,
-    went_on: Callable[[], None],
-    sent: Callable[[int], None] = lambda size: None,
+    reset_timeout: Callable[[], None],
+    on_sent: Callable[[int], None] = lambda size: None,
 ) -> None:
     size = 0
     file = await sftp.open(path, "wb", asyncssh.SFTPAttrs(permissions=0o600))
     try:
-        while block := source.read(_BLOCK):
+        while block := source.read(_BLOCK_BYTES):
             await file.write(block)
             size += len(block)
-            went_on()
-            sent(len(block))
+            reset_timeout()
+            on_sent(len(block))
         await _sync(file)
         await file.close()
     except BaseException:
-        with contextlib.suppress(asyncssh.Error, OSError, TimeoutError):  # who took nothing may not take this either
-            async with asyncio.timeout(CLEANUP_SECONDS):
+        with contextlib.suppress(asyncssh.Error, OSError, TimeoutError):  # a stalled node may not answer this either
+            async with asyncio.timeout(CLEANUP_TIMEOUT):
                 await file.close()
         raise
     await _check_size(sftp, path, size)
-    went_on()
+    reset_timeout()
 
 
 async def _sync(file: asyncssh.SFTPClientFile) -> None:
-    with contextlib.suppress(asyncssh.SFTPOpUnsupported):  # an extension of OpenSSH's; without it the system decides when
+    with contextlib.suppress(asyncssh.SFTPOpUnsupported):  # an extension of OpenSSH; without it the kernel decides when to write
         await file.fsync()
 
 
 async def _check_size(sftp: asyncssh.SFTPClient, path: str, size: int) -> None:
-    found = (await sftp.stat(path)).size
-    if found != size:
-        raise asyncssh.SFTPFailure(f"{found} of {size} bytes arrived")
+    remote_size = (await sftp.stat(path)).size
+    if remote_size != size:
+        raise asyncssh.SFTPFailure(f"{remote_size} of {size} bytes arrived")
 
 
 async def _make_directories(sftp: asyncssh.SFTPClient, path: str) -> None:
-    """All missing directories of an absolute path, for this user alone."""
+    """Create all missing directories of an absolute path, with access for this user only."""
     missing = []
     while path not in ("", "/") and not await sftp.exists(path):
         missing.append(path)
@@ -132,14 +131,14 @@ async def _make_directories(sftp: asyncssh.SFTPClient, path: str) -> None:
         try:
             await sftp.mkdir(directory, asyncssh.SFTPAttrs(permissions=0o700))
         except asyncssh.SFTPError:
-            if not await sftp.isdir(directory):  # else somebody made it meanwhile
+            if not await sftp.isdir(directory):  # else it was created meanwhile
                 raise
 
 
-async def _forget(sftp: asyncssh.SFTPClient, path: str) -> None:
-    """Remove what was written aside; a link that is gone leaves it behind, under a name nobody reads."""
+async def _remove(sftp: asyncssh.SFTPClient, path: str) -> None:
+    """Remove a temporary file or directory; it stays where the link is lost."""
     with contextlib.suppress(asyncssh.Error, OSError, TimeoutError):
-        async with asyncio.timeout(CLEANUP_SECONDS):
+        async with asyncio.timeout(CLEANUP_TIMEOUT):
             if await sftp.isdir(path):
                 await sftp.rmtree(path)
             elif await sftp.exists(path):
@@ -147,23 +146,24 @@ async def _forget(sftp: asyncssh.SFTPClient, path: str) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _storing(sftp: asyncssh.SFTPClient, node: str, path: str, size: int) -> AsyncIterator[Callable[[], None]]:
-    """Turn the refusals of the other side into StorageFailed, which names node, path and what to do.
+async def _uploading(sftp: asyncssh.SFTPClient, node: str, path: str, size: int) -> AsyncIterator[Callable[[], None]]:
+    """Translate SFTP errors into StorageFailed or NodeUnreachable with node, path and hint.
 
-    What is given must be called whenever something was taken: after ``STALL`` seconds without, the node counts as gone.
+    The body must call the yielded function whenever the node has accepted something: ``STALL_TIMEOUT`` seconds without a call mean
+    that the node is unreachable.
     """
     loop = asyncio.get_running_loop()
     try:
-        async with asyncio.timeout(STALL_SECONDS) as limit:
-            yield lambda: limit.reschedule(loop.time() + STALL_SECONDS)
+        async with asyncio.timeout(STALL_TIMEOUT) as limit:
+            yield lambda: limit.reschedule(loop.time() + STALL_TIMEOUT)
     except TimeoutError:
-        raise NodeUnreachable(f"{path} could not be written: nothing was taken for {STALL_SECONDS:.0f} s", node=node) from None
+        raise NodeUnreachable(f"{path} could not be written: no block was accepted for {STALL_TIMEOUT:.0f} s", node=node) from None
     except (asyncssh.SFTPNoConnection, asyncssh.SFTPConnectionLost, asyncssh.DisconnectError, ConnectionError) as error:
-        raise NodeUnreachable(f"the link broke while {path} was written: {error}", node=node) from None
+        raise NodeUnreachable(f"the link was lost while {path} was written: {error}", node=node) from None
     except (asyncssh.SFTPPermissionDenied, asyncssh.SFTPWriteProtect) as error:
         raise StorageFailed(f"cannot write {path}: {error.reason}", node=node, hint="set state_dir in nodes.toml") from None
     except asyncssh.SFTPError as error:
-        # SFTP version 3 has one word for all trouble, "Failure": look whether it is the space.
+        # SFTP version 3 has one status for most errors, "Failure": check whether the disk is full.
         free = await _free_bytes(sftp, path)
         is_full = isinstance(error, (asyncssh.SFTPNoSpaceOnFilesystem, asyncssh.SFTPQuotaExceeded)) or "No space" in error.reason
         if is_full or (free is not None and free < size):
@@ -175,10 +175,10 @@ async def _storing(sftp: asyncssh.SFTPClient, node: str, path: str, size: int) -
 
 async def _free_bytes(sftp: asyncssh.SFTPClient, path: str) -> int | None:
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(CLEANUP_SECONDS):
+        async with asyncio.timeout(CLEANUP_TIMEOUT):
             while path not in ("", "/"):
                 path = path.rpartition("/")[0]
-                with contextlib.suppress(asyncssh.SFTPError):  # not there, or not supported
-                    found = await sftp.statvfs(path or "/")
-                    return int(found.bavail) * int(found.frsize)
+                with contextlib.suppress(asyncssh.SFTPError):  # does not exist, or not supported
+                    status = await sftp.statvfs(path or "/")
+                    return int(status.bavail) * int(status.frsize)
     return None

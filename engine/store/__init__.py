@@ -1,1 +1,1 @@
-"""What is true now: reduce(state, event) -> state, and the questions asked of it. Pure."""
+"""The state of a session: reduce(state, event) -> state, and selectors over it. Pure."""

@@ -1,67 +1,81 @@
-"""Trouble that a person should see: one line a cause, raised once, ended when the cause is gone."""
+"""Alerts: one per cause, raised once and ended when the cause is gone. Pure."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from ..events import NodeReported
-from .history import EVENTS
-from .state import Alert, NodeState, State
+from ..states import Severity
+from .history import MAX_ENTRIES
+from .state import Alert, AlertKey, NodeState, State
 
-MOST_OPEN = 2000
-"""Open alerts that are kept, should a node invent causes: a lab of a thousand lost nodes is within it."""
+MAX_OPEN_ALERTS = 2000
+"""Limit of open alerts, for a node that sends ever new causes. A lab of a thousand lost nodes is within it."""
 
 
 def raise_alert(
     state: State,
-    key: str,
-    severity: str,
+    key: AlertKey,
+    severity: Severity,
     text: str,
+    *,
     hint: str = "",
     node: str = "",
     run_id: str = "",
     rank: int | None = None,
-    deed: str = "",
+    action_taken: str = "",
     at: float | None = None,
 ) -> State:
-    """Add trouble, or bring the words of the same trouble up to date. ``at``: when it began; None: now."""
+    """Add an alert, or update the open alert of the same key. ``at``: stream time at which the cause began; None: now."""
     for index, alert in enumerate(state.alerts):
         if alert.key == key and alert.ended_at is None:
-            if (alert.text, alert.severity, alert.hint, alert.deed) == (text, severity, hint, deed):
+            if (alert.text, alert.severity, alert.hint, alert.action_taken) == (text, severity, hint, action_taken):
                 return state
-            same = replace(alert, text=text, severity=severity, hint=hint, deed=deed)
-            return replace(state, alerts=(*state.alerts[:index], same, *state.alerts[index + 1 :]))
-    found = Alert(key, severity, text, state.at if at is None else at, hint, node, run_id, rank, deed)
-    return replace(state, alerts=(*_with_room(state.alerts), found))
+            updated = replace(alert, text=text, severity=severity, hint=hint, action_taken=action_taken)
+            return replace(state, alerts=(*state.alerts[:index], updated, *state.alerts[index + 1 :]))
+    alert = Alert(
+        key,
+        severity,
+        text,
+        state.at if at is None else at,
+        hint=hint,
+        node=node,
+        run_id=run_id,
+        rank=rank,
+        action_taken=action_taken,
+    )
+    return replace(state, alerts=(*_make_room(state.alerts), alert))
 
 
-def _with_room(alerts: tuple[Alert, ...]) -> tuple[Alert, ...]:
-    """One less where there are too many: the oldest that is over. What is still so is not forgotten, or counts would lie."""
-    if len(alerts) < EVENTS:
+def _make_room(alerts: tuple[Alert, ...]) -> tuple[Alert, ...]:
+    """Drop the oldest ended alert where there are too many. Open alerts are kept, because the screens count them."""
+    if len(alerts) < MAX_ENTRIES:
         return alerts
-    over = next((place for place, alert in enumerate(alerts) if alert.ended_at is not None), None)
-    if over is None:
-        return alerts[1:] if len(alerts) >= MOST_OPEN else alerts
-    return (*alerts[:over], *alerts[over + 1 :])
+    oldest = next((index for index, alert in enumerate(alerts) if alert.ended_at is not None), None)
+    if oldest is None:
+        return alerts[1:] if len(alerts) >= MAX_OPEN_ALERTS else alerts
+    return (*alerts[:oldest], *alerts[oldest + 1 :])
 
 
-def clear(state: State, key: str, deed: str = "") -> State:
-    """End the trouble of this cause, if there is any; ``deed`` is the last word on what was done."""
+def clear_alert(state: State, key: AlertKey, action_taken: str = "") -> State:
+    """End the open alert of this key, if there is one. A non-empty ``action_taken`` replaces the earlier text."""
     if not any(alert.key == key and alert.ended_at is None for alert in state.alerts):
         return state
-    return replace(state, alerts=tuple(_ended(alert, state.at, deed) if alert.key == key else alert for alert in state.alerts))
+    return replace(
+        state, alerts=tuple(_ended(alert, state.at, action_taken) if alert.key == key else alert for alert in state.alerts)
+    )
 
 
-def clear_prefix(state: State, prefix: str) -> State:
-    """End the trouble of all causes whose keys begin so."""
+def clear_alerts(state: State, prefix: AlertKey) -> State:
+    """End the open alerts whose keys start with these parts."""
     for alert in state.alerts:
-        if alert.ended_at is None and alert.key.startswith(prefix):
-            state = clear(state, alert.key)
+        if alert.ended_at is None and alert.key[: len(prefix)] == prefix:
+            state = clear_alert(state, alert.key)
     return state
 
 
-def clear_all(state: State, run_id: str) -> State:
-    """End what is bound to a run that is over, but keep what made it fail."""
+def clear_run_warnings(state: State, run_id: str) -> State:
+    """End the warnings of a run that is over. Its critical alerts stay open: they say why it failed."""
     if not any(alert.run_id == run_id and alert.severity == "warning" and alert.ended_at is None for alert in state.alerts):
         return state
     return replace(
@@ -72,32 +86,33 @@ def clear_all(state: State, run_id: str) -> State:
     )
 
 
-def _ended(alert: Alert, at: float, deed: str = "") -> Alert:
-    return alert if alert.ended_at is not None else replace(alert, ended_at=at, deed=deed or alert.deed)
+def _ended(alert: Alert, at: float, action_taken: str = "") -> Alert:
+    return alert if alert.ended_at is not None else replace(alert, ended_at=at, action_taken=action_taken or alert.action_taken)
 
 
-def silence(state: State, node: NodeState) -> State:
-    """Raise that a node says nothing, from its last word on. The same cause as its loss, which may follow."""
+def raise_silence_alert(state: State, node: NodeState) -> State:
+    """Raise the alert of a silent node, dated at its last report. A loss that follows updates the same alert."""
     hint = "runs on it go on; is the machine overloaded, or its network cut?"
-    return raise_alert(state, f"node {node.name}", "warning", "no word from its agent", hint, node.name, at=node.at)
+    return raise_alert(state, ("node", node.name), "warning", "no word from its agent", hint=hint, node=node.name, at=node.at)
 
 
-def device_alerts(state: State, event: NodeReported) -> State:
-    """Raise or end what the readings of one node say: unreadable devices and clocks held down by heat or power."""
-    is_open = {alert.key for alert in state.alerts if alert.ended_at is None and alert.node == event.node}
+def update_device_alerts(state: State, event: NodeReported) -> State:
+    """Raise or end the alerts that a node's readings justify: unreadable devices, and clocks reduced by heat or power."""
+    open_keys = {alert.key for alert in state.alerts if alert.ended_at is None and alert.node == event.node}
     for reading in event.devices:
-        # Nearly every reading of hundreds of nodes is of a device that is well and was: this line is all it costs.
-        if not (reading.error or reading.throttle or is_open):
+        # Fast path: nearly every reading of hundreds of nodes is of a healthy device without an open alert.
+        if not (reading.error or reading.throttle or open_keys):
             continue
-        where = f"{event.node} {reading.index}"
+        device_key: AlertKey = ("device", event.node, str(reading.index))
+        throttle_key: AlertKey = ("throttle", event.node, str(reading.index))
         if reading.error:
             text = f"device {reading.index} {reading.name}: {reading.error}"
-            state = raise_alert(state, f"device {where}", "critical", text, node=event.node)
-        elif f"device {where}" in is_open:
-            state = clear(state, f"device {where}")
+            state = raise_alert(state, device_key, "critical", text, node=event.node)
+        elif device_key in open_keys:
+            state = clear_alert(state, device_key)
         if reading.throttle:
             text = f"device {reading.index} {reading.name} clocks down: {', '.join(reading.throttle)}"
-            state = raise_alert(state, f"throttle {where}", "warning", text, "check its cooling and power limit", event.node)
-        elif f"throttle {where}" in is_open:
-            state = clear(state, f"throttle {where}")
+            state = raise_alert(state, throttle_key, "warning", text, hint="check its cooling and power limit", node=event.node)
+        elif throttle_key in open_keys:
+            state = clear_alert(state, throttle_key)
     return state

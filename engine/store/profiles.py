@@ -1,35 +1,35 @@
-"""How profiles change what is true: the newest of each workload, and devices that have become other ones. Pure."""
+"""The reducer's part for profiles: the newest one of each workload, and devices whose speed has drifted. Pure."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from ..events import DriftFound, ProfileStored
-from .alerts import clear_prefix, raise_alert
+from .alerts import clear_alerts, raise_alert
 from .state import State
 
-KEPT = 32
-"""Workloads whose profile is remembered."""
+MAX_WORKLOADS = 32
+"""Limit of workloads whose profile is kept."""
 
 
-def profile_stored(state: State, event: ProfileStored) -> State:
-    """A profile of a workload."""
+def apply_profile(state: State, event: ProfileStored) -> State:
+    """Keep the profile of a workload. A new measurement ends the drift alerts of that workload."""
     workload = str(event.document.get("workload", ""))
     if not workload:
         return replace(state, unknown=state.unknown + 1)
-    found = {name: document for name, document in state.profiles.items() if name != workload}
-    found[workload] = event.document
-    while len(found) > KEPT:
-        del found[next(iter(found))]
-    state = replace(state, profiles=found)
-    return clear_prefix(state, f"drift {workload} ") if event.is_new else state
+    documents = {name: document for name, document in state.profiles.items() if name != workload}
+    documents[workload] = event.document
+    while len(documents) > MAX_WORKLOADS:
+        del documents[next(iter(documents))]
+    state = replace(state, profiles=documents)
+    return clear_alerts(state, ("drift", workload)) if event.is_new else state
 
 
-def profile_drifted(state: State, event: DriftFound) -> State:
-    """A device is another one than when it was profiled last."""
-    key = f"drift {event.workload} {event.node} {event.device_index}"
-    hint = "shares follow by themselves; look at its power limit, clocks and cooling"
-    return raise_alert(state, key, "warning", drift_sentence(event), hint, event.node)
+def apply_drift(state: State, event: DriftFound) -> State:
+    """Raise the alert of a device that is faster or slower than its last profile."""
+    key = ("drift", event.workload, event.node, str(event.device_index))
+    hint = "shares adapt automatically; check its power limit, clocks and cooling"
+    return raise_alert(state, key, "warning", drift_sentence(event), hint=hint, node=event.node)
 
 
 def drift_sentence(event: DriftFound) -> str:

@@ -1,6 +1,6 @@
-"""One event changes what is true: ``reduce(state, event)``, pure, and without an error for any order of events.
+"""The reducer: ``reduce(state, event)`` returns the state after one event. Pure, and defined for every order of events.
 
-Time comes inside the events. A call copies the values on the path it changes and never a whole history of histories.
+Time comes with the events. A call copies only the values on the path that it changes.
 """
 
 from __future__ import annotations
@@ -47,9 +47,10 @@ from ..events import (
     Ticked,
     Warned,
 )
+from ..states import NODE_KINDS, member
 from . import profiles, runs, straggler_alerts
-from .alerts import clear, clear_all, clear_prefix, device_alerts, raise_alert, silence
-from .history import CLOCKS, EVENTS, KEPT, recent
+from .alerts import clear_alert, clear_alerts, clear_run_warnings, raise_alert, raise_silence_alert, update_device_alerts
+from .history import MAX_CLOCK_SAMPLES, MAX_ENTRIES, MAX_RECORDED_READINGS, append_recent
 from .state import STALE_AFTER, DeviceState, NodeState, RunState, State, WaitingJob
 
 
@@ -58,103 +59,126 @@ def reduce(state: State, event: Event) -> State:
     state = replace(state, at=max(state.at, event.at), events=state.events + 1)
     match event:
         case InventoryRead():
-            return _inventory(state, event)
+            return _apply_inventory(state, event)
         case Ticked():
-            return _ticked(replace(state, clock=event.clock, clock_at=state.at), state.at - state.clock_at)
+            return _tick(replace(state, clock=event.clock, clock_at=state.at), state.at - state.clock_at)
         case NodeConnecting():
             node = _node(state, event)
-            return _with(state, replace(node, state="lost" if node.state == "lost" else "connecting", attempt=event.attempt))
+            return _with_node(state, replace(node, state="lost" if node.state == "lost" else "connecting", attempt=event.attempt))
         case NodeConnected():
             node = replace(_node(state, event), state="ok", reason="", hint="", at=state.at)
             node = replace(node, hostname=event.hostname, system=event.system, python=event.python)
-            state = _with(state, replace(node, address=event.address, interface=event.interface))
-            return clear_prefix(clear(state, f"node {event.node}"), f"warned {event.node} ")
+            state = _with_node(state, replace(node, address=event.address, interface=event.interface))
+            return clear_alerts(clear_alert(state, ("node", event.node)), ("warned", event.node))
         case NodeDenied():
-            state = _with(state, replace(_node(state, event), state="refused", reason=event.reason, hint=event.hint))
+            state = _with_node(state, replace(_node(state, event), state="refused", reason=event.reason, hint=event.hint))
             return raise_alert(
-                state, f"node {event.node}", "critical", f"refused: {event.reason}", hint=event.hint, node=event.node
+                state, ("node", event.node), "critical", f"refused: {event.reason}", hint=event.hint, node=event.node
             )
         case NodeLost():
-            state = _with(state, replace(_node(state, event), state="lost", reason=event.reason))
+            state = _with_node(state, replace(_node(state, event), state="lost", reason=event.reason))
             hint = "runs on it go on; it is tried again by itself"
-            return raise_alert(state, f"node {event.node}", "critical", f"lost: {event.reason}", hint=hint, node=event.node)
+            return raise_alert(state, ("node", event.node), "critical", f"lost: {event.reason}", hint=hint, node=event.node)
         case NodeWarned():
-            key = f"warned {event.node} {event.reason}"
+            key = ("warned", event.node, event.reason)
             return raise_alert(state, key, "warning", event.reason, hint=event.hint, node=event.node)
         case NodeReported():
-            return _reported(state, event)
+            return _apply_report(state, event)
         case ReadingsRecorded():
             node = _node(state, event)
-            return _with(state, replace(node, kept=recent(node.kept, event, KEPT)))
+            return _with_node(
+                state, replace(node, recorded_readings=append_recent(node.recorded_readings, event, MAX_RECORDED_READINGS))
+            )
         case Progress(run_id=""):
             state = replace(state, phase=event.phase, fraction=event.fraction, detail=event.detail)
             return replace(state, seconds_left=event.seconds_left)
         case Warned(run_id=""):
             return replace(state, phase=event.reason, fraction=None, detail="", seconds_left=None)
         case Progress() | Warned() | RunPlanned():
-            state = _with_run(state, runs.started(_run(state, event), event))
+            state = _with_run(state, runs.apply_launch(_run(state, event), event))
             return replace(state, run_id=event.run_id, phase="", fraction=None, seconds_left=None, detail="")
         case JobWaited():
-            return replace(state, waiting=_waiting(state, event))
+            return replace(state, waiting=_waiting_job(state, event))
         case RunListed():
-            return _with_run(state, runs.listed(_run(state, event), event))
+            return _with_run(state, runs.apply_listing(_run(state, event), event))
         case RunUnreachable() | RunnerStarted() | LaunchStarted():
-            return _with_run(state, runs.reached(_run(state, event), event))
+            return _with_run(state, runs.apply_reachability(_run(state, event), event))
         case RunEnded():
-            state = clear_all(_with_run(state, runs.ended(_run(state, event), event)), event.run_id)
-            if event.state == "failed":
+            before = _run(state, event)
+            run = runs.apply_end(before, event)
+            if run is before:  # it has ended already, in another state
+                return state
+            state = clear_run_warnings(_with_run(state, run), event.run_id)
+            if run.state == "failed":
                 hint = f"the log of {event.failed_node}" if event.failed_node else ""
                 text = f"run failed: {event.reason}"
-                return raise_alert(state, f"run {event.run_id}", "critical", text, hint, event.failed_node, event.run_id)
+                return raise_alert(
+                    state, ("run", event.run_id), "critical", text, hint=hint, node=event.failed_node, run_id=event.run_id
+                )
             return state
         case ResultDerived():
             return _with_run(state, replace(_run(state, event), document=event.document))
         case ProfileStored():
-            return profiles.profile_stored(state, event)
+            return profiles.apply_profile(state, event)
         case DriftFound():
-            return profiles.profile_drifted(state, event)
+            return profiles.apply_drift(state, event)
         case ProfilingAdvanced():
-            return _with_run(state, runs.profiled(_run(state, event), event))
+            return _with_run(state, runs.apply_profiling(_run(state, event), event))
         case PeerLost():
-            key = f"peer {event.peer} {event.run_id}"
+            key = ("peer", event.peer, event.run_id)
             return raise_alert(state, key, "critical", f"runner gone: {event.reason}", node=event.peer, run_id=event.run_id)
         case RunnerEnded():
             if event.survivors:
                 text = f"processes that could not be stopped: {', '.join(map(str, event.survivors))}"
                 return raise_alert(
-                    state, f"survivors {event.node}", "critical", text, "kill them by hand", event.node, event.run_id
+                    state,
+                    ("survivors", event.node),
+                    "critical",
+                    text,
+                    hint="kill them by hand",
+                    node=event.node,
+                    run_id=event.run_id,
                 )
-            return _with_run(state, runs.touched(_run(state, event), event))
+            return _with_run(state, runs.mark_reachable(_run(state, event), event))
         case RankFailed(is_collateral=False):
-            state = _with_run(state, runs.rank_failed(_run(state, event), event))
-            key = f"rank {event.rank} {event.run_id}"
+            state = _with_run(state, runs.apply_rank_failure(_run(state, event), event))
+            key = ("rank", str(event.rank), event.run_id)
             text = f"rank {event.rank} failed: {event.reason}"
-            return raise_alert(state, key, "critical", text, "its log says more", event.node, event.run_id, event.rank)
-        case StepsTaken():
-            return _with_run(state, runs.stepped(_run(state, event), event))
-        case StragglerFound():
-            run = runs.straggler_found(
-                _run(state, event), straggler_alerts.straggler_found(state, _run(state, event), event), event
+            return raise_alert(
+                state,
+                key,
+                "critical",
+                text,
+                hint="its log says more",
+                node=event.node,
+                run_id=event.run_id,
+                rank=event.rank,
             )
-            return straggler_alerts.told(_with_run(state, run), run)
+        case StepsTaken():
+            return _with_run(state, runs.apply_steps(_run(state, event), event))
+        case StragglerFound():
+            run = runs.add_straggler(_run(state, event), straggler_alerts.new_straggler(state, _run(state, event), event), event)
+            return straggler_alerts.update_alerts(_with_run(state, run), run)
         case StragglerEnded():
-            run = runs.straggler_ended(_run(state, event), event)
-            return straggler_alerts.straggler_ended(_with_run(state, run), run, event)
+            run = runs.end_straggler(_run(state, event), event)
+            return straggler_alerts.end_alert(_with_run(state, run), run, event)
         case SharesChanged():
-            run = runs.advanced(_run(state, event), event)
-            return straggler_alerts.told(_with_run(state, run), run)
+            run = runs.apply_rank_event(_run(state, event), event)
+            return straggler_alerts.update_alerts(_with_run(state, run), run)
         case CaseEnded():
-            return straggler_alerts.run_over(_with_run(state, runs.advanced(_run(state, event), event)), event.run_id)
+            return straggler_alerts.clear_straggler_alerts(
+                _with_run(state, runs.apply_rank_event(_run(state, event), event)), event.run_id
+            )
         case RankJoined() | CaseStarted() | EpochEnded() | StandaloneMeasured():
-            return _with_run(state, runs.advanced(_run(state, event), event))
+            return _with_run(state, runs.apply_rank_event(_run(state, event), event))
         case RankEvent():
-            return _with_run(state, runs.touched(_run(state, event), event))
+            return _with_run(state, runs.mark_reachable(_run(state, event), event))
         case _:
             return replace(state, unknown=state.unknown + 1)
 
 
-def _waiting(state: State, event: JobWaited) -> WaitingJob | None:
-    """Who holds its devices may change meanwhile: it has waited since the first word of it."""
+def _waiting_job(state: State, event: JobWaited) -> WaitingJob | None:
+    """The waiting job, dated at its first event: the devices in use may change while it waits."""
     if not event.devices:
         return None
     since = state.waiting.since if state.waiting is not None else state.at
@@ -166,69 +190,71 @@ def _node(state: State, event: Event) -> NodeState:
     return state.nodes.get(event.node) or NodeState(event.node)
 
 
-def _with(state: State, node: NodeState) -> State:
+def _with_node(state: State, node: NodeState) -> State:
     return replace(state, nodes={**state.nodes, node.name: node})
 
 
 def _run(state: State, event: Event) -> RunState:
-    return state.runs.get(event.run_id) or RunState(event.run_id, first_at=state.at)
+    return state.runs.get(event.run_id) or RunState(event.run_id, first_event_at=state.at)
 
 
 def _with_run(state: State, run: RunState) -> State:
     if not run.run_id:
         return replace(state, unknown=state.unknown + 1)
-    kept = {**state.runs, run.run_id: run}
-    if len(kept) > EVENTS:
-        del kept[next(iter(kept))]
-    return replace(state, runs=kept)
+    run_states = {**state.runs, run.run_id: run}
+    if len(run_states) > MAX_ENTRIES:
+        del run_states[next(iter(run_states))]
+    return replace(state, runs=run_states)
 
 
-def _inventory(state: State, event: InventoryRead) -> State:
-    """Name the machines; what is known of them already stays."""
+def _apply_inventory(state: State, event: InventoryRead) -> State:
+    """Set the nodes of the session. Nodes that are known already keep their state."""
     nodes = {
-        found.name: state.nodes.get(found.name)
+        summary.name: state.nodes.get(summary.name)
         or NodeState(
-            found.name,
-            found.kind,
-            devices=tuple(DeviceState(reading) for reading in found.devices),
-            is_read_only=found.is_read_only,
+            summary.name,
+            member(summary.kind, NODE_KINDS) or "ssh",
+            devices=tuple(DeviceState(reading) for reading in summary.devices),
+            is_read_only=summary.is_read_only,
         )
-        for found in event.nodes
+        for summary in event.nodes
     }
     return replace(state, path=event.path, lab=event.lab, nodes=nodes)
 
 
-def _ticked(state: State, passed: float) -> State:
-    """Let silence show: a node that says nothing becomes stale, and its histories get gaps.
+def _tick(state: State, passed: float) -> State:
+    """Mark silent nodes as stale, and add gaps to the histories of nodes that are not connected.
 
-    ``passed``: seconds since the last tick. Where that is long it was we who slept; what nodes said is yet to be heard.
+    ``passed``: seconds since the last tick. After a long pause of the centre itself, reports of the nodes may still be queued.
     """
     changed: dict[str, NodeState] = {}
     for name, node in state.nodes.items():
         is_silent = node.at is not None and state.at - node.at > STALE_AFTER
         if node.state == "ok" and is_silent and passed <= STALE_AFTER:
             node = replace(node, state="stale", reason="no report")
-            state = silence(state, node)
+            state = raise_silence_alert(state, node)
         if node.at is not None and node.state != "ok":
-            gaps = tuple(replace(device, utilization=recent(device.utilization, None)) for device in node.devices)
+            gaps = tuple(replace(device, utilization=append_recent(device.utilization, None)) for device in node.devices)
             changed[name] = replace(node, devices=gaps)
     return replace(state, nodes={**state.nodes, **changed}) if changed else state
 
 
-def _reported(state: State, event: NodeReported) -> State:
+def _apply_report(state: State, event: NodeReported) -> State:
     node = _node(state, event)
     known = {device.reading.index: device for device in node.devices}
     devices = tuple(_device(known.get(reading.index), reading) for reading in event.devices)
-    state = _with(state, replace(node, state="ok", reason="", host=event.host, devices=devices, at=state.at))
-    state = device_alerts(state, event)
+    state = _with_node(state, replace(node, state="ok", reason="", host=event.host, devices=devices, at=state.at))
+    state = update_device_alerts(state, event)
     if node.state != "ok":
-        state = clear(state, f"node {event.node}")
+        state = clear_alert(state, ("node", event.node))
     for run in state.runs.values():
-        if not run.is_over and (informed := straggler_alerts.with_readings(state, run, event.node)) is not run:
-            state = straggler_alerts.told(_with_run(state, informed), informed)
+        if not run.is_over and (informed := straggler_alerts.with_new_evidence(state, run, event.node)) is not run:
+            state = straggler_alerts.update_alerts(_with_run(state, informed), informed)
     return state
 
 
 def _device(known: DeviceState | None, reading: DeviceReading) -> DeviceState:
     utilization, clocks = (known.utilization, known.clocks) if known is not None else ((), ())
-    return DeviceState(reading, recent(utilization, reading.utilization), recent(clocks, reading.clock, CLOCKS))
+    return DeviceState(
+        reading, append_recent(utilization, reading.utilization), append_recent(clocks, reading.clock, MAX_CLOCK_SAMPLES)
+    )

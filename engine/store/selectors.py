@@ -1,4 +1,4 @@
-"""What screens and commands ask of the state: who uses a device, how far a run is, what the time was. Pure."""
+"""Selectors: values that screens and commands derive from the state, such as device users, progress and throughput. Pure."""
 
 from __future__ import annotations
 
@@ -7,39 +7,39 @@ from statistics import fmean
 
 from .state import Alert, CaseState, RankState, RunState, State
 
-NEAR = 0.05
-"""Local batch sizes this close share one standalone measurement."""
-RECENT_SECONDS = 5.0
-"""Span over which "now" is meant for throughput."""
+BATCH_SIZE_TOLERANCE = 0.05
+"""Relative difference up to which local batch sizes share one standalone measurement."""
+THROUGHPUT_WINDOW = 5.0
+"""Seconds over which the recent throughput is averaged."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunProgress:
-    """How far a run is."""
+    """Progress of a run."""
 
     fraction: float
-    """Steps done of all cases, 0 to 1."""
+    """Completed fraction of the steps of all cases, 0 to 1."""
     seconds_left: float | None
-    """At the pace seen so far; None: no step was seen yet."""
+    """At the rate so far; None: before the first step."""
     steps: int
-    """Of the case in hand, done."""
+    """Completed steps of the current case."""
     steps_total: int
 
 
 def wall_clock(state: State, at: float) -> float | None:
-    """Seconds since 1970 at a moment of the stream; None: no clock was heard yet."""
+    """Seconds since 1970 at a stream time; None: before the first tick."""
     return None if state.clock is None else state.clock + at - state.clock_at
 
 
 def occupants(state: State) -> dict[tuple[str, int], tuple[RunState, RankState]]:
-    """Which rank of which run of ours holds each device, by (node, device index)."""
+    """The run and rank that use each device, by (node, device index)."""
     return {
         (rank.node, rank.device_index): (run, rank) for run in state.runs.values() if not run.is_over for rank in run.ranks.values()
     }
 
 
 def progress(run: RunState, at: float) -> RunProgress:
-    """Steps done and time left. A case to come is taken to last as long as the mean of those that are over or in hand."""
+    """Completed steps and time left. A future case is expected to last as long as the mean of the started ones."""
     per_epoch = -(-run.samples_per_epoch // run.global_batch_size) if run.global_batch_size > 0 else 0
     total = max(0, per_epoch * run.epochs)
     fractions = [_case_fraction(case, total) for case in run.cases]
@@ -48,49 +48,49 @@ def progress(run: RunState, at: float) -> RunProgress:
     steps = 0 if case is None or case.step is None else min(case.step + 1, total)
     if run.is_over:
         return RunProgress(1.0 if run.state == "done" else done, 0.0, steps, total)
-    lasted: list[float] = []
-    left = 0.0
-    for found, fraction in zip(run.cases, fractions, strict=True):
-        if found.started_at is None or fraction <= 0.0:
+    durations: list[float] = []
+    seconds_left = 0.0
+    for started, fraction in zip(run.cases, fractions, strict=True):
+        if started.started_at is None or fraction <= 0.0:
             continue
-        end = found.ended_at if found.ended_at is not None else at
-        whole = max(0.0, end - found.started_at) / fraction
-        lasted.append(whole)
-        left += 0.0 if found.state == "done" else whole * (1.0 - fraction)
-    if not lasted:
+        end = started.ended_at if started.ended_at is not None else at
+        duration = max(0.0, end - started.started_at) / fraction
+        durations.append(duration)
+        seconds_left += 0.0 if started.state == "done" else duration * (1.0 - fraction)
+    if not durations:
         return RunProgress(done, None, steps, total)
-    left += fmean(lasted) * sum(1 for found, fraction in zip(run.cases, fractions, strict=True) if fraction <= 0.0)
-    return RunProgress(done, left, steps, total)
+    seconds_left += fmean(durations) * sum(1 for fraction in fractions if fraction <= 0.0)
+    return RunProgress(done, seconds_left, steps, total)
 
 
-def phase_left(run: RunState, at: float) -> float | None:
-    """Seconds that are left of the phase of a run, by what was said when it began; None: nothing was said."""
-    return None if run.seconds_left is None else max(0.0, run.seconds_left - max(0.0, at - run.told_at))
+def phase_seconds_left(run: RunState, at: float) -> float | None:
+    """Seconds left of the current phase, by its last estimate; None: without an estimate."""
+    return None if run.seconds_left is None else max(0.0, run.seconds_left - max(0.0, at - run.phase_at))
 
 
-def joined(run: RunState) -> tuple[int, int]:
-    """How many ranks are part of the group, and how many there will be."""
+def joined_ranks(run: RunState) -> tuple[int, int]:
+    """Number of ranks that have joined the group, and of all ranks."""
     return sum(rank.is_joined for rank in run.ranks.values()), len(run.ranks)
 
 
-def predicted_left(run: RunState) -> float | None:
-    """Seconds of training that were left by what was said before the launch; None where that was not said of every case to come."""
+def predicted_seconds_left(run: RunState) -> float | None:
+    """Seconds of training left by the prediction before the launch; None unless every remaining case has one."""
     per_epoch = -(-run.samples_per_epoch // run.global_batch_size) if run.global_batch_size > 0 else 0
     total = max(0, per_epoch * run.epochs)
-    left = 0.0
+    seconds_left = 0.0
     for case in run.cases:
         if case.state in ("done", "measuring") or run.is_over:
             continue
         steps = 0 if case.step is None else min(case.step + 1, total)
-        if case.predicted is None or case.predicted <= 0 or total <= 0:
+        if case.predicted_samples_per_second is None or case.predicted_samples_per_second <= 0 or total <= 0:
             return None
-        left += run.samples_per_epoch * run.epochs * (1.0 - steps / total) / case.predicted
-    return left if any(case.predicted is not None for case in run.cases) else None
+        seconds_left += run.samples_per_epoch * run.epochs * (1.0 - steps / total) / case.predicted_samples_per_second
+    return seconds_left if any(case.predicted_samples_per_second is not None for case in run.cases) else None
 
 
-def measured_alone(run: RunState, case: CaseState) -> tuple[int, int]:
-    """Of how many ranks the standalone rate at the case's local batch sizes is known, and how many there are."""
-    return len(rates_alone(run, case)), len(run.ranks)
+def standalone_progress(run: RunState, case: CaseState) -> tuple[int, int]:
+    """Number of ranks whose standalone rate at the case's local batch sizes is known, and of all ranks."""
+    return len(standalone_rates(run, case)), len(run.ranks)
 
 
 def _case_fraction(case: CaseState, total: int) -> float:
@@ -98,85 +98,90 @@ def _case_fraction(case: CaseState, total: int) -> float:
         return 1.0
     if case.step is None or total <= 0:
         return 0.0
-    # A little is left for what follows the last step of a case: evaluation and standalone rates.
+    # The last 3 % are for evaluation and standalone rates, which follow the last step of a case.
     return max(0.0, min(0.97, (case.step + 1) / total * 0.97))
 
 
-def throughput_now(case: CaseState, seconds: float = RECENT_SECONDS) -> float | None:
-    """Mean samples per second of the last seconds that were seen."""
+def recent_throughput(case: CaseState, seconds: float = THROUGHPUT_WINDOW) -> float | None:
+    """Mean samples per second of the last ``seconds`` with data; None: no data."""
     if not case.throughput:
         return None
     until = case.throughput[-1][0]
     return fmean(value for at, value in case.throughput if at >= until - seconds)
 
 
-def throughput_of(case: CaseState) -> float | None:
-    """Throughput of a case so far as results define it: all epochs but the first; None before the second is over."""
+def case_throughput(case: CaseState) -> float | None:
+    """Throughput of a case so far, as in results: without the first epoch; None before the second has ended."""
     counted = [epoch for epoch in case.epochs if epoch.epoch > 0]
     seconds = sum(epoch.seconds for epoch in counted)
     return sum(epoch.samples for epoch in counted) / seconds if seconds > 0 else None
 
 
-def rates_alone(run: RunState, case: CaseState) -> dict[int, float]:
+def standalone_rates(run: RunState, case: CaseState) -> dict[int, float]:
     """Standalone rates by rank at the case's local batch sizes: the measurement of the nearest size, at most 5 % away."""
-    found: dict[int, float] = {}
+    rates: dict[int, float] = {}
     for rank, size in enumerate(case.local_batch_sizes):
-        measured = [(abs(at - size), rate) for other in run.cases for who, at, rate in other.standalone if who == rank]
-        if measured and min(measured)[0] <= NEAR * size:
-            found[rank] = min(measured)[1]
-    return found
+        measured = [
+            (abs(other_size - size), rate)
+            for other in run.cases
+            for other_rank, other_size, rate in other.standalone
+            if other_rank == rank
+        ]
+        if measured and min(measured)[0] <= BATCH_SIZE_TOLERANCE * size:
+            rates[rank] = min(measured)[1]
+    return rates
 
 
-def limit_of(run: RunState, case: CaseState) -> float | None:
-    """The sum of the standalone rates; None while a rank's is not known."""
-    rates = rates_alone(run, case)
+def ideal_throughput(run: RunState, case: CaseState) -> float | None:
+    """The sum of the standalone rates of all ranks; None while one of them is unknown."""
+    rates = standalone_rates(run, case)
     return sum(rates.values()) if rates and set(rates) == set(run.ranks) else None
 
 
 @dataclass(frozen=True, slots=True)
 class StepParts:
-    """The step of one rank, in seconds, in the order in which they pass."""
+    """Parts of one rank's step in seconds, in the order in which they pass."""
 
     data: float
-    """Until the batch lay in the device's memory."""
+    """Loading the batch and copying it to the device."""
     host: float
-    """The host's thread was due to run and did not."""
+    """The host thread was runnable but did not run."""
     compute: float
-    """The rest of its own work."""
+    """The rest of the rank's own work."""
     communication: float
     wait: float
-    """For others."""
+    """Waiting for other ranks."""
 
 
 def step_parts(run: RunState) -> dict[int, StepParts]:
-    """The last step of every rank that has stepped. Nobody stamps communication: whoever comes last waits for the wire alone."""
+    """The last step of every rank with a summary. Communication is not timed: it is the shortest wait, that of the slowest rank."""
     ranks = {rank.rank: rank for rank in run.ranks.values() if rank.compute_seconds is not None}
-    wire = min((max(0.0, rank.wait_seconds or 0.0) for rank in ranks.values()), default=0.0)
+    communication = min((max(0.0, rank.wait_seconds or 0.0) for rank in ranks.values()), default=0.0)
     if len(run.ranks) < 2:
-        wire = 0.0
-    return {number: _parts(rank, wire) for number, rank in ranks.items()}
+        communication = 0.0
+    return {number: _parts(rank, communication) for number, rank in ranks.items()}
 
 
-def _parts(rank: RankState, wire: float) -> StepParts:
+def _parts(rank: RankState, communication: float) -> StepParts:
     own = max(0.0, rank.compute_seconds or 0.0)
-    data = min(own, max(0.0, rank.data_seconds or 0.0))
+    data = min(own, max(0.0, rank.input_seconds or 0.0))
     host = min(own - data, max(0.0, rank.host_seconds or 0.0))
-    return StepParts(data, host, own - data - host, wire, max(0.0, (rank.wait_seconds or 0.0) - wire))
+    return StepParts(data, host, own - data - host, communication, max(0.0, (rank.wait_seconds or 0.0) - communication))
 
 
-def imbalance_now(run: RunState) -> float | None:
-    """(max - min) / mean of the ranks' compute seconds in their last summaries."""
+def current_imbalance(run: RunState) -> float | None:
+    """(max - min) / mean of the ranks' compute seconds in their last summaries; None: without summaries."""
     seconds = [rank.compute_seconds for rank in run.ranks.values() if rank.compute_seconds is not None]
     mean = fmean(seconds) if seconds else 0.0
     return (max(seconds) - min(seconds)) / mean if mean > 0 else None
 
 
 def open_alerts(state: State, run: RunState | None = None) -> tuple[Alert, ...]:
-    """Trouble that is still so, worst and newest first; of one run: its own and that of its nodes."""
+    """Open alerts, worst and newest first. With ``run``: those of the run and of its nodes."""
     nodes = set(run.nodes) if run else set()
-    found = [
+    selected = [
         alert
         for alert in state.alerts
         if alert.ended_at is None and (run is None or alert.run_id == run.run_id or (not alert.run_id and alert.node in nodes))
     ]
-    return tuple(sorted(found, key=lambda alert: (alert.severity != "critical", -alert.at)))
+    return tuple(sorted(selected, key=lambda alert: (alert.severity != "critical", -alert.at)))

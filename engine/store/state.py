@@ -1,62 +1,65 @@
-"""What is true now: frozen values that the reducer replaces and the screens draw. Nothing here changes in place."""
+"""The state of a session: frozen values that the reducer replaces and the screens draw."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from ..events import DeviceReading, HostReading, ReadingsRecorded, StragglerEnded, StragglerFound
+from ..states import FINAL, CaseStatus, NodeKind, NodeStatus, RunStatus, Severity
 
 STALE_AFTER = 5.0
 """Seconds without a report after which an answering node counts as stale."""
-FINAL = frozenset({"done", "failed", "cancelled"})
-"""States of a run that no later event leaves."""
-WAITING = "waiting"
-"""What the job that waits for devices is called while it has no run id: no run of ours has this name."""
+WAITING_JOB_ID = "waiting"
+"""Id of the job that waits for devices and has no run id yet. No run id has this form."""
+
+AlertKey = tuple[str, ...]
+"""Identifies the cause of an alert: its kind, such as ``node`` or ``straggler``, then the names of what it concerns."""
+EvidenceKind = Literal["shared device", "reduced clock", "throttled", "busy host"]
+"""What readings show about a straggler. ``throttled``: the driver gives a reason, but the clock is not reduced."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceState:
-    """One device: its last reading and the recent past of its utilization."""
+    """One device: its last reading and its recent utilization and clocks."""
 
     reading: DeviceReading
     utilization: tuple[float | None, ...] = ()
-    """One entry a report, oldest first, 0 to 1; None: a gap."""
+    """One entry per report, oldest first, 0 to 1; None: a gap."""
     clocks: tuple[float | None, ...] = ()
-    """MHz, of the reports of the last minute, oldest first."""
+    """MHz, one entry per report of the last minute, oldest first."""
 
 
 @dataclass(frozen=True, slots=True)
 class NodeState:
-    """One machine."""
+    """One node."""
 
     name: str
-    kind: str = "ssh"
-    state: str = "connecting"
-    """``connecting``, ``ok``, ``stale``, ``lost`` or ``refused``."""
+    kind: NodeKind = "ssh"
+    state: NodeStatus = "connecting"
     reason: str = ""
     hint: str = ""
     attempt: int = 1
     host: HostReading = field(default_factory=HostReading)
     devices: tuple[DeviceState, ...] = ()
     at: float | None = None
-    """Last word from it, stream seconds; None: never."""
+    """Stream time of its last report; None: never."""
     hostname: str = ""
     system: str = ""
     python: str = ""
     address: str = ""
-    """For training traffic,"""
+    """IP address for training traffic."""
     interface: str = ""
-    """and where it arrives."""
+    """Network interface of that address."""
     is_read_only: bool = False
-    """Whether nodes.toml says that nothing is started, ended or removed there."""
-    kept: tuple[ReadingsRecorded, ...] = ()
-    """What its runners wrote down every ten seconds, newest last: for what happened while nobody looked on."""
+    """Whether nodes.toml forbids to start, end or remove anything there."""
+    recorded_readings: tuple[ReadingsRecorded, ...] = ()
+    """Readings that its runners recorded every ten seconds while no centre was connected, newest last."""
 
 
 @dataclass(frozen=True, slots=True)
 class RankState:
-    """One process of a run, as its last summary line of the current case says."""
+    """One rank of a run, by its last summary of the current case."""
 
     rank: int
     node: str = ""
@@ -66,23 +69,23 @@ class RankState:
     is_joined: bool = False
     local_batch_size: int | None = None
     compute_seconds: float | None = None
-    data_seconds: float | None = None
-    """Part of the compute seconds: until the batch lay in the device's memory."""
+    input_seconds: float | None = None
+    """Part of the compute seconds: loading the batch and copying it to the device."""
     host_seconds: float | None = None
-    """Part of the compute seconds: the host's thread was due to run and did not."""
+    """Part of the compute seconds: the host thread was runnable but did not run."""
     wait_seconds: float | None = None
     step_seconds: float | None = None
     samples_per_second: float | None = None
-    """Of this rank while it takes part in the run."""
+    """Of this rank within the run."""
     step: int | None = None
     at: float | None = None
-    """Arrival of its last line."""
+    """Arrival of its last event, stream seconds."""
     failure: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """One change of the shares, and what came of it."""
+    """One change of the shares, with its predicted and measured effect."""
 
     at: float
     case: str
@@ -98,17 +101,25 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
+class Evidence:
+    """The cause of a slow device, as its readings show it."""
+
+    kind: EvidenceKind
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Straggler:
-    """A rank, or the network, that was slower than its own healthy time."""
+    """A rank, or the network, that is slower than its own healthy time."""
 
     found: StragglerFound
     at: float
-    """When it was told, stream seconds."""
-    evidence: str = ""
-    """What readings of its device or machine say about the cause; empty: its own stamps are all there is."""
+    """Stream time at which it was found."""
+    evidence: Evidence | None = None
+    """What readings of its device or node show about the cause; None: only its own timers are known."""
     ended: StragglerEnded | None = None
     is_open: bool = True
-    """Whether it is still so; it ends with its case at the latest."""
+    """Whether it is still slow. It ends with its case at the latest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,15 +148,15 @@ class CaseState:
 
     name: str
     policy: str = ""
-    predicted: float | None = None
-    """Samples per second, said before the launch; None: no profile held."""
-    state: str = "waiting"
+    predicted_samples_per_second: float | None = None
+    """Predicted before the launch; None: without a valid profile."""
+    state: CaseStatus = "waiting"
     """``waiting``, ``running``, ``measuring`` (standalone rates) or ``done``."""
     started_at: float | None = None
     ended_at: float | None = None
     local_batch_sizes: tuple[int, ...] = ()
     epoch: int = 0
-    """Epochs that are over."""
+    """Number of completed epochs."""
     step: int | None = None
     throughput: tuple[tuple[float, float], ...] = ()
     """(stream seconds, samples per second of all ranks)."""
@@ -155,55 +166,53 @@ class CaseState:
     decisions: tuple[Decision, ...] = ()
     stragglers: tuple[Straggler, ...] = ()
     """Oldest first."""
-    changes: int = 0
+    share_changes: int = 0
     standalone: tuple[tuple[int, int, float], ...] = ()
-    """(rank, local batch size, samples per second alone), as measured after this case; sizes measured before are not repeated."""
+    """(rank, local batch size, standalone samples per second), measured after this case. Sizes measured before are not repeated."""
 
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """Trouble with one cause. ``key`` names the cause, so that the same trouble stays one line."""
+    """Something that needs a person's attention. There is one open alert per key."""
 
-    key: str
-    severity: str
-    """``warning`` or ``critical``."""
+    key: AlertKey
+    severity: Severity
     text: str
     at: float
     hint: str = ""
-    """What a person can do."""
+    """What a person can do about it."""
     node: str = ""
     run_id: str = ""
     rank: int | None = None
-    """Of the run, whose trouble it is."""
-    deed: str = ""
-    """What was done about it already."""
+    """Rank of the run that the alert is about."""
+    action_taken: str = ""
+    """What the balancer has done about it."""
     ended_at: float | None = None
-    """When it was over; None: it is still so."""
+    """Stream time at which its cause ended; None: it is open."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunState:
-    """One run, folded from its events."""
+    """One run, reduced from its events."""
 
     run_id: str
-    state: str = "starting"
-    """``starting``, ``running``, ``done``, ``failed``, ``cancelled`` or ``unreachable``."""
+    state: RunStatus = "starting"
     reason: str = ""
     phase: str = ""
-    """What a launch is busy with, one short sentence."""
+    """Current phase of the launch, one short sentence."""
     fraction: float | None = None
     """Of the phase, 0 to 1."""
     detail: str = ""
-    """How much of how much of the phase is done, in words."""
+    """Amount done of the phase, such as ``2 of 4 nodes``."""
     seconds_left: float | None = None
-    """Of the phase, when it was told,"""
-    told_at: float = 0.0
-    """and when that was, stream seconds."""
+    """Time left of the phase, at ``phase_at``."""
+    phase_at: float = 0.0
+    """Stream time of ``seconds_left``."""
     workload: str = ""
     source: str = ""
     cases: tuple[CaseState, ...] = ()
     case: int = 0
-    """Index of the case in hand."""
+    """Index of the current case."""
     ranks: dict[int, RankState] = field(default_factory=dict)
     epochs: int = 0
     global_batch_size: int = 0
@@ -211,58 +220,58 @@ class RunState:
     is_emulated: bool = False
     is_network_emulated: bool = False
     is_bench: bool = False
-    first_at: float = 0.0
-    """First word of it, stream seconds."""
-    stepping_at: float | None = None
-    """First step of it that we saw."""
-    last_at: float = 0.0
+    first_event_at: float = 0.0
+    """Stream time of its first event."""
+    first_step_at: float | None = None
+    """Stream time of the first step event."""
+    last_event_at: float = 0.0
     ended_at: float | None = None
-    unreachable: tuple[str, ...] = ()
+    unreachable_nodes: tuple[str, ...] = ()
     document: dict[str, Any] | None = None
-    """Its result, once derived."""
+    """Its result document, once derived."""
 
     listed_nodes: tuple[str, ...] = ()
-    """Its machines, where it was only found and its plan is not known here."""
-    started: float | None = None
-    """By its node's clock, seconds since 1970, where it was only found."""
-    is_found: bool = False
-    """Whether it was found on its nodes, not launched in this session; it may be followed by now."""
+    """Its nodes, where the run was discovered and its plan is not known here."""
+    node_started_at: float | None = None
+    """Start by the clock of its node, seconds since 1970, where the run was discovered."""
+    is_discovered: bool = False
+    """Whether it was discovered on its nodes instead of launched in this session. It may be followed by now."""
 
     @property
     def nodes(self) -> tuple[str, ...]:
-        """Names of its machines, in the order of its ranks."""
+        """Names of its nodes, in the order of its ranks."""
         return tuple(dict.fromkeys(rank.node for rank in self.ranks.values() if rank.node)) or self.listed_nodes
 
     @property
     def is_over(self) -> bool:
-        """Whether no process of it is left."""
+        """Whether all its processes have ended."""
         return self.state in FINAL
 
     @property
     def current(self) -> CaseState | None:
-        """The case in hand."""
+        """The current case."""
         return self.cases[self.case] if self.case < len(self.cases) else None
 
 
 @dataclass(frozen=True, slots=True)
 class WaitingJob:
-    """A job that waits here until nobody else uses its devices; it is no run yet."""
+    """A job that waits at the centre for devices in use. It is not a run yet."""
 
     workload: str
     is_bench: bool
     nodes: tuple[str, ...]
     in_use: tuple[tuple[str, str], ...]
-    """What it waits for: (device, who uses it)."""
+    """(device, its user) of the devices it waits for."""
     since: float
     """Stream seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """All that the screens know."""
+    """The whole state of a session."""
 
     at: float = 0.0
-    """Newest arrival, seconds since the stream began; never goes back."""
+    """Stream time of the newest event, in seconds. It never decreases."""
     clock: float | None = None
     """Wall clock of the centre at ``clock_at``, seconds since 1970."""
     clock_at: float = 0.0
@@ -271,26 +280,26 @@ class State:
     nodes: dict[str, NodeState] = field(default_factory=dict)
     runs: dict[str, RunState] = field(default_factory=dict)
     run_id: str = ""
-    """The run in hand: the one that was prepared or planned last."""
+    """The current run: the one prepared or planned last."""
     waiting: WaitingJob | None = None
     """The job that waits for devices."""
     phase: str = ""
-    """What is being prepared while there is no run yet."""
+    """Current phase of preparations before a run exists."""
     fraction: float | None = None
     seconds_left: float | None = None
     """Of the phase."""
     detail: str = ""
-    """How much of how much of it is done, in words."""
+    """Amount done of the phase, such as ``2 of 4 nodes``."""
     alerts: tuple[Alert, ...] = ()
     """Oldest first."""
     profiles: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Documents of the verb profile by their workload, the one that was told last being last."""
+    """Documents of ``profile`` by workload, the newest last."""
     events: int = 0
-    """How many were reduced."""
+    """Number of events reduced."""
     unknown: int = 0
-    """How many of them were of a kind that changes nothing here."""
+    """Number of events that changed nothing here."""
 
     @property
     def run(self) -> RunState | None:
-        """The run in hand."""
+        """The current run."""
         return self.runs.get(self.run_id)

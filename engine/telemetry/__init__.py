@@ -1,1 +1,1 @@
-"""Events on their way in: fan-out, recording, replay."""
+"""Event streams at the centre: fan-out, progress, recording and replay."""

@@ -1,4 +1,4 @@
-"""Where all events meet: stamped with their arrival, then handed to every listener in the order of subscription."""
+"""The event bus: stamps each event with its arrival time and calls every listener, in the order of subscription."""
 
 from __future__ import annotations
 
@@ -8,20 +8,22 @@ from dataclasses import replace
 from ..events import Event
 
 Listener = Callable[[Event], None]
+Publish = Callable[[Event], None]
+"""Publishes an event."""
 
 
 class Bus:
-    """One stream of one session. Not thread-safe: it belongs to one event loop."""
+    """The event stream of one session. Not thread-safe: it belongs to one event loop."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
-        """``clock`` is monotonic, in seconds; the stream begins now."""
+        """``clock`` is monotonic, in seconds. Stream time 0 is the moment of this call."""
         self._clock = clock
         self._start = clock()
         self._at = 0.0
         self._listeners: list[Listener] = []
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
-        """Call ``listener`` with every event from now on; what is returned ends that."""
+        """Call ``listener`` with every event from now on. The returned function unsubscribes it."""
         self._listeners.append(listener)
 
         def unsubscribe() -> None:
@@ -31,7 +33,7 @@ class Bus:
         return unsubscribe
 
     def publish(self, event: Event) -> Event:
-        """Stamp and hand out an event. Every listener gets it; what one of them raised is raised afterwards, as it is a bug."""
+        """Stamp an event and call every listener with it. An exception of a listener is raised after all have been called."""
         self._at = max(self._at, self._clock() - self._start)
         stamped = replace(event, at=self._at)
         errors: list[Exception] = []

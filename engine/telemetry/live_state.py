@@ -1,4 +1,4 @@
-"""Which machines have answered: the state of the stream, and waiting until every node has reported or failed once."""
+"""The live state of a session, and waits until every node has reported or failed once. Uses asyncio, so it is not in ``store``."""
 
 from __future__ import annotations
 
@@ -7,26 +7,28 @@ from collections.abc import Callable, Sequence
 
 from ..errors import NodeRefused, NodeUnreachable
 from ..events import Event, NodeConnected, NodeReported
+from ..states import NodeStatus
 from ..store.reduce import reduce
 from ..store.state import State
 
-GONE = ("lost", "refused")
+UNREACHABLE_STATES: tuple[NodeStatus, ...] = ("lost", "refused")
+"""States of a node that does not answer."""
 
 
 class LiveState:
-    """A listener of the bus that folds the stream and can be waited for."""
+    """A bus listener that reduces the stream to the current state."""
 
     def __init__(self, nodes: Sequence[str]) -> None:
         self.state = State()
         self.facts: dict[str, NodeConnected] = {}
-        """What each node said of itself when it connected."""
+        """The last hello of each node."""
         self._nodes = tuple(nodes)
         self._reported: set[str] = set()
-        """Nodes whose devices were read since they connected; before, only the declared ones are known."""
+        """Nodes whose devices have been read since they connected. Before that, only the devices in nodes.toml are known."""
         self._changed = asyncio.Event()
 
     def __call__(self, event: Event) -> None:
-        """Take one event."""
+        """Reduce one event."""
         self.state = reduce(self.state, event)
         if isinstance(event, NodeConnected):
             self.facts[event.node] = event
@@ -37,14 +39,16 @@ class LiveState:
 
     @property
     def connected(self) -> list[str]:
-        """Nodes that answer now."""
+        """Names of the nodes that are connected, in the order of nodes.toml."""
         return [name for name in self._nodes if self.state.nodes[name].state == "ok"]
 
-    async def wait_settled(self, names: Sequence[str] | None = None, told: Callable[[int], None] = lambda settled: None) -> None:
-        """Wait until every one of these nodes has reported once, or failed once; None: of all. ``told`` hears how many have."""
-        wanted = self._nodes if names is None else names
-        while (amount := sum(map(self._is_settled, wanted))) < len(wanted):
-            told(amount)
+    async def wait_settled(
+        self, names: Sequence[str] | None = None, on_progress: Callable[[int], None] = lambda settled: None
+    ) -> None:
+        """Wait until each of these nodes has reported or failed; None: all nodes. ``on_progress`` gets the number that has."""
+        awaited = self._nodes if names is None else names
+        while (settled := sum(map(self._is_settled, awaited))) < len(awaited):
+            on_progress(settled)
             await self.wait_changed()
 
     async def wait_changed(self) -> None:
@@ -52,17 +56,20 @@ class LiveState:
         self._changed.clear()
         await self._changed.wait()
 
-    async def wait_reported(self, names: Sequence[str] | None = None, told: Callable[[int], None] = lambda settled: None) -> None:
-        """Wait until every one of these nodes has reported; None: all. Raises NodeRefused or NodeUnreachable where one does not."""
-        await self.wait_settled(names, told)
+    async def wait_reported(
+        self, names: Sequence[str] | None = None, on_progress: Callable[[int], None] = lambda settled: None
+    ) -> None:
+        """Wait until each of these nodes has reported; None: all nodes. Raises NodeRefused or NodeUnreachable where one fails."""
+        await self.wait_settled(names, on_progress)
         for state, error in (("refused", NodeRefused), ("lost", NodeUnreachable)):
             nodes = [self.state.nodes[name] for name in (self._nodes if names is None else names)]
-            bad = [node for node in nodes if node.state == state]
-            if bad:
-                others = f"; so too: {', '.join(node.name for node in bad[1:])}" if bad[1:] else ""
-                hint = bad[0].hint or "nothing was started; paceline status shows all nodes, --devices or --only leaves some out"
-                raise error(f"{bad[0].reason}{others}", node=bad[0].name, hint=hint)
+            failed = [node for node in nodes if node.state == state]
+            if failed:
+                first, *others = failed
+                also = f"; also: {', '.join(node.name for node in others)}" if others else ""
+                hint = first.hint or "nothing was started; paceline status shows all nodes, --devices or --only excludes some"
+                raise error(f"{first.reason}{also}", node=first.name, hint=hint)
 
     def _is_settled(self, name: str) -> bool:
         state = self.state.nodes[name].state
-        return state in GONE or (state == "ok" and name in self._reported)
+        return state in UNREACHABLE_STATES or (state == "ok" and name in self._reported)

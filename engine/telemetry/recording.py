@@ -1,4 +1,4 @@
-"""A session as a file: a header line, then one event a line; written as it happens, readable up to where it was cut."""
+"""Recordings of sessions: a header line, then one event a line. A recording that was cut off is readable up to that point."""
 
 from __future__ import annotations
 
@@ -12,37 +12,39 @@ from ..errors import DataRefused, StorageFailed, UsageError
 from ..events import Event
 from ..wire import decode, encode
 
-SCHEMA = 1
-"""Number of the format. Readers take this and older ones; new kinds and fields do not change it."""
+RECORDING_SCHEMA = 1
+"""Version of the format. Readers accept this version and older ones. New kinds and fields do not change it."""
 
 
-Place = tuple[int, int]
-"""Where one is in a recording: bytes and lines before it."""
+RecordingPosition = tuple[int, int]
+"""A position in a recording: bytes and lines before it."""
 
 
 class Recorder:
-    """Writes what it is called with. When the disk fails it says so once and stops; the session goes on."""
+    """A bus listener that writes events to a file. A write error is reported once and ends the recording, but not the session."""
 
     def __init__(self, path: Path, version: str, on_failure: Callable[[StorageFailed], None]) -> None:
-        """Open a new file that only its owner can read. An existing one, or a link, is never overwritten."""
+        """Create a file that only its owner can read; never overwrites a file or link. Raises UsageError or StorageFailed."""
         self.path = path
         self._on_failure = on_failure
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         except FileExistsError:
-            raise UsageError(f"{path} exists already", hint="give the recording another name") from None
+            raise UsageError(f"{path} exists already", hint="choose another name") from None
         except OSError as error:
-            raise StorageFailed(f"cannot record to {path}: {_words(error)}", hint="choose a directory you can write to") from None
+            raise StorageFailed(
+                f"cannot record to {path}: {_error_text(error)}", hint="choose a directory you can write to"
+            ) from None
         self._file = os.fdopen(descriptor, "wb", buffering=0)
-        self._write(json.dumps({"schema": SCHEMA, "version": version}))
+        self._write(json.dumps({"schema": RECORDING_SCHEMA, "version": version}))
 
     def __call__(self, event: Event) -> None:
-        """Append one event. One write a line, so that a crash costs at most the line in hand."""
+        """Append one event. Each line is one write, so a crash loses at most one line."""
         if not self._file.closed:
             self._write(encode(event))
 
     def close(self) -> None:
-        """End the recording."""
+        """Close the file."""
         self._file.close()
 
     def _write(self, line: str) -> None:
@@ -52,52 +54,52 @@ class Recorder:
                 data = data[self._file.write(data) :]
         except OSError as error:
             self._file.close()
-            hint = "the session goes on without it; what was written stays"
-            self._on_failure(StorageFailed(f"recording to {self.path} stopped: {_words(error)}", hint=hint))
+            hint = "the session continues; the events written so far are kept"
+            self._on_failure(StorageFailed(f"recording to {self.path} stopped: {_error_text(error)}", hint=hint))
 
 
 class Recording:
-    """A recording to read. Iterate over it for its events; afterwards ``unknown`` and ``is_cut`` say what was left out."""
+    """A recording to read. Iterating yields its events; afterwards ``unknown`` and ``is_cut`` say what was skipped."""
 
     def __init__(self, path: Path) -> None:
-        """Read the header. Refuses what is no recording or comes from a newer format."""
+        """Read the header. Raises UsageError for an unreadable file, DataRefused for an invalid or newer format."""
         self.path = path
         self.unknown: dict[str, int] = {}
-        """Lines of kinds that this version does not know, by kind."""
+        """Number of lines per kind that this version does not know."""
         self.is_cut = False
         """Whether the last line was incomplete, as after a crash."""
         try:
             with path.open("rb") as file:
                 line = file.readline()
         except OSError as error:
-            raise UsageError(f"cannot read the recording {path}: {_words(error)}") from None
+            raise UsageError(f"cannot read the recording {path}: {_error_text(error)}") from None
         try:
             header = json.loads(line)
             schema = header["schema"]
         except (ValueError, KeyError, TypeError):
-            raise DataRefused(f'{path}:1: no recording of a session: expected a line {{"schema": {SCHEMA}, ...}}') from None
-        if not isinstance(schema, int) or schema > SCHEMA:
-            raise DataRefused(f"{path}:1: written in format {schema}, this version reads {SCHEMA}", hint="update Paceline")
+            raise DataRefused(f'{path}:1: not a recording: expected a line {{"schema": {RECORDING_SCHEMA}, ...}}') from None
+        if not isinstance(schema, int) or schema > RECORDING_SCHEMA:
+            raise DataRefused(f"{path}:1: recording format {schema} is newer than {RECORDING_SCHEMA}", hint="update Paceline")
         self.version = str(header.get("version", ""))
 
     def __iter__(self) -> Iterator[Event]:
         return (event for _, event in self.read())
 
-    def read(self, place: Place | None = None) -> Iterator[tuple[Place, Event]]:
-        """The events from a place on, each with the place behind it; None: from the first."""
+    def read(self, position: RecordingPosition | None = None) -> Iterator[tuple[RecordingPosition, Event]]:
+        """Events from a position on, each with the position after it; None: from the start. Raises DataRefused or UsageError."""
         self.unknown, self.is_cut = {}, False
         try:
             with self.path.open("rb") as file:
-                offset, number = place or (len(file.readline()), 1)
+                offset, number = position or (len(file.readline()), 1)
                 file.seek(offset)
                 for line in file:
                     offset, number = offset + len(line), number + 1
-                    for event in self._event(number, line):
+                    for event in self._parse(number, line):
                         yield (offset, number), event
         except OSError as error:
-            raise UsageError(f"cannot read the recording {self.path}: {_words(error)}") from None
+            raise UsageError(f"cannot read the recording {self.path}: {_error_text(error)}") from None
 
-    def _event(self, number: int, line: bytes) -> Iterator[Event]:
+    def _parse(self, number: int, line: bytes) -> Iterator[Event]:
         try:
             event = decode(line)
         except ValueError as error:
@@ -112,5 +114,5 @@ class Recording:
         yield event
 
 
-def _words(error: OSError) -> str:
+def _error_text(error: OSError) -> str:
     return "no space left on the device" if error.errno == errno.ENOSPC else (error.strerror or type(error).__name__).lower()

@@ -1,11 +1,13 @@
-"""A recorded session played again, with the gaps it had: the same events at the same stream times, no cluster needed.
+"""Replay of a recorded session: the same events at the same stream times, without a cluster.
 
-Going back is cheap, as states are values: one is kept every few seconds of the stream, and what lies between is folded again.
+Seeking backwards is cheap because states are values: a snapshot is kept every few seconds of the stream, and the events after
+it are reduced again.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,90 +17,90 @@ from ..errors import UsageError
 from ..events import Event, InventoryRead, NodeLost, RankFailed, SharesChanged, StragglerFound
 from ..store.reduce import reduce
 from ..store.state import State
-from .recording import Place, Recording
+from .recording import Recording, RecordingPosition
 
-BURST = 500
-"""Events handed out without a pause before others get their turn."""
-SPACING = 10.0
-"""Seconds of the stream between two states that are kept."""
-MOMENTS = (SharesChanged, StragglerFound, RankFailed, NodeLost)
-"""What one may want to see again."""
-BEFORE = 0.5
-"""Seconds by which an earlier moment must lie back: who has just come to one means the one before it."""
+EVENTS_PER_TURN = 500
+"""Events published in a row before the event loop runs other tasks."""
+SNAPSHOT_INTERVAL = 10.0
+"""Seconds of the stream between two snapshots."""
+SEEK_TARGETS = (SharesChanged, StragglerFound, RankFailed, NodeLost)
+"""Events that ``seek next`` and ``seek previous`` go to."""
+SEEK_PREVIOUS_MARGIN = 0.5
+"""``seek previous`` skips targets less than this many seconds back: just after one, the person means the one before it."""
 
 
-class _Kept(NamedTuple):
-    """Where the stream was at a moment, and what was true then."""
+class _Snapshot(NamedTuple):
+    """Position and state of the stream at one time."""
 
     at: float
-    place: Place | None
+    position: RecordingPosition | None
     state: State
 
 
 class ReplaySession:
-    """A session as the screens know it, whose events come from a file. Speed 1 is real time, ``inf`` is at once."""
+    """A session whose events come from a recording. Speed 1 is real time; ``inf`` publishes all events at once."""
 
     is_replay = True
 
     def __init__(self, path: Path, speed: float = 1.0) -> None:
-        """Read the header and the first event, so that the machines are known before the stream begins."""
+        """Read the header and the first event, so that the nodes are known before the stream starts."""
         self.recording = Recording(path)
         first = next(iter(self.recording), None)
         self.inventory = first if isinstance(first, InventoryRead) else None
         self.is_paused = False
         self.speed = _checked_speed(speed)
         self.at = 0.0
-        """The moment that is shown, seconds of the stream."""
+        """The current stream time, in seconds."""
         self._listeners: list[Callable[[Event], None]] = []
-        self._jumpers: list[Callable[[State], None]] = []
+        self._seek_listeners: list[Callable[[State], None]] = []
         self._changed = asyncio.Event()
-        self._is_closed = self._is_playing = self._has_jumped = False
-        # Whoever listens knows the machines before it hears of them, as in a live session.
+        self._is_closed = self._is_playing = self._has_seeked = False
+        # Listeners know the nodes before the first event, as in a live session.
         start = reduce(State(), self.inventory) if self.inventory is not None else State()
-        self._now = _Kept(0.0, None, start)
-        self._kept = [self._now]
-        self._moments: list[float] = []
+        self._current = _Snapshot(0.0, None, start)
+        self._snapshots = [self._current]
+        self._seek_times: list[float] = []
         self._seeking = asyncio.Lock()
 
     @property
     def state(self) -> State:
-        """What is true at the moment that is shown."""
-        return self._now.state
+        """The state at the current stream time."""
+        return self._current.state
 
     def logs(self, run_id: str) -> Path | None:
-        """A recording holds events, no lines of logs."""
+        """None: a recording holds events and no logs."""
         return None
 
     async def clocks(self, nodes: Sequence[str]) -> dict[str, Any]:
-        """A recording holds no lines, so no clock that orders them."""
+        """Empty: a recording holds no log lines to order."""
         return {}
 
     def subscribe(self, listener: Callable[[Event], None]) -> None:
-        """Hand every event of the recording to ``listener``."""
+        """Call ``listener`` with every event of the recording."""
         self._listeners.append(listener)
 
     def on_jump(self, listener: Callable[[State], None]) -> None:
-        """Hand the whole state to ``listener`` where the stream goes on from another moment."""
-        self._jumpers.append(listener)
+        """Call ``listener`` with the state after every seek."""
+        self._seek_listeners.append(listener)
 
     async def open(self) -> None:
-        """Play the recording; returns at its end, or when it is closed."""
+        """Play the recording. Returns at its end, or when it is closed."""
         if self._is_playing:
             return
         self._is_playing = True
         try:
             while await self._play():
                 async with self._seeking:
-                    self._has_jumped = False
+                    self._has_seeked = False
         finally:
             self._is_playing = False
 
     async def _play(self) -> bool:
-        """Hand out what follows; whether a jump broke in."""
+        """Publish the events from here on. Returns whether a seek interrupted it."""
         loop = asyncio.get_running_loop()
         since = loop.time()
-        for count, (place, event) in enumerate(self.recording.read(self._now.place)):
-            while not (self._is_closed or self._has_jumped):
+        for count, (position, event) in enumerate(self.recording.read(self._current.position)):
+            while not (self._is_closed or self._has_seeked):
                 now = loop.time()
                 if not self.is_paused and self.speed != float("inf"):
                     self.at += (now - since) * self.speed
@@ -107,27 +109,27 @@ class ReplaySession:
                 if not self.is_paused and ahead <= 0.0:
                     break
                 await self._sleep(None if self.is_paused else ahead)
-            if self._is_closed or self._has_jumped:
-                return self._has_jumped and not self._is_closed
+            if self._is_closed or self._has_seeked:
+                return self._has_seeked and not self._is_closed
             if self.speed == float("inf"):
                 self.at = event.at
-            self._pass(place, event)
+            self._fold(position, event)
             for listener in self._listeners:
                 listener(event)
-            if count % BURST == BURST - 1:
+            if count % EVENTS_PER_TURN == EVENTS_PER_TURN - 1:
                 await asyncio.sleep(0)
-        return self._has_jumped
+        return self._has_seeked
 
-    def _pass(self, place: Place, event: Event) -> None:
-        """Fold one event, and keep what going back will need."""
-        self._now = _Kept(event.at, place, reduce(self._now.state, event))
-        if event.at >= self._kept[-1].at + SPACING:
-            self._kept.append(self._now)
-        if isinstance(event, MOMENTS) and (not self._moments or event.at > self._moments[-1]):
-            self._moments.append(event.at)
+    def _fold(self, position: RecordingPosition, event: Event) -> None:
+        """Reduce one event, and keep snapshots and seek targets."""
+        self._current = _Snapshot(event.at, position, reduce(self._current.state, event))
+        if event.at >= self._snapshots[-1].at + SNAPSHOT_INTERVAL:
+            self._snapshots.append(self._current)
+        if isinstance(event, SEEK_TARGETS) and (not self._seek_times or event.at > self._seek_times[-1]):
+            self._seek_times.append(event.at)
 
     async def _sleep(self, seconds: float | None) -> None:
-        """Wait, but not longer than until speed, pause or place change."""
+        """Wait for ``seconds``, or until speed, pause or position change; None: without a limit."""
         self._changed.clear()
         try:
             async with asyncio.timeout(seconds):
@@ -136,66 +138,69 @@ class ReplaySession:
             return
 
     async def close(self) -> None:
-        """End the playing."""
+        """Stop the replay."""
         self._is_closed = True
         self._changed.set()
 
     async def perform(self, line: str) -> None:
-        """Obey ``pause``, ``speed NUMBER`` and ``seek``; everything else needs the machines themselves.
+        """Execute ``pause``, ``speed NUMBER`` or ``seek``. Raises UsageError for every other command: it needs live nodes.
 
-        ``seek 95`` goes to that second of the stream, ``+10`` and ``-10`` from here, ``next`` and ``previous`` to what happened.
+        ``seek 95`` goes to that second of the stream; ``+10`` and ``-10`` are relative; ``next`` and ``previous`` go to an event.
         """
         match line.split():
             case ["pause"]:
                 self.is_paused = not self.is_paused
             case ["speed", number]:
                 self.speed = _checked_speed(number)
-            case ["seek", where]:
-                await self._seek(where)
+            case ["seek", target]:
+                await self._seek(target)
             case _:
-                raise UsageError(f"a replay cannot {line.strip() or 'do nothing'}", hint="pause, speed NUMBER, or seek SECONDS")
+                raise UsageError(
+                    f"not possible in a replay: {line.strip() or 'an empty command'}",
+                    hint="expected pause, speed NUMBER or seek SECONDS",
+                )
         self._changed.set()
 
-    async def _seek(self, where: str) -> None:
+    async def _seek(self, target: str) -> None:
         async with self._seeking:
-            to = self._aim(where)
-            self._has_jumped = True
+            to = self._parse_target(target)
+            self._has_seeked = True
             self._changed.set()
-            await self._go(to, is_to_moment=where == "next")
-            for listener in self._jumpers:
-                listener(self._now.state)
+            await self._fold_until(to, is_to_next=target == "next")
+            for listener in self._seek_listeners:
+                listener(self._current.state)
         if not self._is_playing and not self._is_closed:
-            self._has_jumped = False
+            self._has_seeked = False
             await self.open()
 
-    def _aim(self, where: str) -> float:
-        if where == "next":
+    def _parse_target(self, text: str) -> float:
+        if text == "next":
             return float("inf")
-        if where == "previous":
-            earlier = bisect_left(self._moments, self.at - BEFORE)
-            return self._moments[earlier - 1] if earlier else 0.0
+        if text == "previous":
+            earlier = bisect_left(self._seek_times, self.at - SEEK_PREVIOUS_MARGIN)
+            return self._seek_times[earlier - 1] if earlier else 0.0
         try:
-            seconds = float(where)
+            seconds = float(text)
         except ValueError:
             seconds = float("nan")
-        if seconds != seconds:
-            raise UsageError(f"no moment of a replay: {where}", hint="seconds such as 95, +10 or -10, or next or previous")
-        return max(0.0, self.at + seconds if where[0] in "+-" else seconds)
+        if math.isnan(seconds):
+            raise UsageError(f"not a time to seek: {text}", hint="expected seconds such as 95, +10 or -10, or next or previous")
+        return max(0.0, self.at + seconds if text[0] in "+-" else seconds)
 
-    async def _go(self, to: float, is_to_moment: bool) -> None:
-        """Fold up to a moment, or up to the next thing that happened, from the nearest state that is known."""
-        here = self.at
-        if to < self._now.at:
-            self._now = self._kept[bisect_right(self._kept, to, key=lambda kept: kept.at) - 1]
-        for count, (place, event) in enumerate(self.recording.read(self._now.place)):
-            if event.at > to or self._is_closed:
+    async def _fold_until(self, target: float, is_to_next: bool) -> None:
+        """Reduce events up to a time, or up to the next seek target, starting from the nearest snapshot."""
+        start = self.at
+        if target < self._current.at:
+            self._current = self._snapshots[bisect_right(self._snapshots, target, key=lambda snapshot: snapshot.at) - 1]
+        for count, (position, event) in enumerate(self.recording.read(self._current.position)):
+            if event.at > target or self._is_closed:
                 break
-            self._pass(place, event)
-            if is_to_moment and isinstance(event, MOMENTS) and event.at > here:
+            self._fold(position, event)
+            if is_to_next and isinstance(event, SEEK_TARGETS) and event.at > start:
                 break
-            if count % BURST == BURST - 1:
+            if count % EVENTS_PER_TURN == EVENTS_PER_TURN - 1:
                 await asyncio.sleep(0)
-        self.at = self._now.at if to == float("inf") else to
+        self.at = self._current.at if target == float("inf") else target
 
 
 def _checked_speed(number: float | str) -> float:
@@ -204,5 +209,5 @@ def _checked_speed(number: float | str) -> float:
     except ValueError:
         speed = 0.0
     if not speed > 0.0:
-        raise UsageError(f"no speed of a replay: {number}", hint="a number above 0, such as 4")
+        raise UsageError(f"not a replay speed: {number}", hint="expected a number above 0, such as 4")
     return speed

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from paceline.engine.errors import ConfigurationError
 from paceline.engine.inventory.nodes_file import read_inventory
-from paceline.tui.terminal.format import untrusted
+from paceline.tui.terminal.format import sanitize
 
 from tests.support.places import CHECKOUT
 from tests.support.screens.hostile import SEQUENCES, SIGNS, unseen
@@ -173,7 +173,7 @@ def read_many(count: int, path: Path) -> dict[str, int]:
             if not (said.startswith(str(path)) and (is_placed or is_empty)):
                 print(f"seed {SEED}, file {number}: {said!r:.300}")
                 counts["without a place"] += 1
-            counts["control characters"] += len(unseen(untrusted(said, 2000)))
+            counts["control characters"] += len(unseen(sanitize(said, 2000)))
         except Exception as error:
             print(f"seed {SEED}, file {number}: {error!r:.300}")
             counts["tracebacks"] += 1

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from paceline.engine.errors import ConfigurationError, UsageError
 from paceline.engine.inventory.nodes_file import read_inventory
-from paceline.engine.inventory.nodeset import expand, select
+from paceline.engine.inventory.nodeset import expand_node_set, select_nodes
 from paceline.engine.inventory.toml_positions import line_of
 from paceline.engine.specs import Inventory, LinkSpec, NodeSpec
 
@@ -109,10 +109,10 @@ EMBEDDED = NODE + 'kind = "embedded"\ndevices = [{ name = "d", speed = 1, memory
         ("", ": no node: expected at least one [[node]] table"),
         ("[defaults]\n", ": no node: expected at least one [[node]] table"),
         ("node = 3\n", ":1: node: expected tables written as [[node]]"),
-        ("[[node]]\nhost = 'x'\n", ":1: name: expected a name, for every node needs one"),
+        ("[[node]]\nhost = 'x'\n", ":1: name: expected a name: every node needs one"),
         ("[[nodes]]\nname='a'\n", ":1: nodes: unknown key of nodes.toml: did you mean 'node'?"),
         (NODE + "hots = 'x'\n", ":3: hots: unknown key of a node: did you mean 'host'?"),
-        (NODE + "\n# other\n" + NODE, ":6: name: expected a name of its own, 'a' is taken"),
+        (NODE + "\n# other\n" + NODE, ":6: name: expected a unique name, 'a' is taken"),
         ("[[node]]\nname = '-a'\n", ":2: name: expected a letter or digit"),
         ("[[node]]\nname = 'a/b'\n", ":2: name: expected a letter or digit"),
         (NODE + "port = 70000\n", ":3: port: expected a whole number from 1 to 65535, got 70000"),
@@ -125,9 +125,9 @@ EMBEDDED = NODE + 'kind = "embedded"\ndevices = [{ name = "d", speed = 1, memory
         (NODE + "host_key = 'abc'\n", ":3: host_key: expected a fingerprint"),
         (NODE + "kind = 'kubernetes'\n", ":3: kind: this kind is not supported yet, expected one of ssh, embedded"),
         (NODE + "kind = 'slurm'\n", ":3: kind: expected one of ssh, embedded, got 'slurm'"),
-        (NODE + "kind = 'embedded'\n", ":1: devices: an embedded node emulates devices"),
-        (NODE + "kind = 'embedded'\ndevices = []\n", ":4: devices: an embedded node emulates devices"),
-        (EMBEDDED + "host = 'x'\n", ":5: host: an embedded node lives on loopback"),
+        (NODE + "kind = 'embedded'\n", ":1: devices: expected [{ name, speed, memory }]: an embedded node"),
+        (NODE + "kind = 'embedded'\ndevices = []\n", ":4: devices: expected [{ name, speed, memory }]: an embedded node"),
+        (EMBEDDED + "host = 'x'\n", ":5: host: expected no such key: an embedded node runs on loopback"),
         (NODE + "address = 'atlas.lab'\n", ":3: address: expected an IP address"),
         (NODE + "interface = 'eth 0'\n", ":3: interface: expected the name of a network interface"),
         (NODE + "state_dir = 'there'\n", ":3: state_dir: expected a path on the node"),
@@ -139,7 +139,7 @@ EMBEDDED = NODE + 'kind = "embedded"\ndevices = [{ name = "d", speed = 1, memory
         (NODE + "devices = [\n { name = 'd', speed = 1, memory = '12 gigs' },\n]\n", ":4: memory: expected a size such as"),
         (
             NODE + "devices = [\n { name = 'd', speed = 1, memory = '1GiB' },\n { name = 'e', memory = '1GiB' },\n]\n",
-            ":5: speed: every",
+            ":5: speed: expected name, speed and memory for every device",
         ),
         (NODE + "devices = [{ name = 'd', speed = 0, memory = '1GiB' }]\n", ":3: speed: expected a number above 0"),
         (NODE + "devices = [{ name = 'd', speed = nan, memory = '1GiB' }]\n", ":3: speed: expected a number"),
@@ -147,7 +147,7 @@ EMBEDDED = NODE + 'kind = "embedded"\ndevices = [{ name = "d", speed = 1, memory
             NODE + "devices = [{ name = 'd', sped = 1, memory = '1GiB' }]\n",
             ":3: sped: unknown key of a device: did you mean 'speed'?",
         ),
-        (EMBEDDED + "[[node.fault]]\nat_step = 5\n", ":5: slowdown: every fault has at_step and slowdown"),
+        (EMBEDDED + "[[node.fault]]\nat_step = 5\n", ":5: slowdown: expected at_step and slowdown for every fault"),
         (EMBEDDED + "[[node.fault]]\nat_step = 5\nslowdown = 1.0\n", ":7: slowdown: expected a factor above 1"),
         (
             EMBEDDED + "[[node.fault]]\nat_step = 5\nslowdown = 2\nuntil_step = 5\n",
@@ -155,14 +155,17 @@ EMBEDDED = NODE + 'kind = "embedded"\ndevices = [{ name = "d", speed = 1, memory
         ),
         (
             EMBEDDED + "[[node.fault]]\nat_step = 5\nslowdown = 2\ndevice = 1\n",
-            ":8: device: expected the index of a declared device",
+            ":8: device: expected the index of one of the 1 devices",
         ),
         (
             EMBEDDED + "[[node.fault]]\nat_step = 5\nslowdown = 2\ncause = 'rust'\n",
             ":8: cause: expected one of thermal, compute, backward, data, host-to-device, host, network, got 'rust'",
         ),
         (NODE + "devices = [{ name = 'd', speed = 1, memory = '1GiB', noise = 2 }]\n", ":3: noise: expected a relative standard"),
-        (NODE + "devices = [{ name = 'd', speed = 1, memory = '1GiB', outliers = -1 }]\n", ":3: outliers: expected a share from 0"),
+        (
+            NODE + "devices = [{ name = 'd', speed = 1, memory = '1GiB', outliers = -1 }]\n",
+            ":3: outliers: expected a fraction from 0",
+        ),
         ("[defaults]\nname = 'x'\n" + NODE, ":2: name: unknown key of [defaults]"),
         ("defaults = 1\n" + NODE, ":1: defaults: expected a table, got 1"),
         ("[[node]]\nname = 'a\n", ":2: not TOML:"),
@@ -170,7 +173,7 @@ EMBEDDED = NODE + 'kind = "embedded"\ndevices = [{ name = "d", speed = 1, memory
         ("x = " + "[" * 5000, ":1: not TOML: nested too deeply"),
     ],
 )
-def test_what_is_wrong_is_refused_with_its_line_and_what_was_expected(tmp_path: Path, text: str, said: str) -> None:
+def test_an_error_names_its_line_and_the_expected_value(tmp_path: Path, text: str, said: str) -> None:
     assert refusal(tmp_path, text).startswith(said)
 
 
@@ -260,32 +263,32 @@ def inventory_of(*names: str) -> Inventory:
 
 def test_a_node_set_picks_nodes_in_the_order_of_the_file() -> None:
     lab = inventory_of("lab1", "lab2", "atlas", "lab3", "lab10")
-    assert [node.name for node in select(lab, "lab[2-3],atlas").nodes] == ["lab2", "atlas", "lab3"]
-    assert [node.name for node in select(lab, " lab[1,10] ").nodes] == ["lab1", "lab10"]
+    assert [node.name for node in select_nodes(lab, "lab[2-3],atlas").nodes] == ["lab2", "atlas", "lab3"]
+    assert [node.name for node in select_nodes(lab, " lab[1,10] ").nodes] == ["lab1", "lab10"]
 
 
 def test_leading_zeros_and_suffixes_are_kept() -> None:
-    assert expand("n[08-10]-ib") == {"n08-ib", "n09-ib", "n10-ib"}
+    assert expand_node_set("n[08-10]-ib") == {"n08-ib", "n09-ib", "n10-ib"}
 
 
 @pytest.mark.parametrize("text", ["", ",", "lab[", "lab]", "lab[a-b]", "lab[3-1]", "lab[1-99999999]", "lab[]", "a b", "lab[1][2]"])
 def test_a_broken_node_set_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="is no set of nodes"):
-        expand(text)
+    with pytest.raises(UsageError, match="is not a node set"):
+        expand_node_set(text)
 
 
 def test_an_unknown_node_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(UsageError, match=r"no node 'atlsa'.*did you mean atlas"):
-        select(inventory_of("atlas", "lab1"), "lab1,atlsa")
+        select_nodes(inventory_of("atlas", "lab1"), "lab1,atlsa")
 
 
 @given(st.text(max_size=30))
 def test_any_text_is_a_node_set_or_refused(text: str) -> None:
     with contextlib.suppress(UsageError):
-        assert expand(text)
+        assert expand_node_set(text)
 
 
-def test_a_played_network_is_read_with_its_units(tmp_path: Path) -> None:
+def test_an_emulated_network_is_read_with_its_units(tmp_path: Path) -> None:
     text = LAB + '[link]\nlatency = "2 ms"\nbandwidth = "1 Gbit/s"\njitter = 0.05\n'
     assert read_inventory(write(tmp_path, text)).link == LinkSpec(latency=0.002, bandwidth=125e6, jitter=0.05)
     assert read_inventory(write(tmp_path, LAB)).link is None
@@ -294,7 +297,7 @@ def test_a_played_network_is_read_with_its_units(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("link", "told"),
     [
-        ('latency = "2 ms"', "bandwidth: a played network has"),
+        ('latency = "2 ms"', "bandwidth: expected latency and bandwidth"),
         ('latency = 2\nbandwidth = "1 Gbit/s"', "latency: expected a time"),
         ('latency = "2 ms"\nbandwidth = "fast"', "bandwidth: expected a bandwidth"),
         ('latency = "2 ms"\nbandwidth = "1 Gbit/s"\njitter = 2', "jitter: expected a relative"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import getpass
+import logging
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -66,7 +67,7 @@ class Machine:
     def spec(self, **said: Any) -> NodeSpec:
         return NodeSpec(
             **{"name": "atlas", "host": "127.0.0.1", "port": self.port, "user": "lab", "key": str(self.key_file), **said}
-        )  # type: ignore[arg-type]
+        )
 
     def known(self, key: asyncssh.SSHKey, host: str | None = None) -> None:
         """Put a key into ~/.ssh/known_hosts."""
@@ -158,7 +159,7 @@ async def test_a_key_that_is_missing_or_locked_is_named(machine: Machine) -> Non
         await open_connection(machine.spec(host_key=machine.fingerprint, key="/nowhere/key"))
     locked = machine.home / "locked"
     asyncssh.generate_private_key("ssh-rsa", key_size=2048).write_private_key(str(locked), "pkcs8-pem", passphrase="secret")
-    with pytest.raises(NodeRefused, match=r"locked for 127\.0\.0\.1 has a passphrase \(unlock it before: ssh-add "):
+    with pytest.raises(NodeRefused, match=r"locked for 127\.0\.0\.1 has a passphrase \(unlock it first: ssh-add "):
         await open_connection(machine.spec(host_key=machine.fingerprint, key=str(locked)))
     assert machine.users == []
 
@@ -216,7 +217,7 @@ async def test_a_jump_host_of_ssh_config_is_verified_too(machine: Machine, tmp_p
     await gate.acceptor.wait_closed()
 
 
-async def test_a_circle_of_jump_hosts_ends(machine: Machine) -> None:
+async def test_a_cycle_of_jump_hosts_is_refused(machine: Machine) -> None:
     machine.config("Host a\n  ProxyJump b\nHost b\n  ProxyJump a\n")
     with pytest.raises(NodeRefused, match="jump hosts"):
         await open_connection(NodeSpec("a"))
@@ -234,14 +235,18 @@ async def test_a_closed_port_and_an_unknown_name_are_unreachable(machine: Machin
 async def test_a_server_that_says_nothing_is_unreachable(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connect, "CONNECT_TIMEOUT", 0.2)
     monkeypatch.setattr(connect, "LOGIN_TIMEOUT", 0.2)
-    silent = await asyncio.start_server(lambda reader, writer: reader.read(), "127.0.0.1", 0)
+
+    async def stay_silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    silent = await asyncio.start_server(stay_silent, "127.0.0.1", 0)
     with pytest.raises(NodeUnreachable):
         await open_connection(machine.spec(port=silent.sockets[0].getsockname()[1]))
     silent.close()
 
 
 @needs_sshd
-async def test_openssh_s_own_server_is_spoken_to(machine: Machine, tmp_path: Path) -> None:
+async def test_a_connection_to_openssh_runs_commands_and_sftp(machine: Machine, tmp_path: Path) -> None:
     client = asyncssh.read_private_key(str(machine.key_file))
     async with sshd(tmp_path / "real", [machine.host_key], client) as server:
         spec = machine.spec(port=server.port, user=getpass.getuser())
@@ -280,7 +285,7 @@ async def test_an_unknown_key_is_asked_about_once_and_written_down_as_ssh_would(
     assert len(asked) == 2
 
 
-async def test_whoever_says_no_to_a_key_logs_in_nowhere(machine: Machine) -> None:
+async def test_a_declined_host_key_is_refused_before_any_login(machine: Machine) -> None:
     async def decline(question: LoginPrompt) -> None:
         return None
 
@@ -290,7 +295,7 @@ async def test_whoever_says_no_to_a_key_logs_in_nowhere(machine: Machine) -> Non
     assert not (machine.home / ".ssh" / "known_hosts").exists()
 
 
-async def test_nobody_is_asked_about_a_changed_or_revoked_key_or_a_wrong_pin(machine: Machine) -> None:
+async def test_no_person_is_asked_about_a_changed_or_revoked_key_or_a_wrong_pin(machine: Machine) -> None:
     async def never(question: LoginPrompt) -> str:
         raise AssertionError(question)
 
@@ -324,7 +329,7 @@ async def test_a_key_known_by_address_does_not_speak_for_a_name(machine: Machine
         await open_connection(machine.spec(host="localhost"))
 
 
-async def test_known_hosts_that_cannot_be_read_trusts_nobody(machine: Machine) -> None:
+async def test_an_unreadable_known_hosts_file_refuses_every_key(machine: Machine) -> None:
     machine.known(machine.host_key)
     with (machine.home / ".ssh" / "known_hosts").open("a") as file:
         file.write("broken\n")
@@ -392,7 +397,7 @@ async def test_such_a_line_for_a_jump_host_is_refused_though_the_node_is_pinned(
         await open_connection(machine.spec(host_key=machine.fingerprint))
 
 
-async def test_lines_that_keep_checking_on_are_no_trouble(machine: Machine) -> None:
+async def test_options_that_keep_host_key_checks_on_are_accepted(machine: Machine) -> None:
     machine.known(machine.host_key)
     for line in ("StrictHostKeyChecking yes", "StrictHostKeyChecking ask", "NoHostAuthenticationForLocalhost no"):
         machine.config(f"Host *\n  {line}\n")
@@ -423,3 +428,14 @@ async def test_one_flipped_byte_in_the_exchange_is_no_changed_key(machine: Machi
     await visit(machine.spec(port=port))
     assert (seen, machine.users) == (2, ["lab"])
     line.close()
+
+
+async def test_the_log_names_the_node_and_the_reason_and_no_secret(machine: Machine, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, logger="paceline.engine.ssh")
+    await visit(machine.spec(host_key=machine.fingerprint))
+    assert "atlas: logged in" in caplog.messages
+    machine.known(asyncssh.generate_private_key("ssh-ed25519"))
+    with pytest.raises(NodeRefused):
+        await open_connection(machine.spec())
+    assert [message for message in caplog.messages if message.startswith("atlas: host key not trusted: Changed: ")]
+    assert machine.key_file.read_text() not in caplog.text

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -14,6 +13,8 @@ from paceline.engine.errors import NodeRefused, NodeUnreachable
 from paceline.engine.specs import DeviceSpec, NodeSpec
 from paceline.engine.ssh.connect import open_connection
 from paceline.engine.ssh.embedded import EmbeddedNode
+
+from tests.support.waiting import until
 
 SPEC = NodeSpec("demo1", kind="embedded", devices=(DeviceSpec("RTX 3060", 12.7, 12 << 30),))
 Connect = Callable[[], Awaitable[asyncssh.SSHClientConnection]]
@@ -33,12 +34,6 @@ async def connection(node: EmbeddedNode) -> AsyncIterator[asyncssh.SSHClientConn
     yield opened
     opened.abort()
     await opened.wait_closed()
-
-
-async def until(is_true: Callable[[], bool]) -> None:
-    """Wait for a condition; the test's own time limit is the only other end."""
-    while not is_true():
-        await asyncio.sleep(0.005)
 
 
 def is_running(pid: int) -> bool:

@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 import zipfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from io import BytesIO
 from pathlib import Path
 from typing import TypeVar
@@ -27,6 +27,7 @@ from paceline.engine.ssh.fleet import Fleet
 from paceline.engine.ssh.upload import upload_tree
 
 from tests.support.ssh.sshd import needs_sshd, sshd
+from tests.support.waiting import loop_turns, until
 
 E = TypeVar("E", bound=Event)
 
@@ -36,20 +37,10 @@ class Lab:
 
     def __init__(self, directory: Path, *nodes: NodeSpec) -> None:
         self.events: list[Event] = []
-        self._heard = asyncio.Event()
-        self.fleet = Fleet(Inventory(str(directory / "nodes.toml"), nodes), self._hear, interval=0.05)
-
-    def _hear(self, event: Event) -> None:
-        self.events.append(event)
-        self._heard.set()
+        self.fleet = Fleet(Inventory(str(directory / "nodes.toml"), nodes), self.events.append, interval=0.05)
 
     def of(self, kind: type[E], node: str) -> list[E]:
         return [event for event in self.events if isinstance(event, kind) and event.node == node]
-
-    async def until(self, is_true: Callable[[], bool]) -> None:
-        while not is_true():
-            self._heard.clear()
-            await self._heard.wait()
 
 
 def demo(name: str) -> NodeSpec:
@@ -94,7 +85,7 @@ async def test_hello_and_readings_arrive_from_every_node(lab: Lab, tmp_path: Pat
 
 async def test_a_request_is_answered_and_an_error_comes_back_as_it_was_raised(lab: Lab) -> None:
     demo1 = await lab.fleet.link("demo1")
-    assert await demo1.ask("runs") == {"runs": []}
+    assert await demo1.ask("list_runs") == {"runs": []}
     with pytest.raises(UsageError, match="demo1: this agent knows no request 'sing'"):
         await demo1.ask("sing")
     with pytest.raises(UsageError, match="demo1: no run"):
@@ -113,20 +104,20 @@ async def test_an_agent_that_dies_is_started_again(lab: Lab, tmp_path: Path) -> 
     waiting = asyncio.ensure_future(old.lost)
     os.kill(pid, signal.SIGKILL)
     await waiting
-    await lab.until(lambda: len(lab.of(NodeConnected, "demo1")) == 2)
+    await until(lambda: len(lab.of(NodeConnected, "demo1")) == 2)
     assert lab.of(NodeLost, "demo1")
     with pytest.raises(NodeUnreachable, match="demo1: no link"):
-        await old.ask("runs")
-    assert await (await lab.fleet.link("demo1")).ask("runs") == {"runs": []}
+        await old.ask("list_runs")
+    assert await (await lab.fleet.link("demo1")).ask("list_runs") == {"runs": []}
     assert not lab.of(NodeLost, "demo2")
 
 
-async def test_who_waits_for_an_answer_is_told_when_the_link_is_lost(lab: Lab, tmp_path: Path) -> None:
+async def test_a_pending_request_fails_when_the_link_is_lost(lab: Lab, tmp_path: Path) -> None:
     demo1 = await lab.fleet.link("demo1")
     (pid,) = agents(tmp_path / "logs" / "nodes" / "demo1")
     os.kill(pid, signal.SIGSTOP)  # it is there, and will never answer
-    asking = asyncio.ensure_future(demo1.ask("runs"))
-    await asyncio.sleep(0)
+    asking = asyncio.ensure_future(demo1.ask("list_runs"))
+    await loop_turns()
     os.kill(pid, signal.SIGKILL)
     with pytest.raises(NodeUnreachable, match="demo1: the link was lost"):
         await asking
@@ -146,7 +137,7 @@ async def test_closing_the_fleet_leaves_no_agent_and_no_task(tmp_path: Path) -> 
 async def test_closing_while_still_connecting_is_clean(tmp_path: Path) -> None:
     lab = Lab(tmp_path, *(demo(f"demo{number}") for number in range(4)))
     await lab.fleet.start()
-    await lab.until(lambda: len(lab.events) >= 4)
+    await until(lambda: len(lab.events) >= 4)
     await lab.fleet.close()
     assert agents(tmp_path) == []
 
@@ -165,7 +156,7 @@ async def test_nodes_that_are_down_or_silent_do_not_delay_the_others(tmp_path: P
     )
     await lab.fleet.start()
     assert (await lab.fleet.link("demo1")).node == "demo1"
-    await lab.until(lambda: bool(lab.of(NodeLost, "down")))
+    await until(lambda: bool(lab.of(NodeLost, "down")))
     with pytest.raises(NodeUnreachable, match=r"down: 127\.0\.0\.1: "):
         await lab.fleet.link("down", patience=0.01)
     assert not lab.of(NodeLost, "silent")  # it has ten seconds
@@ -215,18 +206,18 @@ async def test_a_real_node_keeps_its_state_below_its_home_and_has_a_device(tmp_p
 async def test_a_python_that_is_missing_is_named(tmp_path: Path) -> None:
     lab = Lab(tmp_path, NodeSpec("demo1", kind="embedded", devices=demo("x").devices, python="/nowhere/python"))
     await lab.fleet.start()
-    await lab.until(lambda: bool(lab.of(NodeLost, "demo1")))
+    await until(lambda: bool(lab.of(NodeLost, "demo1")))
     assert "/nowhere/python" in lab.of(NodeLost, "demo1")[0].reason
     await lab.fleet.close()
 
 
-async def test_the_noise_of_a_shell_before_the_hello_is_passed_over(tmp_path: Path) -> None:
+async def test_output_of_the_login_shell_before_the_hello_is_ignored(tmp_path: Path) -> None:
     python = tmp_path / "python"
     python.write_text(f'#!/bin/sh\necho "Welcome to demo1"\necho 42\nexec {sys.executable} "$@"\n')
     python.chmod(0o755)
     lab = Lab(tmp_path, NodeSpec("demo1", kind="embedded", devices=demo("x").devices, python=str(python)))
     await lab.fleet.start()
-    assert await (await lab.fleet.link("demo1")).ask("runs") == {"runs": []}
+    assert await (await lab.fleet.link("demo1")).ask("list_runs") == {"runs": []}
     await lab.fleet.close()
 
 
@@ -280,7 +271,7 @@ async def test_a_full_disk_is_named_and_leaves_nothing_half(lab: Lab, tmp_path: 
     assert list(Path(demo1.root, "data").iterdir()) == []
 
 
-async def test_a_node_without_space_for_our_modules_says_so_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_node_with_a_full_disk_fails_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -298,8 +289,8 @@ async def test_a_real_sshd_that_was_stopped_is_found_again_and_nobody_knocks_wit
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(fleet, "FRESH", 0.4)
-    monkeypatch.setattr(fleet, "BACK_OFF", (0.01, 0.02))
+    monkeypatch.setattr(fleet, "RECONNECT_INTERVAL", 0.4)
+    monkeypatch.setattr(fleet, "BACKOFF_RANGE", (0.01, 0.02))
     client, host = (asyncssh.generate_private_key("ssh-ed25519") for _ in range(2))
     client.write_private_key(str(tmp_path / "key"))
     (tmp_path / "key").chmod(0o600)
@@ -315,7 +306,7 @@ async def test_a_real_sshd_that_was_stopped_is_found_again_and_nobody_knocks_wit
         )
         lab = Lab(tmp_path, spec)
         await lab.fleet.start()
-        await lab.until(lambda: bool(lab.of(NodeReported, "atlas")))
+        await until(lambda: bool(lab.of(NodeReported, "atlas")))
         assert (await lab.fleet.link("atlas")).root == str(tmp_path / "its state" / "atlas")
         (listener,) = [child for child in psutil.Process().children() if "sshd" in child.name()]
         sessions = listener.children()
@@ -323,12 +314,11 @@ async def test_a_real_sshd_that_was_stopped_is_found_again_and_nobody_knocks_wit
         try:
             for session in sessions:
                 session.kill()
-            await lab.until(lambda: bool(lab.of(NodeLost, "atlas")))
+            await until(lambda: bool(lab.of(NodeLost, "atlas")))
             member = lab.fleet._members["atlas"]
-            while member.search is None or len(member.search._silent) < 2:
-                await asyncio.sleep(0.01)
+            await until(lambda: member.reconnect is not None and len(member.reconnect._silent) >= 2)
         finally:
             os.kill(listener.pid, signal.SIGCONT)
-        await lab.until(lambda: len(lab.of(NodeConnected, "atlas")) > 1)
+        await until(lambda: len(lab.of(NodeConnected, "atlas")) > 1)
         await lab.fleet.close()
         assert "kex_exchange_identification" not in server.log  # OpenSSH's word for who came and said nothing

@@ -7,10 +7,12 @@ import random
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import asyncssh
 import pytest
 import pytest_asyncio
 from paceline.engine.specs import NodeSpec
 from paceline.engine.ssh.connect import open_connection
+from paceline.engine.ssh.host_keys import Changed, HostKeys, NotPinned, Trusted, Unknown, refusal
 
 from tests.support.ssh import impostors
 from tests.support.ssh.impostors import Case, Stage, play
@@ -57,3 +59,26 @@ async def test_no_impostor_is_let_in_or_told_anything(stage: Stage) -> None:
 @pytest.mark.slow
 async def test_no_impostor_is_let_in_or_told_anything_in_any_combination(stage: Stage) -> None:
     await _refused(stage, [(case, seed) for seed in SEEDS for case in impostors.cases()])
+
+
+def test_the_verdict_on_a_key_is_a_value() -> None:
+    key, other = (asyncssh.generate_private_key("ssh-ed25519").convert_to_public() for _ in range(2))
+    pin = key.get_fingerprint()
+    pinned = HostKeys("atlas", "atlas", pin, keys=(), authorities=(), revoked=(), is_known=True)
+    assert pinned.verdict(key) == Trusted()
+    assert pinned.verdict(other) == NotPinned("atlas", pin, (other,))
+    known = HostKeys("atlas", "atlas", None, keys=(other,), authorities=(), revoked=(), is_known=True)
+    assert known.verdict(key) == Changed("atlas", "atlas", key)
+    assert HostKeys("atlas", "atlas", None, (), (), (), is_known=False).verdict(key) == Unknown("atlas", key)
+    assert pin in refusal(Changed("atlas", "atlas", key)).reason
+
+
+def test_a_pinned_host_is_asked_for_another_type_of_key_until_one_comes_twice() -> None:
+    ed25519, again = (asyncssh.generate_private_key("ssh-ed25519").convert_to_public() for _ in range(2))
+    ecdsa = asyncssh.generate_private_key("ecdsa-sha2-nistp256").convert_to_public()
+    assert NotPinned("atlas", "SHA256:x", (ed25519,)).has_new_type
+    assert NotPinned("atlas", "SHA256:x", (ed25519, ecdsa)).has_new_type
+    assert not NotPinned("atlas", "SHA256:x", (ed25519, ecdsa, again)).has_new_type
+    host_keys = HostKeys("atlas", "atlas", "SHA256:x", (), (), (), is_known=True, shown=(ed25519,))
+    assert host_keys.algorithms[0] != "ssh-ed25519"
+    assert host_keys.algorithms[-1] == "ssh-ed25519"

@@ -23,6 +23,8 @@ from paceline.engine.ssh.bundle import bundle
 from paceline.engine.ssh.embedded import EmbeddedNode
 from paceline.engine.ssh.link import Link, start_command
 
+from tests.support.waiting import loop_turns
+
 
 @pytest_asyncio.fixture
 async def node(tmp_path: Path) -> AsyncIterator[EmbeddedNode]:
@@ -44,58 +46,57 @@ def stand_in(tmp_path: Path, script: str) -> str:
     return str(python)
 
 
-async def test_an_agent_that_never_speaks_is_given_up(node: EmbeddedNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_agent_that_never_says_hello_times_out(
+    node: EmbeddedNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(link, "HELLO_TIMEOUT", 0.5)
-    with pytest.raises(NodeUnreachable, match="demo1: the agent said nothing"):
+    with pytest.raises(NodeUnreachable, match="demo1: no hello from the agent"):
         await opened(node, python=stand_in(tmp_path, "echo Welcome; exec sleep 600"))
 
 
-async def test_a_node_that_lacks_our_modules_and_never_hangs_up_is_given_up(
-    node: EmbeddedNode, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_start_command_that_never_ends_times_out(node: EmbeddedNode, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(link, "HELLO_TIMEOUT", 0.5)
     monkeypatch.setattr(link, "start_command", lambda *_: "echo paceline home /; echo paceline bundle missing; sleep 600")
-    with pytest.raises(NodeUnreachable, match="demo1: the agent said nothing"):
+    with pytest.raises(NodeUnreachable, match="demo1: no hello from the agent"):
         await opened(node)
 
 
-async def test_a_channel_for_files_that_never_opens_is_given_up(node: EmbeddedNode, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_sftp_channel_that_never_opens_times_out(node: EmbeddedNode, monkeypatch: pytest.MonkeyPatch) -> None:
     async def never(*_: object) -> None:
         await asyncio.Event().wait()
 
     monkeypatch.setattr(link, "SFTP_TIMEOUT", 0.1)
     monkeypatch.setattr(asyncssh.SSHClientConnection, "start_sftp_client", never)
-    with pytest.raises(NodeUnreachable, match="demo1: no SFTP within"):
+    with pytest.raises(NodeUnreachable, match="demo1: no SFTP channel within"):
         await opened(node)
 
 
 @pytest.mark.parametrize("phase", ["stat", "mkdir", "open", "write", "close", "posix_rename"])
-async def test_files_that_stop_answering_are_given_up(node: EmbeddedNode, monkeypatch: pytest.MonkeyPatch, phase: str) -> None:
+async def test_an_sftp_request_without_an_answer_times_out(node: EmbeddedNode, monkeypatch: pytest.MonkeyPatch, phase: str) -> None:
     async def never(*_: object) -> None:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(upload, "STALL", 0.3)
-    monkeypatch.setattr(upload, "FORGET", 0.1)
+    monkeypatch.setattr(upload, "STALL_TIMEOUT", 0.3)
+    monkeypatch.setattr(upload, "CLEANUP_TIMEOUT", 0.1)
     monkeypatch.setattr(embedded._HomeSFTP, phase, never)
-    with pytest.raises(NodeUnreachable, match=r"demo1: .*nothing was taken"):
+    with pytest.raises(NodeUnreachable, match=r"demo1: .*no block was accepted"):
         await opened(node)
 
 
 @pytest.mark.parametrize("goes_on", [True, False])
-async def test_a_slow_line_is_waited_for_as_long_as_it_goes_on(monkeypatch: pytest.MonkeyPatch, goes_on: bool) -> None:
+async def test_a_slow_upload_does_not_time_out_while_it_makes_progress(monkeypatch: pytest.MonkeyPatch, goes_on: bool) -> None:
     loop = asyncio.get_running_loop()
     real, late = loop.time, 0.0
     monkeypatch.setattr(loop, "time", lambda: real() + late)
 
     async def write_slowly() -> None:
         nonlocal late
-        async with upload._storing(None, "demo1", "/far/away", 1) as went_on:  # type: ignore[arg-type]
+        async with upload._uploading(None, "demo1", "/far/away", 1) as went_on:  # type: ignore[arg-type]  # a test double
             for _ in range(20):
-                late += 0.8 * upload.STALL_SECONDS
+                late += 0.8 * upload.STALL_TIMEOUT
                 if goes_on:
                     went_on()
-                await asyncio.sleep(0)
-                await asyncio.sleep(0)
+                await loop_turns(2)
 
     if goes_on:
         await write_slowly()
@@ -104,7 +105,7 @@ async def test_a_slow_line_is_waited_for_as_long_as_it_goes_on(monkeypatch: pyte
             await write_slowly()
 
 
-async def test_modules_that_a_node_has_need_no_channel_for_files(node: EmbeddedNode, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_bundle_that_exists_on_the_node_needs_no_sftp_channel(node: EmbeddedNode, monkeypatch: pytest.MonkeyPatch) -> None:
     first = await opened(node)
     await first.close()
 
@@ -148,18 +149,18 @@ MESSAGE = st.dictionaries(
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(MESSAGE, max_size=8), st.booleans())
-def test_whatever_an_agent_says_is_understood_or_ends_its_own_link(messages: list[dict[str, Any]], has_spoken: bool) -> None:
+def test_any_message_of_an_agent_is_handled_or_ends_its_own_link(messages: list[dict[str, Any]], has_spoken: bool) -> None:
     async def listen() -> None:
         heard: list[Event] = []
-        made = Link(NodeSpec("demo1"), None, heard.append)  # type: ignore[arg-type]
+        made = Link(NodeSpec("demo1"), None, heard.append)  # type: ignore[arg-type]  # a test double
         asking = asyncio.get_running_loop().create_future()
-        made._waiting[1] = asking
+        made._pending[1] = asking
         for line in [HELLO] * has_spoken + [json.dumps(message).encode() for message in messages]:
             try:
-                made._take(line)
+                made._on_line(line)
             except ValueError:
                 break
-        assert all(event.node == "demo1" and isinstance(event, (NodeConnected, *link.HEARD)) for event in heard)
+        assert all(event.node == "demo1" and isinstance(event, (NodeConnected, *link.AGENT_EVENTS)) for event in heard)
         assert all(isinstance(event, NodeConnected) == (number == 0) for number, event in enumerate(heard))
         if asking.done() and asking.exception() is not None:
             assert isinstance(asking.exception(), PacelineError)
@@ -175,5 +176,5 @@ async def test_broken_lines_end_their_own_link_with_a_reason(node: EmbeddedNode,
         noise = tmp_path / f"noise{number}"
         noise.write_bytes(HELLO + b"\n" + bytes(rnd.randrange(256) for _ in range(5000)) + b"\n")
         broken = await opened(node, python=stand_in(tmp_path, f"cat {noise}; exec sleep 600"))
-        assert "not understood" in await broken.lost
+        assert "invalid output" in await broken.lost
         await broken.close()

@@ -7,7 +7,9 @@ from collections.abc import Callable
 
 import pytest
 from paceline.engine.errors import NodeRefused, NodeUnreachable, PacelineError
-from paceline.engine.ssh.reconnect import BESIDE, Reconnect
+from paceline.engine.ssh.reconnect import MAX_SILENT_ATTEMPTS, Reconnect
+
+from tests.support.waiting import loop_turns, until
 
 
 class Attempts:
@@ -18,12 +20,10 @@ class Attempts:
         self.heard: list[Callable[[], None]] = []
         self.failures: list[str] = []
         self.search = Reconnect(self._attempt)
-        self._more = asyncio.Event()
 
     async def _attempt(self, heard: Callable[[], None]) -> str:
         self.ends.append(asyncio.get_running_loop().create_future())
         self.heard.append(heard)
-        self._more.set()
         return await self.ends[-1]
 
     def begin(self, pace: float) -> asyncio.Future[str]:
@@ -33,9 +33,7 @@ class Attempts:
         return asyncio.ensure_future(self.search.find(lambda: pace, failed))
 
     async def until(self, count: int) -> None:
-        while len(self.ends) < count:
-            self._more.clear()
-            await self._more.wait()
+        await until(lambda: len(self.ends) >= count, loop_turns)
 
 
 @pytest.fixture
@@ -43,7 +41,7 @@ async def attempts() -> Attempts:
     return Attempts()
 
 
-async def test_a_fresh_attempt_finds_what_a_silent_one_misses(attempts: Attempts) -> None:
+async def test_a_new_attempt_succeeds_while_an_older_one_is_silent(attempts: Attempts) -> None:
     finding = attempts.begin(pace=0.001)
     await attempts.until(2)
     attempts.ends[1].set_result("second")
@@ -57,18 +55,17 @@ async def test_no_fresh_attempt_is_made_while_one_is_answered(attempts: Attempts
     for heard in attempts.heard:
         heard()
     count = len(attempts.ends)
-    for _ in range(20):
-        await asyncio.sleep(0.001)
+    await until(lambda: asyncio.get_running_loop().time() > attempts.search._next_at + 0.02)
     assert len(attempts.ends) == count
     attempts.ends[0].set_result("first")
     assert await finding == "first"
 
 
-async def test_silent_attempts_are_few_and_the_oldest_gives_way(attempts: Attempts) -> None:
+async def test_silent_attempts_are_limited_and_the_oldest_is_cancelled(attempts: Attempts) -> None:
     finding = attempts.begin(pace=0.001)
-    await attempts.until(BESIDE + 3)
-    await asyncio.sleep(0)
-    assert sum(not end.done() for end in attempts.ends) <= BESIDE
+    await attempts.until(MAX_SILENT_ATTEMPTS + 3)
+    await loop_turns()
+    assert sum(not end.done() for end in attempts.ends) <= MAX_SILENT_ATTEMPTS
     assert attempts.ends[0].cancelled()
     finding.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -76,7 +73,7 @@ async def test_silent_attempts_are_few_and_the_oldest_gives_way(attempts: Attemp
     assert all(end.done() for end in attempts.ends)
 
 
-async def test_a_failure_without_a_word_is_told_and_the_search_goes_on(attempts: Attempts) -> None:
+async def test_a_failure_without_an_answer_is_reported_and_attempts_continue(attempts: Attempts) -> None:
     finding = attempts.begin(pace=0.001)
     await attempts.until(1)
     attempts.ends[0].set_exception(NodeUnreachable("connection refused"))
@@ -96,20 +93,19 @@ async def test_a_failure_after_an_answer_ends_the_search(attempts: Attempts, err
         await finding
 
 
-async def test_when_one_is_answered_the_others_are_given_up(attempts: Attempts) -> None:
+async def test_an_answered_attempt_cancels_the_silent_ones(attempts: Attempts) -> None:
     finding = attempts.begin(pace=0.001)
     await attempts.until(2)
     attempts.heard[1]()
     attempts.heard[0]()  # too late
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
+    await loop_turns(2)
     assert [end.cancelled() for end in attempts.ends] == [True, False]
     attempts.ends[1].set_result("second")
     assert await finding == "second"
 
 
-async def test_good_news_make_the_next_attempt_come_soon(attempts: Attempts, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("paceline.engine.ssh.reconnect.LEAST", 0.0)
+async def test_retry_now_starts_the_next_attempt_soon(attempts: Attempts, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("paceline.engine.ssh.reconnect.MIN_ATTEMPT_INTERVAL", 0.0)
     finding = attempts.begin(pace=3600.0)
     await attempts.until(1)
     attempts.search.retry_now(0.0)

@@ -1,6 +1,7 @@
 """The state: any order of events, time that only goes forward, and what a person must be able to read off it."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -35,18 +36,18 @@ from paceline.engine.events import (
     StragglerFound,
     Ticked,
 )
-from paceline.engine.store.history import POINTS, RECENT, curve, recent
+from paceline.engine.store.history import MAX_CURVE_POINTS, MAX_RECENT_SAMPLES, append_recent, append_to_curve
 from paceline.engine.store.reduce import reduce
 from paceline.engine.store.selectors import (
     StepParts,
-    imbalance_now,
-    limit_of,
+    case_throughput,
+    current_imbalance,
+    ideal_throughput,
     occupants,
     open_alerts,
     progress,
+    recent_throughput,
     step_parts,
-    throughput_now,
-    throughput_of,
     wall_clock,
 )
 from paceline.engine.store.state import Alert, State
@@ -63,7 +64,7 @@ def fold(events: list[Event], state: State | None = None) -> State:
 
 
 SMALL = st.sampled_from(("", "a", "b"))
-FIELDS = {
+FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "at": st.floats(-1, 50),
     "node": SMALL,
     "run_id": SMALL,
@@ -94,7 +95,7 @@ def any_event(draw: st.DrawFn) -> Event:
     known = set(kind.__dataclass_fields__)
     skipped = {"devices"} if kind is not NodeReported else set()
     skipped |= {"seconds"} if kind.__name__ == "DeviceProbed" else set()
-    values = {name: draw(strategy) for name, strategy in FIELDS.items() if name in known - skipped}
+    values: dict[str, Any] = {name: draw(strategy) for name, strategy in FIELDS.items() if name in known - skipped}
     if kind is RunPlanned:
         values["ranks"] = draw(st.sampled_from(((), story.healthy_ranks())))
     if kind is InventoryRead:
@@ -113,10 +114,10 @@ def test_any_sequence_of_events_reduces_and_time_never_goes_back(events: list[Ev
         assert sum(alert.ended_at is not None for alert in state.alerts) <= 200
     for run in state.runs.values():
         assert 0.0 <= progress(run, state.at).fraction <= 1.0
-        imbalance_now(run)
+        current_imbalance(run)
         for case in run.cases:
-            throughput_now(case)
-            throughput_of(case)
+            recent_throughput(case)
+            case_throughput(case)
     open_alerts(state, state.run)
     occupants(state)
 
@@ -163,7 +164,7 @@ def test_a_silent_node_becomes_stale_and_its_history_gets_gaps() -> None:
     assert not open_alerts(back)
 
 
-def test_a_silent_node_that_is_lost_stays_one_trouble() -> None:
+def test_a_silent_node_that_is_lost_has_one_alert() -> None:
     state = fold([NodeConnected(node="a", at=1.0), *(Ticked(at=at, clock=at) for at in (4.0, 7.0)), NodeLost(at=9.0, node="a")])
     assert [(alert.severity, alert.at) for alert in open_alerts(state)] == [("critical", 1.0)]
     assert not open_alerts(fold([NodeReported(at=12.0, node="a")], state))
@@ -175,7 +176,7 @@ def test_a_centre_that_slept_does_not_call_its_nodes_silent() -> None:
     assert fold([Ticked(at=3601.0, clock=3601.0)], state).nodes["a"].state == "stale"
 
 
-def test_trouble_that_is_still_so_is_not_forgotten_however_much_there_is() -> None:
+def test_open_alerts_are_kept_however_many_there_are() -> None:
     lost = [NodeLost(at=1.0, node=f"n{number}", reason="reset") for number in range(256)]
     state = fold([NodeWarned(node="a", reason="slow"), *lost, NodeConnected(at=2.0, node="a"), NodeConnected(at=2.0, node="n0")])
     assert len(open_alerts(state)) == 255
@@ -197,13 +198,13 @@ def test_a_refused_node_keeps_its_reason_and_hint() -> None:
     assert (node.state, node.reason, node.hint) == ("refused", "host key changed", "check it")
 
 
-def test_a_second_inventory_forgets_nothing_that_was_heard() -> None:
+def test_a_second_inventory_keeps_the_state_of_known_nodes() -> None:
     state = fold([story.inventory(), NodeConnected(at=1.0, node="demo1"), story.inventory()])
     assert state.nodes["demo1"].state == "ok"
     assert list(state.nodes) == ["demo1", "demo2", "demo3", "demo4"]
 
 
-def test_an_unreachable_run_goes_on_when_a_word_of_it_arrives() -> None:
+def test_an_unreachable_run_is_running_again_when_an_event_of_it_arrives() -> None:
     events: list[Event] = [
         RunPlanned(run_id="r", cases=("x",)),
         StepsTaken(at=1.0, run_id="r", case="x", steps=1, step_seconds=0.5, samples=8),
@@ -250,7 +251,7 @@ def test_a_standalone_rate_counts_for_sizes_within_five_percent_of_it() -> None:
         if case == "x":
             events.append(StandaloneMeasured(at=at, run_id="r", case=case, local_batch_size=size, samples_per_second=50.0))
     run = fold(events).runs["r"]
-    assert [limit_of(run, case) for case in run.cases] == [50.0, 50.0, None]
+    assert [ideal_throughput(run, case) for case in run.cases] == [50.0, 50.0, None]
 
 
 def test_a_case_of_a_bench_measures_its_devices_before_it_is_done() -> None:
@@ -264,7 +265,7 @@ def test_a_case_of_a_bench_measures_its_devices_before_it_is_done() -> None:
     assert fold([*events, RunEnded(run_id="r", state="cancelled")]).runs["r"].cases[0].state == "done"
 
 
-def test_what_is_prepared_before_a_run_exists_is_shown_too() -> None:
+def test_preparations_before_a_run_exists_are_shown() -> None:
     state = fold([Progress(phase="starting the lab", fraction=0.5)])
     assert (state.phase, state.fraction, state.run) == ("starting the lab", 0.5, None)
 
@@ -287,13 +288,13 @@ def test_the_wall_clock_of_a_past_moment_is_known() -> None:
     assert wall_clock(State(), 4.0) is None
 
 
-@given(st.integers(1, 3 * POINTS))
+@given(st.integers(1, 3 * MAX_CURVE_POINTS))
 @settings(max_examples=20, deadline=None)
 def test_a_curve_keeps_its_whole_span_in_bounded_points(amount: int) -> None:
     points: tuple[int, ...] = ()
     for point in range(amount):
-        points = curve(points, point)
-    assert len(points) <= POINTS
+        points = append_to_curve(points, point)
+    assert len(points) <= MAX_CURVE_POINTS
     assert points[0] == 0
     assert points[-1] == amount - 1
     assert list(points) == sorted(set(points))
@@ -301,22 +302,22 @@ def test_a_curve_keeps_its_whole_span_in_bounded_points(amount: int) -> None:
 
 def test_a_recent_history_is_bounded() -> None:
     values: tuple[int, ...] = ()
-    for value in range(RECENT + 50):
-        values = recent(values, value)
-    assert len(values) == RECENT
-    assert values[-1] == RECENT + 49
+    for value in range(MAX_RECENT_SAMPLES + 50):
+        values = append_recent(values, value)
+    assert len(values) == MAX_RECENT_SAMPLES
+    assert values[-1] == MAX_RECENT_SAMPLES + 49
 
 
-def test_every_kind_of_a_rank_is_a_word_of_its_run() -> None:
+def test_every_kind_of_rank_event_belongs_to_its_run() -> None:
     for name, kind in EVENTS.items():
         if issubclass(kind, RankEvent):
             assert "r" in fold([kind(run_id="r", case="x")]).runs or name == "RankFailed"
 
 
-def test_a_run_that_was_only_found_is_listed_but_a_followed_one_is_known_better() -> None:
+def test_a_discovered_run_is_listed_but_a_followed_one_keeps_its_own_state() -> None:
     found = RunListed(run_id="r", state="running", workload="digits-cnn", nodes=("a", "b"), started=5.0)
     run = reduce(State(), found).runs["r"]
-    assert (run.state, run.nodes, run.started) == ("running", ("a", "b"), 5.0)
+    assert (run.state, run.nodes, run.node_started_at) == ("running", ("a", "b"), 5.0)
     planned = RunPlanned(run_id="r", workload="digits-cnn", cases=("equal",), ranks=(RankSummary(0, "a"),))
     followed = reduce(State(), planned)
     assert reduce(followed, replace(found, state="failed")).runs["r"].state == followed.runs["r"].state
@@ -359,7 +360,7 @@ def hot_run(found: StragglerFound = FOUND) -> State:
 
 
 def straggler_alert(state: State) -> Alert:
-    (alert,) = (one for one in state.alerts if one.key.startswith("straggler"))
+    (alert,) = (one for one in state.alerts if one.key[0] == "straggler")
     return alert
 
 
@@ -369,12 +370,27 @@ def test_a_straggler_s_alert_names_rank_device_slowdown_and_what_the_readings_of
     assert alert.text == ("rank 1 1.52x slower: thermal (hardware): clock 1,665 -> 1,110 MHz, 88 °C; since step 120, GTX 1650")
 
 
+def test_the_advice_follows_the_kind_of_the_evidence_and_not_its_words() -> None:
+    hot = hot_run()
+    (straggler,) = hot.runs["r"].cases[0].stragglers
+    assert straggler.evidence is not None
+    assert straggler.evidence.kind == "reduced clock"
+    assert straggler_alert(hot).hint == "check its cooling and power limit"
+    used_by_another = ProcessReading(77, "eve", "thermal-clock")
+    device = DeviceReading(0, "GTX 1650", "cuda", 0.99, processes=(used_by_another,))
+    shared = reduce(hot, NodeReported(at=32.0, node="demo2", devices=(device,)))
+    (straggler,) = shared.runs["r"].cases[0].stragglers
+    assert straggler.evidence is not None
+    assert straggler.evidence.kind == "shared device"
+    assert straggler_alert(shared).hint == "find the owner of that process, or use another device"
+
+
 def test_readings_of_other_causes_leave_the_rank_s_own_stamps_as_evidence() -> None:
     alert = straggler_alert(hot_run(replace(FOUND, cause="data", part_expected_seconds=0.004)))
     assert alert.text == "rank 1 1.52x slower: data 4 -> 600 ms a step; since step 120, GTX 1650"
 
 
-def test_a_stranger_on_the_very_device_is_named_and_our_own_process_is_not() -> None:
+def test_another_user_s_process_on_the_device_is_named_and_the_run_s_own_is_not() -> None:
     ours, stranger = ProcessReading(1, "me", "python", run_id="r"), ProcessReading(77, "eve", "miner")
     device = DeviceReading(0, "GTX 1650", "cuda", 0.99, processes=(ours, stranger))
     state = reduce(hot_run(), NodeReported(at=32.0, node="demo2", devices=(device,)))
@@ -402,7 +418,7 @@ def test_a_straggler_of_the_night_has_the_readings_of_that_hour_as_evidence(node
     assert "thermal (hardware): clock 1,665 -> 1,110 MHz, 88 °C" in straggler_alert(state).text
 
 
-def test_an_alert_tells_what_the_balancer_did_and_ends_with_the_straggler() -> None:
+def test_an_alert_names_the_action_of_the_balancer_and_ends_with_the_straggler() -> None:
     change = SharesChanged(
         at=33.0,
         run_id="r",
@@ -414,11 +430,11 @@ def test_an_alert_tells_what_the_balancer_did_and_ends_with_the_straggler() -> N
         predicted_after=0.48,
     )
     state = reduce(hot_run(), change)
-    assert straggler_alert(state).deed == "shares 190/194 -> 250/134: 480 instead of 600 ms a step"
+    assert straggler_alert(state).action_taken == "shares 190/194 -> 250/134: 480 instead of 600 ms a step"
     assert open_alerts(state)
     state = reduce(state, ENDED)
     assert straggler_alert(state).ended_at == 60.0
-    assert straggler_alert(state).deed == "changed shares brought back 80 % of the lost time"
+    assert straggler_alert(state).action_taken == "changed shares brought back 80 % of the lost time"
     (straggler,) = state.runs["r"].cases[0].stragglers
     assert (straggler.is_open, straggler.ended) == (False, ENDED)
 
@@ -429,7 +445,7 @@ def test_a_straggler_s_alert_ends_with_its_case_at_the_latest() -> None:
     assert not state.runs["r"].cases[0].stragglers[0].is_open
 
 
-def test_what_deserves_attention_on_a_node_is_told_once_and_until_it_connects_again() -> None:
+def test_a_warning_of_a_node_is_shown_once_and_until_it_connects_again() -> None:
     warned = NodeWarned(node="a", reason="it kills background processes", hint="systemd keeps runs there")
     state = fold([InventoryRead(nodes=(NodeSummary("a"),)), warned, warned])
     assert [(alert.severity, alert.text) for alert in state.alerts] == [("warning", "it kills background processes")]
@@ -453,7 +469,7 @@ def test_a_step_is_split_into_data_host_compute_communication_and_wait() -> None
     ]
 
 
-def test_a_rank_alone_communicates_with_nobody() -> None:
+def test_a_single_rank_has_no_communication() -> None:
     alone = StepsTaken(run_id="r", case="x", steps=1, samples=8, compute_seconds=0.4, wait_seconds=0.02, step_seconds=0.42)
     assert step_parts(fold([alone]).runs["r"])[0].communication == 0.0
 

@@ -15,19 +15,22 @@ from paceline.engine.telemetry.recording import Recorder, Recording
 from paceline.engine.telemetry.replay import ReplaySession
 
 from tests.support.screens import story
+from tests.support.waiting import loop_turns
 
 
 def test_the_bus_stamps_the_arrival_and_never_goes_back() -> None:
     times = iter((100.0, 101.5, 101.0, 103.0))
-    bus, heard = Bus(lambda: next(times)), []
+    bus = Bus(lambda: next(times))
+    heard: list[Event] = []
     bus.subscribe(heard.append)
     for _ in range(3):
         bus.publish(Ticked(at=99.0))
     assert [event.at for event in heard] == [1.5, 1.5, 3.0]
 
 
-def test_a_failing_listener_is_heard_of_after_the_others_got_the_event() -> None:
-    bus, heard = Bus(lambda: 0.0), []
+def test_an_exception_of_a_listener_is_raised_after_all_others_got_the_event() -> None:
+    bus = Bus(lambda: 0.0)
+    heard: list[Event] = []
 
     def fail(event: Event) -> None:
         raise ValueError("a bug")
@@ -39,15 +42,16 @@ def test_a_failing_listener_is_heard_of_after_the_others_got_the_event() -> None
     assert len(heard) == 1
 
 
-def test_a_listener_that_left_hears_nothing() -> None:
-    bus, heard = Bus(lambda: 0.0), []
+def test_an_unsubscribed_listener_gets_no_event() -> None:
+    bus = Bus(lambda: 0.0)
+    heard: list[Event] = []
     leave = bus.subscribe(heard.append)
     leave()
     bus.publish(Ticked())
     assert heard == []
 
 
-def test_a_recording_gives_back_what_it_was_given(tmp_path: Path) -> None:
+def test_a_recording_yields_the_recorded_events(tmp_path: Path) -> None:
     events = story.healthy()
     recording = Recording(story.record(tmp_path / "a.jsonl", events))
     assert recording.version == "test"
@@ -70,7 +74,7 @@ def test_no_file_and_no_link_is_overwritten(tmp_path: Path) -> None:
     assert (tmp_path / "there").read_text() == "mine"
 
 
-def test_a_full_disk_is_said_once_and_the_session_goes_on() -> None:
+def test_a_full_disk_is_reported_once_and_the_session_continues() -> None:
     if not os.path.exists("/dev/full"):
         pytest.skip("no /dev/full on this system")
     failures: list[StorageFailed] = []
@@ -81,7 +85,7 @@ def test_a_full_disk_is_said_once_and_the_session_goes_on() -> None:
     recorder(Ticked())
     recorder(Ticked())
     assert [str(failure) for failure in failures] == [
-        "recording to /dev/full stopped: no space left on the device (the session goes on without it; what was written stays)"
+        "recording to /dev/full stopped: no space left on the device (the session continues; the events written so far are kept)"
     ]
 
 
@@ -102,14 +106,14 @@ def test_a_cut_last_line_and_unknown_kinds_are_left_out_and_counted(tmp_path: Pa
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", ":1: no recording"),
-        ("hello\n", ":1: no recording"),
-        ("[]\n", ":1: no recording"),
-        ('{"schema": 2}\n', "written in format 2"),
+        ("", ":1: not a recording"),
+        ("hello\n", ":1: not a recording"),
+        ("[]\n", ":1: not a recording"),
+        ('{"schema": 2}\n', "format 2 is newer"),
         ('{"schema": 1}\nnonsense\n{"kind":"Ticked"}\n', ":2: not a JSON line"),
     ],
 )
-def test_what_is_no_recording_is_refused_with_its_line(tmp_path: Path, text: str, words: str) -> None:
+def test_an_invalid_recording_is_refused_with_its_line(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "a.jsonl").write_text(text)
     with pytest.raises(DataRefused, match=words):
         list(Recording(tmp_path / "a.jsonl"))
@@ -136,7 +140,7 @@ async def test_a_paused_replay_waits_until_it_goes_on(tmp_path: Path) -> None:
     session.subscribe(heard.append)
     await session.perform("pause")
     playing = asyncio.create_task(session.open())
-    await asyncio.sleep(0)
+    await loop_turns()
     assert heard == []
     await session.perform("speed 1000")
     await session.perform("pause")
@@ -147,13 +151,13 @@ async def test_a_paused_replay_waits_until_it_goes_on(tmp_path: Path) -> None:
 async def test_a_closed_replay_ends(tmp_path: Path) -> None:
     session = ReplaySession(story.record(tmp_path / "a.jsonl", [Ticked(at=0.0), Ticked(at=1e9)]))
     playing = asyncio.create_task(session.open())
-    await asyncio.sleep(0)
+    await loop_turns()
     await session.close()
     await playing
 
 
 @pytest.mark.parametrize("line", ["bench", "seek", "seek soon", "seek nan", "speed", "speed none", "speed 0", "speed nan", ""])
-async def test_a_replay_says_what_it_can_do(tmp_path: Path, line: str) -> None:
+async def test_an_invalid_replay_command_is_refused(tmp_path: Path, line: str) -> None:
     session = ReplaySession(story.record(tmp_path / "a.jsonl", [Ticked()]))
     with pytest.raises(UsageError):
         await session.perform(line)
@@ -168,7 +172,7 @@ async def played(session: ReplaySession) -> list[State]:
     return states
 
 
-async def test_going_back_and_on_in_a_replay_gives_the_states_of_the_first_time(tmp_path: Path) -> None:
+async def test_seeking_in_a_replay_gives_the_states_of_a_straight_replay(tmp_path: Path) -> None:
     path = story.record(tmp_path / "a.jsonl", story.healthy())
     session = ReplaySession(path, float("inf"))
     straight = await played(session)
@@ -180,7 +184,7 @@ async def test_going_back_and_on_in_a_replay_gives_the_states_of_the_first_time(
         assert states[-1] == straight[-1]
 
 
-async def test_a_replay_goes_to_what_happened_and_back(tmp_path: Path) -> None:
+async def test_a_replay_seeks_to_the_next_and_the_previous_event(tmp_path: Path) -> None:
     events = [event for event in story.healthy() if event.at < 150]
     session = ReplaySession(story.record(tmp_path / "a.jsonl", events), 1.0)
     await session.perform("pause")
@@ -197,12 +201,12 @@ async def test_a_replay_goes_to_what_happened_and_back(tmp_path: Path) -> None:
     await playing
 
 
-async def test_a_seek_breaks_into_a_playing_replay(tmp_path: Path) -> None:
+async def test_a_seek_interrupts_a_playing_replay(tmp_path: Path) -> None:
     session = ReplaySession(story.record(tmp_path / "a.jsonl", [Ticked(at=float(at)) for at in range(0, 10_000, 10)]), 1.0)
     heard: list[Event] = []
     session.subscribe(heard.append)
     playing = asyncio.create_task(session.open())
-    await asyncio.sleep(0)
+    await loop_turns()
     await session.perform("seek 9985")
     await session.perform("speed 1e6")
     await playing
