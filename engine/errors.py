@@ -1,4 +1,4 @@
-"""Went wrong: the whole tree of errors, each with what failed, where, and what to do next.
+"""Went wrong: every error class, each with its reason, its node and a hint what to do next.
 
 Runs on both sides and imports the standard library only. An error stops one action; expected trouble is an event instead.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 
 class PacelineError(Exception):
-    """Something a person can act on. Printed as one line: ``node: reason (hint)``."""
+    """An error that a person can act on. Printed as one line: ``node: reason (hint)``."""
 
     exit_status = 1
 
@@ -24,11 +24,11 @@ class PacelineError(Exception):
 
 
 class WorkFailed(PacelineError):
-    """The work itself failed: a rank died, training raised, a full disk ended it."""
+    """The work itself failed: a rank died, training raised, the disk was full."""
 
 
 class StorageFailed(WorkFailed):
-    """A file could not be written; what was there before is untouched."""
+    """A file could not be written; its previous content is untouched."""
 
 
 class UsageError(PacelineError):
@@ -42,33 +42,33 @@ class ConfigurationError(UsageError):
 
 
 class DataRefused(UsageError):
-    """Input data are broken or missing; the reason names the file and the line. Data are never replaced silently."""
+    """Input data are malformed or missing; the reason names file and line. Data are never replaced silently."""
 
 
 class NodeUnreachable(PacelineError):
-    """A node does not answer. What runs on it is not touched by that."""
+    """A node does not answer. Runs on it continue."""
 
     exit_status = 3
 
 
 class NodeRefused(PacelineError):
-    """A node answered and said no: authentication failed or its host key is not the one we know."""
+    """Authentication at a node failed, or its host key is not the known one."""
 
     exit_status = 4
 
 
 class PlanImpossible(PacelineError):
-    """What was asked cannot be done with these devices: too little memory, a batch smaller than its ranks."""
+    """These devices cannot run the job: too little memory, or a global batch smaller than the number of ranks."""
 
     exit_status = 5
 
 
 class NotProfiled(PlanImpossible):
-    """What is asked needs a profile that is not there; a launch measures it first by itself."""
+    """The request needs a profile that does not exist. A launch measures it first."""
 
 
 class DeviceInUse(PlanImpossible):
-    """Another run holds a device, or a stranger's process computes on it."""
+    """Another run holds a device, or a process outside any run computes on it."""
 
 
 class Interrupted(PacelineError):
@@ -78,8 +78,8 @@ class Interrupted(PacelineError):
 
 
 class WaitGivenUp(Interrupted):
-    """A person does not want to wait for devices any more; nothing was started."""
+    """A person cancelled the wait for devices; nothing was started."""
 
 
 STATUS_ORDER = (130, 4, 3, 5, 2, 1, 6)
-"""Which exit status wins where several apply."""
+"""Exit statuses by precedence, for when several apply."""

@@ -1,4 +1,4 @@
-"""Happened: one frozen dataclass a kind, and the one table EVENTS that names them all.
+"""Happened: one frozen dataclass per kind of event, and EVENTS, the table of all kinds.
 
 Runs on both sides and imports the standard library only. Names are in the past tense; a kind never changes its meaning; every
 field has a default, so that old recordings stay readable.
@@ -12,7 +12,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """What all events share."""
+    """Fields of all events."""
 
     at: float = 0.0
     """Arrival at the centre, seconds since the stream began."""
@@ -22,7 +22,7 @@ class Event:
     run_id: str = ""
 
 
-# What is there ------------------------------------------------------------------------------------------------------------------
+# Nodes and devices -------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,25 +47,25 @@ class DeviceReading:
     clock: float | None = None
     """MHz, of the streaming multiprocessors."""
     throttle: tuple[str, ...] = ()
-    """Reasons why the device clocks down, in words."""
+    """Reasons for which the device lowers its clocks, as text."""
     processes: tuple[ProcessReading, ...] | None = None
-    """None: could not be read; (): none."""
+    """None: not readable; (): none."""
     error: str = ""
     """Why the device could not be read."""
     holder: str = ""
-    """The run that holds the lock of the device, whoever started it."""
+    """Id of the run that holds the lock of the device, whichever user started it."""
     holder_user: str = ""
-    """The user that run belongs to."""
+    """User of that run."""
     memory_clock: float | None = None
     """MHz."""
     fan: float | None = None
-    """Share of its full speed, 0 to 1; None where the device has none of its own."""
+    """Fraction of its full speed, 0 to 1; None: the device has no fan."""
     pcie: tuple[int, ...] = ()
-    """Generation and width of its link now, then the most that card and slot allow; (): unknown. An idle link may slow down."""
+    """Current generation and width of its link, then their maximum for card and slot; (): unknown. An idle link may slow down."""
     ecc_errors: int | None = None
-    """Memory errors that could not be corrected since the driver was loaded; None: the device does not count them."""
+    """Uncorrected memory errors since the driver was loaded; None: the device does not count them."""
     performance_state: int | None = None
-    """0 is the fastest, 15 the slowest."""
+    """0 (fastest) to 15 (slowest)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +78,11 @@ class ProcessReading:
     memory: int | None = None
     """Bytes of the device."""
     run_id: str = ""
-    """The run of ours it belongs to, if any."""
+    """Id of the run that it belongs to; empty: none."""
     is_graphics: bool = False
-    """Whether it only draws, as a desktop does: that is no use of the device for computing."""
+    """Whether it only draws, as a desktop does, and does not use the device for computing."""
     rank: int | None = None
-    """Of that run; of a foreign job what its launcher says. None: it does not tell, or we may not ask."""
+    """Its rank in the run, or in another job as its launcher states it; None: unknown or not readable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +90,11 @@ class DiskReading:
     """A file system of a machine."""
 
     mount: str = ""
-    """Where it is found."""
+    """Mount point."""
     source: str = ""
-    """The device, or the server and its directory."""
+    """Its block device, or the server and its directory."""
     used: int | None = None
-    """Bytes; None: it did not answer, as a server that is gone."""
+    """Bytes; None: no answer, as of a file server that is down."""
     total: int | None = None
     """Bytes."""
 
@@ -105,11 +105,11 @@ class LinkReading:
 
     interface: str = ""
     received: float | None = None
-    """Bytes a second since the last reading."""
+    """Bytes per second since the last reading."""
     sent: float | None = None
-    """Bytes a second since the last reading."""
+    """Bytes per second since the last reading."""
     speed: float | None = None
-    """Bits a second that the link was set up with; None: it does not tell, as virtual ones."""
+    """Bits per second of the negotiated link; None: unknown, as of virtual interfaces."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,37 +121,37 @@ class HostReading:
     memory_used: int | None = None
     memory_total: int | None = None
     disk_free: int | None = None
-    """Bytes free where the node keeps its state."""
+    """Free bytes in the file system of the state directory."""
     cores: int | None = None
-    """Processors the system schedules on."""
+    """Processors that the system schedules on."""
     load: float | None = None
-    """Processes that ran or wanted to, mean of the last minute."""
+    """Load average of the last minute: runnable processes."""
     swap_used: int | None = None
     """Bytes."""
     swap_total: int | None = None
     """Bytes."""
     uptime: float | None = None
-    """Seconds since it was started."""
+    """Seconds since boot."""
     disks: tuple[DiskReading, ...] = ()
     links: tuple[LinkReading, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class NodeSummary:
-    """A machine as nodes.toml names it, before it has answered."""
+    """A machine of nodes.toml, before its first answer."""
 
     name: str = ""
     kind: str = "ssh"
     host: str = ""
     devices: tuple[DeviceReading, ...] = ()
-    """Declared devices of an embedded node, nothing measured yet; empty where devices are found."""
+    """Declared devices of an embedded node, without measurements; empty where devices are detected."""
     is_read_only: bool = False
-    """Whether nodes.toml says that nothing is started, ended or removed there."""
+    """Whether nodes.toml sets read_only: nothing is started, ended or removed there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InventoryRead(Event):
-    """The session knows which machines it is about. First event of every stream."""
+    """nodes.toml was read. First event of every stream."""
 
     path: str = ""
     lab: str = ""
@@ -168,14 +168,14 @@ class Ticked(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeConnecting(Event):
-    """A connection is being tried."""
+    """A connection attempt began."""
 
     attempt: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeConnected(Event):
-    """The agent of the node has said hello."""
+    """The hello of the node's agent arrived."""
 
     hostname: str = ""
     python: str = ""
@@ -184,14 +184,14 @@ class NodeConnected(Event):
     interface: str = ""
     boot_id: str = ""
     torch: str = ""
-    """Version beside its Python; empty: unknown, or none is there. So too"""
+    """Version of torch in its Python; empty: unknown or not installed."""
     driver: str = ""
-    """that of its accelerators."""
+    """Version of the driver of its accelerators; empty: unknown or not installed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeDenied(Event):
-    """The node answered and refused us, or we refused its key. Not tried again by itself."""
+    """The node refused the login, or its host key was refused. It is not retried automatically."""
 
     reason: str = ""
     hint: str = ""
@@ -199,14 +199,14 @@ class NodeDenied(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeLost(Event):
-    """The link is gone; runs on the node go on."""
+    """The link to the node is gone; runs on the node continue."""
 
     reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeWarned(Event):
-    """The node works, but something of it deserves attention before a long run."""
+    """The node works, but has a problem that matters for a long run."""
 
     reason: str = ""
     hint: str = ""
@@ -225,7 +225,7 @@ class NodeReported(Event):
 
 @dataclass(frozen=True, slots=True)
 class RankSummary:
-    """Where a rank runs."""
+    """The node and the device that a rank runs on."""
 
     rank: int = 0
     node: str = ""
@@ -236,49 +236,49 @@ class RankSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress(Event):
-    """A launch or another long task has come further."""
+    """A launch or another long task advanced."""
 
     phase: str = ""
-    """One short sentence, such as ``pushing data to 4 nodes``; empty: what was prepared is over."""
+    """One short sentence, such as ``pushing data to 4 nodes``; empty: the preparation is over."""
     fraction: float | None = None
     """Done so far, 0 to 1; None: unknown."""
     seconds_left: float | None = None
-    """Of this phase, at the pace so far; None: unknown."""
+    """Estimate for this phase; None: unknown."""
     detail: str = ""
-    """How much of how much, such as ``3.1 of 12.3 MiB``."""
+    """Amount done of the total, such as ``3.1 of 12.3 MiB``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Warned(Event):
-    """Something a person should know that stops nothing."""
+    """A problem occurred that stops nothing."""
 
     reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobWaited(Event):
-    """A job waits at the centre until nobody else uses its devices; nothing of it is on a node yet."""
+    """A job waits at the centre until its devices are free; nothing of it is on a node yet."""
 
     workload: str = ""
     is_bench: bool = False
     nodes: tuple[str, ...] = ()
-    """Machines that it would run on."""
+    """Machines that it will run on."""
     devices: tuple[str, ...] = ()
-    """What it waits for, such as ``lab1 / RTX 3060``; (): the wait is over."""
+    """Devices that it waits for, such as ``lab1 / RTX 3060``; (): the wait is over."""
     users: tuple[str, ...] = ()
-    """Who uses each of them."""
+    """Users of these devices, one per device."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunPlanned(Event):
-    """The plan of a run is known, launched just now or found again."""
+    """The plan of a run is known; the run was just launched or is followed again."""
 
     workload: str = ""
     cases: tuple[str, ...] = ()
     policies: tuple[str, ...] = ()
-    """Of each case; (): its name."""
+    """One per case; (): the names of the cases."""
     predicted: tuple[float | None, ...] = ()
-    """Samples per second of each case, said before the launch; None: no profile held. (): of none."""
+    """Samples per second of each case, predicted before the launch; None: no valid profile. (): no prediction for any case."""
     ranks: tuple[RankSummary, ...] = ()
     epochs: int = 0
     global_batch_size: int = 0
@@ -286,13 +286,13 @@ class RunPlanned(Event):
     source: str = ""
     is_emulated: bool = False
     is_network_emulated: bool = False
-    """Whether the network between its devices is played, too."""
+    """Whether the network between its devices is emulated, too."""
     is_bench: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunListed(Event):
-    """A run was found on the nodes that nobody follows here, of today or of another day."""
+    """A run that this session does not follow was found on the nodes. An observation, and no transition of its state."""
 
     state: str = "running"
     reason: str = ""
@@ -305,7 +305,7 @@ class RunListed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunUnreachable(Event):
-    """Nodes of the run are out of reach: only the view is missing, the run is not touched."""
+    """Nodes of the run are out of reach. The run itself continues; only the view of it is missing."""
 
     nodes: tuple[str, ...] = ()
 
@@ -318,40 +318,40 @@ class RunEnded(Event):
     """``done``, ``failed`` or ``cancelled``."""
     reason: str = ""
     rank: int | None = None
-    """The rank whose fault it was."""
+    """The rank that caused the failure; None: no single rank."""
     failed_node: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResultDerived(Event):
-    """The result of a run is written; ``document`` is the result.json."""
+    """The result of a run was written; ``document`` is its result.json."""
 
     document: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProfileStored(Event):
-    """A profile lies on the shelf, measured just now or found there; ``document`` is that of the verb profile."""
+    """A profile was stored, or a stored one was read; ``document`` is that of the verb profile."""
 
     document: dict[str, Any] = field(default_factory=dict)
     is_new: bool = False
-    """Whether it was measured just now: then what had drifted before is over, unless it is told again."""
+    """Whether it was just measured. That ends the drift alerts of its devices, unless DriftFound follows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DriftFound(Event):
-    """A device takes another time for the same workload than when it was profiled last."""
+    """A device takes a different time for the same workload than in its previous profile."""
 
     device_index: int = 0
     workload: str = ""
     slowdown: float = 1.0
-    """Seconds a sample over those of before; below 1 it has become faster."""
+    """Seconds per sample over those of the previous profile; below 1: faster."""
     since: float | None = None
-    """When it was profiled before, seconds since 1970 by the centre's clock."""
+    """Time of the previous profile, seconds since 1970 by the centre's clock."""
     day: str = ""
-    """The day of that, as people of the centre call it: ``3 May``."""
+    """Local date of the previous profile at the centre: ``3 May``."""
     reason: str = ""
-    """What the driver says differently now."""
+    """Driver facts that differ from the previous profile."""
 
 
 # Runs: written by the runner into events.jsonl ----------------------------------------------------------------------------------
@@ -359,12 +359,12 @@ class DriftFound(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunnerStarted(Event):
-    """The runner of one node has taken its run directory."""
+    """The runner of one node owns the run directory."""
 
     pid: int = 0
     boot_id: str = ""
     start_time: int = 0
-    """Start of the process in clock ticks since boot; pid, boot id and this name a process for ever."""
+    """Start of the process in clock ticks since boot; pid, boot id and this identify a process uniquely."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -376,7 +376,7 @@ class LaunchStarted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadingsRecorded(Event):
-    """Every 10 s: what the node's readings were, for the nights when no control centre looks on."""
+    """The node's readings, every 10 s, for times when no control centre is connected."""
 
     host: HostReading = field(default_factory=HostReading)
     devices: tuple[DeviceReading, ...] = ()
@@ -393,7 +393,7 @@ class PeerLost(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunnerEnded(Event):
-    """The node's part of the run is over; the same facts stand in exit.json."""
+    """The node's part of the run is over; exit.json holds the same facts."""
 
     state: str = "done"
     reason: str = ""
@@ -408,7 +408,7 @@ class RunnerEnded(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankEvent(Event):
-    """What all lines of a rank share."""
+    """Fields of all events of a rank."""
 
     rank: int = 0
     case: str = ""
@@ -416,7 +416,7 @@ class RankEvent(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreOpened(RankEvent):
-    """Rank 0 has opened the store by which the group forms; its runner tells the other nodes."""
+    """Rank 0 opened the rendezvous store; its runner passes the address on to the other nodes."""
 
     address: str = ""
     port: int = 0
@@ -424,7 +424,7 @@ class StoreOpened(RankEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankJoined(RankEvent):
-    """The rank is part of the process group."""
+    """The rank joined the process group."""
 
     pid: int = 0
     world_size: int = 0
@@ -433,7 +433,7 @@ class RankJoined(RankEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceProbed(RankEvent):
-    """The rank has timed its device at two local batch sizes, without communication."""
+    """The rank timed its device at two local batch sizes, without communication."""
 
     local_batch_sizes: tuple[int, ...] = ()
     seconds: tuple[float, ...] = ()
@@ -446,7 +446,7 @@ class DeviceProbed(RankEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaseStarted(RankEvent):
-    """Rank 0: a case begins, with the model fresh from the seed."""
+    """Rank 0: a case began, with the model initialized from the seed."""
 
     policy: str = ""
     local_batch_sizes: tuple[int, ...] = ()
@@ -454,26 +454,26 @@ class CaseStarted(RankEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepsTaken(RankEvent):
-    """Steps of one rank since its last line: at most four such lines a second, and one a step around a decision."""
+    """Steps of one rank since its last line: at most four lines a second, and one line per step around a decision."""
 
     epoch: int = 0
     step: int = 0
-    """Last step of the summary, counted from 0 over the whole case."""
+    """Last step of the summary, counted from 0 over the case."""
     steps: int = 0
-    """How many steps the summary covers."""
+    """Number of steps in the summary."""
     local_batch_size: int = 0
     compute_seconds: float = 0.0
-    """All own work up to the last gradient; mean of the steps, as all seconds here."""
+    """The rank's own work up to its last gradient. All seconds of this event are means over the steps."""
     wait_seconds: float = 0.0
     step_seconds: float = 0.0
     data_seconds: float = 0.0
-    """Part of the own work: until the batch lay in the host's memory,"""
+    """Part of the compute seconds: until the batch was in host memory."""
     copy_seconds: float = 0.0
-    """until it lay in the device's,"""
+    """Part of the compute seconds: until the batch was in device memory."""
     host_seconds: float = 0.0
-    """in which the host's thread was due to run and did not;"""
+    """Part of the compute seconds: the host's thread was runnable and did not run."""
     backward_seconds: float = 0.0
-    """and, of the rest, backward."""
+    """Part of the remaining compute seconds: backward."""
     optimizer_seconds: float = 0.0
     """After the wait."""
     samples: int = 0
@@ -481,7 +481,7 @@ class StepsTaken(RankEvent):
     loss: float | None = None
     """Global training loss of the last step."""
     utilization: float | None = None
-    """Emulated devices: share of the last second inside paced compute, 0 to 1."""
+    """Emulated devices: fraction of the last second inside paced compute, 0 to 1."""
     memory_used: int | None = None
     """Bytes, of the device."""
 
@@ -491,88 +491,89 @@ class SharesChanged(RankEvent):
     """Rank 0: the balancer changed the local batch sizes."""
 
     step: int = 0
-    """First step with the new sizes, counted over the whole case."""
+    """First step with the new sizes, counted over the case."""
     before: tuple[int, ...] = ()
     after: tuple[int, ...] = ()
     reason: str = ""
     predicted_before: float | None = None
-    """Step seconds, had nothing changed."""
+    """Step seconds with the old sizes."""
     predicted_after: float | None = None
     """Step seconds with the new sizes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StragglerFound(RankEvent):
-    """Rank 0: a rank works slower than its own healthy time at its local batch size, beyond noise; or the network does."""
+    """Rank 0: a rank is slower than its own healthy time at its local batch size, beyond noise; or the network is slow."""
 
     straggler: int | None = None
-    """The rank; None: all of them wait for the network."""
+    """The rank; None: all ranks wait for the network."""
     cause: str = "compute"
-    """``compute``, ``data``, ``host-to-device``, ``host`` or ``network``: the part of the step that grew most."""
+    """The part of the step that grew most, see ``states.SlowdownCause``."""
     slowdown: float = 1.0
-    """Seconds of own work over healthy ones; of the network: of the whole step."""
+    """Compute seconds over healthy ones; network: step seconds over healthy ones."""
     since: int = 0
-    """First slow step, counted over the whole case."""
+    """First slow step, counted over the case."""
     step: int = 0
-    """Step after which it was certain."""
+    """Step after which it was detected."""
     expected_seconds: float = 0.0
-    """Of one step of this rank, healthy, at its local batch size; of the network: of the whole step."""
+    """Healthy compute seconds of the rank at its local batch size; network: healthy step seconds."""
     seconds: float = 0.0
-    """The same as measured: median of the slow steps."""
+    """The measured value of the same: median of the slow steps."""
     part_expected_seconds: float = 0.0
-    """Of these, the part that is the cause."""
+    """Healthy seconds of the part that is the cause."""
     part_seconds: float = 0.0
+    """Measured seconds of that part."""
     before: tuple[int, ...] = ()
-    """Local batch sizes of all ranks before it began."""
+    """Local batch sizes of all ranks before the first slow step."""
     after: tuple[int, ...] = ()
-    """What they were when it was certain: different where the balancer had acted."""
+    """Local batch sizes at its detection; they differ where the balancer had acted by then."""
     is_costly: bool = False
-    """Whether the others would be faster without this rank."""
+    """Whether the other ranks would be faster without this one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StragglerEnded(RankEvent):
-    """Rank 0: the rank, or the network, is itself again."""
+    """Rank 0: the rank, or the network, is no longer slow."""
 
     straggler: int | None = None
     cause: str = "compute"
     slowdown: float = 1.0
-    """Mean over the slow steps for which it was known."""
+    """Mean over the slow steps with a measurement."""
     since: int = 0
     step: int = 0
     """First healthy step."""
     gain: float | None = None
-    """Share of the lost step time that changed shares brought back, 0 to 1; None: nothing was lost, or of the network."""
+    """Fraction of the lost step time that changed shares recovered, 0 to 1; None: nothing was lost, or the network was slow."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankEpochEnded(RankEvent):
-    """One rank's sums over an epoch."""
+    """Sums of one rank over an epoch."""
 
     epoch: int = 0
     samples: int = 0
     seconds: float = 0.0
     """From the first step to the last gradient, all steps."""
     full_steps: int = 0
-    """Steps that trained the whole global batch."""
+    """Steps of the full global batch size."""
     full_compute_seconds: float = 0.0
     """Sum over the full steps."""
     full_wait_seconds: float = 0.0
     full_data_seconds: float = 0.0
-    """Parts of the compute seconds."""
+    """Part of the compute seconds, as are the next two."""
     full_copy_seconds: float = 0.0
     full_host_seconds: float = 0.0
     full_backward_seconds: float | None = None
-    """Part of the compute seconds, stalls of the host in it included; None: not told."""
+    """Part of the compute seconds, host stalls included; None: not reported."""
     full_optimizer_seconds: float | None = None
     """After the wait."""
     communication_seconds: float | None = None
-    """Least wait of any rank in a full step, mean over the steps of which it is known: what nobody could hide; None: unknown."""
+    """Exposed communication: least wait of any rank in a full step, mean over the steps where it is known; None: unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpochEnded(RankEvent):
-    """Rank 0: an epoch is over and was evaluated; exact over all ranks."""
+    """Rank 0: an epoch ended and was evaluated, exactly over all ranks."""
 
     epoch: int = 0
     epochs: int = 0
@@ -589,7 +590,7 @@ class EpochEnded(RankEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StandaloneMeasured(RankEvent):
-    """The rank trained alone, others idle, no communication, at the local batch its case ended with."""
+    """The rank trained alone at the local batch size that its case ended with; others idle, no communication."""
 
     local_batch_size: int = 0
     samples_per_second: float = 0.0
@@ -598,55 +599,55 @@ class StandaloneMeasured(RankEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceUsed(RankEvent):
-    """An emulated device worked outside of any epoch, for a probe or alone for its rate: at most four such lines a second."""
+    """An emulated device worked outside an epoch, for a probe or a standalone rate: at most four lines a second."""
 
     step: int = -1
-    """The one whose scripted faults act; -1: none do."""
+    """The step whose scripted faults apply; -1: permanent faults only."""
     utilization: float | None = None
-    """Share of the last second inside paced compute, 0 to 1."""
+    """Fraction of the last second inside paced compute, 0 to 1."""
     memory_used: int | None = None
     """Bytes, of the device."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProfilingAdvanced(RankEvent):
-    """Rank 0: profiling has come to its next part."""
+    """Rank 0: profiling reached its next part."""
 
     phase: str = ""
-    """What is measured now, in a few words."""
+    """Short name of the measurement."""
     fraction: float = 0.0
     """Done so far, 0 to 1."""
     seconds_left: float | None = None
-    """As long as the rest usually takes."""
+    """Usual duration of the rest."""
     part: int = 0
-    """Which one that is, from 1; 0: not told."""
+    """Number of this part, from 1; 0: not reported."""
     parts: int = 0
-    """How many there are."""
+    """Number of parts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceProfiled(RankEvent):
-    """What the rank's device can do, whatever the workload."""
+    """Capabilities of the rank's device, independent of a workload."""
 
     tflops: dict[str, float] = field(default_factory=dict)
-    """10^12 operations a second of a large matrix product, by number format: fp32, tf32, bf16, fp16."""
+    """10^12 operations per second of a large matrix product, by number format: fp32, tf32, bf16, fp16."""
     memory_bandwidth: float | None = None
-    """Bytes a second, read and written; None: emulated devices play none."""
+    """Bytes per second, read and written; None: not emulated."""
     host_to_device: float | None = None
-    """Bytes a second; None: it computes where the data lie."""
+    """Bytes per second; None: the device computes in host memory."""
     facts: dict[str, str] = field(default_factory=dict)
-    """What the driver says."""
+    """Facts from the driver."""
     error: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepTimesProfiled(RankEvent):
-    """How long the rank's device takes for the workload."""
+    """Step times of the rank's device for the workload."""
 
     sizes: tuple[int, ...] = ()
-    """Local batch sizes,"""
+    """Local batch sizes."""
     seconds: tuple[float, ...] = ()
-    """and the median compute seconds of each, without communication."""
+    """Median compute seconds at these sizes, without communication."""
     fixed_seconds: float | None = None
     """a of t = a + c b."""
     seconds_per_sample: float | None = None
@@ -654,22 +655,22 @@ class StepTimesProfiled(RankEvent):
     residual: float | None = None
     """Median relative error of that line, 0 to 1."""
     largest_batch: int | None = None
-    """Samples that fit at once; None: no limit was found."""
+    """Largest local batch size that fits in memory; None: no limit was found."""
     power: float | None = None
-    """Watts while it trained."""
+    """Watts during training."""
     joules_per_sample: float | None = None
     crowding: float | None = None
-    """Seconds of a step while all processors of its machine compute, over those alone; None: it has the machine to itself."""
+    """Step seconds while all CPU ranks of its machine compute, over those alone; None: no other rank shares its processors."""
     error: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkProfiled(RankEvent):
-    """One rank of a node has measured what it sends to another node."""
+    """One rank of a node measured its link to another node, in the sending direction."""
 
     peer: str = ""
     latency: float | None = None
-    """Seconds of one hop: half of what a small message and its answer take."""
+    """Seconds of one hop: half the round trip of a small message."""
     bandwidth: float | None = None
     """Bytes a second."""
     error: str = ""
@@ -677,7 +678,7 @@ class LinkProfiled(RankEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AllReduceProfiled(RankEvent):
-    """Rank 0: sums over all ranks on the real backend, seconds = alpha + bytes / beta."""
+    """Rank 0: all-reduces over all ranks on the real backend, seconds = alpha + bytes / beta."""
 
     world_size: int = 0
     alpha: float | None = None
@@ -690,41 +691,41 @@ class AllReduceProfiled(RankEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GradientProfiled(RankEvent):
-    """Rank 0: how the gradients of the workload leave a rank, bucket after bucket."""
+    """Rank 0: the gradient buckets of the workload, in the order in which they are exchanged."""
 
     bucket_bytes: tuple[int, ...] = ()
     closed_at: tuple[float, ...] = ()
-    """The part of backward, 0 to 1, that is done when each closes."""
+    """Fraction of backward, 0 to 1, that is done when each bucket is complete."""
     forward_share: float | None = None
-    """The part of compute seconds before backward."""
+    """Fraction of the compute seconds before backward."""
     optimizer_seconds: float | None = None
     low_rank_bytes: tuple[int, ...] = ()
-    """What PowerSGD would send instead of each."""
+    """Bytes that PowerSGD sends in place of each bucket."""
     compression_seconds: dict[str, tuple[float, ...]] = field(default_factory=dict)
-    """What compressing each takes by itself, without any transport: bf16, fp16, powersgd."""
+    """Seconds to compress each bucket, without transport, by compression: bf16, fp16, powersgd."""
     parameters: int = 0
     error: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SystemProfiled(RankEvent):
-    """One rank of a node has measured the machine."""
+    """One rank of a node measured the machine."""
 
     processor: str = ""
     cores: int | None = None
     memory: int | None = None
     """Bytes."""
     disk_write: float | None = None
-    """Bytes a second, past the page cache."""
+    """Bytes per second, bypassing the page cache."""
     disk_read: float | None = None
     facts: dict[str, str] = field(default_factory=dict)
-    """Versions of what measured."""
+    """Versions of the software that measured."""
     error: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaseEnded(RankEvent):
-    """Rank 0: a case is over."""
+    """Rank 0: a case ended."""
 
     local_batch_sizes: tuple[int, ...] = ()
     changes: int = 0
@@ -732,7 +733,7 @@ class CaseEnded(RankEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankFailed(RankEvent):
-    """The rank raised; ``is_collateral`` marks a collective that broke because another rank was gone."""
+    """The rank raised an error; ``is_collateral``: a collective that failed because another rank was gone."""
 
     reason: str = ""
     is_collateral: bool = False
@@ -787,7 +788,7 @@ EVENTS: dict[str, type[Event]] = {
         RankFailed,
     )
 }
-"""Every kind by its name on the wire."""
+"""Every kind, by its name on the wire."""
 
 FORMER_NAMES: dict[str, type[Event]] = {"RunPrepared": Progress, "ProfileKept": ProfileStored, "ReadingsKept": ReadingsRecorded}
-"""Kinds that older versions wrote under another name. Readers take them; nothing writes them."""
+"""Former names of kinds, as in older recordings. Decoding accepts them."""

@@ -1,4 +1,4 @@
-"""Asked: what a person wants, as frozen values: machines, devices, jobs.
+"""Asked: machines, devices and jobs as a person wrote them, as frozen values.
 
 Runs on both sides and imports the standard library only. Nothing here was measured or decided.
 """
@@ -7,47 +7,40 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-POLICIES = ("equal", "proportional", "dynamic", "hybrid")
-"""Rules that share a global batch between ranks, simplest first."""
-COMPRESSIONS = ("none", "bf16", "fp16", "powersgd")
-"""What may become of gradients on their way: half as many bytes, or matrices of low rank (PowerSGD)."""
-FAULT_CAUSES = ("thermal", "compute", "backward", "data", "host-to-device", "host", "network")
-"""What a scripted fault may be: a device that clocks down from heat, or is slow for no reason that readings tell; slow in backward
-only; a slow loader, copy to the device or host thread; gradients that leave the node late."""
+from .states import Compression, FaultCause, NodeKind, Policy
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceSpec:
-    """One declared device of an embedded node. Real devices are found, not declared."""
+    """One declared device of an embedded node. Real devices are detected, not declared."""
 
     name: str
     speed: float
-    """Relative to the other devices. Reaches the pacing and the emulated readings only, never the balancer."""
+    """Relative to the other devices. Used by the pacing and the emulated readings only, never by the balancer."""
     memory: int
     """Bytes."""
     noise: float = 0.0
-    """Relative standard deviation of its compute seconds from step to step."""
+    """Relative standard deviation of its compute seconds between steps."""
     outliers: float = 0.0
-    """Share of its steps that take 1.5 to 3 times as long, 0 to 1."""
+    """Fraction of its steps that take 1.5 to 3 times as long, 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class FaultSpec:
-    """Trouble that an emulated device plays by script."""
+    """A scripted fault of an emulated device."""
 
     at_step: int
-    """First step of each case on which it acts."""
+    """First step of each case that it affects."""
     slowdown: float
-    """Factor on the device's compute seconds, > 1; causes beside compute add as many seconds where they act."""
+    """Factor on the device's compute seconds, > 1; causes other than compute add as many seconds to their own part of the step."""
     until_step: int | None = None
-    """First step on which it no longer acts; None: to the end."""
-    cause: str = "thermal"
-    """One of FAULT_CAUSES."""
+    """First step that it no longer affects; None: it lasts to the end."""
+    cause: FaultCause = "thermal"
     device: int = 0
     """Index of the device on its node."""
 
     def is_at_work(self, step: int) -> bool:
-        """Whether it acts on this step; before the first (-1), where profiles are measured: whether it is always there."""
+        """Whether the fault affects this step. Step -1, where profiles are measured, is affected by permanent faults only."""
         if step < 0:
             return self.at_step == 0 and self.until_step is None
         return self.at_step <= step and (self.until_step is None or step < self.until_step)
@@ -55,11 +48,10 @@ class FaultSpec:
 
 @dataclass(frozen=True, slots=True)
 class NodeSpec:
-    """One machine of nodes.toml, defaults already applied."""
+    """One machine of nodes.toml, with the defaults applied."""
 
     name: str
-    kind: str = "ssh"
-    """``ssh`` or ``embedded``."""
+    kind: NodeKind = "ssh"
     host: str | None = None
     port: int | None = None
     user: str | None = None
@@ -68,49 +60,49 @@ class NodeSpec:
     host_key: str | None = None
     """Pinned fingerprint, ``SHA256:...``."""
     python: str | None = None
-    """Interpreter on the node; None: ``python3`` there, or ours on an embedded node."""
+    """Interpreter on the node; None: ``python3``, or the interpreter of this process on an embedded node."""
     state_dir: str | None = None
     env: dict[str, str] = field(default_factory=dict)
     address: str | None = None
-    """Where peers reach this node for training traffic."""
+    """Host or IP at which peers reach this node for training traffic."""
     interface: str | None = None
     devices: tuple[DeviceSpec, ...] = ()
     faults: tuple[FaultSpec, ...] = ()
     read_only: bool = False
     tags: tuple[str, ...] = ()
     inherited: tuple[str, ...] = ()
-    """Keys that came from [defaults]: there ~/.ssh/config wins."""
+    """Keys taken from [defaults]; ~/.ssh/config takes precedence over them."""
 
     @property
     def is_emulated(self) -> bool:
-        """Whether its devices are declared instead of found."""
+        """Whether its devices are declared instead of detected."""
         return bool(self.devices)
 
 
 @dataclass(frozen=True, slots=True)
 class LinkSpec:
-    """The network that an embedded lab plays between its nodes: every ring of ranks, every pair."""
+    """The emulated network between the nodes of an embedded lab, for collectives and for pairs of ranks alike."""
 
     latency: float
     """Seconds of one hop."""
     bandwidth: float
     """Bytes per second of one link."""
     jitter: float = 0.0
-    """Relative standard deviation of what a message takes."""
+    """Relative standard deviation of the time of a message."""
 
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """All machines one nodes.toml names."""
+    """All machines of one nodes.toml."""
 
     path: str
     nodes: tuple[NodeSpec, ...]
     link: LinkSpec | None = None
-    """Of embedded nodes; None: as fast as this machine."""
+    """Emulated network of the embedded nodes; None: the loopback of this machine."""
 
     @property
     def lab(self) -> str:
-        """Directory name of the file: what a person calls this lab."""
+        """Name of the directory that holds the file, used as the name of the lab."""
         parts = self.path.rstrip("/").split("/")
         return parts[-2] if len(parts) > 1 else "lab"
 
@@ -120,25 +112,25 @@ class TrainSpec:
     """One job: a workload, trained once for each policy in one launch."""
 
     workload: str = "digits-cnn"
-    policies: tuple[str, ...] = ("hybrid",)
+    policies: tuple[Policy, ...] = ("hybrid",)
     """One case each, in this order."""
     epochs: int | None = None
-    """None: the workload's own default; so too below."""
+    """None: the default of the workload."""
     global_batch_size: int | None = None
+    """None: the default of the workload."""
     seed: int = 0
     csv: str | None = None
-    """A file of the centre that replaces the workload's own source."""
+    """Path of a file at the centre that replaces the workload's data source."""
     repeats: int = 1
-    """Rounds: as many cases of each policy, one round after another, so that what changes on a machine meets all policies alike."""
+    """Rounds of all policies, one round after another, so that changes on a machine affect every policy alike."""
     is_bench: bool = False
     """Whether standalone rates are measured after each case."""
     devices: str = "all"
-    """``all``, ``auto`` (those that are recommended) or a set of nodes."""
+    """``all``, ``auto`` (the recommended ones) or a set of nodes."""
     accumulation: int = 1
-    """Global batches that one optimizer step takes, so that gradients travel once for all of them."""
-    compression: str = "none"
-    """Of gradients on their way: one of COMPRESSIONS."""
+    """Global batches per optimizer step; gradients are exchanged once for all of them."""
+    compression: Compression = "none"
     local_steps: int = 1
     """Optimizer steps between two averages of the weights (local SGD); 1: gradients are summed in every step."""
     is_shared: bool = False
-    """Whether devices that others use are used all the same."""
+    """Whether devices that other processes use may be used too."""

@@ -1,7 +1,7 @@
-"""One event is one JSON line, and back; the same for specs and plans.
+"""Encodes events, specs and plans as JSON, one event a line, and decodes them.
 
-Runs on both sides and imports the standard library only. Readers ignore unknown fields, fill in missing ones and answer None for
-unknown kinds; nothing read here can raise anything but ValueError, whatever the other side sent.
+Runs on both sides and imports the standard library only. Decoding ignores unknown fields, fills in missing ones and returns None for
+unknown kinds; it raises nothing but ValueError, whatever the other side sent.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from .events import EVENTS, FORMER_NAMES, Event
 
 T = TypeVar("T")
 Convert = Callable[[Any], Any]
-LARGEST = 2**64
-"""Integers from outside are smaller: a larger one is no count of anything, and arithmetic with floats would fail on it."""
+INTEGER_LIMIT = 2**64
+"""Decoded integers are smaller than this: a larger one counts nothing, and float arithmetic on it could overflow."""
 _NUMBERS = (int, float)
 _dumps = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode
 
@@ -28,7 +28,7 @@ _quoted = json.encoder.encode_basestring_ascii
 
 
 class _Misfit(ValueError):
-    """A value of the wrong type; ``where`` grows on the way up."""
+    """A value of the wrong type; each enclosing level prepends its part to ``where``."""
 
     def __init__(self, what: str) -> None:
         super().__init__(what)
@@ -39,7 +39,7 @@ class _Misfit(ValueError):
 
 
 def to_plain(value: Any) -> Any:
-    """Turn frozen values into dicts, lists and scalars that JSON knows; NaN and infinities become None."""
+    """Convert frozen values into the dicts, lists and scalars of JSON; NaN and infinities become None."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, dict):
@@ -52,9 +52,9 @@ def to_plain(value: Any) -> Any:
 
 
 def from_plain(cls: type[T], plain: Any) -> T:
-    """Build a dataclass from a dict. Raises ValueError naming the field whose type is wrong.
+    """Build a dataclass from a dict. Raises ValueError that names the field whose type is wrong.
 
-    A float that is not finite counts as None where that may be, and is refused elsewhere.
+    A float that is not finite becomes None in an optional field and is refused in any other.
     """
     try:
         return typing.cast(T, _converter(typing.cast(Any, cls))(plain))
@@ -65,7 +65,8 @@ def from_plain(cls: type[T], plain: Any) -> T:
 
 @functools.cache
 def _converter(kind: Any) -> Convert:
-    """How a plain value becomes a value of this type; made once a type, because readings come by the thousand."""
+    """The function that converts a plain value to this type. Cached per type, because readings arrive by the thousand."""
+    kind = _without_literal(kind)
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if kind is Any:
         return lambda plain: plain
@@ -81,10 +82,15 @@ def _converter(kind: Any) -> Convert:
     return _float if kind is float else _scalar(kind)
 
 
+def _without_literal(kind: Any) -> Any:
+    """Of a closed set of words ``str``: another version may have written a word that this one does not know."""
+    return type(typing.get_args(kind)[0]) if typing.get_origin(kind) is typing.Literal else kind
+
+
 def _object(cls: type) -> Convert:
     hints = typing.get_type_hints(cls)
     asis = {name: _asis(kind) for name, kind in hints.items()}
-    converters: dict[str, Convert] = {}  # filled when they are needed: classes may name one another
+    converters: dict[str, Convert] = {}  # filled on first use: classes may refer to one another
 
     def convert(plain: Any) -> Any:
         if type(plain) is not dict:
@@ -95,8 +101,8 @@ def _object(cls: type) -> Convert:
             if accepted is None:
                 continue
             given = type(value)
-            if given in accepted and (given not in _NUMBERS or -LARGEST < value < LARGEST):
-                found[name] = value  # most values, without another call
+            if given in accepted and (given not in _NUMBERS or -INTEGER_LIMIT < value < INTEGER_LIMIT):
+                found[name] = value  # the common case, without another call
                 continue
             if name not in converters:
                 converters[name] = _converter(hints[name])
@@ -114,9 +120,10 @@ def _object(cls: type) -> Convert:
 
 
 def _asis(kind: Any) -> frozenset[type]:
-    """Types whose values stay what they are; of numbers only those that are finite and not too large."""
+    """Types whose values need no conversion; of numbers, only finite ones within INTEGER_LIMIT."""
     members = typing.get_args(kind) if typing.get_origin(kind) in (typing.Union, types.UnionType) else (kind,)
-    return frozenset(member for member in members if member in (str, bool, int, float, type(None)))
+    scalars = (str, bool, int, float, type(None))
+    return frozenset(scalar for member in members if (scalar := _without_literal(member)) in scalars)
 
 
 def _optional(inner: Any) -> Convert:
@@ -162,8 +169,8 @@ def _scalar(kind: type) -> Convert:
     def check(plain: Any) -> Any:
         if type(plain) is not kind:
             raise _Misfit(f"expected {kind.__name__}, got {type(plain).__name__}")
-        if isinstance(plain, int) and not -LARGEST < plain < LARGEST:
-            raise _Misfit("an integer that large is no count")
+        if isinstance(plain, int) and not -INTEGER_LIMIT < plain < INTEGER_LIMIT:
+            raise _Misfit("integer is too large")
         return plain
 
     return check
@@ -172,35 +179,35 @@ def _scalar(kind: type) -> Convert:
 def _float(plain: Any) -> float:
     found = _finite(plain)
     if found is None:
-        raise _Misfit("expected a number, got none")
+        raise _Misfit("expected a finite number")
     return found
 
 
 def _finite(plain: Any) -> float | None:
-    """The number as a float, None when it is not finite."""
+    """The number as a float; None where it is not finite."""
     if type(plain) is not float:
         if type(plain) is not int:
             raise _Misfit(f"expected float, got {type(plain).__name__}")
-        if not -LARGEST < plain < LARGEST:
-            raise _Misfit("an integer that large is no measurement")
+        if not -INTEGER_LIMIT < plain < INTEGER_LIMIT:
+            raise _Misfit("integer is too large")
         plain = float(plain)
     return plain if plain - plain == 0.0 else None
 
 
 def encode(event: Event) -> str:
-    """One event as one line, without the newline; fields that hold their default are left out, of values inside it too.
+    """One event as one line, without the newline. Fields that hold their default are left out, also in nested values.
 
-    Written in one pass: an agent does little else, and a tree of dicts on the way would be half of its work.
+    Written in one pass: encoding is most of an agent's work, and an intermediate tree of dicts would double it.
     """
     return f'{{"kind":"{type(event).__name__}"{_members(event)}}}'
 
 
 def _members(value: Any) -> str:
-    """What differs from the defaults of its class, each with a comma before it."""
+    """The fields that differ from the defaults of their class, each with a comma before it."""
     fields, items = _fields(typing.cast(Any, type(value)))
     parts = []
     for (key, default, kind), item in zip(fields, items(value), strict=True):
-        if item is default:  # most of them
+        if item is default:  # the common case
             continue
         given = type(item)
         if given is kind and item == default:
@@ -227,7 +234,7 @@ def _text(value: Any) -> str:
 
 @functools.cache
 def _fields(cls: Any) -> tuple[tuple[tuple[str, Any, type], ...], Callable[[Any], tuple[Any, ...]]]:
-    """Of each field what stands before its value, its default and the type of that; and what takes all values out of an object."""
+    """For each field its JSON key, its default and the type of the default; and a getter of all values of an object."""
     fields = dataclasses.fields(cls)
     names = [f.name for f in fields]
     items = operator.attrgetter(*names) if len(names) > 1 else lambda value: tuple(getattr(value, name) for name in names)
@@ -235,7 +242,7 @@ def _fields(cls: Any) -> tuple[tuple[tuple[str, Any, type], ...], Callable[[Any]
 
 
 def decode(line: str | bytes) -> Event | None:
-    """One line as an event; None for a kind this version does not know. Raises ValueError for what is no event."""
+    """One line as an event; None for a kind that this version does not know. Raises ValueError where the line is no event."""
     try:
         plain = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -244,7 +251,7 @@ def decode(line: str | bytes) -> Event | None:
 
 
 def event_from(plain: Any) -> Event | None:
-    """A line that was parsed already as an event, as ``decode`` does it."""
+    """A parsed line as an event; None for a kind that this version does not know. Raises ValueError where it is no event."""
     if not isinstance(plain, dict) or not isinstance(plain.get("kind"), str):
         raise ValueError("not an event: no kind")
     cls = EVENTS.get(plain["kind"]) or FORMER_NAMES.get(plain["kind"])

@@ -1,24 +1,26 @@
-"""What can be trained out of the box, as one torch-free table that the centre and the ranks share."""
+"""The built-in workloads, as one torch-free table that the centre and the ranks share."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .states import TaskKind
+
 VOCABULARY = 20_000
-"""Numbers that words can have in the text workloads; 0 fills a text up."""
+"""Size of the vocabulary of the text workloads: word ids are below it, and 0 is padding."""
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """A model, its task and the defaults with which it learns something worth measuring."""
+    """A model, its task and the defaults with which it trains to a useful result."""
 
     name: str
     title: str
-    """What it is, in a few words for a screen."""
-    task: str
-    """``classification`` (cross-entropy, accuracy) or ``regression`` (mean squared error)."""
+    """Short description for a screen."""
+    task: TaskKind
+    """``classification``: cross-entropy and accuracy; ``regression``: mean squared error."""
     parameters: int
-    """Trainable numbers of the network."""
+    """Number of trainable parameters."""
     input_shape: tuple[int, ...]
     """Of one sample."""
     metric: str
@@ -26,19 +28,19 @@ class Workload:
     epochs: int
     global_batch_size: int
     learning_rate: float
-    """Of Adam; for the default global batch size, whatever the shares."""
+    """Of Adam, for the default global batch size; independent of the shares."""
     emulated_rate: float
     """Samples per second of an emulated device of speed 1. With the embedded lab's speeds (27.8 together) and the default batch a
     balanced step takes about 400 ms: long enough that four processes on two cores measure the balance and not the scheduler. The
-    batch is large enough that whole samples cost the slowest device little: shares 176, 126, 41, 41 take 402 to 408 ms. The text
-    workloads pay for that with smaller batches: on two cores their mathematics takes 1 and 7 ms a sample of 20 words, so that one
-    step of all four ranks is 0.13 and 0.34 s of processor time and stays below the pacing; longer texts may not."""
+    batch is so large that rounding to whole samples costs the slowest device little: shares 176, 126, 41, 41 take 402 to 408 ms.
+    The text workloads have smaller batches: on two cores their arithmetic takes 1 and 7 ms per sample of 20 words, so that one step of
+    all four ranks is 0.13 and 0.34 s of processor time and stays below the pacing. Longer texts may exceed it."""
     max_gradient_norm: float | None = None
-    """To which the gradient of the whole batch is cut back, after the sum over all ranks; None: it is not."""
+    """Norm to which the gradient of the global batch is clipped, after the sum over all ranks; None: no clipping."""
     is_text: bool = False
-    """Whether a sample is a row of word numbers (int32) and not of values (float32)."""
+    """Whether a sample is a row of word ids (int32) instead of values (float32)."""
     is_bfloat16: bool = False
-    """Whether it is computed in bfloat16 where every device of the run is good at it; in float32 everywhere else."""
+    """Whether it computes in bfloat16 where every device of the run supports it well; float32 otherwise."""
 
 
 WORKLOADS: dict[str, Workload] = {
@@ -100,5 +102,5 @@ WORKLOADS: dict[str, Workload] = {
 
 
 def parameters_of(workload: str) -> int | None:
-    """Trainable numbers of its network; None: this version does not know it."""
+    """Number of trainable parameters; None: this version does not know the workload."""
     return WORKLOADS[workload].parameters if workload in WORKLOADS else None

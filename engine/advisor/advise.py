@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import combinations
 
-from ..balancer.participation import EXACT
+from ..balancer.participation import EXACT_SEARCH_DEVICES
 from ..errors import PlanImpossible
 from ..profiles.profile import AllReduceProfile, Profile
 from ..states import Compression
@@ -62,7 +62,7 @@ def advise(profile: Profile, global_batch_size: int, compression: Compression = 
 
     ``compression`` and ``local_steps`` set how groups of devices exchange gradients. Raises PlanImpossible if no device was timed.
     """
-    usable = [index for index, device in enumerate(profile.devices) if device.time is not None]
+    usable = [index for index, device in enumerate(profile.devices) if device.step_time is not None]
     if not usable:
         raise PlanImpossible("no device was timed", hint="paceline profile")
     batches = _batches(global_batch_size)
@@ -122,7 +122,7 @@ def _batches(asked: int) -> list[int]:
 
 def _subsets(profile: Profile, usable: Sequence[int], batch: int) -> Iterable[tuple[int, ...]]:
     """Every subset of two or more devices; with more than EXACT devices only the fastest two, three and so on."""
-    if len(usable) <= EXACT:
+    if len(usable) <= EXACT_SEARCH_DEVICES:
         for count in range(2, min(len(usable), batch) + 1):
             yield from combinations(usable, count)
         return
@@ -131,7 +131,7 @@ def _subsets(profile: Profile, usable: Sequence[int], batch: int) -> Iterable[tu
 
 def _fastest_subsets(profile: Profile, usable: Sequence[int], batch: int) -> Iterable[tuple[int, ...]]:
     """The fastest two, three and so on, to all."""
-    fastest = sorted(usable, key=lambda index: -profile.devices[index].rate)
+    fastest = sorted(usable, key=lambda index: -profile.devices[index].samples_per_second)
     for count in range(2, min(len(usable), batch) + 1):
         yield tuple(sorted(fastest[:count]))
 

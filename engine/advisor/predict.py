@@ -114,11 +114,11 @@ def _contention(profile: Profile, device: DeviceProfile, active: int) -> float:
 
 
 def _step_time(device: DeviceProfile, contention: float) -> StepTime:
-    if device.time is None:
+    if device.step_time is None:
         raise PlanImpossible(
             f"{device.name} was not timed: {device.error or 'no profile'}", node=device.node, hint="paceline profile"
         )
-    return StepTime(device.time.fixed_seconds * contention, device.time.seconds_per_sample * contention)
+    return StepTime(device.step_time.fixed_seconds * contention, device.step_time.seconds_per_sample * contention)
 
 
 def ring_cost(profile: Profile, candidate: Candidate) -> tuple[float, float]:
@@ -161,7 +161,7 @@ def _bucketed_sum(profile: Profile, candidate: Candidate, compute: float, last: 
         is_last = number == len(gradient.bucket_bytes) - 1
         # With compression the step's statistics need a small all-reduce of their own.
         messages += is_last and candidate.compression != "none"
-        seconds = compressing + (messages * alpha + size / beta) * profile.all_reduce.bend(size)
+        seconds = compressing + (messages * alpha + size / beta) * profile.all_reduce.correction(size)
         seconds *= max(1.0, 1.0 - overlap)
         ready = compute - backward * (1.0 - closed_at) * max(0.0, overlap)
         end = max(ready, end) + seconds
@@ -194,4 +194,4 @@ def _single_sum(profile: Profile, candidate: Candidate) -> float:
     assert profile.all_reduce is not None
     alpha, beta = ring_cost(profile, candidate)
     size = sum(profile.gradient.bucket_bytes)
-    return (alpha + size / beta) * profile.all_reduce.bend(size)
+    return (alpha + size / beta) * profile.all_reduce.correction(size)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..profiles.profile import AllReduceProfile, DeviceProfile, GradientProfile, LinkProfile, Profile
+from ..states import DEVICE_KINDS, member
 from ..wire import from_plain
 
 
@@ -112,7 +113,7 @@ def _device(parsed: _Device) -> DeviceProfile:
         parsed.node,
         parsed.index,
         parsed.name,
-        parsed.kind,
+        member(parsed.kind, DEVICE_KINDS) or "cuda",
         parsed.memory,
         fixed_seconds=parsed.fit.a if is_timed else None,
         seconds_per_sample=parsed.fit.c if is_timed else None,

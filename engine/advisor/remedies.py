@@ -58,7 +58,7 @@ def _changes(profile: Profile, asked: Candidate) -> Iterator[tuple[str, str, Can
         yield "gradients of low rank (PowerSGD)", "--compression powersgd", replace(asked, compression="powersgd")
     for steps in LOCAL_STEP_CHOICES:
         yield f"local SGD, averaged every {steps} steps", f"--local-steps {steps}", replace(asked, local_steps=steps)
-    fastest = sorted(asked.devices, key=lambda index: -profile.devices[index].rate)
+    fastest = sorted(asked.devices, key=lambda index: -profile.devices[index].samples_per_second)
     for count in range(1, len(fastest)):
         devices = tuple(sorted(fastest[:count]))
         device_set = ",".join("{}:{}".format(*profile.devices[index].key) for index in devices)

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..events import EpochEnded, Event
 from ..plan import Plan
+from ..states import RunStatus
 from ..wire import to_plain
 from ..workloads import parameters_of
 from .busy import busy_warnings
@@ -83,7 +84,7 @@ def _prediction(predicted: float | None, measured: float | None) -> dict[str, fl
     return {"predicted_samples_per_second": predicted, "prediction_error": None if off is None else off - 1}
 
 
-def train_document(plan: Plan, events: Iterable[Event], state: str, run_dir: str) -> dict[str, Any]:
+def train_document(plan: Plan, events: Iterable[Event], state: RunStatus, run_dir: str) -> dict[str, Any]:
     """The result of one training; ``state`` and ``run_dir`` come from the centre."""
     lines = gather_lines(events)
     one = case_figures(plan, lines, plan.cases[0])

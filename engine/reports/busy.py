@@ -38,10 +38,10 @@ def _deviating_devices(plan: Plan, rates: Mapping[int, float]) -> str:
     if not declared or not declared.keys() <= rates.keys():
         return ""
     scale = fsum(declared.values()) / fsum(rates[rank] for rank in declared)
-    strays = {rank: rates[rank] * scale / speed - 1 for rank, speed in declared.items()}
+    deviations = {rank: rates[rank] * scale / speed - 1 for rank, speed in declared.items()}
     words = [
         f"{device_label(plan.ranks[rank])} {abs(stray):.0%} {'faster' if stray > 0 else 'slower'}"
-        for rank, stray in strays.items()
+        for rank, stray in deviations.items()
         if abs(stray) > MAX_SPEED_DEVIATION
     ]
     return f"{', '.join(words)} than its declared share" if words else ""

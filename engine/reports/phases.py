@@ -12,6 +12,7 @@ from typing import Any
 
 from ..events import RankEpochEnded
 from ..plan import CasePlan, Plan
+from ..states import ADAPTIVE_POLICIES
 from .figures import RunLines
 
 OWN_PHASES = ("data", "host-to-device", "host", "forward", "backward")
@@ -23,7 +24,6 @@ MIN_BOTTLENECK_SHARE = 0.10
 """Share of a step below which a phase is no bottleneck."""
 _MAX_SECONDS = 1e9
 """Longer durations are garbage from a broken clock."""
-_ADAPTIVE = ("dynamic", "hybrid")
 _ADVICE = {
     "data": "keep the data on a local disk, make samples smaller, or give the node's loaders more cores",
     "host-to-device": "make samples smaller, as integers instead of floats; batches are copied from pinned memory already",
@@ -110,7 +110,7 @@ def bottleneck_sentence(entry: dict[str, Any]) -> str:
 def _advice(plan: Plan, case: CasePlan, phase: str, last: int) -> str:
     """What to try next, without what is in use already."""
     if phase == "wait":
-        if case.policy not in _ADAPTIVE:
+        if case.policy not in ADAPTIVE_POLICIES:
             return "share the batch by measured speed (--policy hybrid)"
         whom = f"rank {last} ({plan.ranks[last].node})"
         return f"{whom} takes longer than its share should: see stragglers, or raise the batch if it is only a few samples a rank"

@@ -12,7 +12,7 @@ from .document_type import Document
 
 def profile_document(profile: Profile, drifts: Sequence[Drift] = ()) -> Document:
     """The document; unknown is None. Scores are relative to the fastest device of the profile, which has 1."""
-    fastest = max((device.rate for device in profile.devices), default=0.0)
+    fastest = max((device.samples_per_second for device in profile.devices), default=0.0)
     drift = {(one.node, one.index): one for one in drifts}
     all_reduce, gradient = profile.all_reduce, profile.gradient
     return {
@@ -72,7 +72,7 @@ def profile_document(profile: Profile, drifts: Sequence[Drift] = ()) -> Document
 
 
 def _device(device: DeviceProfile, fastest: float, drift: Drift | None) -> Document:
-    time = device.time
+    time = device.step_time
     return {
         "node": device.node,
         "index": device.index,
@@ -83,7 +83,7 @@ def _device(device: DeviceProfile, fastest: float, drift: Drift | None) -> Docum
         "tflops": {form: device.tflops.get(form) for form in ("fp32", "tf32", "bf16", "fp16")},
         "memory_bandwidth": device.memory_bandwidth,
         "host_to_device": device.host_to_device,
-        "score": device.rate / fastest if device.rate and fastest else None,
+        "score": device.samples_per_second / fastest if device.samples_per_second and fastest else None,
         "fit": {
             "a": None if time is None else time.fixed_seconds,
             "c": None if time is None else time.seconds_per_sample,
