@@ -1,17 +1,17 @@
-"""Start of the program: ``paceline`` and ``python -m paceline.tui``."""
+"""Entry point of ``paceline`` and ``python -m paceline.tui``."""
 
 import os
 import sys
 
 
 def main() -> None:
-    """Hand over to the command line; files made by us are for this user only."""
+    """Run the command line; the umask makes every file that it creates private."""
     os.umask(0o077)
     try:
         from .command_line.cli import main as run
 
         sys.exit(run())
-    except KeyboardInterrupt:  # before there is anything to interrupt
+    except KeyboardInterrupt:  # before a verb handles the signal
         sys.exit(130)
 
 

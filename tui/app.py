@@ -1,4 +1,4 @@
-"""The terminal UI: one state, told to one screen at most four times a second, and where a person looks. What they do: hands.py."""
+"""The terminal UI: shows one state on one screen, at most four times a second. What the keys do is in actions.py."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import gc
 import select
 import signal
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,32 +19,42 @@ from paceline.engine.events import Event, ResultDerived, RunEnded, RunPlanned
 from paceline.engine.reports.document_type import document_type
 from paceline.engine.ssh.prompts import LoginPrompt
 from paceline.engine.store.state import State
+from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.driver import Driver
-from textual.screen import Screen
+from textual.filter import LineFilter
+from textual.screen import ModalScreen, Screen
+from textual.scrollbar import ScrollBar, ScrollBarRender
+from textual.widgets import Input
 
 from .actions import Actions
-from .crash import crashed
-from .keymap import EVERYWHERE
-from .messages import StateChanged, View
+from .control_log import write_crash
+from .keymap import EVERYWHERE, KeyMap
+from .messages import NoticeTone, ShortNotice, StateChanged, View
 from .preferences import Preferences
 from .prompt_history import PromptHistory
+from .prompt_router import PromptRouter
+from .screens.base_screen import BaseScreen
 from .screens.dialogs import HostKeyPrompt, TextPrompt
 from .sessions.session import Seekable, Session
+from .terminal.ascii import AsciiFilter, AsciiScrollBarRender
 from .terminal.driver import CompactDriver
-from .terminal.format import duration, untrusted
-from .theme import THEMES
+from .terminal.format import duration, sanitize
+from .theme import PALETTE, THEMES, adapt_theme
 from .widgets.line_canvas import RowList
+from .widgets.prompt import Prompt
 
-FRAME = 0.25
-"""Seconds between two paints of new values; keys are painted at once."""
-NOTICE = 6.0
-"""Seconds a notice stays in the bottom line."""
-TRAIL = 50
-"""Steps that Esc can go back."""
+PAINT_INTERVAL_S = 0.25
+"""Time between two paints of new values; keys are painted at once."""
+NOTICE_S = 6.0
+"""Time that a notice stays in the bottom bar."""
+TERMINAL_CHECK_S = 0.5
+"""Time between two looks whether the terminal still exists."""
+MAX_TRAIL_STEPS = 50
+"""Screens that Esc can go back."""
+_TO_ASCII = AsciiFilter()
 
-
-PLACES = {
+SCREEN_CLASSES = {
     "fleet": "fleet.FleetScreen",
     "jobs": "jobs.JobsScreen",
     "run": "run.RunScreen",
@@ -53,125 +64,133 @@ PLACES = {
     "logs": "logs.LogsScreen",
     "profiles": "profiles.ProfilesScreen",
 }
-"""Screens by their names. The file of one is read when it is first shown: it must not delay the first paint of another."""
+"""Screen classes by the names of their modes. A screen's file is imported when it is first shown, not before the first paint."""
 
 
-def _screen(place: str) -> type[Screen[Any]]:
-    module, _, name = place.partition(".")
-    found: type[Screen[Any]] = getattr(import_module(f".screens.{module}", __package__), name)
-    return found
+def _screen_class(path: str) -> type[Screen[Any]]:
+    module, _, name = path.partition(".")
+    screen: type[Screen[Any]] = getattr(import_module(f".screens.{module}", __package__), name)
+    return screen
 
 
-def _later(place: str) -> Callable[[], Screen[Any]]:
-    return lambda: _screen(place)()
+def _screen_factory(path: str) -> Callable[[], Screen[Any]]:
+    return lambda: _screen_class(path)()
 
 
 def every_binding() -> list[Binding]:
-    """All that a key map can name: keys that work everywhere, those of lists, and those of one screen each."""
-    screens = [_screen(place) for place in (*PLACES.values(), "node.NodeScreen")]
-    own = [vars(screen).get("BINDINGS", ()) for screen in screens]  # what a screen inherits is Textual's
+    """Every binding that [keys] can name: those that work everywhere, those of lists, and those of each screen."""
+    screens = [_screen_class(path) for path in (*SCREEN_CLASSES.values(), "node.NodeScreen")]
+    own = [vars(screen).get("BINDINGS", ()) for screen in screens]  # inherited bindings are those of Textual
     return [binding for table in (EVERYWHERE, RowList.BINDINGS, *own) for binding in table if isinstance(binding, Binding)]
 
 
-@dataclass(frozen=True, slots=True)
-class ShortNotice:
-    """One line to the person, instead of the keys."""
-
-    text: str
-    severity: str
-
-
 def _collect_seldom() -> None:
-    """Leave what is kept alone: going through the readings of 2,048 devices was a quarter of all work, and made keys wait."""
+    """Run the garbage collector rarely: with 2,048 devices it took a quarter of all CPU time and delayed keys."""
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
 
 
-class PacelineApp(Actions):
-    """All screens over one session, live or replayed."""
+class PacelineApp(App[None]):
+    """All screens over one session, live or replayed. Owns the key map, the prompt router and the actions."""
 
     CSS_PATH = Path(__file__).with_name("app.tcss")
     TITLE = "paceline"
     ENABLE_COMMAND_PALETTE = False
     CLOSE_TIMEOUT = 1.0
-    MODES: ClassVar[dict[str, str | Callable[[], Screen[Any]]]] = {name: _later(place) for name, place in PLACES.items()}
+    MODES: ClassVar[dict[str, str | Callable[[], Screen[Any]]]] = {
+        name: _screen_factory(path) for name, path in SCREEN_CLASSES.items()
+    }
     DEFAULT_MODE = "fleet"
-    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = [(0, "-tiny-wide"), (40, "-narrow"), (110, "-wide")]
-    VERTICAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = [(0, "-tiny-high"), (10, "-short"), (34, "-tall")]
+    HORIZONTAL_BREAKPOINTS = [(0, "-tiny-wide"), (40, "-narrow"), (110, "-wide")]  # noqa: RUF012 - Textual declares no ClassVar
+    VERTICAL_BREAKPOINTS = [(0, "-tiny-high"), (10, "-short"), (34, "-tall")]  # noqa: RUF012 - likewise
     BINDINGS: ClassVar[list[BindingType]] = list(EVERYWHERE)
 
     def __init__(
         self, session: Session, preferences: Preferences | None = None, past: PromptHistory | None = None, log: Path | None = None
     ) -> None:
-        """``past``: what was typed before; without one it lasts as long as the session. ``log``: where a crash is written down."""
+        """``past``: lines typed in earlier sessions; None: kept in memory only. ``log``: file for the traceback of a crash."""
         super().__init__()
         self.session = session
         self.preferences = preferences or Preferences()
         self.past = past or PromptHistory()
-        self._log = log
-        self._last_words = ""
+        self.key_map = KeyMap(self.preferences.keys)
+        self.router = PromptRouter(self)
+        self.actions = Actions(self, self.router)
+        self._crash_log = log
+        self._crash_line = ""
         self.notice: ShortNotice | None = None
+        self._notice_until = 0.0
         self._state = session.state
         self.view = View(self._state, is_replay=session.is_replay)
         self._is_new = False
+        """Whether there are values that were not painted yet."""
         self.has_navigated = False
+        """Whether the person chose the screen; else the app shows what is of interest now."""
         self._trail: list[tuple[str, str]] = []
-        """The screens a person came from, and the run that was chosen there."""
-        self._quiet_after = 0.0
-        self._at_the_desk = asyncio.Lock()
-        session.subscribe(self._hear)
+        """Mode and chosen run of the screens that the person came from."""
+        self._crash_login_prompts = asyncio.Lock()
+        session.subscribe(self._on_event)
         if isinstance(session, Seekable):
-            session.on_jump(self._jump)
+            session.on_jump(self._on_jump)
 
     def get_driver_class(self) -> type[Driver]:
         return CompactDriver
 
-    # The stream in --------------------------------------------------------------------------------------------------------------
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        filters = super().get_line_filters()
+        return [*filters, _TO_ASCII] if self.preferences.ascii else filters
+
+    @property
+    def is_read_only(self) -> bool:
+        """Whether every verb that acts on a node is refused."""
+        return self.preferences.read_only
+
+    # From events to paints -------------------------------------------------------------------------------------------------------
 
     def on_mount(self) -> None:
         for theme in THEMES.values():
             self.register_theme(theme)
         self.apply_theme(self.preferences.theme)
         self.set_keymap(self.preferences.keys)
-        self.set_interval(FRAME, self._frame)
+        self.set_interval(PAINT_INTERVAL_S, self._paint_if_new)
         self._watch_terminal()
         if not self.is_headless:
             _collect_seldom()
-        # The session may import much when it opens: the first paint must not wait for that.
-        self.call_after_refresh(lambda: self.run_worker(self._open(), group="session"))
+        # The session imports much when it opens: the first paint does not wait for that.
+        self.call_after_refresh(lambda: self.run_worker(self._open_session(), group="session"))
 
-    async def _open(self) -> None:
+    async def _open_session(self) -> None:
         try:
-            await self.show_answer(await self.session.open())
+            await self.router.show_answer(await self.session.open())
         except PacelineError as error:
             self.show_notice(str(error), "critical")
 
     async def on_unmount(self) -> None:
         await self.session.close()
 
-    def _hear(self, event: Event) -> None:
+    def _on_event(self, event: Event) -> None:
         self._state = self.session.state
         self._is_new = True
         if isinstance(event, RunPlanned):
-            self._guide("run")
+            self._show_by_itself("run")
         elif isinstance(event, ResultDerived):
-            self._guide("profiles" if document_type(event.document) == "profile" else "results")
+            self._show_by_itself("profiles" if document_type(event.document) == "profile" else "results")
         elif isinstance(event, RunEnded) and not self.session.is_replay and self.preferences.bell:
             self.bell()
 
-    def _jump(self, state: State) -> None:
-        """The replay goes on from another moment: that is seen even where the view stands still."""
+    def _on_jump(self, state: State) -> None:
+        """Take the state of another moment of a replay, even while the view is paused."""
         self._state = state
         self.view = replace(self.view, state=state)
         self._is_new = True
 
-    def _guide(self, mode: str) -> None:
-        """Show what is of interest now, unless a person has chosen what to see."""
+    def _show_by_itself(self, mode: str) -> None:
+        """Switch to a screen, unless the person has chosen one."""
         if not self.has_navigated and self.is_running and len(self.screen_stack) == 1:
             self.call_later(self.switch_mode, mode)
 
-    def _frame(self) -> None:
-        if self.notice is not None and asyncio.get_running_loop().time() > self._quiet_after:
+    def _paint_if_new(self) -> None:
+        if self.notice is not None and asyncio.get_running_loop().time() > self._notice_until:
             self.notice, self._is_new = None, True
         if self._is_new:
             self._is_new = False
@@ -182,34 +201,46 @@ class PacelineApp(Actions):
             self.view = replace(self.view, state=self._state)
         self.screen.post_message(StateChanged(self.view))
 
-    def show_notice(self, text: str, severity: str = "warning") -> None:
-        """Say something in one line at the bottom, for a few seconds."""
-        self.notice = ShortNotice(untrusted(text), severity)
-        self._quiet_after = asyncio.get_running_loop().time() + NOTICE
+    def show_notice(self, text: str, severity: NoticeTone = "warning") -> None:
+        """Show one line in the bottom bar for a few seconds."""
+        self.notice = ShortNotice(sanitize(text), severity)
+        self._notice_until = asyncio.get_running_loop().time() + NOTICE_S
         self._paint()
 
-    # Where to look --------------------------------------------------------------------------------------------------------------
+    def apply_theme(self, name: str) -> None:
+        """Use a theme at once, on every screen."""
+        if name not in THEMES:
+            self.show_notice(f"no theme {name!r}; there are {', '.join(THEMES)}", "critical")
+            return
+        theme = adapt_theme(THEMES[name], None if self.is_headless else self.console.color_system)
+        self.register_theme(theme)
+        PALETTE.apply(theme)
+        ScrollBar.renderer = AsciiScrollBarRender if self.preferences.ascii else ScrollBarRender
+        self.theme = name
+        self.view = replace(self.view)  # a new value, so that lines drawn in the old theme are drawn again
+
+    # Navigation -----------------------------------------------------------------------------------------------------------------
 
     async def action_visit(self, mode: str, run_id: str | None = None) -> None:
         """Show a screen; ``run_id``: of this run."""
         here = (self.current_mode, self.view.run_id)
         if mode != here[0]:
-            self._trail = [*self._trail, here][-TRAIL:]
-        await self._go(mode, run_id if run_id is not None else "" if mode == "jobs" else here[1])
-        while isinstance(self.screen, _screen("node.NodeScreen")):  # a page that was left there: the screen itself was asked for
+            self._trail = [*self._trail, here][-MAX_TRAIL_STEPS:]
+        await self._show(mode, run_id if run_id is not None else "" if mode == "jobs" else here[1])
+        while isinstance(self.screen, _screen_class("node.NodeScreen")):  # left open there, while the screen itself was asked for
             self.screen.dismiss()
 
     async def action_back(self) -> None:
-        """Where the person came from; without such a place, the run in hand."""
-        await self._go(*(self._trail.pop() if self._trail else ("run", "")))
+        """Return to the previous screen; without one show the current run."""
+        await self._show(*(self._trail.pop() if self._trail else ("run", "")))
 
-    async def _go(self, mode: str, run_id: str) -> None:
+    async def _show(self, mode: str, run_id: str) -> None:
         self.has_navigated = True
         self.view = replace(self.view, run_id=run_id)
         await self.switch_mode(mode)
 
     def look_at(self, run_id: str) -> None:
-        """Show one run."""
+        """Show the Run screen of one run."""
         self.call_later(self.action_visit, "run", run_id)
 
     def look_at_device(self, key: str) -> None:
@@ -219,7 +250,9 @@ class PacelineApp(Actions):
             if not run.is_over and node in run.nodes:
                 self.look_at(run.run_id)
                 return
-        self.show_notice("no run of ours is on this node", "ok")
+        self.show_notice("no Paceline run is on this node", "ok")
+
+    # Replay ---------------------------------------------------------------------------------------------------------------------
 
     def action_seek(self, where: str) -> None:
         """Go to another moment of a replay."""
@@ -230,65 +263,116 @@ class PacelineApp(Actions):
             self.show_notice("only a replay can go to another moment", "ok")
 
     async def _seek(self, session: Seekable, where: str) -> None:
-        await self.perform(f"seek {where}")
+        await self.router.perform(f"seek {where}")
         self.show_notice(f"replay at {duration(session.at)}", "running")
 
     def action_hurry(self, factor: float) -> None:
-        """Play faster or slower."""
+        """Replay faster or slower."""
         if isinstance(self.session, Seekable):
             speed = min(64.0, max(0.25, self.session.speed * factor))
-            self.run_worker(self.perform(f"speed {speed:g}"), group="replay")
-            self.show_notice(f"replay {speed:g}x as fast as it was", "running")
+            self.run_worker(self.router.perform(f"speed {speed:g}"), group="replay")
+            self.show_notice(f"replay at {speed:g}x speed", "running")
 
     def action_pause(self) -> None:
+        """Freeze the view, or release it; a replay stops and goes on with it."""
         self.view = replace(self.view, is_paused=not self.view.is_paused)
         if isinstance(self.session, Seekable):
-            self.run_worker(self.perform("pause"), group="replay")
+            self.run_worker(self.router.perform("pause"), group="replay")
         self._paint()
 
-    # What is asked --------------------------------------------------------------------------------------------------------------
+    # Prompts --------------------------------------------------------------------------------------------------------------------
 
-    async def ask(self, question: LoginPrompt) -> str | None:
-        """Put a question of a login to the person, one after the other; None: no answer."""
-        async with self._at_the_desk:
-            answered: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
-            screen = HostKeyPrompt(question) if question.kind == "host key" else TextPrompt(question)
-            await self.push_screen(screen, lambda answer: None if answered.done() else answered.set_result(answer))
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Keep the priority key of the prompt from an input or dialog that has the focus."""
+        if action == "ask" and (isinstance(self.focused, Input) or isinstance(self.screen, ModalScreen)):
+            return False
+        return super().check_action(action, parameters)
+
+    def on_input_submitted(self, message: Input.Submitted) -> None:
+        if isinstance(message.input, Prompt):
+            self.router.submit(message.input.close_and_read())
+
+    async def ask(self, prompt: LoginPrompt) -> str | None:
+        """Show a prompt of a login, one at a time; returns None where the person gives no answer."""
+        async with self._crash_login_prompts:
+            answer: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
+            screen = HostKeyPrompt(prompt) if prompt.kind == "host key" else TextPrompt(prompt)
+            await self.push_screen(screen, lambda text: None if answer.done() else answer.set_result(text))
             try:
-                return await answered
+                return await answer
             finally:
-                if answered.cancelled():  # whoever asked has gone: so does the question
+                if answer.cancelled():  # the connection that asked has ended
                     screen.withdraw()
 
-    # The way out ----------------------------------------------------------------------------------------------------------------
+    # For screens and keys: each of these lines hands over to the object that does it --------------------------------------------
+
+    def execute(self, line: str) -> None:
+        """Execute a line as if it had been typed at the prompt."""
+        self.router.execute(line)
+
+    def completions(self, line: str) -> list[str]:
+        """Lines that complete what was typed at the prompt, best first."""
+        return self.router.completions(line)
+
+    def open_prompt(self, text: str) -> None:
+        """Open the prompt with the beginning of a line."""
+        self.router.open(text)
+
+    def keys_of(self, screen: BaseScreen) -> list[tuple[str, str, str]]:
+        """The keys in the bottom bar of a screen, without those that are refused now."""
+        refused = ("start", "cancel", "node.kill") if self.is_read_only or self.session.is_replay else ()
+        return self.key_map.key_bar(type(screen), [entry for entry in screen.FOOTER_KEYS if entry[0] not in refused])
+
+    def action_ask(self) -> None:
+        self.router.open("")
+
+    def action_palette(self) -> None:
+        self.actions.open_palette()
+
+    def action_explain(self) -> None:
+        self.actions.show_help()
+
+    def action_start(self) -> None:
+        self.actions.start_job()
+
+    def action_cancel(self) -> None:
+        self.actions.cancel_job()
+
+    def action_picture(self) -> None:
+        self.actions.save_picture()
+
+    def action_export(self) -> None:
+        self.actions.export_list()
+
+    # Exit -----------------------------------------------------------------------------------------------------------------------
 
     def action_leave(self) -> None:
         self.exit()
 
     def _fatal_error(self) -> None:
-        """A fault of ours: the screen ends in order, the traceback goes into a file, and one line says where. Runs go on."""
-        self._last_words = self._last_words or crashed(sys.exc_info()[1] or self._exception, self._log)
-        for widget in self._registry:  # whoever waits for their mounting would never hear that it failed, and nothing would end
+        """End the screen in order after a bug: the traceback goes to the log, and one line names the file. Runs go on."""
+        self._crash_line = self._crash_line or write_crash(sys.exc_info()[1] or self._exception, self._crash_log)
+        for widget in self._registry:  # else a task that waits for a mount that failed never ends
             widget._mounted_event.set()
         self._close_messages_no_wait()
 
     def _print_error_renderables(self) -> None:
         super()._print_error_renderables()
-        words, self._last_words = self._last_words, ""
-        if words:
-            print(words, file=sys.__stderr__)
+        line, self._crash_line = self._crash_line, ""
+        if line:
+            print(line, file=sys.__stderr__)
 
     def _watch_terminal(self) -> None:
-        """Leave when the terminal is gone: Textual would spin at 100 % on a closed standard input."""
+        """Exit when the terminal is gone: Textual would spin at 100 % CPU on a closed standard input."""
         if self.is_headless:
             return
         loop = asyncio.get_running_loop()
         for number, status in ((signal.SIGHUP, 129), (signal.SIGTERM, 143)):
-            loop.add_signal_handler(number, lambda status=status: self.exit(return_code=status))
+            loop.add_signal_handler(number, partial(self.exit, return_code=status))
         self._poll = select.poll()
         self._poll.register(sys.__stdin__.fileno() if sys.__stdin__ else 0, 0)
-        self.set_interval(0.5, self._check_terminal)
+        self.set_interval(TERMINAL_CHECK_S, self._exit_without_terminal)
 
-    def _check_terminal(self) -> None:
+    def _exit_without_terminal(self) -> None:
         if any(flags & (select.POLLHUP | select.POLLERR | select.POLLNVAL) for _, flags in self._poll.poll(0)):
             self.exit(return_code=129)

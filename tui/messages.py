@@ -1,28 +1,31 @@
-"""What the app tells its screens: one message, the whole truth of the moment."""
+"""What the app sends to its screens: one message that carries the whole state and how the person looks at it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from paceline.engine.store.state import RunState, State
 from textual.message import Message
 
+NoticeTone = Literal["ok", "done", "running", "warning", "critical"]
+"""Sign and colour of a notice."""
+
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What there is to draw: the state, and how the person looks at it."""
+    """Everything the screens draw from: the state, and how the person looks at it."""
 
     state: State
     is_paused: bool = False
-    """The view is frozen; collecting goes on."""
+    """Whether the screens are frozen; events are still collected."""
     is_replay: bool = False
     run_id: str = ""
-    """The run a person chose to look at; empty: the run in hand."""
-    seen: frozenset[str] = frozenset()
-    """Trouble that a person has looked at, by ``alert_key``: it no longer calls for anybody."""
-
+    """The run that the person chose; empty: the current run."""
+    acknowledged: frozenset[str] = frozenset()
+    """Acknowledged alerts, by ``alert_key``: the top bar no longer counts them."""
     marked: frozenset[str] = frozenset()
-    """Rows of the fleet that a person marked: a job that is started next is for these devices."""
+    """Marked rows of the fleet: the form that starts a job proposes these devices."""
 
     @property
     def run(self) -> RunState | None:
@@ -30,8 +33,16 @@ class View:
         return self.state.runs.get(self.run_id) or self.state.run
 
 
+@dataclass(frozen=True, slots=True)
+class ShortNotice:
+    """One line to the person, shown for a few seconds instead of the keys."""
+
+    text: str
+    severity: NoticeTone
+
+
 class StateChanged(Message, bubble=False):
-    """There is something new to draw; at most four times a second."""
+    """A new view to draw; posted at most four times a second."""
 
     def __init__(self, view: View) -> None:
         super().__init__()

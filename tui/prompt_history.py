@@ -1,6 +1,6 @@
-"""What was typed at the ``:`` prompt, kept between sessions: ``$XDG_STATE_HOME/paceline/history``, for this user only.
+"""The history of the ``:`` prompt, kept between sessions in ``$XDG_STATE_HOME/paceline/history`` with mode 0600.
 
-Lines that may hold a secret live as long as the session and never reach the file.
+Lines that may hold a secret are kept until the session ends and are never written to the file.
 """
 
 from __future__ import annotations
@@ -8,41 +8,39 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Mapping
 from pathlib import Path
 
-KEPT = 200
-"""Lines."""
-LONGEST = 500
-"""Characters of a line that is kept."""
+from platformdirs.unix import Unix
+
+MAX_HISTORY_LINES = 200
+MAX_SAVED_LINE_CHARS = 500
+"""A longer line is not written to the file."""
 _SECRET = re.compile(r"--on-end|pass|token|secret|key|auth|credential", re.IGNORECASE)
 
 
-def history_path(env: Mapping[str, str] = os.environ) -> Path:
-    """Where the file lies."""
-    base = env.get("XDG_STATE_HOME", "")
-    root = Path(base) if base.startswith("/") else Path(env.get("HOME", "~")).expanduser() / ".local" / "state"
-    return root / "paceline" / "history"
+def history_path() -> Path:
+    """Path of the history file, by the XDG Base Directory Specification."""
+    return Unix("paceline").user_state_path / "history"
 
 
 class PromptHistory:
-    """Lines, oldest first. Without a file they last as long as the session."""
+    """Typed lines, oldest first. Without a file they are kept until the session ends."""
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path
         self.lines: list[str] = []
         if path is not None:
-            with contextlib.suppress(OSError, UnicodeDecodeError):  # none yet, or none of ours: begin anew
-                self.lines = [line for line in path.read_text().splitlines() if line.isprintable()][-KEPT:]
+            with contextlib.suppress(OSError, UnicodeDecodeError):  # missing, or not a history: start empty
+                self.lines = [line for line in path.read_text().splitlines() if line.isprintable()][-MAX_HISTORY_LINES:]
 
     def add(self, line: str) -> None:
-        """Keep a line; the same one twice is kept once, as the newest. Raises OSError where the file cannot be written."""
-        self.lines = [*(past for past in self.lines if past != line), line][-KEPT:]
+        """Append a line; an earlier equal line is dropped. Raises OSError where the file cannot be written."""
+        self.lines = [*(old for old in self.lines if old != line), line][-MAX_HISTORY_LINES:]
         if self.path is None:
             return
-        kept = [past for past in self.lines if past.isprintable() and len(past) <= LONGEST and not _SECRET.search(past)]
+        saved = [old for old in self.lines if old.isprintable() and len(old) <= MAX_SAVED_LINE_CHARS and not _SECRET.search(old)]
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        aside = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-        with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "w") as file:
-            file.writelines(f"{past}\n" for past in kept)
-        aside.replace(self.path)
+        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "w") as file:
+            file.writelines(f"{old}\n" for old in saved)
+        temporary.replace(self.path)

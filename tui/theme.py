@@ -1,7 +1,7 @@
-"""How Paceline looks: four themes of one accent each, colours that mean something, and a glyph for every state.
+"""The look of Paceline: four themes with one accent each, colours with a fixed meaning, and a glyph for every state.
 
-Colour is never alone: a state is a glyph and a word too. ``PALETTE`` is what the one terminal of this process wears at the moment,
-``suited`` to the colours that it can show.
+No state is shown by colour alone: a glyph and a word stand beside it. ``PALETTE`` holds the styles of the theme in use, reduced by
+``adapt_theme`` to the colours that the terminal can show.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ def _theme(
     fills: tuple[str, str, str],
     is_dark: bool = True,
 ) -> Theme:
-    """``ground``: background, surface, panel; ``text``: strong, usual, dim, faint; ``fills``: past bars, waiting, rest of a bar."""
+    """``ground``: background, surface, panel; ``text``: strong, normal, dim, faint; ``fills``: past bars, waiting, unfilled part of
+    a bar."""
     background, surface, panel = ground
     strong, usual, dim, faint = text
     past, wait, rest = fills
@@ -83,7 +84,7 @@ DAY = _theme(
     fills=("#6aa8ad", "#b9822f", "#d5d1c6"),
     is_dark=False,
 )
-"""The same on paper, for bright rooms and projectors."""
+"""Blue-green on paper white, for bright rooms and projectors."""
 
 SIGNAL = _theme(
     "signal",
@@ -95,7 +96,7 @@ SIGNAL = _theme(
     text=("#ffffff", "#dde3ea", "#93a0b0", "#566475"),
     fills=("#2f7fb0", "#d9a400", "#2d3847"),
 )
-"""Blue, yellow and vermilion after Okabe and Ito (2008): told apart with any colour vision."""
+"""Blue, yellow and vermilion after Okabe and Ito (2008): distinguishable with any colour vision."""
 
 CONTRAST = _theme(
     "contrast",
@@ -107,26 +108,28 @@ CONTRAST = _theme(
     text=("#ffffff", "#ffffff", "#d0d0d0", "#a8a8a8"),
     fills=("#00a0b3", "#ffb300", "#6e6e6e"),
 )
-"""Every word at seven to one or more against black."""
+"""Every text colour has a contrast of at least 7:1 against black."""
 
 THEMES: dict[str, Theme] = {theme.name: theme for theme in (NIGHT, DAY, SIGNAL, CONTRAST)}
-"""By name; the first one is worn unless a person says otherwise."""
+"""By name; the first one is the default."""
 
-_SHADES = {True: ("#121212", "#262626", "#444444"), False: ("#eeeeee", "#dadada", "#bcbcbc")}
-"""Of 256 colours, for dark themes and others: surface, panel and the rest of a bar. The nearest to ours would be black or olive."""
-_CLEAR = {"night": ("#00d7d7", "#008787"), "day": ("#005f5f", "#5fafaf")}
-"""Of 256 colours: accent and past bars whose shades keep their hue."""
+_GROUNDS_256 = {True: ("#121212", "#262626", "#444444"), False: ("#eeeeee", "#dadada", "#bcbcbc")}
+"""Surface, panel and unfilled bars for terminals of 256 colours, by ``Theme.dark``. The nearest of the 256 to the themes' own
+values would be black or olive."""
+_ACCENTS_256 = {"night": ("#00d7d7", "#008787"), "day": ("#005f5f", "#5fafaf")}
+"""Accent and past bars for terminals of 256 colours: the nearest of the 256 to the themes' own values would have another hue."""
 
 
-def adapted(theme: Theme, colours: str | None) -> Theme:
-    """The theme in what a terminal shows: ``truecolor`` or None as it is, ``256``, or ``standard``, the 16 that have names.
+def adapt_theme(theme: Theme, colours: str | None) -> Theme:
+    """The theme in the colours that a terminal can show: ``truecolor`` or None returns it unchanged, ``256`` and ``standard`` (the
+    16 named colours) replace its colours.
 
-    The 16 are named here as IBM's VGA showed them. They look different everywhere: only pairs are used that can be read in the
-    palettes of xterm, Linux and GNOME alike.
+    The 16 are written here as IBM's VGA showed them. Every terminal shows them differently: only pairs are used that are legible in
+    the palettes of xterm, Linux and GNOME alike.
     """
     if colours == "256":
-        surface, panel, rest = _SHADES[theme.dark]
-        accent, past = _CLEAR.get(theme.name, (theme.accent, theme.variables["past"]))
+        surface, panel, rest = _GROUNDS_256[theme.dark]
+        accent, past = _ACCENTS_256.get(theme.name, (theme.accent, theme.variables["past"]))
         named = {**theme.variables, "border": rest, "border-blurred": rest, "scrollbar": rest, "rest": rest, "past": past}
         return replace(theme, primary=accent or theme.primary, accent=accent, surface=surface, panel=panel, variables=named)
     if colours != "standard":
@@ -155,12 +158,12 @@ def adapted(theme: Theme, colours: str | None) -> Theme:
     )
 
 
-_HUES = (0.50, 0.72, 0.86, 0.60, 0.34, 0.80)
-"""Of nodes, in turn; none of them is amber or red, which mean trouble."""
+_NODE_HUES = (0.50, 0.72, 0.86, 0.60, 0.34, 0.80)
+"""Hues of node names, assigned in turn; none of them is amber or red, which mean trouble."""
 
 
 class Palette:
-    """Ready styles for segments, of one theme at a time. All are full Style values: one without crashes Textual under NO_COLOR."""
+    """Styles of one theme, ready for segments. Every one is a Style, never None: Textual crashes on None under NO_COLOR."""
 
     text: Style
     strong: Style
@@ -178,17 +181,17 @@ class Palette:
     cursor: Style
     tab: Style
     ramp: tuple[Style, ...]
-    """Of filled curves, from the ground up."""
+    """Colours of filled curves, from the lowest row up."""
     heat: tuple[Style, ...]
-    """Of heat maps, from nothing to full: only lightness grows, so that it reads without colour vision."""
+    """Colours of heat maps, from 0 to 100 %: only lightness grows, so that they read without colour vision."""
     nodes: tuple[Style, ...]
-    """Of the names of nodes where lines of many stand together, in turn."""
+    """Colours of node names in lists that mix lines of many nodes, assigned in turn."""
 
     def __init__(self, theme: Theme) -> None:
         self.apply(theme)
 
     def apply(self, theme: Theme) -> None:
-        """Become the palette of another theme; whoever draws next draws with it."""
+        """Switch to another theme; everything drawn from now on uses it."""
         named = theme.variables
         background = theme.background or "#000000"
         self.text = Style(color=theme.foreground)
@@ -203,7 +206,7 @@ class Palette:
         self.bar_past = Style(color=named["past"])
         self.rest = Style(color=named["rest"])
         self.wait = Style(color=named["wait"])
-        # Where there is no shade between ground and words, the line is reversed: that can be read if the words can.
+        # Where no shade lies between background and text, the line is reversed: legible wherever the text is.
         self.cursor = Style(bgcolor=theme.panel) if theme.panel != background else Style(reverse=True)
         self.tab = Style(color=background, bold=True, bgcolor=theme.accent)
         ground = Color.parse(background).blend(Color.parse(theme.primary), 0.3)
@@ -212,10 +215,10 @@ class Palette:
             Style(color=Color.parse(named["rest"]).blend(Color.parse(theme.primary), step / 20).hex) for step in range(21)
         )
         lightness = 0.72 if theme.dark else 0.27
-        self.nodes = tuple(Style(color=Color.from_hsl(hue, 0.5, lightness).hex) for hue in _HUES)
+        self.nodes = tuple(Style(color=Color.from_hsl(hue, 0.5, lightness).hex) for hue in _NODE_HUES)
 
-    def of(self, state: str) -> Style:
-        """The colour of a state's word."""
+    def state_style(self, state: str) -> Style:
+        """The style of a state's glyph and word."""
         return {
             "ok": self.ok,
             "done": self.ok,
@@ -250,6 +253,6 @@ GLYPHS = {
     "waiting": "·",
     "measuring": "◇",
 }
-"""State as a sign; its word always stands beside it."""
+"""Glyphs of the states; the word of the state always stands beside its glyph."""
 
 PALETTE = Palette(NIGHT)

@@ -1,4 +1,4 @@
-"""The hands: everything a person can do is found everywhere, and obeys what the person prefers."""
+"""Actions: every command is reachable from prompt, palette, help and keys, and respects the preferences."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from typing import Any
 
 import pytest
 from paceline.engine.errors import ConfigurationError, NotProfiled, UsageError
-from paceline.engine.events import NodeReported, ProcessReading
+from paceline.engine.events import Event, NodeReported, ProcessReading
 from paceline.tui.app import PacelineApp, every_binding
 from paceline.tui.command_line.cli import build_parser
 from paceline.tui.command_line.commands import VERBS, check_allowed, parse, verb_of
-from paceline.tui.keymap import EVERYWHERE, check_map, shown
+from paceline.tui.keymap import EVERYWHERE, check_keys, key_label
 from paceline.tui.palette import PaletteCommands
 from paceline.tui.preferences import Preferences
 from paceline.tui.prompt_history import PromptHistory
-from paceline.tui.screens.dialogs import Confirm, HelpPage, ResultPage
+from paceline.tui.screens.base_screen import BaseScreen
+from paceline.tui.screens.dialogs import ConfirmModal, HelpPage, ResultPage
 from paceline.tui.screens.form import JobForm
 from paceline.tui.screens.node import NodeScreen
 from paceline.tui.sessions.session import Answer
@@ -30,8 +31,9 @@ from textual.pilot import Pilot
 from textual.widgets import Input, Select, Static
 
 from tests.support.screens import story
-from tests.tui.test_app import HOSTILE, help_text, screen_text, until
-from tests.tui.test_app import shown as drawn
+from tests.support.screens.pilots import screen_text, until_app
+from tests.support.screens.pilots import shown as drawn
+from tests.tui.test_app import HOSTILE, help_text
 
 NAMES = {":": "colon", "/": "slash", " ": "space"}
 CASE = {
@@ -42,7 +44,15 @@ CASE = {
     "as_measured_in": "20260101-0000-aaaaaa",
 }
 PLAN: dict[str, Any] = {
-    **{"workload": "digits-cnn", "emulated": True, "backend": "gloo", "epochs": 8, "steps_per_epoch": 4, "global_batch_size": 384},
+    **{
+        "type": "plan",
+        "workload": "digits-cnn",
+        "emulated": True,
+        "backend": "gloo",
+        "epochs": 8,
+        "steps_per_epoch": 4,
+        "global_batch_size": 384,
+    },
     **{"compression": "none", "local_steps": 1, "emulated_network": False, "declared_link": None},
     **{"data": {"source": "made up"}, "samples_per_epoch": 1437, "devices": [], "cases": [CASE]},
 }
@@ -51,7 +61,7 @@ PLAN: dict[str, Any] = {
 class Obedient(story.StorySession):
     """Reads every line as a live session does, and knows one plan."""
 
-    def __init__(self, events: list, is_read_only: bool = False) -> None:
+    def __init__(self, events: list[Event], is_read_only: bool = False) -> None:
         super().__init__(events)
         self.is_read_only = is_read_only
 
@@ -62,7 +72,7 @@ class Obedient(story.StorySession):
         return Answer("plan", PLAN) if verb.name == "plan" else None
 
 
-def going_on() -> list:
+def going_on() -> list[Event]:
     return [event for event in story.healthy() if event.at < 40]
 
 
@@ -84,10 +94,10 @@ async def test_what_arrives_with_the_key_that_opens_a_line_is_typed_into_it(scre
     app = PacelineApp(Obedient(story.healthy()))
     async with app.run_test(size=(160, 50)) as pilot:
         await pilot.press(screen)
-        await until(pilot, lambda: app.view.state is app.session.state)
+        await until_app(pilot, lambda: app.view.state is app.session.state)
         for sign in typed:  # as one packet of a slow link brings them: nobody waits in between
             app.post_message(Key(NAMES.get(sign, sign), sign))
-        await until(pilot, lambda: app.screen.query_one(line, Input).value == typed[1:])
+        await until_app(pilot, lambda: app.screen.query_one(line, Input).value == typed[1:])
         assert app.screen_stack[-1].query_one(line, Input).has_focus
         await pilot.press("colon", "slash")
         assert app.screen.query_one(line, Input).value == f"{typed[1:]}:/"
@@ -97,8 +107,9 @@ async def test_every_verb_is_found_by_prompt_palette_help_and_batch() -> None:
     async with PacelineApp(Obedient([story.inventory()])).run_test(size=(160, 50)) as pilot:
         app = await drawn(pilot)
         await pilot.press("?")
-        await until(pilot, lambda: isinstance(app.screen, HelpPage))
-        told = help_text(app.screen)  # type: ignore[arg-type]
+        await until_app(pilot, lambda: isinstance(app.screen, HelpPage))
+        assert isinstance(app.screen, HelpPage)
+        told = help_text(app.screen)
         named = {name: summary for name, summary, _ in PaletteCommands(app.screen).entries()}
         places = {
             verb.name: {
@@ -120,14 +131,15 @@ async def test_every_key_is_in_the_help_and_every_general_one_in_the_palette() -
         for mode in (*app.MODES, "node"):
             await (app.push_screen(NodeScreen("demo1")) if mode == "node" else app.action_visit(mode))
             await pilot.press("?")
-            await until(pilot, lambda: isinstance(app.screen, HelpPage))
-            told |= set(help_text(app.screen).splitlines())  # type: ignore[arg-type]
+            await until_app(pilot, lambda: isinstance(app.screen, HelpPage))
+            assert isinstance(app.screen, HelpPage)
+            told |= set(help_text(app.screen).splitlines())
             await pilot.press("escape")
         text = "\n".join(told)
         assert [binding.id for binding in every_binding() if binding.description not in text] == []
         named = {summary for _, summary, _ in PaletteCommands(app.screen).entries()}
         assert {b.description for b in EVERYWHERE if b.id and not b.action.startswith("visit")} - named == {
-            "find anything by its name"
+            "find any command by its name"
         }
 
 
@@ -142,8 +154,9 @@ async def test_the_footer_names_only_keys_that_do_what_it_says() -> None:
         app = await drawn(pilot)
         for mode in app.MODES:
             await app.action_visit(mode)
-            known = app.bindings_of(type(app.screen))
-            assert [name for name, _ in app.screen.KEYS if name not in known] == [], mode  # type: ignore[attr-defined]
+            known = app.key_map.bindings_of(type(app.screen))
+            assert isinstance(app.screen, BaseScreen)
+            assert [name for name, _ in app.screen.FOOTER_KEYS if name not in known] == [], mode
 
 
 async def test_the_palette_does_what_is_chosen() -> None:
@@ -151,11 +164,11 @@ async def test_the_palette_does_what_is_chosen() -> None:
     async with PacelineApp(session).run_test() as pilot:
         app = await drawn(pilot)
         await pilot.press("ctrl+p")
-        await until(pilot, lambda: isinstance(app.screen, CommandPalette))
+        await until_app(pilot, lambda: isinstance(app.screen, CommandPalette))
         await pilot.press(*"theme day")
-        await until(pilot, lambda: app.screen.query("CommandList").first().option_count == 1)  # type: ignore[attr-defined]
+        await until_app(pilot, lambda: app.screen.query("CommandList").first().option_count == 1)  # type: ignore[attr-defined]  # Textual exports no CommandList
         await pilot.press("enter")
-        await until(pilot, lambda: app.theme == "day")
+        await until_app(pilot, lambda: app.theme == "day")
 
 
 async def test_the_palette_asks_for_the_words_of_a_verb_that_acts() -> None:
@@ -164,7 +177,7 @@ async def test_the_palette_asks_for_the_words_of_a_verb_that_acts() -> None:
         app = await drawn(pilot)
         deeds = {name: deed for name, _, deed in PaletteCommands(app.screen).entries()}
         deeds["bench"]()
-        await until(pilot, lambda: app.screen.query_one(Prompt).has_focus)
+        await until_app(pilot, lambda: app.screen.query_one(Prompt).has_focus)
         assert app.screen.query_one(Prompt).value == "bench "
         assert session.asked == []
 
@@ -191,7 +204,7 @@ async def test_the_first_continuation_stands_faint_behind_the_cursor() -> None:
         app = await drawn(pilot)
         await pilot.press(":", *"ben")
         prompt = app.screen.query_one(Prompt)
-        await until(pilot, lambda: prompt._suggestion == "bench")
+        await until_app(pilot, lambda: prompt._suggestion == "bench")
         await pilot.press("right")
         assert prompt.value == "bench"
 
@@ -204,7 +217,7 @@ async def test_what_was_typed_is_there_in_the_next_session_and_secrets_are_not(t
             await pilot.press(":")
             pilot.app.screen.query_one(Prompt).value = line
             await pilot.press("enter")
-            await until(pilot, lambda: not pilot.app.screen.has_class("asking"))
+            await until_app(pilot, lambda: not pilot.app.screen.has_class("asking"))
     assert PromptHistory(path).lines == ["attach r1", "status"]
     assert path.stat().st_mode & 0o777 == 0o600
 
@@ -228,9 +241,9 @@ async def test_screens_and_answers_are_reached_by_their_words() -> None:
         app = await drawn(pilot)
         for line, mode in (("alerts", "alerts"), ("results", "results"), (f"logs {story.RUN}", "logs"), ("run", "run")):
             app.execute(line)
-            await until(pilot, lambda mode=mode: app.current_mode == mode)
+            await until_app(pilot, lambda mode=mode: app.current_mode == mode)
         app.execute("plan")
-        await until(pilot, lambda: isinstance(app.screen, ResultPage))
+        await until_app(pilot, lambda: isinstance(app.screen, ResultPage))
         assert "872 samples/s, 1:01 expected" in screen_text(app)
 
 
@@ -238,7 +251,7 @@ async def test_an_answer_of_strangers_words_is_harmless() -> None:
     async with PacelineApp(Obedient([])).run_test(size=(100, 30)) as pilot:
         app = await drawn(pilot)
         app.push_screen(ResultPage(VERBS["plan"].name, f"{HOSTILE}\n{HOSTILE}"))
-        await until(pilot, lambda: isinstance(app.screen, ResultPage))
+        await until_app(pilot, lambda: isinstance(app.screen, ResultPage))
         assert not {"\x1b", "\x07", "\u202e", "\u200b"} & set(screen_text(app))
 
 
@@ -270,7 +283,7 @@ async def test_an_unknown_theme_is_told_with_those_there_are() -> None:
     async with PacelineApp(Obedient([story.inventory()])).run_test() as pilot:
         app = await drawn(pilot)
         app.execute("theme sunny")
-        await until(pilot, lambda: "no theme 'sunny'; there are night, day" in screen_text(app))
+        await until_app(pilot, lambda: "no theme 'sunny'; there are night, day" in screen_text(app))
 
 
 async def test_keys_of_a_key_map_work_and_ctrl_c_always_leaves() -> None:
@@ -280,11 +293,12 @@ async def test_keys_of_a_key_map_work_and_ctrl_c_always_leaves() -> None:
         await pilot.press("4", "q")
         assert app.current_mode == "fleet"
         await pilot.press("f2")
-        await until(pilot, lambda: app.current_mode == "alerts")
+        await until_app(pilot, lambda: app.current_mode == "alerts")
         assert "X quit" in screen_text(app)
         await pilot.press("f5")
-        await until(pilot, lambda: isinstance(app.screen, HelpPage))
-        assert "F2 " in help_text(app.screen)  # type: ignore[arg-type]
+        await until_app(pilot, lambda: isinstance(app.screen, HelpPage))
+        assert isinstance(app.screen, HelpPage)
+        assert "F2 " in help_text(app.screen)
         await pilot.press("escape", "ctrl+c")
     assert app.return_code == 0
 
@@ -292,19 +306,19 @@ async def test_keys_of_a_key_map_work_and_ctrl_c_always_leaves() -> None:
 @pytest.mark.parametrize(("wanted", "told"), [("ctrl+c", "always leaves"), ("f2,banana", "no key 'banana'"), ("", "no key ''")])
 def test_a_key_that_cannot_be_is_refused(wanted: str, told: str) -> None:
     with pytest.raises(ConfigurationError, match=told):
-        check_map({"alerts": wanted}, "config.toml")
+        check_keys({"alerts": wanted}, "config.toml")
 
 
 @pytest.mark.parametrize("binding", every_binding(), ids=lambda binding: binding.id)
 def test_every_usual_key_could_stand_in_a_key_map(binding: Binding) -> None:
     if binding.id:
-        check_map({binding.id: binding.key}, "config.toml")
-        assert all(shown(key) for key in binding.key.split(","))
+        check_keys({binding.id: binding.key}, "config.toml")
+        assert all(key_label(key) for key in binding.key.split(","))
 
 
 @pytest.mark.parametrize("verb", VERBS.values(), ids=VERBS)
 def test_a_read_only_session_refuses_exactly_what_acts(verb: Any) -> None:
-    _, args = parse(shlex.join([*words_of(verb.name), *(["--yes"] if verb.asks else [])]))
+    _, args = parse(shlex.join([*words_of(verb.name), *(["--yes"] if verb.needs_consent else [])]))
     check_allowed(verb, args, is_read_only=False)
     if verb.acts:
         with pytest.raises(UsageError, match="read-only"):
@@ -324,10 +338,10 @@ async def test_a_read_only_session_offers_neither_start_nor_cancel() -> None:
         app = await drawn(pilot)
         for key in ("t", "C"):
             await pilot.press(key)
-            await until(pilot, lambda: "this session is read-only" in screen_text(app))
+            await until_app(pilot, lambda: "this session is read-only" in screen_text(app))
             app.notice = None
         app.execute("bench")
-        await until(pilot, lambda: "bench is refused" in screen_text(app))
+        await until_app(pilot, lambda: "bench is refused" in screen_text(app))
         assert session.asked == []
         assert "read-only" in {name: summary for name, summary, _ in PaletteCommands(app.screen).entries()}["train"]
 
@@ -336,7 +350,7 @@ async def test_a_read_only_session_offers_neither_start_nor_cancel() -> None:
 
 
 async def until_planned(pilot: Pilot[None]) -> None:
-    await until(pilot, lambda: "872" in str(pilot.app.screen.query_one("#plan", Static).content))
+    await until_app(pilot, lambda: "872" in str(pilot.app.screen.query_one("#plan", Static).content))
 
 
 async def test_the_form_shows_plan_and_prediction_and_then_launches() -> None:
@@ -344,22 +358,22 @@ async def test_the_form_shows_plan_and_prediction_and_then_launches() -> None:
     async with PacelineApp(session).run_test(size=(80, 24)) as pilot:
         app = await drawn(pilot)
         await pilot.press("t")
-        await until(pilot, lambda: isinstance(app.screen, JobForm))
+        await until_app(pilot, lambda: isinstance(app.screen, JobForm))
         await until_planned(pilot)
         assert "1:01 expected" in screen_text(app)
         app.screen.query_one("#epochs", Input).value = "3"
-        app.screen.query_one("#others", Select).value = "share them"
-        await until(pilot, lambda: session.asked[-1] == "plan --workload digits-cnn --epochs 3 --policy hybrid")
+        app.screen.query_one("#in-use", Select).value = "share them"
+        await until_app(pilot, lambda: session.asked[-1] == "plan --workload digits-cnn --epochs 3 --policy hybrid")
         app.screen.query_one("#devices", Input).value = "auto"
-        await until(pilot, lambda: session.asked[-1] == "plan --workload digits-cnn --epochs 3 --devices auto --policy hybrid")
+        await until_app(pilot, lambda: session.asked[-1] == "plan --workload digits-cnn --epochs 3 --devices auto --policy hybrid")
         app.screen.query_one("#policy", Select).value = "bench"
-        await until(pilot, lambda: "compares on devices that are named" in screen_text(app))
+        await until_app(pilot, lambda: "compares on devices that are named" in screen_text(app))
         await pilot.press("f5")
         app.screen.query_one("#policy", Select).value = "hybrid"
         await until_planned(pilot)
         await pilot.press("f5")
         expected = "train --policy hybrid --workload digits-cnn --epochs 3 --devices auto --share"
-        await until(pilot, lambda: session.asked[-1] == expected)
+        await until_app(pilot, lambda: session.asked[-1] == expected)
 
 
 async def test_the_form_launches_what_a_launch_profiles_first() -> None:
@@ -373,9 +387,9 @@ async def test_the_form_launches_what_a_launch_profiles_first() -> None:
     async with PacelineApp(session).run_test(size=(80, 24)) as pilot:
         app = await drawn(pilot)
         await pilot.press("t")
-        await until(pilot, lambda: isinstance(app.screen, JobForm) and "train measures first" in screen_text(app))
+        await until_app(pilot, lambda: isinstance(app.screen, JobForm) and "train measures first" in screen_text(app))
         await pilot.press("f5")
-        await until(pilot, lambda: session.asked[-1] == "train --policy hybrid --workload digits-cnn")
+        await until_app(pilot, lambda: session.asked[-1] == "train --policy hybrid --workload digits-cnn")
 
 
 async def test_the_form_tells_what_cannot_be_planned_and_launches_nothing() -> None:
@@ -383,14 +397,14 @@ async def test_the_form_tells_what_cannot_be_planned_and_launches_nothing() -> N
     async with PacelineApp(session).run_test(size=(80, 24)) as pilot:
         app = await drawn(pilot)
         await pilot.press("plus")
-        await until(pilot, lambda: isinstance(app.screen, JobForm))
+        await until_app(pilot, lambda: isinstance(app.screen, JobForm))
         app.screen.query_one("#epochs", Input).value = "0"
-        await until(pilot, lambda: "at least 1" in str(app.screen.query_one("#plan", Static).content))
+        await until_app(pilot, lambda: "at least 1" in str(app.screen.query_one("#plan", Static).content))
         await pilot.press("f5")
         await pilot.pause()
         assert isinstance(app.screen, JobForm)
         await pilot.press("escape")
-        await until(pilot, lambda: not isinstance(app.screen, JobForm))
+        await until_app(pilot, lambda: not isinstance(app.screen, JobForm))
     assert not [line for line in session.asked if line.startswith("train")]
 
 
@@ -403,7 +417,7 @@ async def test_cancelling_counts_the_processes_that_nodes_see() -> None:
     async with PacelineApp(Obedient(events)).run_test() as pilot:
         app = await drawn(pilot)
         await pilot.press("C")
-        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        await until_app(pilot, lambda: isinstance(app.screen, ConfirmModal))
         assert "4 ranks and 8 processes on 4 nodes" in screen_text(app)
 
 
@@ -412,11 +426,11 @@ async def test_a_list_is_written_with_rows_out_of_sight(tmp_path: Path, monkeypa
     async with PacelineApp(Obedient(going_on())).run_test(size=(60, 10)) as pilot:
         await drawn(pilot)
         await pilot.press("1", "e")
-        await until(pilot, lambda: any(tmp_path.iterdir()))
+        await until_app(pilot, lambda: any(tmp_path.iterdir()))
         text = next(tmp_path.glob("paceline-fleet-*.txt")).read_text()
         assert all(f"demo{number}" in text for number in range(1, 5))
         await pilot.press("7", "e")
-        await until(pilot, lambda: "nothing to write here" in screen_text(pilot.app))  # type: ignore[arg-type]
+        await until_app(pilot, lambda: "nothing to write here" in screen_text(pilot.app))
 
 
 class Telling(Obedient):
@@ -427,14 +441,14 @@ class Telling(Obedient):
         await super().perform(line)
         if verb.name == "kill":
             who = {"node": args.node, "pid": args.pid, "started": 99, "user": "eve", "name": "train[/b]", "run_id": None}
-            return Answer("kill", {**who, "state": "ended" if args.yes else "running"})
+            return Answer("kill", {"type": "kill", **who, "state": "ended" if args.yes else "running"})
         thing = {"node": "demo1", "kind": "runs", "name": story.RUN, "size": 3 << 20, "reason": None}
         things = [
             {**thing, "state": "removed" if args.yes else "removable"},
             {**thing, "kind": "data", "state": "kept", "reason": "a run uses it"},
         ]
         nodes = [{"name": name, "state": state, "reason": None} for name, state in (("demo1", "ok"), ("demo2", "lost"))]
-        return Answer("clean", {"removed": args.yes, "bytes": 3 << 20, "nodes": nodes, "things": things})
+        return Answer("clean", {"type": "clean", "removed": args.yes, "bytes": 3 << 20, "nodes": nodes, "things": things})
 
 
 async def test_clean_shows_what_would_go_and_goes_on_only_after_a_yes() -> None:
@@ -443,15 +457,15 @@ async def test_clean_shows_what_would_go_and_goes_on_only_after_a_yes() -> None:
         app = await drawn(pilot)
         for answer in "ny":
             app.execute("clean --all")
-            await until(pilot, lambda: isinstance(app.screen, Confirm))
+            await until_app(pilot, lambda: isinstance(app.screen, ConfirmModal))
             told = screen_text(app)
             assert "1 run" in told
             assert "3.0 MiB of 1 node would be removed for good" in told
-            assert "1 thing would stay: a run uses it" in told
-            assert "Nothing was heard of demo2" in told
+            assert "1 item would stay: a run uses it" in told
+            assert "No answer from demo2" in told
             await pilot.press(answer)
-            await until(pilot, lambda: not isinstance(app.screen, Confirm))
-        await until(pilot, lambda: isinstance(app.screen, ResultPage))
+            await until_app(pilot, lambda: not isinstance(app.screen, ConfirmModal))
+        await until_app(pilot, lambda: isinstance(app.screen, ResultPage))
         assert session.asked == ["clean --all", "clean --all", "clean --all --yes"]
 
 
@@ -459,17 +473,19 @@ async def test_a_process_is_ended_by_a_key_after_its_owner_was_told() -> None:
     events = going_on()
     seen = (ProcessReading(pid=77, user="eve", name="train"),)
     last = max(place for place, event in enumerate(events) if isinstance(event, NodeReported) and event.node == "demo1")
-    events[last] = replace(events[last], devices=tuple(replace(device, processes=seen) for device in events[last].devices))
+    reported = events[last]
+    assert isinstance(reported, NodeReported)
+    events[last] = replace(reported, devices=tuple(replace(device, processes=seen) for device in reported.devices))
     session = Telling(events)
     async with PacelineApp(session).run_test(size=(100, 30)) as pilot:
         app = await drawn(pilot)
         app.push_screen(NodeScreen("demo1"))
-        await until(pilot, lambda: isinstance(app.screen, NodeScreen))
+        await until_app(pilot, lambda: isinstance(app.screen, NodeScreen))
         await pilot.press("K")
-        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        await until_app(pilot, lambda: isinstance(app.screen, ConfirmModal))
         assert "demo1: process 77, train[/b], of eve" in screen_text(app)
         await pilot.press("y")
-        await until(pilot, lambda: "process 77 train[/b] of eve has ended" in screen_text(app))
+        await until_app(pilot, lambda: "process 77 train[/b] of eve has ended" in screen_text(app))
         assert session.asked == ["kill demo1 77", "kill demo1 77 --started 99 --yes"]
         assert app.completions("kill demo1 ") == ["kill demo1 77"]
 
@@ -478,5 +494,5 @@ async def test_a_read_only_session_tells_of_a_process_and_asks_nothing() -> None
     async with PacelineApp(Telling(going_on(), is_read_only=True), Preferences(read_only=True)).run_test() as pilot:
         app = await drawn(pilot)
         app.execute("kill demo1 77")
-        await until(pilot, lambda: "with --yes it is ended" in screen_text(app))
-        assert not isinstance(app.screen, Confirm)
+        await until_app(pilot, lambda: "with --yes it is ended" in screen_text(app))
+        assert not isinstance(app.screen, ConfirmModal)

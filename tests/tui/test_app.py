@@ -9,58 +9,32 @@ import struct
 import subprocess
 import sys
 import termios
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from paceline.engine.events import NodeReported, Progress, RunPlanned, Ticked
+from paceline.engine.events import Event, NodeReported, Progress, RunPlanned, Ticked
 from paceline.tui.app import PacelineApp
-from paceline.tui.screens.dialogs import Confirm, HelpPage
-from paceline.tui.terminal.format import age, duration, number, pad, pad_left, untrusted
-from paceline.tui.views.drawing.lines import bar, gauge, history, line, nice_ceiling
-from paceline.tui.views.jobs import SCREENS
+from paceline.tui.keymap import EVERYWHERE
+from paceline.tui.screens.dialogs import ConfirmModal, HelpPage
+from paceline.tui.terminal.format import age, duration, number, pad, pad_left, sanitize
+from paceline.tui.views.bars import SCREENS
+from paceline.tui.views.drawing.lines import bar, gauge, line, nice_ceiling, sparkline
 from paceline.tui.widgets.line_canvas import RowList
 from paceline.tui.widgets.prompt import Prompt
 from rich.cells import cell_len
 from rich.style import Style
-from textual.pilot import Pilot
 from textual.widgets import Static
 
 from tests.support.places import PLAY
 from tests.support.screens import story
+from tests.support.screens.pilots import screen_text, shown, until_app
 
 HOSTILE = "[red]x[/ \x1b[31m\x07\u202e\u200b語e\u0301\n" + "y" * 10_000
 MODES = ("fleet", "jobs", "run", "alerts", "results", "advice", "logs", "profiles")
-
-
-async def until(pilot: Pilot[None], condition: Callable[[], bool]) -> None:
-    """Let the app work until something is so."""
-    while not condition():
-        if pilot.app._exception is not None:
-            raise pilot.app._exception
-        await pilot.pause(0.01)
-    await pilot.pause()
-
-
-async def shown(pilot: Pilot[None]) -> PacelineApp:
-    """The app, once it has drawn all events of its story."""
-    app = pilot.app
-    assert isinstance(app, PacelineApp)
-    events = app.session.events  # type: ignore[attr-defined]
-    await until(pilot, lambda: app.view.state.events >= len(events))
-    return app
-
-
-def screen_text(app: PacelineApp) -> str:
-    """What a person reads."""
-    width, height = app.size
-    lines = app.screen._compositor.render_strips()
-    assert len(lines) == height
-    assert all(strip.cell_length == width for strip in lines)
-    return "\n".join(strip.text for strip in lines)
 
 
 def help_text(screen: HelpPage) -> str:
@@ -70,7 +44,7 @@ def help_text(screen: HelpPage) -> str:
 
 async def test_the_app_goes_to_the_run_and_then_to_its_results_by_itself() -> None:
     async with PacelineApp(story.StorySession(story.healthy())).run_test(size=(100, 30)) as pilot:
-        await until(pilot, lambda: pilot.app.current_mode == "results")
+        await until_app(pilot, lambda: pilot.app.current_mode == "results")
         app = await shown(pilot)
         assert "proportional" in screen_text(app)
 
@@ -80,7 +54,7 @@ async def test_a_person_who_chose_a_screen_is_left_there() -> None:
     async with PacelineApp(session).run_test() as pilot:
         await pilot.press("2")
         session.publish(RunPlanned(at=1.0, run_id="r", cases=("x",)))
-        await until(pilot, lambda: "r" in pilot.app.view.state.runs)
+        await until_app(pilot, lambda: "r" in session.state.runs)
         assert pilot.app.current_mode == "jobs"
 
 
@@ -89,7 +63,7 @@ async def test_number_keys_show_every_screen() -> None:
         await shown(pilot)
         for key, mode, _ in SCREENS:
             await pilot.press(key)
-            await until(pilot, lambda mode=mode: pilot.app.current_mode == mode)
+            await until_app(pilot, lambda mode=mode: pilot.app.current_mode == mode)
 
 
 async def test_what_stands_in_the_bars_at_the_top_and_the_bottom_is_pressed_with_the_mouse() -> None:
@@ -97,18 +71,18 @@ async def test_what_stands_in_the_bars_at_the_top_and_the_bottom_is_pressed_with
         app = await shown(pilot)
         for _, mode, title in SCREENS:
             await pilot.click("#top", offset=(screen_text(app).index(f" {title} ") + 2, 0))
-            await until(pilot, lambda mode=mode: app.current_mode == mode)
+            await until_app(pilot, lambda mode=mode: app.current_mode == mode)
         await pilot.press("p")
-        await until(pilot, lambda: app.view.is_paused)
+        await until_app(pilot, lambda: app.view.is_paused)
         await pilot.click("#top", offset=(screen_text(app).index("PAUSED"), 0))
-        await until(pilot, lambda: not app.view.is_paused)
+        await until_app(pilot, lambda: not app.view.is_paused)
         await pilot.click("#top", offset=(screen_text(app).index("✖"), 0))
-        await until(pilot, lambda: app.current_mode == "alerts")
-        for word, opened in ((" help ", HelpPage), (" cancel ", Confirm)):
+        await until_app(pilot, lambda: app.current_mode == "alerts")
+        for word, opened in ((" help ", HelpPage), (" cancel ", ConfirmModal)):
             await pilot.click("#bottom", offset=(screen_text(app).splitlines()[-1].index(word) + 1, 0))
-            await until(pilot, lambda opened=opened: isinstance(app.screen, opened))
+            await until_app(pilot, lambda opened=opened: isinstance(app.screen, opened))
             await pilot.click("#dialog .hint", offset=(12, 1))
-            await until(pilot, lambda opened=opened: not isinstance(app.screen, opened))
+            await until_app(pilot, lambda opened=opened: not isinstance(app.screen, opened))
 
 
 async def test_jobs_and_alerts_are_filtered_and_what_is_hidden_is_counted() -> None:
@@ -124,11 +98,11 @@ async def test_jobs_and_alerts_are_filtered_and_what_is_hidden_is_counted() -> N
             await pilot.press(key)
             rows = app.screen.query_one(RowList)
             await pilot.press("/", *wanted, "enter")
-            await until(pilot, lambda rows=rows, left=left: len(rows._keys) == len(left))
+            await until_app(pilot, lambda rows=rows, left=left: len(rows._keys) == len(left))
             assert all(row.startswith(one) for row, one in zip(rows._keys, left, strict=True))
             assert f"/ {wanted}   +{hidden} hidden by the filter" in screen_text(app)
             await pilot.press("escape")
-            await until(pilot, lambda rows=rows, left=left, hidden=hidden: len(rows._keys) == len(left) + hidden)
+            await until_app(pilot, lambda rows=rows, left=left, hidden=hidden: len(rows._keys) == len(left) + hidden)
             assert "hidden by the filter" not in screen_text(app)
 
 
@@ -139,10 +113,10 @@ async def test_escape_goes_back_to_where_one_came_from_and_then_to_the_run(tmp_p
         app = await shown(pilot)
         for key, mode in (("1", "fleet"), ("4", "alerts"), ("enter", "logs"), ("2", "jobs"), ("enter", "run")):
             await pilot.press(key)
-            await until(pilot, lambda mode=mode: app.current_mode == mode)
+            await until_app(pilot, lambda mode=mode: app.current_mode == mode)
         for mode, run_id in (("jobs", ""), ("logs", story.RUN), ("alerts", ""), ("fleet", ""), ("run", ""), ("run", "")):
             await pilot.press("escape")
-            await until(pilot, lambda mode=mode: app.current_mode == mode)
+            await until_app(pilot, lambda mode=mode: app.current_mode == mode)
             assert app.view.run_id == run_id
 
 
@@ -152,11 +126,11 @@ async def test_the_cursor_moves_by_arrows_and_letters_and_stays_on_its_row() -> 
         await shown(pilot)
         rows = pilot.app.screen.query_one(RowList)
         await pilot.press("j", "down")
-        assert rows.key == "demo3 0"
+        assert rows.cursor_key == "demo3 0"
         await pilot.press("k")
-        assert rows.key == "demo2 0"
+        assert rows.cursor_key == "demo2 0"
         await pilot.press("G")
-        assert rows.key == "demo4 0"
+        assert rows.cursor_key == "demo4 0"
         session.publish(replace(story.trouble()[-1], node="demo4", at=200.0))
         await pilot.press("g")
         assert rows.cursor == 0
@@ -166,11 +140,11 @@ async def test_a_typed_verb_reaches_the_session_and_is_remembered() -> None:
     session = story.StorySession([story.inventory()])
     async with PacelineApp(session).run_test() as pilot:
         await pilot.press(":", *"bench", "enter")
-        await until(pilot, lambda: session.asked == ["bench"])
+        await until_app(pilot, lambda: session.asked == ["bench"])
         await pilot.press(":", "up")
         assert pilot.app.screen.query_one(Prompt).value == "bench"
         await pilot.press("escape", "2")
-        await until(pilot, lambda: pilot.app.current_mode == "jobs")
+        await until_app(pilot, lambda: pilot.app.current_mode == "jobs")
 
 
 async def test_an_error_is_one_line_with_its_hint() -> None:
@@ -178,7 +152,7 @@ async def test_an_error_is_one_line_with_its_hint() -> None:
     async with PacelineApp(session).run_test() as pilot:
         await pilot.press(":", *"fail", "enter")
         app = await shown(pilot)
-        await until(pilot, lambda: app.notice is not None)
+        await until_app(pilot, lambda: app.notice is not None)
         assert "demo1: it [/broke (mend it)" in screen_text(app)
 
 
@@ -187,14 +161,14 @@ async def test_cancelling_asks_and_counts_ranks_and_nodes() -> None:
     async with PacelineApp(session).run_test() as pilot:
         app = await shown(pilot)
         await pilot.press("C")
-        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        await until_app(pilot, lambda: isinstance(app.screen, ConfirmModal))
         assert "4 ranks on 4 nodes" in screen_text(app)
         await pilot.press("n")
         assert session.asked == []
         await pilot.press("C")
-        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        await until_app(pilot, lambda: isinstance(app.screen, ConfirmModal))
         await pilot.press("y")
-        await until(pilot, lambda: session.asked == [f"cancel {story.RUN}"])
+        await until_app(pilot, lambda: session.asked == [f"cancel {story.RUN}"])
 
 
 async def test_a_node_that_nodes_toml_protects_says_so_and_nothing_is_cancelled_there() -> None:
@@ -204,9 +178,9 @@ async def test_a_node_that_nodes_toml_protects_says_so_and_nothing_is_cancelled_
     async with PacelineApp(story.StorySession(events)).run_test(size=(100, 30)) as pilot:
         app = await shown(pilot)
         await pilot.press("C")
-        await until(pilot, lambda: "read_only of demo2" in screen_text(app))
+        await until_app(pilot, lambda: "demo2 is read_only in nodes.toml" in screen_text(app))
         await pilot.press("1", "j", "enter")
-        await until(pilot, lambda: "read-only" in screen_text(app))
+        await until_app(pilot, lambda: "read-only" in screen_text(app))
 
 
 async def test_what_is_prepared_before_a_run_exists_is_said_on_every_screen() -> None:
@@ -215,14 +189,14 @@ async def test_what_is_prepared_before_a_run_exists_is_said_on_every_screen() ->
         app = await shown(pilot)
         for key, *_ in SCREENS:
             await pilot.press(key)
-            await until(pilot, lambda: "bench failed: no space" in screen_text(app) and "50 %" in screen_text(app))
+            await until_app(pilot, lambda: "bench failed: no space" in screen_text(app) and "50 %" in screen_text(app))
 
 
 async def test_nothing_is_cancelled_when_nothing_runs() -> None:
     async with PacelineApp(story.StorySession(story.healthy())).run_test() as pilot:
         app = await shown(pilot)
         await pilot.press("C")
-        await until(pilot, lambda: "no run is going on here" in screen_text(app))
+        await until_app(pilot, lambda: "no run is active here" in screen_text(app))
 
 
 async def test_a_paused_view_stands_still_while_collecting_goes_on() -> None:
@@ -231,7 +205,7 @@ async def test_a_paused_view_stands_still_while_collecting_goes_on() -> None:
         app = await shown(pilot)
         await pilot.press("p")
         session.publish(Ticked(at=2.0, clock=story.CLOCK + 1))
-        await until(pilot, lambda: "PAUSED" in screen_text(app))
+        await until_app(pilot, lambda: "PAUSED" in screen_text(app))
         assert app.view.state.events == 3
         await pilot.press("p")
         assert app.view.state.events == 4
@@ -240,9 +214,10 @@ async def test_a_paused_view_stands_still_while_collecting_goes_on() -> None:
 async def test_the_help_names_every_key_of_the_app() -> None:
     async with PacelineApp(story.StorySession([story.inventory()])).run_test(size=(100, 40)) as pilot:
         await pilot.press("?")
-        await until(pilot, lambda: isinstance(pilot.app.screen, HelpPage))
+        await until_app(pilot, lambda: isinstance(pilot.app.screen, HelpPage))
+        assert isinstance(pilot.app.screen, HelpPage)
         text = help_text(pilot.app.screen)
-        for binding in PacelineApp.BINDINGS:
+        for binding in EVERYWHERE:
             assert binding.description in text
 
 
@@ -250,7 +225,7 @@ async def test_a_picture_is_saved_as_svg(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path)
     async with PacelineApp(story.StorySession([story.inventory()])).run_test() as pilot:
         await pilot.press("f12")
-        await until(pilot, lambda: any(tmp_path.iterdir()))
+        await until_app(pilot, lambda: any(tmp_path.iterdir()))
         assert next(tmp_path.glob("*.svg")).read_text().startswith("<svg")
 
 
@@ -279,13 +254,13 @@ async def test_a_tiny_terminal_gets_one_line(size: tuple[int, int]) -> None:
             return [text.strip() for text in screen_text(app).splitlines() if text.strip()]
 
         # The class of a tiny terminal is set one refresh after a screen appears: nothing but the one line may remain.
-        await until(pilot, lambda: len(lines()) == 1)
+        await until_app(pilot, lambda: len(lines()) == 1)
         assert "paceline needs 40x10 to draw".startswith(lines()[0])
 
 
 @pytest.mark.parametrize("size", [(40, 10), (80, 24), (120, 33), (160, 50), (220, 60)])
 @pytest.mark.parametrize("events", [story.healthy(), story.trouble(), []], ids=["healthy", "trouble", "empty"])
-async def test_every_screen_draws_at_every_size(size: tuple[int, int], events: list) -> None:
+async def test_every_screen_draws_at_every_size(size: tuple[int, int], events: list[Event]) -> None:
     async with PacelineApp(story.StorySession(events)).run_test(size=size) as pilot:
         app = await shown(pilot)
         for key, *_ in SCREENS:
@@ -298,7 +273,8 @@ async def test_hostile_text_neither_acts_nor_breaks_the_layout() -> None:
     events = []
     for event in story.trouble():
         names = ("reason", "phase", "workload", "source", "policy", "metric_name", "hint", "lab")
-        event = replace(event, **{name: HOSTILE for name in names if hasattr(event, name)})
+        fields: dict[str, Any] = {name: HOSTILE for name in names if hasattr(event, name)}
+        event = replace(event, **fields)
         if isinstance(event, NodeReported):
             event = replace(event, devices=tuple(replace(device, name=HOSTILE, throttle=(HOSTILE,)) for device in event.devices))
         if isinstance(event, RunPlanned):
@@ -324,11 +300,11 @@ async def test_a_colourless_terminal_is_drawn_too(monkeypatch: pytest.MonkeyPatc
 
 @given(st.text(max_size=40))
 def test_the_gate_lets_through_nothing_that_acts(text: str) -> None:
-    assert not re.search("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069]", untrusted(text))
+    assert not re.search("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069]", sanitize(text))
 
 
 @settings(deadline=None)
-@given(st.text(max_size=40).map(untrusted), st.integers(1, 30))
+@given(st.text(max_size=40).map(sanitize), st.integers(1, 30))
 def test_a_cell_has_exactly_its_width(text: str, width: int) -> None:
     assert cell_len(pad(text, width)) == width
     assert cell_len(pad_left(text, width)) == width
@@ -340,7 +316,7 @@ def test_bars_fill_exactly_their_width(fraction: float, width: int) -> None:
 
     assert len(bar(fraction, width)) == width
     assert sum(len(text) for text, _ in gauge(fraction, width, PALETTE.bar, PALETTE.rest)) == width
-    assert len(history([fraction, None, fraction], width)) == width
+    assert len(sparkline([fraction, None, fraction], width)) == width
 
 
 @given(st.floats(1e-6, 1e9))
@@ -359,7 +335,8 @@ def test_a_chart_is_drawn_of_whatever_numbers_a_node_says(points: list[tuple[flo
     from paceline.tui.views.drawing.chart import ChartFrame, Curve, Level, chart
 
     frame = ChartFrame(0.0, 100.0, 0.0, nice_ceiling(value), 3.0)
-    lines = chart([Curve(tuple(points), PALETTE.bar)], frame, 60, 12, PALETTE.dim, PALETTE.faint, [Level(value, number(value))])
+    curves, levels = [Curve(tuple(points), PALETTE.bar)], [Level(value, number(value))]
+    lines = chart(curves, frame, 60, 12, label_style=PALETTE.dim, faint_style=PALETTE.faint, levels=levels)
     assert {strip.cell_length for strip in lines} == {60}
 
 

@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from paceline.engine.errors import ConfigurationError
-from paceline.tui.preferences import Preferences, preferences_path, read
+from paceline.tui.preferences import Preferences, preferences_path, read_preferences
+from paceline.tui.prompt_history import history_path
 from paceline.tui.terminal.ascii import to_ascii
-from paceline.tui.terminal.format import untrusted
+from paceline.tui.terminal.format import sanitize
 from paceline.tui.theme import GLYPHS
-from paceline.tui.views.drawing.lines import BLOCK, bar, history
+from paceline.tui.views.drawing.lines import FULL_BLOCK, bar, sparkline
 from rich.cells import cell_len
 
 THEMES, ACTIONS = ("night", "signal"), ("fleet", "pause")
@@ -21,11 +22,11 @@ THEMES, ACTIONS = ("night", "signal"), ("fleet", "pause")
 def read_text(tmp_path: Path, text: str) -> Preferences:
     path = tmp_path / "config.toml"
     path.write_text(text)
-    return read(path, THEMES, ACTIONS)
+    return read_preferences(path, THEMES, ACTIONS)
 
 
 def test_without_a_file_everything_is_as_usual(tmp_path: Path) -> None:
-    assert read(tmp_path / "config.toml", THEMES, ACTIONS) == Preferences()
+    assert read_preferences(tmp_path / "config.toml", THEMES, ACTIONS) == Preferences()
 
 
 def test_what_the_file_says_is_preferred(tmp_path: Path) -> None:
@@ -36,13 +37,13 @@ def test_what_the_file_says_is_preferred(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ('theme = "sunny"', "no theme 'sunny'"),
-        ('themes = "signal"', "did you mean theme?"),
+        ('theme = "sunny"', "theme: expected one of night, signal, got 'sunny'"),
+        ('themes = "signal"', "did you mean 'theme'?"),
         ("ascii = 1", "expected true or false"),
-        ("keys = 3", "a table [keys]"),
-        ('[keys]\nfleat = "f"', "did you mean fleet?"),
-        ("[keys]\nfleet = 2", "keys.fleet: expected a key"),
-        ("theme = ?", "line 1"),
+        ("keys = 3", "keys: expected a table"),
+        ('[keys]\nfleat = "f"', "did you mean 'fleet'?"),
+        ("[keys]\nfleet = 2", ":2: fleet: expected a key"),
+        ("theme = ?", ":1: not TOML"),
         ("\x00", "config.toml"),
     ],
 )
@@ -53,13 +54,20 @@ def test_a_wrong_file_is_refused_with_file_and_key(tmp_path: Path, text: str, to
     assert "config.toml" in str(refused.value)
 
 
-def test_the_file_lies_where_the_desktop_says() -> None:
-    assert preferences_path({"HOME": "/home/ada"}) == Path("/home/ada/.config/paceline/config.toml")
-    assert preferences_path({"HOME": "/home/ada", "XDG_CONFIG_HOME": "/etc/xdg"}) == Path("/etc/xdg/paceline/config.toml")
-    assert preferences_path({"HOME": "/home/ada", "XDG_CONFIG_HOME": "relative"}) == Path("/home/ada/.config/paceline/config.toml")
+def test_the_files_are_in_the_directories_of_xdg(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/ada")
+    for value, config, state in (
+        (None, "/home/ada/.config", "/home/ada/.local/state"),
+        ("/etc/xdg", "/etc/xdg", "/etc/xdg"),
+        ("relative", "/home/ada/.config", "/home/ada/.local/state"),
+    ):
+        for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME"):
+            monkeypatch.delenv(name, raising=False) if value is None else monkeypatch.setenv(name, value)
+        assert preferences_path() == Path(config) / "paceline" / "config.toml"
+        assert history_path() == Path(state) / "paceline" / "history"
 
 
-@given(st.text(max_size=60).map(untrusted))
+@given(st.text(max_size=60).map(sanitize))
 def test_ascii_keeps_the_width_of_every_text(text: str) -> None:
     plain = to_ascii(text)
     assert plain.isascii()
@@ -69,4 +77,4 @@ def test_ascii_keeps_the_width_of_every_text(text: str) -> None:
 def test_our_own_signs_stay_apart_in_ascii() -> None:
     states = ("ok", "warning", "critical", "stale", "running", "cancelled", "waiting")
     assert len({to_ascii(GLYPHS[state]) for state in states}) == len(states)
-    assert "?" not in to_ascii(bar(0.4, 9) + BLOCK + history([0.0, 0.5, 1.0], 3) + "━╸─" + "⣀⣿")
+    assert "?" not in to_ascii(bar(0.4, 9) + FULL_BLOCK + sparkline([0.0, 0.5, 1.0], 3) + "━╸─" + "⣀⣿")

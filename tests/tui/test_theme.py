@@ -1,11 +1,11 @@
-"""Themes: words can be read, and states are told apart with any colour vision."""
+"""Themes: text is legible, and states are distinguishable with any colour vision."""
 
 from __future__ import annotations
 
 from itertools import combinations, pairwise
 
 import pytest
-from paceline.tui.theme import GLYPHS, PALETTE, THEMES, Palette, adapted
+from paceline.tui.theme import GLYPHS, PALETTE, THEMES, Palette, adapt_theme
 from rich.color import Color as Shown
 from rich.color import ColorSystem
 from rich.palette import Palette as Colours
@@ -25,7 +25,7 @@ NAMED = {
     "linux": "000000 aa0000 00aa00 aa5500 0000aa aa00aa 00aaaa aaaaaa 555555 ff5555 55ff55 ffff55 5555ff ff55ff 55ffff ffffff",
     "gnome": "000000 cc0000 4e9a06 c4a000 3465a4 75507b 06989a d3d7cf 555753 ef2929 8ae234 fce94f 729fcf ad7fa8 34e2e2 eeeeec",
 }
-"""What terminals of 16 colours make of their names."""
+"""The 16 named colours as three terminals show them."""
 
 
 def linear(colour: Color) -> tuple[float, ...]:
@@ -45,16 +45,16 @@ def lab(rgb: tuple[float, ...]) -> tuple[float, float, float]:
 
 
 def difference(one: str, other: str, vision: str) -> float:
-    """CIE 1976 colour difference as that vision sees it; about 2 is just noticeable."""
-    seen = []
+    """CIE 1976 colour difference under a colour vision; about 2 is just noticeable."""
+    colours_seen = []
     for name in (one, other):
         rgb = linear(Color.parse(name))
-        seen.append(lab(tuple(sum(a * c for a, c in zip(row, rgb, strict=True)) for row in VISION[vision])))
-    return sum((a - b) ** 2 for a, b in zip(*seen, strict=True)) ** 0.5
+        colours_seen.append(lab(tuple(sum(a * c for a, c in zip(row, rgb, strict=True)) for row in VISION[vision])))
+    return float(sum((a - b) ** 2 for a, b in zip(*colours_seen, strict=True)) ** 0.5)
 
 
 def contrast(one: str, other: str) -> float:
-    """Of WCAG 2, from 1 to 21."""
+    """Contrast of two colours after WCAG 2, from 1 to 21."""
     lights = []
     for name in (one, other):
         r, g, b = linear(Color.parse(name))
@@ -62,7 +62,7 @@ def contrast(one: str, other: str) -> float:
     return max(lights) / min(lights)
 
 
-def words(theme: Theme) -> dict[str, str]:
+def text_colours(theme: Theme) -> dict[str, str]:
     named = {
         "text": theme.foreground,
         "accent": theme.accent,
@@ -74,40 +74,40 @@ def words(theme: Theme) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("theme", THEMES.values(), ids=THEMES)
-def test_every_word_can_be_read_on_its_ground(theme: Theme) -> None:
-    least = 7.0 if theme.name == "contrast" else 4.5
-    found = words(theme) | {f"node {n}": style.color.name for n, style in enumerate(Palette(theme).nodes) if style.color}
-    poor = {name: contrast(colour, str(theme.background)) for name, colour in found.items()}
-    assert {name: round(light, 1) for name, light in poor.items() if light < least} == {}
+def test_every_text_colour_is_legible_on_its_background(theme: Theme) -> None:
+    minimum = 7.0 if theme.name == "contrast" else 4.5
+    colours = text_colours(theme) | {f"node {n}": style.color.name for n, style in enumerate(Palette(theme).nodes) if style.color}
+    contrasts = {name: contrast(colour, str(theme.background)) for name, colour in colours.items()}
+    assert {name: round(light, 1) for name, light in contrasts.items() if light < minimum} == {}
 
 
 def degraded(colour: str, colours: str, terminal: str) -> str:
-    """What a terminal of fewer colours is sent, and how it looks there."""
+    """A colour as a terminal with fewer colours shows it."""
     sent = Shown.parse(colour).downgrade(ColorSystem.EIGHT_BIT if colours == "256" else ColorSystem.STANDARD)
     if colours == "256":
         return sent.get_truecolor().hex
-    table = [tuple(bytes.fromhex(one)) for one in NAMED[terminal].split()]
+    table = [(red, green, blue) for red, green, blue in map(bytes.fromhex, NAMED[terminal].split())]
     return "#{:02x}{:02x}{:02x}".format(*Colours(table)[sent.number or 0])
 
 
 @pytest.mark.parametrize(("colours", "terminal"), [("256", ""), *(("standard", name) for name in NAMED)])
 @pytest.mark.parametrize("theme", THEMES.values(), ids=THEMES)
-def test_every_word_can_be_read_in_fewer_colours(theme: Theme, colours: str, terminal: str) -> None:
-    worn = adapted(theme, colours)
-    grounds = {degraded(str(ground), colours, terminal) for ground in (worn.background, worn.surface, worn.panel)}
-    shown = {name: degraded(colour, colours, terminal) for name, colour in words(worn).items()}
-    for number, style in enumerate(Palette(worn).nodes):
+def test_every_text_colour_is_legible_in_fewer_colours(theme: Theme, colours: str, terminal: str) -> None:
+    adapted = adapt_theme(theme, colours)
+    grounds = {degraded(str(ground), colours, terminal) for ground in (adapted.background, adapted.surface, adapted.panel)}
+    shown = {name: degraded(colour, colours, terminal) for name, colour in text_colours(adapted).items()}
+    for number, style in enumerate(Palette(adapted).nodes):
         assert style.color is not None
         shown[f"node {number}"] = degraded(style.color.name, colours, terminal)
-    poor = {name: min(contrast(colour, ground) for ground in grounds) for name, colour in shown.items()}
-    assert {name: round(found, 1) for name, found in poor.items() if found < 3.0} == {}
+    contrasts = {name: min(contrast(colour, ground) for ground in grounds) for name, colour in shown.items()}
+    assert {name: round(found, 1) for name, found in contrasts.items() if found < 3.0} == {}
 
 
 @pytest.mark.parametrize(("colours", "terminal"), [("256", ""), *(("standard", name) for name in NAMED)])
 @pytest.mark.parametrize("theme", THEMES.values(), ids=THEMES)
-def test_trouble_keeps_colours_of_its_own_in_fewer_colours(theme: Theme, colours: str, terminal: str) -> None:
-    worn = adapted(theme, colours)
-    shown = {name: degraded(colour, colours, terminal) for name, colour in words(worn).items()}
+def test_warning_and_critical_stay_distinct_in_fewer_colours(theme: Theme, colours: str, terminal: str) -> None:
+    adapted = adapt_theme(theme, colours)
+    shown = {name: degraded(colour, colours, terminal) for name, colour in text_colours(adapted).items()}
     assert len({shown[name] for name in ("text", "dim", "accent", "warning", "critical")}) == 5
     assert difference(shown["warning"], shown["critical"], "usual") > 25
 
@@ -115,20 +115,20 @@ def test_trouble_keeps_colours_of_its_own_in_fewer_colours(theme: Theme, colours
 @pytest.mark.parametrize("colours", ["256", "standard"])
 @pytest.mark.parametrize("theme", THEMES.values(), ids=THEMES)
 def test_the_line_under_the_cursor_stands_out_in_fewer_colours(theme: Theme, colours: str) -> None:
-    worn = adapted(theme, colours)
-    grounds = [degraded(str(ground), colours, "xterm") for ground in (worn.background, worn.panel)]
-    assert grounds[0] != grounds[1] or Palette(worn).cursor.reverse
+    adapted = adapt_theme(theme, colours)
+    grounds = [degraded(str(ground), colours, "xterm") for ground in (adapted.background, adapted.panel)]
+    assert grounds[0] != grounds[1] or Palette(adapted).cursor.reverse
 
 
 @pytest.mark.parametrize("theme", THEMES.values(), ids=THEMES)
-def test_what_is_no_word_is_seen_too(theme: Theme) -> None:
+def test_faint_lines_are_visible(theme: Theme) -> None:
     assert contrast(theme.variables["faint"], str(theme.background)) >= 3.0
 
 
 @pytest.mark.parametrize("vision", VISION)
-def test_states_are_told_apart_with_any_colour_vision(vision: str) -> None:
-    found = words(THEMES["signal"])
-    states = {name: found[name] for name in ("ok", "warning", "critical")}
+def test_states_are_distinguishable_with_any_colour_vision(vision: str) -> None:
+    colours = text_colours(THEMES["signal"])
+    states = {name: colours[name] for name in ("ok", "warning", "critical")}
     near = {(a, b): difference(states[a], states[b], vision) for a, b in combinations(states, 2)}
     assert {pair: round(value) for pair, value in near.items() if value < 25} == {}
 
@@ -142,12 +142,12 @@ def test_heat_grows_evenly_in_lightness(theme: Theme) -> None:
     assert all(step > 0 for step in steps) or all(step < 0 for step in steps)
 
 
-def test_a_state_has_a_sign_of_its_own_wherever_colours_are_missing() -> None:
+def test_every_state_has_a_glyph_of_its_own() -> None:
     worst = ("ok", "warning", "critical", "stale", "connecting", "running", "cancelled", "waiting")
     assert len({GLYPHS[state] for state in worst}) == len(worst)
 
 
-def test_a_theme_is_worn_at_once_by_whoever_draws() -> None:
+def test_a_theme_applies_to_everything_drawn_after_it() -> None:
     before = PALETTE.text
     PALETTE.apply(THEMES["day"])
     try:

@@ -1,4 +1,4 @@
-"""Headless: one verb, data on stdout, narration on stderr, and an exit status. Never imports Textual."""
+"""Runs one verb without a screen: data on stdout, narration on stderr, and an exit status. Never imports Textual."""
 
 from __future__ import annotations
 
@@ -8,36 +8,42 @@ import json
 import signal
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from paceline.engine.errors import STATUS_ORDER, Interrupted
-from paceline.engine.inventory.choice import inventory_for
-from paceline.engine.reports.document_type import document_type
+from paceline.engine.inventory.choice import load_inventory
+from paceline.engine.reports.document_type import Document, document_type
+from paceline.engine.specs import Inventory
 
-from .. import preferences
+from ..control_log import control_log, log_path
+from ..preferences import preferences_path, read_preferences
 from ..sessions.narration import Narrator
-from .commands import VERBS, Document, Verb, check_allowed
+from .commands import VERBS, Verb, check_allowed
 from .render import render
 
-SECOND_THOUGHT = 10.0
-"""Seconds in which a second Ctrl-C stops the run."""
+if TYPE_CHECKING:
+    from paceline.engine.control import Control
+
+INTERRUPT_CONFIRM_S = 10.0
+"""Time in which a second Ctrl-C cancels the run."""
 
 
 def run(args: argparse.Namespace, nodes: Path) -> int:
-    """Perform one verb without a screen; returns the exit status. Raises PacelineError for the caller to print."""
+    """Perform one verb without a screen; returns the exit status. Raises PacelineError, which the caller prints."""
     verb = VERBS[args.verb]
-    check_allowed(verb, args, args.read_only or preferences.read(preferences.preferences_path()).read_only)
+    check_allowed(verb, args, args.read_only or read_preferences(preferences_path()).read_only)
     if verb.name == "replay":
-        from .render import replayed
+        from .render import recorded_result
 
-        _print(args, replayed(args.file))
+        _print(args, recorded_result(args.file))
         return 0
     devices = getattr(args, "devices", "all")
-    inventory = inventory_for(nodes, args.only, is_embedded_only=verb.is_on_embedded_lab, devices=devices)
-    return asyncio.run(_perform(args, verb, inventory))
+    inventory = load_inventory(nodes, args.only, is_embedded_only=verb.is_on_embedded_lab, devices=devices)
+    with control_log(log_path(nodes)):
+        return asyncio.run(_perform(args, verb, inventory))
 
 
-async def _perform(args: argparse.Namespace, verb: Verb, inventory: Any) -> int:
+async def _perform(args: argparse.Namespace, verb: Verb, inventory: Inventory) -> int:
     from paceline.engine.control import Control
 
     control = Control(inventory, record=args.record, patience=args.patience)
@@ -58,43 +64,45 @@ async def _perform(args: argparse.Namespace, verb: Verb, inventory: Any) -> int:
 
 
 async def _with_interrupts(
-    control: Any, verb: Verb, work: asyncio.Task[Document], interrupts: asyncio.Queue[int], narrator: Narrator
+    control: Control, verb: Verb, work: asyncio.Task[Document], interrupts: asyncio.Queue[int], narrator: Narrator
 ) -> Document:
-    """The document, unless a person interrupts; then what DESIGN.md says of Ctrl-C, and Interrupted is raised."""
-    asked = asyncio.create_task(interrupts.get())
-    await asyncio.wait({work, asked}, return_when=asyncio.FIRST_COMPLETED)
+    """The document of a verb. Raises Interrupted after Ctrl-C: the first lets the run go on, a second cancels it."""
+    interrupt = asyncio.create_task(interrupts.get())
+    waiting: list[asyncio.Task[Any]] = [work, interrupt]
+    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     if work.done():
-        asked.cancel()
+        interrupt.cancel()
         return work.result()
     run_id = control.run_id
     is_embedded = all(node.kind == "embedded" for node in control.inventory.nodes)
-    is_to_stop = verb.name in ("bench", "demo") and is_embedded and run_id is not None
-    if run_id is not None and not is_to_stop and asked.result() == signal.SIGINT:
-        narrator.say(f"run {run_id} goes on; again within {SECOND_THOUGHT:.0f} s stops it")
+    is_cancelling = verb.name in ("bench", "demo") and is_embedded and run_id is not None
+    if run_id is not None and not is_cancelling and interrupt.result() == signal.SIGINT:
+        narrator.print_line(f"run {run_id} goes on; again within {INTERRUPT_CONFIRM_S:.0f} s stops it")
         again = asyncio.create_task(interrupts.get())
-        await asyncio.wait({work, again}, timeout=SECOND_THOUGHT, return_when=asyncio.FIRST_COMPLETED)
-        is_to_stop = again.done()
+        waiting = [work, again]
+        await asyncio.wait(waiting, timeout=INTERRUPT_CONFIRM_S, return_when=asyncio.FIRST_COMPLETED)
+        is_cancelling = again.done()
         again.cancel()
-        if work.done() and not is_to_stop:  # it ended meanwhile: there is nothing left that could go on
+        if work.done() and not is_cancelling:  # it ended meanwhile
             return work.result()
     work.cancel()
     await asyncio.gather(work, return_exceptions=True)
-    run_id = control.run_id  # none, if its launch was cut off and withdrawn
+    run_id = control.run_id  # None where the launch was cut off and withdrawn
     if run_id is None:
         raise Interrupted("interrupted; nothing was started")
-    if not is_to_stop:
+    if not is_cancelling:
         hint = f"paceline attach {run_id} follows it again, paceline cancel {run_id} stops it"
         raise Interrupted(f"interrupted; run {run_id} goes on", hint=hint)
-    narrator.say(f"stopping run {run_id} ...")
-    left = (await control.cancel(run_id))["survivors"]
-    if left:
-        stayed = ", ".join(f"{survivor['pid']} on {survivor['node']}" for survivor in left)
-        raise Interrupted(f"interrupted; run {run_id} was cancelled, but these processes stayed: {stayed}")
+    narrator.print_line(f"stopping run {run_id} ...")
+    survivors = (await control.cancel(run_id))["survivors"]
+    if survivors:
+        processes = ", ".join(f"{process['pid']} on {process['node']}" for process in survivors)
+        raise Interrupted(f"interrupted; run {run_id} was cancelled, but these processes still run: {processes}")
     raise Interrupted(f"interrupted; run {run_id} was cancelled, no process is left")
 
 
 def exit_status(document: Document) -> int:
-    """The status of a finished verb, from its document."""
+    """The exit status of a finished verb, from its document."""
     states = [node["state"] for node in document.get("nodes", []) if isinstance(node, dict)]
     statuses = {0}
     if "refused" in states:
@@ -111,7 +119,7 @@ def exit_status(document: Document) -> int:
 def _print(args: argparse.Namespace, document: Document) -> None:
     if args.json:
         line = json.dumps({"schema": 1, **document}, allow_nan=False)
-        print(line.replace("\x7f", "\\u007f"))  # the one control byte that JSON lets pass
+        print(line.replace("\x7f", "\\u007f"))  # the only control byte that JSON does not escape
     else:
         print(render(document))
     sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""The command line: which verb, on which nodes, with a screen or without. Starts without Textual, torch or pandas."""
+"""Entry point of the command line: parses it and opens the screen, the plain session or --batch. Imports no Textual or torch."""
 
 from __future__ import annotations
 
@@ -11,43 +11,46 @@ from pathlib import Path
 
 from paceline.engine.errors import PacelineError, UsageError
 
-from .commands import VERBS, Parser, parse, seconds
+from .arguments import Parser, add_arguments, seconds
+from .commands import VERBS, parse
 
 EXIT_STATUSES = """exit status: 0 done, 1 the work failed, 2 usage or configuration, 3 a node was unreachable,
 4 authentication or host key refused, 5 the plan is impossible, 130 interrupted"""
 
-LONGEST = 2000
-"""Characters of an error's one line; a banner of a node may be part of it."""
+MAX_ERROR_CHARS = 2000
+"""An error is one line, which may contain the banner of a node."""
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """All options, and a sub-parser a verb."""
+    """The parser of the whole command line, with one sub-parser per verb."""
     parser = Parser(
         prog="paceline",
         description="A terminal control centre for heterogeneous GPU labs.",
         epilog=EXIT_STATUSES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--nodes", metavar="FILE", type=Path, help="the machines (default: nodes.toml here, else in the checkout)")
+    parser.add_argument(
+        "--nodes", metavar="FILE", type=Path, help="the machines (default: nodes.toml here, else that of the checkout)"
+    )
     parser.add_argument("--only", metavar="SET", help="only these nodes, such as lab[1-4],atlas")
-    parser.add_argument("--record", metavar="FILE", type=Path, help="keep the session for paceline replay")
-    parser.add_argument("--batch", action="store_true", help="no screen: data on stdout, narration on stderr")
+    parser.add_argument("--record", metavar="FILE", type=Path, help="record the session for paceline replay")
+    parser.add_argument("--batch", action="store_true", help="no screen: data on stdout, progress on stderr")
     parser.add_argument("--json", action="store_true", help="with --batch: one JSON document on stdout")
     parser.add_argument(
         "--patience", metavar="S", type=seconds, default=600.0, help="seconds --batch waits for a silent node (600)"
     )
     parser.add_argument("--read-only", action="store_true", help="refuse every verb that acts on a node")
-    parser.add_argument("--plain", action="store_true", help="no screen but a talk: one sentence an event, for screen readers")
+    parser.add_argument("--plain", action="store_true", help="no screen: one sentence per event, for screen readers")
     parser.add_argument("--ascii", action="store_true", help="draw the screen with characters of ASCII only")
-    parser.add_argument("--version", action="store_true", help="print the version and leave")
+    parser.add_argument("--version", action="store_true", help="print the version and exit")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", parser_class=Parser)
     for verb in VERBS.values():
-        verb.arguments(verbs.add_parser(verb.name, help=verb.summary, description=verb.summary))
+        add_arguments(verbs.add_parser(verb.name, help=verb.summary, description=verb.summary), verb.arguments)
     return parser
 
 
-def home_of(args: argparse.Namespace) -> Path:
-    """nodes.toml to use: the one named, else the current directory's, else the checkout's."""
+def nodes_file(args: argparse.Namespace) -> Path:
+    """The nodes.toml to use: --nodes, else that of the current directory, else that of the checkout."""
     checkout = Path(__file__).resolve().parents[2] / "nodes.toml"
     here = Path.cwd() / "nodes.toml"
     is_demo = args.verb is not None and VERBS[args.verb].is_on_embedded_lab
@@ -56,24 +59,24 @@ def home_of(args: argparse.Namespace) -> Path:
 
 
 def has_terminal() -> bool:
-    """Whether a screen can be drawn: both ends are a terminal that knows how."""
+    """Whether a screen can be drawn: standard input and output are a capable terminal."""
     return sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
 
 
-def is_dumb() -> bool:
-    """Whether a person sits at a terminal that knows only lines."""
+def has_dumb_terminal() -> bool:
+    """Whether standard input and output are a terminal that prints lines only."""
     return sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM") == "dumb"
 
 
 def _open_missing_streams() -> None:
-    """A stream that was closed, as in ``paceline jobs 2>&-``, is None to Python: then nothing is read, and nobody listens."""
+    """Replace a standard stream that is closed, as in ``paceline jobs 2>&-`` where Python sets it to None, by /dev/null."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - open for as long as the process
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - open until the process ends
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command line to its exit status."""
+    """Run one command line; returns its exit status."""
     _open_missing_streams()
     try:
         args = build_parser().parse_args(argv)
@@ -86,25 +89,25 @@ def main(argv: list[str] | None = None) -> int:
         line = shlex.join(words[words.index(args.verb) :]) if args.verb else ""
         if getattr(args, "job", None) is not None:
             vars(args).update(vars(parse(line)[1]))
-        if args.plain or (args.verb is None and not args.batch and is_dumb()):
+        if args.plain or (args.verb is None and not args.batch and has_dumb_terminal()):
             from ..sessions.plain_session import run as run_plain
 
-            return run_plain(args, home_of(args), line)
+            return run_plain(args, nodes_file(args), line)
         if args.verb is None and (args.batch or not has_terminal()):
             raise UsageError("name a verb", hint="paceline --help; without a verb the screen opens, which needs a terminal")
         if args.batch or args.json or not has_terminal():
             from .batch import run
 
-            return run(args, home_of(args))
-        gc.disable()  # until the screen opens: nothing made so early is garbage, and looking for it delays the first paint
+            return run(args, nodes_file(args))
+        gc.disable()  # until the screen opens: nothing created so early is garbage, and collecting delays the first paint
         from ..run_tui import run as run_screen
 
-        return run_screen(args, home_of(args), line)
+        return run_screen(args, nodes_file(args), line)
     except PacelineError as error:
-        from ..terminal.format import untrusted
+        from ..terminal.format import sanitize
 
-        print(f"paceline: {untrusted(error, LONGEST)}", file=sys.stderr)
+        print(f"paceline: {sanitize(error, MAX_ERROR_CHARS)}", file=sys.stderr)
         return error.exit_status
-    except BrokenPipeError:  # the reader of our output left, as in `| head`
+    except BrokenPipeError:  # the reader of the output has closed it, as in `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1

@@ -1,244 +1,50 @@
 """The one registry of verbs: the same word in the shell, at the ``:`` prompt, in the palette and in the help.
 
-A verb takes the control door and its arguments and gives a JSON document. Imports nothing heavy: a verb imports what it needs.
+A verb takes the control door and its arguments and returns a JSON document. Imports nothing heavy: a verb imports what it needs.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
 import shlex
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paceline.engine.errors import UsageError
-from paceline.engine.specs import COMPRESSIONS, POLICIES, TrainSpec
+from paceline.engine.jobs.launch.job_options import exclusive_groups, job_file_options, train_spec
+from paceline.engine.reports.document_type import Document
+
+from .arguments import JOB_FILE, RUN, Argument, Parser, add_arguments, bandwidth, job_arguments, latency, positive, seconds, seed
 
 if TYPE_CHECKING:
     from paceline.engine.control import Control
 
-Document = dict[str, Any]
-"""What a verb answers: what ``--json`` prints, without its schema number."""
-
 
 @dataclass(frozen=True, slots=True)
 class Verb:
-    """One thing a person can ask for."""
+    """One command of the control centre."""
 
     name: str
     summary: str
-    perform: Callable[[Control, argparse.Namespace], Awaitable[Document]]
-    arguments: Callable[[argparse.ArgumentParser], None] = lambda parser: None
+    perform: Callable[[Control, argparse.Namespace], Coroutine[Any, Any, Document]]
+    arguments: tuple[Argument, ...] = ()
     is_launch: bool = False
-    """Whether it starts a run or takes one up: then an interrupt asks what to do with it."""
+    """Whether it launches or follows a run: an interrupt then asks what to do with the run."""
     is_on_embedded_lab: bool = False
     """Whether it always runs on the embedded lab."""
     aliases: tuple[str, ...] = ()
-    """Short words for it at the ``:`` prompt."""
+    """Short names at the ``:`` prompt."""
     acts: bool = False
-    """Whether it starts, ends or removes something on a node: refused where a session is read-only."""
-
-    asks: bool = False
-    """Whether it only tells what it would do until ``--yes`` is said: a screen asks then."""
+    """Whether it starts, ends or removes something on a node: refused in a read-only session."""
+    needs_consent: bool = False
+    """Whether it only reports what it would do until ``--yes`` is given: a screen asks then."""
 
     @property
     def needs_words(self) -> bool:
-        """Whether it says nothing without more words, such as the name of a run."""
-        parser = Parser(prog=self.name, add_help=False)
-        self.arguments(parser)
-        return any(action.required for action in parser._actions)
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse that raises our own error in one line instead of ending the process."""
-
-    def error(self, message: str) -> Any:
-        """Called by argparse for all that is wrong."""
-        raise UsageError(f"{self.prog}: {message}", hint=f"see {self.prog} --help")
-
-
-def positive(text: str) -> int:
-    """An integer of at least 1."""
-    value = int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, with nine digits at most, got {text[:40]!r}")
-    return value
-
-
-def seconds(text: str) -> float:
-    """A time that can pass: no less than 0, and a number."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not value >= 0:
-        raise argparse.ArgumentTypeError(f"expected a number, 0 or more, got {text[:40]!r}")
-    return value
-
-
-def seed(text: str) -> int:
-    """What every random generator takes: 63 bits."""
-    value = int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else -1
-    if not 0 <= value < 1 << 63:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 0 to {(1 << 63) - 1}, got {text!r}")
-    return value
-
-
-def bandwidth(text: str) -> float:
-    """Bytes a second, in the words of nodes.toml."""
-    return _as_in_nodes("bandwidth", text)
-
-
-def latency(text: str) -> float:
-    """Seconds, in the words of nodes.toml."""
-    return _as_in_nodes("latency", text)
-
-
-def _as_in_nodes(key: str, text: str) -> float:
-    from paceline.engine.inventory.values import LINK, InvalidValue
-
-    try:
-        return float(LINK[key](text))
-    except InvalidValue as wrong:
-        raise argparse.ArgumentTypeError(f"{wrong}, got {text[:40]!r}") from None
-
-
-def _job_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("job", metavar="JOB", nargs="?", type=Path, help="a TOML file of such options; those given here win")
-    parser.add_argument("--workload", metavar="W", default="digits-cnn", help="what to train (default: digits-cnn)")
-    parser.add_argument("--epochs", metavar="N", type=positive, help="passes over the data (default: the workload's own)")
-    parser.add_argument("--global-batch-size", metavar="N", type=positive, help="samples per optimizer step of all ranks together")
-    parser.add_argument("--seed", metavar="N", type=seed, default=0, help="of model and order of samples (default: 0)")
-    parser.add_argument("--accumulation", metavar="K", type=positive, default=1, help="global batches an optimizer step takes (1)")
-    parser.add_argument(
-        "--compression", metavar="C", choices=COMPRESSIONS, default="none", help=f"one of {', '.join(COMPRESSIONS)}"
-    )
-    parser.add_argument("--local-steps", metavar="H", type=positive, default=1, help="optimizer steps between two exchanges (1)")
-    others = parser.add_mutually_exclusive_group()
-    others.add_argument("--wait", action="store_true", help="wait here until nobody else uses the devices, then start")
-    others.add_argument("--share", action="store_true", help="start although others use the devices")
-    parser.add_argument("--csv", metavar="FILE", help="own data: Date,Close (sp500-mlp) or class,title,description (agnews)")
-
-
-def _profile_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--workload", metavar="W", default="digits-cnn", help="whose steps are timed (default: digits-cnn)")
-
-
-def _advise_arguments(parser: argparse.ArgumentParser) -> None:
-    _profile_arguments(parser)
-    parser.add_argument("--global-batch-size", metavar="N", type=positive, help="samples per optimizer step of all ranks together")
-    parser.add_argument(
-        "--without", metavar="DEVICE", action="append", default=[], help="what if NODE or NODE:INDEX were not there"
-    )
-    parser.add_argument(
-        "--with", metavar="DEVICE", action="append", default=[], dest="more", help="one more like it; 3xNODE: three"
-    )
-    parser.add_argument("--bandwidth", metavar="B", type=bandwidth, help='what if every link had it, such as "1 Gbit/s"')
-    parser.add_argument("--latency", metavar="T", type=latency, help='what if a hop took it, such as "200 us"')
-
-
-def _devices_argument(parser: argparse.ArgumentParser, choices: str) -> None:
-    parser.add_argument(
-        "--devices", metavar="SET", default="all", help=f"{choices} or a set such as lab[1-3],atlas:0 (default: all)"
-    )
-
-
-def _train_arguments(parser: argparse.ArgumentParser) -> None:
-    _job_arguments(parser)
-    _devices_argument(parser, "all, auto (those that are recommended)")
-    _notice_argument(parser)
-    parser.add_argument("--policy", metavar="P", default="hybrid", help=f"one of {', '.join(POLICIES)} (default: hybrid)")
-
-
-def _plan_arguments(parser: argparse.ArgumentParser) -> None:
-    _job_arguments(parser)
-    _devices_argument(parser, "all, auto (those that are recommended)")
-    _notice_argument(parser)
-    parser.add_argument("--policy", metavar="P", default="hybrid", help=f"one or more of {','.join(POLICIES)} (default: hybrid)")
-
-
-def _bench_arguments(parser: argparse.ArgumentParser) -> None:
-    _job_arguments(parser)
-    _devices_argument(parser, "all")
-    _notice_argument(parser)
-    parser.add_argument("--policies", metavar="A,B", default=",".join(POLICIES), help="what to compare (default: all four)")
-    parser.add_argument("--repeats", metavar="N", type=positive, default=1, help="rounds, for a mean and its 95 %% interval (1)")
-
-
-def _notice_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--on-end", metavar="COMMAND", help="run this when the run has ended; PACELINE_STATE tells it how")
-
-
-def _run_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run_id", metavar="RUN", help="the run, as paceline jobs names it")
-
-
-def _cancel_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run_id", metavar="RUN", help="as paceline jobs names it; waiting: the job here that waits for devices")
-
-
-def _logs_arguments(parser: argparse.ArgumentParser) -> None:
-    _run_argument(parser)
-    parser.add_argument("--rank", metavar="N", type=seed, help="only lines of this rank")
-    parser.add_argument("--node", metavar="SET", help="only these nodes, such as lab[1-4]")
-    parser.add_argument("--grep", metavar="TEXT", help="only lines in which this regular expression is found")
-    parser.add_argument("--lines", metavar="N", type=seed, default=1000, help="the last so many; 0: all (default: 1000)")
-    parser.add_argument("--follow", action="store_true", help="go on until the run has ended")
-
-
-def _attach_arguments(parser: argparse.ArgumentParser) -> None:
-    _run_argument(parser)
-    _notice_argument(parser)
-
-
-def _fetch_arguments(parser: argparse.ArgumentParser) -> None:
-    _run_argument(parser)
-    parser.add_argument("patterns", metavar="PATTERN", nargs="*", help="such as checkpoints or '*.pt' (default: all but logs)")
-    parser.add_argument("--to", metavar="DIR", type=Path, help="a directory a node in here (default: logs/runs/RUN/files)")
-
-
-def _clean_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run_ids", metavar="RUN", nargs="*", help="only these runs (default: every run that ended and is here)")
-    parser.add_argument("--older-than", metavar="DAYS", type=seconds, default=0.0, help="only what has not changed for so long")
-    parser.add_argument("--bundles", action="store_true", help="our own modules that no program runs from")
-    parser.add_argument("--data", action="store_true", help="data sets that no living run uses")
-    parser.add_argument("--all", action="store_true", help="also runs of which not everything is here")
-    parser.add_argument("--yes", action="store_true", help="remove; without it only tell what would be removed")
-
-
-def _kill_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("node", metavar="NODE", help="where it runs")
-    parser.add_argument("pid", metavar="PID", type=positive, help="of a process of your own user there")
-    parser.add_argument("--started", metavar="N", type=seed, help="only if it began then, as was told without --yes")
-    parser.add_argument("--yes", action="store_true", help="end it; without it only tell whose it is")
-
-
-def _replay_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", metavar="FILE", type=Path, help="a session recorded with --record")
-    parser.add_argument("--speed", metavar="X", type=float, default=1.0, help="times faster than it happened (default: 1)")
-
-
-def _spec(args: argparse.Namespace, policies: tuple[str, ...], is_bench: bool) -> TrainSpec:
-    from paceline.engine.experiments.policies import check_policies
-
-    check_policies(policies)
-    return TrainSpec(
-        workload=args.workload,
-        policies=policies,
-        epochs=args.epochs,
-        global_batch_size=args.global_batch_size,
-        seed=args.seed,
-        csv=args.csv,
-        repeats=args.repeats if is_bench else 1,
-        is_bench=is_bench,
-        devices=args.devices,
-        accumulation=args.accumulation,
-        compression=args.compression,
-        local_steps=args.local_steps,
-        is_shared=args.share,
-    )
+        """Whether it is refused without arguments, such as the id of a run."""
+        return any(argument.is_required for argument in self.arguments)
 
 
 async def _status(control: Control, args: argparse.Namespace) -> Document:
@@ -249,20 +55,20 @@ async def _train(control: Control, args: argparse.Namespace) -> Document:
     from paceline.engine.jobs.runs.on_end_hook import with_on_end_hook
 
     async with with_on_end_hook(control, args.on_end):
-        return await control.run(_spec(args, (args.policy,), is_bench=False), args.wait)
+        return await control.run(train_spec("train", vars(args)), args.wait)
 
 
 async def _bench(control: Control, args: argparse.Namespace) -> Document:
-    from paceline.engine.experiments.policies import check_named
+    from paceline.engine.experiments.policies import check_explicit_devices
     from paceline.engine.jobs.runs.on_end_hook import with_on_end_hook
 
-    check_named(args.devices)
+    check_explicit_devices(args.devices)
     async with with_on_end_hook(control, args.on_end):
-        return await control.run(_spec(args, tuple(args.policies.split(",")), is_bench=True), args.wait)
+        return await control.run(train_spec("bench", vars(args)), args.wait)
 
 
 async def _plan(control: Control, args: argparse.Namespace) -> Document:
-    return await control.plan(_spec(args, tuple(args.policy.split(",")), is_bench=False))
+    return await control.plan(train_spec("plan", vars(args)))
 
 
 async def _profile(control: Control, args: argparse.Namespace) -> Document:
@@ -272,8 +78,8 @@ async def _profile(control: Control, args: argparse.Namespace) -> Document:
 async def _advise(control: Control, args: argparse.Namespace) -> Document:
     from paceline.engine.advisor.whatif import WhatIf
 
-    wish = WhatIf(tuple(args.without), tuple(args.more), args.bandwidth, args.latency)
-    return await control.advise(TrainSpec(workload=args.workload, global_batch_size=args.global_batch_size), wish)
+    what_if = WhatIf(tuple(args.without), tuple(args.more), args.bandwidth, args.latency)
+    return await control.advise(train_spec("advise", vars(args)), what_if)
 
 
 async def _jobs(control: Control, args: argparse.Namespace) -> Document:
@@ -294,20 +100,20 @@ async def _attach(control: Control, args: argparse.Namespace) -> Document:
 async def _logs(control: Control, args: argparse.Namespace) -> Document:
     import re
 
-    from paceline.engine.inventory.nodeset import expand
+    from paceline.engine.inventory.nodeset import expand_node_set
     from paceline.engine.jobs.logs.read import LogQuery
 
-    from .log_printer import show
+    from .log_printer import print_line
 
     if not hasattr(args, "json"):
-        raise UsageError("logs speaks to a shell", hint=f"paceline --batch logs {args.run_id}")
+        raise UsageError("logs prints to a shell only", hint=f"paceline --batch logs {args.run_id}")
     try:
         grep = re.compile(args.grep) if args.grep is not None else None
     except re.error as error:
         raise UsageError(f"--grep {args.grep!r}: {error}") from None
-    nodes = tuple(expand(args.node)) if args.node is not None else None
-    wish = LogQuery(args.rank, nodes, grep, args.lines)
-    return await control.logs(args.run_id, wish, show if args.follow and not args.json else None)
+    nodes = tuple(expand_node_set(args.node)) if args.node is not None else None
+    query = LogQuery(args.rank, nodes, grep, args.lines)
+    return await control.logs(args.run_id, query, print_line if args.follow and not args.json else None)
 
 
 async def _fetch(control: Control, args: argparse.Namespace) -> Document:
@@ -315,11 +121,11 @@ async def _fetch(control: Control, args: argparse.Namespace) -> Document:
 
 
 async def _clean(control: Control, args: argparse.Namespace) -> Document:
-    from paceline.engine.jobs.runs.clean import KINDS, CleanRequest
+    from paceline.engine.jobs.runs.clean import CLEAN_KINDS, CleanRequest
 
-    kinds = tuple(kind for kind in KINDS if getattr(args, kind, False))
-    wish = CleanRequest(tuple(args.run_ids), args.older_than, kinds or (("runs",) if args.run_ids else KINDS), args.all)
-    return await control.clean(wish, args.yes)
+    kinds = tuple(kind for kind in CLEAN_KINDS if getattr(args, kind, False))
+    request = CleanRequest(tuple(args.run_ids), args.older_than, kinds or (("runs",) if args.run_ids else CLEAN_KINDS), args.all)
+    return await control.clean(request, args.yes)
 
 
 async def _kill(control: Control, args: argparse.Namespace) -> Document:
@@ -327,7 +133,7 @@ async def _kill(control: Control, args: argparse.Namespace) -> Document:
 
 
 async def _replay(control: Control, args: argparse.Namespace) -> Document:
-    raise UsageError("a recording is replayed on its own", hint=f"paceline replay {args.file}")
+    raise UsageError("replay needs a session of its own", hint=f"paceline replay {args.file}")
 
 
 VERBS: dict[str, Verb] = {
@@ -338,66 +144,148 @@ VERBS: dict[str, Verb] = {
             "demo",
             "the embedded lab, then bench on it",
             _bench,
-            _bench_arguments,
+            (JOB_FILE, *job_arguments("bench")),
             is_launch=True,
             acts=True,
             is_on_embedded_lab=True,
         ),
-        Verb("profile", "measure devices, disks and links", _profile, _profile_arguments, is_launch=True, acts=True),
+        Verb("profile", "measure devices, disks and links", _profile, job_arguments("profile"), is_launch=True, acts=True),
         Verb(
             "advise",
             "predicted speed-up, best subset, remedies",
             _advise,
-            _advise_arguments,
+            (
+                *job_arguments("advise"),
+                Argument("--without", "what if NODE or NODE:INDEX were not there", "DEVICE", is_repeatable=True),
+                Argument("--with", "what if there were one more like it; 3xNODE: three", "DEVICE", dest="more", is_repeatable=True),
+                Argument("--bandwidth", 'what if every link had it, such as "1 Gbit/s"', "B", bandwidth),
+                Argument("--latency", 'what if every hop took it, such as "200 us"', "T", latency),
+            ),
             is_launch=True,
             acts=True,
         ),
-        Verb("plan", "what train would do, without doing it", _plan, _plan_arguments),
-        Verb("train", "one job: a workload under one policy", _train, _train_arguments, is_launch=True, acts=True),
-        Verb("bench", "policies against each other", _bench, _bench_arguments, is_launch=True, acts=True),
-        Verb("jobs", "all runs the nodes know of", _jobs, aliases=("ps",)),
-        Verb("attach", "follow a run to its end, whoever launched it", _attach, _attach_arguments, is_launch=True),
-        Verb("logs", "what a run wrote, node by node or rank by rank", _logs, _logs_arguments),
-        Verb("cancel", "stop a run and all its processes", _cancel, _cancel_arguments, aliases=("stop",), acts=True),
-        Verb("fetch", "bring checkpoints and other files of a run home", _fetch, _fetch_arguments),
-        Verb("clean", "remove what nodes keep of ours and nobody needs", _clean, _clean_arguments, acts=True, asks=True),
-        Verb("kill", "end a process of your own on a node", _kill, _kill_arguments, acts=True, asks=True),
-        Verb("replay", "a recorded session", _replay, _replay_arguments),
+        Verb("plan", "what train would do, without doing it", _plan, (JOB_FILE, *job_arguments("plan"))),
+        Verb(
+            "train",
+            "one job: a workload under one policy",
+            _train,
+            (JOB_FILE, *job_arguments("train")),
+            is_launch=True,
+            acts=True,
+        ),
+        Verb("bench", "policies against each other", _bench, (JOB_FILE, *job_arguments("bench")), is_launch=True, acts=True),
+        Verb("jobs", "all runs on the nodes", _jobs, aliases=("ps",)),
+        Verb(
+            "attach",
+            "follow any run to its end",
+            _attach,
+            (RUN, *job_arguments("attach")),
+            is_launch=True,
+        ),
+        Verb(
+            "logs",
+            "what a run wrote, by node or by rank",
+            _logs,
+            (
+                RUN,
+                Argument("--rank", "only lines of this rank", "N", seed),
+                Argument("--node", "only these nodes, such as lab[1-4]", "SET"),
+                Argument("--grep", "only lines that match this regular expression", "TEXT"),
+                Argument("--lines", "number of last lines; 0: all (default: 1000)", "N", seed, default=1000),
+                Argument("--follow", "print new lines until the run has ended"),
+            ),
+        ),
+        Verb(
+            "cancel",
+            "stop a run and all its processes",
+            _cancel,
+            (Argument("run_id", "as paceline jobs names it; waiting: the job of this session that waits for devices", "RUN"),),
+            aliases=("stop",),
+            acts=True,
+        ),
+        Verb(
+            "fetch",
+            "copy checkpoints and other files of a run from its nodes",
+            _fetch,
+            (
+                RUN,
+                Argument("patterns", "such as checkpoints or '*.pt' (default: all but logs)", "PATTERN", nargs="*"),
+                Argument("--to", "directory for one directory per node (default: logs/runs/RUN/files)", "DIR", Path),
+            ),
+        ),
+        Verb(
+            "clean",
+            "remove runs, bundles and data that nodes no longer need",
+            _clean,
+            (
+                Argument("run_ids", "only these runs (default: every run that ended and is copied here)", "RUN", nargs="*"),
+                Argument("--older-than", "only what has not changed for so many days", "DAYS", seconds, default=0.0),
+                Argument("--bundles", "node-side code that no process runs from"),
+                Argument("--data", "data sets that no active run uses"),
+                Argument("--all", "also runs that are not completely copied here"),
+                Argument("--yes", "remove; without it only list what would be removed"),
+            ),
+            acts=True,
+            needs_consent=True,
+        ),
+        Verb(
+            "kill",
+            "end a process of your own on a node",
+            _kill,
+            (
+                Argument("node", "where it runs", "NODE"),
+                Argument("pid", "of a process of your own user there", "PID", positive),
+                Argument("--started", "only if it started then, as printed without --yes", "N", seed),
+                Argument("--yes", "end it; without it only print whose it is"),
+            ),
+            acts=True,
+            needs_consent=True,
+        ),
+        Verb(
+            "replay",
+            "a recorded session",
+            _replay,
+            (
+                Argument("file", "a session recorded with --record", "FILE", Path),
+                Argument("--speed", "times faster than it happened (default: 1)", "X", float, default=1.0),
+            ),
+        ),
     )
 }
-"""Every verb by its word."""
+"""Every verb by its name."""
 
 
-def verb_of(word: str) -> Verb | None:
-    """A verb by its word or by one of its short ones."""
-    return VERBS.get(word) or next((verb for verb in VERBS.values() if word in verb.aliases), None)
+def verb_of(name: str) -> Verb | None:
+    """A verb by its name or one of its aliases."""
+    return VERBS.get(name) or next((verb for verb in VERBS.values() if name in verb.aliases), None)
 
 
 def check_allowed(verb: Verb, args: argparse.Namespace, is_read_only: bool) -> None:
-    """Refuse what acts on nodes while a session is read-only; to tell what ``--yes`` would do is allowed. Raises UsageError."""
+    """Raise UsageError where a read-only session would act on a node. A verb that needs consent may run without ``--yes``."""
     if is_read_only and verb.acts and getattr(args, "yes", True):
         hint = "leave out --read-only, or take read_only out of config.toml"
         raise UsageError(f"{verb.name} is refused: this session is read-only", hint=hint)
 
 
-def _with_job(parser: argparse.ArgumentParser, words: Sequence[str]) -> argparse.Namespace:
-    """What was asked, with what its job file says where no option does. Raises ConfigurationError where the file is wrong."""
+def _parse_with_job_file(verb: Verb, parser: argparse.ArgumentParser, words: Sequence[str]) -> argparse.Namespace:
+    """The arguments of a verb, with those of its job file where none was typed. Raises ConfigurationError for a wrong file."""
     args = parser.parse_args(words)
     if getattr(args, "job", None) is None:
         return args
-    from paceline.engine.jobs.launch.job_file import read_job
+    from paceline.engine.jobs.launch.job_file import read_job_file
 
-    for action in parser._actions:
-        action.default = argparse.SUPPRESS  # whatever stands in the next namespace was typed
-    typed = vars(parser.parse_args(words))
-    job = read_job(args.job)
-    if typed.get("wait") or typed.get("share"):  # one of them excludes the other of the file
-        job = {key: value for key, value in job.items() if key not in ("wait", "share")}
-    return argparse.Namespace(**{**vars(args), **{key: value for key, value in job.items() if hasattr(args, key)}, **typed})
+    typed_parser = Parser(prog=verb.name, add_help=False)
+    add_arguments(typed_parser, verb.arguments, without_defaults=True)
+    typed = vars(typed_parser.parse_args(words))
+    job = read_job_file(args.job)
+    for names in exclusive_groups(job_file_options()):
+        if any(name in typed for name in names):  # the typed one excludes those of the file
+            job = {name: value for name, value in job.items() if name not in names}
+    return argparse.Namespace(**{**vars(args), **{name: value for name, value in job.items() if hasattr(args, name)}, **typed})
 
 
 def parse(line: str) -> tuple[Verb, argparse.Namespace]:
-    """A line as typed at the ``:`` prompt, with the job file that it names. Raises UsageError."""
+    """The verb and arguments of a line typed at the ``:`` prompt, with those of its job file. Raises UsageError."""
     try:
         words = shlex.split(line)
     except ValueError as error:
@@ -406,5 +294,5 @@ def parse(line: str) -> tuple[Verb, argparse.Namespace]:
     if verb is None:
         raise UsageError(f"unknown verb {words[0] if words else ''!r}", hint="known: " + ", ".join(VERBS))
     parser = Parser(prog=verb.name, description=verb.summary, add_help=False)
-    verb.arguments(parser)
-    return verb, _with_job(parser, words[1:])
+    add_arguments(parser, verb.arguments)
+    return verb, _parse_with_job_file(verb, parser, words[1:])

@@ -1,4 +1,4 @@
-"""Fields of JSON documents, which other machines wrote and which may hold anything: of the right kind, or nothing."""
+"""Reads fields of JSON documents of other machines, which may hold values of any type."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 
 
 def listed(document: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
-    """The objects of a list; what else stands there is left out."""
-    found = document.get(key)
-    return [item for item in found if isinstance(item, Mapping)] if isinstance(found, list) else []
+    """The objects in a list field; empty where the field is no list."""
+    value = document.get(key)
+    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []
 
 
 def numeric(value: object) -> float | None:
-    """A number that is one."""
+    """The value as a float; None where it is no number."""
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and value == value else None

@@ -1,1 +1,1 @@
-"""One file a screen."""
+"""Textual screens, one file each."""

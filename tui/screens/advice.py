@@ -1,4 +1,4 @@
-"""Whether distributing pays, on which devices, and what would help; with what a person supposes, answered at once."""
+"""The Advice screen: whether distributing pays, on which devices, and what would help, with what-if questions."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from ..views.advice import (
     AdviceView,
     WhatIfChoice,
     advice_view,
-    device_lines,
-    help_lines,
+    candidate_heading,
+    candidate_row,
+    listed_candidates,
+    participant_lines,
+    remedy_lines,
     verdict_lines,
-    way_heading,
-    way_row,
-    ways,
 )
 from ..widgets.line_canvas import LineCanvas, RowList
 from .base_screen import BaseScreen
 
-TOGGLED = 8
-"""Devices that have a key, F2 to F9."""
+MAX_DEVICE_KEYS = 8
+"""Number of devices with a key, F2 to F9."""
 
 
 class AdviceScreen(BaseScreen):
-    """The verdict, every way to train at this batch, what would help, and who takes part."""
+    """The verdict, every candidate at this batch size, the remedies, and the devices that take part."""
 
     NAME = "advice"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -43,75 +43,78 @@ class AdviceScreen(BaseScreen):
         Binding("r", "restore", "as measured again", id="advice.restore"),
         *(
             Binding(
-                f"f{place + 2}", f"toggle({place})", f"what if device {place + 1} were not there", id=f"advice.device{place + 1}"
+                f"f{place + 2}",
+                f"toggle_device({place})",
+                f"what if device {place + 1} were not there",
+                id=f"advice.device{place + 1}",
             )
-            for place in range(TOGGLED)
+            for place in range(MAX_DEVICE_KEYS)
         ),
     ]
-    KEYS: ClassVar[tuple[tuple[str, str], ...]] = (
+    FOOTER_KEYS: ClassVar[tuple[tuple[str, str], ...]] = (
         ("advice.faster", "faster"),
         ("advice.slower", "slower"),
         ("advice.larger", "larger"),
         ("advice.device1", "device"),
         ("advice.restore", "as measured"),
-        *BaseScreen.KEYS,
+        *BaseScreen.FOOTER_KEYS,
     )
 
-    def body(self) -> Iterable[Widget]:
+    def compose_body(self) -> Iterable[Widget]:
         self._workload = ""
-        self._supposed = WhatIfChoice()
-        self._found: AdviceView | None = None
-        yield LineCanvas(self._verdict, widget_id="verdict")
-        yield RowList(way_heading, self._row)
-        yield LineCanvas(self._helps, "what would help", "remedies")
-        yield LineCanvas(self._devices, "what if without", "supposed")
+        self._what_if = WhatIfChoice()
+        self._advice: AdviceView | None = None
+        yield LineCanvas(self._draw_verdict, widget_id="verdict")
+        yield RowList(candidate_heading, self._draw_row)
+        yield LineCanvas(self._draw_remedies, "what would help", "remedies")
+        yield LineCanvas(self._draw_devices, "what if without", "supposed")
 
-    def show(self, view: View) -> None:
+    def update_view(self, view: View) -> None:
         profiles = view.state.profiles
         if self._workload not in profiles:
-            self._workload, self._supposed = next(reversed(profiles), ""), WhatIfChoice()
-        self._found = advice_view(profiles.get(self._workload), self._supposed)
+            self._workload, self._what_if = next(reversed(profiles), ""), WhatIfChoice()
+        self._advice = advice_view(profiles.get(self._workload), self._what_if)
         for name in ("#remedies", "#supposed"):
-            self.query_one(name).display = self._found is not None
-        self.query_one(RowList).tell(view, [str(place) for place in range(len(ways(self._found)))])
-        super().show(view)
+            self.query_one(name).display = self._advice is not None
+        self.query_one(RowList).update_rows(view, [str(index) for index in range(len(listed_candidates(self._advice)))])
+        super().update_view(view)
 
-    def _verdict(self, view: View, width: int, height: int) -> Sequence[Strip]:
-        return verdict_lines(self._found, len(view.state.profiles), width, height)
+    def _draw_verdict(self, view: View, width: int, height: int) -> Sequence[Strip]:
+        return verdict_lines(self._advice, len(view.state.profiles), width, height)
 
-    def _row(self, view: View, key: str, width: int, is_under_cursor: bool) -> Strip:
-        return way_row(self._found, key, width, is_under_cursor)
+    def _draw_row(self, view: View, key: str, width: int, is_under_cursor: bool) -> Strip:
+        return candidate_row(self._advice, key, width, is_under_cursor)
 
-    def _helps(self, view: View, width: int, height: int) -> Sequence[Strip]:
-        return help_lines(self._found, width, height)
+    def _draw_remedies(self, view: View, width: int, height: int) -> Sequence[Strip]:
+        return remedy_lines(self._advice, width, height)
 
-    def _devices(self, view: View, width: int, height: int) -> Sequence[Strip]:
-        return device_lines(self._found, width, height)
+    def _draw_devices(self, view: View, width: int, height: int) -> Sequence[Strip]:
+        return participant_lines(self._advice, width, height)
 
     def action_workload(self, step: int) -> None:
-        """The profile of another workload."""
-        names = list(self.deck.view.state.profiles)
+        """Show the advice for another workload."""
+        names = list(self.host.view.state.profiles)
         if self._workload in names:
             self._workload = names[(names.index(self._workload) + step) % len(names)]
-            self._suppose(WhatIfChoice())
+            self._set_what_if(WhatIfChoice())
 
     def action_network(self, factor: float) -> None:
-        """What if the network were another one."""
-        self._suppose(replace(self._supposed, network=min(1024.0, max(1 / 1024, self._supposed.network * factor))))
+        """What if the network were ``factor`` times as fast."""
+        self._set_what_if(replace(self._what_if, network=min(1024.0, max(1 / 1024, self._what_if.network * factor))))
 
     def action_batch(self, factor: float) -> None:
-        """What if the batch were another one."""
-        self._suppose(replace(self._supposed, batch=min(1024.0, max(1 / 16, self._supposed.batch * factor))))
+        """What if the batch were ``factor`` times as large."""
+        self._set_what_if(replace(self._what_if, batch=min(1024.0, max(1 / 16, self._what_if.batch * factor))))
 
-    def action_toggle(self, place: int) -> None:
-        """Take a device out, or put it back."""
-        if self._found is not None and place < len(self._found.profile.devices):
-            self._suppose(replace(self._supposed, without=self._supposed.without ^ {place}))
+    def action_toggle_device(self, index: int) -> None:
+        """Exclude a device from the question, or include it again."""
+        if self._advice is not None and index < len(self._advice.profile.devices):
+            self._set_what_if(replace(self._what_if, without=self._what_if.without ^ {index}))
 
     def action_restore(self) -> None:
-        """Suppose nothing."""
-        self._suppose(WhatIfChoice())
+        """Return to the measured profile."""
+        self._set_what_if(WhatIfChoice())
 
-    def _suppose(self, supposed: WhatIfChoice) -> None:
-        self._supposed = supposed
-        self.show(self.deck.view)
+    def _set_what_if(self, supposed: WhatIfChoice) -> None:
+        self._what_if = supposed
+        self.update_view(self.host.view)

@@ -1,4 +1,4 @@
-"""What went wrong, one line a cause; the one under the cursor in full below, with the ways from it to its log or its run."""
+"""The Alerts screen: one line an alert, details of the one under the cursor, and ways to its log or its run."""
 
 from __future__ import annotations
 
@@ -13,28 +13,25 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from ..messages import View
-from ..views.alerts import ALERT_ORDERS, alert_heading, alert_in_full, alert_order, alert_row, alert_subject, alert_summary
+from ..views.alerts import ALERT_ORDERS, alert_detail, alert_fields, alert_heading, alert_row, alert_summary, ordered_alerts
 from ..widgets.line_canvas import LineCanvas, RowList
-from .list_screen import ListScreen
+from .list_screen import ListScreen, list_bindings
 from .logs import show_logs
 from .run import show_moment
 
 
 class AlertsScreen(ListScreen):
-    """Trouble of this session. What a person has seen stays known by its key until the session ends."""
+    """Alerts of this session. Acknowledged alerts are remembered until the session ends."""
 
     NAME = "alerts"
-    EXAMPLE = "state:critical    node:lab[1-3]    straggler    kind:throttle & age<600"
+    FILTER_EXAMPLE = "state:critical    node:lab[1-3]    straggler    kind:throttle & age<600"
     ORDERS = ALERT_ORDERS
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("a", "acknowledge", "seen: let the alert sink, or rise again", id="alerts.seen"),
+        Binding("a", "acknowledge", "acknowledge the alert, or take that back", id="alerts.seen"),
         Binding("m", "moment", "what happened in its run when it began", id="alerts.moment"),
-        Binding("slash", "filter", "filter:  state:critical   node:lab[1-3]   straggler", id="alerts.filter", priority=True),
-        Binding("o", "order", "order by something else", id="alerts.order"),
-        Binding("r", "reverse", "reverse the order", id="alerts.reverse"),
-        Binding("escape", "undo", "clear the filter, else back", id="alerts.undo"),
+        *list_bindings("alerts", "state:critical   node:lab[1-3]   straggler"),
     ]
-    KEYS = (
+    FOOTER_KEYS = (
         ("alerts.seen", "seen"),
         ("list.choose", "its log"),
         ("alerts.filter", "filter"),
@@ -49,58 +46,60 @@ class AlertsScreen(ListScreen):
         ("picture", "picture"),
     )
 
-    def body(self) -> Iterable[Widget]:
+    def compose_body(self) -> Iterable[Widget]:
         self._alerts: dict[str, Alert] = {}
         yield LineCanvas(lambda view, width, height: alert_summary(view, width, self.order), widget_id="summary")
-        yield from self.matching(RowList(lambda width: alert_heading(width, self.order), self._row))
-        yield LineCanvas(self._full, "the one under the cursor", "full")
+        yield from self.compose_list(RowList(lambda width: alert_heading(width, self.order), self._draw_row))
+        yield LineCanvas(self._draw_detail, "the one under the cursor", "full")
 
-    def show(self, view: View) -> None:
-        self._alerts = alert_order(view, self.order)
+    def update_view(self, view: View) -> None:
+        self._alerts = ordered_alerts(view, self.order)
         self.query_one("#full").display = bool(self._alerts)
-        keys = self.apply_filter(list(self._alerts), lambda key: alert_subject(view.state, self._alerts[key], key in view.seen))
-        self.query_one(RowList).tell(view, keys)
-        super().show(view)
+        keys = self.filtered_keys(
+            list(self._alerts), lambda key: alert_fields(view.state, self._alerts[key], key in view.acknowledged)
+        )
+        self.query_one(RowList).update_rows(view, keys)
+        super().update_view(view)
 
-    def _row(self, view: View, key: str, width: int, is_under_cursor: bool) -> Strip:
-        return alert_row(view.state, self._alerts[key], key in view.seen, width, is_under_cursor)
+    def _draw_row(self, view: View, key: str, width: int, is_under_cursor: bool) -> Strip:
+        return alert_row(view.state, self._alerts[key], key in view.acknowledged, width, is_under_cursor)
 
-    def _full(self, view: View, width: int, height: int) -> Sequence[Strip]:
-        key = self.query_one(RowList).key or ""
-        return alert_in_full(view.state, self._alerts.get(key), key in view.seen, width, height)
+    def _draw_detail(self, view: View, width: int, height: int) -> Sequence[Strip]:
+        key = self.query_one(RowList).cursor_key or ""
+        return alert_detail(view.state, self._alerts.get(key), key in view.acknowledged, width, height)
 
-    def on_rows_moved(self) -> None:
-        self.query_one("#full", LineCanvas).tell(self.deck.view)
+    def on_row_list_highlighted(self) -> None:
+        self.query_one("#full", LineCanvas).update_view(self.host.view)
 
     def action_acknowledge(self) -> None:
-        """Seen, or after all not."""
-        key = self.query_one(RowList).key
+        """Acknowledge the alert under the cursor, or take that back."""
+        key = self.query_one(RowList).cursor_key
         if key is not None and self._alerts[key].ended_at is None:
-            self.deck.view = replace(self.deck.view, seen=self.deck.view.seen ^ {key})
-            self.show(self.deck.view)
+            self.host.view = replace(self.host.view, acknowledged=self.host.view.acknowledged ^ {key})
+            self.update_view(self.host.view)
 
     def action_moment(self) -> None:
-        """To what happened in its run when it began; without a run, a replay goes to that moment all the same."""
-        alert = self._alerts.get(self.query_one(RowList).key or "")
+        """Show what happened in the alert's run when it began; a replay seeks there even without a run."""
+        alert = self._alerts.get(self.query_one(RowList).cursor_key or "")
         run = self._run_of(alert) if alert is not None else None
         if alert is not None and run is not None:
-            show_moment(self.deck, run.run_id, alert.at)
-        elif alert is not None and self.deck.session.is_replay:
-            self.deck.action_seek(f"{alert.at}")
+            show_moment(self.host, run.run_id, alert.at)
+        elif alert is not None and self.host.session.is_replay:
+            self.host.action_seek(f"{alert.at}")
         elif alert is not None:
-            self.deck.show_notice("no run of ours was on this node", "ok")
+            self.host.show_notice("no run of Paceline used this node", "ok")
 
-    def on_rows_chosen(self, message: RowList.Chosen) -> None:
-        """To what its rank or node wrote when it began, where that lies here; else to that moment."""
+    def on_row_list_selected(self, message: RowList.Selected) -> None:
+        """Open the log of the alert's rank or node at the time it began where available; else show that moment."""
         alert = self._alerts[message.key]
         run = self._run_of(alert)
-        if run is None or self.deck.session.logs(run.run_id) is None or not (alert.node or alert.rank is not None):
+        if run is None or self.host.session.logs(run.run_id) is None or not (alert.node or alert.rank is not None):
             self.action_moment()
             return
         node = alert.node or next((rank.node for rank in run.ranks.values() if rank.rank == alert.rank), "")
-        show_logs(self.deck, run.run_id, node or None, alert.rank, wall_clock(self.deck.view.state, alert.at))
+        show_logs(self.host, run.run_id, node or None, alert.rank, wall_clock(self.host.view.state, alert.at))
 
     def _run_of(self, alert: Alert) -> RunState | None:
-        """The run that it hit: its own, else the newest that its node takes part in."""
-        runs = self.deck.view.state.runs
+        """The run of an alert: its own, else the newest with its node."""
+        runs = self.host.view.state.runs
         return runs.get(alert.run_id) or next((run for run in reversed(runs.values()) if alert.node in run.nodes), None)

@@ -1,37 +1,34 @@
-"""The list of runs, and where there is room the run under the cursor."""
+"""The Jobs screen: the list of runs, and in tall terminals the run under the cursor."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
-from paceline.engine.store.state import WAITING
-from textual.binding import Binding, BindingType
+from paceline.engine.store.state import WAITING_JOB_ID
+from textual.binding import BindingType
 from textual.strip import Strip
 from textual.widget import Widget
 
 from ..messages import View
 from ..views.job_pane import job_pane
-from ..views.jobs import JOB_ORDERS, job_heading, job_keys, job_row, job_subject, job_summary
+from ..views.jobs import JOB_ORDERS, job_fields, job_heading, job_keys, job_row, job_summary
 from ..widgets.line_canvas import LineCanvas, RowList
-from .base_screen import FRAMED
-from .list_screen import ListScreen
+from .base_screen import TALL_MIN_LINES
+from .list_screen import ListScreen, list_bindings
 
 
 class JobsScreen(ListScreen):
-    """What waits, what runs, what ran."""
+    """Waiting, active and ended runs."""
 
     NAME = "jobs"
     ORDERS = JOB_ORDERS
-    EXAMPLE = "state:failed    node:lab[1-3]    busy & straggler    digits"
+    FILTER_EXAMPLE = "state:failed    node:lab[1-3]    busy & straggler    digits"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("slash", "filter", "filter:  state:failed   node:lab[1-3]   busy", id="jobs.filter", priority=True),
-        Binding("o", "order", "order by something else", id="jobs.order"),
-        Binding("r", "reverse", "reverse the order", id="jobs.reverse"),
-        Binding("escape", "undo", "clear the filter, else back", id="jobs.undo"),
+        *list_bindings("jobs", "state:failed   node:lab[1-3]   busy"),
     ]
 
-    KEYS = (
+    FOOTER_KEYS = (
         ("command", "command"),
         ("jobs.filter", "filter"),
         ("jobs.order", "order"),
@@ -45,36 +42,36 @@ class JobsScreen(ListScreen):
         ("picture", "picture"),
     )
 
-    def body(self) -> Iterable[Widget]:
+    def compose_body(self) -> Iterable[Widget]:
         yield LineCanvas(lambda view, width, height: job_summary(view, width, self.order), widget_id="summary")
-        yield from self.matching(RowList(lambda width: job_heading(width, self.order), job_row))
-        yield LineCanvas(self._chosen, "run", "chosen")
+        yield from self.compose_list(RowList(lambda width: job_heading(width, self.order), job_row))
+        yield LineCanvas(self._draw_job_pane, "run", "chosen")
 
-    def show(self, view: View) -> None:
+    def update_view(self, view: View) -> None:
         state = view.state
-        keys = self.apply_filter(job_keys(state, self.order), lambda key: job_subject(state, key))
+        keys = self.filtered_keys(job_keys(state, self.order), lambda key: job_fields(state, key))
         self.set_class(bool(keys), "choosing")
         rows = self.query_one(RowList)
-        rows.styles.height = min(len(keys) + 1, self.size.height // 3) if keys and self.size.height >= FRAMED else "1fr"
-        rows.tell(view, keys)
-        super().show(view)
+        rows.styles.height = min(len(keys) + 1, self.size.height // 3) if keys and self.size.height >= TALL_MIN_LINES else "1fr"
+        rows.update_rows(view, keys)
+        super().update_view(view)
 
-    def _chosen(self, view: View, width: int, height: int) -> Sequence[Strip]:
+    def _draw_job_pane(self, view: View, width: int, height: int) -> Sequence[Strip]:
         return job_pane(view, self.run_id, width, height)
 
-    def on_rows_moved(self) -> None:
-        super().show(self.deck.view)
+    def on_row_list_highlighted(self) -> None:
+        super().update_view(self.host.view)
 
     @property
     def run_id(self) -> str:
-        """The run under the cursor; ``waiting``: the job that waits for devices."""
-        return self.query_one(RowList).key or ""
+        """The run under the cursor; ``waiting`` for the job that waits for devices."""
+        return self.query_one(RowList).cursor_key or ""
 
-    def on_rows_chosen(self, message: RowList.Chosen) -> None:
-        if message.key == WAITING:
-            self.deck.show_notice("it is no run yet: it starts by itself when its devices are free, C gives up waiting", "ok")
+    def on_row_list_selected(self, message: RowList.Selected) -> None:
+        if message.key == WAITING_JOB_ID:
+            self.host.show_notice("not a run yet: it starts by itself when its devices are free; C stops waiting", "ok")
             return
-        self.deck.look_at(message.key)
-        run = self.deck.view.state.runs.get(message.key)
-        if run is not None and not run.ranks and not self.deck.view.is_replay:  # nobody follows it here
-            self.deck.execute(f"attach {message.key}")
+        self.host.look_at(message.key)
+        run = self.host.view.state.runs.get(message.key)
+        if run is not None and not run.ranks and not self.host.view.is_replay:  # this session does not follow it yet
+            self.host.execute(f"attach {message.key}")

@@ -1,4 +1,4 @@
-"""What screens with one list have in common: a filter after ``/``, a line that says how much of the list it hides, an order."""
+"""The base of screens with one filtered list: the filter line, the count of hidden rows, and the order."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
+from textual.binding import Binding, BindingType
 from textual.strip import Strip
 from textual.widget import Widget
 
-from ..filter import Filter, Subject
+from ..filter import Filter, FilterFields
 from ..messages import View
-from ..terminal.format import pad, untrusted
+from ..terminal.format import pad, sanitize
 from ..theme import PALETTE
 from ..views.drawing.lines import line
 from ..views.drawing.sorting import Order
@@ -20,67 +21,87 @@ from ..widgets.line_canvas import LineCanvas, RowList
 from .base_screen import BaseScreen
 
 
-class ListScreen(BaseScreen):
-    """A list that is narrowed while a filter is typed, and sorted. Subclasses bind the keys of ``filter``, ``undo``, ``order``
-    and ``reverse``."""
+def list_bindings(screen: str, example: str, undo: str = "clear the filter, else back") -> list[BindingType]:
+    """The keys of a filtered list. ``screen``: prefix of their ids; ``example``: filters for the help."""
+    return [
+        Binding("slash", "filter", f"filter:  {example}", id=f"{screen}.filter", priority=True),
+        Binding("o", "order", "order by something else", id=f"{screen}.order"),
+        Binding("r", "reverse", "reverse the order", id=f"{screen}.reverse"),
+        Binding("escape", "undo", undo, id=f"{screen}.undo"),
+    ]
 
-    EXAMPLE = ""
-    """A filter that makes sense here."""
+
+class ListScreen(BaseScreen):
+    """A sorted list that is filtered while the filter is typed. Subclasses bind its keys with ``list_bindings``."""
+
+    FILTER_EXAMPLE = ""
+    """Example filters, shown while the filter line is empty."""
     ORDERS: ClassVar[tuple[str, ...]] = ("",)
-    """What the list can be sorted by; the first one unless a person says otherwise."""
+    """Sort keys of the list; the first one is the default."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._filter = FilterLine(self.EXAMPLE)
-        self._passes: Filter | None = None
+        self._filter_line = FilterLine(self.FILTER_EXAMPLE)
+        self.filter_text = ""
+        self.passes: Filter | None = None
+        """Whether a row matches the filter; None: no filter."""
         self._hidden = 0
         self.order = Order(self.ORDERS[0])
 
-    def matching(self, rows: RowList) -> Iterable[Widget]:
-        """The list, what is hidden of it, and the filter."""
+    def compose_list(self, rows: RowList) -> Iterable[Widget]:
+        """The list, the line that counts hidden rows, and the filter line."""
         yield rows
-        yield LineCanvas(self._left_out, widget_id="hidden")
-        yield self._filter
+        yield LineCanvas(self.draw_hidden, widget_id="hidden")
+        yield self._filter_line
 
-    def apply_filter(self, keys: Sequence[str], subject: Callable[[str], Subject]) -> list[str]:
-        """The rows that the filter lets pass. ``subject``: what it can ask about one."""
-        kept = [key for key in keys if self._passes is None or self._passes(subject(key))]
-        self._hidden = len(keys) - len(kept)
-        self.set_class(self._passes is not None, "hiding")
-        return kept
+    def filtered_keys(self, keys: Sequence[str], fields: Callable[[str], FilterFields]) -> list[str]:
+        """The keys whose rows match the filter. ``fields``: the values of one row that the filter compares."""
+        matches = [key for key in keys if self.passes is None or self.passes(fields(key))]
+        self._hidden = len(keys) - len(matches)
+        self.set_class(self.passes is not None, "hiding")
+        return matches
 
-    def _left_out(self, view: View, width: int, height: int) -> list[Strip]:
-        asked = f"  / {pad(untrusted(self._filter.text), 40).rstrip()}   "
-        told = f"+{self._hidden:,} hidden by the filter" if self._hidden else "hides nothing"
-        return [line(width, (asked, PALETTE.accent), (f"{told} (Esc clears it)", PALETTE.dim))]
+    def draw_hidden(self, view: View, width: int, height: int) -> Sequence[Strip]:
+        """The line below the list while it is filtered: the filter and the number of rows that it hides."""
+        text = f"  / {pad(sanitize(self._filter_line.text), 40).rstrip()}   "
+        hidden = f"+{self._hidden:,} hidden by the filter" if self._hidden else "hides nothing"
+        return [line(width, (text, PALETTE.accent), (f"{hidden} (Esc clears it)", PALETTE.dim))]
+
+    def clear_filter(self) -> None:
+        """Remove the filter at once."""
+        self._filter_line.clear()
+        self._set_filter("", None)
 
     def action_filter(self) -> None:
-        """Open the line."""
-        self._filter.ask()
+        """Open the filter line."""
+        self._filter_line.open()
 
-    def on_filter_line_typed(self, message: FilterLine.Typed) -> None:
-        self._passes = message.passes
-        self.show(self.deck.view)
+    def on_filter_line_changed(self, message: FilterLine.Changed) -> None:
+        self._set_filter(message.text, message.passes)
+
+    def _set_filter(self, text: str, passes: Filter | None) -> None:
+        self.filter_text, self.passes = text, passes
+        self.update_view(self.host.view)
 
     def action_order(self) -> None:
-        """By the next key."""
-        self._sort(self.order.following(self.ORDERS))
+        """Sort by the next sort key."""
+        self._set_order(self.order.next_order(self.ORDERS))
 
     def action_reverse(self) -> None:
-        """The other way round."""
-        self._sort(replace(self.order, is_reversed=not self.order.is_reversed))
+        """Reverse the order."""
+        self._set_order(replace(self.order, is_reversed=not self.order.is_reversed))
 
     def action_sort(self, by: str) -> None:
-        """By a column whose heading was clicked; once more: the other way round."""
-        self._sort(self.order.chosen(by))
+        """Sort by a column whose heading was clicked; a second click reverses the order."""
+        self._set_order(self.order.toggled(by))
 
-    def _sort(self, order: Order) -> None:
+    def _set_order(self, order: Order) -> None:
         self.order = order
-        self.show(self.deck.view)
+        self.update_view(self.host.view)
 
     async def action_undo(self) -> None:
-        """Clear the filter, else go back."""
-        if self._filter.text:
-            self._filter.clear()
+        """Clear the filter; without one go back."""
+        if self._filter_line.text:
+            self._filter_line.clear()
         else:
-            await self.deck.action_back()
+            await self.host.action_back()

@@ -1,4 +1,4 @@
-"""How fast each device and link is: the newest profile of every workload, its age and what has drifted since the one before."""
+"""The Profiles screen: the newest profile of every workload, its age and its drift since the previous one."""
 
 from __future__ import annotations
 
@@ -10,64 +10,64 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from ..messages import View
-from ..views.profiles import ProfileView, device_in_full, link_lines, profile_heading, profile_row, profile_summary, profile_view
+from ..views.profiles import ProfileView, device_detail, link_lines, profile_heading, profile_row, profile_summary, profile_view
 from ..widgets.line_canvas import LineCanvas, RowList
 from .base_screen import BaseScreen
 from .node import NodeScreen
 
 
 class ProfilesScreen(BaseScreen):
-    """Devices above, the one under the cursor in full, links and machines below."""
+    """Devices, details of the one under the cursor, links and machines."""
 
     NAME = "profiles"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("left", "workload(-1)", "the workload before", id="profiles.previous"),
         Binding("right", "workload(1)", "the workload after", id="profiles.next"),
     ]
-    KEYS: ClassVar[tuple[tuple[str, str], ...]] = (("profiles.next", "workload"), *BaseScreen.KEYS)
+    FOOTER_KEYS: ClassVar[tuple[tuple[str, str], ...]] = (("profiles.next", "workload"), *BaseScreen.FOOTER_KEYS)
 
-    def body(self) -> Iterable[Widget]:
+    def compose_body(self) -> Iterable[Widget]:
         self._workload = ""
-        self._shown: ProfileView | None = None
-        yield LineCanvas(self._summary, widget_id="summary")
-        yield RowList(profile_heading, self._row)
-        yield LineCanvas(self._full, "the one under the cursor", "device")
-        yield LineCanvas(self._links, "links, sums and machines", "matrix")
+        self._profile: ProfileView | None = None
+        yield LineCanvas(self._draw_summary, widget_id="summary")
+        yield RowList(profile_heading, self._draw_row)
+        yield LineCanvas(self._draw_device, "the one under the cursor", "device")
+        yield LineCanvas(self._draw_links, "links, sums and machines", "matrix")
 
-    def show(self, view: View) -> None:
+    def update_view(self, view: View) -> None:
         profiles = view.state.profiles
         if self._workload not in profiles:
             self._workload = next(reversed(profiles), "")
-        self._shown = profile_view(profiles.get(self._workload))
+        self._profile = profile_view(profiles.get(self._workload))
         for name in ("#device", "#matrix"):
-            self.query_one(name).display = self._shown is not None
-        amount = len(self._shown.devices) if self._shown is not None else 0
-        self.query_one(RowList).tell(view, [str(number) for number in range(amount)])
-        super().show(view)
+            self.query_one(name).display = self._profile is not None
+        amount = len(self._profile.devices) if self._profile is not None else 0
+        self.query_one(RowList).update_rows(view, [str(number) for number in range(amount)])
+        super().update_view(view)
 
-    def _summary(self, view: View, width: int, height: int) -> Sequence[Strip]:
-        return profile_summary(view.state, self._shown, len(view.state.profiles), width)
+    def _draw_summary(self, view: View, width: int, height: int) -> Sequence[Strip]:
+        return profile_summary(view.state, self._profile, len(view.state.profiles), width)
 
-    def _row(self, view: View, key: str, width: int, is_under_cursor: bool) -> Strip:
-        return profile_row(self._shown, key, width, is_under_cursor)
+    def _draw_row(self, view: View, key: str, width: int, is_under_cursor: bool) -> Strip:
+        return profile_row(self._profile, key, width, is_under_cursor)
 
-    def _full(self, view: View, width: int, height: int) -> Sequence[Strip]:
-        return device_in_full(self._shown, self.query_one(RowList).key or "", width, height)
+    def _draw_device(self, view: View, width: int, height: int) -> Sequence[Strip]:
+        return device_detail(self._profile, self.query_one(RowList).cursor_key or "", width, height)
 
-    def _links(self, view: View, width: int, height: int) -> Sequence[Strip]:
-        return link_lines(self._shown, width, height)
+    def _draw_links(self, view: View, width: int, height: int) -> Sequence[Strip]:
+        return link_lines(self._profile, width, height)
 
-    def on_rows_moved(self) -> None:
-        self.query_one("#device", LineCanvas).tell(self.deck.view)
+    def on_row_list_highlighted(self) -> None:
+        self.query_one("#device", LineCanvas).update_view(self.host.view)
 
     def action_workload(self, step: int) -> None:
-        """The profile of another workload."""
-        names = list(self.deck.view.state.profiles)
+        """Show the profile of another workload."""
+        names = list(self.host.view.state.profiles)
         if self._workload in names:
             self._workload = names[(names.index(self._workload) + step) % len(names)]
-            self.show(self.deck.view)
+            self.update_view(self.host.view)
 
-    def on_rows_chosen(self, message: RowList.Chosen) -> None:
-        """To the page of its node."""
-        if self._shown is not None and message.key.isdecimal() and int(message.key) < len(self._shown.devices):
-            self.deck.push_screen(NodeScreen(self._shown.devices[int(message.key)].node))
+    def on_row_list_selected(self, message: RowList.Selected) -> None:
+        """Open the page of the device's node."""
+        if self._profile is not None and message.key.isdecimal() and int(message.key) < len(self._profile.devices):
+            self.app.push_screen(NodeScreen(self._profile.devices[int(message.key)].node))

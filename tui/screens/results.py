@@ -1,4 +1,4 @@
-"""The table people came for."""
+"""The Results screen: the table of a run's result and its throughput chart."""
 
 from __future__ import annotations
 
@@ -13,50 +13,50 @@ from textual.widget import Widget
 from ..messages import View
 from ..views.results.table import result_lines, result_runs, shown_run
 from ..views.run.charts import throughput_chart
-from ..widgets.line_canvas import WRITTEN, LineCanvas
+from ..widgets.line_canvas import EXPORT_COLUMNS, LineCanvas
 from .base_screen import BaseScreen
 
-LONGEST = 10_000
-"""Lines a table may have."""
+MAX_TABLE_LINES = 10_000
+"""Lines of the tables that are drawn; the page scrolls over them."""
 
 
 class ResultsScreen(BaseScreen):
-    """The result of the run in hand, or its cases so far."""
+    """The result of the chosen run, or its cases so far."""
 
     NAME = "results"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("left", "run(-1)", "the run before", id="results.previous"),
         Binding("right", "run(1)", "the run after", id="results.next"),
-        Binding("j,down", "turn(1)", "down", show=False, id="results.down"),
-        Binding("k,up", "turn(-1)", "up", show=False, id="results.up"),
-        Binding("pagedown", "turn(10)", "page down", show=False, id="results.pagedown"),
-        Binding("pageup", "turn(-10)", "page up", show=False, id="results.pageup"),
+        Binding("j,down", "scroll_lines(1)", "down", show=False, id="results.down"),
+        Binding("k,up", "scroll_lines(-1)", "up", show=False, id="results.up"),
+        Binding("pagedown", "scroll_lines(10)", "page down", show=False, id="results.pagedown"),
+        Binding("pageup", "scroll_lines(-10)", "page up", show=False, id="results.pageup"),
     ]
 
-    def body(self) -> Iterable[Widget]:
+    def compose_body(self) -> Iterable[Widget]:
         with VerticalScroll(id="page"):
             yield LineCanvas(result_lines, widget_id="results")
         yield LineCanvas(throughput_chart, "throughput over the run, samples/s", "course")
 
-    def show(self, view: View) -> None:
+    def update_view(self, view: View) -> None:
         sheet = self.query_one("#results")
-        sheet.styles.height = len(result_lines(view, max(1, sheet.size.width), LONGEST))
-        super().show(view)
+        sheet.styles.height = len(result_lines(view, max(1, sheet.size.width), MAX_TABLE_LINES))
+        super().update_view(view)
 
-    def listed(self) -> str:
+    def export_text(self) -> str:
         """The tables as text."""
-        strips = result_lines(self.deck.view, WRITTEN, LONGEST) if result_runs(self.deck.view) else []
+        strips = result_lines(self.host.view, EXPORT_COLUMNS, MAX_TABLE_LINES) if result_runs(self.host.view) else []
         return "".join(f"{strip.text.rstrip()}\n" for strip in strips)
 
-    def action_turn(self, lines: int) -> None:
-        """Scroll, where the tables are longer than the screen."""
+    def action_scroll_lines(self, lines: int) -> None:
+        """Scroll the tables."""
         self.query_one("#page").scroll_relative(y=lines, animate=False)
 
     def action_run(self, step: int) -> None:
         """Show the result of another run."""
-        view = self.deck.view
+        view = self.host.view
         runs, shown = result_runs(view), shown_run(view)
         if shown is not None and shown.run_id in runs:
-            place = min(max(0, runs.index(shown.run_id) + step), len(runs) - 1)
-            self.deck.view = replace(view, run_id=runs[place])
-            self.show(self.deck.view)
+            index = min(max(0, runs.index(shown.run_id) + step), len(runs) - 1)
+            self.host.view = replace(view, run_id=runs[index])
+            self.update_view(self.host.view)

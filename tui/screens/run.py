@@ -1,9 +1,9 @@
-"""The heart: who works, who waits, what was decided and whether it helped."""
+"""The Run screen: ranks, throughput, loss, decisions with their effect, and alerts of one run."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
@@ -14,33 +14,31 @@ from ..messages import View
 from ..sessions.session import Seekable
 from ..views.drawing.lines import Piece
 from ..views.run.charts import loss_chart, throughput_chart
-from ..views.run.decisions import Moment, alert_lines, decision_lines, moments
+from ..views.run.decisions import RunMoment, alert_lines, decision_lines, moments
 from ..views.run.head import run_head, time_left
-from ..views.run.ranks import RanksLayout, rank_heading, rank_legend, rank_line, rank_order, ranks_layout
+from ..views.run.ranks import RanksLayout, rank_heading, rank_keys, rank_legend, rank_line, ranks_layout
 from ..widgets.line_canvas import LineCanvas, RowList
-from .base_screen import FRAMED, BaseScreen
+from .base_screen import TALL_MIN_LINES, BaseScreen
+from .host import ScreenHost
 from .logs import show_logs
 from .node import NodeScreen
 
-if TYPE_CHECKING:
-    from ..app import PacelineApp
 
+def show_moment(host: ScreenHost, run_id: str, at: float) -> None:
+    """Show what happened in a run at a moment, in stream seconds; a replay seeks to it."""
 
-def show_moment(deck: PacelineApp, run_id: str, at: float) -> None:
-    """Go to what happened in a run at a moment of the stream; a replay goes to that moment itself."""
+    async def show() -> None:
+        await host.action_visit("run", run_id)
+        if isinstance(host.session, Seekable):
+            host.action_seek(f"{at}")
+        elif isinstance(host.screen, RunScreen):
+            host.screen.select_moment(at)
 
-    async def go() -> None:
-        await deck.action_visit("run", run_id)
-        if isinstance(deck.session, Seekable):
-            deck.action_seek(f"{at}")
-        elif isinstance(deck.screen, RunScreen):
-            deck.screen.look_at(at)
-
-    deck.call_later(go)
+    host.call_later(show)
 
 
 class RunScreen(BaseScreen):
-    """One run, live. Small terminals keep progress, ranks, throughput, the last decision and the worst alert."""
+    """One run. Small terminals show progress, ranks, throughput, the last decision and the worst alert."""
 
     NAME = "run"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -50,102 +48,102 @@ class RunScreen(BaseScreen):
 
     def __init__(self) -> None:
         super().__init__()
-        self._moment: Moment | None = None
-        self._look: tuple[View, int, RanksLayout | None] | None = None
-        self._seen: View | None = None
+        self._moment: RunMoment | None = None
+        self._measured_layout: tuple[View, int, RanksLayout | None] | None = None
+        self._view: View | None = None
 
-    def body(self) -> Iterable[Widget]:
+    def compose_body(self) -> Iterable[Widget]:
         yield LineCanvas(run_head, widget_id="head")
         with Vertical(id="ranks") as panel:
             panel.border_title = "ranks"
-            yield RowList(self._heading, self._rank)
-            yield LineCanvas(self._legend, widget_id="legend")
+            yield RowList(self._draw_heading, self._draw_rank)
+            yield LineCanvas(self._draw_legend, widget_id="legend")
         with Horizontal(id="middle"):
-            yield LineCanvas(self._throughput, "throughput, samples/s", "throughput")
+            yield LineCanvas(self._draw_throughput, "throughput, samples/s", "throughput")
             yield LineCanvas(loss_chart, "loss", "loss")
-        yield LineCanvas(self._decisions, "decisions and events", "decisions")
+        yield LineCanvas(self._draw_decisions, "decisions and events", "decisions")
         yield LineCanvas(alert_lines, "alerts", "alerts")
 
-    def show(self, view: View) -> None:
-        self._seen = view
+    def update_view(self, view: View) -> None:
+        self._view = view
         run, height = view.run, self.size.height
-        frame = 2 * (height >= FRAMED)
-        room = self._room()
-        amount = len(run.ranks) if run is not None else 0
-        self.query_one("#ranks").styles.height = min(max(amount, 1), room) + 2 + frame
-        if frame:
-            found = decision_lines(view, max(1, self.size.width - 4), height // 4)
-            self.query_one("#decisions").styles.height = max(6, len(found) + 2)
+        border_lines = 2 * (height >= TALL_MIN_LINES)
+        room = self._visible_ranks()
+        rank_count = len(run.ranks) if run is not None else 0
+        self.query_one("#ranks").styles.height = min(max(rank_count, 1), room) + 2 + border_lines
+        if border_lines:
+            decisions = decision_lines(view, max(1, self.size.width - 4), height // 4)
+            self.query_one("#decisions").styles.height = max(6, len(decisions) + 2)
             self.query_one("#alerts").styles.height = min(6, max(3, len(alert_lines(view, 100, 4)) + 2))
-        super().show(view)
-        self.query_one(RowList).tell(view, rank_order(run, room) if run is not None else ())
+        super().update_view(view)
+        self.query_one(RowList).update_rows(view, rank_keys(run, room) if run is not None else ())
 
-    def _room(self) -> int:
-        """Ranks that are seen at once."""
+    def _visible_ranks(self) -> int:
+        """Number of ranks that are visible at once."""
         return max(6, self.size.height // 3) - 2
 
     # Ranks ----------------------------------------------------------------------------------------------------------------------
 
-    def _common(self, view: View, width: int) -> RanksLayout | None:
-        """What the lines of the ranks have in common, measured once for all of them."""
-        if self._look is None or self._look[0] is not view or self._look[1] != width:
-            self._look = (view, width, ranks_layout(view, width))
-        return self._look[2]
+    def _ranks_layout(self, view: View, width: int) -> RanksLayout | None:
+        """The common layout of all rank lines, computed once for a view and width."""
+        if self._measured_layout is None or self._measured_layout[0] is not view or self._measured_layout[1] != width:
+            self._measured_layout = (view, width, ranks_layout(view, width))
+        return self._measured_layout[2]
 
-    def _heading(self, width: int) -> Strip:
-        view = self._seen or self.deck.view
-        return rank_heading(view, self._common(view, width), width)
+    def _draw_heading(self, width: int) -> Strip:
+        view = self._view or self.host.view
+        return rank_heading(view, self._ranks_layout(view, width), width)
 
-    def _rank(self, view: View, key: str, width: int, is_under_cursor: bool) -> Strip:
-        seen = self._common(view, width)
-        return rank_line(view, seen, key, width, is_under_cursor) if seen is not None else Strip.blank(width)
+    def _draw_rank(self, view: View, key: str, width: int, is_under_cursor: bool) -> Strip:
+        layout = self._ranks_layout(view, width)
+        return rank_line(view, layout, key, width, is_under_cursor) if layout is not None else Strip.blank(width)
 
-    def _legend(self, view: View, width: int, height: int) -> Sequence[Strip]:
+    def _draw_legend(self, view: View, width: int, height: int) -> Sequence[Strip]:
         amount = len(view.run.ranks) if view.run is not None else 0
-        return rank_legend(view, width, amount - self._room())
+        return rank_legend(view, width, amount - self._visible_ranks())
 
-    def aside(self, view: View) -> Sequence[Piece]:
+    def bottom_right(self, view: View) -> Sequence[Piece]:
         return time_left(view)
 
-    def on_rows_chosen(self, message: RowList.Chosen) -> None:
-        """To what a rank wrote, where that lies here; else to the page of its node."""
-        run = self.deck.view.run
+    def on_row_list_selected(self, message: RowList.Selected) -> None:
+        """Open the log of a rank where it is available, else the page of its node."""
+        run = self.host.view.run
         rank = run.ranks.get(int(message.key)) if run is not None else None
         if run is None or rank is None:
             return
-        if self.deck.session.logs(run.run_id) is not None:
-            show_logs(self.deck, run.run_id, rank.node, rank.rank)
+        if self.host.session.logs(run.run_id) is not None:
+            show_logs(self.host, run.run_id, rank.node, rank.rank)
         else:
-            self.deck.push_screen(NodeScreen(rank.node))
+            self.app.push_screen(NodeScreen(rank.node))
 
     # Moments --------------------------------------------------------------------------------------------------------------------
 
-    def _throughput(self, view: View, width: int, height: int) -> Sequence[Strip]:
+    def _draw_throughput(self, view: View, width: int, height: int) -> Sequence[Strip]:
         return throughput_chart(view, width, height, self._moment.at if self._moment is not None else None)
 
-    def _decisions(self, view: View, width: int, height: int) -> Sequence[Strip]:
+    def _draw_decisions(self, view: View, width: int, height: int) -> Sequence[Strip]:
         return decision_lines(view, width, height, self._moment.key if self._moment is not None else None)
 
-    def look_at(self, at: float) -> None:
-        """Mark what happened then, or last before; stream seconds."""
-        view = self.deck.view
+    def select_moment(self, at: float) -> None:
+        """Select the last thing that happened up to a time in stream seconds."""
+        view = self.host.view
         self._moment = next((moment for moment in moments(view.state, view.run) if moment.at <= at), None)
-        if self.is_mounted:  # else the first view comes with that
-            self.show(view)
+        if self.is_mounted:  # else mounting draws the view
+            self.update_view(view)
 
     def action_moment(self, steps: int) -> None:
-        """Go through what happened, towards now or back from it; a replay goes there itself."""
-        view = self._seen or self.deck.view
-        if isinstance(self.deck.session, Seekable):
+        """Select the next newer (1) or older (-1) moment; a replay seeks to it."""
+        view = self._view or self.host.view
+        if isinstance(self.host.session, Seekable):
             self._moment = None
-            self.deck.action_seek("next" if steps > 0 else "previous")
+            self.host.action_seek("next" if steps > 0 else "previous")
             return
-        found = moments(view.state, view.run)
-        if not found:
-            self.deck.show_notice("nothing was decided and nothing went wrong so far", "ok")
+        run_moments = moments(view.state, view.run)
+        if not run_moments:
+            self.host.show_notice("nothing was decided and nothing went wrong so far", "ok")
             return
-        keys = [moment.key for moment in found]
+        keys = [moment.key for moment in run_moments]
         at = keys.index(self._moment.key) if self._moment is not None and self._moment.key in keys else -1
-        # Newest stand first: the next one is one up. Where none is looked at, both keys begin with the newest.
-        self._moment = found[max(0, min(len(found) - 1, at - steps))] if at >= 0 else found[0]
-        self.show(view)
+        # Newest first: the next newer one is one up. Without a selection both keys start at the newest.
+        self._moment = run_moments[max(0, min(len(run_moments) - 1, at - steps))] if at >= 0 else run_moments[0]
+        self.update_view(view)

@@ -1,1 +1,1 @@
-"""What drives the screens: live machines, a recording, or a terminal without screens."""
+"""Sessions: live machines, a recording, or a terminal without screens."""

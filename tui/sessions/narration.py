@@ -1,4 +1,4 @@
-"""What happens, as it happens, in sentences on stderr: one line an event, a progress bar where the terminal can redraw a line."""
+"""Narrates a session: one sentence per event, and a progress bar where the terminal can redraw a line."""
 
 from __future__ import annotations
 
@@ -41,73 +41,77 @@ from paceline.engine.events import (
 )
 from paceline.engine.store.profiles import drift_sentence
 from paceline.engine.store.reduce import reduce
-from paceline.engine.store.selectors import phase_left, progress
+from paceline.engine.store.selectors import phase_seconds_left, progress
 from paceline.engine.store.state import NodeState, RunState, State
 from paceline.engine.store.straggler_alerts import describe
 
-from ..terminal.format import count, duration, untrusted
+from ..terminal.format import count, duration, sanitize
 
-BAR = 24
+BAR_CELLS = 24
+PARTS = 10
+"""Progress reports of one phase where no bar is drawn."""
+PLAIN_PARTS = 4
+"""The same for a screen reader."""
 
 
 class Narrator:
-    """Listens to a session and says what a person waiting for it wants to know."""
+    """Subscribes to the events of a session and writes a sentence for each that concerns a waiting person."""
 
     def __init__(self, stream: TextIO, subscribe: Callable[[Callable[[Event], None]], object], is_plain: bool = False) -> None:
-        """``is_plain``: sentences only, nothing that is drawn again, as for a screen reader."""
+        """``is_plain``: sentences only, no line that is redrawn, as for a screen reader."""
         self._stream = stream
-        self._is_live = stream.isatty() and os.environ.get("TERM") != "dumb" and not is_plain
-        self._is_heard = True
+        self._has_bar = stream.isatty() and os.environ.get("TERM") != "dumb" and not is_plain
+        self._is_open = True
+        """Whether the stream still takes text."""
         self._bar = ""
-        self._parts = 4 if is_plain else 10
-        """Tellings of how far something is, where no bar shows it."""
-        self._phase, self._told = "", 0
-        """What is prepared, and how many parts of it were told."""
-        self._run_id, self._run_told = "", 0
-        """The run whose steps are told, and how many parts of it were."""
+        self._parts = PLAIN_PARTS if is_plain else PARTS
+        self._phase, self._reported_parts = "", 0
+        """The current phase, and the parts of it that were reported."""
+        self._run_id, self._reported_run_parts = "", 0
+        """The current run, and the parts of its steps that were reported."""
         self._state = State()
         self._lost: dict[str, str] = {}
-        """Why each node that is lost was, as it was told."""
-        subscribe(self._hear)
+        """Last reported reason of each lost node."""
+        subscribe(self._on_event)
 
-    def say(self, sentence: str) -> None:
-        """One line, with the time; a progress bar below it stays below."""
-        self._write(f"{self._eraser()}{time.strftime('%H:%M:%S')}  {untrusted(sentence)}\n{self._bar}")
+    def print_line(self, sentence: str) -> None:
+        """Write one line with the time; a progress bar stays below it."""
+        self._write(f"{self._eraser()}{time.strftime('%H:%M:%S')}  {sanitize(sentence)}\n{self._bar}")
 
     def close(self) -> None:
-        """Leave a clean line behind."""
+        """Erase the progress bar."""
         self._write(self._eraser())
         self._bar = ""
 
-    def _hear(self, event: Event) -> None:
+    def _on_event(self, event: Event) -> None:
         before, self._state = self._state.nodes, reduce(self._state, event)
         run = self._state.runs.get(event.run_id)
         if isinstance(event, Ticked):
-            self._tell_silence(before)
+            self._report_stale_nodes(before)
             self._tick()
         elif isinstance(event, NodeReported):
             if (node := before.get(event.node)) is not None and node.state == "stale":
-                self.say(f"{event.node} is heard again")
+                self.print_line(f"{event.node} responds again")
         elif (sentence := self._sentence(event, run)) is not None:
-            self.say(sentence)
-            if isinstance(event, RunEnded) and self._is_live:
+            self.print_line(sentence)
+            if isinstance(event, RunEnded) and self._has_bar:
                 self._write("\a")
 
-    def _tell_silence(self, before: Mapping[str, NodeState]) -> None:
-        """A node that has become stale, which no event says."""
+    def _report_stale_nodes(self, before: Mapping[str, NodeState]) -> None:
+        """Report nodes that have become stale: no event says so."""
         if self._state.nodes is before:
             return
         for name, node in self._state.nodes.items():
             if node.state == "stale" and before[name].state != "stale" and node.at is not None:
-                self.say(f"{name}: no word for {self._state.at - node.at:.0f} s; runs on it go on")
+                self.print_line(f"{name}: no response for {self._state.at - node.at:.0f} s; its runs go on")
 
     def _sentence(self, event: Event, run: RunState | None) -> str | None:
         match event:
             case NodeConnected():
                 self._lost.pop(event.node, None)
-                return f"{event.node} is there ({event.system or 'no facts'}, Python {event.python or 'unknown'})"
+                return f"{event.node} connected ({event.system or 'unknown system'}, Python {event.python or 'unknown'})"
             case NodeLost() if self._lost.get(event.node) == event.reason:
-                return None  # looked for again, and not found for the same reason
+                return None  # another attempt failed for the same reason
             case NodeLost():
                 self._lost[event.node] = event.reason
                 return f"{event.node} lost: {event.reason}"
@@ -116,20 +120,20 @@ class Narrator:
             case NodeWarned():
                 return f"{event.node}: {event.reason}" + (f" ({event.hint})" if event.hint else "")
             case Progress():
-                return self._prepared(event)
+                return self._phase_sentence(event)
             case Warned():
-                return self._prepared(Progress(phase=event.reason))
+                return self._phase_sentence(Progress(phase=event.reason))
             case RunPlanned():
                 emulated = (", emulated" if event.is_emulated else "") + (" (network too)" if event.is_network_emulated else "")
                 devices = count(len(event.ranks), "device")
                 if event.cases == ("profiling",):
                     return f"run {event.run_id}: profiling {devices}{emulated} with {event.workload}"
                 rates = zip(event.cases, event.predicted, strict=False)
-                foreseen = ", ".join(f"{case} {rate:,.0f} samples/s" for case, rate in rates if rate is not None)
+                predicted = ", ".join(f"{case} {rate:,.0f} samples/s" for case, rate in rates if rate is not None)
                 return (
                     f"run {event.run_id}: {event.workload} on {devices}{emulated}, global batch "
                     f"{event.global_batch_size}, {event.epochs} epochs, {' then '.join(event.cases)}; data: {event.source}"
-                    + (f"; predicted before launch: {foreseen}" if foreseen else "")
+                    + (f"; predicted before launch: {predicted}" if predicted else "")
                 )
             case ProfilingAdvanced() if event.phase:
                 left = "" if event.seconds_left is None else f", about {duration(event.seconds_left)} left"
@@ -137,13 +141,13 @@ class Narrator:
                 return f"{event.fraction * 100:.0f} %: measuring {event.phase}{which}{left}"
             case StepTimesProfiled():
                 each = event.seconds_per_sample
-                told = f"{1 / each:.1f} samples/s, " if each and each > 0 else ""
-                most = "no limit of samples at once" if event.largest_batch is None else f"{event.largest_batch:,} samples at once"
-                return f"rank {event.rank} on {event.node}: " + (event.error or told + most)
+                rate_text = f"{1 / each:.1f} samples/s, " if each and each > 0 else ""
+                limit = "no batch limit" if event.largest_batch is None else f"at most {event.largest_batch:,} samples a batch"
+                return f"rank {event.rank} on {event.node}: " + (event.error or rate_text + limit)
             case DeviceProfiled(error=reason) | LinkProfiled(error=reason) | SystemProfiled(error=reason) if reason:
                 return f"{event.node}: {reason}"
             case AllReduceProfiled(error=reason) | GradientProfiled(error=reason) if reason:
-                return f"sums and gradients: {reason}"
+                return f"all-reduce and gradients: {reason}"
             case DriftFound():
                 return f"{event.node} {drift_sentence(event)}"
             case RankJoined() if run and run.cases and run.cases[0].name == "profiling":
@@ -152,7 +156,7 @@ class Narrator:
                 return f"all {event.world_size} ranks have joined ({event.backend}); timing the devices"
             case DeviceProbed():
                 rate = 1.0 / event.seconds_per_sample if event.seconds_per_sample > 0 else 0.0
-                return f"rank {event.rank} on {event.node} was timed: {rate:.1f} samples/s"
+                return f"rank {event.rank} on {event.node} timed: {rate:.1f} samples/s"
             case CaseStarted():
                 return f"{event.case or event.policy}: starts with {_sizes(event.local_batch_sizes)}"
             case SharesChanged():
@@ -160,8 +164,8 @@ class Narrator:
                 predicted = f", predicted {after * 1000:.0f} ms a step" if after is not None else ""
                 return f"step {event.step}: {_sizes(event.before)} -> {_sizes(event.after)}: {event.reason}{predicted}"
             case StragglerFound() if run:
-                newest = [one for case in run.cases for one in case.stragglers if one.found is event]
-                return describe(run, newest[0]) if newest else None
+                stragglers = [straggler for case in run.cases for straggler in case.stragglers if straggler.found is event]
+                return describe(run, stragglers[0]) if stragglers else None
             case StragglerEnded():
                 who = "the network is" if event.straggler is None else f"rank {event.straggler} is"
                 gain = f"; changed shares brought back {event.gain * 100:.0f} % of the lost time" if event.gain is not None else ""
@@ -190,74 +194,74 @@ class Narrator:
             )
         loss = "" if event.loss is None else f", loss {event.loss:.4f}"
         done = progress(run, self._state.at)
-        left = "" if done.seconds_left is None or self._is_live else f", {duration(done.seconds_left)} left"
+        left = "" if done.seconds_left is None or self._has_bar else f", {duration(done.seconds_left)} left"
         return f"{event.case}: epoch {event.epoch + 1}/{event.epochs}, {rate}{loss}{metric}{left}"
 
-    def _prepared(self, event: Progress) -> str | None:
-        """A phase once; how far it is only where no bar shows it, at each tenth, or at each quarter for who listens."""
+    def _phase_sentence(self, event: Progress) -> str | None:
+        """The name of a new phase, or its progress at each part where no bar is drawn; None: nothing to report."""
         if event.phase != self._phase:
-            self._phase, self._told = event.phase, 0
+            self._phase, self._reported_parts = event.phase, 0
             return event.phase or None
         part = int((event.fraction or 0.0) * self._parts)
-        if self._is_live or part <= self._told:
+        if self._has_bar or part <= self._reported_parts:
             return None
-        self._told = part
-        return f"{event.phase}: {_far(event.fraction or 0.0, event.detail, event.seconds_left)}"
+        self._reported_parts = part
+        return f"{event.phase}: {_progress_text(event.fraction or 0.0, event.detail, event.seconds_left)}"
 
     def _tick(self) -> None:
-        if not self._is_live:
-            self._tell_steps()
+        if not self._has_bar:
+            self._report_steps()
             return
-        eraser, self._bar = self._eraser(), self._drawn()
+        eraser, self._bar = self._eraser(), self._bar_text()
         self._write(eraser + self._bar)
 
-    def _drawn(self) -> str:
-        """The bar of what is prepared, or of the run; empty where nothing is known of either."""
+    def _bar_text(self) -> str:
+        """The progress bar of the current phase or run; empty where the progress of neither is known."""
         state, run = self._state, self._state.run
         detail = ""
         if state.phase and state.fraction is not None:
             fraction, seconds, detail = state.fraction, state.seconds_left, state.detail
         elif run is not None and not run.is_over and run.phase and run.fraction is not None:
-            fraction, seconds, detail = run.fraction, phase_left(run, state.at), run.detail
-        elif run is not None and not run.is_over and run.stepping_at is not None:
+            fraction, seconds, detail = run.fraction, phase_seconds_left(run, state.at), run.detail
+        elif run is not None and not run.is_over and run.first_step_at is not None:
             done = progress(run, state.at)
             fraction, seconds = done.fraction, done.seconds_left
         else:
             return ""
-        filled = round(fraction * BAR)
-        return f"{'━' * filled}{'─' * (BAR - filled)} {_far(fraction, detail, seconds)}"
+        filled = round(fraction * BAR_CELLS)
+        return f"{'━' * filled}{'─' * (BAR_CELLS - filled)} {_progress_text(fraction, detail, seconds)}"
 
-    def _tell_steps(self) -> None:
-        """How far the run in hand is, where no bar shows it: at each part of all its steps."""
+    def _report_steps(self) -> None:
+        """Report the progress of the current run at each part of its steps, where no bar is drawn."""
         run = self._state.run
-        if run is None or run.is_over or run.stepping_at is None:
+        if run is None or run.is_over or run.first_step_at is None:
             return
         done = progress(run, self._state.at)
         part = int(done.fraction * self._parts)
         if run.run_id != self._run_id:
-            self._run_id, self._run_told = run.run_id, 0
-        if part > self._run_told:
-            self._run_told = part
-            self.say(f"run {run.run_id}: {_far(done.fraction, '', done.seconds_left)}")
+            self._run_id, self._reported_run_parts = run.run_id, 0
+        if part > self._reported_run_parts:
+            self._reported_run_parts = part
+            self.print_line(f"run {run.run_id}: {_progress_text(done.fraction, '', done.seconds_left)}")
 
     def _eraser(self) -> str:
-        return "\r\x1b[2K" if self._is_live and self._bar else ""
+        return "\r\x1b[2K" if self._has_bar and self._bar else ""
 
     def _write(self, text: str) -> None:
-        """Nobody need listen: when the reader of stderr has left, or its disk is full, the work goes on in silence."""
-        if self._is_heard:
+        """Write to the stream until it fails: the work goes on when the reader has left or the disk is full."""
+        if self._is_open:
             try:
                 self._stream.write(text)
                 self._stream.flush()
             except OSError:
-                self._is_heard = False
+                self._is_open = False
 
 
-def _far(fraction: float, detail: str, seconds: float | None) -> str:
+def _progress_text(fraction: float, detail: str, seconds: float | None) -> str:
     """``25 %, 3.1 of 12.3 MiB, 0:09 left``."""
-    much = f", {untrusted(detail)}" if detail else ""
+    amount = f", {sanitize(detail)}" if detail else ""
     left = "" if seconds is None else f", {duration(seconds)} left"
-    return f"{fraction * 100:.0f} %{much}{left}"
+    return f"{fraction * 100:.0f} %{amount}{left}"
 
 
 def _sizes(sizes: tuple[int, ...]) -> str:

@@ -1,48 +1,49 @@
-"""What the screens need of a session, live or replayed; they know nothing else of the engine's deeds."""
+"""The session as the screens see it, live or replayed: events in, command lines out."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from paceline.engine.events import Event, InventoryRead
 from paceline.engine.jobs.logs.merge import Clock
+from paceline.engine.reports.document_type import Document
 from paceline.engine.store.state import State
 
 
 class Answer(NamedTuple):
-    """What a verb found out or did."""
+    """The result of a verb."""
 
     verb: str
-    document: dict[str, Any]
-    """As ``--json`` prints it."""
+    document: Document
+    """The document that ``--json`` prints."""
 
 
 @runtime_checkable
 class Seekable(Protocol):
-    """A session that can go to another moment: a replay."""
+    """A session that can go to another moment, as a replay can."""
 
     at: float
-    """The moment that is shown, seconds of the stream."""
+    """The current moment, in seconds of the stream."""
     speed: float
 
     def on_jump(self, listener: Callable[[State], None]) -> None:
-        """Hand the whole state to ``listener`` where the stream goes on from another moment."""
+        """Call ``listener`` with the whole state when the stream continues from another moment."""
         ...
 
 
 class Session(Protocol):
-    """One stream of events in, one line of a command out."""
+    """A stream of events, and verbs to perform."""
 
     @property
     def inventory(self) -> InventoryRead | None:
-        """The machines, known at once, before the stream begins."""
+        """The machines, known before the stream begins."""
         ...
 
     @property
     def state(self) -> State:
-        """What is true now: every event is in it before a listener hears of it. Folded once, for whoever asks."""
+        """The current state. An event is folded into it before any listener is called."""
         ...
 
     @property
@@ -51,31 +52,31 @@ class Session(Protocol):
         ...
 
     def logs(self, run_id: str) -> Path | None:
-        """Where the copies of a run's logs lie, a directory a node; None: there are none to read."""
+        """Directory with the copied logs of a run, one directory per node; None where there are none."""
         ...
 
     async def clocks(self, nodes: Sequence[str]) -> Mapping[str, Clock]:
-        """How the clocks of nodes differ from ours; those of which it is not known are left out."""
+        """Clock offsets of nodes from this machine; nodes without a measured offset are left out."""
         ...
 
     def subscribe(self, listener: Callable[[Event], None]) -> object:
-        """Call ``listener`` with every event, on the loop that runs the screens."""
+        """Call ``listener`` with every event, on the event loop of the screens."""
         ...
 
     async def open(self) -> Answer | None:
-        """Begin the stream: called once, after the first paint; returns at once or at its end. Raises PacelineError.
+        """Begin the stream; called once, after the first paint. Raises PacelineError.
 
-        Gives the answer to the verb that the person came with.
+        Returns the answer to the verb of the command line.
         """
         ...
 
     async def close(self) -> None:
-        """End the stream and free everything; runs go on."""
+        """End the stream and close all connections; runs go on."""
         ...
 
     async def perform(self, line: str) -> Answer | None:
-        """Carry out a verb as typed, such as ``bench`` or ``cancel RUN``. Raises PacelineError.
+        """Perform a typed verb, such as ``bench`` or ``cancel RUN``. Raises PacelineError.
 
-        A launch goes on in the background, and what it does is in the stream: it has no answer.
+        A launch continues in the background and reports in the stream: it has no answer.
         """
         ...

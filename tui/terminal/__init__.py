@@ -1,1 +1,1 @@
-"""What a terminal gets: bytes, ASCII, and the gate for remote text."""
+"""Terminal output: the driver, ASCII fallback, value formats and the sanitizer of remote text."""

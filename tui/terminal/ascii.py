@@ -1,4 +1,4 @@
-"""Lines for terminals that know ASCII only: every sign of ours has a plain twin of the same width; foreign letters become ``?``."""
+"""ASCII fallback: every glyph of the screens has an ASCII equivalent of the same width; other characters become ``?``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from textual.color import Color
 from textual.filter import LineFilter
 from textual.scrollbar import ScrollBarRender
 
-_TWINS = {
+_ASCII_EQUIVALENTS = {
     **dict(zip("●✔▶↻◌■▲▼✖·◇", "o+>~?#!vX.<", strict=True)),
     **dict(zip("▁▂▃▄▅▆▇█", "_.,-=+*#", strict=True)),
     **dict(zip("▏▎▍▌▋▊▉", "|||####", strict=True)),
@@ -20,32 +20,32 @@ _TWINS = {
     **dict(zip("←↑→↓↵", "<^>v<", strict=True)),
     **dict(zip("—–×−±°µ…“”’‹›", '--x-~ou~""\'<>', strict=True)),
 }
-_TABLE = str.maketrans(_TWINS)
+_ASCII_TABLE = str.maketrans(_ASCII_EQUIVALENTS)
 
 
 def to_ascii(text: str) -> str:
-    """The same text in ASCII, cell for cell: a braille pattern by how full it is, a wide letter as two marks."""
+    """The text in ASCII, cell for cell: a braille pattern becomes a sign of similar density, a wide character two ``?``."""
     if text.isascii():
         return text
-    return "".join(c if c.isascii() else _plain(c) for c in text.translate(_TABLE))
+    return "".join(c if c.isascii() else _ascii_of(c) for c in text.translate(_ASCII_TABLE))
 
 
-def _plain(character: str) -> str:
+def _ascii_of(character: str) -> str:
     if "\u2800" <= character <= "\u28ff":
         return " .:-=+*%#"[(ord(character) - 0x2800).bit_count()]
     return "?" * cell_len(character)
 
 
-class PlainBars(ScrollBarRender):
-    """Scroll bars whose ends are cells and not eighths of them."""
+class AsciiScrollBarRender(ScrollBarRender):
+    """Scroll bars that end at whole cells instead of eighths of a cell."""
 
     VERTICAL_BARS: ClassVar[list[str]] = [" "] * 8
     HORIZONTAL_BARS: ClassVar[list[str]] = [" "] * 8
 
 
-class ToAscii(LineFilter):
-    """The last step of every line that is drawn, whoever drew it: frames and dialogs of Textual's are lines as well."""
+class AsciiFilter(LineFilter):
+    """Converts every drawn line to ASCII as the last step, frames and dialogs of Textual included."""
 
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
-        """The same cells in the same styles."""
+        """Convert the text of the segments; styles and widths stay."""
         return [Segment(to_ascii(text), style, control) for text, style, control in segments]

@@ -1,6 +1,7 @@
-"""What a terminal is sent: the same picture in fewer bytes, for a screen that is looked at from far away.
+"""A terminal driver that sends the same picture in fewer bytes, for slow links.
 
-Each piece of text comes with its whole style before it and a reset behind it. A terminal keeps its pen, so what differs is enough.
+Textual writes the whole style before each piece of text and a reset after it. A terminal keeps its SGR state, so it is enough to
+send what changes.
 """
 
 from __future__ import annotations
@@ -11,63 +12,78 @@ from typing import NamedTuple
 
 from textual.drivers.linux_driver import LinuxDriver
 
-STYLE_OR_MOVE = re.compile(r"(\x1b\[[0-9;]*[mH])")
-OFF = {"1": "22", "2": "22", "3": "23", "4": "24", "5": "25", "6": "25", "7": "27", "8": "28", "9": "29", "21": "24", "53": "55"}
-"""Attributes, and what ends them (ECMA-48, 8.3.117)."""
+SGR_OR_CURSOR_MOVE = re.compile(r"(\x1b\[[0-9;]*[mH])")
+ATTRIBUTE_OFF_CODES = {
+    "1": "22",
+    "2": "22",
+    "3": "23",
+    "4": "24",
+    "5": "25",
+    "6": "25",
+    "7": "27",
+    "8": "28",
+    "9": "29",
+    "21": "24",
+    "53": "55",
+}
+"""SGR codes of attributes, and the code that ends each (ECMA-48, 8.3.117)."""
 
 
-class Pen(NamedTuple):
-    """With what the next character is drawn: parameters of SGR; empty: the terminal's own."""
+class SgrState(NamedTuple):
+    """Style of the next character, as SGR parameters; empty: the terminal's default."""
 
     foreground: str = ""
     background: str = ""
     attributes: frozenset[str] = frozenset()
 
 
-PLAIN = Pen()
+DEFAULT_SGR = SgrState()
 
 
 class CompactDriver(LinuxDriver):
-    """The terminal of Linux and macOS, told only how its pen changes."""
+    """The driver for Linux and macOS, sending only changes of the SGR state."""
 
     def write(self, data: str) -> None:
-        super().write(shortened(data))
+        super().write(minimize_sgr(data))
 
 
-def shortened(data: str) -> str:
-    """The same cells in the same looks, by fewer bytes; what does not begin and end with a plain pen stays as it is. Pure."""
-    has = wanted = PLAIN
-    told: list[str] = []
-    for token in STYLE_OR_MOVE.split(data):
+def minimize_sgr(data: str) -> str:
+    """Rewrite terminal output so that it draws the same with fewer SGR codes. Pure.
+
+    Output that does not end in the default state, or that has unknown codes, is returned unchanged.
+    """
+    current = target = DEFAULT_SGR
+    output: list[str] = []
+    for token in SGR_OR_CURSOR_MOVE.split(data):
         if not token:
             continue
-        if token[0] == "\x1b" and token[-1] == "m" and STYLE_OR_MOVE.fullmatch(token):
-            pen = _styled(wanted, token[2:-1])
+        if token[0] == "\x1b" and token[-1] == "m" and SGR_OR_CURSOR_MOVE.fullmatch(token):
+            pen = _apply_sgr(target, token[2:-1])
             if pen is None:
                 return data
-            wanted = pen
+            target = pen
             continue
-        if has != wanted and not (token[0] == "\x1b" and token[-1] == "H"):  # a move draws nothing
-            told.append(_change(has, wanted))
-            has = wanted
-        told.append(token)
-    if wanted != PLAIN:
+        if current != target and not (token[0] == "\x1b" and token[-1] == "H"):  # a cursor move draws nothing
+            output.append(_transition(current, target))
+            current = target
+        output.append(token)
+    if target != DEFAULT_SGR:
         return data
-    if has != PLAIN:
-        told.append(_change(has, PLAIN))
-    return "".join(told)
+    if current != DEFAULT_SGR:
+        output.append(_transition(current, DEFAULT_SGR))
+    return "".join(output)
 
 
 @lru_cache(4096)
-def _styled(pen: Pen, parameters: str) -> Pen | None:
-    """The pen after these parameters; None: one that is not known here."""
-    foreground, background, attributes = pen
+def _apply_sgr(state: SgrState, parameters: str) -> SgrState | None:
+    """The state after these SGR parameters; None: a parameter is unknown."""
+    foreground, background, attributes = state
     codes = parameters.split(";")
     while codes:
         code = codes.pop(0)
         if code in ("", "0"):
-            foreground, background, attributes = PLAIN
-        elif code in OFF:
+            foreground, background, attributes = DEFAULT_SGR
+        elif code in ATTRIBUTE_OFF_CODES:
             attributes |= {code}
         elif code in ("38", "48") and codes:
             size = {"5": 2, "2": 4}.get(codes[0], 0)
@@ -84,19 +100,19 @@ def _styled(pen: Pen, parameters: str) -> Pen | None:
             foreground, background = ("", background) if code == "39" else (foreground, "")
         else:
             return None
-    return Pen(foreground, background, attributes)
+    return SgrState(foreground, background, attributes)
 
 
 @lru_cache(4096)
-def _change(has: Pen, wanted: Pen) -> str:
-    """From one pen to another, by what is shorter: what differs, or all of it anew."""
-    anew = ["", *sorted(wanted.attributes), wanted.foreground, wanted.background]
-    ended = {OFF[code] for code in has.attributes - wanted.attributes}
-    kept = {code for code in wanted.attributes if code not in has.attributes or OFF[code] in ended}
-    differs = sorted(ended) + sorted(kept)
-    if has.foreground != wanted.foreground:
-        differs.append(wanted.foreground or "39")
-    if has.background != wanted.background:
-        differs.append(wanted.background or "49")
-    all_of_it = ";".join(code for place, code in enumerate(anew) if code or not place)
-    return f"\x1b[{min(';'.join(differs), all_of_it, key=len)}m"
+def _transition(current: SgrState, target: SgrState) -> str:
+    """The shorter code from one state to another: the differences, or a reset followed by the whole target."""
+    reset = ["", *sorted(target.attributes), target.foreground, target.background]
+    ended = {ATTRIBUTE_OFF_CODES[code] for code in current.attributes - target.attributes}
+    started = {code for code in target.attributes if code not in current.attributes or ATTRIBUTE_OFF_CODES[code] in ended}
+    changes = sorted(ended) + sorted(started)
+    if current.foreground != target.foreground:
+        changes.append(target.foreground or "39")
+    if current.background != target.background:
+        changes.append(target.background or "49")
+    full = ";".join(code for index, code in enumerate(reset) if code or not index)
+    return f"\x1b[{min(';'.join(changes), full, key=len)}m"

@@ -1,4 +1,4 @@
-"""Values as a person reads them, and the one gate through which remote text reaches a screen."""
+"""Formats of values for people, and ``sanitize``, through which all remote text reaches a screen."""
 
 from __future__ import annotations
 
@@ -9,34 +9,34 @@ from datetime import datetime
 from rich.cells import cell_len, set_cell_size
 
 UNKNOWN = "—"
-"""Never 0, never empty: not known."""
-_REFUSED = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-"""Unicode categories that act on a terminal or on the order of text instead of being seen."""
+"""Shown for an unknown value, which is never 0 and never empty."""
+_REJECTED_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+"""Unicode categories that are not visible and control a terminal or the direction of text instead."""
 
-_FILLERS = frozenset("\u115f\u1160\u3164\uffa0")
-"""Letters that nobody sees."""
+_INVISIBLE_LETTERS = frozenset("\u115f\u1160\u3164\uffa0")
+"""Hangul fillers: letters without a visible shape."""
 
 
-def untrusted(text: object, width: int = 500) -> str:
-    """Remote text, safe to draw: one line, no control, bidirectional or invisible characters, at most ``width`` characters.
+def sanitize(text: object, width: int = 500) -> str:
+    """Remote text made safe to draw: one line, no control, bidirectional or invisible characters, at most ``width`` characters.
 
-    Combining marks are dropped too: any number of them fits into one cell. Markup needs no care, as nothing here parses it.
+    Combining marks are dropped too, because any number of them fits into one cell. Markup is left in: nothing parses it.
     """
     if isinstance(text, str) and len(text) <= width and text.isascii() and text.isprintable():
         return text
-    whole = str(text)
-    cut = whole[: 4 * width].replace("\n", " ").replace("\t", " ")
-    seen = "".join(c for c in cut if (c.isprintable() if c.isascii() else _is_seen(c)))
-    return seen if len(seen) <= width and len(whole) <= 4 * width else seen[: width - 1] + "…"
+    full = str(text)
+    cut = full[: 4 * width].replace("\n", " ").replace("\t", " ")
+    visible = "".join(c for c in cut if (c.isprintable() if c.isascii() else _is_visible(c)))
+    return visible if len(visible) <= width and len(full) <= 4 * width else visible[: width - 1] + "…"
 
 
-def _is_seen(character: str) -> bool:
+def _is_visible(character: str) -> bool:
     category = unicodedata.category(character)
-    return category not in _REFUSED and character not in _FILLERS and not category.startswith("M")
+    return category not in _REJECTED_CATEGORIES and character not in _INVISIBLE_LETTERS and not category.startswith("M")
 
 
 def pad(text: str, width: int) -> str:
-    """Exactly ``width`` cells: cut with an ellipsis, or filled with spaces."""
+    """The text in exactly ``width`` cells: truncated with an ellipsis, or filled with spaces."""
     if width <= 0:
         return ""
     length = cell_len(text)
@@ -46,12 +46,12 @@ def pad(text: str, width: int) -> str:
 
 
 def pad_left(text: str, width: int) -> str:
-    """Exactly ``width`` cells, aligned to the right."""
+    """The text in exactly ``width`` cells, aligned to the right."""
     return pad(text, width) if cell_len(text) >= width else " " * (width - cell_len(text)) + text
 
 
 def number(value: float | None, digits: int = 0) -> str:
-    """A number with thousands separated."""
+    """A number with thousands separators."""
     if value is None:
         return UNKNOWN
     return f"{value:,.{digits}f}" if abs(value) < 1e15 else f"{value:.2g}"
@@ -68,12 +68,12 @@ def ratio(value: float | None) -> str:
 
 
 def milliseconds(seconds: float | None) -> str:
-    """Step times, in ms without the unit."""
+    """A step time in milliseconds, without the unit."""
     return UNKNOWN if seconds is None else f"{seconds * 1000:,.0f}"
 
 
 def loss(value: float | None) -> str:
-    """Three figures that matter."""
+    """A loss with three significant digits."""
     if value is None:
         return UNKNOWN
     return f"{value:.3f}" if 0.01 <= abs(value) < 100 else f"{value:.3g}"
@@ -84,13 +84,13 @@ def memory(used: int | None, total: int | None) -> str:
     gib = 1024**3
     if total is None and used is None:
         return UNKNOWN
-    whole = UNKNOWN if total is None else f"{total / gib:.0f} GiB" if total >= gib else f"{total / 1024**2:.0f} MiB"
-    part = UNKNOWN if used is None else f"{used / gib:.1f}" if total is None or total >= gib else f"{used / 1024**2:.0f}"
-    return f"{part} / {whole}"
+    total_text = UNKNOWN if total is None else f"{total / gib:.0f} GiB" if total >= gib else f"{total / 1024**2:.0f} MiB"
+    used_text = UNKNOWN if used is None else f"{used / gib:.1f}" if total is None or total >= gib else f"{used / 1024**2:.0f}"
+    return f"{used_text} / {total_text}"
 
 
 def size(amount: int) -> str:
-    """``3.6 GiB``, of a file or of many."""
+    """A size in bytes as ``3.6 GiB``."""
     for unit, name in ((1024**3, "GiB"), (1024**2, "MiB"), (1024, "KiB")):
         if amount >= unit:
             return f"{amount / unit:.1f} {name}"
@@ -101,13 +101,13 @@ def duration(seconds: float | None) -> str:
     """``61`` as ``1:01``."""
     if seconds is None or not math.isfinite(seconds):
         return UNKNOWN
-    whole = max(0, round(seconds))
-    hours, rest = divmod(whole, 3600)
+    total = max(0, round(seconds))
+    hours, rest = divmod(total, 3600)
     return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
 
 
 def age(seconds: float) -> str:
-    """How old: ``9 s``, ``4 min``, ``2 h``."""
+    """An age in seconds as ``9 s``, ``4 min`` or ``2 h``."""
     if not math.isfinite(seconds):
         return UNKNOWN
     if seconds < 120:
@@ -116,12 +116,12 @@ def age(seconds: float) -> str:
 
 
 def clock(seconds: float | None) -> str:
-    """Wall clock of this machine's zone, ``14:02:31``."""
-    return moment(seconds, "%H:%M:%S") or "--:--:--"
+    """Local wall clock time, ``14:02:31``."""
+    return local_time(seconds, "%H:%M:%S") or "--:--:--"
 
 
-def moment(seconds: float | None, form: str) -> str:
-    """A wall clock in a form of strftime; empty where it is unknown, or no time that a calendar has, as a node may say."""
+def local_time(seconds: float | None, form: str) -> str:
+    """Local time in a format of strftime; empty where the time is unknown or out of range, as a remote node may send it."""
     try:
         return "" if seconds is None else datetime.fromtimestamp(seconds).strftime(form)
     except (OverflowError, ValueError, OSError):

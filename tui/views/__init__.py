@@ -1,1 +1,1 @@
-"""Pure: state in, styled lines out. One file or folder a screen."""
+"""Pure functions from the state to styled lines, one file or folder per screen."""

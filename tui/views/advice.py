@@ -1,6 +1,6 @@
-"""Advice as lines: the verdict, ways to train with bars, what would help, where it would turn, what is supposed. Pure.
+"""The advice as lines: verdict, candidates with bars, remedies, break-even points, devices that take part. Pure.
 
-The advisor is pure and quick, so what a person supposes is answered at once, from the profile that the state holds.
+The advisor is pure and fast, so what-if questions are answered at once from the profile in the state.
 """
 
 from __future__ import annotations
@@ -12,64 +12,64 @@ from typing import Any
 
 from paceline.engine.advisor.advise import Advice, advise
 from paceline.engine.advisor.predict import Prediction
-from paceline.engine.advisor.profile_from_document import read_profile
-from paceline.engine.advisor.whatif import link_of, with_link, without
+from paceline.engine.advisor.profile_from_document import profile_from_document
+from paceline.engine.advisor.whatif import link_of, with_link, without_devices
 from paceline.engine.errors import PacelineError
 from paceline.engine.profiles.profile import Profile
 from paceline.engine.workloads import WORKLOADS
 from textual.strip import Strip
 
-from ..terminal.format import UNKNOWN, count, number, pad, pad_left, percent, ratio, size, untrusted
+from ..terminal.format import UNKNOWN, count, number, pad, pad_left, percent, ratio, sanitize, size
 from ..theme import GLYPHS, PALETTE
-from .drawing.lines import NONE, Piece, bar, line, spread
+from .drawing.lines import NO_STYLE, Piece, bar, justified_line, line
 
-WIDE = 110
-"""Columns from which a row shows more than what a person compares first."""
-BAR = (14, 40)
-"""Cells of a bar where there is little room, and at most."""
-ALL = 118
-"""Cells that a whole row takes beside what its bar has more than the least."""
-BATCH = 256
-"""Asked for of a workload that is not known here."""
-MOST = 1 << 20
-"""Samples of the largest batch that can be supposed."""
+ADVICE_WIDE_COLUMNS = 110
+"""Width from which a row shows its secondary columns."""
+SPEED_BAR_CELLS = (14, 40)
+"""Least and largest width of the bar of a candidate's throughput."""
+ADVICE_ROW_CELLS = 118
+"""Width of a whole row with the shortest bar."""
+DEFAULT_GLOBAL_BATCH_SIZE = 256
+"""Global batch size assumed for a workload that this installation does not know."""
+MAX_WHAT_IF_BATCH_SIZE = 1 << 20
+"""Largest global batch size that a what-if question reaches, in samples."""
 
 
 @dataclass(frozen=True, slots=True)
 class WhatIfChoice:
-    """What a person supposes on the screen."""
+    """What the person supposes."""
 
     without: frozenset[int] = frozenset()
-    """Places of devices in the profile."""
+    """Indices of devices in the profile that are left out."""
     network: float = 1.0
-    """Times as fast as measured."""
+    """Speed of the network, as a multiple of the measured one."""
     batch: float = 1.0
-    """Times the workload's own."""
+    """Global batch size, as a multiple of the workload's own."""
 
 
 @dataclass(frozen=True, slots=True)
 class AdviceView:
-    """What there is to draw."""
+    """Everything the screen draws."""
 
     profile: Profile
-    """As measured, all devices."""
-    supposed: WhatIfChoice
+    """The measured profile, with all devices."""
+    what_if: WhatIfChoice
     is_emulated: bool
-    under: Profile | None = None
-    """What the advice is about."""
+    assumed_profile: Profile | None = None
+    """The profile changed by the what-if choice, which the advice is about."""
     advice: Advice | None = None
     reason: str = ""
-    """Why there is none."""
+    """Why there is no advice."""
 
 
-def advice_view(document: dict[str, Any] | None, supposed: WhatIfChoice) -> AdviceView | None:
-    """The advice on a profile document; None: there is no profile."""
-    profile = read_profile(document)
-    return None if profile is None else _advised(_Frozen(profile), supposed)
+def advice_view(document: dict[str, Any] | None, what_if: WhatIfChoice) -> AdviceView | None:
+    """The advice for a profile document; None: there is no profile."""
+    profile = profile_from_document(document)
+    return None if profile is None else _cached_view(_ProfileKey(profile), what_if)
 
 
-class _Frozen:
-    """A profile as a key: profiles hold dictionaries, and the same one is asked for at every frame."""
+class _ProfileKey:
+    """A hashable profile: profiles hold dictionaries, and every frame asks for the same advice."""
 
     def __init__(self, profile: Profile) -> None:
         self.profile = profile
@@ -79,150 +79,158 @@ class _Frozen:
         return hash(self._words)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Frozen) and self._words == other._words
+        return isinstance(other, _ProfileKey) and self._words == other._words
 
 
 @lru_cache(maxsize=32)
-def _advised(frozen: _Frozen, supposed: WhatIfChoice) -> AdviceView:
+def _cached_view(frozen: _ProfileKey, what_if: WhatIfChoice) -> AdviceView:
     profile = frozen.profile
-    found = AdviceView(profile, supposed, any(device.kind == "emulated" for device in profile.devices))
+    view = AdviceView(profile, what_if, any(device.kind == "emulated" for device in profile.devices))
     workload = WORKLOADS.get(profile.workload)
-    batch = int((workload.global_batch_size if workload is not None else BATCH) * supposed.batch)
+    batch = int((workload.global_batch_size if workload is not None else DEFAULT_GLOBAL_BATCH_SIZE) * what_if.batch)
     try:
-        under = without(profile, supposed.without) if supposed.without else profile
-        if supposed.network != 1.0 and (link := link_of(under)) is not None:
-            under = with_link(under, link[1] * supposed.network, link[0] / supposed.network)
-        return replace(found, under=under, advice=advise(under, min(max(1, batch), MOST)))
+        under = without_devices(profile, what_if.without) if what_if.without else profile
+        if what_if.network != 1.0 and (link := link_of(under)) is not None:
+            under = with_link(under, link[1] * what_if.network, link[0] / what_if.network)
+        return replace(view, assumed_profile=under, advice=advise(under, min(max(1, batch), MAX_WHAT_IF_BATCH_SIZE)))
     except (PacelineError, ArithmeticError) as error:
-        return replace(found, reason=str(error))
+        return replace(view, reason=str(error))
 
 
-def ways(found: AdviceView | None) -> list[Prediction]:
-    """Those at the batch that is supposed, fastest first."""
-    if found is None or found.advice is None:
+def listed_candidates(view: AdviceView | None) -> list[Prediction]:
+    """The candidates at the assumed batch size, fastest first."""
+    if view is None or view.advice is None:
         return []
-    batch = found.advice.recommended.candidate.global_batch_size
-    return [one for one in found.advice.candidates if one.candidate.global_batch_size == batch]
+    batch = view.advice.recommended.candidate.global_batch_size
+    return [prediction for prediction in view.advice.candidates if prediction.candidate.global_batch_size == batch]
 
 
-def verdict_lines(found: AdviceView | None, others: int, width: int, height: int) -> list[Strip]:
-    """Does it pay, in a word that can be read from afar; the sentence; what is supposed."""
-    if found is None:
+def verdict_lines(view: AdviceView | None, workloads: int, width: int, height: int) -> list[Strip]:
+    """Whether distributing pays in a few capitals, the sentence of the verdict, and the what-if choice."""
+    if view is None:
         return [line(width, ("no profile yet: press : and type  advise  or  profile", PALETTE.dim))]
-    network = ", network too" if found.profile.is_network_emulated else ""
-    about = untrusted(found.profile.workload) + (f", emulated{network}" if found.is_emulated else "")
-    end: list[Piece] = [(f"← → {count(others, 'workload')}" if others > 1 else "", PALETTE.dim)]
-    if found.advice is None:
-        lines = [spread(width, [("NO ADVICE", PALETTE.warning), (f"  {about}", PALETTE.dim)], end)]
-        return [*lines, line(width, (untrusted(found.reason), PALETTE.warning)), _supposed(found, width)][:height]
-    advice = found.advice
+    network = ", network too" if view.profile.is_network_emulated else ""
+    about = sanitize(view.profile.workload) + (f", emulated{network}" if view.is_emulated else "")
+    end: list[Piece] = [(f"← → {count(workloads, 'workload')}" if workloads > 1 else "", PALETTE.dim)]
+    if view.advice is None:
+        lines = [justified_line(width, [("NO ADVICE", PALETTE.warning), (f"  {about}", PALETTE.dim)], end)]
+        return [*lines, line(width, (sanitize(view.reason), PALETTE.warning)), _what_if_line(view, width)][:height]
+    advice = view.advice
     speedup = advice.speedup(advice.asked)
     word, style = ("PAYS", PALETTE.ok) if advice.verdict.startswith("It pays") else ("DOES NOT PAY", PALETTE.warning)
     if advice.verdict.startswith(("It makes", "There is")):
         word, style = "NO DIFFERENCE", PALETTE.text
-    told: list[Piece] = [
+    head: list[Piece] = [
         (f"{GLYPHS['ok' if word == 'PAYS' else 'warning']} {word}  {ratio(speedup)}", style),
         (f"  {about}", PALETTE.dim),
     ]
-    lines = [spread(width, told, end)]
+    lines = [justified_line(width, head, end)]
     lines += [line(width, (text, PALETTE.text)) for text in _wrapped(advice.verdict, width, height - 2)]
-    return [*lines, _supposed(found, width)][:height]
+    return [*lines, _what_if_line(view, width)][:height]
 
 
 def _wrapped(text: str, width: int, most: int) -> list[str]:
-    return wrap(untrusted(text, 600), max(20, width), max_lines=max(1, most), placeholder=" …")
+    return wrap(sanitize(text, 600), max(20, width), max_lines=max(1, most), placeholder=" …")
 
 
-def _supposed(found: AdviceView, width: int) -> Strip:
-    supposed = found.supposed
-    profile = found.profile
-    gone = [f"{untrusted(profile.devices[place].node)}:{profile.devices[place].index}" for place in sorted(supposed.without)]
-    parts = [f"without {', '.join(gone)}"] if gone else []
-    parts += [f"network {supposed.network:g}x as fast"] if supposed.network != 1 else []
-    parts += [f"batch {supposed.batch:g}x"] if supposed.batch != 1 else []
+def _what_if_line(view: AdviceView, width: int) -> Strip:
+    what_if = view.what_if
+    profile = view.profile
+    excluded = [f"{sanitize(profile.devices[index].node)}:{profile.devices[index].index}" for index in sorted(what_if.without)]
+    parts = [f"without {', '.join(excluded)}"] if excluded else []
+    parts += [f"network {what_if.network:g}x as fast"] if what_if.network != 1 else []
+    parts += [f"batch {what_if.batch:g}x"] if what_if.batch != 1 else []
     text, style = (f"what if: {'; '.join(parts)}", PALETTE.accent) if parts else ("as measured", PALETTE.dim)
     return line(width, (text, style))
 
 
-def _bar(width: int) -> int:
-    return min(BAR[1], BAR[0] + max(0, width - ALL))
+def _bar_cells(width: int) -> int:
+    return min(SPEED_BAR_CELLS[1], SPEED_BAR_CELLS[0] + max(0, width - ADVICE_ROW_CELLS))
 
 
-def way_heading(width: int) -> Strip:
-    """Names of the columns."""
-    text = f"  {pad('devices', 24)}{pad('shares', 10)}{pad('samples/s', _bar(width) + 9)}{pad_left('speed-up', 9)}"
+def candidate_heading(width: int) -> Strip:
+    """Column headings."""
+    text = f"  {pad('devices', 24)}{pad('shares', 10)}{pad('samples/s', _bar_cells(width) + 9)}{pad_left('speed-up', 9)}"
     wide = f"{pad_left('efficiency', 12)}{pad_left('exposed', 11)}{pad_left('ratio', 8)}   local batches"
-    return line(width, (text + (wide if width >= WIDE else ""), PALETTE.dim))
+    return line(width, (text + (wide if width >= ADVICE_WIDE_COLUMNS else ""), PALETTE.dim))
 
 
-def way_row(found: AdviceView | None, key: str, width: int, is_under_cursor: bool) -> Strip:
-    """One way to train."""
-    background = PALETTE.cursor if is_under_cursor else NONE
-    listed = ways(found)
-    if found is None or found.advice is None or found.under is None or not key.isdecimal() or int(key) >= len(listed):
-        return Strip.blank(width, NONE)
-    advice, one = found.advice, listed[int(key)]
-    devices = [found.under.devices[place] for place in one.candidate.devices]
-    named = ",".join(untrusted(device.node) + (f":{device.index}" if device.index else "") for device in devices)
-    is_best = one == advice.recommended
-    speedup = advice.speedup(one)
+def candidate_row(view: AdviceView | None, key: str, width: int, is_under_cursor: bool) -> Strip:
+    """One candidate."""
+    background = PALETTE.cursor if is_under_cursor else NO_STYLE
+    candidates = listed_candidates(view)
+    if view is None or view.advice is None or view.assumed_profile is None or not key.isdecimal() or int(key) >= len(candidates):
+        return Strip.blank(width, NO_STYLE)
+    advice, prediction = view.advice, candidates[int(key)]
+    devices = [view.assumed_profile.devices[index] for index in prediction.candidate.devices]
+    device_names = ",".join(sanitize(device.node) + (f":{device.index}" if device.index else "") for device in devices)
+    is_best = prediction == advice.recommended
+    speedup = advice.speedup(prediction)
     pieces: list[Piece] = [
         (f"{GLYPHS['ok'] if is_best else ' '} ", PALETTE.ok),
-        (pad(named, 23) + " ", PALETTE.strong if is_best else PALETTE.text),
-        (pad("balanced" if one.candidate.is_balanced else "equal", 10), PALETTE.text),
-        (bar(one.samples_per_second / listed[0].samples_per_second, _bar(width)), PALETTE.bar),
-        (pad_left(number(one.samples_per_second), 9), PALETTE.text),
+        (pad(device_names, 23) + " ", PALETTE.strong if is_best else PALETTE.text),
+        (pad("balanced" if prediction.candidate.is_balanced else "equal", 10), PALETTE.text),
+        (bar(prediction.samples_per_second / candidates[0].samples_per_second, _bar_cells(width)), PALETTE.bar),
+        (pad_left(number(prediction.samples_per_second), 9), PALETTE.text),
         (pad_left(ratio(speedup), 9), PALETTE.ok if speedup > 1.05 else PALETTE.warning if speedup < 0.95 else PALETTE.text),
     ]
-    if width >= WIDE:
-        compared = UNKNOWN if one.ratio is None else f"{one.ratio:.2f}"
+    if width >= ADVICE_WIDE_COLUMNS:
+        compared = UNKNOWN if prediction.ratio is None else f"{prediction.ratio:.2f}"
         pieces.append(
-            (pad_left(percent(advice.efficiency(one)), 12) + pad_left(f"{one.exposed_seconds * 1000:,.1f} ms", 11), PALETTE.text)
+            (
+                pad_left(percent(advice.efficiency(prediction)), 12) + pad_left(f"{prediction.exposed_seconds * 1000:,.1f} ms", 11),
+                PALETTE.text,
+            )
         )
-        pieces.append((pad_left(compared, 8) + "   " + "/".join(map(str, one.local_batch_sizes)), PALETTE.dim))
+        pieces.append((pad_left(compared, 8) + "   " + "/".join(map(str, prediction.local_batch_sizes)), PALETTE.dim))
     return line(width, *pieces, background=background)
 
 
-def help_lines(found: AdviceView | None, width: int, height: int) -> list[Strip]:
-    """What would help, best first; where it would turn; what is serial."""
-    if found is None or found.advice is None:
+def remedy_lines(view: AdviceView | None, width: int, height: int) -> list[Strip]:
+    """The break-even points, the serial part of a step, and the remedies, best first."""
+    if view is None or view.advice is None:
         return []
-    advice = found.advice
-    least, wire = advice.break_even_batch, advice.break_even_bandwidth
-    from_wire = UNKNOWN if wire is None else "any link" if wire == 0 else f"{size(int(wire))}/s"
-    turns = f"1.1x from a batch of {number(least)}, or from links of {from_wire}; {percent(advice.serial_part)} of a step is serial"
-    lines = [line(width, (pad("turns at", 10), PALETTE.dim), (turns, PALETTE.text))]
-    most = max((remedy.speedup for remedy in advice.remedies), default=1.0)
-    amount = 9 if width >= WIDE else 6
-    option = max((len(remedy.options) for remedy in advice.remedies), default=0)
-    room = min(max((len(remedy.name) for remedy in advice.remedies), default=0) + 3, width - amount - option - 10)
+    advice = view.advice
+    batch, bandwidth = advice.break_even_batch, advice.break_even_bandwidth
+    bandwidth_text = UNKNOWN if bandwidth is None else "any link" if bandwidth == 0 else f"{size(int(bandwidth))}/s"
+    serial = f"{percent(advice.serial_part)} of a step is serial"
+    break_even = f"1.1x from a batch of {number(batch)}, or from links of {bandwidth_text}; {serial}"
+    lines = [line(width, (pad("turns at", 10), PALETTE.dim), (break_even, PALETTE.text))]
+    best_speedup = max((remedy.speedup for remedy in advice.remedies), default=1.0)
+    bar_cells = 9 if width >= ADVICE_WIDE_COLUMNS else 6
+    options_width = max((len(remedy.options) for remedy in advice.remedies), default=0)
+    room = min(max((len(remedy.name) for remedy in advice.remedies), default=0) + 3, width - bar_cells - options_width - 10)
     for remedy in advice.remedies:
-        told = f" {ratio(remedy.speedup):>6}  {pad(untrusted(remedy.name), room)}"
-        drawn = (bar(remedy.speedup / most, amount) + " ", PALETTE.bar)
-        lines.append(line(width, drawn, (told, PALETTE.text), (untrusted(remedy.options), PALETTE.dim)))
+        text = f" {ratio(remedy.speedup):>6}  {pad(sanitize(remedy.name), room)}"
+        drawn = (bar(remedy.speedup / best_speedup, bar_cells) + " ", PALETTE.bar)
+        lines.append(line(width, drawn, (text, PALETTE.text), (sanitize(remedy.options), PALETTE.dim)))
     if len(lines) > height:
         lines = [*lines[: max(0, height - 1)], line(width, (f"+{len(lines) - height + 1} lines out of sight", PALETTE.dim))]
     return lines
 
 
-def device_lines(found: AdviceView | None, width: int, height: int) -> list[Strip]:
-    """Who takes part, by number: its key takes it out and puts it back."""
-    if found is None:
+def participant_lines(view: AdviceView | None, width: int, height: int) -> list[Strip]:
+    """The devices of the profile with the keys that exclude and include them."""
+    if view is None:
         return []
     lines = []
-    for place, device in enumerate(found.profile.devices):
-        is_gone = place in found.supposed.without
-        key = f"F{place + 2}" if place < 8 else "  "
-        rate = number(device.rate) + " samples/s" if device.rate else untrusted(device.error or "was not timed")
-        sign = GLYPHS["failed" if is_gone else "ok"]
+    for index, device in enumerate(view.profile.devices):
+        is_excluded = index in view.what_if.without
+        key = f"F{index + 2}" if index < 8 else "  "
+        rate = (
+            number(device.samples_per_second) + " samples/s"
+            if device.samples_per_second
+            else sanitize(device.error or "was not timed")
+        )
+        sign = GLYPHS["failed" if is_excluded else "ok"]
         lines.append(
             line(
                 width,
                 (f"{key:<4}", PALETTE.accent),
-                (f"{sign} ", PALETTE.dim if is_gone else PALETTE.ok),
+                (f"{sign} ", PALETTE.dim if is_excluded else PALETTE.ok),
                 (
-                    pad(f"{untrusted(device.node)}:{device.index} {untrusted(device.name)}", 30) + " ",
-                    PALETTE.dim if is_gone else PALETTE.text,
+                    pad(f"{sanitize(device.node)}:{device.index} {sanitize(device.name)}", 30) + " ",
+                    PALETTE.dim if is_excluded else PALETTE.text,
                 ),
                 (rate, PALETTE.dim),
             )

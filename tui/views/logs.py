@@ -1,4 +1,4 @@
-"""Lines of a run's logs, one colour a node; what is searched for stands out. Pure."""
+"""The log lines of a run, one colour per node, with search hits highlighted. Pure."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from paceline.engine.jobs.logs.line_index import IndexedLine
 from paceline.engine.jobs.logs.merge import Clock
 from textual.strip import Strip
 
-from ..terminal.format import UNKNOWN, clock, pad, pad_left, untrusted
+from ..terminal.format import UNKNOWN, clock, pad, pad_left, sanitize
 from ..theme import PALETTE
-from .drawing.lines import NONE, Piece, line
+from .drawing.lines import NO_STYLE, Piece, line
 
-NODE = 12
-LONGEST = 2000
-"""Characters of a line that are looked at."""
+NODE_COLUMNS = 12
+MAX_LOG_LINE_CHARS = 2000
+"""Characters of a log line that are sanitized and drawn."""
 
 
-class LineKeys(Sequence[str]):
-    """The numbers of all lines as keys of a list, without a string for each of millions."""
+class LineNumberKeys(Sequence[str]):
+    """Keys of a list of log lines: their numbers, without creating a string for each of millions."""
 
     def __init__(self, amount: int) -> None:
         self._amount = amount
@@ -29,15 +29,15 @@ class LineKeys(Sequence[str]):
         return self._amount
 
     @overload
-    def __getitem__(self, place: int) -> str: ...
+    def __getitem__(self, index: int) -> str: ...
     @overload
-    def __getitem__(self, place: slice) -> Sequence[str]: ...
-    def __getitem__(self, place: int | slice) -> str | Sequence[str]:
-        if isinstance(place, slice):
-            return [str(number) for number in range(*place.indices(self._amount))]
-        if not -self._amount <= place < self._amount:
-            raise IndexError(place)
-        return str(place % self._amount)
+    def __getitem__(self, index: slice) -> Sequence[str]: ...
+    def __getitem__(self, index: int | slice) -> str | Sequence[str]:
+        if isinstance(index, slice):
+            return [str(number) for number in range(*index.indices(self._amount))]
+        if not -self._amount <= index < self._amount:
+            raise IndexError(index)
+        return str(index % self._amount)
 
     def __contains__(self, key: object) -> bool:
         return isinstance(key, str) and int(key) < self._amount
@@ -47,66 +47,73 @@ class LineKeys(Sequence[str]):
 
 
 def log_heading(width: int) -> Strip:
-    """Names of the columns."""
-    return line(width, (f"{pad('time', 9)}{pad('node', NODE)}{pad_left('rank', 4)}  line", PALETTE.dim))
+    """Column headings."""
+    return line(width, (f"{pad('time', 9)}{pad('node', NODE_COLUMNS)}{pad_left('rank', 4)}  line", PALETTE.dim))
 
 
-def log_line(seen: IndexedLine, place: int, wanted: str, shift: int, width: int, is_under_cursor: bool) -> Strip:
-    """One line, from its ``shift``-th character on; ``place`` of its node in the run gives the colour."""
-    background = PALETTE.cursor if is_under_cursor else NONE
-    when = clock(seen.at) if seen.at is not None else UNKNOWN.rjust(5)
+def log_line(entry: IndexedLine, node_index: int, search_text: str, shift: int, width: int, is_under_cursor: bool) -> Strip:
+    """One log line from character ``shift`` on; ``node_index``, the index of its node in the run, selects the colour."""
+    background = PALETTE.cursor if is_under_cursor else NO_STYLE
+    time = clock(entry.at) if entry.at is not None else UNKNOWN.rjust(5)
     pieces: list[Piece] = [
-        (pad(when, 9), PALETTE.dim),
-        (pad(untrusted(seen.node), NODE - 1) + " ", PALETTE.nodes[place % len(PALETTE.nodes)]),
-        (pad_left("" if seen.rank is None else str(seen.rank), 4) + "  ", PALETTE.dim),
+        (pad(time, 9), PALETTE.dim),
+        (pad(sanitize(entry.node), NODE_COLUMNS - 1) + " ", PALETTE.nodes[node_index % len(PALETTE.nodes)]),
+        (pad_left("" if entry.rank is None else str(entry.rank), 4) + "  ", PALETTE.dim),
     ]
-    text = untrusted(seen.text, LONGEST)
+    text = sanitize(entry.text, MAX_LOG_LINE_CHARS)
     text = f"…{text[shift + 1 :]}" if shift and text else text
-    return line(width, *pieces, *_marked(pad(text, width - NODE - 15).rstrip(), wanted), background=background)
+    return line(width, *pieces, *_highlighted(pad(text, width - NODE_COLUMNS - 15).rstrip(), search_text), background=background)
 
 
-def _marked(text: str, wanted: str) -> list[Piece]:
-    """The text, with what is searched for in the accent's colour."""
+def _highlighted(text: str, search_text: str) -> list[Piece]:
+    """The text as pieces, with the search text highlighted."""
     pieces: list[Piece] = []
-    low, wanted = text.casefold(), wanted.casefold()
-    # Casefolding may change lengths, of ß for one: such a line is shown without marks.
+    folded, needle = text.casefold(), search_text.casefold()
+    # Casefolding can change the length, that of ß for example: such a line is shown without highlights.
     start = 0
-    while wanted and len(low) == len(text) and (at := low.find(wanted, start)) >= 0:
-        pieces += [(text[start:at], PALETTE.text), (text[at : at + len(wanted)], PALETTE.tab)]
-        start = at + len(wanted)
+    while needle and len(folded) == len(text) and (at := folded.find(needle, start)) >= 0:
+        pieces += [(text[start:at], PALETTE.text), (text[at : at + len(needle)], PALETTE.tab)]
+        start = at + len(needle)
     return [*pieces, (text[start:], PALETTE.text)]
 
 
-def clocks_in_words(clocks: Mapping[str, Clock], nodes: Sequence[str]) -> str:
-    """How well the times of these nodes can be compared with each other, and with ours."""
-    unknown = [untrusted(name) for name in nodes if name not in clocks]
+def clock_summary(clocks: Mapping[str, Clock], nodes: Sequence[str]) -> str:
+    """How well the times of these nodes can be compared with each other and with the centre."""
+    unknown = [sanitize(name) for name in nodes if name not in clocks]
     if unknown:
         more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
-        return "times as the nodes tell them" if len(unknown) == len(nodes) else f"clock of {unknown[0]}{more} unknown"
-    most = max((clock.uncertainty or 0.0 for clock in clocks.values()), default=None)
-    return "" if most is None else f"clocks within ±{math.ceil(most * 1000)} ms" if most < 1 else f"clocks within ±{most:.0f} s"
+        return "times by the nodes' own clocks" if len(unknown) == len(nodes) else f"clock of {unknown[0]}{more} unknown"
+    uncertainty = max((clock.uncertainty or 0.0 for clock in clocks.values()), default=None)
+    return (
+        ""
+        if uncertainty is None
+        else f"clocks within ±{math.ceil(uncertainty * 1000)} ms"
+        if uncertainty < 1
+        else f"clocks within ±{uncertainty:.0f} s"
+    )
 
 
 def log_summary(
     width: int,
     run_id: str,
-    amount: int,
-    narrowed: tuple[str | None, int | None],
-    wanted: str,
+    *,
+    line_count: int,
+    scope: tuple[str | None, int | None],
+    search_text: str,
     is_following: bool,
     is_reading: bool,
     clocks: str = "",
 ) -> Strip:
-    """One line over the lines: of which run, how many, which of them, and whether the newest stays in sight."""
-    node, rank = narrowed
-    pieces: list[Piece] = [(untrusted(run_id) or "no run", PALETTE.strong), (f"  {amount:,} lines", PALETTE.text)]
+    """The line above the log. ``scope``: node and rank that the lines are restricted to; ``clocks``: text of ``clock_summary``."""
+    node, rank = scope
+    pieces: list[Piece] = [(sanitize(run_id) or "no run", PALETTE.strong), (f"  {line_count:,} lines", PALETTE.text)]
     if is_reading:
         pieces.append((" so far, reading", PALETTE.accent))
     if node is not None or rank is not None:
-        which = " ".join(filter(None, (f"node {untrusted(node)}" if node else "", f"rank {rank}" if rank is not None else "")))
+        which = " ".join(filter(None, (f"node {sanitize(node)}" if node else "", f"rank {rank}" if rank is not None else "")))
         pieces += [(f"   only {which}", PALETTE.accent), ("  (o changes it)", PALETTE.dim)]
-    if wanted:
-        pieces += [("   / ", PALETTE.dim), (untrusted(wanted, 40), PALETTE.accent)]
+    if search_text:
+        pieces += [("   / ", PALETTE.dim), (sanitize(search_text, 40), PALETTE.accent)]
     pieces.append((f"   {clocks}" if clocks and width >= 100 else "", PALETTE.dim))
     follow = "following the newest" if is_following else "f follows the newest"
     used = sum(len(text) for text, _ in pieces)

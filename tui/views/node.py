@@ -1,4 +1,4 @@
-"""The page of one node: its machine, disks and links, what each device says, and the processes with user, job and rank. Pure."""
+"""The page of one node as lines: machine, disks, links, devices, processes and alerts. Pure."""
 
 from __future__ import annotations
 
@@ -10,38 +10,38 @@ from paceline.engine.store.state import DeviceState, NodeState, State
 from rich.cells import cell_len
 from textual.strip import Strip
 
-from ..terminal.format import UNKNOWN, age, count, memory, number, pad, pad_left, percent, untrusted
+from ..terminal.format import UNKNOWN, age, count, memory, number, pad, pad_left, percent, sanitize
 from ..theme import GLYPHS, PALETTE
-from .drawing.lines import NONE, Piece, bar, line, spread
-from .fleet.device_facts import Scene
+from .drawing.lines import NO_STYLE, Piece, bar, justified_line, line
+from .fleet.device_facts import DeviceUse
 
 GIB = 1024**3
 
 
 def node_head(state: State, node: NodeState, width: int, height: int) -> list[Strip]:
-    """Who it is and how it is; then where it is reached and what it runs."""
-    word = PALETTE.of(node.state)
-    left: list[Piece] = [(f"{untrusted(node.name)}  ", PALETTE.strong), (f"{GLYPHS[node.state]} {node.state}", word)]
+    """Name and state, then address and system."""
+    state_style = PALETTE.state_style(node.state)
+    left: list[Piece] = [(f"{sanitize(node.name)}  ", PALETTE.strong), (f"{GLYPHS[node.state]} {node.state}", state_style)]
     if node.state != "ok" and node.at is not None:
-        left.append((f"  last word {age(state.at - node.at)} ago", word))
+        left.append((f"  last word {age(state.at - node.at)} ago", state_style))
     if node.state != "ok" and node.reason:
-        left.append((f"  {untrusted(node.reason)}", PALETTE.dim))
-    up = [(f"up {_long(node.host.uptime)}", PALETTE.dim)] if node.host.uptime is not None else []
-    at = " on ".join(filter(None, (untrusted(node.address), untrusted(node.interface))))
+        left.append((f"  {sanitize(node.reason)}", PALETTE.dim))
+    uptime = [(f"up {_uptime(node.host.uptime)}", PALETTE.dim)] if node.host.uptime is not None else []
+    address = " on ".join(filter(None, (sanitize(node.address), sanitize(node.interface))))
     facts = (
-        untrusted(node.hostname) if node.hostname != node.name else "",
+        sanitize(node.hostname) if node.hostname != node.name else "",
         "read-only" if node.is_read_only else "",
         "embedded node" if node.kind == "embedded" else "",
-        at,
-        untrusted(node.system, 80),
-        f"Python {untrusted(node.python, 20)}" if node.python else "",
+        address,
+        sanitize(node.system, 80),
+        f"Python {sanitize(node.python, 20)}" if node.python else "",
     )
-    about = " · ".join(filter(None, facts)) or (untrusted(node.hint) or "nothing is known of it yet")
-    return [spread(width, left, up), line(width, (about, PALETTE.dim))][: max(1, height)]
+    facts_line = " · ".join(filter(None, facts)) or (sanitize(node.hint) or "nothing is known of it yet")
+    return [justified_line(width, left, uptime), line(width, (facts_line, PALETTE.dim))][: max(1, height)]
 
 
 def host_lines(state: State, node: NodeState, width: int, height: int) -> list[Strip]:
-    """Processor, memory and load: gauges, or one line where there is no room."""
+    """CPU, load, memory and swap: bars, or one line in short terminals."""
     host = node.host
     style = PALETTE.text if node.state == "ok" else PALETTE.dim
     cores = f" of {host.cores}" if host.cores is not None else ""
@@ -69,32 +69,32 @@ def host_lines(state: State, node: NodeState, width: int, height: int) -> list[S
 
 
 def disk_lines(state: State, node: NodeState, width: int, height: int) -> list[Strip]:
-    """The fullest disks first; one that did not answer comes before them."""
-    disks = sorted(node.host.disks, key=lambda disk: -1.0 if disk.used is None else -_full(disk))
+    """Disks, first those that did not answer, then the fullest."""
+    disks = sorted(node.host.disks, key=lambda disk: -1.0 if disk.used is None else -_fill(disk))
     disks.sort(key=lambda disk: disk.used is not None)
     if not disks:
         return [line(width, ("disks  " + UNKNOWN if height < 3 else UNKNOWN, PALETTE.dim))]
     style = PALETTE.text if node.state == "ok" else PALETTE.dim
     if height < 3:
-        named = [f"{untrusted(disk.mount, 30)} {_disk_word(disk)}" for disk in disks]
-        return [_inline("disks", named, width)]
+        named = [f"{sanitize(disk.mount, 30)} {_disk_text(disk)}" for disk in disks]
+        return [_one_line("disks", named, width)]
     room = max(4, (width - 24) // 2)
     shown = disks if len(disks) <= height else disks[: height - 1]
     lines = []
     for disk in shown:
-        is_mute = disk.used is None
-        word = PALETTE.warning if is_mute or _full(disk) > 0.95 else style
-        fill = PALETTE.warning if not is_mute and _full(disk) > 0.95 else PALETTE.bar_past
+        has_no_answer = disk.used is None
+        text_style = PALETTE.warning if has_no_answer or _fill(disk) > 0.95 else style
+        fill = PALETTE.warning if not has_no_answer and _fill(disk) > 0.95 else PALETTE.bar_past
         pieces = [
-            (pad(untrusted(disk.mount), width - room - 20) + " ", style),
-            (bar(None if is_mute else _full(disk), room), fill),
+            (pad(sanitize(disk.mount), width - room - 20) + " ", style),
+            (bar(None if has_no_answer else _fill(disk), room), fill),
         ]
-        text = "no answer" if is_mute else _capacity(disk)
-        lines.append(line(width, *pieces, (" " + pad_left(text, 18), word)))
-    return _counted(lines, len(disks) - len(shown), "disk", width)
+        text = "no answer" if has_no_answer else _capacity(disk)
+        lines.append(line(width, *pieces, (" " + pad_left(text, 18), text_style)))
+    return _with_hidden_count(lines, len(disks) - len(shown), "disk", width)
 
 
-def _full(disk: DiskReading) -> float:
+def _fill(disk: DiskReading) -> float:
     return disk.used / disk.total if disk.used is not None and disk.total else 0.0
 
 
@@ -104,36 +104,36 @@ def _capacity(disk: DiskReading) -> str:
     return f"{disk.used / GIB / 1024:.1f} / {disk.total / GIB / 1024:.1f} TiB"
 
 
-def _disk_word(disk: DiskReading) -> str:
-    return "no answer" if disk.used is None else percent(_full(disk)) if disk.total else UNKNOWN
+def _disk_text(disk: DiskReading) -> str:
+    return "no answer" if disk.used is None else percent(_fill(disk)) if disk.total else UNKNOWN
 
 
-def link_lines(state: State, node: NodeState, width: int, height: int) -> list[Strip]:
-    """Network interfaces with what goes through them, the busiest first; that of training is marked."""
+def network_lines(state: State, node: NodeState, width: int, height: int) -> list[Strip]:
+    """Network interfaces with their traffic, the busiest first; the one for training is coloured."""
     links = sorted(node.host.links, key=lambda link: -((link.received or 0.0) + (link.sent or 0.0)))
     if not links:
         return [line(width, ("links  " + UNKNOWN if height < 3 else UNKNOWN, PALETTE.dim))]
     if height < 3:
-        named = [f"{untrusted(link.interface, 20)} ↓ {rate(link.received)} ↑ {rate(link.sent)}" for link in links]
-        return [_inline("links", named, width)]
+        named = [f"{sanitize(link.interface, 20)} ↓ {byte_rate(link.received)} ↑ {byte_rate(link.sent)}" for link in links]
+        return [_one_line("links", named, width)]
     shown = links if len(links) <= height else links[: height - 1]
     style = PALETTE.text if node.state == "ok" else PALETTE.dim
     lines = []
     for link in shown:
-        is_ours = bool(node.interface) and link.interface == node.interface
+        is_for_training = bool(node.interface) and link.interface == node.interface
         lines.append(
             line(
                 width,
-                (pad(untrusted(link.interface), max(4, width - 41)) + " ", PALETTE.accent if is_ours else style),
-                (f"↓ {pad_left(rate(link.received), 10)}  ↑ {pad_left(rate(link.sent), 10)}", style),
+                (pad(sanitize(link.interface), max(4, width - 41)) + " ", PALETTE.accent if is_for_training else style),
+                (f"↓ {pad_left(byte_rate(link.received), 10)}  ↑ {pad_left(byte_rate(link.sent), 10)}", style),
                 ("  " + pad_left(_speed(link), 11), PALETTE.dim),
             )
         )
-    return _counted(lines, len(links) - len(shown), "link", width)
+    return _with_hidden_count(lines, len(links) - len(shown), "link", width)
 
 
-def rate(value: float | None) -> str:
-    """Bytes a second: ``118 MiB/s``."""
+def byte_rate(value: float | None) -> str:
+    """Bytes per second as ``118 MiB/s``."""
     if value is None:
         return UNKNOWN
     for unit, size in (("GiB/s", GIB), ("MiB/s", 1024**2), ("KiB/s", 1024)):
@@ -148,30 +148,34 @@ def _speed(link: LinkReading) -> str:
     return f"{link.speed / 1e9:g} Gbit/s" if link.speed >= 1e9 else f"{link.speed / 1e6:g} Mbit/s"
 
 
-def _inline(what: str, parts: Sequence[str], width: int) -> Strip:
-    """As many as fit on one line; the others are counted."""
+def _one_line(what: str, parts: Sequence[str], width: int) -> Strip:
+    """As many parts as fit on one line; the others are counted."""
     text = f"{what}  "
-    for place, part in enumerate(parts):
-        rest = len(parts) - place - 1
+    for index, part in enumerate(parts):
+        rest = len(parts) - index - 1
         more = f"   +{rest} more" if rest else ""
-        if place and cell_len(text + part + more) > width:
+        if index and cell_len(text + part + more) > width:
             return line(width, (text.rstrip() + f"   +{rest + 1} more", PALETTE.dim))
         text += part + "   "
     return line(width, (pad(text.rstrip(), width), PALETTE.dim))
 
 
-def _counted(lines: list[Strip], hidden: int, what: str, width: int) -> list[Strip]:
+def _with_hidden_count(lines: list[Strip], hidden: int, what: str, width: int) -> list[Strip]:
     many = "processes" if what == "process" else ""
     return [*lines, line(width, (f"+{count(hidden, what, many)} hidden", PALETTE.dim))] if hidden > 0 else lines
 
 
 def device_facts(node: NodeState, device: DeviceState | None, width: int, height: int) -> list[Strip]:
-    """What a row has no room for, of the device under the cursor."""
+    """Readings of the device under the cursor that its row has no room for."""
     if device is None:
         return []
     reading = device.reading
-    now, most = reading.pcie[:2], reading.pcie[2:4]
-    pcie = f"PCIe {now[0]} x{now[1]}" + (f" of {most[0]} x{most[1]}" if most and most != now else "") if len(now) == 2 else ""
+    now, maximum = reading.pcie[:2], reading.pcie[2:4]
+    pcie = (
+        f"PCIe {now[0]} x{now[1]}" + (f" of {maximum[0]} x{maximum[1]}" if maximum and maximum != now else "")
+        if len(now) == 2
+        else ""
+    )
     facts = [
         "emulated" if reading.kind == "emulated" else "",
         f"power {number(reading.power)} of {number(reading.power_limit)} W" if reading.power is not None else "",
@@ -182,19 +186,20 @@ def device_facts(node: NodeState, device: DeviceState | None, width: int, height
         pcie,
         f"ECC errors {reading.ecc_errors}" if reading.ecc_errors is not None else "",
     ]
-    trouble = ", ".join(filter(None, (untrusted(reading.error), *map(untrusted, reading.throttle))))
-    name: Piece = (f"{reading.index} {pad(untrusted(reading.name), 24).rstrip()}  ", PALETTE.text)
-    told = _wrapped([*filter(None, facts)], width - cell_len(name[0]), max(1, height))
+    trouble = ", ".join(filter(None, (sanitize(reading.error), *map(sanitize, reading.throttle))))
+    name: Piece = (f"{reading.index} {pad(sanitize(reading.name), 24).rstrip()}  ", PALETTE.text)
+    text_lines = _wrapped([*filter(None, facts)], width - cell_len(name[0]), max(1, height))
     lines = [
-        line(width, name if not row else (" " * cell_len(name[0]), NONE), (text, PALETTE.dim)) for row, text in enumerate(told)
+        line(width, name if not row else (" " * cell_len(name[0]), NO_STYLE), (text, PALETTE.dim))
+        for row, text in enumerate(text_lines)
     ]
     if trouble and len(lines) < height:
-        lines.append(line(width, (" " * cell_len(name[0]), NONE), (trouble, PALETTE.warning)))
+        lines.append(line(width, (" " * cell_len(name[0]), NO_STYLE), (trouble, PALETTE.warning)))
     return lines
 
 
 def _wrapped(parts: Iterable[str], width: int, height: int) -> list[str]:
-    """Parts in lines, never broken within one."""
+    """Parts joined to lines; no part is broken."""
     lines = [""]
     for part in parts:
         grown = f"{lines[-1]} · {part}" if lines[-1] else part
@@ -208,12 +213,12 @@ def _wrapped(parts: Iterable[str], width: int, height: int) -> list[str]:
     return lines
 
 
-def process_lines(state: State, scene: Scene, node: NodeState, width: int, height: int) -> list[Strip]:
-    """Who holds memory of which device: heaviest first on each, our ranks in the colour of ours."""
+def process_lines(state: State, use: DeviceUse, node: NodeState, width: int, height: int) -> list[Strip]:
+    """Processes on the devices, those with most memory first; ranks of Paceline in the accent colour."""
     heading = f"{'gpu':<5}{pad_left('pid', 8)}  {pad('user', 12)} {pad('process', 20)} {pad_left('memory', 10)}  job"
     if all(device.reading.processes is None for device in node.devices):
         is_emulated = any(device.reading.kind == "emulated" for device in node.devices)
-        why = "emulated devices have no processes of their own" if is_emulated else "the node does not tell"
+        why = "emulated devices have no processes of their own" if is_emulated else "the node does not report them"
         return [line(width, (pad(heading, width), PALETTE.dim)), line(width, (f"{UNKNOWN}  {why}", PALETTE.dim))][:height]
     rows = [
         (device.reading.index, process)
@@ -225,16 +230,16 @@ def process_lines(state: State, scene: Scene, node: NodeState, width: int, heigh
     room = max(1, height - 1)
     shown = rows if len(rows) <= room else rows[: room - 1]
     lines = [line(width, (pad(heading, width), PALETTE.dim))]
-    lines += [_process(scene, node, index, process, width) for index, process in shown]
-    return _counted(lines, len(rows) - len(shown), "process", width)[:height]
+    lines += [_process_line(use, node, index, process, width) for index, process in shown]
+    return _with_hidden_count(lines, len(rows) - len(shown), "process", width)[:height]
 
 
-def _process(scene: Scene, node: NodeState, index: int, process: ProcessReading, width: int) -> Strip:
-    held = scene.holders.get((node.name, index))
+def _process_line(use: DeviceUse, node: NodeState, index: int, process: ProcessReading, width: int) -> Strip:
+    holder = use.holders.get((node.name, index))
     rank = process.rank
-    if rank is None and held is not None and held[0].run_id == process.run_id:
-        rank = held[1].rank
-    job = untrusted(process.run_id, 60)[0 if width >= 100 else -6 :] + (f" rank {rank}" if rank is not None else "")
+    if rank is None and holder is not None and holder[0].run_id == process.run_id:
+        rank = holder[1].rank
+    job = sanitize(process.run_id, 60)[0 if width >= 100 else -6 :] + (f" rank {rank}" if rank is not None else "")
     if process.is_graphics:
         job = "draws the desktop"
     style = PALETTE.dim if process.is_graphics or node.state != "ok" else PALETTE.text
@@ -242,19 +247,19 @@ def _process(scene: Scene, node: NodeState, index: int, process: ProcessReading,
         width,
         (f"{index:<5}", style),
         (pad_left(str(process.pid), 8) + "  ", style),
-        (pad(untrusted(process.user) or UNKNOWN, 12) + " ", style),
-        (pad(untrusted(process.name) or UNKNOWN, 20) + " ", style),
-        (pad_left(_size(process.memory), 10) + "  ", style),
+        (pad(sanitize(process.user) or UNKNOWN, 12) + " ", style),
+        (pad(sanitize(process.name) or UNKNOWN, 20) + " ", style),
+        (pad_left(_memory_text(process.memory), 10) + "  ", style),
         (job.strip() or UNKNOWN, PALETTE.accent if process.run_id and node.state == "ok" else PALETTE.dim),
     )
 
 
-def _size(value: int | None) -> str:
+def _memory_text(value: int | None) -> str:
     return UNKNOWN if value is None else f"{value / GIB:.1f} GiB" if value >= GIB else f"{value / 1024**2:.0f} MiB"
 
 
 def node_alerts(state: State, node: NodeState, width: int, height: int) -> list[Strip]:
-    """Open trouble of this node, worst first."""
+    """Open alerts of this node, worst first."""
     alerts = [alert for alert in open_alerts(state) if alert.node == node.name]
     if not alerts:
         return [line(width, (f"{GLYPHS['ok']} ", PALETTE.ok), ("nothing is wrong here", PALETTE.dim))]
@@ -264,13 +269,13 @@ def node_alerts(state: State, node: NodeState, width: int, height: int) -> list[
         more = len(alerts) - len(shown) if height == 1 else 0
         end: Piece = (f"  {age(state.at - alert.at)}" + (f"  +{more} more" if more else ""), PALETTE.dim)
         room = max(1, width - 2 - cell_len(end[0]))
-        hint = f"  → {untrusted(alert.hint)}" if alert.hint else ""
-        text = untrusted(alert.text)
+        hint = f"  → {sanitize(alert.hint)}" if alert.hint else ""
+        text = sanitize(alert.text)
         text = text + hint if cell_len(text + hint) <= room else text
-        word = PALETTE.of(alert.severity)
-        lines.append(line(width, (GLYPHS[alert.severity] + " ", word), (pad(text, room), PALETTE.text), end))
-    return lines if height == 1 else _counted(lines, len(alerts) - len(shown), "alert", width)
+        severity_style = PALETTE.state_style(alert.severity)
+        lines.append(line(width, (GLYPHS[alert.severity] + " ", severity_style), (pad(text, room), PALETTE.text), end))
+    return lines if height == 1 else _with_hidden_count(lines, len(alerts) - len(shown), "alert", width)
 
 
-def _long(seconds: float) -> str:
+def _uptime(seconds: float) -> str:
     return f"{seconds / 86400:.0f} days" if seconds >= 2 * 86400 else age(seconds)

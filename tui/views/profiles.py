@@ -1,4 +1,4 @@
-"""Profiles as lines: devices with their scores, one of them in full, links between nodes, sums over all ranks, machines. Pure."""
+"""A profile as lines: devices with scores, details of one device, links between nodes, all-reduce, machines. Pure."""
 
 from __future__ import annotations
 
@@ -12,21 +12,20 @@ from paceline.engine.wire import from_plain
 from rich.style import Style
 from textual.strip import Strip
 
-from ..terminal.format import UNKNOWN, age, count, moment, number, pad, pad_left, size, untrusted
+from ..terminal.format import UNKNOWN, age, count, local_time, number, pad, pad_left, sanitize, size
 from ..theme import GLYPHS, PALETTE
-from .drawing.lines import NONE, Piece, bar, line, spread
+from .drawing.lines import NO_STYLE, Piece, bar, justified_line, line
 
-WIDE = 110
-"""Columns from which a row shows more than what a person compares first."""
-CELL = 15
-ALL = 104
-"""Cells that a whole row takes beside what its bar has more than the least."""
-"""Columns of one link."""
+PROFILE_WIDE_COLUMNS = 110
+"""Width from which a row shows its secondary columns."""
+LINK_COLUMNS = 15
+PROFILE_ROW_CELLS = 104
+"""Width of a whole row with the shortest bar."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProfiledFit:
-    """t = a + c b."""
+    """The step time model t = a + c * b, with batch size b, in seconds."""
 
     a: float | None = None
     c: float | None = None
@@ -35,7 +34,7 @@ class ProfiledFit:
 
 @dataclass(frozen=True, slots=True)
 class ProfiledDrift:
-    """Against the last profile."""
+    """Change against the previous profile."""
 
     slowdown: float = 1.0
     since: float | None = None
@@ -44,7 +43,7 @@ class ProfiledDrift:
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """One thing that driver or torch said."""
+    """One fact reported by the driver or torch."""
 
     name: str = ""
     value: str = ""
@@ -52,7 +51,7 @@ class Fact:
 
 @dataclass(frozen=True, slots=True)
 class ProfiledDevice:
-    """What a document says of one device, as it is drawn."""
+    """One device of a profile document, with the fields that are drawn."""
 
     node: str = ""
     index: int = 0
@@ -75,13 +74,13 @@ class ProfiledDevice:
 
     @property
     def rate(self) -> float | None:
-        """Samples a second of large batches."""
+        """Samples per second at large batch sizes."""
         return 1.0 / self.fit.c if self.fit.c is not None and self.fit.c > 0 else None
 
 
 @dataclass(frozen=True, slots=True)
 class ProfiledAllReduce:
-    """Sums over all ranks."""
+    """The all-reduce model: time = alpha + bytes / beta, in seconds and bytes per second."""
 
     ranks: int = 0
     alpha: float | None = None
@@ -90,7 +89,7 @@ class ProfiledAllReduce:
 
 @dataclass(frozen=True, slots=True)
 class ProfiledMachine:
-    """One node beside its devices."""
+    """One node without its devices."""
 
     node: str = ""
     processor: str | None = None
@@ -103,7 +102,7 @@ class ProfiledMachine:
 
 @dataclass(frozen=True, slots=True)
 class ProfileView:
-    """A document of the verb profile, read with care: a recording may hold anything."""
+    """A document of the verb profile; parsed defensively, because a recording may hold anything."""
 
     workload: str = ""
     measured: float | None = None
@@ -116,52 +115,52 @@ class ProfileView:
 
 
 def profile_view(document: dict[str, Any] | None) -> ProfileView | None:
-    """None where there is none, or where it is no profile."""
+    """Parse a profile document; None where there is none or it is malformed."""
     try:
         return None if document is None else from_plain(ProfileView, document)
     except ValueError:
         return None
 
 
-def _bar(width: int) -> int:
-    """Cells of the bar of a score."""
-    return min(40, 10 + max(0, width - ALL))
+def _bar_cells(width: int) -> int:
+    """Width of the bar of a score."""
+    return min(40, 10 + max(0, width - PROFILE_ROW_CELLS))
 
 
 def profile_heading(width: int) -> Strip:
-    """Names of the columns."""
-    text = f"  {pad('node', 10)}{pad('device', 16)}{pad('score', _bar(width) + 7)}"
+    """Column headings."""
+    text = f"  {pad('node', 10)}{pad('device', 16)}{pad('score', _bar_cells(width) + 7)}"
     text += f"{pad_left('samples/s', 9)}{pad_left('off', 7)}{pad_left('at once', 10)}"
-    return line(width, (text + ("   TFLOPS    a, ms        drift" if width >= WIDE else "  drift"), PALETTE.dim))
+    return line(width, (text + ("   TFLOPS    a, ms        drift" if width >= PROFILE_WIDE_COLUMNS else "  drift"), PALETTE.dim))
 
 
 def profile_row(shown: ProfileView | None, key: str, width: int, is_under_cursor: bool) -> Strip:
     """One device."""
-    background = PALETTE.cursor if is_under_cursor else NONE
+    background = PALETTE.cursor if is_under_cursor else NO_STYLE
     if shown is None or not key.isdecimal() or int(key) >= len(shown.devices):
-        return Strip.blank(width, NONE)
+        return Strip.blank(width, NO_STYLE)
     device = shown.devices[int(key)]
     sign, style = _state(device)
     pieces: list[Piece] = [
         (f"{GLYPHS[sign]} ", style),
-        (pad(untrusted(device.node), 9) + " ", PALETTE.text),
-        (pad(f"{device.index} {untrusted(device.name)}", 15) + " ", PALETTE.text),
+        (pad(sanitize(device.node), 9) + " ", PALETTE.text),
+        (pad(f"{device.index} {sanitize(device.name)}", 15) + " ", PALETTE.text),
     ]
     if device.rate is None:
-        pieces.append((untrusted(device.error or "was not timed"), PALETTE.critical))
+        pieces.append((sanitize(device.error or "was not timed"), PALETTE.critical))
         return line(width, *pieces, background=background)
     off = UNKNOWN if device.fit.residual is None else f"{device.fit.residual * 100:.1f} %"
     pieces += [
-        (bar(device.score, _bar(width)) + " ", PALETTE.bar),
+        (bar(device.score, _bar_cells(width)) + " ", PALETTE.bar),
         (pad(number(device.score, 3), 6), PALETTE.text),
         (pad_left(number(device.rate, 1), 9), PALETTE.text),
         (pad_left(off, 7), PALETTE.dim),
         (pad_left(number(device.largest_batch), 10), PALETTE.text),
     ]
-    if width >= WIDE:
+    if width >= PROFILE_WIDE_COLUMNS:
         fixed = None if device.fit.a is None else device.fit.a * 1000
         pieces += [(pad_left(number(device.tflops.get("fp32"), 1), 9), PALETTE.text), (pad_left(number(fixed, 2), 9), PALETTE.text)]
-    is_wide = width >= WIDE
+    is_wide = width >= PROFILE_WIDE_COLUMNS
     pieces.append(
         (
             pad_left(_drift(device, is_short=not is_wide), 13 if is_wide else 7),
@@ -187,32 +186,32 @@ def _drift(device: ProfiledDevice, *, is_short: bool = False) -> str:
 
 
 def profile_summary(state: State, shown: ProfileView | None, others: int, width: int) -> list[Strip]:
-    """Of what, how old, on what."""
+    """The line above the list: workload, number of devices, and age of the profile."""
     if shown is None:
         return [line(width, ("no profile yet: press : and type  profile", PALETTE.dim))]
     now = wall_clock(state, state.at)
-    old = UNKNOWN if now is None or shown.measured is None else age(now - shown.measured)
-    left: list[Piece] = [(untrusted(shown.workload), PALETTE.strong), (f"  {count(len(shown.devices), 'device')}", PALETTE.text)]
+    profile_age = UNKNOWN if now is None or shown.measured is None else age(now - shown.measured)
+    left: list[Piece] = [(sanitize(shown.workload), PALETTE.strong), (f"  {count(len(shown.devices), 'device')}", PALETTE.text)]
     network = ", network too" if shown.emulated_network else ""
     left.append((f"  emulated{network}" if shown.emulated else "", PALETTE.dim))
-    left.append((f"  measured {old} ago, {moment(shown.measured, '%Y-%m-%d %H:%M') or UNKNOWN}", PALETTE.dim))
-    return [spread(width, left, [(f"← → {count(others, 'workload')}" if others > 1 else "", PALETTE.dim)])]
+    left.append((f"  measured {profile_age} ago, {local_time(shown.measured, '%Y-%m-%d %H:%M') or UNKNOWN}", PALETTE.dim))
+    return [justified_line(width, left, [(f"← → {count(others, 'workload')}" if others > 1 else "", PALETTE.dim)])]
 
 
-def device_in_full(shown: ProfileView | None, key: str, width: int, height: int) -> list[Strip]:
-    """Everything that was measured of the device under the cursor."""
+def device_detail(shown: ProfileView | None, key: str, width: int, height: int) -> list[Strip]:
+    """All measurements of the device under the cursor."""
     if shown is None or not key.isdecimal() or int(key) >= len(shown.devices):
         return []
     device = shown.devices[int(key)]
     emulated = "  emulated" if device.emulated else ""
-    name = f"{untrusted(device.node)}  {device.index} {untrusted(device.name)}"
+    name = f"{sanitize(device.node)}  {device.index} {sanitize(device.name)}"
     lines = [line(width, (name, PALETTE.strong), (emulated, PALETTE.dim))]
     if device.drift is not None:
-        since = moment(device.drift.since, "%Y-%m-%d %H:%M") or "before"
-        told = f"{_drift(device)} than {since}: {untrusted(device.drift.reason or 'its driver says nothing new')}"
-        lines.append(line(width, (told, PALETTE.warning)))
+        since = local_time(device.drift.since, "%Y-%m-%d %H:%M") or "before"
+        drift_text = f"{_drift(device)} than {since}: {sanitize(device.drift.reason or 'its driver says nothing new')}"
+        lines.append(line(width, (drift_text, PALETTE.warning)))
     if device.error:
-        lines.append(line(width, (untrusted(device.error), PALETTE.critical)))
+        lines.append(line(width, (sanitize(device.error), PALETTE.critical)))
     formats = "  ".join(f"{form} {number(device.tflops.get(form), 1)}" for form in ("fp32", "tf32", "bf16", "fp16"))
     a, c = device.fit.a, device.fit.c
     step = UNKNOWN if a is None or c is None else f"{a * 1000:.2f} ms + {c * 1000:.3f} ms a sample"
@@ -231,50 +230,50 @@ def device_in_full(shown: ProfileView | None, key: str, width: int, height: int)
             f"{_bytes(device.memory)}, {_rate(device.memory_bandwidth)} within, {_rate(device.host_to_device)} from host",
         ),
         ("power", f"{number(device.power)} W, {energy}"),
-        ("driver", "  ".join(f"{untrusted(fact.name)} {untrusted(fact.value)}" for fact in device.facts) or UNKNOWN),
+        ("driver", "  ".join(f"{sanitize(fact.name)} {sanitize(fact.value)}" for fact in device.facts) or UNKNOWN),
     )
     lines += [line(width, (pad(name, 9), PALETTE.dim), (text, PALETTE.text)) for name, text in rows]
     return lines[:height]
 
 
 def link_lines(shown: ProfileView | None, width: int, height: int) -> list[Strip]:
-    """From the node of a row to the node of a column: latency and bandwidth; below, sums over all ranks and the machines."""
+    """The all-reduce model; latency and bandwidth from the node of each row to the node of each column; the machines."""
     if shown is None:
         return []
-    lines = _sums(shown, width)
+    lines = _all_reduce_line(shown, width)
     nodes = list(dict.fromkeys(str(link.get("from", "")) for link in shown.links))
-    known = {(str(link.get("from", "")), str(link.get("to", ""))): link for link in shown.links}
-    columns = nodes[: max(1, (width - 11) // CELL)]
+    by_pair = {(str(link.get("from", "")), str(link.get("to", ""))): link for link in shown.links}
+    columns = nodes[: max(1, (width - 11) // LINK_COLUMNS)]
     if nodes:
-        heads = [(pad_left(untrusted(name, CELL - 1), CELL), PALETTE.dim) for name in columns]
+        heads = [(pad_left(sanitize(name, LINK_COLUMNS - 1), LINK_COLUMNS), PALETTE.dim) for name in columns]
         lines.append(line(width, (pad("from \\ to", 11), PALETTE.dim), *heads))
         for source in nodes:
-            cells = [_link(known.get((source, target)), source == target) for target in columns]
-            lines.append(line(width, (pad(untrusted(source), 11), PALETTE.text), *cells))
+            cells = [_link_cell(by_pair.get((source, target)), source == target) for target in columns]
+            lines.append(line(width, (pad(sanitize(source), 11), PALETTE.text), *cells))
         if len(columns) < len(nodes):
             lines.append(line(width, (f"+{count(len(nodes) - len(columns), 'column')} out of sight", PALETTE.dim)))
         for link in shown.links:
             if link.get("error"):
-                lines.append(line(width, (f"{GLYPHS['warning']} {untrusted(link['error'])}", PALETTE.warning)))
-    lines += _machines(shown.system, width)
+                lines.append(line(width, (f"{GLYPHS['warning']} {sanitize(link['error'])}", PALETTE.warning)))
+    lines += _machine_lines(shown.system, width)
     if len(lines) > height:
         lines = [*lines[: max(0, height - 1)], line(width, (f"+{len(lines) - height + 1} lines out of sight", PALETTE.dim))]
     return lines
 
 
-def _link(link: dict[str, Any] | None, is_self: bool) -> Piece:
+def _link_cell(link: dict[str, Any] | None, is_self: bool) -> Piece:
     if is_self:
-        return (pad_left("·", CELL), PALETTE.faint)
+        return (pad_left("·", LINK_COLUMNS), PALETTE.faint)
     if link is None or link.get("error"):
-        return (pad_left("blocked" if link else UNKNOWN, CELL), PALETTE.warning if link else PALETTE.dim)
+        return (pad_left("blocked" if link else UNKNOWN, LINK_COLUMNS), PALETTE.warning if link else PALETTE.dim)
     latency, bandwidth = (
         value if isinstance(value, float | int) else None for value in (link.get("latency"), link.get("bandwidth"))
     )
     hop = UNKNOWN if latency is None else f"{latency * 1e6:,.0f}µs" if latency < 0.01 else f"{latency * 1e3:,.0f}ms"
-    return (pad_left(f"{hop} {_rate(bandwidth).replace(' ', '').removesuffix('iB/s')}", CELL), PALETTE.text)
+    return (pad_left(f"{hop} {_rate(bandwidth).replace(' ', '').removesuffix('iB/s')}", LINK_COLUMNS), PALETTE.text)
 
 
-def _sums(shown: ProfileView, width: int) -> list[Strip]:
+def _all_reduce_line(shown: ProfileView, width: int) -> list[Strip]:
     total = shown.all_reduce
     if total is None or total.alpha is None:
         return [line(width, ("all-reduce ", PALETTE.dim), ("not measured", PALETTE.dim))]
@@ -282,13 +281,13 @@ def _sums(shown: ProfileView, width: int) -> list[Strip]:
     return [line(width, ("all-reduce ", PALETTE.dim), (text, PALETTE.text))]
 
 
-def _machines(machines: Sequence[ProfiledMachine], width: int) -> list[Strip]:
+def _machine_lines(machines: Sequence[ProfiledMachine], width: int) -> list[Strip]:
     lines = []
     for machine in machines:
         disk = f"disk {_rate(machine.disk_write)} written, {_rate(machine.disk_read)} read"
-        text = f"{disk}  {number(machine.cores)} cores, {_bytes(machine.memory)}  {untrusted(machine.processor or UNKNOWN)}"
-        told: Piece = (untrusted(machine.error), PALETTE.warning) if machine.error else (text, PALETTE.text)
-        lines.append(line(width, (pad(untrusted(machine.node), 11), PALETTE.text), told))
+        text = f"{disk}  {number(machine.cores)} cores, {_bytes(machine.memory)}  {sanitize(machine.processor or UNKNOWN)}"
+        piece: Piece = (sanitize(machine.error), PALETTE.warning) if machine.error else (text, PALETTE.text)
+        lines.append(line(width, (pad(sanitize(machine.node), 11), PALETTE.text), piece))
     return lines
 
 

@@ -1,1 +1,1 @@
-"""One file a widget."""
+"""Textual widgets, one file each."""

@@ -1,4 +1,4 @@
-"""The line after ``/``: a filter is tried while it is typed, and what is wrong with it is said beside it."""
+"""The filter line of ``/``: the filter applies while it is typed, and a syntax error is shown beside it."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from textual.containers import Horizontal
 from textual.message import Message
 from textual.widgets import Input, Static
 
-from ..filter import LONGEST, Filter, FilterRefused, parse
-from ..terminal.format import untrusted
+from ..filter import MAX_FILTER_CHARS, Filter, FilterRefused, parse_filter
+from ..terminal.format import sanitize
 
-KEPT = 5
-"""Filters that can be called back."""
+MAX_RECALLED_FILTERS = 5
+"""Number of earlier filters that the up key recalls."""
 
 
 class FilterLine(Horizontal):
-    """Hidden until asked for. Enter keeps the filter, Escape clears it."""
+    """Hidden until opened. Enter keeps the filter, Escape clears it."""
 
-    class Typed(Message):
-        """The filter is another one from now on."""
+    class Changed(Message):
+        """The filter has changed."""
 
         def __init__(self, text: str, passes: Filter | None) -> None:
             super().__init__()
@@ -30,8 +30,8 @@ class FilterLine(Horizontal):
 
     def __init__(self, example: str = "util<20 & free    job:*    node:lab[1-3]    straggler") -> None:
         super().__init__(id="filter")
-        self._past: list[str] = []
-        self._input = _Typing(self._past, example)
+        self._history: list[str] = []
+        self._input = _FilterInput(self._history, example)
         self._error = Static(markup=False)
         self.text = ""
 
@@ -40,55 +40,55 @@ class FilterLine(Horizontal):
         yield self._input
         yield self._error
 
-    def ask(self) -> None:
-        """Open the line with the filter that holds."""
-        self._input.begin(self.text)
+    def open(self) -> None:
+        """Open the line with the current filter."""
+        self._input.open(self.text)
         self.screen.add_class("filtering")
-        self.screen.set_focus(self._input)  # at once: the next key may be here already
+        self.screen.set_focus(self._input)  # at once: the next key may be queued already
 
     def clear(self) -> None:
-        """Let everything pass again."""
-        self._set("", None)
-        self._leave()
+        """Remove the filter."""
+        self._apply("", None)
+        self._close()
 
-    def _set(self, text: str, passes: Filter | None) -> None:
+    def _apply(self, text: str, passes: Filter | None) -> None:
         if text != self.text:
             self.text = text
-            self.post_message(self.Typed(text, passes))
+            self.post_message(self.Changed(text, passes))
 
-    def _leave(self) -> None:
+    def _close(self) -> None:
         self._error.update("")
         self._input.can_focus = False
         self.screen.remove_class("filtering")
-        self.screen.set_focus(self.screen.query("Rows").first())
+        self.screen.set_focus(self.screen.query("RowList").first())
 
     def on_input_changed(self, message: Input.Changed) -> None:
-        """Try what is typed so far; the filter that held stays while this one cannot be read."""
+        """Apply the text so far; the previous filter stays while the text has a syntax error."""
         message.stop()
         text = message.value.strip()
         try:
-            passes = parse(text) if text else None
+            passes = parse_filter(text) if text else None
         except FilterRefused as refused:
-            self._error.update(untrusted(str(refused), 90))
+            self._error.update(sanitize(str(refused), 90))
             return
         self._error.update("")
-        self._set(text, passes)
+        self._apply(text, passes)
 
     def on_input_submitted(self, message: Input.Submitted) -> None:
         message.stop()
         text = message.value.strip()
-        if text != self.text:  # it cannot be read: the line stays open
+        if text != self.text:  # a syntax error: the line stays open
             return
         if text:
-            self._past[:] = [*(past for past in self._past if past != text), text][-KEPT:]
-        self._leave()
+            self._history[:] = [*(past for past in self._history if past != text), text][-MAX_RECALLED_FILTERS:]
+        self._close()
 
-    def on__typing_cleared(self, message: _Typing.Cleared) -> None:
+    def on__filter_input_cleared(self, message: _FilterInput.Cleared) -> None:
         self.clear()
 
 
-class _Typing(Input):
-    """The text itself; up and down walk through the filters of before."""
+class _FilterInput(Input):
+    """The input of the line; up and down recall earlier filters."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "clear", "clear the filter", show=False),
@@ -99,29 +99,29 @@ class _Typing(Input):
     class Cleared(Message):
         """Escape was pressed."""
 
-    def __init__(self, past: list[str], example: str) -> None:
+    def __init__(self, history: list[str], example: str) -> None:
         super().__init__(
             placeholder=example,
             select_on_focus=False,
-            max_length=LONGEST,
+            max_length=MAX_FILTER_CHARS,
             compact=True,
         )
-        self._past = past
-        self._place = 0
+        self._history = history
+        self._history_index = 0
         self.cursor_blink = False
-        self.can_focus = False  # while hidden: it would swallow the keys of the screen
+        self.can_focus = False  # while hidden: it would take the keys of the screen
 
-    def begin(self, text: str) -> None:
-        """Take the keys."""
+    def open(self, text: str) -> None:
+        """Take the focus with this text."""
         self.can_focus = True
         self.value = text
         self.cursor_position = len(text)
-        self._place = len(self._past)
+        self._history_index = len(self._history)
 
     def action_clear(self) -> None:
         self.post_message(self.Cleared())
 
     def action_recall(self, step: int) -> None:
-        self._place = min(max(0, self._place + step), len(self._past))
-        self.value = self._past[self._place] if self._place < len(self._past) else ""
+        self._history_index = min(max(0, self._history_index + step), len(self._history))
+        self.value = self._history[self._history_index] if self._history_index < len(self._history) else ""
         self.cursor_position = len(self.value)

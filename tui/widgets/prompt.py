@@ -1,4 +1,4 @@
-"""The line after ``:``, where every verb can be typed; Tab completes, up and down walk through what was typed before."""
+"""The command prompt of ``:``: takes every verb, completes with Tab, recalls earlier lines with up and down."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from textual.widgets import Input
 from ..prompt_history import PromptHistory
 
 Complete = Callable[[str], list[str]]
-"""Whole lines that begin with what was typed, best first."""
+"""Returns whole lines that start with the typed text, best first."""
 
 
 class Prompt(Input):
-    """Hidden until asked for. Submits like any input; Escape gives the keys back to the screen."""
+    """Hidden until opened. Submits like any input; Escape closes it and returns the focus to the list."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "back", show=False),
@@ -26,34 +26,34 @@ class Prompt(Input):
         Binding("shift+tab", "complete(-1)", "complete the other way", show=False),
     ]
 
-    def __init__(self, past: PromptHistory, complete: Complete) -> None:
+    def __init__(self, history: PromptHistory, complete: Complete) -> None:
         """``past`` is shared by the prompts of all screens."""
         super().__init__(
             placeholder="a command, such as  bench  or  cancel RUN;  Tab completes, Esc goes back",
             select_on_focus=False,
-            suggester=_Ghost(complete),
+            suggester=_CompletionSuggester(complete),
             id="prompt",
         )
-        self._past = past
+        self._history = history
         self._complete = complete
-        self._place = 0
-        self._offered: list[str] = []
-        """What Tab goes through: first what was typed."""
+        self._history_index = 0
+        self._offered_lines: list[str] = []
+        """Lines that Tab cycles through; the first one is the typed text."""
         self.cursor_blink = False
-        self.can_focus = False  # while hidden: it would swallow the keys of the screen
+        self.can_focus = False  # while hidden: it would take the keys of the screen
 
-    def ask(self, text: str = "") -> None:
-        """Open the line."""
+    def open(self, text: str = "") -> None:
+        """Open the prompt with this text."""
         self.value = text
         self.cursor_position = len(text)
-        self._place = len(self._past.lines)
-        self._offered = []
+        self._history_index = len(self._history.lines)
+        self._offered_lines = []
         self.can_focus = True
         self.screen.add_class("asking")
-        self.screen.set_focus(self)  # at once: the next key may be here already
+        self.screen.set_focus(self)  # at once: the next key may be queued already
 
-    def take(self) -> str:
-        """Close the line and give what was typed."""
+    def close_and_read(self) -> str:
+        """Close the prompt; returns the typed line."""
         line = self.value.strip()
         self.action_leave()
         return line
@@ -61,33 +61,33 @@ class Prompt(Input):
     def action_leave(self) -> None:
         self.can_focus = False
         self.screen.remove_class("asking")
-        lists = self.screen.query("Rows")
+        lists = self.screen.query("RowList")
         self.screen.set_focus(lists.first() if lists else None)
 
     def action_recall(self, step: int) -> None:
-        lines = self._past.lines
-        self._place = min(max(0, self._place + step), len(lines))
-        self._put(lines[self._place] if self._place < len(lines) else "")
+        lines = self._history.lines
+        self._history_index = min(max(0, self._history_index + step), len(lines))
+        self._set_text(lines[self._history_index] if self._history_index < len(lines) else "")
 
     def action_complete(self, step: int) -> None:
-        """One continuation after the other, and what was typed again."""
-        if self.value not in self._offered:
-            self._offered = [self.value, *self._complete(self.value)]
-        place = self._offered.index(self.value)
-        self._put(self._offered[(place + step) % len(self._offered)])
+        """Cycle through the completions and back to the typed text."""
+        if self.value not in self._offered_lines:
+            self._offered_lines = [self.value, *self._complete(self.value)]
+        index = self._offered_lines.index(self.value)
+        self._set_text(self._offered_lines[(index + step) % len(self._offered_lines)])
 
-    def _put(self, text: str) -> None:
+    def _set_text(self, text: str) -> None:
         self.value = text
         self.cursor_position = len(text)
 
 
-class _Ghost(Suggester):
-    """The first continuation, faint behind the cursor; the right arrow takes it."""
+class _CompletionSuggester(Suggester):
+    """Suggests the first completion, shown faintly behind the cursor; the right arrow accepts it."""
 
     def __init__(self, complete: Complete) -> None:
         super().__init__(use_cache=False, case_sensitive=True)
         self._complete = complete
 
     async def get_suggestion(self, value: str) -> str | None:
-        found = self._complete(value) if value.strip() else []
-        return found[0] if found else None
+        lines = self._complete(value) if value.strip() else []
+        return lines[0] if lines else None

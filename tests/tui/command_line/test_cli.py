@@ -10,6 +10,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from paceline.engine.errors import UsageError
@@ -42,7 +43,7 @@ def paceline(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         (("bench", "--policies", "equal,equal"), "equal"),
         (("--nodes", "missing.toml", "status"), "missing.toml"),
         (("--only", "mars", "status"), "mars"),
-        (("--only", "", "status"), "names no node"),
+        (("--only", "", "status"), "not a node set"),
         (("--patience", "nan", "status"), "nan"),
         (("train", "--seed", "99999999999999999999"), "--seed"),
         (("replay", "missing.jsonl"), "missing.jsonl"),
@@ -146,7 +147,7 @@ def test_the_worst_status_wins() -> None:
     assert exit_status({"nodes": [{"state": "lost"}, {"state": "refused"}]}) == 4
     assert exit_status({"state": "failed"}) == 1
     assert exit_status({"state": "done"}) == 0
-    assert exit_status({"state": "cancelled", "survivors": []}) == 0
+    assert exit_status({"type": "cancel", "state": "cancelled", "survivors": []}) == 0
 
 
 def talk(typed: str, *words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -160,7 +161,7 @@ def test_a_talk_says_one_sentence_an_event_and_obeys_line_by_line(tmp_path: Path
     (tmp_path / "nodes.toml").write_text(EMBEDDED)
     done = talk("status\nsing\nhelp", cwd=tmp_path)
     said = done.stdout.splitlines()
-    assert any("demo1 is there" in line for line in said)
+    assert any("demo1 connected" in line for line in said)
     assert any(line.startswith("demo1 ") and "emulated" in line for line in said)
     assert any("unknown verb 'sing'" in line for line in said)
     assert all(any(line.startswith(f"{verb.name}: {verb.summary}") for line in said) for verb in VERBS.values())
@@ -193,7 +194,7 @@ def test_a_preference_for_read_only_holds_headless_too_and_a_wrong_file_is_refus
     config.write_text("read_onli = true\n")
     done = paceline("--batch", "status", cwd=tmp_path)
     assert done.returncode == 2
-    assert "did you mean read_only?" in done.stderr
+    assert "did you mean 'read_only'?" in done.stderr
 
 
 def test_a_phase_is_said_once_and_its_quarters_where_no_bar_is_drawn() -> None:
@@ -218,7 +219,7 @@ def test_who_listens_is_told_each_quarter_only() -> None:
 def test_where_no_bar_is_drawn_each_tenth_of_a_run_is_told_with_the_time_that_is_left() -> None:
     bus, said = Bus(lambda: 0.0), io.StringIO()
     Narrator(said, bus.subscribe)
-    common = {"run_id": "r1", "case": "hybrid"}
+    common: dict[str, Any] = {"run_id": "r1", "case": "hybrid"}
     bus.publish(RunPlanned(run_id="r1", cases=("hybrid",), epochs=10, global_batch_size=100, samples_per_epoch=1000))
     bus.publish(CaseStarted(policy="hybrid", **common))
     for step in range(100):
@@ -261,13 +262,13 @@ def test_a_node_that_falls_silent_is_said_once_and_that_it_is_heard_again() -> N
     for event in (NodeReported(node="atlas"), *(Ticked() for _ in range(4)), *(NodeReported(node="atlas") for _ in range(2))):
         bus.publish(event)
     told = [line.split("  ", 1)[1] for line in said.getvalue().splitlines()]
-    assert told == ["atlas: no word for 6 s; runs on it go on", "atlas is heard again"]
+    assert told == ["atlas: no response for 6 s; its runs go on", "atlas responds again"]
 
 
 def test_progress_is_told_a_few_times_a_second_with_the_time_that_is_left() -> None:
     times = iter((0.0, 0.1, 1.0, 1.2, 4.0))
-    told: list[Progress] = []
-    progress = ProgressReporter("bringing data", 64.0, told.append, "bytes", lambda: next(times))  # type: ignore[arg-type]
+    told: list[Any] = []
+    progress = ProgressReporter("bringing data", 64.0, told.append, "bytes", lambda: next(times))
     for _ in range(4):
         progress.add(8.0)
     assert [(event.fraction, event.seconds_left) for event in told] == [(0.0, None), (0.25, 3.0), (0.5, 4.0)]
@@ -276,15 +277,15 @@ def test_progress_is_told_a_few_times_a_second_with_the_time_that_is_left() -> N
 
 def test_parcels_are_told_as_one_but_not_where_they_are_soon_there() -> None:
     now = 0.0
-    told: list[Progress] = []
-    parcels = TransferProgress("bringing our modules", told.append, lambda: now)  # type: ignore[arg-type]
-    with parcels.part(2**20) as sent:
+    told: list[Any] = []
+    parcels = TransferProgress("bringing our modules", told.append, lambda: now)
+    with parcels.transfer(2**20) as sent:
         sent(2**20)
     assert told == []
-    with parcels.part(2**20) as first, contextlib.suppress(OSError):
+    with parcels.transfer(2**20) as first, contextlib.suppress(OSError):
         now = 1.0
         first(2**19)
-        with parcels.part(2**20) as second:
+        with parcels.transfer(2**20) as second:
             now = 2.0
             second(2**18)
             raise OSError("the link broke")

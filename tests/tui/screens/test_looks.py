@@ -1,6 +1,7 @@
-"""How the screens look: one SVG for each screen, size, story and theme. Changed ones are looked at before they are kept.
+"""Snapshots of the screens: one SVG per screen, size, story and theme. Look at a changed picture before you approve it.
 
-``pytest tests/tui/screens/test_looks.py --snapshot-update`` keeps what is drawn now; a test that fails says where it wrote what it drew.
+``pytest -n0 tests/tui/screens/test_looks.py --snapshot-update`` approves what is drawn now. A failing test names the files
+that it drew.
 """
 
 from __future__ import annotations
@@ -27,9 +28,10 @@ from textual.widgets import Input, Static
 
 from tests.support.places import CHECKOUT
 from tests.support.screens import story
+from tests.support.screens.pilots import screen_text, shown, until_app
 from tests.tui.screens.test_run import crowd, write_logs
 from tests.tui.test_actions import Obedient
-from tests.tui.test_app import MODES, screen_text, shown, until
+from tests.tui.test_app import MODES
 
 HEALTHY = story.healthy()
 STORIES = {
@@ -48,7 +50,7 @@ SHOTS = {
     "connecting": ("fleet",),
     "done": ("jobs", "run", "results"),
 }
-"""Which screens are drawn of which story."""
+"""Screens to draw, by story."""
 OVER = {
     "node": ("fleet", "enter"),
     "filter": ("fleet", "slash", *"util<20 & nod"),
@@ -58,40 +60,49 @@ OVER = {
     "form": ("jobs", "t"),
     "cancel": ("run", "C"),
 }
-"""What lies over a screen or is reached through one: the screen and the keys."""
-SIZES = pytest.mark.parametrize("size", [(80, 24), (160, 50)], ids=["80x24", "160x50"])
+"""Dialogs and pages that open over a screen: the screen and the keys that open them."""
+SMALL, LARGE = (80, 24), (160, 50)
+SIZES = pytest.mark.parametrize("size", [SMALL, LARGE], ids=["80x24", "160x50"])
 
 SETTLED: WeakSet[Screen[Any]] = WeakSet()
-"""Screens that have been drawn at their size before."""
+"""Screens that have been drawn at their final size."""
 
 
 class Album:
-    """The pictures of one test beside those that were approved."""
+    """Compares the pictures of one test with the approved ones."""
 
-    def __init__(self, approved: SnapshotAssertion, folder: Path) -> None:
+    def __init__(self, approved: SnapshotAssertion, request: pytest.FixtureRequest, folder: Path) -> None:
         self._approved = approved.use_extension(SVGImageExtension)
-        self._folder = folder
-        self.changed: list[str] = []
-        """What is not as it was, as files to look at."""
+        self._request, self._folder = request, folder
+        self._drawn: set[str] = set()
+        self._changed: list[str] = []
 
     def add(self, name: str, app: PacelineApp) -> None:
-        """One more, of what the app shows now."""
+        """Compare what the app shows now with the approved picture of this name."""
         drawn = app.export_screenshot(simplify=True)
+        self._drawn.add(f"{self._request.node.name}[{name}].svg")
         if self._approved(name=name) != drawn:
-            found = self._folder / f"{name}.svg"
-            found.write_text(drawn, encoding="utf-8")
-            self.changed.append(str(found))
+            path = self._folder / f"{name}.svg"
+            path.write_text(drawn, encoding="utf-8")
+            self._changed.append(str(path))
+
+    def faults(self) -> list[str]:
+        """Files with what differs from its approved picture, and approved pictures that were not drawn."""
+        folder = self._request.path.parent / "__snapshots__" / self._request.path.stem
+        approved = {path.name for path in folder.iterdir() if path.name.startswith(f"{self._request.node.name}[")}
+        is_update = bool(self._request.config.getoption("update_snapshots"))
+        return self._changed + sorted(set() if is_update else approved - self._drawn)
 
 
 @pytest.fixture
-def album(snapshot: SnapshotAssertion, tmp_path: Path) -> Album:
-    """An empty one."""
-    return Album(snapshot, tmp_path)
+def album(snapshot: SnapshotAssertion, request: pytest.FixtureRequest, tmp_path: Path) -> Album:
+    """An album without pictures yet."""
+    return Album(snapshot, request, tmp_path)
 
 
 @pytest.fixture(autouse=True)
 def _one_clock_and_the_first_theme(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Times of day are drawn in the zone of this machine: here always in UTC. What a test wears it takes off."""
+    """Draw times of day in UTC whatever the zone of this machine, and restore the first theme after the test."""
     monkeypatch.setenv("TZ", "UTC")
     time.tzset()
     yield
@@ -99,13 +110,13 @@ def _one_clock_and_the_first_theme(monkeypatch: pytest.MonkeyPatch) -> Iterator[
 
 
 async def settled(pilot: Pilot[None]) -> None:
-    """Wait until a screen that is new knows how large it is and has drawn for that: some refreshes after it appeared."""
+    """Wait until a new screen knows its size and has drawn itself at it: some refreshes after it appeared."""
     app = pilot.app
     assert isinstance(app, PacelineApp)
     if app.screen in SETTLED:
         return
     SETTLED.add(app.screen)
-    await until(pilot, lambda: app.screen.has_class("-tall" if app.size.height >= 34 else "-short"))
+    await until_app(pilot, lambda: app.screen.has_class("-tall" if app.size.height >= 34 else "-short"))
     last: list[str] = []
     while len(last) < 4 or len(set(last[-4:])) > 1:
         await pilot.pause(0.02)
@@ -113,18 +124,18 @@ async def settled(pilot: Pilot[None]) -> None:
 
 
 async def visit(pilot: Pilot[None], mode: str) -> None:
-    """Go to a screen, and wait for what it reads from files."""
+    """Show a screen, and wait until it has read its files."""
     app = pilot.app
     assert isinstance(app, PacelineApp)
     await app.action_visit(mode)
-    await until(pilot, lambda: app.current_mode == mode)
+    await until_app(pilot, lambda: app.current_mode == mode)
     await settled(pilot)
     if mode == "logs" and app.session.logs(story.RUN) is not None:
-        await until(pilot, lambda: "20 lines" in screen_text(app))
+        await until_app(pilot, lambda: "20 lines" in screen_text(app))
 
 
-async def lay_over(pilot: Pilot[None], name: str) -> None:
-    """Press the keys that bring it up, and wait until it is there as a whole."""
+async def open_over(pilot: Pilot[None], name: str) -> None:
+    """Press the keys that open a dialog, and wait until it is complete."""
     app = pilot.app
     assert isinstance(app, PacelineApp)
     mode, *keys = OVER[name]
@@ -134,18 +145,18 @@ async def lay_over(pilot: Pilot[None], name: str) -> None:
     await settled(pilot)
     if name == "palette":
         app.screen.query_one(Input).cursor_blink = False
-        await until(pilot, lambda: app.screen.query_one(CommandList).option_count > 30)
+        await until_app(pilot, lambda: app.screen.query_one(CommandList).option_count > 30)
     if name == "form":
-        await until(
+        await until_app(
             pilot, lambda: isinstance(app.screen, JobForm) and "expected" in str(app.screen.query_one("#plan", Static).content)
         )
 
 
-async def take_away(pilot: Pilot[None], name: str) -> None:
-    """Back to the screen below."""
+async def close_over(pilot: Pilot[None], name: str) -> None:
+    """Close the dialog."""
     await pilot.press("escape")
     await pilot.press(*(("escape",) if name == "filter" else ()))
-    await until(pilot, lambda: len(pilot.app.screen_stack) == 1)
+    await until_app(pilot, lambda: len(pilot.app.screen_stack) == 1)
 
 
 @SIZES
@@ -156,31 +167,34 @@ async def test_screens_look_as_approved(name: str, size: tuple[int, int], album:
         for mode in SHOTS[name]:
             await visit(pilot, mode)
             album.add(mode, app)
-    assert album.changed == []
+    assert album.faults() == []
 
 
-@SIZES
-@pytest.mark.parametrize("worn", ["themes", "ascii", "colourless"])
+@pytest.mark.parametrize(
+    ("style", "size"),
+    [("themes", SMALL), ("themes", LARGE), ("ascii", SMALL), ("ascii", LARGE), ("colourless", LARGE)],
+    ids=["themes-80x24", "themes-160x50", "ascii-80x24", "ascii-160x50", "colourless-160x50"],
+)
 async def test_every_screen_looks_as_approved_in(
-    worn: str, size: tuple[int, int], album: Album, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    style: str, size: tuple[int, int], album: Album, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if worn == "colourless":
+    if style == "colourless":
         monkeypatch.setenv("NO_COLOR", "1")
     write_logs(tmp_path / "logs", amount=8)
     session = Obedient(STORIES["trouble"])
     session.copies = tmp_path / "logs"
-    async with PacelineApp(session, Preferences(ascii=worn == "ascii")).run_test(size=size) as pilot:
+    async with PacelineApp(session, Preferences(ascii=style == "ascii")).run_test(size=size) as pilot:
         app = await shown(pilot)
-        for theme in THEMES if worn == "themes" else ("night",):
+        # A theme changes colours only: the large size shows all of them, the small one adds the layout of the dialogs.
+        for theme in THEMES if style == "themes" and size == LARGE else ("night",):
             app.apply_theme(theme)
-            for name in (*OVER, *MODES):
-                await (lay_over if name in OVER else visit)(pilot, name)
-                assert worn != "ascii" or screen_text(app).isascii()
-                if worn != "themes" or theme != "night" or name in OVER:  # the others are in the stories
-                    album.add(f"{theme}-{name}" if worn == "themes" else name, app)
+            for name in OVER if style == "themes" and theme == "night" else (*OVER, *MODES):  # its screens are in the stories
+                await (open_over if name in OVER else visit)(pilot, name)
+                assert style != "ascii" or screen_text(app).isascii()
+                album.add(f"{theme}-{name}" if style == "themes" else name, app)
                 if name in OVER:
-                    await take_away(pilot, name)
-    assert album.changed == []
+                    await close_over(pilot, name)
+    assert album.faults() == []
 
 
 @SIZES
@@ -192,9 +206,9 @@ async def test_lines_of_logs_that_are_searched_look_as_approved(size: tuple[int,
         app = await shown(pilot)
         await visit(pilot, "logs")
         await pilot.press("/", *"line 3", "enter")
-        await until(pilot, lambda: "f follows the newest" in screen_text(app))
+        await until_app(pilot, lambda: "f follows the newest" in screen_text(app))
         album.add("searched", app)
-    assert album.changed == []
+    assert album.faults() == []
 
 
 @SIZES
@@ -202,9 +216,9 @@ async def test_many_ranks_look_as_approved(size: tuple[int, int], album: Album) 
     async with PacelineApp(story.StorySession(crowd(64))).run_test(size=size) as pilot:
         app = await shown(pilot)
         await visit(pilot, "run")
-        await until(pilot, lambda: "hidden" in screen_text(app))
+        await until_app(pilot, lambda: "hidden" in screen_text(app))
         album.add("run", app)
-    assert album.changed == []
+    assert album.faults() == []
 
 
 async def test_the_pictures_of_the_readme_can_be_drawn() -> None:

@@ -1,4 +1,4 @@
-"""What a login asks in the terminal UI: one question after the other, hidden where it is a secret, and never kept."""
+"""Login questions in the terminal UI: asked one after the other, secrets hidden and never stored."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from textual.app import App
 from textual.pilot import Pilot
 
 from tests.support.screens import story
-from tests.tui.test_app import HOSTILE, screen_text, shown, until
+from tests.support.screens.pilots import screen_text, shown, until_app
+from tests.support.waiting import loop_turns, until
+from tests.tui.test_app import HOSTILE
 
 PASSPHRASE = LoginPrompt("atlas", "atlas.lab", "passphrase", "Passphrase of the key ~/.ssh/id_ed25519")
 CODE = LoginPrompt("atlas", "gate.lab", "code", "me@gate.lab asks: Verification code:", is_secret=False)
@@ -25,83 +27,83 @@ HOST_KEY = LoginPrompt("atlas", "gate.lab", "host key", f"The host key of gate.l
 QUESTIONS = {"passphrase": PASSPHRASE, "code": CODE, "host-key": HOST_KEY}
 
 
-def app() -> PacelineApp:
+def new_app() -> PacelineApp:
     return PacelineApp(story.StorySession(story.healthy()[:5]))
 
 
-async def test_a_secret_is_typed_unseen_and_handed_on() -> None:
-    async with app().run_test(size=(80, 24)) as pilot:
-        made = await shown(pilot)
-        answer = asyncio.create_task(made.ask(PASSPHRASE))
-        await until(pilot, lambda: isinstance(made.screen, TextPrompt))
+async def test_a_secret_is_hidden_while_typed_and_returned() -> None:
+    async with new_app().run_test(size=(80, 24)) as pilot:
+        app = await shown(pilot)
+        answer = asyncio.create_task(app.ask(PASSPHRASE))
+        await until_app(pilot, lambda: isinstance(app.screen, TextPrompt))
         await pilot.press(*"q1?:C")
-        assert "q1" not in screen_text(made)
+        assert "q1" not in screen_text(app)
         await pilot.press("enter")
         assert await answer == "q1?:C"
-        await until(pilot, lambda: not isinstance(made.screen, PromptModal))
+        await until_app(pilot, lambda: not isinstance(app.screen, PromptModal))
 
 
-async def test_escape_gives_no_answer() -> None:
-    async with app().run_test(size=(80, 24)) as pilot:
-        made = await shown(pilot)
+async def test_escape_returns_no_answer() -> None:
+    async with new_app().run_test(size=(80, 24)) as pilot:
+        app = await shown(pilot)
         for question in QUESTIONS.values():
-            answer = asyncio.create_task(made.ask(question))
-            await until(pilot, lambda: isinstance(made.screen, PromptModal))
+            answer = asyncio.create_task(app.ask(question))
+            await until_app(pilot, lambda: isinstance(app.screen, PromptModal))
             await pilot.press("escape")
             assert await answer is None
 
 
 @pytest.mark.parametrize(("key", "answer"), [("y", "yes"), ("n", None), ("q", None)])
 async def test_only_y_trusts_a_host_key(key: str, answer: str | None) -> None:
-    async with app().run_test(size=(80, 24)) as pilot:
-        made = await shown(pilot)
-        given = asyncio.create_task(made.ask(HOST_KEY))
-        await until(pilot, lambda: isinstance(made.screen, HostKeyPrompt))
-        assert FINGERPRINT in screen_text(made)
+    async with new_app().run_test(size=(80, 24)) as pilot:
+        app = await shown(pilot)
+        given = asyncio.create_task(app.ask(HOST_KEY))
+        await until_app(pilot, lambda: isinstance(app.screen, HostKeyPrompt))
+        assert FINGERPRINT in screen_text(app)
         await pilot.press("enter")
         assert not given.done()
         await pilot.press(key)
         assert await given == answer
 
 
-async def test_questions_wait_for_each_other() -> None:
-    async with app().run_test(size=(80, 24)) as pilot:
-        made = await shown(pilot)
-        answers = [asyncio.create_task(made.ask(question)) for question in (PASSPHRASE, CODE)]
-        await until(pilot, lambda: isinstance(made.screen, PromptModal))
+async def test_questions_are_asked_one_after_the_other() -> None:
+    async with new_app().run_test(size=(80, 24)) as pilot:
+        app = await shown(pilot)
+        answers = [asyncio.create_task(app.ask(question)) for question in (PASSPHRASE, CODE)]
+        await until_app(pilot, lambda: isinstance(app.screen, PromptModal))
         await pilot.press("a", "enter")
-        await until(pilot, lambda: isinstance(made.screen, PromptModal) and answers[0].done())
+        await until_app(pilot, lambda: isinstance(app.screen, PromptModal) and answers[0].done())
         await pilot.press("b", "enter")
         assert await asyncio.gather(*answers) == ["a", "b"]
 
 
-async def test_a_question_goes_with_the_connection_that_asked_even_under_another_dialog() -> None:
-    async with app().run_test(size=(80, 24)) as pilot:
-        made = await shown(pilot)
-        answer = asyncio.create_task(made.ask(HOST_KEY))
-        await until(pilot, lambda: isinstance(made.screen, HostKeyPrompt))
-        made.action_explain()
-        await until(pilot, lambda: isinstance(made.screen, HelpPage))
+async def test_a_question_closes_with_its_connection_even_under_another_dialog() -> None:
+    async with new_app().run_test(size=(80, 24)) as pilot:
+        app = await shown(pilot)
+        answer = asyncio.create_task(app.ask(HOST_KEY))
+        await until_app(pilot, lambda: isinstance(app.screen, HostKeyPrompt))
+        app.action_explain()
+        await until_app(pilot, lambda: isinstance(app.screen, HelpPage))
         answer.cancel()
         await pilot.pause()
         await pilot.press("escape")
-        await until(pilot, lambda: len(made.screen_stack) == 1)
+        await until_app(pilot, lambda: len(app.screen_stack) == 1)
 
 
-async def test_what_a_machine_asks_cannot_draw_what_it_wants() -> None:
-    async with app().run_test(size=(80, 24)) as pilot:
-        made = await shown(pilot)
+async def test_hostile_questions_are_drawn_harmlessly() -> None:
+    async with new_app().run_test(size=(80, 24)) as pilot:
+        app = await shown(pilot)
         for kind in ("code", "host key"):
-            answer = asyncio.create_task(made.ask(LoginPrompt(HOSTILE, HOSTILE, kind, HOSTILE)))
-            await until(pilot, lambda: isinstance(made.screen, PromptModal))
-            text = screen_text(made)
+            answer = asyncio.create_task(app.ask(LoginPrompt(HOSTILE, HOSTILE, kind, HOSTILE)))
+            await until_app(pilot, lambda: isinstance(app.screen, PromptModal))
+            text = screen_text(app)
             assert not {"\x1b", "\x07", "\u202e", "\u200b"} & set(text)
             assert "[red]x[/" in text
             await pilot.press("escape")
             assert await answer is None
 
 
-async def test_the_same_question_of_many_nodes_is_asked_once_and_a_declined_one_never_again() -> None:
+async def test_equal_questions_of_many_nodes_are_asked_once_and_a_declined_one_never_again() -> None:
     asked: list[LoginPrompt] = []
     answers: asyncio.Queue[str | None] = asyncio.Queue()
 
@@ -109,24 +111,24 @@ async def test_the_same_question_of_many_nodes_is_asked_once_and_a_declined_one_
         asked.append(question)
         return await answers.get()
 
-    desk = PromptBroker(person)
+    broker = PromptBroker(person)
     nodes = [LoginPrompt(f"node{i}", f"host{i}", "passphrase", "Passphrase of the key k") for i in range(8)]
-    waiting = [asyncio.create_task(desk(question)) for question in nodes]
-    await asyncio.sleep(0)
+    waiting = [asyncio.create_task(broker(question)) for question in nodes]
+    await until(lambda: asked)
     answers.put_nowait("secret")
     assert await asyncio.gather(*waiting) == ["secret"] * 8
     assert len(asked) == 1
     answers.put_nowait(None)
-    assert await desk(nodes[0]) is None
-    assert await desk(nodes[1]) is None
+    assert await broker(nodes[0]) is None
+    assert await broker(nodes[1]) is None
     assert len(asked) == 2
-    codes = [asyncio.create_task(desk(CODE)) for _ in range(2)]
+    codes = [asyncio.create_task(broker(CODE)) for _ in range(2)]
     for code in ("1", "2"):
         answers.put_nowait(code)
     assert sorted(await asyncio.gather(*codes), key=str) == ["1", "2"]
 
 
-async def test_a_question_is_withdrawn_only_when_nobody_waits_for_it_any_more() -> None:
+async def test_a_question_is_withdrawn_when_its_last_waiter_is_cancelled() -> None:
     withdrawn = asyncio.Event()
 
     async def person(question: LoginPrompt) -> str | None:
@@ -136,9 +138,9 @@ async def test_a_question_is_withdrawn_only_when_nobody_waits_for_it_any_more() 
             withdrawn.set()
         return None
 
-    desk = PromptBroker(person)
-    first, second = (asyncio.create_task(desk(PASSPHRASE)) for _ in range(2))
-    await asyncio.sleep(0)
+    broker = PromptBroker(person)
+    first, second = (asyncio.create_task(broker(PASSPHRASE)) for _ in range(2))
+    await loop_turns()
     first.cancel()
     await asyncio.gather(first, return_exceptions=True)
     assert not withdrawn.is_set()
@@ -147,7 +149,7 @@ async def test_a_question_is_withdrawn_only_when_nobody_waits_for_it_any_more() 
 
 
 class Alone(App[None]):
-    """A question over nothing, so that its looks do not change with the screen below."""
+    """An app that shows only a question, so that snapshots do not depend on the screen below."""
 
     CSS_PATH = Path(app_module.__file__).with_name("app.tcss")
 
@@ -168,7 +170,7 @@ def test_a_question_looks_as_it_was_approved(name: str, size: tuple[int, int], s
     screen = HostKeyPrompt(question) if question.kind == "host key" else TextPrompt(question)
 
     async def type_something(pilot: Pilot[None]) -> None:
-        await until(pilot, lambda: pilot.app.screen is screen)
+        await until_app(pilot, lambda: pilot.app.screen is screen)
         if isinstance(screen, TextPrompt):
             await pilot.press(*"123 456")
 

@@ -1,4 +1,4 @@
-"""Results as screens show them: repeats, predictions beside measurements, the chart with its bound, and what is unknown."""
+"""The Results screen: repeats, predictions beside measurements, the speed-up chart with its limit, and unknown values."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from paceline.engine.events import (
     RunPlanned,
     StepsTaken,
 )
-from paceline.engine.store.selectors import predicted_left
-from paceline.tui.views.results.policies import limit, policy_rows, rounds_of
+from paceline.engine.store.selectors import predicted_seconds_left
+from paceline.tui.views.results.policies import policy_rows, repeats_of, throughput_limit
 from paceline.tui.views.results.table import result_lines
 from paceline.tui.views.run.head import run_head, time_left
 
@@ -29,7 +29,7 @@ ROUNDS = ("equal", "hybrid", "equal 2", "hybrid 2")
 
 
 def rounds(seconds: dict[str, float], predicted: tuple[float | None, ...] = (), epochs: int = 3) -> list[Event]:
-    """A bench of two policies in two rounds; each epoch of 1,000 samples of a case took so long."""
+    """A bench of two policies, two repeats each; ``seconds``: duration of each epoch of 1,000 samples by case."""
     events: list[Event] = [
         RunPlanned(
             at=1.0,
@@ -58,29 +58,29 @@ def shown(events: list[Event], width: int) -> str:
     return "\n".join(strip.text.rstrip() for strip in result_lines(view_of(events), width, 1000))
 
 
-def test_rounds_of_a_policy_are_one_row_while_it_runs_too() -> None:
+def test_the_repeats_of_a_policy_are_one_row_also_while_it_runs() -> None:
     run = view_of(rounds({"equal": 4.0, "hybrid": 2.0, "equal 2": 4.0})).run
     assert run is not None
     equal, hybrid = policy_rows(run)
-    assert (equal.policy, equal.rate, equal.rate_half, equal.rounds) == ("equal", 250.0, 0.0, 2)
-    assert (hybrid.policy, hybrid.rate, hybrid.rate_half, hybrid.rounds) == ("hybrid", 500.0, None, 1)
-    assert rounds_of(run) == 2
+    assert (equal.policy, equal.samples_per_second, equal.half_width, equal.repeats) == ("equal", 250.0, 0.0, 2)
+    assert (hybrid.policy, hybrid.samples_per_second, hybrid.half_width, hybrid.repeats) == ("hybrid", 500.0, None, 1)
+    assert repeats_of(run) == 2
     assert "2 repeats, mean ± 95 % interval" in shown(rounds({"equal": 4.0, "hybrid": 2.0}), 120)
 
 
-def test_the_head_of_a_run_names_the_round_and_its_policies_only() -> None:
+def test_the_head_of_a_run_shows_the_repeat_and_its_policies_only() -> None:
     head = run_head(view_of(rounds({"equal": 4.0, "hybrid": 2.0, "equal 2": 4.0})), 120, 2)[0].text
     assert "round 2 of 2" in head
     assert head.count("equal") == 1
 
 
-def test_one_round_shows_no_interval() -> None:
+def test_a_single_repeat_shows_no_interval() -> None:
     events = [event for event in story.healthy() if event.at < 95]
     assert "±" not in shown(events, 160)
 
 
 @pytest.mark.parametrize("width", [80, 110, 160])
-def test_predictions_stand_beside_what_was_measured_and_a_dash_where_there_was_none(width: int) -> None:
+def test_predictions_are_shown_beside_measurements_and_missing_ones_as_a_dash(width: int) -> None:
     events = rounds({"equal": 4.0, "hybrid": 2.0}, (260.0, None, 260.0, None))
     text = shown(events, width)
     assert "260" in text
@@ -89,11 +89,11 @@ def test_predictions_stand_beside_what_was_measured_and_a_dash_where_there_was_n
         assert next(line for line in text.splitlines() if "hybrid" in line).count("—") >= 3
 
 
-def test_the_chart_marks_the_bound_and_the_prediction_and_fits() -> None:
+def test_the_chart_marks_the_limit_and_the_prediction_and_fits() -> None:
     events = story.healthy()
     run = view_of(events).run
     assert run is not None
-    assert limit(run) == pytest.approx(930.0)
+    assert throughput_limit(run) == pytest.approx(930.0)
     for width in (80, 160):
         lines = shown(events, width).splitlines()
         chart = lines[lines.index("speed-up over equal shares") + 1 :][:4]
@@ -103,22 +103,22 @@ def test_the_chart_marks_the_bound_and_the_prediction_and_fits() -> None:
     assert "2.36x the limit" in shown(events, 80)
 
 
-def test_without_equal_the_best_device_is_the_measure_and_an_unknown_bound_is_said() -> None:
+def test_without_equal_shares_the_best_device_is_the_baseline_and_an_unknown_limit_is_named() -> None:
     document = story.document({"equal": 400.0, "hybrid": 900.0})
     hybrid = document["cases"][1] | {"speedup_over_equal": None}
     devices = [device | {"standalone_samples_per_second": None} for device in document["devices"]]
     alone = document | {"cases": [hybrid], "devices": devices}
-    kept = [event for event in story.healthy() if not isinstance(event, RunEnded | ResultDerived)]
-    text = shown([*kept, ResultDerived(at=200.0, run_id=story.RUN, document=alone)], 100)
+    events_before = [event for event in story.healthy() if not isinstance(event, RunEnded | ResultDerived)]
+    text = shown([*events_before, ResultDerived(at=200.0, run_id=story.RUN, document=alone)], 100)
     assert "speed-up over the best device alone" in text
     assert "the limit is known when each device was measured alone" in text
 
 
-def test_time_left_is_what_was_predicted_beside_what_the_steps_show() -> None:
+def test_time_left_is_predicted_and_measured() -> None:
     events = rounds({"equal": 4.0, "hybrid": 2.0}, (250.0, 500.0, 250.0, 500.0))
     view = view_of(events)
     assert view.run is not None
-    assert predicted_left(view.run) == pytest.approx(3000 / 250 + 3000 / 500)
+    assert predicted_seconds_left(view.run) == pytest.approx(3000 / 250 + 3000 / 500)
     assert "predicted 0:18 · real " in time_left(view)[0][0]
     unknown = view_of(rounds({"equal": 4.0}, (250.0, None, 250.0, None)))
     assert "predicted — · real" in time_left(unknown)[0][0]
@@ -126,10 +126,10 @@ def test_time_left_is_what_was_predicted_beside_what_the_steps_show() -> None:
     assert "predicted 0:48 · took 0:48" in time_left(done)[0][0]
 
 
-def test_a_result_from_before_repeats_and_predictions_is_shown_as_it_is() -> None:
+def test_an_old_result_without_repeats_and_predictions_is_shown() -> None:
     document = story.document({"equal": 400.0, "hybrid": 900.0})
     document["cases"] = [{key: value for key, value in case.items() if "predict" not in key} for case in document["cases"]]
-    kept = [event for event in story.healthy() if not isinstance(event, ResultDerived)]
-    text = shown([*kept, replace(ResultDerived(run_id=story.RUN, document=document), at=200.0)], 160)
+    events_before = [event for event in story.healthy() if not isinstance(event, ResultDerived)]
+    text = shown([*events_before, replace(ResultDerived(run_id=story.RUN, document=document), at=200.0)], 160)
     assert "◇" not in text
     assert "2.25x" in text

@@ -1,13 +1,14 @@
-"""What a terminal is sent: fewer bytes, and the same cells in the same looks."""
+"""The compact terminal driver: fewer bytes draw the same cells in the same styles."""
 
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from paceline.tui.terminal.driver import shortened
+from paceline.tui.terminal.driver import minimize_sgr
 from rich.color import ColorSystem
 from rich.style import Style
 
@@ -16,7 +17,7 @@ Cells = list[tuple[str, object]]
 
 
 def drawn(data: str) -> Cells:
-    """What a terminal makes of it: every character and every other escape, with the pen it finds. Attribute by attribute."""
+    """A terminal emulator: every character and every other escape sequence with the SGR state it is drawn in."""
     pen: dict[str, str] = {}
     cells: Cells = []
     for escape, text in re.findall(r"(\x1b\[[^A-Za-z]*[A-Za-z])|([^\x1b])", data):
@@ -27,17 +28,17 @@ def drawn(data: str) -> Cells:
         while codes:
             code = int(codes.pop(0) or 0)
             if code in (38, 48):
-                kept = [codes.pop(0) for _ in range(4 if codes[0] == "2" else 2)]
-                pen[str(code)] = ";".join(kept)
+                parameters = [codes.pop(0) for _ in range(4 if codes[0] == "2" else 2)]
+                pen[str(code)] = ";".join(parameters)
             elif code == 0:
                 pen.clear()
             elif code in (22, 24):
-                for gone in {22: "12", 24: "4U"}[code]:
-                    pen.pop(gone, None)
+                for ended in {22: "12", 24: "4U"}[code]:
+                    pen.pop(ended, None)
             elif code in (23, 25, 27, 28, 29, 55):
-                for gone in ("56",) if code == 25 else (str(code)[1],):
-                    for one in gone:
-                        pen.pop("O" if code == 55 else one, None)
+                for ended in ("56",) if code == 25 else (str(code)[1],):
+                    for attribute in ended:
+                        pen.pop("O" if code == 55 else attribute, None)
             elif code in (39, 49):
                 pen.pop(str(code - 1), None)
             elif code >= 30 and code not in (53,):
@@ -51,33 +52,38 @@ def colours() -> st.SearchStrategy[str | None]:
     return st.sampled_from([None, "red", "bright_blue", "color(123)", "#010203", "#1c242d"])
 
 
+def _style(fore: str | None, back: str | None, on: set[str]) -> Style:
+    attributes: dict[str, Any] = dict.fromkeys(on, True)
+    return Style(color=fore, bgcolor=back, **attributes)
+
+
 def styles() -> st.SearchStrategy[Style]:
     attributes = st.sets(st.sampled_from(ATTRIBUTES), max_size=3)
-    return st.builds(
-        lambda fore, back, on: Style(color=fore, bgcolor=back, **dict.fromkeys(on, True)), colours(), colours(), attributes
-    )
+    return st.builds(_style, colours(), colours(), attributes)
 
 
 def pieces() -> st.SearchStrategy[str]:
     text = st.text("ab █▇…\n", min_size=1, max_size=3)
     system = st.sampled_from([ColorSystem.TRUECOLOR, ColorSystem.EIGHT_BIT, ColorSystem.STANDARD])
     other = st.sampled_from(["\x1b[12;40H", "\x1b[?2026h", "\x1b[?2026l", "\x1b[2J"])
-    return st.one_of(st.builds(lambda said, style, depth: style.render(said, color_system=depth), text, styles(), system), other)
+    return st.one_of(
+        st.builds(lambda content, style, depth: style.render(content, color_system=depth), text, styles(), system), other
+    )
 
 
 @given(st.lists(pieces(), max_size=20).map("".join))
-def test_a_terminal_draws_the_same_from_fewer_bytes(data: str) -> None:
-    short = shortened(data)
+def test_fewer_bytes_draw_the_same(data: str) -> None:
+    short = minimize_sgr(data)
     assert drawn(short) == drawn(data)
     assert len(short) <= len(data)
 
 
-def test_a_row_of_one_background_names_it_once() -> None:
+def test_a_row_of_one_background_sends_it_once() -> None:
     row = "".join(Style(color=f"#0000{number:02x}", bgcolor="#1c242d").render("x") for number in range(10))
-    assert shortened(row).count("48;2;28;36;45") == 1
-    assert len(shortened(row)) < len(row) / 1.8
+    assert minimize_sgr(row).count("48;2;28;36;45") == 1
+    assert len(minimize_sgr(row)) < len(row) / 1.8
 
 
 @pytest.mark.parametrize("data", ["\x1b[31mred", "\x1b[58;2;1;2;3mcurly\x1b[0m", "\x1b[38mbroken\x1b[0m", "\x1b[12;3H", "plain"])
-def test_what_it_does_not_know_passes_as_it_is(data: str) -> None:
-    assert shortened(data) == data
+def test_output_with_unknown_codes_is_unchanged(data: str) -> None:
+    assert minimize_sgr(data) == data

@@ -1,4 +1,4 @@
-"""Whatever a node says: nothing of it acts on the terminal, breaks a program of ours or passes for what it is not."""
+"""Hostile text from nodes: it cannot control the terminal, crash the program or look like something else."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ import pytest
 from paceline.engine.events import NodeDenied, NodeLost, NodeWarned, RankFailed, RunEnded
 from paceline.tui.command_line.log_printer import log_line
 from paceline.tui.command_line.render import render
-from paceline.tui.terminal.format import cell_len, clock, untrusted
+from paceline.tui.terminal.format import clock, sanitize
+from rich.cells import cell_len
 
 from tests.support.screens.hostile import Ears, text, unseen
 
 SEED = 20261121
 LONGEST = 500
-"""Characters of one shown text."""
+"""Longest text that is shown, in characters."""
 
 
 # Lines --------------------------------------------------------------------------------------------------------------------------
@@ -55,11 +56,11 @@ DOCUMENTS: dict[str, dict[str, Any]] = {
     },
     "replay": {"recording": "X", "events": 1, "result": None},
 }
-"""Documents as verbs give them, with an X wherever a node, a file or a person chose the words."""
+"""Documents of verbs, with an X for every text that comes from a node, a file or a person."""
 
 
 def with_words(value: Any, words: str) -> Any:
-    """The same with other words for every X."""
+    """The document with every X replaced by ``words``."""
     if isinstance(value, dict):
         return {key: with_words(item, words) for key, item in value.items()}
     if isinstance(value, list):
@@ -68,14 +69,17 @@ def with_words(value: Any, words: str) -> Any:
 
 
 def show_lines(count: int) -> dict[str, int]:
-    """So many hostile texts through every gate; counts of what came out."""
+    """Print ``count`` hostile texts in every way; counts the faults of the output."""
     random_numbers = random.Random(SEED)
     counts = dict.fromkeys(("lines", "control characters", "too long", "broken lines", "tracebacks"), 0)
     for number in range(count):
-        words, ears = text(random_numbers), Ears()  # who has heard it said why a node is lost is not told again
+        words, ears = (
+            text(random_numbers),
+            Ears(),
+        )  # a new narrator each time, because one does not repeat the reason of a lost node
         counts["lines"] += 1
         try:
-            shown_words = [untrusted(words)]
+            shown_words = [sanitize(words)]
             for event in (
                 NodeLost(node=words, reason=words),
                 NodeDenied(node="n", reason=words),
@@ -100,35 +104,35 @@ def show_lines(count: int) -> dict[str, int]:
     return counts
 
 
-def test_hostile_lines_reach_the_screen_as_harmless_ones() -> None:
+def test_hostile_lines_are_printed_harmlessly() -> None:
     counts = show_lines(2_000)
     assert sum(counts.values()) == counts["lines"]
 
 
 @pytest.mark.slow
-def test_a_hundred_thousand_hostile_lines_reach_the_screen_as_harmless_ones() -> None:
+def test_a_hundred_thousand_hostile_lines_are_printed_harmlessly() -> None:
     counts = show_lines(100_000)
     assert sum(counts.values()) == counts["lines"] == 100_000
 
 
 @pytest.mark.parametrize("at", [1e308, -1e308, 2.0**53, 253402300800.0, -1e15, float("nan"), None])
-def test_a_time_that_no_calendar_has_is_unknown(at: float | None) -> None:
-    run = {"run_id": "r", "state": "done", "workload": "w", "nodes": [], "started": at, "step": None}
+def test_a_time_outside_the_calendar_is_unknown(at: float | None) -> None:
+    run: dict[str, Any] = {"run_id": "r", "state": "done", "workload": "w", "nodes": [], "started": at, "step": None}
     assert "—" in render({"type": "jobs", "runs": [run]})
     assert clock(at) == "--:--:--"
     assert log_line("n0", None, at, "x", False) == "n0  x"
 
 
-def test_a_long_line_is_cut_with_a_mark_and_ends_where_it_is_cut() -> None:
-    assert untrusted("y" * 501) == "y" * 499 + "…"
-    assert untrusted("\u200b" * 10_000 + "x" * 600).endswith("…")
-    assert untrusted("語" * 600) == "語" * 499 + "…"
+def test_a_long_text_is_truncated_with_an_ellipsis() -> None:
+    assert sanitize("y" * 501) == "y" * 499 + "…"
+    assert sanitize("\u200b" * 10_000 + "x" * 600).endswith("…")
+    assert sanitize("語" * 600) == "語" * 499 + "…"
 
 
 @pytest.mark.parametrize(
     "words", [("cancel", "\x1b[31m\u202e\x07"), ("\x1b]0;x\x07",), ("--only", "\x9b31m"), ("replay", "/\x1b[2J")]
 )
-def test_an_error_on_the_command_line_says_nothing_to_the_terminal(words: tuple[str, ...], tmp_path: Path) -> None:
+def test_an_error_on_the_command_line_contains_no_control_characters(words: tuple[str, ...], tmp_path: Path) -> None:
     node = '[[node]]\nname = "demo1"\nkind = "embedded"\ndevices = [{ name = "A", speed = 1.0, memory = "1GiB" }]\n'
     (tmp_path / "nodes.toml").write_text(node)
     command = [sys.executable, "-m", "paceline.tui", "--batch", *words]

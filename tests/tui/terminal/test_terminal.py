@@ -1,4 +1,4 @@
-"""Leaves no mess: whatever ends the screen, the terminal is as it was before, in a real pseudo-terminal."""
+"""The terminal is restored however the program ends; in a real pseudo-terminal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import struct
 import subprocess
 import sys
 import termios
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,14 +19,15 @@ import pytest
 
 from tests.support.places import PLAY
 from tests.support.screens import story
+from tests.support.waiting import until_sync
 
 MODES = {b"1049": False, b"25": True, b"1000": False, b"1002": False, b"1003": False, b"1006": False, b"2004": False, b"7": True}
-"""Private modes of a terminal and how they stand before: alternate screen, cursor, mouse, pasting, wrapping of lines."""
+"""Private modes of a terminal with their initial state: alternate screen, cursor, mouse, pasting, line wrapping."""
 PLAY_COMMAND = [sys.executable, str(PLAY)]
 
 
 class Terminal:
-    """A pseudo-terminal of 80x24 and what was written to it; the program leads a session of its own, as under a login shell."""
+    """A pseudo-terminal of 80x24 with its output; the program leads a session of its own, as under a login shell."""
 
     def __init__(self, *command: str, cwd: Path, **env: str) -> None:
         self.master, self.slave = pty.openpty()
@@ -40,23 +40,26 @@ class Terminal:
         )
 
     def resize(self, lines: int, columns: int) -> None:
-        """Another size; whoever draws here is told by the kernel, or else by hand."""
+        """Change the size and send SIGWINCH."""
         fcntl.ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
         if hasattr(self, "process"):
             self.process.send_signal(signal.SIGWINCH)
 
     def read(self) -> None:
-        """Take what was written."""
+        """Read the output that is available."""
         while select.select([self.master], [], [], 0.01)[0]:
             self.seen += os.read(self.master, 65536)
 
-    def until(self, condition: Callable[[], bool]) -> None:
-        """Read on until something is so."""
-        while not condition():
+    def until(self, condition: Callable[..., bool]) -> None:
+        """Read until a condition holds; fails if the program ends before."""
+
+        def is_met() -> bool:
             has_ended = self.process.poll() is not None
             self.read()
             assert condition() or not has_ended, self.seen[-2000:]
-            time.sleep(0.01)
+            return condition()
+
+        until_sync(is_met)
         self.read()
 
     def type(self, keys: bytes) -> None:
@@ -64,25 +67,25 @@ class Terminal:
         os.write(self.master, keys)
 
     def ended(self) -> int:
-        """The exit status, once the program has ended by itself."""
+        """Wait until the program ends by itself; returns its exit status."""
         self.until(lambda: self.process.poll() is not None)
         return self.process.returncode
 
     def state_of(self, state: str) -> bool:
-        """Whether the kernel says so of the program: T stopped, S sleeping, R running."""
+        """Whether the program is in this state of the kernel: T stopped, S sleeping, R running."""
         return Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()[0] in state
 
     @property
     def modes(self) -> dict[bytes, bool]:
-        """How the private modes stand."""
-        found = dict(MODES)
+        """The current private modes."""
+        state = dict(MODES)
         for names, sign in re.findall(rb"\x1b\[\?([\d;]+)([hl])", self.seen):
-            found |= {name: sign == b"h" for name in names.split(b";") if name in found}
-        return found
+            state |= {name: sign == b"h" for name in names.split(b";") if name in state}
+        return state
 
     @property
     def is_as_before(self) -> bool:
-        """Whether nothing of the screen is left: modes, line discipline, keyboard protocol."""
+        """Whether the terminal is restored: modes, line discipline, keyboard protocol."""
         pushed, popped = self.seen.count(b"\x1b[>"), len(re.findall(rb"\x1b\[<\d*u", self.seen))
         return self.modes == MODES and termios.tcgetattr(self.slave) == self.before and pushed <= popped
 
@@ -92,7 +95,7 @@ class Terminal:
         return b"demo4" in self.seen
 
     def close(self) -> None:
-        """End what still runs, and let go of both ends."""
+        """Kill the program and close both ends."""
         self.process.kill()
         self.process.wait()
         for end in (self.master, self.slave):
@@ -101,8 +104,8 @@ class Terminal:
 
 
 @pytest.fixture
-def played(tmp_path: Path) -> Iterator[Terminal]:
-    """The screen over a recording, painted."""
+def replaying(tmp_path: Path) -> Iterator[Terminal]:
+    """The app replaying a recording, after its first paint."""
     terminal = Terminal(*PLAY_COMMAND, str(story.record(tmp_path / "a.jsonl", story.healthy())), cwd=tmp_path)
     try:
         terminal.until(lambda: terminal.is_drawn)
@@ -112,21 +115,21 @@ def played(tmp_path: Path) -> Iterator[Terminal]:
 
 
 @pytest.mark.parametrize("key", [b"q", b"\x03", b"\x11"], ids=["q", "ctrl-c", "ctrl-q"])
-def test_a_key_that_leaves_gives_the_terminal_back(played: Terminal, key: bytes) -> None:
-    assert not played.is_as_before
-    played.type(key)
-    assert played.ended() == 0
-    assert played.is_as_before
+def test_a_quit_key_restores_the_terminal(replaying: Terminal, key: bytes) -> None:
+    assert not replaying.is_as_before
+    replaying.type(key)
+    assert replaying.ended() == 0
+    assert replaying.is_as_before
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)], ids=["term", "hangup"])
-def test_a_signal_that_ends_gives_the_terminal_back(played: Terminal, number: int, status: int) -> None:
-    played.process.send_signal(number)
-    assert played.ended() == status
-    assert played.is_as_before
+def test_a_terminating_signal_restores_the_terminal(replaying: Terminal, number: int, status: int) -> None:
+    replaying.process.send_signal(number)
+    assert replaying.ended() == status
+    assert replaying.is_as_before
 
 
-def test_q_leaves_while_nothing_is_painted_yet(tmp_path: Path) -> None:
+def test_q_quits_before_the_first_paint(tmp_path: Path) -> None:
     terminal = Terminal(*PLAY_COMMAND, str(story.record(tmp_path / "a.jsonl", story.healthy())), cwd=tmp_path)
     try:
         terminal.type(b"q")
@@ -139,44 +142,44 @@ def test_q_leaves_while_nothing_is_painted_yet(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "keys", [b"?", b":ben", b"\x10the", b"3", b"7/", b"/util<"], ids=["help", "prompt", "palette", "run", "search", "filter"]
 )
-def test_ctrl_c_leaves_from_wherever_one_is(played: Terminal, keys: bytes) -> None:
-    played.type(keys)
-    played.read()
-    played.type(b"\x03")
-    assert played.ended() == 0
-    assert played.is_as_before
+def test_ctrl_c_quits_from_every_screen_and_dialog(replaying: Terminal, keys: bytes) -> None:
+    replaying.type(keys)
+    replaying.read()
+    replaying.type(b"\x03")
+    assert replaying.ended() == 0
+    assert replaying.is_as_before
 
 
-def test_a_terminal_without_an_end_to_read_from_ends_the_program(played: Terminal) -> None:
-    os.close(played.slave)
-    os.close(played.master)
-    played.master = played.slave = -1
-    assert played.process.wait() != 0
+def test_a_closed_terminal_ends_the_program(replaying: Terminal) -> None:
+    os.close(replaying.slave)
+    os.close(replaying.master)
+    replaying.master = replaying.slave = -1
+    assert replaying.process.wait() != 0
 
 
-def test_ctrl_z_gives_the_terminal_to_the_shell_and_fg_takes_it_again(played: Terminal) -> None:
-    played.process.send_signal(signal.SIGTSTP)
-    played.until(lambda: played.state_of("T"))
-    assert played.is_as_before
-    drawn = len(played.seen)
-    played.process.send_signal(signal.SIGCONT)
-    played.until(lambda: b"demo4" in played.seen[drawn:])
-    assert not played.is_as_before
-    played.type(b"q")
-    assert played.ended() == 0
-    assert played.is_as_before
+def test_ctrl_z_suspends_to_the_shell_and_fg_resumes(replaying: Terminal) -> None:
+    replaying.process.send_signal(signal.SIGTSTP)
+    replaying.until(lambda: replaying.state_of("T"))
+    assert replaying.is_as_before
+    drawn = len(replaying.seen)
+    replaying.process.send_signal(signal.SIGCONT)
+    replaying.until(lambda: b"demo4" in replaying.seen[drawn:])
+    assert not replaying.is_as_before
+    replaying.type(b"q")
+    assert replaying.ended() == 0
+    assert replaying.is_as_before
 
 
-def test_a_storm_of_sizes_down_to_nothing_ends_in_a_whole_picture(played: Terminal) -> None:
+def test_many_resizes_down_to_zero_end_in_a_complete_picture(replaying: Terminal) -> None:
     for lines, columns in [(0, 0), (1, 1), (50, 160), (2, 200), (200, 2), (9, 39), (0, 80), (24, 0)] * 5:
-        played.resize(lines, columns)
-        played.read()
-    drawn = len(played.seen)
-    played.resize(24, 80)
-    played.until(lambda: b"demo4" in played.seen[drawn:])
-    played.type(b"q")
-    assert played.ended() == 0
-    assert played.is_as_before
+        replaying.resize(lines, columns)
+        replaying.read()
+    drawn = len(replaying.seen)
+    replaying.resize(24, 80)
+    replaying.until(lambda: b"demo4" in replaying.seen[drawn:])
+    replaying.type(b"q")
+    assert replaying.ended() == 0
+    assert replaying.is_as_before
 
 
 @pytest.mark.parametrize("fault", ["--faulty", "--broken"], ids=["while drawing", "while mounting"])
@@ -190,9 +193,9 @@ def test_a_fault_of_ours_leaves_one_line_a_log_for_its_owner_and_the_terminal_as
         assert terminal.ended() == 1
         assert terminal.is_as_before
         after = terminal.seen.rpartition(b"\x1b[?1049l")[2]
-        told = [line for line in re.sub(rb"\x1b\[[^a-zA-Z]*[a-zA-Z]", b"", after).split(b"\r\n") if line.strip()]
-        assert len(told) == 1, told
-        assert b"paceline: a fault of ours ended the screen, runs go on: ZeroDivisionError" in told[0]
+        lines = [line for line in re.sub(rb"\x1b\[[^a-zA-Z]*[a-zA-Z]", b"", after).split(b"\r\n") if line.strip()]
+        assert len(lines) == 1, lines
+        assert b"paceline: a bug in Paceline ended the screen, runs go on: ZeroDivisionError" in lines[0]
         log = tmp_path / "logs" / "control.log"
         assert log.stat().st_mode & 0o777 == 0o600
         assert "Traceback" in log.read_text()
@@ -200,23 +203,23 @@ def test_a_fault_of_ours_leaves_one_line_a_log_for_its_owner_and_the_terminal_as
         terminal.close()
 
 
-SIGNS_OF = {
+EXPECTED_TEXTS = {
     **{b"1": b"by trouble", b"2": b"progress", b"3": b"throughput", b"4": b"troubles", b"5": b"over equal"},
     **{b"6": b"speed-up", b"7": b"recording", b"8": b"all-reduce", b"\x10": b"by any part of its name"},
 }
-"""Keys, and words that are seen only where each leads."""
+"""Keys, and a text that only the screen of that key shows."""
 
 
-def test_a_terminal_of_ascii_is_sent_nothing_else_from_any_screen(tmp_path: Path) -> None:
+def test_an_ascii_terminal_gets_only_ascii_from_every_screen(tmp_path: Path) -> None:
     recording = str(story.record(tmp_path / "a.jsonl", story.trouble()))
     terminal = Terminal(*PLAY_COMMAND, recording, "64", "--ascii", cwd=tmp_path)
     try:
         terminal.resize(50, 160)
         terminal.until(lambda: b"64 %" in terminal.seen)
-        for key, words in SIGNS_OF.items():
+        for key, expected in EXPECTED_TEXTS.items():
             start = len(terminal.seen)
             terminal.type(key)
-            terminal.until(lambda start=start, words=words: words in terminal.seen[start:])
+            terminal.until(lambda start=start, expected=expected: expected in terminal.seen[start:])
         assert terminal.seen.isascii()
         terminal.type(b"\x03")
         assert terminal.ended() == 0
@@ -232,13 +235,13 @@ def test_a_terminal_of_ascii_is_sent_nothing_else_from_any_screen(tmp_path: Path
     ],
     ids=["16", "256"],
 )
-def test_a_terminal_of_few_colours_is_sent_no_others(names: dict[str, str], sent: bytes, tmp_path: Path) -> None:
+def test_a_terminal_with_few_colours_gets_no_others(names: dict[str, str], sent: bytes, tmp_path: Path) -> None:
     recording = str(story.record(tmp_path / "a.jsonl", story.trouble()))
     terminal = Terminal(*PLAY_COMMAND, recording, "64", cwd=tmp_path, COLORTERM="", **names)
     try:
         terminal.until(lambda: b"demo2 rank 1" in terminal.seen)
-        told = set(re.findall(rb"\x1b\[[\d;]*m", terminal.seen))
-        assert {code for code in told if not re.fullmatch(sent, code)} == set()
-        assert any(b"91" in code for code in told) == (names["TERM"] == "xterm")
+        codes = set(re.findall(rb"\x1b\[[\d;]*m", terminal.seen))
+        assert {code for code in codes if not re.fullmatch(sent, code)} == set()
+        assert any(b"91" in code for code in codes) == (names["TERM"] == "xterm")
     finally:
         terminal.close()

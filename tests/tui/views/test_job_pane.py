@@ -1,4 +1,4 @@
-"""The run under the cursor of the list of jobs, and the age of what its row says."""
+"""The pane with the run under the cursor, and the age of the values in its row."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from paceline.tui.views.jobs import job_row
 from tests.support.screens import story
 
 
-def seen(events: list[Event]) -> View:
+def view_after(events: list[Event]) -> View:
     state = State()
     for event in events:
         state = reduce(state, event)
@@ -21,8 +21,8 @@ def seen(events: list[Event]) -> View:
 
 
 @pytest.mark.parametrize(("width", "height"), [(156, 34), (80, 12), (50, 3), (156, 0)])
-def test_a_run_is_told_in_as_many_lines_as_there_are(width: int, height: int) -> None:
-    view = seen(story.trouble())
+def test_a_run_fits_into_the_lines_of_the_pane(width: int, height: int) -> None:
+    view = view_after(story.trouble())
     (run_id,) = view.state.runs
     lines = job_pane(view, run_id, width, height)
     assert len(lines) <= height
@@ -32,13 +32,13 @@ def test_a_run_is_told_in_as_many_lines_as_there_are(width: int, height: int) ->
     assert ("samples/s" in text) == (height == 34), "a curve needs room"
 
 
-def test_a_run_that_is_not_there_leaves_the_pane_empty() -> None:
-    assert job_pane(seen(story.trouble()), "20260101-000000-abcdef", 80, 20) == []
+def test_an_unknown_run_leaves_the_pane_empty() -> None:
+    assert job_pane(view_after(story.trouble()), "20260101-000000-abcdef", 80, 20) == []
 
 
-def test_a_rate_from_a_silent_node_says_how_old_it_is() -> None:
-    view = seen(story.trouble())
+def test_the_throughput_of_a_silent_node_is_shown_with_its_age() -> None:
+    view = view_after(story.trouble())
     (run_id,) = view.state.runs
     assert "◌ no word for 8 s" in job_row(view, run_id, 160, False).text
     assert "◌ 8 s" in job_row(view, run_id, 80, False).text
-    assert "◌" not in job_row(seen(story.healthy()), run_id, 160, False).text
+    assert "◌" not in job_row(view_after(story.healthy()), run_id, 160, False).text

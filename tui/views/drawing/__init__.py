@@ -1,1 +1,1 @@
-"""Styled pieces, curves and sorting that all views share."""
+"""Styled lines, charts and sorting, shared by all views."""

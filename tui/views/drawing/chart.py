@@ -1,4 +1,4 @@
-"""Curves in braille, two by four dots a cell: many points, few cells, gaps drawn as gaps. Pure."""
+"""Line charts in braille, two by four dots per cell; gaps in the data stay gaps. Pure."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from ...terminal.format import pad, pad_left
 from .lines import Piece, line
 
 _DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
-AXIS = 7
-"""Cells of the labels at the left, their tick included."""
+AXIS_COLUMNS = 7
+"""Width of the labels at the left, tick included."""
 Point = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """One line of a chart."""
+    """One curve of a chart: its points and style."""
 
     points: Sequence[Point]
     style: Style
@@ -28,18 +28,18 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class ChartMark:
-    """A moment, named under the axis if there is room."""
+    """A moment marked on the time axis, and named below it where there is room."""
 
     at: float
     name: str = ""
     sign: str = "┴"
     is_drawn: bool = False
-    """Whether a faint line stands over it."""
+    """Whether a faint vertical line marks it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """A value that the curves are compared with: a dotted line, named at its right end."""
+    """A reference value: a dotted horizontal line, named at its right end."""
 
     value: float
     name: str = ""
@@ -47,18 +47,18 @@ class Level:
 
 @dataclass(frozen=True, slots=True)
 class ChartFrame:
-    """The part of the plane a chart shows."""
+    """The range of times and values that a chart shows."""
 
     start: float
     end: float
     low: float
     high: float
     gap: float
-    """Points farther apart than this are not joined."""
+    """Points farther apart in time than this are not joined."""
 
 
 def plot(points: Sequence[Point], frame: ChartFrame, width: int, height: int) -> list[list[int]]:
-    """Braille bits of one curve, row by row; neighbours are joined."""
+    """Braille bits of one curve, row by row; neighbouring points are joined."""
     cells = [[0] * width for _ in range(height)]
     columns, rows = width * 2, height * 4
     across, up = max(1e-9, frame.end - frame.start), max(1e-12, frame.high - frame.low)
@@ -91,29 +91,30 @@ def chart(
     frame: ChartFrame,
     width: int,
     height: int,
-    labels: Style,
-    faint: Style,
+    *,
+    label_style: Style,
+    faint_style: Style,
     levels: Sequence[Level] = (),
     marks: Sequence[ChartMark] = (),
-    form: str = "{:,.0f}",
+    number_format: str = "{:,.0f}",
 ) -> list[Strip]:
-    """A whole chart: labelled axis, dotted levels, curves, marks. The last two lines are axis and names of marks."""
+    """A chart with labelled axis, levels, curves and marks. The last two lines are the time axis and the names of marks."""
     gutter = max((len(level.name) + 1 for level in levels if level.name), default=0)
-    inner, rows = width - AXIS - gutter, height - 2
+    inner, rows = width - AXIS_COLUMNS - gutter, height - 2
     if inner < 8 or rows < 2:
         return []
-    grid: list[list[Piece]] = [[(" ", faint)] * inner for _ in range(rows)]
+    grid: list[list[Piece]] = [[(" ", faint_style)] * inner for _ in range(rows)]
     places = [(round((mark.at - frame.start) / max(1e-9, frame.end - frame.start) * (inner - 1)), mark) for mark in marks]
     for x, mark in places:
         if mark.is_drawn and 0 <= x < inner:
             for row in grid:
-                row[x] = ("┊", faint)
+                row[x] = ("┊", faint_style)
     ends = [""] * rows
     for level in levels:
         y = _row(level.value, frame, rows)
         if 0 <= y < rows:
-            grid[y] = [("┈", faint)] * inner
-            # Two levels so near that they share a line: the first one named is the one that matters more.
+            grid[y] = [("┈", faint_style)] * inner
+            # Where two levels share a line, the first one is the more important: it keeps its name.
             ends[y] = ends[y] or level.name
     for curve in curves:
         for y, bits in enumerate(plot(curve.points, frame, inner, rows)):
@@ -126,8 +127,8 @@ def chart(
         ticks[_row(middle, frame, rows)] = middle
     strips = []
     for y, row in enumerate(grid):
-        label = pad_left(form.format(ticks[y]), AXIS - 2) + " ┤" if y in ticks else " " * (AXIS - 1) + "│"
-        strips.append(line(width, (label, labels), *row, (f" {ends[y]}" if ends[y] else "", labels)))
+        label = pad_left(number_format.format(ticks[y]), AXIS_COLUMNS - 2) + " ┤" if y in ticks else " " * (AXIS_COLUMNS - 1) + "│"
+        strips.append(line(width, (label, label_style), *row, (f" {ends[y]}" if ends[y] else "", label_style)))
     axis, names = ["─"] * inner, [" "] * inner
     free = 0
     for x, mark in places:
@@ -137,12 +138,12 @@ def chart(
         if mark.name and x >= free and x + len(mark.name) <= inner:
             names[x : x + len(mark.name)] = mark.name
             free = x + len(mark.name) + 1
-    strips.append(line(width, (" " * (AXIS - 1) + "└" + "".join(axis), labels)))
-    strips.append(line(width, (" " * AXIS + pad("".join(names), inner), labels)))
+    strips.append(line(width, (" " * (AXIS_COLUMNS - 1) + "└" + "".join(axis), label_style)))
+    strips.append(line(width, (" " * AXIS_COLUMNS + pad("".join(names), inner), label_style)))
     return strips
 
 
 def _row(value: float, frame: ChartFrame, rows: int) -> int:
-    """From the top; beyond all rows where a value is no number that can be drawn."""
+    """Row of a value, counted from the top; out of range if the value is not finite."""
     up = (value - frame.low) / max(1e-12, frame.high - frame.low) * rows
     return rows - 1 - int(up) if math.isfinite(up) else rows

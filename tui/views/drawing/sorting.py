@@ -1,4 +1,4 @@
-"""How a list is sorted: what a person chose, beside the list and in its headings, and the sorting itself. Pure."""
+"""Sorting of lists: the chosen order, its headings, and the sort itself. Pure."""
 
 from __future__ import annotations
 
@@ -7,37 +7,37 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ...theme import PALETTE
-from .lines import Piece, does
+from .lines import Piece, click_style
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a list is sorted by."""
+    """A sort key and a direction."""
 
     by: str
     is_reversed: bool = False
 
     @property
-    def told(self) -> Piece:
-        """``by state, reversed``: at the right of the line over the list."""
+    def label(self) -> Piece:
+        """``by state, reversed``, for the right end of the line above the list."""
         return f"by {self.by}{', reversed' if self.is_reversed else ''}", PALETTE.dim
 
-    def chosen(self, by: str) -> Order:
-        """After a click on a heading: by that column; once more: the other way round."""
+    def toggled(self, by: str) -> Order:
+        """The order after a click on a heading: by that column, reversed if it was already by that column."""
         return Order(by, self.by == by and not self.is_reversed)
 
-    def following(self, orders: Sequence[str]) -> Order:
-        """By the next of what the list can be sorted by."""
+    def next_order(self, orders: Sequence[str]) -> Order:
+        """The order by the next sort key of the list, in the same direction."""
         return replace(self, by=orders[(orders.index(self.by) + 1) % len(orders)])
 
 
-def heading(column: str, by: str, order: Order) -> Piece:
-    """The name of a column: marked where it sorts, and a click on it sorts by it."""
-    return column, (PALETTE.text if order.by == by else PALETTE.dim) + does(f"screen.sort('{by}')")
+def sortable_heading(column: str, by: str, order: Order) -> Piece:
+    """The heading of a column; brighter if the list is sorted by it, and a click sorts by it."""
+    return column, (PALETTE.text if order.by == by else PALETTE.dim) + click_style(f"screen.sort('{by}')")
 
 
-def arranged(keys: Sequence[str], value: Callable[[str], Any], is_reversed: bool) -> list[str]:
-    """By value, smallest first; what is alike stays as it was, and what is unknown (None) comes last whatever the direction."""
+def sorted_keys(keys: Sequence[str], value: Callable[[str], Any], is_reversed: bool) -> list[str]:
+    """Keys by value, smallest first and stable; unknown values (None) come last in both directions."""
     values = {key: value(key) for key in keys}
     known = sorted((key for key in keys if values[key] is not None), key=values.__getitem__, reverse=is_reversed)
     return [*known, *(key for key in keys if values[key] is None)]

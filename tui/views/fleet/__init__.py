@@ -1,1 +1,1 @@
-"""The fleet as lines: rows, order, heat map, history cards."""
+"""The fleet as lines: rows, order, heat map and history cards."""

@@ -1,4 +1,4 @@
-"""The recent past of each device as a filled curve, one card a device, where the fleet leaves room. Pure."""
+"""The recent utilization of each device as a filled curve, one card per device, below a short list. Pure."""
 
 from __future__ import annotations
 
@@ -8,49 +8,49 @@ from paceline.engine.store.state import DeviceState, NodeState
 from textual.strip import Strip
 
 from ...messages import View
-from ...terminal.format import pad, percent, untrusted
+from ...terminal.format import pad, percent, sanitize
 from ...theme import PALETTE
-from ..drawing.lines import NONE, Piece, line
-from .order import device_of_key
+from ..drawing.lines import NO_STYLE, Piece, line
+from .order import device_at_key
 
-LOWEST, HIGHEST = 3, 20
-"""Lines of a curve."""
+MIN_CURVE_LINES, MAX_CURVE_LINES = 3, 20
+"""Bounds of the height of a curve, in lines."""
 _EIGHTHS = " ▁▂▃▄▅▆▇█"
 
 
 def history_cards(view: View, keys: Sequence[str], width: int, height: int) -> list[Strip]:
-    """As many cards as fit, in the order of the list above; how many did not is said."""
-    places = (device_of_key(view.state, key) for key in keys)
+    """As many cards as fit, in the order of the list above, and the number of devices without a card."""
+    places = (device_at_key(view.state, key) for key in keys)
     devices = [(node, device) for node, device in places if node is not None and device is not None]
     columns = 1 if width < 70 or len(devices) == 1 else 2
-    deep = -(-len(devices) // columns)
-    rows = min(HIGHEST, height // max(1, deep) - 2)
-    if rows < LOWEST:
-        rows = LOWEST
-        deep = max(0, (height - 1) // (rows + 2))
+    card_rows = -(-len(devices) // columns)
+    rows = min(MAX_CURVE_LINES, height // max(1, card_rows) - 2)
+    if rows < MIN_CURVE_LINES:
+        rows = MIN_CURVE_LINES
+        card_rows = max(0, (height - 1) // (rows + 2))
     lines: list[Strip] = []
-    inner = (width - 3 * (columns - 1)) // columns
-    for place in range(deep):
-        cards = [_card(node, device, inner, rows) for node, device in devices[place * columns : (place + 1) * columns]]
+    card_width = (width - 3 * (columns - 1)) // columns
+    for row in range(card_rows):
+        cards = [_card(node, device, card_width, rows) for node, device in devices[row * columns : (row + 1) * columns]]
         for pieces in zip(*cards, strict=True):
-            joined = [piece for card in pieces for piece in (*card, ("   ", NONE))]
+            joined = [piece for card in pieces for piece in (*card, ("   ", NO_STYLE))]
             lines.append(line(width, *joined))
         lines.append(line(width))
-    hidden = len(devices) - deep * columns
+    hidden = len(devices) - card_rows * columns
     if hidden > 0:
         lines.append(line(width, (f"+{hidden} devices without a curve here", PALETTE.dim)))
     return lines
 
 
 def _card(node: NodeState, device: DeviceState, width: int, rows: int) -> list[list[Piece]]:
-    """A heading, then the curve: one column a report, newest at the right."""
+    """A heading, then the curve: one column per report, newest at the right."""
     reading = device.reading
     label = " emulated" if reading.kind == "emulated" else ""
     value = percent(reading.utilization) if node.state == "ok" else node.state
     index = f" {reading.index}" if len(node.devices) > 1 else ""
-    name = pad(f"{untrusted(node.name)}{index} {untrusted(reading.name)}", width - len(label) - len(value) - 2)
-    word = PALETTE.text if node.state == "ok" else PALETTE.of(node.state)
-    heading: list[Piece] = [(name, PALETTE.dim), (label, PALETTE.dim), (f"  {value}", word)]
+    name = pad(f"{sanitize(node.name)}{index} {sanitize(reading.name)}", width - len(label) - len(value) - 2)
+    value_style = PALETTE.text if node.state == "ok" else PALETTE.state_style(node.state)
+    heading: list[Piece] = [(name, PALETTE.dim), (label, PALETTE.dim), (f"  {value}", value_style)]
     return [heading, *_area(device.utilization, width, rows, is_fresh=node.state == "ok")]
 
 

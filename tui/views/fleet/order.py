@@ -1,4 +1,4 @@
-"""Which devices the fleet lists, in which order, and how many it hides. Pure; worked out once a second at most."""
+"""The devices that the fleet lists: query, order and counts of hidden rows. Pure; computed once a second at most."""
 
 from __future__ import annotations
 
@@ -9,106 +9,107 @@ from paceline.engine.events import DeviceReading
 from paceline.engine.store.state import DeviceState, NodeState, State
 
 from ...filter import Filter
-from .device_facts import SEVERITY, Scene, device_subject, trouble
+from ..drawing.sorting import Order
+from .device_facts import SEVERITY, DeviceUse, device_fields, device_state
 
-ORDERS = ("trouble", "node", "utilization", "memory", "temperature", "power")
-"""What the list can be sorted by; the first one unless a person says otherwise."""
-_NONE = DeviceState(DeviceReading(kind=""))
-"""Stands for the devices of a node of which none is known."""
+FLEET_ORDERS = ("trouble", "node", "utilization", "memory", "temperature", "power")
+"""Sort keys of the list; the first one is the default."""
+TROUBLE_FIRST = Order(FLEET_ORDERS[0])
+_NO_DEVICE = DeviceState(DeviceReading(kind=""))
+"""Placeholder for a node without known devices."""
 
 
 @dataclass(frozen=True, slots=True)
 class FleetQuery:
-    """What a person wants of the list."""
+    """Order and filters of the list."""
 
-    order: str = ORDERS[0]
-    is_reversed: bool = False
+    order: Order = TROUBLE_FIRST
     is_faults_only: bool = False
-    text: str = ""
-    """The filter as typed."""
+    filter_text: str = ""
+    """The filter as it was typed."""
     passes: Filter | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Listing:
-    """The rows, and what is not among them."""
+class FleetListing:
+    """The listed rows, and the counts of hidden ones."""
 
     keys: tuple[str, ...] = ()
-    """One a row, ``node index``; index -1: a node of which no device is known."""
+    """Keys of the rows, ``node index``; index -1: a node without known devices."""
     named: frozenset[str] = frozenset()
-    """Rows that name their node: the first of each group."""
+    """Keys of rows that show the name of their node: the first row of each group."""
     devices: int = 0
-    """Of all nodes."""
+    """Number of devices of all nodes."""
     shown: int = 0
-    """Devices among the rows."""
+    """Number of listed devices."""
     healthy: int = 0
-    """Rows hidden because only faults are wanted."""
+    """Number of rows hidden because only faults are listed."""
     filtered: int = 0
-    """Rows hidden by the filter."""
+    """Number of rows hidden by the filter."""
 
     @property
     def hidden(self) -> int:
-        """Rows that are not shown."""
+        """Number of hidden rows."""
         return self.healthy + self.filtered
 
 
-def key_of(node: str, place: int) -> str:
-    """The key of a row: ``place`` counts the devices of the node."""
-    return f"{node} {place}"
+def row_key(node: str, index: int) -> str:
+    """The key of a row; ``place`` is the position of the device in its node, -1 for a node without known devices."""
+    return f"{node} {index}"
 
 
-def device_of_key(state: State, key: str) -> tuple[NodeState | None, DeviceState | None]:
-    """The node and device of a row; None where the one or the other is gone."""
-    name, _, place = key.rpartition(" ")
+def device_at_key(state: State, key: str) -> tuple[NodeState | None, DeviceState | None]:
+    """The node and device of a row; None for each that no longer exists."""
+    name, _, index = key.rpartition(" ")
     node = state.nodes.get(name)
-    return node, node.devices[int(place)] if node is not None and 0 <= int(place) < len(node.devices) else None
+    return node, node.devices[int(index)] if node is not None and 0 <= int(index) < len(node.devices) else None
 
 
 def device_set(state: State, keys: Iterable[str]) -> str:
-    """Rows as ``--devices`` names them, such as ``atlas:0,lab1:0``, in the order of the fleet; a row without a device is all of
-    its node."""
-    wanted = set(keys)
+    """Rows as an argument of ``--devices``, such as ``atlas:0,lab1:0``, in the order of the nodes; a row without a device selects
+    its whole node."""
+    selected = set(keys)
     names = []
     for node in state.nodes.values():
-        if key_of(node.name, -1) in wanted:
+        if row_key(node.name, -1) in selected:
             names.append(node.name)
-        chosen = [one for place, one in enumerate(node.devices) if key_of(node.name, place) in wanted]
-        names += [f"{node.name}:{one.reading.index}" for one in chosen]
+        chosen = [device for place, device in enumerate(node.devices) if row_key(node.name, place) in selected]
+        names += [f"{node.name}:{device.reading.index}" for device in chosen]
     return ",".join(names)
 
 
-def arrange(state: State, scene: Scene, wish: FleetQuery) -> Listing:
-    """The list as a person wants it. Unknown values come last, whatever the direction; what is not known to be well is no
-    healthy device, so that faults only leaves it there."""
+def list_devices(state: State, use: DeviceUse, query: FleetQuery) -> FleetListing:
+    """List the devices that match a query. Unknown values come last in both directions; a node without known devices is not
+    healthy, so faults only keeps it."""
     rows: list[tuple[float | None, int, int, str]] = []
     devices = shown = healthy = filtered = 0
-    value = _VALUES[wish.order]
+    value = _SORT_VALUES[query.order.by]
     for number, (name, node) in enumerate(state.nodes.items()):
         devices += len(node.devices)
         if not node.devices:
             severity = SEVERITY[node.state]
-            if wish.passes is not None and not wish.passes(device_subject(node, _NONE, scene, state.at)):
+            if query.passes is not None and not query.passes(device_fields(node, _NO_DEVICE, use, state.at)):
                 filtered += 1
             else:
-                rows.append((value(_NONE, severity), number, -1, key_of(name, -1)))
+                rows.append((value(_NO_DEVICE, severity), number, -1, row_key(name, -1)))
             continue
         for place, device in enumerate(node.devices):
-            severity = SEVERITY[trouble(node, device.reading, scene)]
-            if wish.is_faults_only and severity == SEVERITY["ok"]:
+            severity = SEVERITY[device_state(node, device.reading, use)]
+            if query.is_faults_only and severity == SEVERITY["ok"]:
                 healthy += 1
-            elif wish.passes is not None and not wish.passes(device_subject(node, device, scene, state.at)):
+            elif query.passes is not None and not query.passes(device_fields(node, device, use, state.at)):
                 filtered += 1
             else:
                 shown += 1
-                rows.append((value(device, severity), number, place, key_of(name, place)))
-    known = sorted((row for row in rows if row[0] is not None), reverse=wish.is_reversed)
+                rows.append((value(device, severity), number, place, row_key(name, place)))
+    known = sorted((row for row in rows if row[0] is not None), reverse=query.order.is_reversed)
     keys = tuple(row[3] for row in (*known, *(row for row in rows if row[0] is None)))
     nodes = [key.rpartition(" ")[0] for key in keys]
     named = frozenset(key for place, key in enumerate(keys) if not place or nodes[place - 1] != nodes[place])
-    return Listing(keys, named, devices, shown, healthy, filtered)
+    return FleetListing(keys, named, devices, shown, healthy, filtered)
 
 
-def _most(read: Callable[[DeviceState], float | None]) -> Callable[[DeviceState, int], float | None]:
+def _descending(read: Callable[[DeviceState], float | None]) -> Callable[[DeviceState, int], float | None]:
     def value(device: DeviceState, severity: int) -> float | None:
         known = read(device)
         return None if known is None else -known
@@ -121,12 +122,12 @@ def _fill(device: DeviceState) -> float | None:
     return used / total if used is not None and total else None
 
 
-_VALUES: dict[str, Callable[[DeviceState, int], float | None]] = {
+_SORT_VALUES: dict[str, Callable[[DeviceState, int], float | None]] = {
     "trouble": lambda device, severity: severity,
     "node": lambda device, severity: 0,
-    "utilization": _most(lambda device: device.reading.utilization),
-    "memory": _most(_fill),
-    "temperature": _most(lambda device: device.reading.temperature),
-    "power": _most(lambda device: device.reading.power),
+    "utilization": _descending(lambda device: device.reading.utilization),
+    "memory": _descending(_fill),
+    "temperature": _descending(lambda device: device.reading.temperature),
+    "power": _descending(lambda device: device.reading.power),
 }
-"""What an order sorts by, smallest first."""
+"""Sort value of a device by sort key, smallest first."""

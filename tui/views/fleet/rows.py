@@ -1,4 +1,4 @@
-"""The rows of the fleet: one line a device, with everything that is known of it and who uses it. Pure."""
+"""The rows of the fleet: one line per device with its readings, faults and users. Pure."""
 
 from __future__ import annotations
 
@@ -11,26 +11,24 @@ from rich.style import Style
 from textual.strip import Strip
 
 from ...messages import View
-from ...terminal.format import UNKNOWN, age, count, memory, number, pad, pad_left, percent, untrusted
+from ...terminal.format import UNKNOWN, age, count, memory, number, pad, pad_left, percent, sanitize
 from ...theme import GLYPHS, PALETTE
-from ..drawing.lines import NONE, Piece, bar, does, history, joined, line, spread
-from .device_facts import Scene, fall, is_free, trouble, workers
-from .order import FleetQuery, Listing, device_of_key
+from ..drawing.lines import NO_STYLE, Piece, bar, click_style, justified_line, line, merge_pieces, sparkline
+from ..drawing.sorting import Order, sortable_heading
+from .device_facts import DeviceUse, clock_drop, compute_processes, device_state, is_free
+from .order import FleetListing, FleetQuery, device_at_key
 
-WIDE = 120
-"""Columns from which a row has room for bars, power and clocks."""
-
-
-SORTS = {"node": "node", "util": "utilization", "memory": "memory", "W": "power", "°C": "temperature"}
-"""Columns by which the list can be sorted, and by what that is."""
+FLEET_WIDE_COLUMNS = 120
+"""Width from which a row shows bars, power and clocks."""
 
 
-def fleet_heading(width: int, wish: FleetQuery | None = None, is_alone: bool = False) -> Strip:
-    """Names of the columns; the one that sorts is marked, and a click on another sorts by it.
+COLUMN_ORDERS = {"node": "node", "util": "utilization", "memory": "memory", "W": "power", "°C": "temperature"}
+"""Sort keys by the headings that sort by them."""
 
-    ``is_alone``: all are of one node, which is told elsewhere, and nothing is sorted.
-    """
-    if width < WIDE:
+
+def fleet_heading(width: int, order: Order | None = None) -> Strip:
+    """Column headings; a click on one sorts by it. Without an order nothing can be sorted, and the column of nodes is left out."""
+    if width < FLEET_WIDE_COLUMNS:
         columns = [
             pad("node", 8),
             pad("device", 11),
@@ -45,58 +43,57 @@ def fleet_heading(width: int, wish: FleetQuery | None = None, is_alone: bool = F
             pad("device", 22),
             pad_left("util", 5),
             pad("", 11),
-            pad("history", _history(width)),
+            pad("history", _history_columns(width)),
             pad("", 9),
         ]
         columns += [pad_left("memory", 13), pad_left("W", 8), pad_left("°C", 4), pad_left("MHz", 6) + " "]
     pieces: list[Piece] = [("  ", PALETTE.dim)]
-    for column in columns[1:] if is_alone else columns:
-        pieces.append((column + " ", _heading(column.strip(), wish)))
-    return line(width, *pieces, (" who", PALETTE.dim if wish is None else PALETTE.dim + does("screen.sort('trouble')")))
+    if order is None:
+        return line(width, *pieces, *((f"{column} ", PALETTE.dim) for column in columns[1:]), (" who", PALETTE.dim))
+    for column in columns:
+        by = COLUMN_ORDERS.get(column.strip())
+        pieces.append((f"{column} ", PALETTE.dim) if by is None else sortable_heading(f"{column} ", by, order))
+    return line(width, *pieces, (" who", PALETTE.dim + click_style("screen.sort('trouble')")))
 
 
-def _heading(name: str, wish: FleetQuery | None) -> Style:
-    if wish is None or name not in SORTS:
-        return PALETTE.dim
-    order = SORTS[name]
-    return (PALETTE.text if wish.order == order else PALETTE.dim) + does(f"screen.sort('{order}')")
-
-
-def _history(width: int) -> int:
+def _history_columns(width: int) -> int:
     return max(8, min(60, (width - 123) // 2 + 8))
 
 
 def fleet_row(
     view: View,
-    scene: Scene,
+    use: DeviceUse,
     key: str,
     width: int,
+    *,
     is_under_cursor: bool = False,
     is_named: bool = True,
     is_marked: bool = False,
     is_alone: bool = False,
 ) -> Strip:
-    """One device. ``is_named``: it begins a group, so that the name of its node is told; ``is_alone``: no name has a column."""
-    node, device = device_of_key(view.state, key)
-    background = PALETTE.cursor if is_under_cursor else NONE
+    """One device. ``is_named``: show the name of its node; ``is_alone``: leave out the column of node names."""
+    node, device = device_at_key(view.state, key)
+    background = PALETTE.cursor if is_under_cursor else NO_STYLE
     if node is None:
-        return Strip.blank(width, NONE)
+        return Strip.blank(width, NO_STYLE)
     mark: Piece = ("▎" if is_marked else " ", PALETTE.accent)
     if device is None:
         text = node.reason or ("connecting" if node.state == "connecting" else "no device found")
-        word = PALETTE.of(node.state)
-        name: Piece = (pad(untrusted(node.name), 10 if width >= WIDE else 8) + " ", PALETTE.text)
+        state_style = PALETTE.state_style(node.state)
+        name: Piece = (pad(sanitize(node.name), 10 if width >= FLEET_WIDE_COLUMNS else 8) + " ", PALETTE.text)
         tries = f", try {node.attempt}" if node.state == "connecting" and node.attempt > 1 else ""
-        about = (f"  {untrusted(text)}{tries}" if text != node.state else tries, PALETTE.dim)
-        return line(width, (GLYPHS[node.state], word), mark, name, (node.state, word), about, background=background)
-    state = trouble(node, device.reading, scene)
-    start: list[Piece] = [(GLYPHS[state], PALETTE.of(state)), mark]
+        reason_piece = (f"  {sanitize(text)}{tries}" if text != node.state else tries, PALETTE.dim)
+        return line(
+            width, (GLYPHS[node.state], state_style), mark, name, (node.state, state_style), reason_piece, background=background
+        )
+    state = device_state(node, device.reading, use)
+    start: list[Piece] = [(GLYPHS[state], PALETTE.state_style(state)), mark]
     style = PALETTE.text if node.state == "ok" else PALETTE.dim
     if not is_alone:
-        start.append((pad(untrusted(node.name) if is_named else "", 10 if width >= WIDE else 8) + " ", style))
-    pieces = _wide(node, device, style, _history(width)) if width >= WIDE else _narrow(node, device, style)
+        start.append((pad(sanitize(node.name) if is_named else "", 10 if width >= FLEET_WIDE_COLUMNS else 8) + " ", style))
+    pieces = _wide(node, device, style, _history_columns(width)) if width >= FLEET_WIDE_COLUMNS else _narrow(node, device, style)
     room = width - sum(cells(text) for text, _ in (*start, *pieces))
-    drawn = joined((*start, *pieces, *who(view.state, scene, node, device, room)))
+    drawn = merge_pieces((*start, *pieces, *fault_and_user(view.state, use, node, device, room)))
     return line(width, *drawn, background=background)
 
 
@@ -105,12 +102,12 @@ def _narrow(node: NodeState, device: DeviceState, style: Style) -> list[Piece]:
     star = "*" if reading.kind == "emulated" else ""
     index = f"{reading.index} " if len(node.devices) > 1 else ""
     return [
-        (pad(pad(index + untrusted(reading.name), 11 - len(star)).rstrip() + star, 12), style),
+        (pad(pad(index + sanitize(reading.name), 11 - len(star)).rstrip() + star, 12), style),
         (pad_left(percent(_utilization(reading)), 5) + " ", style),
-        (history(device.utilization, 8) + " ", PALETTE.bar if node.state == "ok" else PALETTE.dim),
+        (sparkline(device.utilization, 8) + " ", PALETTE.bar if node.state == "ok" else PALETTE.dim),
         (pad_left(memory(reading.memory_used, reading.memory_total), 13) + " ", style),
-        (pad_left(number(reading.temperature), 3), _hot(device, style)),
-        ("▼ " if fall(device) is not None else "  ", PALETTE.warning),
+        (pad_left(number(reading.temperature), 3), _clock_style(device, style)),
+        ("▼ " if clock_drop(device) is not None else "  ", PALETTE.warning),
     ]
 
 
@@ -122,17 +119,17 @@ def _wide(node: NodeState, device: DeviceState, style: Style, past: int) -> list
     util = _utilization(reading)
     fill = PALETTE.bar_past if is_fresh else PALETTE.faint
     return [
-        (pad(f"{reading.index} {untrusted(reading.name)}", 22 - len(label)), style),
+        (pad(f"{reading.index} {sanitize(reading.name)}", 22 - len(label)), style),
         (label + " ", PALETTE.dim),
         (pad_left(percent(util), 5) + "  ", style),
         (bar(util, 10) + " ", PALETTE.bar if is_fresh else PALETTE.dim),
-        (history(device.utilization, past) + "  ", fill),
+        (sparkline(device.utilization, past) + "  ", fill),
         (bar(used / total if used is not None and total else None, 8) + " ", fill),
         (pad_left(memory(used, total), 13) + " ", style),
         (pad_left(number(reading.power) + limit, 8) + " ", style),
-        (pad_left(number(reading.temperature), 4) + " ", _hot(device, style)),
-        (pad_left(number(reading.clock), 6), _hot(device, style)),
-        ("▼  " if fall(device) is not None else "   ", PALETTE.warning),
+        (pad_left(number(reading.temperature), 4) + " ", _clock_style(device, style)),
+        (pad_left(number(reading.clock), 6), _clock_style(device, style)),
+        ("▼  " if clock_drop(device) is not None else "   ", PALETTE.warning),
     ]
 
 
@@ -140,105 +137,107 @@ def _utilization(reading: DeviceReading) -> float | None:
     return None if reading.error else reading.utilization
 
 
-def _hot(device: DeviceState, style: Style) -> Style:
+def _clock_style(device: DeviceState, style: Style) -> Style:
     return PALETTE.warning if device.reading.throttle else style
 
 
-def who(state: State, scene: Scene, node: NodeState, device: DeviceState, room: int) -> list[Piece]:
-    """Why a device is of interest: its trouble, then who uses it, as much as fits."""
+def fault_and_user(state: State, use: DeviceUse, node: NodeState, device: DeviceState, room: int) -> list[Piece]:
+    """The fault of a device, then its users, as much as fits into ``room`` cells."""
     reading = device.reading
-    pieces = [piece for piece in (_woe(state, scene, node, device), _owner(scene, node, reading)) if piece[0]]
+    pieces = [piece for piece in (_fault(state, use, node, device), _user(use, node, reading)) if piece[0]]
     if len(pieces) == 2 and cells(pieces[0][0]) + cells(pieces[1][0]) + 2 > room:
         owner = pieces[1]
-        left = room - cells(pieces[0][0]) - 2
-        pieces = [pieces[0], (pad(owner[0], left), owner[1])] if left >= 6 else pieces[:1]
+        user_width = room - cells(pieces[0][0]) - 2
+        pieces = [pieces[0], (pad(owner[0], user_width), owner[1])] if user_width >= 6 else pieces[:1]
     if len(pieces) == 2:
-        pieces.insert(1, ("  ", NONE))
+        pieces.insert(1, ("  ", NO_STYLE))
     return pieces if len(pieces) > 1 else [(pad(text, room), style) for text, style in pieces]
 
 
-def _woe(state: State, scene: Scene, node: NodeState, device: DeviceState) -> Piece:
-    """What is wrong, in words; empty: nothing."""
+def _fault(state: State, use: DeviceUse, node: NodeState, device: DeviceState) -> Piece:
+    """The fault of a device in words; empty: none."""
     reading = device.reading
     if node.state in ("lost", "refused"):
-        return ": ".join(filter(None, (node.state, untrusted(node.reason)))), PALETTE.of(node.state)
+        return ": ".join(filter(None, (node.state, sanitize(node.reason)))), PALETTE.state_style(node.state)
     if node.state == "stale" and node.at is not None:
         return f"no word for {age(state.at - node.at)}", PALETTE.warning
     if node.state == "connecting":
         return ("connecting" if node.attempt < 2 else f"connecting, try {node.attempt}"), PALETTE.dim
     if reading.error:
-        return untrusted(reading.error), PALETTE.critical
-    lost = fall(device)
-    less = f"−{lost * 100:.0f} % clock" if lost is not None else ""
+        return sanitize(reading.error), PALETTE.critical
+    drop = clock_drop(device)
+    drop_text = f"−{drop * 100:.0f} % clock" if drop is not None else ""
     if reading.throttle:
-        return ": ".join(filter(None, (untrusted(", ".join(reading.throttle)), less))), PALETTE.warning
-    if (node.name, reading.index) in scene.slowed:
-        return " ".join(filter(None, ("straggler", less))), PALETTE.warning
-    return less, PALETTE.warning
+        return ": ".join(filter(None, (sanitize(", ".join(reading.throttle)), drop_text))), PALETTE.warning
+    if (node.name, reading.index) in use.straggling:
+        return " ".join(filter(None, ("straggler", drop_text))), PALETTE.warning
+    return drop_text, PALETTE.warning
 
 
-def _owner(scene: Scene, node: NodeState, reading: DeviceReading) -> Piece:
-    """Our rank, else the run that holds it, else the users of its processes, else that it is free."""
-    place = (node.name, reading.index)
-    held = scene.holders.get(place)
-    if held is not None:
-        run, rank = held
-        return f"{untrusted(run.run_id)[-6:]} rank {rank.rank}", PALETTE.accent if node.state == "ok" else PALETTE.dim
+def _user(use: DeviceUse, node: NodeState, reading: DeviceReading) -> Piece:
+    """The rank that holds the device, else the run of another session, else the users of its processes, else ``free``."""
+    device_key = (node.name, reading.index)
+    holder = use.holders.get(device_key)
+    if holder is not None:
+        run, rank = holder
+        return f"{sanitize(run.run_id)[-6:]} rank {rank.rank}", PALETTE.accent if node.state == "ok" else PALETTE.dim
     style = PALETTE.text if node.state == "ok" else PALETTE.dim
     if reading.holder:
-        return f"{untrusted(reading.holder)[-6:]} of {untrusted(reading.holder_user) or 'somebody'}", style
-    running = workers(reading)
-    if running:
-        first = running[0]
-        owners = dict.fromkeys(untrusted(process.user or f"pid {process.pid}", 40) for process in running)
-        if len(running) == 1 and first.user and first.name:
-            return f"{untrusted(first.name, 40)} of {untrusted(first.user, 40)}", style
+        return f"{sanitize(reading.holder)[-6:]} of {sanitize(reading.holder_user) or 'somebody'}", style
+    processes = compute_processes(reading)
+    if processes:
+        first = processes[0]
+        owners = dict.fromkeys(sanitize(process.user or f"pid {process.pid}", 40) for process in processes)
+        if len(processes) == 1 and first.user and first.name:
+            return f"{sanitize(first.name, 40)} of {sanitize(first.user, 40)}", style
         more = f" +{len(owners) - 3}" if len(owners) > 3 else ""
         return ", ".join(list(owners)[:3]) + more, style
     if node.state != "ok" or reading.error:
         return "", style
-    return ("free" if is_free(reading, place, scene) else UNKNOWN), PALETTE.dim
+    return ("free" if is_free(reading, device_key, use) else UNKNOWN), PALETTE.dim
 
 
-def fleet_summary(view: View, listing: Listing, wish: FleetQuery, marked: int, density: str, width: int) -> list[Strip]:
-    """One line over the list: what is wrong in all of it, and which part of it is listed how."""
+def fleet_summary(view: View, listing: FleetListing, query: FleetQuery, marked: int, density: str, width: int) -> list[Strip]:
+    """The line above the list: faults of the whole fleet, and which part of it is listed in which order."""
     nodes = list(view.state.nodes.values())
     if not nodes:
         return [line(width, ("no nodes yet: name your machines in nodes.toml, or try  paceline demo", PALETTE.dim))]
-    end = _listed(listing, wish, density)
+    end = _listing_pieces(listing, query, density)
     free = width - 2 - sum(cells(text) for text, _ in end)
     left: list[Piece] = []
-    for text, style in _about(nodes, listing, wish, marked, is_short=width < WIDE):
+    for text, style in _summary_pieces(nodes, listing, query, marked, is_short=width < FLEET_WIDE_COLUMNS):
         room = free - sum(cells(other) for other, _ in left)
         if cells(text) <= room:
             left.append((text, style))
-    return [spread(width, left, end)] if left else [line(width, *end)]
+    return [justified_line(width, left, end)] if left else [line(width, *end)]
 
 
-def _listed(listing: Listing, wish: FleetQuery, density: str) -> list[Piece]:
-    """``5 of 19 devices · by trouble · faults only``: never left out, and short enough for the smallest screen."""
+def _listing_pieces(listing: FleetListing, query: FleetQuery, density: str) -> list[Piece]:
+    """``5 of 19 devices · by trouble · faults only``: always shown, and short enough for 80 columns."""
     pieces: list[Piece] = []
     if listing.hidden:
         pieces.append((f"{listing.shown:,} of {count(listing.devices, 'device')}", PALETTE.text))
         pieces.append((" · ", PALETTE.faint))
-    pieces.append((f"by {wish.order}{', reversed' if wish.is_reversed else ''}", PALETTE.dim))
-    if wish.is_faults_only:
+    pieces.append(query.order.label)
+    if query.is_faults_only:
         pieces += [(" · ", PALETTE.faint), ("faults only", PALETTE.accent)]
     if density:
         pieces += [(" · ", PALETTE.faint), (density, PALETTE.dim)]
     return pieces
 
 
-def _about(nodes: Sequence[NodeState], listing: Listing, wish: FleetQuery, marked: int, is_short: bool) -> list[Piece]:
+def _summary_pieces(
+    nodes: Sequence[NodeState], listing: FleetListing, query: FleetQuery, marked: int, is_short: bool
+) -> list[Piece]:
     pieces: list[Piece] = []
-    if wish.text:
-        pieces.append((f"/ {pad(untrusted(wish.text), 24 if is_short else 60).rstrip()}  ", PALETTE.accent))
+    if query.filter_text:
+        pieces.append((f"/ {pad(sanitize(query.filter_text), 24 if is_short else 60).rstrip()}  ", PALETTE.accent))
     if not listing.hidden:
         pieces.append((f"{count(listing.devices, 'device')} on {count(len(nodes), 'node')}  ", PALETTE.text))
     for word in ("refused", "lost", "stale", "connecting"):
         amount = sum(node.state == word for node in nodes)
         if amount:
-            pieces.append((f"{GLYPHS[word]} {amount} {word}  ", PALETTE.of(word)))
+            pieces.append((f"{GLYPHS[word]} {amount} {word}  ", PALETTE.state_style(word)))
     if marked:
         pieces.append((f"▎{marked} marked  ", PALETTE.accent))
     readings = [device.reading for node in nodes for device in node.devices]
@@ -251,8 +250,8 @@ def _about(nodes: Sequence[NodeState], listing: Listing, wish: FleetQuery, marke
     return pieces
 
 
-def hidden_line(listing: Listing, width: int) -> Strip:
-    """Under the list: what is not in it, and the keys that bring it back; empty where all is there."""
+def hidden_line(listing: FleetListing, width: int) -> Strip:
+    """The line below the list: counts of hidden rows and the keys that show them; empty where nothing is hidden."""
     parts = []
     if listing.healthy:
         parts.append(f"+{count(listing.healthy, 'healthy device')} hidden (x shows {'it' if listing.healthy == 1 else 'them'})")

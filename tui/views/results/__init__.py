@@ -1,1 +1,1 @@
-"""A result as lines: table, policies, speed-up chart."""
+"""The result of a run as lines: table, policies, speed-up chart."""

@@ -1,4 +1,4 @@
-"""The result of a run as a table: of its document when it is there, of the cases so far until then. Pure."""
+"""The result of a run as tables: from its document if there is one, else from the cases so far. Pure."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from collections.abc import Mapping
 from typing import Any
 
 from paceline.engine.reports.document_type import document_type
-from paceline.engine.store.selectors import rates_alone, throughput_of
+from paceline.engine.store.selectors import case_throughput, standalone_rates
 from paceline.engine.store.state import RunState
 from textual.strip import Strip
 
 from ...command_line.json_fields import listed, numeric
 from ...messages import View
-from ...terminal.format import UNKNOWN, loss, number, pad, pad_left, percent, ratio, untrusted
+from ...terminal.format import UNKNOWN, loss, number, pad, pad_left, percent, ratio, sanitize
 from ...theme import GLYPHS, PALETTE
-from ..drawing.lines import Piece, bar, line, spread
+from ..drawing.lines import Piece, bar, justified_line, line
 from ..run.phases import phase_lines
-from .policies import PolicyRow, known, limit, policy_rows, rounds_of
+from .policies import PolicyRow, plausible_number, policy_rows, repeats_of, throughput_limit
 from .speedup import speedup_lines
 
-COLUMNS = (12, 11, 10, 9, 10, 9)
-"""Widths of the numbers of the table."""
-WIDEST = 120
-"""Columns beyond which bars are harder to read, not easier."""
-ALONE = "standalone_samples_per_second"
+NUMBER_COLUMNS = (12, 11, 10, 9, 10, 9)
+"""Widths of the number columns of the table."""
+MAX_BAR_COLUMNS = 120
+"""Largest width of bar charts: longer bars are harder to read."""
+STANDALONE_KEY = "standalone_samples_per_second"
 
 
 def result_lines(view: View, width: int, height: int) -> list[Strip]:
-    """All there is to say of the run's result."""
+    """The whole Results screen; the number of lines is not limited."""
     run = shown_run(view)
     if run is None:
         hint = "press : and type  bench  to compare the policies on these devices"
@@ -50,123 +50,137 @@ def _result(run: RunState, width: int) -> list[Strip]:
     lines = [_title(run, document, width), line(width, (pad(_source(run, document), width), PALETTE.dim)), line(width)]
     rows = policy_rows(run)
     lines += _table(rows, width)
-    lines += [line(width), *speedup_lines(rows, limit(run), min(width, WIDEST))]
+    lines += [line(width), *speedup_lines(rows, throughput_limit(run), min(width, MAX_BAR_COLUMNS))]
     lines += [line(width), *_device_lines(run, document, width)]
-    lines += phase_lines(document, width, WIDEST)
+    lines += phase_lines(document, width, MAX_BAR_COLUMNS)
     for warning in document.get("warnings") or ():
-        lines.append(line(width, (f"{GLYPHS['warning']} ", PALETTE.warning), (untrusted(warning), PALETTE.text)))
+        lines.append(line(width, (f"{GLYPHS['warning']} ", PALETTE.warning), (sanitize(warning), PALETTE.text)))
     return lines
 
 
 def result_runs(view: View) -> list[str]:
-    """Runs that have come to a result or at least to an epoch, oldest first."""
+    """Runs with a result or at least one epoch, oldest first."""
     return [run.run_id for run in view.state.runs.values() if has_result(run)]
 
 
 def has_result(run: RunState) -> bool:
-    """Whether it came to a result or at least to an epoch; what a profiling found has a screen of its own."""
+    """Whether the run has a result or at least one epoch; profiles are shown on a screen of their own."""
     return (run.document is not None and "links" not in run.document) or any(case.epochs for case in run.cases)
 
 
 def shown_run(view: View) -> RunState | None:
-    """The run in hand, or the newest one that came to a result."""
+    """The chosen run if it has a result, else the newest run that has one."""
     run = view.run
     if run is not None and has_result(run):
         return run
-    found = [other for other in view.state.runs.values() if other.document is not None and has_result(other)]
-    if found and not view.run_id:
-        return found[-1]
+    with_result = [other for other in view.state.runs.values() if other.document is not None and has_result(other)]
+    if with_result and not view.run_id:
+        return with_result[-1]
     return run if run is not None and run.document is None else None
 
 
 def _title(run: RunState, document: Mapping[str, Any], width: int) -> Strip:
-    left: list[Piece] = [(untrusted(run.workload or document.get("workload", "")), PALETTE.strong)]
+    left: list[Piece] = [(sanitize(run.workload or document.get("workload", "")), PALETTE.strong)]
     if run.is_emulated or document.get("emulated"):
         network = " and network" if run.is_network_emulated or document.get("emulated_network") else ""
         left.append((f" · emulated devices{network}", PALETTE.text))
-    left.append((f" · {untrusted(run.run_id)}", PALETTE.dim))
+    left.append((f" · {sanitize(run.run_id)}", PALETTE.dim))
     if run.document:
-        return spread(width, left, [(f"{GLYPHS['done']} measured", PALETTE.ok)])
+        return justified_line(width, left, [(f"{GLYPHS['done']} measured", PALETTE.ok)])
     state = run.state if run.is_over else "running"
-    words = "so far" if not run.is_over else f"{run.state}, without a result"
-    return spread(width, left, [(f"{GLYPHS[state]} {words}", PALETTE.of(state))])
+    state_text = "so far" if not run.is_over else f"{run.state}, without a result"
+    return justified_line(width, left, [(f"{GLYPHS[state]} {state_text}", PALETTE.state_style(state))])
 
 
 def _source(run: RunState, document: Mapping[str, Any]) -> str:
     data = document.get("data")
     rows = numeric(data.get("rows")) if isinstance(data, Mapping) else None
-    source = untrusted((data.get("source") if isinstance(data, Mapping) else "") or run.source)
-    told = f" · {source}, {rows:,.0f} rows" if rows is not None and source else f" · {source}" if source else ""
-    weights = numeric(document.get("parameters"))
-    size = f" · {weights:,.0f} parameters" if weights is not None else ""
-    rounds = rounds_of(run)
+    source = sanitize((data.get("source") if isinstance(data, Mapping) else "") or run.source)
+    source_text = f" · {source}, {rows:,.0f} rows" if rows is not None and source else f" · {source}" if source else ""
+    parameters = numeric(document.get("parameters"))
+    size = f" · {parameters:,.0f} parameters" if parameters is not None else ""
+    rounds = repeats_of(run)
     repeats = f"{rounds} repeats, mean ± 95 % interval · " if rounds > 1 else ""
-    return f"{repeats}first epoch of each case left out{told}{size}"
+    return f"{repeats}first epoch of each case left out{source_text}{size}"
 
 
 def _table(rows: list[PolicyRow], width: int) -> list[Strip]:
     has_foresight, has_shares = width >= 110, width >= 132
     is_accuracy = any(row.accuracy is not None for row in rows) or all(row.loss is None for row in rows)
     names = ("samples/s", "over equal", "over best", "of limit", "imbalance", "accuracy" if is_accuracy else "loss")
-    heading = pad("policy", 15) + "".join(pad_left(name, size) for name, size in zip(names, COLUMNS, strict=True))
+    heading = pad("policy", 15) + "".join(pad_left(name, size) for name, size in zip(names, NUMBER_COLUMNS, strict=True))
     heading += "J/sample".rjust(10) + "predicted".rjust(11) + "off".rjust(9) if has_foresight else ""
     heading += "changes".rjust(9) + "  local batch" if has_shares else ""
     lines = [line(width, (heading, PALETTE.dim)), line(width, ("─" * min(width, len(heading) + 8), PALETTE.rest))]
-    done = [row.rate for row in rows if row.rate is not None]
+    done = [row.samples_per_second for row in rows if row.samples_per_second is not None]
     best = max(done, default=None)
     for row in rows:
-        is_best = row.rate is not None and row.rate == best and len(done) > 1
-        text = PALETTE.strong if is_best else PALETTE.text if row.rate is not None else PALETTE.dim
-        last = percent2(row.accuracy) if is_accuracy else loss(row.loss)
-        cells = _with_half(row), ratio(row.over_equal), ratio(row.over_best), percent(row.of_limit), percent(row.imbalance), last
+        is_best = row.samples_per_second is not None and row.samples_per_second == best and len(done) > 1
+        text = PALETTE.strong if is_best else PALETTE.text if row.samples_per_second is not None else PALETTE.dim
+        last = precise_percent(row.accuracy) if is_accuracy else loss(row.loss)
+        cells = (
+            _rate_text(row),
+            ratio(row.speedup_over_equal),
+            ratio(row.speedup_over_best),
+            percent(row.balance_efficiency),
+            percent(row.imbalance),
+            last,
+        )
         pieces: list[Piece] = [
             (GLYPHS.get(row.state, " ") + " " if row.state in ("running", "measuring") else "  ", PALETTE.accent),
             (pad(row.policy, 13), PALETTE.accent_strong if is_best else text),
-            *((pad_left(value, size), text) for value, size in zip(cells, COLUMNS, strict=True)),
+            *((pad_left(value, size), text) for value, size in zip(cells, NUMBER_COLUMNS, strict=True)),
         ]
         if has_foresight:
             pieces += [
-                (pad_left(loss(row.joules), 10), text),
-                (pad_left(number(row.predicted), 11), text),
-                (pad_left(off(row.off), 9), text),
+                (pad_left(loss(row.joules_per_sample), 10), text),
+                (pad_left(number(row.predicted_samples_per_second), 11), text),
+                (pad_left(signed_percent(row.prediction_error), 9), text),
             ]
         if has_shares:
-            pieces += [(pad_left(UNKNOWN if row.changes is None else str(row.changes), 9), text), (f"  {row.sizes}", PALETTE.dim)]
+            pieces += [
+                (pad_left(UNKNOWN if row.changes is None else str(row.changes), 9), text),
+                (f"  {row.local_batch_sizes}", PALETTE.dim),
+            ]
         lines.append(line(width, *pieces))
     if not has_foresight:
-        told = [f"{row.policy} {number(row.predicted)} ({off(row.off)})" for row in rows if row.predicted is not None]
-        words = f"predicted before launch: {', '.join(told)}" if told else ""
+        predictions = [
+            f"{row.policy} {number(row.predicted_samples_per_second)} ({signed_percent(row.prediction_error)})"
+            for row in rows
+            if row.predicted_samples_per_second is not None
+        ]
+        prediction_text = f"predicted before launch: {', '.join(predictions)}" if predictions else ""
         lines += [
             line(width, (part, PALETTE.dim))
-            for part in textwrap.wrap(words, max(20, width - 2), initial_indent="  ", subsequent_indent="  ")
+            for part in textwrap.wrap(prediction_text, max(20, width - 2), initial_indent="  ", subsequent_indent="  ")
         ]
     return lines
 
 
-def _with_half(row: PolicyRow) -> str:
-    return number(row.rate) + (f" ± {row.rate_half:,.0f}" if row.rate_half is not None else "")
+def _rate_text(row: PolicyRow) -> str:
+    return number(row.samples_per_second) + (f" ± {row.half_width:,.0f}" if row.half_width is not None else "")
 
 
-def off(fraction: float | None) -> str:
-    """How far off a prediction was, with its sign."""
+def signed_percent(fraction: float | None) -> str:
+    """A signed percentage with one decimal, such as the error of a prediction."""
     return UNKNOWN if fraction is None else f"{fraction * 100:+.1f} %"
 
 
-def percent2(fraction: float | None) -> str:
-    """A fraction as percent with one decimal: accuracies differ by less than one."""
+def precise_percent(fraction: float | None) -> str:
+    """A percentage with one decimal: accuracies differ by less than one percent."""
     return UNKNOWN if fraction is None else f"{fraction * 100:.1f} %"
 
 
 def _device_lines(run: RunState, document: Mapping[str, Any], width: int) -> list[Strip]:
-    """What each device does alone: the limit of what sharing can reach."""
+    """The standalone rate of each device; their sum is the limit of the throughput."""
     devices = [
-        (f"{untrusted(device.get('node', ''))} {untrusted(device.get('name', ''))}", numeric(device.get(ALONE)))
+        (f"{sanitize(device.get('node', ''))} {sanitize(device.get('name', ''))}", numeric(device.get(STANDALONE_KEY)))
         for device in listed(document, "devices")
     ]
     if not devices:
-        rates = max((rates_alone(run, case) for case in reversed(run.cases)), key=len, default={})
+        rates = max((standalone_rates(run, case) for case in reversed(run.cases)), key=len, default={})
         devices = [
-            (f"{untrusted(rank.node)} {untrusted(rank.device_name)}", rates.get(rank.rank))
+            (f"{sanitize(rank.node)} {sanitize(rank.device_name)}", rates.get(rank.rank))
             for rank in sorted(run.ranks.values(), key=lambda rank: rank.rank)
         ]
     known = [rate for _, rate in devices if rate is not None]
@@ -175,7 +189,7 @@ def _device_lines(run: RunState, document: Mapping[str, Any], width: int) -> lis
     total, largest = sum(known), max(known)
     lines = [line(width, ("each device alone, samples/s", PALETTE.dim))]
     for name, rate in devices:
-        filled = bar(rate / largest if rate is not None and largest > 0 else None, min(width, WIDEST) - 36)
+        filled = bar(rate / largest if rate is not None and largest > 0 else None, min(width, MAX_BAR_COLUMNS) - 36)
         pieces = (pad(f"  {name}", 26), PALETTE.text), (pad_left(number(rate), 8) + "  ", PALETTE.text), (filled, PALETTE.bar_past)
         lines.append(line(width, *pieces))
     if len(known) == len(devices):
@@ -184,23 +198,23 @@ def _device_lines(run: RunState, document: Mapping[str, Any], width: int) -> lis
 
 
 def _train_lines(run: RunState, document: Mapping[str, Any], width: int) -> list[Strip]:
-    """A training: its epochs."""
+    """A training run: its epochs."""
     epochs = listed(document, "epochs")
     name = next((point.metric_name for case in run.cases for point in case.epochs if point.metric_name), "metric")
-    lines = [_title(run, document, width), line(width, (untrusted(run.source), PALETTE.dim)), line(width)]
+    lines = [_title(run, document, width), line(width, (sanitize(run.source), PALETTE.dim)), line(width)]
     if not epochs:
         return [*lines, line(width, ("no epoch is over yet", PALETTE.dim))]
     heading = (
         pad_left("epoch", 7)
         + pad_left("loss", 12)
-        + pad_left(untrusted(name), 12)
+        + pad_left(sanitize(name), 12)
         + pad_left("samples/s", 12)
         + pad_left("seconds", 10)
     )
     lines += [line(width, (heading, PALETTE.dim)), line(width, ("─" * width, PALETTE.rest))]
     for epoch in epochs:
         metric = numeric(epoch.get("metric"))
-        shown = percent2(metric) if name == "accuracy" else loss(metric)
+        shown = precise_percent(metric) if name == "accuracy" else loss(metric)
         cells = (
             pad_left(number(numeric(epoch.get("epoch"))), 7),
             pad_left(loss(numeric(epoch.get("loss"))), 12),
@@ -209,20 +223,26 @@ def _train_lines(run: RunState, document: Mapping[str, Any], width: int) -> list
             pad_left(number(numeric(epoch.get("seconds")), 1), 10),
         )
         lines.append(line(width, ("".join(cells), PALETTE.text)))
-    lines += [line(width), line(width, *_whole(run, document))]
-    return lines + phase_lines(document, width, WIDEST)
+    lines += [line(width), line(width, *_totals(run, document))]
+    return lines + phase_lines(document, width, MAX_BAR_COLUMNS)
 
 
-def _whole(run: RunState, document: Mapping[str, Any]) -> list[Piece]:
-    """All epochs but the first together, beside what was said of them before the launch."""
+def _totals(run: RunState, document: Mapping[str, Any]) -> list[Piece]:
+    """Throughput over all epochs but the first, and its prediction."""
     case = run.cases[0] if run.cases else None
-    rate = known(document.get("samples_per_second")) if run.document else throughput_of(case) if case else None
-    predicted = known(document.get("predicted_samples_per_second")) if run.document else case.predicted if case else None
-    joules = known(document.get("joules_per_sample"))
+    rate = plausible_number(document.get("samples_per_second")) if run.document else case_throughput(case) if case else None
+    predicted = (
+        plausible_number(document.get("predicted_samples_per_second"))
+        if run.document
+        else case.predicted_samples_per_second
+        if case
+        else None
+    )
+    joules = plausible_number(document.get("joules_per_sample"))
     error = predicted / rate - 1.0 if predicted is not None and rate else None
     pieces: list[Piece] = [(f"{number(rate)} samples/s", PALETTE.strong), (" without the first epoch", PALETTE.dim)]
     pieces.append((f" · predicted before launch {number(predicted)}", PALETTE.text))
-    pieces.append((f" ({off(error)})" if error is not None else "", PALETTE.text))
+    pieces.append((f" ({signed_percent(error)})" if error is not None else "", PALETTE.text))
     return [*pieces, (f" · {loss(joules)} J/sample", PALETTE.dim)]
 
 

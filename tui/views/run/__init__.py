@@ -1,1 +1,1 @@
-"""One run as lines: head, ranks, decisions, phases, charts."""
+"""One run as lines: head, ranks, decisions, phases and charts."""

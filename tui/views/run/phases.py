@@ -1,4 +1,4 @@
-"""Where the time of a step goes, as a result's document tells it: a bar a policy or a rank, and what to try next. Pure."""
+"""The phases of a step, from the result document: a bar per policy or rank, and the bottleneck with its remedy. Pure."""
 
 from __future__ import annotations
 
@@ -11,94 +11,95 @@ from rich.style import Style
 from textual.strip import Strip
 
 from ...command_line.json_fields import listed, numeric
-from ...terminal.format import milliseconds, pad, pad_left, percent, untrusted
+from ...terminal.format import milliseconds, pad, pad_left, percent, sanitize
 from ...theme import GLYPHS, PALETTE
-from ..drawing.lines import BLOCK, NONE, Piece, line, stacked
+from ..drawing.lines import FULL_BLOCK, NO_STYLE, Piece, line, stacked_bar
 
-MOST_RANKS = 16
-"""Ranks of a training that have a bar each."""
-_NAME, _MEAN = 24, 10
-_SANE = 1e6
-"""Seconds beyond which no clock can have meant it."""
-_SIGNS = dict(zip(PHASES, ("▒", "▄", "▓", "▅", BLOCK, "·", "░", "▀"), strict=True))
-Step = dict[str, float]
+MAX_RANK_BARS = 16
+"""Largest number of ranks with a bar of their own."""
+_NAME_COLUMNS, _MEAN_COLUMNS = 24, 10
+_MAX_PHASE_S = 1e6
+"""Longer phases are treated as invalid."""
+_PHASE_SIGNS = dict(zip(PHASES, ("▒", "▄", "▓", "▅", FULL_BLOCK, "·", "░", "▀"), strict=True))
+PhaseSeconds = dict[str, float]
 """Seconds by phase."""
 
 
-def phase_lines(document: Mapping[str, Any], width: int, widest: int) -> list[Strip]:
-    """Nothing where no phases are known. A benchmark's bars are means over its ranks, a training's those of each rank."""
+def phase_lines(document: Mapping[str, Any], width: int, max_width: int) -> list[Strip]:
+    """Bars of the phases; none where no phases are known. The bars of a benchmark are means over ranks, those of a training run are
+    per rank."""
     cases = listed(document, "cases")
-    by_rank = {untrusted(case.get("policy", "")): _steps(case) for case in cases or [document]}
-    bars: list[tuple[str, Step]]
+    by_rank = {sanitize(case.get("policy", "")): _steps(case) for case in cases or [document]}
+    bars: list[tuple[str, PhaseSeconds]]
     if cases:
         bars = [(policy, _mean(list(steps.values()))) for policy, steps in by_rank.items() if steps]
     else:
-        bars = list(next(iter(by_rank.values())).items())[:MOST_RANKS]
+        bars = list(next(iter(by_rank.values())).items())[:MAX_RANK_BARS]
     scale = max((sum(step.values()) for _, step in bars), default=0.0)
     if scale <= 0:
         return []
-    room = max(10, min(width, widest) - _NAME - _MEAN - 4)
-    head = pad("where a step goes", 2 + _NAME) + pad_left("ms", _MEAN) + ("  mean of the ranks" if cases else "")
+    room = max(10, min(width, max_width) - _NAME_COLUMNS - _MEAN_COLUMNS - 4)
+    head = pad("where a step goes", 2 + _NAME_COLUMNS) + pad_left("ms", _MEAN_COLUMNS) + ("  mean of the ranks" if cases else "")
     lines = [line(width), line(width, (head, PALETTE.dim))]
     for name, step in bars:
-        parts = [(step.get(phase, 0.0), _SIGNS[phase], _style(phase)) for phase in PHASES]
+        parts = [(step.get(phase, 0.0), _PHASE_SIGNS[phase], _phase_style(phase)) for phase in PHASES]
         cells: list[Piece] = [
-            (pad(f"  {name}", 2 + _NAME), PALETTE.text),
-            (pad_left(milliseconds(sum(step.values())), _MEAN), PALETTE.text),
+            (pad(f"  {name}", 2 + _NAME_COLUMNS), PALETTE.text),
+            (pad_left(milliseconds(sum(step.values())), _MEAN_COLUMNS), PALETTE.text),
         ]
-        lines.append(line(width, *cells, ("  ", NONE), *stacked(parts, scale, room)))
+        lines.append(line(width, *cells, ("  ", NO_STYLE), *stacked_bar(parts, scale, room)))
     hidden = 0 if cases else len(next(iter(by_rank.values()))) - len(bars)
     if hidden > 0:
         lines.append(line(width, (f"  and {hidden} more ranks, in result.json", PALETTE.dim)))
     lines.append(_legend(_mean([step for _, step in bars]), width, has_shares=not cases and width >= 100))
     if not cases:
-        return lines + _bottleneck(document, "", min(width, widest))
+        return lines + _bottleneck_lines(document, "", min(width, max_width))
     for case in cases:
-        lines += _bottleneck(case, f"{untrusted(case.get('policy', ''))}: ", min(width, widest))
+        lines += _bottleneck_lines(case, f"{sanitize(case.get('policy', ''))}: ", min(width, max_width))
     return lines
 
 
-def _steps(case: Mapping[str, Any]) -> dict[str, Step]:
-    """By rank and node."""
-    found: dict[str, Step] = {}
+def _steps(case: Mapping[str, Any]) -> dict[str, PhaseSeconds]:
+    """Phases by ``rank node``."""
+    by_rank: dict[str, PhaseSeconds] = {}
     for entry in listed(case, "phases"):
         seconds, phase = numeric(entry.get("seconds")), entry.get("phase")
-        if seconds is not None and 0.0 <= seconds < _SANE and phase in PHASES:
-            found.setdefault(f"{untrusted(entry.get('rank', ''), 8)} {untrusted(entry.get('node', ''))}", {})[phase] = seconds
-    return found
+        if seconds is not None and 0.0 <= seconds < _MAX_PHASE_S and phase in PHASES:
+            by_rank.setdefault(f"{sanitize(entry.get('rank', ''), 8)} {sanitize(entry.get('node', ''))}", {})[phase] = seconds
+    return by_rank
 
 
-def _mean(steps: list[Step]) -> Step:
+def _mean(steps: list[PhaseSeconds]) -> PhaseSeconds:
     return {phase: sum(step.get(phase, 0.0) for step in steps) / len(steps) for phase in PHASES} if steps else {}
 
 
-def _legend(step: Step, width: int, *, has_shares: bool) -> Strip:
-    """What the bars are made of; what takes less than one percent is left out."""
-    whole = sum(step.values())
-    pieces: list[Piece] = [("  ", NONE)]
+def _legend(step: PhaseSeconds, width: int, *, has_shares: bool) -> Strip:
+    """The legend of the bars, without phases below one percent."""
+    total = sum(step.values())
+    pieces: list[Piece] = [("  ", NO_STYLE)]
     for phase in PHASES:
-        share = step.get(phase, 0.0) / whole if whole > 0 else 0.0
+        share = step.get(phase, 0.0) / total if total > 0 else 0.0
         if share >= 0.01:
             name = {"communication": "comm.", "host-to-device": "copy"}.get(phase, phase) if width < 120 else phase
-            pieces += [(f"{_SIGNS[phase]} ", _style(phase)), (f"{name} ", PALETTE.dim)]
+            pieces += [(f"{_PHASE_SIGNS[phase]} ", _phase_style(phase)), (f"{name} ", PALETTE.dim)]
             pieces.append((f"{percent(share)}   " if has_shares else " ", PALETTE.text))
     return line(width, *pieces)
 
 
-def _bottleneck(case: Mapping[str, Any], whose: str, width: int) -> list[Strip]:
-    """The sentence of a case, in as many lines as it needs."""
-    found = case.get("bottleneck")
-    if not isinstance(found, Mapping) or numeric(found.get("share")) is None:
+def _bottleneck_lines(case: Mapping[str, Any], prefix: str, width: int) -> list[Strip]:
+    """The sentence about the bottleneck of a case, wrapped."""
+    bottleneck = case.get("bottleneck")
+    if not isinstance(bottleneck, Mapping) or numeric(bottleneck.get("share")) is None:
         return []
-    told = {name: found.get(name) for name in ("phase", "share", "rank", "node", "advice")}
-    is_fine = told["phase"] == COMPUTE
-    if is_fine and whose:
-        return []  # of several policies those are told apart by what is wrong with them
+    bottleneck_fields = {name: bottleneck.get(name) for name in ("phase", "share", "rank", "node", "advice")}
+    is_fine = bottleneck_fields["phase"] == COMPUTE
+    if is_fine and prefix:
+        return []  # of several policies only those with a bottleneck are listed
     sign: Piece = (f"{GLYPHS['done' if is_fine else 'warning']} ", PALETTE.ok if is_fine else PALETTE.warning)
-    wrapped = textwrap.wrap(untrusted(whose + bottleneck_sentence(told)), max(20, width - 2)) or [""]
-    return [line(width, sign if not place else ("  ", NONE), (text, PALETTE.text)) for place, text in enumerate(wrapped)]
+    wrapped = textwrap.wrap(sanitize(prefix + bottleneck_sentence(bottleneck_fields)), max(20, width - 2)) or [""]
+    return [line(width, sign if not row else ("  ", NO_STYLE), (text, PALETTE.text)) for row, text in enumerate(wrapped)]
 
 
-def _style(phase: str) -> Style:
+def _phase_style(phase: str) -> Style:
     styles = {"forward": PALETTE.bar, "backward": PALETTE.bar, "host": PALETTE.warning, "wait": PALETTE.wait}
     return styles.get(phase, PALETTE.dim if phase == "communication" else PALETTE.bar_past)

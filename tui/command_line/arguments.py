@@ -1,0 +1,172 @@
+"""The arguments of verbs as data: argparse, completion and help are made from them. Imports nothing heavy.
+
+Options of a job come from the table in ``engine/jobs/launch/job_options.py``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+from paceline.engine.errors import UsageError
+from paceline.engine.jobs.launch.job_options import JobOption, OptionKind, options_of
+
+
+class Parser(argparse.ArgumentParser):
+    """An argparse parser that raises UsageError instead of ending the process."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise UsageError; argparse calls this for every wrong argument."""
+        raise UsageError(f"{self.prog}: {message}", hint=f"see {self.prog} --help")
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """One argument of a verb: an option where ``name`` starts with dashes, else a positional argument."""
+
+    name: str
+    help: str
+    metavar: str = ""
+    """Name of the value in the help; completion offers the session's values by it. Empty: a flag, without a value."""
+    read: Callable[[str], Any] = str
+    """Converts the text. Raises argparse.ArgumentTypeError."""
+    _: KW_ONLY
+    default: Any = None
+    nargs: Literal["?", "*"] | None = None
+    """Of a positional argument: optional, or any number of values."""
+    is_repeatable: bool = False
+    """Whether the option may be given several times; its value is a list."""
+    choices: tuple[str, ...] = ()
+    """Values that completion offers."""
+    is_strict: bool = False
+    """Whether any value outside ``choices`` is refused."""
+    dest: str = ""
+    """Name in the namespace where it differs from that of the argument."""
+    group: str = ""
+    """Options of one group exclude each other."""
+
+    @property
+    def is_option(self) -> bool:
+        """Whether it is named by a word with dashes."""
+        return self.name.startswith("-")
+
+    @property
+    def has_value(self) -> bool:
+        """Whether a value follows it."""
+        return bool(self.metavar)
+
+    @property
+    def is_required(self) -> bool:
+        """Whether the verb is refused without it."""
+        return not self.is_option and self.nargs is None
+
+    @property
+    def key(self) -> str:
+        """Its name in the namespace."""
+        return self.dest or self.name.lstrip("-").replace("-", "_")
+
+
+def add_arguments(parser: argparse.ArgumentParser, arguments: Iterable[Argument], without_defaults: bool = False) -> None:
+    """Declare arguments to argparse. ``without_defaults``: the namespace then holds what was typed, and nothing else."""
+    groups: dict[str, Any] = {"": parser}
+    for argument in arguments:
+        if argument.group not in groups:
+            groups[argument.group] = parser.add_mutually_exclusive_group()
+        groups[argument.group].add_argument(argument.name, **_keywords(argument, without_defaults))
+
+
+def _keywords(argument: Argument, without_defaults: bool) -> dict[str, Any]:
+    """The arguments of ``add_argument``."""
+    keywords: dict[str, Any] = {"help": argument.help.replace("%", "%%"), "default": argument.default}
+    if argument.is_option:
+        keywords["dest"] = argument.key
+    if argument.nargs is not None:
+        keywords["nargs"] = argument.nargs
+    if argument.has_value:
+        keywords |= {"metavar": argument.metavar, "type": argument.read}
+        keywords |= {"choices": argument.choices} if argument.is_strict else {}
+        keywords |= {"action": "append", "default": []} if argument.is_repeatable else {}
+    else:
+        keywords |= {"action": "store_true", "default": False}
+    if without_defaults:
+        keywords["default"] = argparse.SUPPRESS
+    return keywords
+
+
+def job_arguments(verb: str) -> tuple[Argument, ...]:
+    """The options of a job that a verb takes, from the table of job options."""
+    return tuple(_argument(option) for option in options_of(verb))
+
+
+def _argument(option: JobOption) -> Argument:
+    return Argument(
+        "--" + option.name.replace("_", "-"),
+        option.help,
+        option.metavar,
+        _READERS.get(option.kind, str),
+        default=option.default_value,
+        choices=option.choices,
+        is_strict=option.kind is OptionKind.STRICT_CHOICE,
+        group=option.group,
+    )
+
+
+# Values -------------------------------------------------------------------------------------------------------------------------
+
+
+def positive(text: str) -> int:
+    """An integer of at least 1."""
+    value = int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, with nine digits at most, got {text[:40]!r}")
+    return value
+
+
+def seconds(text: str) -> float:
+    """A number of at least 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not value >= 0:
+        raise argparse.ArgumentTypeError(f"expected a number, 0 or more, got {text[:40]!r}")
+    return value
+
+
+def seed(text: str) -> int:
+    """An integer of 63 bits, which every random generator takes."""
+    value = int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else -1
+    if not 0 <= value < 1 << 63:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0 to {(1 << 63) - 1}, got {text!r}")
+    return value
+
+
+def bandwidth(text: str) -> float:
+    """Bytes per second, in the notation of nodes.toml."""
+    return _link_value("bandwidth", text)
+
+
+def latency(text: str) -> float:
+    """Seconds, in the notation of nodes.toml."""
+    return _link_value("latency", text)
+
+
+def _link_value(key: str, text: str) -> float:
+    from paceline.engine.inventory.values import LINK_KEYS, InvalidValue
+
+    try:
+        return float(LINK_KEYS[key](text))
+    except InvalidValue as error:
+        raise argparse.ArgumentTypeError(f"{error}, got {text[:40]!r}") from None
+
+
+_READERS: dict[OptionKind, Callable[[str], Any]] = {OptionKind.COUNT: positive, OptionKind.SEED: seed}
+
+# Arguments that several verbs take ------------------------------------------------------------------------------------------------
+
+JOB_FILE = Argument("job", "a job file: TOML with such options; those given here win", "JOB", Path, nargs="?")
+RUN = Argument("run_id", "the run, as paceline jobs names it", "RUN")
