@@ -1,8 +1,8 @@
-"""The claims of the first release, measured: ``python benchmarks/first_light.py [bench] [paint] [loss]`` (all by default).
+"""Measures the claims of the first release: ``python -m benchmarks.first_light [bench] [paint] [loss]`` (all by default).
 
-bench: the four-policy bench of the emulated reference lab, one run, with its duration. paint: seconds from start to the first
-painted screen in a pseudo-terminal, nodes unanswered. loss: seconds from the death of a whole node to the end of the run elsewhere.
-Devices are emulated; figures are of this machine, now, with whatever else it does.
+bench: one run of the four-policy bench on the emulated reference lab, and its duration. paint: seconds from start to the first
+painted screen in a pseudo-terminal, before any node answers. loss: seconds from the death of a whole node to the end of the run on
+the others. Devices are emulated; other load on the machine affects the figures.
 """
 
 from __future__ import annotations
@@ -22,22 +22,17 @@ import termios
 import time
 from pathlib import Path
 
-CHECKOUT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(CHECKOUT))
-
-from tests.support.runs.labs import LabDirectory  # noqa: E402
+from benchmarks.places import CHECKOUT
+from benchmarks.table import print_line
+from tests.support.runs.labs import LabDirectory
 
 PACELINE = [sys.executable, "-m", "paceline.tui"]
 PAINTS = 15
-
-
-def row(what: str, goal: str, figure: str, is_met: bool) -> None:
-    """One line of the table."""
-    print(f"{'met   ' if is_met else 'MISSED'}  {what:<58}{goal:>14}  {figure}", flush=True)
+"""Starts of the app that are timed."""
 
 
 def bench() -> None:
-    """The policies against each other in one launch."""
+    """Compare the four policies in one launch."""
     with tempfile.TemporaryDirectory() as directory:
         (Path(directory) / "nodes.toml").write_text((CHECKOUT / "nodes.toml").read_text())
         began = time.monotonic()
@@ -50,37 +45,37 @@ def bench() -> None:
     step = document["global_batch_size"] / hybrid["samples_per_second"] * 1000
     rates = [device["standalone_samples_per_second"] for device in document["devices"]]
     off = [rate / sum(rates) / (speed / 27.8) - 1 for rate, speed in zip(rates, (12.7, 9.1, 3.0, 3.0), strict=True)]
-    row("bench of four policies, seconds", "< 180", f"{seconds:.0f}", seconds < 180)
+    print_line("bench of four policies, seconds", "< 180", f"{seconds:.0f}", seconds < 180)
     efficiency = hybrid["balance_efficiency"]
-    row("hybrid: balance efficiency (emulated)", ">= 0.90", f"{efficiency:.3f}", efficiency >= 0.90)
+    print_line("hybrid: balance efficiency (emulated)", ">= 0.90", f"{efficiency:.3f}", efficiency >= 0.90)
     speedup = hybrid["speedup_over_equal"]
-    row("hybrid: speedup over equal (emulated)", ">= 1.9", f"{speedup:.2f}", speedup >= 1.9)
+    print_line("hybrid: speedup over equal (emulated)", ">= 1.9", f"{speedup:.2f}", speedup >= 1.9)
     near = equal["balance_efficiency"]
-    row("equal: balance efficiency (emulated)", "about 0.43", f"{near:.3f}", abs(near - 0.43) < 0.02)
+    print_line("equal: balance efficiency (emulated)", "about 0.43", f"{near:.3f}", abs(near - 0.43) < 0.02)
     spread = max(accuracies) - min(accuracies)
-    row(
+    print_line(
         "accuracies: worst, and spread between policies",
         "> .90, <= .01",
         f"{min(accuracies):.3f}, {spread:.3f}",
         min(accuracies) > 0.9,
     )
-    row("hybrid: mean step, ms (emulated)", "300 to 600", f"{step:.0f}", 300 <= step <= 600)
+    print_line("hybrid: mean step, ms (emulated)", "300 to 600", f"{step:.0f}", 300 <= step <= 600)
     worst = max(map(abs, off))
-    row("standalone rates against declared speeds, worst", "<= 3 %", f"{worst:.1%}", worst <= 0.03)
+    print_line("standalone rates against declared speeds, worst", "<= 3 %", f"{worst:.1%}", worst <= 0.03)
     for warning in document["warnings"]:
         print(f"        warning: {warning}")
 
 
 def paint() -> None:
-    """First text on the screen, warm, while no node can have answered."""
+    """Time the first text on the screen, warm, before any node can have answered."""
     seconds = sorted(_first_paint() for _ in range(PAINTS))
     median = statistics.median(seconds)
     figure = f"median {median:.2f}, {seconds[0]:.2f} to {seconds[-1]:.2f} of {PAINTS}"
-    row("first paint of the screen, seconds", "<= 0.5", figure, median <= 0.5)
+    print_line("first paint of the screen, seconds", "<= 0.5", figure, median <= 0.5)
 
 
 def _first_paint() -> float:
-    """Seconds from fork until the fleet screen's title is on the terminal."""
+    """Seconds from fork until the terminal shows the first node."""
     with tempfile.TemporaryDirectory() as directory:
         (Path(directory) / "nodes.toml").write_text((CHECKOUT / "nodes.toml").read_text())
         began = time.monotonic()
@@ -111,7 +106,7 @@ def _drain(terminal: int) -> None:
 
 
 def loss() -> None:
-    """Everything of one node dies at once, its runner included."""
+    """Kill all processes of one node at once, its runner included."""
     times = []
     for _ in range(3):
         with tempfile.TemporaryDirectory() as directory:
@@ -125,15 +120,15 @@ def loss() -> None:
                 time.sleep(0.02)
             times.append(time.monotonic() - began)
             process.communicate()
-            told = "rank 1 on n1 is gone" in lab.told()
-            if process.returncode != 1 or not told:
-                print(f"        status {process.returncode}, cause named: {told}")
+            is_named = "rank 1 on n1 is gone" in lab.told()
+            if process.returncode != 1 or not is_named:
+                print(f"        status {process.returncode}, cause named: {is_named}")
     figure = ", ".join(f"{seconds:.1f}" for seconds in times) + " (no process left)"
-    row("whole node killed: run ended on the others, seconds", "<= 15", figure, max(times) <= 15)
+    print_line("whole node killed: run ended on the others, seconds", "<= 15", figure, max(times) <= 15)
 
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    wanted = sys.argv[1:] or ["bench", "paint", "loss"]
-    for name in wanted:
-        {"bench": bench, "paint": paint, "loss": loss}[name]()
+    parts = {"bench": bench, "paint": paint, "loss": loss}
+    for name in sys.argv[1:] or parts:
+        parts[name]()

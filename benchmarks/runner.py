@@ -1,4 +1,4 @@
-"""Running benchmarks one after another, each a command of its own, and reading their figures back."""
+"""The registry of benchmarks, and the runner that executes each in a process of its own and prints one table."""
 
 from __future__ import annotations
 
@@ -7,40 +7,82 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.balancer.claims import Figure
-from benchmarks.table import RESULTS, ROW, row
+from benchmarks.balancer.proof import write_page
+from benchmarks.places import CHECKOUT, RESULTS
+from benchmarks.table import Figure, parse_figures, print_figures
 
-CHECKOUT = Path(__file__).resolve().parent.parent
+GROUPS: dict[str, tuple[str, ...]] = {
+    "balancer": ("gradients", "cost", "adaptation", "causes", "alerts", "simulation"),
+    "advice": ("profile", "emulated", "real", "cases", "netns"),
+    "fleet": ("trust", "scale", "files", "node", "tails"),
+    "tui": ("agent", "store", "replay", "paint", "fleet", "many"),
+}
+"""Benchmarks by group, in the order in which they run. In ``balancer`` those that need idle cores come first."""
+USAGE = """usage: python -m benchmarks [GROUP | GROUP/NAME ...]
+
+Runs benchmarks one after another, all of them by default, and ends with one table. Leave the machine idle meanwhile.
+Exit status: 0, 1 where a goal was missed or a benchmark failed, 2 for an unknown name. One benchmark alone, with its own
+options: python -m benchmarks.GROUP.NAME
+"""
 
 
-def measure(benchmark: str) -> list[Figure]:
-    """Run one benchmark, show what it prints as it comes, and take its figures. That it broke is one, too."""
-    command = [sys.executable, str(CHECKOUT / "benchmarks" / f"{benchmark}.py")]
+def select(words: Sequence[str]) -> list[str]:
+    """The benchmarks, as ``GROUP/NAME``, that these words name; all of them for no word. Raises ValueError for an unknown word."""
+    selected: list[str] = []
+    for word in words or GROUPS:
+        group, _, name = word.partition("/")
+        known = GROUPS.get(group, ())
+        if not known or (name and name not in known):
+            raise ValueError(f"unknown benchmark {word!r}")
+        selected += [f"{group}/{one}" for one in ((name,) if name else known)]
+    return list(dict.fromkeys(selected))
+
+
+def module_of(benchmark: str) -> str:
+    """The module that is run: ``tui/store`` -> ``benchmarks.tui.store``."""
+    return f"benchmarks.{benchmark.replace('/', '.')}"
+
+
+def run_benchmark(benchmark: str) -> list[Figure]:
+    """Run one benchmark, echo its lines and store them in benchmarks/results. A failed process adds a missed figure."""
     lines = []
+    command = [sys.executable, "-m", module_of(benchmark)]
     with subprocess.Popen(command, cwd=CHECKOUT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:
             print(line, end="", flush=True)
             lines.append(line.rstrip())
-    (RESULTS / f"{benchmark}.txt").write_text("\n".join(lines) + "\n")
-    figures = kept(benchmark)
-    if process.returncode != 0:
-        figures.append(Figure(benchmark, f"{benchmark} ran to its end", "status 0", f"status {process.returncode}", False))
+    RESULTS.mkdir(exist_ok=True)
+    _lines_file(benchmark).write_text("\n".join(lines) + "\n")
+    figures = stored_figures(benchmark)
+    if process.returncode != 0 and all(figure.is_met for figure in figures):  # a status of 1 may report a missed goal
+        figures.append(Figure(f"{benchmark} ran to its end", "status 0", f"status {process.returncode}", False, benchmark))
     return figures
 
 
-def kept(benchmark: str) -> list[Figure]:
-    """The figures of its newest run; none where it never ran."""
-    path = RESULTS / f"{benchmark}.txt"
-    lines = path.read_text().splitlines() if path.exists() else []
-    found = [match for line in lines if (match := ROW.match(line))]
-    return [Figure(benchmark, row["what"], row["goal"], row["figure"], row["verdict"] == "met") for row in found]
+def stored_figures(benchmark: str) -> list[Figure]:
+    """The figures of the newest run of a benchmark; none where it never ran."""
+    path = _lines_file(benchmark)
+    return parse_figures(path.read_text().splitlines() if path.exists() else (), benchmark)
 
 
-def in_turn(benchmarks: Sequence[str]) -> int:
-    """Measure one after another and end with one table; 1 where a goal was missed or a benchmark broke."""
-    figures = [figure for benchmark in benchmarks for figure in measure(benchmark)]
+def _lines_file(benchmark: str) -> Path:
+    return RESULTS / f"{benchmark.replace('/', '_')}.txt"
+
+
+def main(words: Sequence[str]) -> int:
+    """Run the selected benchmarks. After those of the balancer, rewrites the tables of docs/design/balancer-proof.md."""
+    if {"-h", "--help"} & set(words):
+        print(USAGE, end="")
+        return 0
+    try:
+        selected = select(words)
+    except ValueError as error:
+        print(f"{error}\n{USAGE}", end="", file=sys.stderr)
+        return 2
+    figures = [figure for benchmark in selected for figure in run_benchmark(benchmark)]
     print("\nall figures")
-    for figure in figures:
-        row(figure.what, figure.goal, figure.figure, figure.is_met)
-    return 0 if all(figure.is_met for figure in figures) else 1
+    status = print_figures(figures)
+    if any(benchmark.startswith("balancer/") for benchmark in selected):
+        write_page([figure for benchmark in select(["balancer"]) for figure in stored_figures(benchmark)])
+    return status

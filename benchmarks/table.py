@@ -1,6 +1,6 @@
-"""How a benchmark tells its figures: one line a claim, met or MISSED, and the raw numbers as a CSV file beside it.
+"""The output of every benchmark: one line per figure, met or MISSED, and the raw figures as CSV files.
 
-``benchmarks/balancer.py`` reads these lines back (``ROW``), so all benchmarks print them through ``row``.
+``benchmarks.runner`` parses these lines with ``LINE``, so every benchmark prints them through ``print_line`` or ``print_figures``.
 """
 
 from __future__ import annotations
@@ -8,20 +8,49 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-RESULTS = Path(__file__).resolve().parent / "results"
-ROW = re.compile(r"^(?P<verdict>met|MISSED)\s+(?P<what>\S.*?)\s{2,}(?P<goal>\S.*?)\s{2,}(?P<figure>\S.*)$")
-"""A line that ``row`` printed, taken apart."""
+from benchmarks.places import RESULTS
+
+LINE = re.compile(r"^(?P<verdict>met|MISSED)\s+(?P<what>\S.*?)\s{2,}(?P<goal>\S.*?)\s{2,}(?P<value>\S.*)$")
+"""Parses what ``print_line`` printed."""
 
 
-def row(what: str, goal: str, figure: str, is_met: bool) -> None:
-    """One line of the table: verdict, claim, goal and figure, at least two spaces apart."""
-    print(f"{'met' if is_met else 'MISSED':<6}  {what:<70}  {goal:>16}  {figure}", flush=True)
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One measured figure and its goal."""
+
+    what: str
+    goal: str
+    value: str
+    is_met: bool
+    benchmark: str = ""
+    """``GROUP/NAME`` of the benchmark that printed it; empty: not known."""
+
+
+def print_line(what: str, goal: str, value: str, is_met: bool) -> None:
+    """Print verdict, claim, goal and value, separated by at least two spaces."""
+    print(f"{'met' if is_met else 'MISSED':<6}  {what:<70}  {goal:>16}  {value}", flush=True)
+
+
+def print_figures(figures: Iterable[Figure]) -> int:
+    """Print one line per figure. Returns the exit status: 1 where a goal was missed."""
+    missed = 0
+    for figure in figures:
+        print_line(figure.what, figure.goal, figure.value, figure.is_met)
+        missed += not figure.is_met
+    return 1 if missed else 0
+
+
+def parse_figures(lines: Iterable[str], benchmark: str) -> list[Figure]:
+    """The figures among the printed lines of a benchmark."""
+    found = [match for line in lines if (match := LINE.match(line))]
+    return [Figure(line["what"], line["goal"], line["value"], line["verdict"] == "met", benchmark) for line in found]
 
 
 def write_csv(name: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> Path:
-    """Keep the raw numbers as benchmarks/results/NAME.csv; floats with six digits, which is more than any clock here is worth."""
+    """Write raw figures to benchmarks/results/NAME.csv, floats with six significant digits, more than any clock here resolves."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.csv"
     with path.open("w", newline="") as file:

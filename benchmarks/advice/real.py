@@ -1,48 +1,45 @@
-"""Predicted against measured steps on real gloo between real processes: ``python benchmarks/advice/real.py [--repeats N]``.
+"""Predicted against measured steps on real gloo between real processes: ``python -m benchmarks.advice.real [--repeats N]``.
 
 REAL: nothing is paced. Two ranks of one thread each train networks by DDP over loopback. Both are profiled at once (step times,
-buckets, sums), everything is predicted and kept in benchmarks/results/advice_real_predicted_*.csv, then measured: cold, and again
-with the overlap that a probe of 20 steps of one configuration a network has taught. All is repeated, and the spread of the same
-configuration from repeat to repeat stands beside the errors: nothing is predicted better than it repeats itself. About 4 minutes.
+buckets, all-reduce), everything is predicted and written to benchmarks/results/advice_real_predicted_*.csv, then measured: cold,
+and again with the overlap calibrated by a probe of 20 steps of one configuration per network. Everything is repeated. The spread of
+a configuration between repeats is printed next to the errors: it is the best precision a prediction can have. About 4 minutes.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
-from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from paceline.engine.advisor.calibrate import STEPS, calibrated
+from paceline.engine.advisor.calibrate import PROBE_STEPS, calibrate_overlap
 from paceline.engine.advisor.predict import Candidate, predict
 from paceline.engine.workloads import WORKLOADS
-from torch import multiprocessing, nn
+from torch import nn
+from torch.multiprocessing.spawn import spawn
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from benchmarks.advice.ranks import Player, everyones, profile_lab
-from benchmarks.table import row, write_csv
+from benchmarks.advice.ranks import Player, profile_lab, slowest_median
+from benchmarks.table import print_line, write_csv
 
 WORLD = 2
 WIDTHS = (768, 1280)
 BATCHES = (128, 256, 512, 1024)
 PROBED = 256
 ROUNDS, MEASURED, SINGLE = 5, 6, 3
-"""Steps of a configuration, in rounds over all of them."""
+"""Rounds over all configurations; steps of each in a round, distributed and alone."""
 
 
 def model(width: int) -> nn.Sequential:
-    """2.4 or 6.6 million weights."""
+    """A network of 2.4 or 6.6 million weights."""
     hidden = [stage for _ in range(4) for stage in (nn.Linear(width, width), nn.ReLU())]
     return nn.Sequential(nn.Linear(64, width), nn.ReLU(), *hidden, nn.Linear(width, 10))
 
 
 def run_rank(rank: int, place: str, repeats: int) -> None:
-    """One of two processes."""
+    """Profile, predict and measure as one of two ranks."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     dist.init_process_group("gloo", init_method=f"file://{place}/meet", rank=rank, world_size=WORLD)
@@ -56,38 +53,38 @@ def run_rank(rank: int, place: str, repeats: int) -> None:
             cold = [predict(profile, way).step_seconds for way in ways]
             alone = [predict(profile, Candidate((0,), batch)).step_seconds for batch in BATCHES]
             if rank == 0:
-                kept = [(width, batch, seconds) for batch, seconds in zip(BATCHES, cold, strict=True)]
-                write_csv(f"advice_real_predicted_{width}_{repeat}", ("width", "batch", "predicted seconds"), kept)
-            probe = everyones(player.train(group, WORLD, None, PROBED // WORLD, STEPS))
-            taught = calibrated(profile, [(Candidate((0, 1), PROBED, is_balanced=False), probe)])
+                predicted = [(width, batch, seconds) for batch, seconds in zip(BATCHES, cold, strict=True)]
+                write_csv(f"advice_real_predicted_{width}_{repeat}", ("width", "batch", "predicted seconds"), predicted)
+            probe = slowest_median(player.train(group, WORLD, None, PROBED // WORLD, PROBE_STEPS))
+            taught = calibrate_overlap(profile, [(Candidate((0, 1), PROBED, is_balanced=False), probe)])
             warm = [predict(taught, way).step_seconds for way in ways]
             trained: dict[int, list[float]] = {batch: [] for batch in BATCHES}
             singles: dict[int, list[float]] = {batch: [] for batch in BATCHES}
-            for _ in range(ROUNDS):  # what else works on this machine for a while meets all configurations alike
+            for _ in range(ROUNDS):  # other load on the machine affects all configurations alike
                 for batch in BATCHES:
                     trained[batch] += player.train(group, WORLD, None, batch // WORLD, MEASURED)
                     singles[batch] += [player.step(player.net, batch)[2] for _ in range(SINGLE)] if rank == 0 else [0.0]
                     dist.barrier()
-            for place_of, batch in enumerate(BATCHES):
-                together, single = everyones(trained[batch]), everyones(singles[batch])
-                found = (cold[place_of], warm[place_of], together, alone[place_of], single)
+            for index, batch in enumerate(BATCHES):
+                together, single = slowest_median(trained[batch]), slowest_median(singles[batch])
+                found = (cold[index], warm[index], together, alone[index], single)
                 lines.append((repeat, width, batch, taught.overlap, *found))
                 if rank == 0:
                     print(f"{width:>5} {batch:>5}  " + " ".join(f"{seconds * 1000:8.1f}" for seconds in found), flush=True)
     if rank == 0:
-        torch.save(lines, f"{place}/told")
+        torch.save(lines, f"{place}/lines")
     dist.barrier()
     dist.destroy_process_group()
 
 
 def main() -> None:
-    """The rows."""
+    """Run the ranks and print the figures."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--repeats", type=int, default=3)
     repeats = options.parse_args().repeats
     with tempfile.TemporaryDirectory() as place:
-        multiprocessing.spawn(run_rank, (place, repeats), nprocs=WORLD)
-        lines = torch.load(f"{place}/told", weights_only=False)
+        spawn(run_rank, (place, repeats), nprocs=WORLD)
+        lines = torch.load(f"{place}/lines", weights_only=False)
     header = (
         "repeat",
         "width",
@@ -108,12 +105,14 @@ def main() -> None:
         errors = [abs(one[column] / one[6] - 1) for one in lines if column == 4 or one[2] != PROBED]
         bound = max(goal, spread)
         figure = f"{mean(errors):.1%}, largest {max(errors):.1%}, {len(errors)} measured; repeats spread {spread:.1%}"
-        row(f"REAL gloo, step time predicted, {name} (MAPE)", f"<= {goal:.0%} or spread", figure, mean(errors) <= bound)
+        print_line(f"REAL gloo, step time predicted, {name} (MAPE)", f"<= {goal:.0%} or spread", figure, mean(errors) <= bound)
     clear = [(one[7] / one[5], one[8] / one[6]) for one in lines if abs(one[8] / one[6] - 1) > 0.05]
     right = sum((expected > 1) == (found > 1) for expected, found in clear)
     wrong_yes = sum(expected > 1.05 and found < 0.9 for expected, found in clear)
     figure = f"{right} of {len(clear)} outside +-5 %; yes below .9x: {wrong_yes}"
-    row("REAL does distributing pay, after the probe", ">= 95 %, never", figure, right >= 0.95 * len(clear) and not wrong_yes)
+    print_line(
+        "REAL does distributing pay, after the probe", ">= 95 %, never", figure, right >= 0.95 * len(clear) and not wrong_yes
+    )
 
 
 if __name__ == "__main__":

@@ -1,36 +1,34 @@
-"""REAL causes of stragglers: scripted faults of five causes, named right or not: ``python benchmarks/balancer/causes.py [INJECTIONS]``.
+"""How often the cause of a scripted fault is named right: ``python -m benchmarks.balancer.causes [INJECTIONS]``.
 
-One launch of the emulated reference lab through the command line, policy ``hybrid``, gloo between real processes, steps of about
-300 ms: a fault of a cause (data, host-to-device, compute inside backward, host, network) on one device, 14 steps, 11 steps of rest,
-then the next. Right is the first alert within the fault that names its rank (of the network: all ranks) and its cause. Devices and
-faults are emulated; that the machine does other things meanwhile is not, and counts.
+REAL: one launch of the emulated reference lab through the command line, policy ``hybrid``, gloo between real processes, steps of
+about 300 ms. A fault (data, host-to-device, compute inside backward, host, network) affects one device for 14 steps, and after 11
+steps of rest the next one begins. An injection counts as right where the first alert within it names its rank (network: all ranks)
+and its cause. Devices and faults are emulated; other load on the machine counts against the result.
 """
 
 from __future__ import annotations
 
 import sys
 from math import ceil
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from paceline.engine.events import StepsTaken, StragglerEnded, StragglerFound
+from paceline.engine.states import FaultCause
 
 from benchmarks.balancer.reference_lab import DEVICES, Fault, lab
-from benchmarks.table import row, write_csv
+from benchmarks.table import print_line, write_csv
 
 SAMPLES, BATCH = 1437, 287
-"""Training images of digits-cnn, and a global batch with which an epoch is five full steps and a tiny sixth."""
-CAUSES = ("data", "host-to-device", "backward", "host", "network")
-SAID = {"backward": "compute"}
-"""What an alert calls a cause of the script, where it differs."""
+"""Training images of digits-cnn, and a global batch size with which an epoch has five full steps and a tiny sixth."""
+CAUSES: tuple[FaultCause, ...] = ("data", "host-to-device", "backward", "host", "network")
+ALERT_CAUSES = {"backward": "compute"}
+"""The cause in an alert, where it differs from that of the script."""
 SLOWDOWNS = (1.5, 2.0, 1.3)
 INJECTIONS, FIRST, HOLD, REST = 50, 24, 14, 11
-"""How many; step of the first; steps that a fault lasts, and until the next one."""
+"""Number of faults; step of the first one; steps that a fault lasts; steps until the next one."""
 
 
 def script(injections: int) -> list[Fault]:
-    """Every cause on every device in turn, in three sizes."""
+    """Every cause on every device in turn, with three slowdowns."""
     faults = []
     for turn in range(injections):
         begin = FIRST + turn * (HOLD + REST)
@@ -40,7 +38,7 @@ def script(injections: int) -> list[Fault]:
 
 
 def main(injections: int = INJECTIONS) -> None:
-    """Run, judge and keep every injection."""
+    """Run, judge and store every injection."""
     faults = script(injections)
     steps = faults[-1].until_step + REST
     epochs = ceil(steps / ceil(SAMPLES / BATCH))
@@ -51,18 +49,18 @@ def main(injections: int = INJECTIONS) -> None:
     rows: list[tuple[object, ...]] = []
     right = false = 0
     for fault in faults:
-        whom = None if fault.cause == "network" else fault.rank
-        cause = SAID.get(fault.cause, fault.cause)
+        straggler = None if fault.cause == "network" else fault.rank
+        cause = ALERT_CAUSES.get(fault.cause, fault.cause)
         here = [one for one in alerts if fault.at_step <= one.step < fault.until_step + REST]
         first = here[0] if here else None
-        is_right = first is not None and first.step < fault.until_step and (first.straggler, first.cause) == (whom, cause)
+        is_right = first is not None and first.step < fault.until_step and (first.straggler, first.cause) == (straggler, cause)
         right += is_right
         false += max(0, len(here) - 1)
         delay = first.step - fault.at_step + 1 if first else ""
-        said = (first.straggler, first.cause, first.slowdown) if first else ("", "", "")
+        alert = (first.straggler, first.cause, first.slowdown) if first else ("", "", "")
         over = [one for one in ends if first and one.since == first.since and one.straggler == first.straggler]
         gain = over[0].gain if over and over[0].gain is not None else ""
-        rows.append((fault.rank, fault.cause, fault.slowdown, fault.at_step, delay, *said, gain, int(is_right)))
+        rows.append((fault.rank, fault.cause, fault.slowdown, fault.at_step, delay, *alert, gain, int(is_right)))
     false += sum(one.step < FIRST for one in alerts)
     header = (
         "rank",
@@ -76,19 +74,19 @@ def main(injections: int = INJECTIONS) -> None:
         "gain",
         "right",
     )
-    write_csv("causes", header, rows)
+    write_csv("balancer_causes", header, rows)
     full = [
         line.step_seconds for line in outcome.of(StepsTaken, "hybrid") if line.rank == 0 and line.steps == 1 and line.samples > 50
     ]
     for cause in CAUSES:
         mine = [one for one in rows if one[1] == cause]
         hits = sum(one[-1] == 1 for one in mine)
-        row(f"REAL cause {cause}: right rank and cause (emulated devices)", "-", f"{hits} of {len(mine)}", hits == len(mine))
+        print_line(f"REAL cause {cause}: right rank and cause (emulated devices)", "-", f"{hits} of {len(mine)}", hits == len(mine))
     share = right / len(faults)
-    row(f"REAL causes: right of {len(faults)} injections (emulated devices)", ">= 95 %", f"{share:.1%}", share >= 0.95)
-    row("REAL causes: alerts that no injection explains", "0", str(false), false == 0)
+    print_line(f"REAL causes: right of {len(faults)} injections (emulated devices)", ">= 95 %", f"{share:.1%}", share >= 0.95)
+    print_line("REAL causes: alerts that no injection explains", "0", str(false), false == 0)
     full.sort()
-    row("REAL causes: median step, ms (emulated)", "about 300", f"{full[len(full) // 2] * 1000:.0f}", True)
+    print_line("REAL causes: median step, ms (emulated)", "about 300", f"{full[len(full) // 2] * 1000:.0f}", True)
 
 
 if __name__ == "__main__":

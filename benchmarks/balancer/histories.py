@@ -1,6 +1,6 @@
-"""What a finished case of the emulated lab says step by step, and what each injected slowdown cost. Pure: lines in, figures out.
+"""Steps of a finished case of the emulated lab, and what each injected slowdown cost. Pure: lines in, figures out.
 
-The judge is an oracle that knows the declared speeds and the script, and shares every step exactly at once.
+The reference is an oracle that knows the declared speeds and the scripted faults, and allocates every step exactly.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from paceline.engine.events import RankEvent, SharesChanged, StepsTaken
 from benchmarks.balancer.reference_lab import Fault, declared, oracle_seconds
 
 SETTLED = 1.05
-"""Shares are new when a step with them takes at most this much longer than the oracle's."""
+"""Shares have adapted when a step takes at most this factor of the oracle's seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +26,11 @@ class TakenStep:
 
     step: int
     sizes: tuple[int, ...]
-    """Local batch sizes it was taken with, by rank."""
+    """Local batch sizes, by rank."""
     seconds: float
-    """From its begin to the end of the optimizer; median over the ranks, who meet in every step."""
+    """From the start of the step to the end of the optimizer; median over the ranks, which synchronize in every step."""
     work: tuple[float, ...]
-    """Each rank's own seconds of it."""
+    """Compute seconds, by rank."""
 
     @property
     def compute_seconds(self) -> float:
@@ -39,13 +39,13 @@ class TakenStep:
 
 
 def steps_taken(lines: Iterable[StepsTaken], ranks: int) -> list[TakenStep]:
-    """The steps that all ranks told; where a line sums up several, each gets their mean."""
-    told: dict[int, dict[int, StepsTaken]] = defaultdict(dict)
+    """The steps that all ranks reported. Where a line summarizes several steps, each gets their mean."""
+    by_step: dict[int, dict[int, StepsTaken]] = defaultdict(dict)
     for line in lines:
         for step in range(line.step - line.steps + 1, line.step + 1):
-            told[step][line.rank] = line
+            by_step[step][line.rank] = line
     taken = []
-    for step, by_rank in sorted(told.items()):
+    for step, by_rank in sorted(by_step.items()):
         if len(by_rank) < ranks:
             continue
         parts = [by_rank[rank] for rank in range(ranks)]
@@ -56,13 +56,13 @@ def steps_taken(lines: Iterable[StepsTaken], ranks: int) -> list[TakenStep]:
 
 
 def overhead_seconds(taken: Sequence[TakenStep]) -> float:
-    """What a step takes beyond the slowest rank's compute: communication and optimizer, which an oracle pays as well."""
+    """Median seconds of a step beyond the slowest rank's compute: communication and optimizer, which the oracle needs too."""
     return median(step.seconds - step.compute_seconds for step in taken)
 
 
 def at_exact_shares(step: TakenStep) -> float:
-    """Seconds it would have taken with the exact shares of the declared speeds: every rank's own seconds, noise and all, scaled to
-    its exact share; what came beyond the slowest rank's stays as it was."""
+    """Seconds of the step with the exact shares of the declared speeds: every rank's compute seconds, noise included, are scaled to
+    its exact share; the overhead beyond the slowest rank stays the same."""
     exact = allocate(declared(), sum(step.sizes))
     slowest_rank = max(seconds * best / size for seconds, best, size in zip(step.work, exact, step.sizes, strict=True) if size)
     return slowest_rank + step.seconds - step.compute_seconds
@@ -74,9 +74,9 @@ def changes_at(lines: Iterable[RankEvent]) -> list[int]:
 
 
 def old_steps(taken: Sequence[TakenStep], changes: Sequence[int], faults: Sequence[Fault], begin: int, end: int) -> int:
-    """Steps from ``begin`` with shares from before it: until a change after which a step is as short as the oracle's within 5 %.
+    """Steps from ``begin`` until a change of shares after which a step takes at most 5 % longer than the oracle's.
 
-    All of them up to ``end`` where that never came.
+    All steps up to ``end`` where shares never adapt.
     """
     window = [step for step in taken if begin <= step.step < end]
     for count, step in enumerate(window):
@@ -88,7 +88,7 @@ def old_steps(taken: Sequence[TakenStep], changes: Sequence[int], faults: Sequen
 
 
 def lost_steps(taken: Sequence[TakenStep], faults: Sequence[Fault], overhead: float, begin: int, end: int) -> float:
-    """Time of the steps in [begin, end) beyond the oracle's, in steps' worth; the oracle pays the same overhead a step."""
+    """Time of the steps in [begin, end) beyond the oracle's, in units of an oracle step; both have the same overhead per step."""
     lost = 0.0
     for step in taken:
         if begin <= step.step < end:

@@ -1,6 +1,6 @@
-"""The reference lab as the benchmarks use it: four emulated devices in a directory of its own, behind the real command line.
+"""The reference lab of the benchmarks: four emulated devices in a temporary directory, used through the command line.
 
-Everything but the devices is real: SSH, torchrun, gloo, the mathematics. Figures come from the byte copies of what the ranks wrote.
+Everything but the devices is real: SSH, torchrun, gloo, the arithmetic. Figures come from the copies of the ranks' files.
 """
 
 from __future__ import annotations
@@ -19,32 +19,33 @@ from typing import Any
 from paceline.engine.balancer.allocate import allocate
 from paceline.engine.balancer.step_time import StepTime, slowest_seconds
 from paceline.engine.events import RankEvent
+from paceline.engine.states import FaultCause
 from paceline.engine.wire import decode
 from paceline.engine.workloads import WORKLOADS
 
 WORKLOAD = "digits-cnn"
 DEVICES = (("RTX 3060", 12.7, "12GiB"), ("RTX 3050", 9.1, "8GiB"), ("GTX 1650", 3.0, "4GiB"), ("GTX 1650", 3.0, "4GiB"))
-"""Name, declared speed and memory; each on a node of its own, rank after rank."""
+"""Name, declared speed and memory, by rank; each device is on a node of its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One device slower by script for a while."""
+    """A scripted slowdown of one device."""
 
     rank: int
     at_step: int
     until_step: int
     """First step at full speed again."""
     slowdown: float = 2.0
-    cause: str = "thermal"
+    cause: FaultCause = "thermal"
 
     def is_active(self, step: int) -> bool:
-        """Whether it acts in that step of a case."""
+        """Whether the fault affects this step of a case."""
         return self.at_step <= step < self.until_step
 
 
 def declared(faults: Sequence[Fault] = (), step: int = -1) -> tuple[StepTime, ...]:
-    """What every device needs in that step by declaration: what an oracle would know."""
+    """The declared step time of every device in this step, faults included, as an oracle knows it."""
     rate = WORKLOADS[WORKLOAD].emulated_rate
     times = [StepTime(0.0, 1.0 / (speed * rate)) for _, speed, _ in DEVICES]
     for fault in faults:
@@ -54,25 +55,25 @@ def declared(faults: Sequence[Fault] = (), step: int = -1) -> tuple[StepTime, ..
 
 
 def oracle_seconds(times: Sequence[StepTime], samples: int) -> float:
-    """Compute seconds of a step at the best whole local batch sizes."""
+    """Compute seconds of a step at the best integer local batch sizes."""
     return slowest_seconds(times, allocate(times, samples))
 
 
 @dataclass(slots=True)
 class Outcome:
-    """One run: its document and every line its ranks wrote."""
+    """One run: its document and every line of its ranks."""
 
     document: dict[str, Any]
     lines: list[RankEvent] = field(default_factory=list)
 
     def of(self, kind: type[RankEvent], case: str) -> Iterator[Any]:
-        """Lines of one kind of one case, rank after rank, in the order they were written."""
+        """Lines of one kind of one case, by rank, in the order written."""
         return (line for line in self.lines if type(line) is kind and line.case == case)
 
 
 @contextmanager
 def lab(faults: Sequence[Fault] = (), noise: str = "") -> Iterator[Lab]:
-    """A fresh lab, gone afterwards; ``noise`` are further keys of every device."""
+    """A lab in a temporary directory. ``noise``: further TOML keys of every device."""
     with TemporaryDirectory(prefix="paceline-lab-") as directory:
         (Path(directory) / "nodes.toml").write_text(_nodes(faults, noise))
         yield Lab(Path(directory))
@@ -80,12 +81,12 @@ def lab(faults: Sequence[Fault] = (), noise: str = "") -> Iterator[Lab]:
 
 @dataclass(frozen=True, slots=True)
 class Lab:
-    """A directory with a nodes.toml, and the command line started in it."""
+    """A directory with a nodes.toml in which the command line is run."""
 
     path: Path
 
     def run(self, *words: str) -> Outcome:
-        """``paceline --batch --json`` with these words, to its end."""
+        """Run ``paceline --batch --json`` with these words. Raises SystemExit where it fails."""
         command = [sys.executable, "-m", "paceline.tui", "--batch", "--json", *words]
         environment = {**os.environ, "HOME": str(self.path)}
         done = subprocess.run(command, cwd=self.path, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)

@@ -1,7 +1,7 @@
-"""What a node never loses: ``python benchmarks/fleet/node.py [PERCENT]``. Kills, cancels, a thousand runs, one rank killed.
+"""Kills of control centres and runners, cancels, a thousand runs, one rank killed: ``python -m benchmarks.fleet.node [PERCENT]``.
 
-Real processes on this machine: real control centres over loopback SSH, real runners; torchrun is a small program, except where one
-rank is killed. PERCENT (10) is the share of the full counts, which make soak runs; seeds are fixed.
+Real control centres over loopback SSH and real runners on this machine; torchrun is replaced by a small program, except where one
+rank is killed. PERCENT (10) is the percentage of the full counts, which ``make soak`` runs; seeds are fixed.
 """
 
 from __future__ import annotations
@@ -14,52 +14,49 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from benchmarks.table import row
+from benchmarks.table import Figure, print_figures
 from tests.integration.test_soak_node import NEVER, adopted
 from tests.support.runs.kills import cancel_stubborn, kill_centres, kill_runners
 from tests.support.runs.labs import LabDirectory
 
-Row = tuple[str, str, str, bool]
 SEED = 1
 
 
-def measure(percent: int = 10) -> list[Row]:
-    """Each row as (what, goal, figure, holds)."""
+def measure(percent: int = 10) -> list[Figure]:
+    """All figures, with this percentage of the full counts."""
     with tempfile.TemporaryDirectory(prefix="fleet-node-") as name:
-        place = Path(name)
-        return [*_kills(place, percent), _cancels(place, percent), _adoption(place), _rank(place)]
+        directory = Path(name)
+        return [*_kills(directory, percent), _cancels(directory, percent), _adoption(directory), _rank(directory)]
 
 
-def _kills(place: Path, percent: int) -> list[Row]:
-    rows = []
+def _kills(directory: Path, percent: int) -> list[Figure]:
+    figures = []
     for what, kill, count in (("control centres", kill_centres, 200), ("runners", kill_runners, 100)):
-        counts = asyncio.run(kill(place / what.replace(" ", "-"), max(1, count * percent // 100), SEED))
+        counts = asyncio.run(kill(directory / what.replace(" ", "-"), max(1, count * percent // 100), SEED))
         lost = {name: counts[name] for name in NEVER if counts[name]}
-        told = ", ".join(f"{number} {name}" for name, number in (lost or {"lost, doubled, false": 0}).items())
-        rows.append((f"SIGKILLs of {what}", "0 false, 0 double", f"{counts['kills']} kills: {told}", not lost))
-    return rows
+        values = ", ".join(f"{number} {name}" for name, number in (lost or {"lost, doubled, false": 0}).items())
+        figures.append(Figure(f"SIGKILLs of {what}", "0 false, 0 double", f"{counts['kills']} kills: {values}", not lost))
+    return figures
 
 
-def _cancels(place: Path, percent: int) -> Row:
-    counts, longest = asyncio.run(cancel_stubborn(place / "cancels", max(1, 500 * percent // 100), SEED))
+def _cancels(directory: Path, percent: int) -> Figure:
+    counts, longest = asyncio.run(cancel_stubborn(directory / "cancels", max(1, 500 * percent // 100), SEED))
     survivors = counts["survivors"] + counts["reported"]
     figure = f"{counts['cancels']} cancels: {survivors} survivors, longest {longest:.1f} s"
-    return "cancels of workers that hide and ignore TERM", "0 after 10 s", figure, survivors == 0 and longest <= 10.0
+    return Figure("cancels of workers that hide and ignore TERM", "0 after 10 s", figure, survivors == 0 and longest <= 10.0)
 
 
-def _adoption(place: Path) -> Row:
-    lab = place / "adoption"
+def _adoption(directory: Path) -> Figure:
+    lab = directory / "adoption"
     lab.mkdir()
     seconds = adopted(LabDirectory(lab, {"a": 1.0, "b": 1.0}), 1000)
-    return "1,000 run directories on each of 2 nodes, jobs verb", "<= 5 s", f"{seconds:.2f} s", seconds <= 5.0
+    return Figure("1,000 run directories on each of 2 nodes, jobs verb", "<= 5 s", f"{seconds:.2f} s", seconds <= 5.0)
 
 
-def _rank(place: Path) -> Row:
-    """Real torchrun, real ranks in a collective: one gets SIGKILL."""
-    (place / "rank").mkdir()
-    lab = LabDirectory(place / "rank", {"fast": 60.0, "slow": 20.0})
+def _rank(directory: Path) -> Figure:
+    """Send SIGKILL to one of two real ranks under real torchrun."""
+    (directory / "rank").mkdir()
+    lab = LabDirectory(directory / "rank", {"fast": 60.0, "slow": 20.0})
     process = lab.start("train", "--epochs", "1000")
     lab.wait_for("epoch 1/1000", process)
     run_id = lab.run_id()
@@ -71,15 +68,13 @@ def _rank(place: Path) -> Row:
     seconds = time.monotonic() - began
     is_named = "rank 1 on n1 (slow): killed by SIGKILL" in lab.told() and lab.marked(run_id) == []
     figure = f"{seconds:.1f} s, cause {'right' if is_named else 'WRONG'}"
-    return "one rank killed: the whole job stopped, the cause shown", "<= 10 s", figure, is_named and seconds <= 10.0
+    is_met = is_named and seconds <= 10.0
+    return Figure("one rank killed: the whole job stopped, the cause shown", "<= 10 s", figure, is_met)
 
 
 def main() -> int:
-    """Print the rows; 1 where a goal was missed."""
-    rows = measure(int(sys.argv[1]) if len(sys.argv) > 1 else 10)
-    for values in rows:
-        row(*values)
-    return 0 if all(holds for *_, holds in rows) else 1
+    """Measure and print. Returns 1 where a goal was missed."""
+    return print_figures(measure(int(sys.argv[1]) if len(sys.argv) > 1 else 10))
 
 
 if __name__ == "__main__":

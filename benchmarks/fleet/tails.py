@@ -1,6 +1,6 @@
-"""How fast a log comes home over a real sshd, and in how much memory: ``python benchmarks/fleet/tails.py``.
+"""Throughput and memory of mirroring a log over a real sshd: ``python -m benchmarks fleet/tails``.
 
-One log of 1 GiB, once through an open connection and once through four cuts. Leave the machine alone meanwhile: sshd, agent,
+One log of 1 GiB, once over an uninterrupted connection and once through four cuts. Leave the machine idle meanwhile: sshd, agent,
 proxy and control centre share its cores.
 """
 
@@ -12,42 +12,36 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-CHECKOUT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(CHECKOUT))
+from benchmarks.table import Figure, print_figures
+from tests.integration.test_cuts import MEBI, bring_home, gigabyte_faults
+from tests.support.ssh.fault_proxy import Fault
 
-from benchmarks.table import row  # noqa: E402
-from tests.integration.test_cuts import MEBI, bring_home, gigabyte_faults  # noqa: E402
-from tests.support.ssh.fault_proxy import Fault  # noqa: E402
-
-SIZE = 1 << 30
+LOG_BYTES = 1 << 30
 
 
-def measure() -> list[tuple[str, str, str, bool]]:
-    """(what, goal, figure, whether it holds)."""
-    rows = []
+def measure() -> list[Figure]:
+    """Throughput, checksum and memory of both transfers."""
+    figures = []
     for name, faults in (("", iter(())), (" through 4 cuts", gigabyte_faults())):
         found = _once(faults)
-        if not name:  # a cut costs what it takes to be noticed
-            rate = SIZE / found["seconds"] / 1e6
-            rows.append(("one log of 1 GiB over sshd: throughput", ">= 50 MB/s", f"{rate:.0f} MB/s", rate >= 50))
-        rows.append((f"one log of 1 GiB over sshd{name}: sums", "equal", f"equal, {found['cuts']} cuts", True))
-        memory = f"{found['agent'] >> 20} MiB, {found['centre'] >> 20} MiB"
+        if not name:  # with cuts the time depends on how soon each is noticed
+            rate = LOG_BYTES / found["seconds"] / 1e6
+            figures.append(Figure("one log of 1 GiB over sshd: throughput", ">= 50 MB/s", f"{rate:.0f} MB/s", rate >= 50))
+        figures.append(Figure(f"one log of 1 GiB over sshd{name}: sums", "equal", f"equal, {found['cuts']:.0f} cuts", True))
+        memory = f"{found['agent'] // MEBI:.0f} MiB, {found['centre'] // MEBI:.0f} MiB"
         is_bounded = max(found["agent"], found["centre"]) < 128 * MEBI
-        rows.append((f"memory{name}: agent at most; centre more than before", "< 128 MiB", memory, is_bounded))
-    return rows
+        figures.append(Figure(f"memory{name}: agent at most; centre more than before", "< 128 MiB", memory, is_bounded))
+    return figures
 
 
 def _once(faults: Iterator[Fault | None]) -> dict[str, int | float]:
     with tempfile.TemporaryDirectory() as path:
-        return asyncio.run(bring_home(Path(path), SIZE, faults))
+        return asyncio.run(bring_home(Path(path), LOG_BYTES, faults))
 
 
 def main() -> int:
-    """Print the rows; 1 where one does not hold."""
-    rows = measure()
-    for what, goal, figure, holds in rows:
-        row(what, goal, figure, holds)
-    return 0 if all(holds for *_, holds in rows) else 1
+    """Measure and print. Returns 1 where a goal was missed."""
+    return print_figures(measure())
 
 
 if __name__ == "__main__":

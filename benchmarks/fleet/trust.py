@@ -1,4 +1,7 @@
-"""Men in the middle, in every combination: ``python benchmarks/fleet/trust.py``. Servers, attacks and seeds are the tests' own."""
+"""Man-in-the-middle attacks in every combination: ``python -m benchmarks fleet/trust``.
+
+Servers, attacks and seeds are those of the tests.
+"""
 
 from __future__ import annotations
 
@@ -9,52 +12,50 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-CHECKOUT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(CHECKOUT))
+from benchmarks.table import Figure, print_figures
+from tests.support.ssh.impostors import ATTACKS, Stage, cases, play
 
-from benchmarks.table import row  # noqa: E402
-from tests.support.ssh.impostors import ATTACKS, Stage, cases, play  # noqa: E402
-
-Row = tuple[str, str, str, bool]
 SEEDS = range(3)
 
 
-def measure() -> list[Row]:
-    """One row for each attack: (what, goal, figure, holds). Refused means: no connection, and no login asked for by us."""
+def measure() -> list[Figure]:
+    """One figure per attack. Refused: no connection, and no login attempted."""
     os.environ.pop("SSH_AUTH_SOCK", None)
     home = os.environ.get("HOME")
     try:
-        with tempfile.TemporaryDirectory() as place:
-            tried, refused = asyncio.run(_attack(Path(place)))
+        with tempfile.TemporaryDirectory() as directory:
+            tried, refused = asyncio.run(_attack(Path(directory)))
     finally:
         if home is not None:
             os.environ["HOME"] = home
     return [
-        (f"man in the middle: {attack}", "100 % refused", f"{refused[attack]} of {tried[attack]}", refused[attack] == tried[attack])
+        Figure(
+            f"man in the middle: {attack}",
+            "100 % refused",
+            f"{refused[attack]} of {tried[attack]}",
+            refused[attack] == tried[attack],
+        )
         for attack in ATTACKS
     ]
 
 
-async def _attack(place: Path) -> tuple[Counter[str], Counter[str]]:
+async def _attack(directory: Path) -> tuple[Counter[str], Counter[str]]:
     tried: Counter[str] = Counter()
     refused: Counter[str] = Counter()
-    async with Stage(place).set() as stage:
+    async with Stage(directory).set() as stage:
         for seed in SEEDS:
             for case in cases():
-                trouble = await play(stage, case, seed)
+                breach = await play(stage, case, seed)
                 tried[case.attack] += 1
-                refused[case.attack] += not trouble
-                if trouble:
-                    print(f"the attacker {trouble}: seed {seed}, {case}", flush=True)
+                refused[case.attack] += not breach
+                if breach:
+                    print(f"the attacker {breach}: seed {seed}, {case}", flush=True)
     return tried, refused
 
 
 def main() -> int:
-    """Print the table; status 1 where a goal was missed."""
-    rows = measure()
-    for what, goal, figure, holds in rows:
-        row(what, goal, figure, holds)
-    return 0 if all(holds for _, _, _, holds in rows) else 1
+    """Measure and print. Returns 1 where a goal was missed."""
+    return print_figures(measure())
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""What the fleet screen costs when every value changes, and how soon a key is painted: ``python benchmarks/tui/fleet.py``.
+"""Cost of the fleet screen when every value changes, and the latency of a key: ``python -m benchmarks tui/fleet``.
 
-Made-up readings are handed to the app in its own process, a node at a time, spread over each second: reducing, sorting and drawing
-are measured, in a real terminal; SSH and decoding are not (benchmarks/tui/many.py adds them). About two minutes.
+Generated readings are passed to the app in its own process, one node at a time, spread over each second. Reducing, sorting and
+drawing in a real terminal are measured; SSH and decoding are not (``tui/many`` adds them). About two minutes.
 """
 
 from __future__ import annotations
@@ -9,44 +9,42 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-CHECKOUT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(CHECKOUT))
+from paceline.engine.events import Event, InventoryRead, NodeConnected, NodeSummary, Ticked
+from paceline.engine.jobs.logs.merge import Clock
+from paceline.engine.store.reduce import reduce
+from paceline.engine.store.state import State
+from paceline.tui.sessions.session import Answer
 
-from paceline.engine.events import Event, InventoryRead, NodeConnected, NodeSummary, Ticked  # noqa: E402
-from paceline.engine.store.reduce import reduce  # noqa: E402
-from paceline.engine.store.state import State  # noqa: E402
-
-from benchmarks.balancer.claims import Figure  # noqa: E402
-from benchmarks.table import row, write_csv  # noqa: E402
-from benchmarks.tui.terminal import LOADS, Load, Seen, Terminal, figures, watch  # noqa: E402
-from tests.support.screens.fleets import CLOCK, crowd_report  # noqa: E402
+from benchmarks.table import Figure, print_figures, write_csv
+from benchmarks.tui.terminal import LOADS, Load, Measurement, Terminal, figures, watch
+from tests.support.screens.fleets import CLOCK, crowd_report
 
 WARM_UP = 8.0
-"""Seconds before CPU time is taken."""
+"""Seconds before the measurement begins."""
 WINDOW, WINDOWS, KEYS = 10.0, 3, 60
 CYCLE = 10
-"""Seconds of readings that are made beforehand, and then played again and again."""
-SLICE = 0.04
+"""Seconds of readings that are generated in advance and repeated."""
+DELIVERY_INTERVAL_S = 0.04
 """Seconds between two deliveries of readings."""
 
 
 def measure() -> list[Figure]:
-    """All figures; the raw key times go to results/deck_fleet.csv."""
-    found, raw = [], []
+    """All figures; the raw key times are written to results/tui_fleet.csv."""
+    results, raw = [], []
     for load in LOADS:
         seen = _run(load)
         raw += [(load.name, seconds) for seconds in seen.keys]
-        found += figures("deck_fleet", load, seen, "no SSH")
-    write_csv("deck_fleet", ("load", "key_seconds"), raw)
-    return found
+        results += figures(load, seen, "no SSH")
+    write_csv("tui_fleet", ("load", "key_seconds"), raw)
+    return results
 
 
-def _run(load: Load) -> Seen:
-    command = [sys.executable, __file__, "--play", str(load.nodes), str(load.devices), str(load.rate)]
+def _run(load: Load) -> Measurement:
+    command = [sys.executable, "-m", "benchmarks.tui.fleet", "--play", str(load.nodes), str(load.devices), str(load.rate)]
     with Terminal(command, load.columns, load.lines, os.environ) as terminal:
         terminal.read(WARM_UP)
         return watch(terminal, WINDOWS, WINDOW, KEYS)
@@ -56,7 +54,7 @@ def _run(load: Load) -> Seen:
 
 
 class CrowdSession:
-    """A session whose nodes report by themselves, each at its own moment of the second."""
+    """A session whose nodes report by themselves, each at its own moment of a second."""
 
     is_replay = False
 
@@ -65,10 +63,11 @@ class CrowdSession:
         self._rate = rate
         self.inventory = InventoryRead(path="crowd", lab="crowd", nodes=tuple(NodeSummary(name) for name in self._names))
         self.state = State()
-        self._made = [[crowd_report(i, name, devices, second) for i, name in enumerate(self._names)] for second in range(CYCLE)]
+        self._reports = [[crowd_report(i, name, devices, second) for i, name in enumerate(self._names)] for second in range(CYCLE)]
         self._listeners: list[Callable[[Event], None]] = []
 
     def subscribe(self, listener: Callable[[Event], None]) -> None:
+        """Call the listener with every event."""
         self._listeners.append(listener)
 
     def _publish(self, event: Event) -> None:
@@ -76,7 +75,8 @@ class CrowdSession:
         for listener in self._listeners:
             listener(event)
 
-    async def open(self) -> None:
+    async def open(self) -> Answer | None:
+        """Publish readings until the task is cancelled."""
         for name in self._names:
             self._publish(NodeConnected(at=0.1, node=name, hostname=name, python="3.12", system="made up"))
         loop = asyncio.get_running_loop()
@@ -89,28 +89,34 @@ class CrowdSession:
             due = int(now * self._rate * len(self._names))
             for number in range(sent, due):
                 turn, place = divmod(number, len(self._names))
-                self._publish(replace(self._made[turn % CYCLE][place], at=now))
+                self._publish(replace(self._reports[turn % CYCLE][place], at=now))
             sent = due
-            await asyncio.sleep(SLICE)
+            await asyncio.sleep(DELIVERY_INTERVAL_S)
 
     async def close(self) -> None:
-        pass
+        """Nothing to close."""
 
-    async def perform(self, line: str) -> None:
-        pass
+    def logs(self, run_id: str) -> Path | None:
+        """None: there are no runs."""
+        return None
+
+    async def clocks(self, nodes: Sequence[str]) -> Mapping[str, Clock]:
+        """Empty: no clocks were measured."""
+        return {}
+
+    async def perform(self, line: str) -> Answer | None:
+        """Ignore commands."""
+        return None
 
 
 def main() -> int:
-    """Print the rows, or be the app of one of them; status 1 where a goal was missed."""
+    """Measure and print, or with --play run the app of one load. Returns 1 where a goal was missed."""
     if sys.argv[1:2] == ["--play"]:
         from paceline.tui.app import PacelineApp
 
         PacelineApp(CrowdSession(int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4]))).run()
         return 0
-    found = measure()
-    for figure in found:
-        row(figure.what, figure.goal, figure.figure, figure.is_met)
-    return 0 if all(figure.is_met for figure in found) else 1
+    return print_figures(measure())
 
 
 if __name__ == "__main__":

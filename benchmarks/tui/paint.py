@@ -1,7 +1,7 @@
-"""How soon the screen is there: ``python benchmarks/tui/paint.py``. First paint with no node answered, then a node as it answers.
+"""Time to the first paint before any node answers, and until a node that answers is painted: ``python -m benchmarks tui/paint``.
 
-In a real pseudo-terminal of 160x50, warm, from fork to the bytes. A hung node is a socket that takes connections and says nothing.
-Figures are of this machine, now, with whatever else it does; the processor time beside them does not depend on that.
+In a real pseudo-terminal of 160x50, warm, from fork to the bytes. A hung node is a socket that accepts connections and stays
+silent. Other load on the machine affects the seconds; the CPU time beside them is independent of it.
 """
 
 from __future__ import annotations
@@ -19,11 +19,7 @@ import termios
 import time
 from pathlib import Path
 
-CHECKOUT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(CHECKOUT))
-
-from benchmarks.balancer.claims import Figure  # noqa: E402
-from benchmarks.table import row, write_csv  # noqa: E402
+from benchmarks.table import Figure, print_figures, write_csv
 
 PAINTS = 15
 ANSWERS = 5
@@ -32,26 +28,26 @@ HUNG = '[[node]]\nname = "hung"\nhost = "127.0.0.1"\nport = {port}\nuser = "nobo
 
 
 def measure() -> list[Figure]:
-    """Three rows: the first paint, and one node's answer alone and beside a hung node."""
+    """The first paint, and the paint of one node alone and next to a hung node."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         hung = HUNG.format(port=silent.getsockname()[1])
         first = [_seconds_until(NODE, b"demo1") for _ in range(PAINTS)]
         alone = [_seconds_until(NODE, "●".encode()) for _ in range(ANSWERS)]
         beside = [_seconds_until(NODE + hung, "●".encode()) for _ in range(ANSWERS)]
-    write_csv("deck_paint", ["wall", "processor"], first)
+    write_csv("tui_paint", ["wall", "processor"], first)
     walls, processor = sorted(wall for wall, _ in first), statistics.median(used for _, used in first)
     median = statistics.median(walls)
     painted = f"median {median:.2f} s, best {walls[0]:.2f} of {PAINTS}; {processor:.2f} s of processor"
     one, two = (statistics.median(wall for wall, _ in seen) for seen in (alone, beside))
     answered = f"{one:.2f} s alone, {two:.2f} s beside it, medians of {ANSWERS}"
     return [
-        Figure("deck_paint", "first paint with no node answered, warm, 160x50", "<= 0.35 s", painted, median <= 0.35),
-        Figure("deck_paint", "a node is painted as it answers, beside a hung one", "no later", answered, two <= one + 0.25),
+        Figure("first paint with no node answered, warm, 160x50", "<= 0.35 s", painted, median <= 0.35),
+        Figure("a node is painted as it answers, beside a hung one", "no later", answered, two <= one + 0.25),
     ]
 
 
-def _seconds_until(nodes: str, sign: bytes) -> tuple[float, float]:
-    """From fork until the terminal was sent a sign: seconds, and seconds of processor of the whole start."""
+def _seconds_until(nodes: str, text: bytes) -> tuple[float, float]:
+    """Seconds and CPU seconds from fork until this text is sent to the terminal."""
     with tempfile.TemporaryDirectory() as directory:
         (Path(directory) / "nodes.toml").write_text(nodes)
         began = time.monotonic()
@@ -61,10 +57,10 @@ def _seconds_until(nodes: str, sign: bytes) -> tuple[float, float]:
             os.environ.update(TERM="xterm-256color", COLORTERM="truecolor", HOME=directory)
             os.execv(sys.executable, [sys.executable, "-m", "paceline.tui"])
         fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 160, 0, 0))
-        seen = b""
-        while sign not in seen and time.monotonic() - began < 30:
+        output = b""
+        while text not in output and time.monotonic() - began < 30:
             if select.select([terminal], [], [], 0.01)[0]:
-                seen += os.read(terminal, 65536)
+                output += os.read(terminal, 65536)
         seconds = time.monotonic() - began
         used = time.clock_gettime((~pid << 3) | 2)
         os.write(terminal, b"q")
@@ -79,11 +75,8 @@ def _seconds_until(nodes: str, sign: bytes) -> tuple[float, float]:
 
 
 def main() -> int:
-    """Measure and tell; status 1 where a goal was missed."""
-    figures = measure()
-    for figure in figures:
-        row(figure.what, figure.goal, figure.figure, figure.is_met)
-    return 0 if all(figure.is_met for figure in figures) else 1
+    """Measure and print. Returns 1 where a goal was missed."""
+    return print_figures(measure())
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Whether a replay shows what was seen, the session live against its recording replayed: ``python benchmarks/tui/replay.py``.
+"""Whether a replay shows the same as the live session it records: ``python -m benchmarks tui/replay``.
 
-Both sides reduce every event on their own. Of the states all are compared; of the screens, all of them at moments spread over the
-stream, line by line with every colour. Only the word that says "replay" and the line of keys are left out: a replay has other ones.
+Both sides reduce every event independently. All states are compared, and every screen at moments spread over the stream, line by
+line with all colours. The label "replay" and the line of keys are left out, because they differ in a replay.
 """
 
 from __future__ import annotations
@@ -14,37 +14,34 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-CHECKOUT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(CHECKOUT))
+from paceline.engine.events import Event, InventoryRead
+from paceline.engine.store.reduce import reduce
+from paceline.engine.store.state import State
+from paceline.engine.telemetry.bus import Bus
+from paceline.engine.telemetry.recording import Recorder, Recording
+from paceline.engine.telemetry.replay import ReplaySession
+from paceline.tui.app import PacelineApp
+from paceline.tui.messages import StateChanged, View
+from textual.pilot import Pilot
+from textual.strip import Strip
 
-from paceline.engine.events import Event, InventoryRead  # noqa: E402
-from paceline.engine.store.reduce import reduce  # noqa: E402
-from paceline.engine.store.state import State  # noqa: E402
-from paceline.engine.telemetry.bus import Bus  # noqa: E402
-from paceline.engine.telemetry.recording import Recorder, Recording  # noqa: E402
-from paceline.engine.telemetry.replay import ReplaySession  # noqa: E402
-from paceline.tui.app import PacelineApp  # noqa: E402
-from paceline.tui.messages import StateChanged, View  # noqa: E402
-from textual.pilot import Pilot  # noqa: E402
-from textual.strip import Strip  # noqa: E402
-
-from benchmarks.balancer.claims import Figure  # noqa: E402
-from benchmarks.table import row  # noqa: E402
+from benchmarks.places import CHECKOUT
+from benchmarks.table import Figure, print_figures
 
 RECORDING = CHECKOUT / "data" / "demo" / "reference-lab.jsonl"
 SIZES = ((80, 24), (160, 50))
 STILL = 3
-"""Looks in a row at which a screen must be the same."""
+"""Consecutive refreshes in which a screen must not change."""
 MOMENTS = 12
-"""At which the screens are drawn."""
+"""Number of moments at which the screens are drawn."""
 
 
 Seen = tuple[list[State], list[list[Strip]]]
-"""The state after every event, and all screens at some."""
+"""The state after every event, and all screens at some moments."""
 
 
 class _Live:
-    """A live session as the screens see it: events come over the bus, and a recorder listens along."""
+    """A live session whose events come over the bus and are recorded."""
 
     is_replay = False
 
@@ -64,39 +61,39 @@ class _Live:
         raise error
 
     def logs(self, run_id: str) -> Path | None:
-        """None were written."""
+        """None: no logs were written."""
         return None
 
     async def clocks(self, nodes: Sequence[str]) -> dict[str, Any]:
-        """None were measured."""
+        """Empty: no clocks were measured."""
         return {}
 
     def subscribe(self, listener: Callable[[Event], None]) -> object:
-        """Hear every event."""
+        """Call the listener with every event."""
         return self._bus.subscribe(listener)
 
     async def open(self) -> None:
-        """Publish the events as they were stamped."""
+        """Publish the events with their recorded times."""
         for event in self._events:
             self._bus.publish(replace(event, at=0.0))
 
     async def close(self) -> None:
-        """Nothing to end."""
+        """Nothing to close."""
 
     async def perform(self, line: str) -> None:
-        """Nothing to obey."""
+        """Ignore commands."""
 
 
 async def _seen(
     session: _Live | ReplaySession, moments: Sequence[int], size: tuple[int, int]
 ) -> tuple[list[State], list[list[Strip]]]:
-    """All states of an app over this session, and all its screens at these events."""
+    """All states of an app over this session, and its screens at these events."""
     app = PacelineApp(session)
     states: list[State] = []
     session.subscribe(lambda event: states.append(app._state))
     screens: list[list[Strip]] = []
     async with app.run_test(size=size) as pilot:
-        app._has_navigated = True  # else the app itself chooses what to show
+        app.has_navigated = True  # keeps the app from choosing a screen
         while len(states) <= moments[-1] or app._is_new:
             await pilot.pause()
         await _settled(app, pilot)
@@ -104,14 +101,14 @@ async def _seen(
             app.view = View(states[moment])
             for mode in app.MODES:
                 await app.switch_mode(mode)
-                app.screen.post_message(StateChanged(app.view))  # the last word, whatever was on its way
+                app.screen.post_message(StateChanged(app.view))  # overrides pending updates
                 await pilot.pause()
                 screens.append((await _settled(app, pilot))[:-1])
     return states, screens
 
 
 async def _settled(app: PacelineApp, pilot: Pilot[None]) -> list[Strip]:
-    """What stands on the screen once it does not change any more: a layout may follow one refresh after what it is about."""
+    """The screen once it no longer changes: a layout may follow its content by one refresh."""
     before: list[Strip] = []
     same = 0
     while same < STILL:
@@ -122,7 +119,7 @@ async def _settled(app: PacelineApp, pilot: Pilot[None]) -> list[Strip]:
 
 
 def compare(recording: Path, moments: int = MOMENTS, sizes: Sequence[tuple[int, int]] = SIZES) -> tuple[int, int, int, int]:
-    """(events, states that differ, screens, screens that differ) of a recording, live against replayed."""
+    """Compare a recording live with its replay: the numbers of events, different states, screens, and different screens."""
     events = list(Recording(recording))
     chosen = [round((len(events) - 1) * (number + 1) / moments) for number in range(moments)]
     states = screens = drawn = 0
@@ -138,18 +135,15 @@ def compare(recording: Path, moments: int = MOMENTS, sizes: Sequence[tuple[int, 
 
 
 def measure() -> list[Figure]:
-    """The one row."""
+    """The figure of the demo recording."""
     events, states, drawn, screens = compare(RECORDING)
-    told = f"{events:,} events, {states} states differ; {drawn} screens, {screens} differ"
-    return [Figure("deck_replay", "demo recording replayed against live", "0 differ", told, states == screens == 0)]
+    value = f"{events:,} events, {states} states differ; {drawn} screens, {screens} differ"
+    return [Figure("demo recording replayed against live", "0 differ", value, states == screens == 0)]
 
 
 def main() -> int:
-    """Measure and tell; status 1 where the goal was missed."""
-    figures = measure()
-    for figure in figures:
-        row(figure.what, figure.goal, figure.figure, figure.is_met)
-    return 0 if all(figure.is_met for figure in figures) else 1
+    """Measure and print. Returns 1 where the goal was missed."""
+    return print_figures(measure())
 
 
 if __name__ == "__main__":

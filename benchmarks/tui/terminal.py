@@ -1,13 +1,14 @@
-"""The app in a real terminal (a pty that is read at once): what it costs, what it writes, and how soon a key is painted.
+"""Runs the app in a pty that is read at once, and measures its CPU time, memory, output and key latency.
 
-CPU time and memory are the kernel's, of the app's process alone. A key counts as painted when the line with the cursor has arrived
-at its new place.
+CPU time and memory are those of the app's process, from the kernel. A key counts as painted when the line with the cursor has
+arrived at its new position.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import os
 import pty
 import random
@@ -24,23 +25,23 @@ from pathlib import Path
 from statistics import median, quantiles
 from types import TracebackType
 
-from benchmarks.balancer.claims import Figure
+from benchmarks.table import Figure
 
 CURSOR = b"48;2;28;36;45"
-"""The background of the row under the cursor, as the terminal is told."""
-LOST = 5.0
-"""Seconds after which a key that was not painted counts as such."""
+"""The escape sequence of the cursor row's background."""
+KEY_TIMEOUT_S = 5.0
+"""Seconds after which an unpainted key is given up."""
 
 
 class Terminal:
-    """One program in a terminal of its own, ended with the block."""
+    """A program in a pty, terminated on exit from the context."""
 
     def __init__(self, command: Sequence[str], columns: int, lines: int, env: Mapping[str, str], cwd: Path | None = None) -> None:
         self._master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
-        told = {**env, "TERM": "xterm-256color", "COLORTERM": "truecolor"}
+        environment = {**env, "TERM": "xterm-256color", "COLORTERM": "truecolor"}
         self._process = subprocess.Popen(
-            command, stdin=slave, stdout=slave, stderr=slave, env=told, cwd=cwd, start_new_session=True
+            command, stdin=slave, stdout=slave, stderr=slave, env=environment, cwd=cwd, start_new_session=True
         )
         os.close(slave)
         self.pid = self._process.pid
@@ -57,56 +58,62 @@ class Terminal:
         os.close(self._master)
 
     def write(self, keys: bytes) -> None:
-        """Press keys."""
+        """Send key presses."""
         os.write(self._master, keys)
 
     def read(self, seconds: float, is_enough: Callable[[bytes], bool] | None = None) -> bytes:
-        """All output of so many seconds, or until it is enough."""
-        seen, until = bytearray(), time.monotonic() + seconds
+        """The output of this many seconds, or until ``is_enough``."""
+        output, until = bytearray(), time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
             if not select.select([self._master], [], [], left)[0]:
                 break
             try:
-                seen += os.read(self._master, 1 << 16)
+                output += os.read(self._master, 1 << 16)
             except OSError:
                 break
-            if is_enough is not None and is_enough(bytes(seen)):
+            if is_enough is not None and is_enough(bytes(output)):
                 break
-        return bytes(seen)
+        return bytes(output)
 
     def cpu(self) -> float:
-        """Seconds of CPU of all threads so far."""
+        """CPU seconds of all threads so far."""
         tasks = Path(f"/proc/{self.pid}/task").iterdir()
         return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
 
     def waited(self) -> float:
-        """Seconds for which its main thread was ready and got no core: what others on the machine cost it."""
+        """Seconds for which its main thread was runnable without a core, because of other load on the machine."""
         return int(Path(f"/proc/{self.pid}/schedstat").read_text().split()[1]) / 1e9
 
     def memory(self) -> int:
-        """Bytes that are resident."""
+        """Resident bytes."""
         rollup = Path(f"/proc/{self.pid}/smaps_rollup").read_text()
-        return int(re.search(r"^Rss:\s+(\d+)", rollup, re.MULTILINE)[1]) * 1024  # type: ignore[index]
+        resident = re.search(r"^Rss:\s+(\d+)", rollup, re.MULTILINE)
+        assert resident is not None
+        return int(resident[1]) * 1024
 
     def seconds_of_keys(self, amount: int, chance: random.Random) -> list[float]:
-        """Down, up, down ..., out of step with the app's clock: seconds until the cursor is seen on the other line."""
+        """Press down and up in turn at random moments: seconds until the cursor is painted on the other line."""
         self.write(b"g")
-        place = _cursor_lines(self.read(2.0))[-1]
+        line = _cursor_lines(self.read(2.0))[-1]
         times = []
         for number in range(amount):
             self.read(0.1 + 0.4 * chance.random())
-            wanted = place + 1 - number % 2
+            target = line + 1 - number % 2
             pressed = time.monotonic()
             self.write(b"jk"[number % 2 :][:1])
-            self.read(LOST, lambda seen, wanted=wanted: wanted in _cursor_lines(seen))
+            self.read(KEY_TIMEOUT_S, functools.partial(_is_cursor_on, target))
             times.append(time.monotonic() - pressed)
         return times
 
 
-def _cursor_lines(seen: bytes) -> list[int]:
-    """Lines of the screen on which the cursor was drawn, as they came."""
+def _is_cursor_on(line: int, output: bytes) -> bool:
+    return line in _cursor_lines(output)
+
+
+def _cursor_lines(output: bytes) -> list[int]:
+    """Lines of the screen on which the cursor was drawn, in order."""
     found, line = [], 0
-    for match in re.finditer(rb"\x1b\[(\d+);\d+H|\n|" + CURSOR, seen):
+    for match in re.finditer(rb"\x1b\[(\d+);\d+H|\n|" + CURSOR, output):
         if match[1] is not None:
             line = int(match[1])
         elif match[0] == b"\n":
@@ -118,46 +125,46 @@ def _cursor_lines(seen: bytes) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """One fleet in one terminal, and what it may cost."""
+    """The size of a fleet and of its terminal, and the limits of its cost."""
 
     nodes: int
     devices: int
-    """Of each node."""
+    """Per node."""
     rate: float
-    """Readings a second of each node."""
+    """Readings per second of each node."""
     columns: int
     lines: int
-    most_cpu: float
-    """Share of one core."""
-    most_bytes: float | None = None
-    """To the terminal, a second."""
+    max_cpu: float
+    """Fraction of one core."""
+    max_bytes: float | None = None
+    """Written to the terminal per second."""
 
     @property
     def name(self) -> str:
-        """As the rows begin."""
+        """Prefix of its figures."""
         return f"{self.nodes * self.devices:,} devices, {self.nodes} nodes, {self.rate:g} Hz, {self.columns}x{self.lines}"
 
 
 LOADS = (Load(256, 8, 1.0, 200, 50, 0.15), Load(8, 8, 2.0, 160, 50, 0.04, 40 * 1024.0))
-MOST_MEMORY, LONGEST_KEY = 150_000_000, 0.050
+MAX_MEMORY_BYTES, MAX_KEY_SECONDS = 150_000_000, 0.050
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """What was measured of one load, window by window and key by key."""
+class Measurement:
+    """The raw figures of one load, per window and per key."""
 
     cpu: list[float]
-    """Shares of one core."""
+    """Fractions of one core."""
     written: list[float]
-    """Bytes a second."""
+    """Bytes per second."""
     memory: int
     keys: list[float]
     waited: float
-    """Share of the time of the keys for which it waited for a core that others had."""
+    """Fraction of the time of the key presses for which it waited for a core."""
 
 
-def watch(terminal: Terminal, windows: int, seconds: float, keys: int) -> Seen:
-    """So many windows without a key, then keys; the memory is that of the end."""
+def watch(terminal: Terminal, windows: int, seconds: float, keys: int) -> Measurement:
+    """Measure windows without a key, then key presses; memory is measured at the end."""
     cpu, written = [], []
     for _ in range(windows):
         spent, began = terminal.cpu(), time.monotonic()
@@ -167,27 +174,27 @@ def watch(terminal: Terminal, windows: int, seconds: float, keys: int) -> Seen:
         written.append(amount / passed)
     waited, began = terminal.waited(), time.monotonic()
     pressed = terminal.seconds_of_keys(keys, random.Random(5))
-    return Seen(cpu, written, terminal.memory(), pressed, (terminal.waited() - waited) / (time.monotonic() - began))
+    return Measurement(cpu, written, terminal.memory(), pressed, (terminal.waited() - waited) / (time.monotonic() - began))
 
 
-def figures(benchmark: str, load: Load, seen: Seen, how: str) -> list[Figure]:
-    """The rows of one load: medians of the windows, with their range. ``how``: what is part of it."""
+def figures(load: Load, measured: Measurement, how: str) -> list[Figure]:
+    """The figures of one load: medians of the windows, with their range. ``how``: what the CPU time includes."""
 
-    def figure(what: str, goal: str, told: str, is_met: bool) -> Figure:
-        return Figure(benchmark, f"{load.name}: {what}", goal, told, is_met)
+    def figure(what: str, goal: str, value: str, is_met: bool) -> Figure:
+        return Figure(f"{load.name}: {what}", goal, value, is_met)
 
-    cpu, written, slowest = median(seen.cpu), median(seen.written), quantiles(seen.keys, n=20)[-1]
-    spread = f"{min(seen.cpu) * 100:.1f} to {max(seen.cpu) * 100:.1f} in {len(seen.cpu)} windows"
-    times = f"median {median(seen.keys) * 1000:.0f}, worst {max(seen.keys) * 1000:.0f}, {len(seen.keys)} keys"
-    times += f"; waited for a core {seen.waited * 100:.0f} % of the time"
+    cpu, written, slowest = median(measured.cpu), median(measured.written), quantiles(measured.keys, n=20)[-1]
+    spread = f"{min(measured.cpu) * 100:.1f} to {max(measured.cpu) * 100:.1f} in {len(measured.cpu)} windows"
+    times = f"median {median(measured.keys) * 1000:.0f}, worst {max(measured.keys) * 1000:.0f}, {len(measured.keys)} keys"
+    times += f"; waited for a core {measured.waited * 100:.0f} % of the time"
     kib = written / 1024
     found = [
-        figure(f"CPU, {how}", f"<= {load.most_cpu * 100:g} %", f"{cpu * 100:.1f} % ({spread})", cpu <= load.most_cpu),
-        figure("memory", "<= 150 MB", f"{seen.memory / 1e6:.0f} MB", seen.memory <= MOST_MEMORY),
-        figure("key to paint, p95", "<= 50 ms", f"{slowest * 1000:.0f} ms ({times})", slowest <= LONGEST_KEY),
+        figure(f"CPU, {how}", f"<= {load.max_cpu * 100:g} %", f"{cpu * 100:.1f} % ({spread})", cpu <= load.max_cpu),
+        figure("memory", "<= 150 MB", f"{measured.memory / 1e6:.0f} MB", measured.memory <= MAX_MEMORY_BYTES),
+        figure("key to paint, p95", "<= 50 ms", f"{slowest * 1000:.0f} ms ({times})", slowest <= MAX_KEY_SECONDS),
     ]
     goal, is_met = "", True
-    if load.most_bytes is not None:
-        goal, is_met = f"<= {load.most_bytes / 1024:.0f} KiB/s", written <= load.most_bytes
+    if load.max_bytes is not None:
+        goal, is_met = f"<= {load.max_bytes / 1024:.0f} KiB/s", written <= load.max_bytes
     found.append(figure("to the terminal", goal or "any", f"{kib:.0f} KiB/s", is_met))
     return found

@@ -1,4 +1,4 @@
-"""The judge of the benchmarks, held to histories made by hand."""
+"""The figures and tables of the benchmarks, on hand-made histories."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from paceline.engine.balancer.allocate import allocate
 from paceline.engine.balancer.step_time import slowest_seconds
 from paceline.engine.events import SharesChanged, StepsTaken
 
-from benchmarks import balancer, table
-from benchmarks.balancer.claims import CLAIMS, Figure, claims_table, rules_table
+from benchmarks import runner, table
+from benchmarks.balancer import proof
+from benchmarks.balancer.claims import CLAIMS, claims_table, rules_table
 from benchmarks.balancer.histories import (
     TakenStep,
     at_exact_shares,
@@ -21,6 +22,8 @@ from benchmarks.balancer.histories import (
     steps_taken,
 )
 from benchmarks.balancer.reference_lab import DEVICES, Fault, declared, oracle_seconds
+from benchmarks.places import CHECKOUT
+from benchmarks.table import Figure
 
 SAMPLES = 304
 OVERHEAD = 0.01
@@ -90,38 +93,38 @@ def test_a_step_is_read_from_the_lines_of_all_ranks_and_a_summary_gives_its_mean
         if (rank, step) != (1, 3)
     ]
     taken = steps_taken(lines, 2)
-    assert [step.step for step in taken] == [0, 1, 2]  # rank 1 was stopped before it told of step 3
+    assert [step.step for step in taken] == [0, 1, 2]  # rank 1 was stopped before it wrote step 3
     assert taken[1] == TakenStep(1, (100, 50), 0.4, (0.3, 0.31))
     assert changes_at([SharesChanged(step=7), StepsTaken(), SharesChanged(step=3)]) == [3, 7]
 
 
 def test_the_lab_of_the_benchmarks_is_the_shipped_one() -> None:
-    nodes = tomllib.loads((balancer.CHECKOUT / "nodes.toml").read_text())["node"]
+    nodes = tomllib.loads((CHECKOUT / "nodes.toml").read_text())["node"]
     assert [tuple(node["devices"][0].values()) for node in nodes] == list(DEVICES)
 
 
 def test_a_line_of_a_benchmark_is_read_back_as_it_was_written(capsys: pytest.CaptureFixture[str]) -> None:
-    table.row("gain (emulated)", ">= 2.15x", "2.27x, 2.25x to 2.28x of 3", True)
-    table.row("w" * 80, "g" * 30, "none", False)
-    first, second = (table.ROW.match(line) for line in capsys.readouterr().out.splitlines())
+    table.print_line("gain (emulated)", ">= 2.15x", "2.27x, 2.25x to 2.28x of 3", True)
+    table.print_line("w" * 80, "g" * 30, "none", False)
+    first, second = (table.LINE.match(line) for line in capsys.readouterr().out.splitlines())
     assert first is not None
     assert first.groups() == ("met", "gain (emulated)", ">= 2.15x", "2.27x, 2.25x to 2.28x of 3")
     assert second is not None
     assert second.groups() == ("MISSED", "w" * 80, "g" * 30, "none")
-    assert table.ROW.match("        warning: metal  is  hot") is None
+    assert table.LINE.match("        warning: metal  is  hot") is None
 
 
 def test_a_claim_shows_all_its_figures_and_is_met_only_if_all_are() -> None:
     figures = [
-        Figure("cost", "own cost, thread CPU a step", "<= 1 ms", "p95 | 0.6", True),
-        Figure("gradients", "gradients against one process, float32", "1e-6", "2e-7", True),
-        Figure("gradients", "gradients against one process, float64", "1e-12", "3e-12", False),
-        Figure("adaptation", "sampler", "100 %", "of another benchmark", True),
+        Figure("own cost, thread CPU a step", "<= 1 ms", "p95 | 0.6", True, "balancer/cost"),
+        Figure("gradients against one process, float32", "1e-6", "2e-7", True, "balancer/gradients"),
+        Figure("gradients against one process, float64", "1e-12", "3e-12", False, "balancer/gradients"),
+        Figure("sampler", "100 %", "of another benchmark", True, "balancer/adaptation"),
     ]
-    table = claims_table(figures)
-    assert "| REAL cost: thread CPU a step | <= 1 ms p95 | p95 / 0.6 | met | cost.py |" in table
-    assert "| 1e-6; 1e-12 | 2e-7; 3e-12 | **missed** | gradients.py |" in table
-    assert "| sampler: every sample exactly once | 100 % | — | **missed** | gradients.py |" in table
+    text = claims_table(figures)
+    assert "| REAL cost: thread CPU a step | <= 1 ms p95 | p95 / 0.6 | met | balancer/cost |" in text
+    assert "| 1e-6; 1e-12 | 2e-7; 3e-12 | **missed** | balancer/gradients |" in text
+    assert "| sampler: every sample exactly once | 100 % | — | **missed** | balancer/gradients |" in text
 
 
 def test_the_fields_rules_stand_in_one_table_by_their_medians() -> None:
@@ -131,6 +134,13 @@ def test_the_fields_rules_stand_in_one_table_by_their_medians() -> None:
 
 
 def test_the_page_of_the_proof_has_one_place_for_its_tables() -> None:
-    assert len(balancer.BLOCK.findall(balancer.PAGE.read_text())) == 1
-    assert all((balancer.CHECKOUT / "benchmarks" / f"{claim.benchmark}.py").exists() for claim in CLAIMS)
-    assert {claim.benchmark for claim in CLAIMS} == set(balancer.BENCHMARKS)
+    assert len(proof.BLOCK.findall(proof.PAGE.read_text())) == 1
+    assert {claim.benchmark for claim in CLAIMS} == set(runner.select(["balancer"]))
+
+
+def test_every_registered_benchmark_is_a_module_and_every_name_selects_it() -> None:
+    benchmarks = runner.select([])
+    assert all((CHECKOUT / "benchmarks" / f"{benchmark}.py").exists() for benchmark in benchmarks)
+    assert runner.select(["tui/store", "fleet", "fleet/trust"]) == ["tui/store", *runner.select(["fleet"])]
+    with pytest.raises(ValueError, match="unknown benchmark 'fleet/store'"):
+        runner.select(["fleet/store"])
