@@ -15,8 +15,12 @@ demo: .venv/demo.stamp      ## the embedded lab: train under four sharing polici
 bench: .venv/demo.stamp     ## the same comparison on the nodes of nodes.toml, headless
 	@.venv/bin/paceline --batch bench
 
-test: check                 ## everything that must hold: style, types, import directions, behaviour
-	$(PY) -m pytest
+test: .venv/test.stamp      ## everything that must hold: style, types, import directions, behaviour
+	@mkdir -p build; $(MAKE) --no-print-directory check >build/check.log 2>&1 & checking=$$!; \
+	$(PY) -m pytest -n auto --dist loadgroup --no-loadscope-reorder; tested=$$?; \
+	wait $$checking; checked=$$?; cat build/check.log; \
+	[ $$checked -eq 0 ] || echo "make: the checks above failed (they ran beside the tests)" >&2; \
+	exit $$((tested || checked))
 
 check: .venv/test.stamp     ## only what can be told without running it: style, types, import directions
 	$(PY) -m ruff check .

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.metadata
 import json
 import re
 import subprocess
 import sys
 import tomllib
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from itertools import product
 from pathlib import Path
 
 import pytest
+from paceline.engine.ssh.bundle import NODE_MODULES, NODE_PACKAGES
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -18,6 +23,10 @@ from tests.support.places import CHECKOUT
 from tests.support.screens.documents import documented, paths
 
 PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
+MAX_FILES = 15
+"""Python files of one folder, without ``__init__.py`` and ``conftest.py``."""
+MAX_POSITIONAL = 6
+"""Parameters of one function that can be given by place."""
 
 
 @pytest.mark.parametrize("module", ["paceline.tui.command_line.cli", "paceline.tui.command_line.batch"])
@@ -73,7 +82,9 @@ def test_the_readme_starts_with_the_two_commands_and_its_links_lead_somewhere() 
 
 def test_make_help_names_every_target() -> None:
     text = (CHECKOUT / "Makefile").read_text()
-    targets = set(re.search(r"^\.PHONY: (.*)$", text, re.MULTILINE)[1].split())  # type: ignore[index]
+    phony = re.search(r"^\.PHONY: (.*)$", text, re.MULTILINE)
+    assert phony is not None
+    targets = set(phony[1].split())
     told = subprocess.run(["make", "-C", str(CHECKOUT), "help"], capture_output=True, text=True, check=True).stdout
     assert set(re.findall(r"^  make (\w+) ", told, re.MULTILINE)) == targets
 
@@ -114,3 +125,129 @@ def test_constraints_pin_all_that_an_installation_can_bring() -> None:
 def test_nothing_pinned_is_a_local_build_and_torchvision_stays_out() -> None:
     assert "torchvision" not in pins()  # it breaks other packages beside a torch of another build
     assert pins()["torch"] == "2.13.0"
+
+
+# What runs where ----------------------------------------------------------------------------------------------------------------
+
+
+def contract(name: str) -> dict[str, list[str]]:
+    """An import contract of pyproject.toml, by the start of its name."""
+    (found,) = [entry for entry in PROJECT["tool"]["importlinter"]["contracts"] if entry["name"].startswith(name)]
+    return dict(found)
+
+
+def engine_parts() -> tuple[set[str], set[str]]:
+    """Modules and packages of ``engine``."""
+    engine = CHECKOUT / "engine"
+    return {path.stem for path in engine.glob("*.py")}, {init.parent.name for init in engine.glob("*/__init__.py")}
+
+
+def parts(*contract_modules: str) -> set[str]:
+    """Parts of the engine that a contract names."""
+    return {name.removeprefix("paceline.engine.") for name in contract_modules if name.startswith("paceline.engine.")}
+
+
+def expanded(glob: str) -> set[str]:
+    """``engine/{a,b}.py`` without its braces."""
+    pieces = [piece.split(",") for piece in re.split(r"[{}]", glob)]
+    return {"".join(choice) for choice in product(*pieces)}
+
+
+def test_the_list_of_what_runs_on_a_node_names_parts_that_exist() -> None:
+    modules, packages = engine_parts()
+    assert set(NODE_MODULES) <= modules
+    assert set(NODE_PACKAGES) <= packages
+
+
+def test_what_runs_on_a_node_is_linted_for_the_python_of_nodes() -> None:
+    versions = PROJECT["tool"]["ruff"]["per-file-target-version"]
+    linted = set().union(*(expanded(glob) for glob, version in versions.items() if version == "py310"))
+    assert linted == {f"engine/{name}.py" for name in NODE_MODULES} | {f"engine/{name}/**" for name in NODE_PACKAGES}
+
+
+def test_import_contracts_keep_node_and_centre_apart_by_the_same_list() -> None:
+    modules, packages = engine_parts()
+    at_the_centre = (modules | packages) - set(NODE_MODULES) - set(NODE_PACKAGES)
+    node = contract("What runs on a node never reaches")
+    assert parts(*node["source_modules"]) == set(NODE_PACKAGES)
+    assert parts(*node["forbidden_modules"]) == at_the_centre
+    shared = contract("Centre and agent share the protocol")
+    assert parts(*shared["source_modules"]) == at_the_centre
+    assert parts(*shared["forbidden_modules"]) == set(NODE_PACKAGES) - {"balancer", "protocol"}  # these two run on both sides
+    vocabulary = contract("The vocabulary imports")
+    assert parts(*vocabulary["source_modules"]) == set(NODE_MODULES) - {"__init__"}
+    assert parts(*vocabulary["forbidden_modules"]) == (modules | packages) - set(NODE_MODULES)
+
+
+# Size and names -----------------------------------------------------------------------------------------------------------------
+
+
+def modules_of(*tops: str) -> Iterator[tuple[Path, ast.Module]]:
+    """Modules below some folders of the checkout, parsed."""
+    for top in tops:
+        for path in sorted((CHECKOUT / top).rglob("*.py")):
+            yield path.relative_to(CHECKOUT), ast.parse(path.read_text())
+
+
+def none_of(faults: Iterable[str]) -> None:
+    """Fail with a line for each fault."""
+    lines = list(faults)
+    assert not lines, "\n" + "\n".join(lines)
+
+
+@pytest.mark.parametrize("top", ["engine", "tui", "tests", "benchmarks"])
+def test_no_folder_holds_more_files_than_a_person_can_survey(top: str) -> None:
+    counts: dict[str, int] = defaultdict(int)
+    for path in (CHECKOUT / top).rglob("*.py"):
+        counts[str(path.parent.relative_to(CHECKOUT))] += path.name not in ("__init__.py", "conftest.py")
+    none_of(f"{folder}: {count}" for folder, count in counts.items() if count > MAX_FILES)
+
+
+def test_no_two_public_classes_share_a_name() -> None:
+    places: dict[str, list[str]] = defaultdict(list)
+    for path, tree in modules_of("engine", "tui"):
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places[node.name].append(str(path))
+    none_of(f"{name}: {', '.join(paths)}" for name, paths in places.items() if len(paths) > 1)
+
+
+def test_no_constant_means_something_else_in_another_module() -> None:
+    """Equal names of two modules have equal values: a bare word such as LIMIT needs its subject."""
+    values: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for path, tree in modules_of("engine", "tui"):
+        for node in tree.body:
+            if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
+                continue
+            for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+                if isinstance(target, ast.Name) and re.fullmatch(r"[A-Z][A-Z0-9_]+", target.id):
+                    values[target.id][ast.unparse(node.value)].append(str(path))
+    none_of(
+        f"{name}: " + ", ".join(f"{value[:40]} in {' '.join(paths)}" for value, paths in by_value.items())
+        for name, by_value in values.items()
+        if len(by_value) > 1
+    )
+
+
+def test_no_function_takes_more_than_six_parameters_by_place() -> None:
+    long = []
+    for path, tree in modules_of("engine", "tui"):
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                names = [argument.arg for argument in (*node.args.posonlyargs, *node.args.args)]
+                if len([name for name in names if name not in ("self", "cls")]) > MAX_POSITIONAL:
+                    long.append(f"{path}:{node.lineno} {node.name}({', '.join(names)})")
+    none_of(long)
+
+
+# Snapshots ----------------------------------------------------------------------------------------------------------------------
+
+
+def test_every_kept_picture_belongs_to_a_test() -> None:
+    """Each test compares its own pictures and misses none; those of a test that is gone would stay unseen."""
+    for folder in CHECKOUT.glob("tests/**/__snapshots__/*"):
+        module = folder.parents[1] / f"{folder.name}.py"
+        tests = {
+            node.name for node in ast.parse(module.read_text()).body if isinstance(node, ast.AsyncFunctionDef | ast.FunctionDef)
+        }
+        assert {path.name.partition("[")[0] for path in folder.iterdir()} <= tests, folder

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import math
 import random
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from paceline.engine.ssh import connect, fleet
 from paceline.engine.ssh.fleet import Fleet
 
 from tests.support.ssh.crowd import CrowdProcess, node_names
+from tests.support.waiting import until
 
 NODES = 24
 HOLES = "n[000-005]"
@@ -33,20 +34,10 @@ class Watched:
 
     def __init__(self, crowd: CrowdProcess) -> None:
         self.events: list[Event] = []
-        self._heard = asyncio.Event()
-        self.fleet = Fleet(read_inventory(crowd.nodes_toml), self._hear, interval=0.1)
-
-    def _hear(self, event: Event) -> None:
-        self.events.append(event)
-        self._heard.set()
+        self.fleet = Fleet(read_inventory(crowd.nodes_toml), self.events.append, interval=0.1)
 
     def of(self, kind: type[Event]) -> set[str]:
         return {event.node for event in self.events if isinstance(event, kind)}
-
-    async def until(self, is_true: Callable[[], bool]) -> None:
-        while not is_true():
-            self._heard.clear()
-            await self._heard.wait()
 
 
 @pytest_asyncio.fixture
@@ -61,11 +52,11 @@ async def watched(crowd: CrowdProcess, tmp_path: Path, monkeypatch: pytest.Monke
 
 async def test_every_node_of_a_crowd_connects_reports_and_answers(watched: Watched) -> None:
     await watched.fleet.start()
-    await watched.until(lambda: len(watched.of(NodeReported)) == NODES)
+    await until(lambda: len(watched.of(NodeReported)) == NODES)
     link = await watched.fleet.link("n007")
-    assert await link.ask("runs") == {"runs": []}
+    assert await link.ask("list_runs") == {"runs": []}
     first = next(event for event in watched.events if isinstance(event, NodeReported) and event.node == "n007")
-    await watched.until(lambda: sum(isinstance(event, NodeReported) and event.node == "n007" for event in watched.events) > 1)
+    await until(lambda: sum(isinstance(event, NodeReported) and event.node == "n007" for event in watched.events) > 1)
     later = [event for event in watched.events if isinstance(event, NodeReported) and event.node == "n007"][-1]
     assert len(first.devices) == 2
     assert first.devices[0].utilization != later.devices[0].utilization
@@ -74,11 +65,11 @@ async def test_every_node_of_a_crowd_connects_reports_and_answers(watched: Watch
 async def test_more_black_holes_than_places_hold_up_nobody(
     watched: Watched, crowd: CrowdProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fleet, "SILENCE", 0.05)
-    watched.fleet._connecting = asyncio.Semaphore(4)
+    monkeypatch.setattr(fleet, "SILENT_SLOT_TIMEOUT", 0.05)
+    watched.fleet._connect_slots = asyncio.Semaphore(4)
     assert crowd.tell(f"hole {HOLES}") == "hole 6"
     await watched.fleet.start()
-    await watched.until(lambda: len(watched.of(NodeConnected)) == NODES - 6)
+    await until(lambda: len(watched.of(NodeConnected)) == NODES - 6)
     assert watched.of(NodeConnecting) == set(node_names(NODES))
     assert not watched.of(NodeLost)  # the holes still have their ten seconds
     assert not watched.of(NodeConnected) & set(node_names(6))
@@ -86,13 +77,13 @@ async def test_more_black_holes_than_places_hold_up_nobody(
 
 async def test_a_cut_is_shown_and_mended_in_this_order(watched: Watched, crowd: CrowdProcess) -> None:
     await watched.fleet.start()
-    await watched.until(lambda: len(watched.of(NodeConnected)) == NODES)
+    await until(lambda: len(watched.of(NodeConnected)) == NODES)
     del watched.events[:]
     crowd.tell("kill n003")
-    await watched.until(lambda: "n003" in watched.of(NodeLost))
+    await until(lambda: "n003" in watched.of(NodeLost))
     crowd.tell("revive n003")
-    await watched.until(lambda: "n003" in watched.of(NodeConnected))
-    await watched.until(lambda: isinstance([event for event in watched.events if event.node == "n003"][-1], NodeReported))
+    await until(lambda: "n003" in watched.of(NodeConnected))
+    await until(lambda: isinstance([event for event in watched.events if event.node == "n003"][-1], NodeReported))
     kinds = [type(event) for event in watched.events if event.node == "n003"]
     told = [kind for number, kind in enumerate(kinds) if number == 0 or kinds[number - 1] is not kind]
     told = told[told.index(NodeLost) :]
@@ -105,38 +96,36 @@ async def test_nodes_that_fell_silent_are_found_when_they_speak_again(
     watched: Watched, crowd: CrowdProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connect, "KEEPALIVE_INTERVAL", 0.3)
-    monkeypatch.setattr(fleet, "FRESH", 0.2)
+    monkeypatch.setattr(fleet, "RECONNECT_INTERVAL", 0.2)
     await watched.fleet.start()
-    await watched.until(lambda: len(watched.of(NodeConnected)) == NODES)
+    await until(lambda: len(watched.of(NodeConnected)) == NODES)
     holes = set(node_names(6))
     del watched.events[:]
     crowd.tell(f"hole {HOLES}")
-    await watched.until(lambda: watched.of(NodeLost) >= holes)
+    await until(lambda: watched.of(NodeLost) >= holes)
     reasons = {event.reason for event in watched.events if isinstance(event, NodeLost) and event.node in holes}
     assert any("not responding to keepalive" in reason for reason in reasons)
-    await watched.until(lambda: all(watched.fleet._members[name].search is not None for name in holes))
+    await until(lambda: all(watched.fleet._members[name].reconnect is not None for name in holes))
     crowd.tell(f"revive {HOLES}")
-    await watched.until(lambda: watched.of(NodeConnected) >= holes)
+    await until(lambda: watched.of(NodeConnected) >= holes)
     assert not watched.of(NodeConnected) - holes - watched.of(NodeLost)  # nobody who was not lost connected again
 
 
 async def test_an_outage_is_told_once_and_not_with_every_attempt(
     watched: Watched, crowd: CrowdProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fleet, "FRESH", 0.01)
+    monkeypatch.setattr(fleet, "RECONNECT_INTERVAL", 0.01)
     await watched.fleet.start()
-    await watched.until(lambda: len(watched.of(NodeConnected)) == NODES)
+    await until(lambda: len(watched.of(NodeConnected)) == NODES)
     crowd.tell("kill n010")
     member = watched.fleet._members["n010"]
-    await watched.until(lambda: member.search is not None)
-    search = member.search
-    begun = search._begun
-    while search._begun == begun:  # until one attempt later
-        await asyncio.sleep(0)
+    search = await until(lambda: member.reconnect)
+    begun = search._started_at
+    await until(lambda: search._started_at != begun)  # one attempt later
     lost = [event.reason for event in watched.events if isinstance(event, NodeLost) and event.node == "n010"]
     assert len(lost) <= 2, lost  # the loss, and why it cannot be reached now
     crowd.tell("revive n010")
-    await watched.until(lambda: watched.fleet._members["n010"].link is not None)
+    await until(lambda: watched.fleet._members["n010"].link is not None)
 
 
 @pytest.mark.parametrize("steps", [12, pytest.param(400, marks=pytest.mark.slow)])
@@ -144,13 +133,13 @@ async def test_whatever_happens_to_nodes_their_events_keep_their_order_and_all_c
     watched: Watched, crowd: CrowdProcess, monkeypatch: pytest.MonkeyPatch, steps: int
 ) -> None:
     monkeypatch.setattr(connect, "KEEPALIVE_INTERVAL", 0.3)
-    monkeypatch.setattr(fleet, "BACK_OFF", (0.05, 0.5))
-    monkeypatch.setattr(fleet, "FRESH", 0.2)
+    monkeypatch.setattr(fleet, "BACKOFF_RANGE", (0.05, 0.5))
+    monkeypatch.setattr(fleet, "RECONNECT_INTERVAL", 0.2)
     seed = random.randrange(2**32)
     rnd = random.Random(seed)
     names = node_names(NODES)
     await watched.fleet.start()
-    await watched.until(lambda: len(watched.of(NodeConnected)) == NODES)
+    await until(lambda: len(watched.of(NodeConnected)) == NODES)
     for _ in range(steps):
         crowd.tell(f"{rnd.choice(['kill', 'hole', 'revive'])} {','.join(rnd.sample(names, rnd.randint(1, 8)))}")
         await asyncio.sleep(rnd.uniform(0.0, 0.5))  # what falls between two strokes is part of the history
@@ -184,9 +173,9 @@ async def test_closing_while_nodes_are_searched_leaves_no_task(
     before = asyncio.all_tasks()
     watched = Watched(crowd)
     await watched.fleet.start()
-    await watched.until(lambda: len(watched.of(NodeConnected)) == NODES)
+    await until(lambda: len(watched.of(NodeConnected)) == NODES)
     crowd.tell(f"kill {HOLES}")
-    await watched.until(lambda: len(watched.of(NodeLost)) == 6)
+    await until(lambda: len(watched.of(NodeLost)) == 6)
     await watched.fleet.close()
     assert asyncio.all_tasks() == before
     crowd.tell("revive all")

@@ -23,7 +23,7 @@ from paceline.engine.events import Event, RunnerEnded, StepsTaken
 from paceline.engine.jobs.mirror import follow
 from paceline.engine.jobs.mirror.follow import Follower
 from paceline.engine.jobs.mirror.run_mirror import RunMirror
-from paceline.engine.protocol.json_files import write_once
+from paceline.engine.protocol.json_files import write_json
 from paceline.engine.specs import NodeSpec
 from paceline.engine.ssh import connect
 from paceline.engine.wire import encode
@@ -41,7 +41,7 @@ MEBI = 1 << 20
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """A dead peer shows within a second, and is tried again at once."""
     monkeypatch.setattr(connect, "KEEPALIVE_INTERVAL", 0.3)
-    monkeypatch.setattr(follow, "RETRY", 0.01)
+    monkeypatch.setattr(follow, "RECONNECT_INTERVAL_S", 0.01)
 
 
 class Node:
@@ -52,7 +52,7 @@ class Node:
         self.home = StateDir(path / "state" / name, name)
         self.run = self.home.runs / RUN
         (self.run / "ranks").mkdir(parents=True)
-        write_once(self.run / "start.json", {"pid": os.getpid(), "boot_id": boot_id(), "start_time": start_time(os.getpid())})
+        write_json(self.run / "start.json", {"pid": os.getpid(), "boot_id": boot_id(), "start_time": start_time(os.getpid())})
         self.proxy = FaultProxy(target, faults, random.Random(seed))
 
     def spec(self, path: Path, pin: str) -> NodeSpec:
@@ -104,7 +104,7 @@ async def write(node: Node, rng: random.Random, count: int) -> None:
             if len(node.proxy.acted) >= count:
                 break
             await asyncio.sleep(0.02)
-    write_once(node.run / "exit.json", RunnerEnded(state="done"))
+    write_json(node.run / "exit.json", RunnerEnded(state="done"))
 
 
 async def cut_again_and_again(path: Path, nodes: int, each: int) -> str:
@@ -114,7 +114,7 @@ async def cut_again_and_again(path: Path, nodes: int, each: int) -> str:
         directory = RunMirror(path / "runs", RUN)
         heard: list[Event] = []
         writing = [asyncio.ensure_future(write(node, rng, each)) for node, rng in zip(made, seeds, strict=True)]
-        verdict = await Follower(directory, tuple(node.name for node in made), fleet, heard.append).run()  # type: ignore[arg-type]
+        verdict = await Follower(directory, tuple(node.name for node in made), fleet, heard.append).run()  # type: ignore[arg-type]  # a test double
         directory.close()
         await asyncio.gather(*writing)
         assert verdict.state == "done"
@@ -179,13 +179,13 @@ async def bring_home(path: Path, size: int, faults: Iterator[Fault | None]) -> d
                 piece = f"block {number:8}\n".encode() + block[15:]
                 log.write(piece)
                 origin.update(piece)
-        write_once(node.run / "exit.json", RunnerEnded(state="done"))
+        write_json(node.run / "exit.json", RunnerEnded(state="done"))
         await fleet.link("n0")  # the modules are there, the agent has started
         before, most = peak("self"), 0
         directory = RunMirror(path / "runs", RUN)
         began = time.monotonic()
         following = asyncio.ensure_future(
-            Follower(directory, ("n0",), fleet, lambda event: None).run()  # type: ignore[arg-type]
+            Follower(directory, ("n0",), fleet, lambda event: None).run()  # type: ignore[arg-type]  # a test double
         )
         while not following.done():
             most = max(most, *(peak(pid) for pid in agents(node.home.root)), 0)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from paceline.engine.control import Control
 from paceline.engine.errors import NodeUnreachable, UsageError
-from paceline.engine.inventory.choice import inventory_for
+from paceline.engine.inventory.choice import load_inventory
 from paceline.engine.specs import TrainSpec
 
 from tests.support.runs.labs import LabDirectory
@@ -48,7 +48,7 @@ def closed_port() -> int:
 
 async def test_a_job_waits_for_the_nodes_of_its_devices_only(tmp_path: Path, silent: int) -> None:
     lab = lab_with(tmp_path, {"a": 60.0, "b": 20.0}, mute=silent, down=closed_port())
-    control = Control(inventory_for(lab.path / "nodes.toml", None))
+    control = Control(load_inventory(lab.path / "nodes.toml", None))
     try:
         await control.open()
         for devices, nodes in (("n1", ["n1"]), ("n[0-1]:0", ["n0", "n1"])):

@@ -27,7 +27,7 @@ def trained(place: Path, plan: Plan) -> dict[str, Any]:
 
 
 def seconds(document: dict[str, Any], rank: int, *phases: str) -> float:
-    return sum(entry["seconds"] for entry in document["phases"] if entry["rank"] == rank and entry["phase"] in phases)
+    return float(sum(entry["seconds"] for entry in document["phases"] if entry["rank"] == rank and entry["phase"] in phases))
 
 
 def test_the_faster_rank_waits_for_the_slower_one_and_the_result_says_so(tmp_path: Path) -> None:

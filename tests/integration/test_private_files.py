@@ -34,7 +34,8 @@ class Watch:
     """Looks at the arguments of every process there is, again and again, for what must not stand there."""
 
     def __init__(self, words: list[bytes]) -> None:
-        self.looks, self.found = 0, set()  # type: ignore[var-annotated]
+        self.looks = 0
+        self.found: set[bytes] = set()
         self._words = words
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._look)

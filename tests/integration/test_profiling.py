@@ -17,7 +17,7 @@ import pytest
 from paceline.engine.advisor.whatif import WhatIf
 from paceline.engine.control import Control
 from paceline.engine.events import AllReduceProfiled
-from paceline.engine.inventory.choice import inventory_for
+from paceline.engine.inventory.choice import load_inventory
 from paceline.engine.plan import Plan
 from paceline.engine.profiles.assemble import assemble
 from paceline.engine.specs import TrainSpec
@@ -108,7 +108,7 @@ async def test_a_run_on_real_processors_teaches_the_next_prediction(tmp_path: Pa
             with (tmp_path / "nodes.toml").open("a") as file:
                 pin = served.host_key.get_fingerprint()
                 file.write(REAL.format(name=name, port=served.port, key=tmp_path / "key", pin=pin, python=sys.executable))
-        control = Control(inventory_for(tmp_path / "nodes.toml", None))
+        control = Control(load_inventory(tmp_path / "nodes.toml", None))
         stack.push_async_callback(control.close)
         await control.open()
         assert not (await control.advise(spec, WhatIf()))["calibrated"]
@@ -141,9 +141,9 @@ def test_a_device_that_has_gone_is_said_in_its_line_and_the_rest_goes_on(tmp_pat
     assert lab.follow() == [0, 0, 0], lab.output()
     events = [replace(event, node=f"n{rank}") for rank in range(3) for event in lab.events(rank)]
     profile = assemble(plan, events, 1.0)
-    assert [device.time is not None for device in profile.devices] == [True, False, True]
+    assert [device.step_time is not None for device in profile.devices] == [True, False, True]
     assert "no CUDA device 99" in profile.devices[1].error
-    assert profile.devices[0].rate / profile.devices[2].rate == pytest.approx(2, rel=0.2)
+    assert profile.devices[0].samples_per_second / profile.devices[2].samples_per_second == pytest.approx(2, rel=0.2)
     assert [link.error for link in profile.links] == [""] * 6
     assert [system.error for system in profile.systems] == [""] * 3
     assert (profile.all_reduce, profile.gradient) == (None, None)

@@ -15,7 +15,7 @@ import pytest
 from paceline.engine.agent.system.process_tree import ProcessTree
 from paceline.engine.agent.system.processes import boot_id, pids, read_stat
 from paceline.engine.events import Event, NodeConnected, NodeWarned
-from paceline.engine.jobs.launch.detach_check import DetachCheck
+from paceline.engine.jobs.detach_check import DetachCheck
 from paceline.engine.jobs.launch.submit import submit
 from paceline.engine.jobs.runs.cancel import cancel
 from paceline.engine.jobs.runs.listing import list_runs
@@ -24,6 +24,7 @@ from paceline.engine.ssh.fleet import Fleet
 
 from tests.support.runs.centre import NODES, plan_of
 from tests.support.ssh.sshd import Sshd, needs_sshd, sshd
+from tests.support.waiting import until
 
 RUN = "20260101-0000-restart"
 GOES_ON = "#!/bin/sh\necho started >> starts\nwhile [ ! -e stop ]; do sleep 0.1; done\n"
@@ -85,15 +86,14 @@ async def test_a_run_outlives_sshd_and_is_found_through_a_new_one(tmp_path: Path
         fleet = Fleet(there, heard.append)
         await fleet.start()
         with all_logins_ended(server):
-            survival = DetachCheck(there.nodes, fleet, heard.append, login_ended=lambda: asyncio.sleep(0))
+            survival = DetachCheck(there.nodes, fleet, heard.append, wait_logout=lambda: asyncio.sleep(0))
             for name in NODES:
                 survival(NodeConnected(node=name, boot_id=boot_id()))
-            await survival.proved(NODES)
+            await survival.wait_checked(NODES)
             link = await fleet.link("n0")
-            assert (await link.ask("survival"))["rung"] == "setsid"
+            assert (await link.ask("detach_status"))["rung"] == "setsid"
             await submit(fleet, there.nodes, TrainSpec(), plan_of(tmp_path, RUN), heard.append)
-            while not all((state / name / "runs" / RUN / "starts").exists() for name in NODES):
-                await asyncio.sleep(0.02)
+            await until(lambda: all((state / name / "runs" / RUN / "starts").exists() for name in NODES))
         await fleet.close()
     assert not [event.reason for event in heard if isinstance(event, NodeWarned)]
     async with sshd(tmp_path / "second", [host], client) as server:

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,11 +26,13 @@ from paceline.engine.events import (
 )
 from paceline.engine.plan import Emulation
 from paceline.engine.specs import FaultSpec
+from paceline.engine.states import POLICIES
 from paceline.engine.training.emulation.device import EmulatedTimer
-from paceline.engine.training.models import build
+from paceline.engine.training.models import build_model
 from paceline.engine.workloads import WORKLOADS
 
-from tests.support.runs.training_lab import LIMIT, Lab, digit_arrays, make_plan, toy_arrays
+from tests.support.runs.training_lab import Lab, digit_arrays, make_plan, toy_arrays
+from tests.support.waiting import SAFETY_LIMIT_S, until_sync
 
 pytest.importorskip("torch")
 SPEEDS = [[42.0], [14.0]]
@@ -80,7 +81,10 @@ def test_all_policies_learn_the_same(bench: Lab) -> None:
     losses = [[e.loss for e in bench.of(EpochEnded, 0, case)] for case in ("equal", "dynamic", "hybrid")]
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
     assert losses[2] == pytest.approx(losses[0], rel=1e-3)
-    assert losses[0][1] < losses[0][0]
+    first, second = losses[0][:2]
+    assert first is not None
+    assert second is not None
+    assert second < first
 
 
 def test_standalone_rates_are_measured_once_for_sizes_alike(bench: Lab) -> None:
@@ -140,10 +144,7 @@ def test_a_rank_dies_with_its_torchrun(tmp_path: Path) -> None:
 
     assert lab.follow(kill_torchrun) == [-signal.SIGKILL]
     pid = lab.first(RankJoined).pid
-    deadline = time.monotonic() + LIMIT
-    while is_running(pid):
-        assert time.monotonic() < deadline, "the rank lives on"
-        time.sleep(0.05)
+    until_sync(lambda: not is_running(pid))
 
 
 def is_running(pid: int) -> bool:
@@ -157,7 +158,7 @@ def is_running(pid: int) -> bool:
 def alone(lab: Lab) -> tuple[int, RankFailed, str]:
     """One rank without torchrun, for failures before the group forms."""
     command = [sys.executable, "-m", "paceline.engine.training", str(lab.run_dir("n0")), "n0"]
-    ended = subprocess.run(command, env={**os.environ, "LOCAL_RANK": "0"}, capture_output=True, text=True, timeout=LIMIT)
+    ended = subprocess.run(command, env={**os.environ, "LOCAL_RANK": "0"}, capture_output=True, text=True, timeout=SAFETY_LIMIT_S)
     return ended.returncode, lab.first(RankFailed), ended.stderr
 
 
@@ -181,7 +182,7 @@ def test_a_loss_that_is_not_finite_is_blamed_on_its_rank(tmp_path: Path) -> None
 
 def test_a_device_with_little_memory_keeps_its_share_in_micro_batches(tmp_path: Path) -> None:
     plan = make_plan("sp500-mlp", SPEEDS, ["hybrid"], epochs=2, batch=64)
-    timer = EmulatedTimer(plan.ranks[0], Emulation(42.0), WORKLOADS["sp500-mlp"], build("sp500-mlp"))
+    timer = EmulatedTimer(plan.ranks[0], Emulation(42.0), WORKLOADS["sp500-mlp"], build_model("sp500-mlp"))
     memory = timer._fixed_bytes + 10 * timer._sample_bytes
     plan = replace(plan, ranks=(replace(plan.ranks[0], memory=memory), plan.ranks[1]))
     lab = Lab(tmp_path, plan, toy_arrays(160))
@@ -189,13 +190,13 @@ def test_a_device_with_little_memory_keeps_its_share_in_micro_batches(tmp_path: 
     assert lab.follow() == [0, 0], lab.output()
     ended = lab.of(CaseEnded, 0)[0].local_batch_sizes
     assert abs(ended[0] - 48) <= 3
-    assert max(event.memory_used for event in lab.of(StepsTaken, 0)) <= memory
+    assert max(event.memory_used or 0 for event in lab.of(StepsTaken, 0)) <= memory
     assert sum(lab.of(RankEpochEnded, rank)[1].samples for rank in (0, 1)) == 160
 
 
 @pytest.mark.slow
 def test_the_reference_lab_reaches_its_goals(tmp_path: Path) -> None:
-    policies = ["equal", "proportional", "dynamic", "hybrid"]
+    policies = POLICIES
     plan = make_plan("digits-cnn", [[12.7], [9.1], [3.0], [3.0]], policies, epochs=9, batch=384, is_bench=True)
     lab = Lab(tmp_path, plan, digit_arrays())
     lab.start()
@@ -217,7 +218,7 @@ def test_the_reference_lab_reaches_its_goals(tmp_path: Path) -> None:
     assert throughput("hybrid") / bound("hybrid") >= 0.90
     assert throughput("hybrid") / throughput("equal") >= 1.9
     assert throughput("equal") / bound("equal") == pytest.approx(0.43, abs=0.02)
-    accuracies = [lab.of(EpochEnded, 0, policy)[-1].metric for policy in policies]
+    accuracies = [lab.of(EpochEnded, 0, policy)[-1].metric or 0.0 for policy in policies]
     assert min(accuracies) > 0.95
     assert max(accuracies) - min(accuracies) <= 0.01
     for rank, speed in enumerate((12.7, 9.1, 3.0, 3.0)):

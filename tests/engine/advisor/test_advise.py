@@ -13,6 +13,7 @@ from paceline.engine.balancer.pipeline import Communication, step_seconds
 from paceline.engine.balancer.step_time import StepTime
 from paceline.engine.errors import PlanImpossible
 from paceline.engine.profiles.profile import AllReduceProfile, DeviceProfile, GradientProfile, LinkProfile, Profile
+from paceline.engine.states import Compression
 
 SPEEDS = (427.0, 305.0, 100.0, 100.0)
 GRADIENT = GradientProfile((4 << 20, 8 << 20), (0.5, 1.0), 1 / 3, optimizer_seconds=0.001, low_rank_bytes=(40 << 10, 80 << 10))
@@ -78,9 +79,10 @@ def test_a_subset_without_the_slow_link_has_a_faster_ring() -> None:
 
 def test_compressing_takes_its_own_seconds_and_not_only_fewer_bytes() -> None:
     profile = lab(bandwidth=20e6)
-    costs = {"powersgd": (0.03, 0.07), "fp16": (0.01, 0.01)}
+    costs: dict[str, tuple[float, ...]] = {"powersgd": (0.03, 0.07), "fp16": (0.01, 0.01)}
     dear = replace(profile, gradient=replace(GRADIENT, compression_seconds=costs))
-    for word, seconds in (("powersgd", 0.1), ("fp16", 0.02), ("none", 0.0)):
+    cases: list[tuple[Compression, float]] = [("powersgd", 0.1), ("fp16", 0.02), ("none", 0.0)]
+    for word, seconds in cases:
         way = Candidate((0, 1, 2, 3), 64, compression=word)
         free, paid = predict(profile, way), predict(dear, way)
         assert paid.communication_seconds - free.communication_seconds == pytest.approx(seconds)
@@ -90,8 +92,8 @@ def test_compressing_takes_its_own_seconds_and_not_only_fewer_bytes() -> None:
 def test_sums_that_are_no_line_take_what_was_measured_at_their_size() -> None:
     sizes, seconds = (1 << 20, 4 << 20, 16 << 20), (0.001, 0.004, 0.032)
     bent = AllReduceProfile(2, 0.0, (4 << 20) / 0.004, 0.2, sizes, seconds)
-    assert [bent.bend(size) for size in (1, 4 << 20, 10 << 20, 16 << 20, 1 << 30)] == pytest.approx([1, 1, 1.5, 2, 2])
-    assert replace(bent, residual=0.01).bend(16 << 20) == 1
+    assert [bent.correction(size) for size in (1, 4 << 20, 10 << 20, 16 << 20, 1 << 30)] == pytest.approx([1, 1, 1.5, 2, 2])
+    assert replace(bent, residual=0.01).correction(16 << 20) == 1
     profile = replace(lab((100.0, 100.0)), all_reduce=bent, gradient=GradientProfile((16 << 20,), (1.0,), 1 / 3))
     assert predict(profile, Candidate((0, 1), 64)).communication_seconds == pytest.approx(0.032)
 

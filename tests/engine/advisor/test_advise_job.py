@@ -20,6 +20,7 @@ from paceline.engine.plan import DataPlan, Plan
 from paceline.engine.reports.advice import advice_document
 from paceline.engine.reports.profile import profile_document
 from paceline.engine.specs import NodeSpec, TrainSpec
+from paceline.engine.states import Policy
 from paceline.engine.workloads import WORKLOADS
 from paceline.tui.app import PacelineApp
 from paceline.tui.command_line import commands
@@ -27,7 +28,7 @@ from paceline.tui.command_line.render import render
 
 from tests.engine.advisor.test_advise import lab
 from tests.support.screens import story
-from tests.tui.test_app import screen_text, shown, until
+from tests.support.screens.pilots import screen_text, shown, until_app
 
 DIGITS = WORKLOADS["digits-cnn"]
 
@@ -124,7 +125,8 @@ def test_what_is_recommended_can_be_given_to_train() -> None:
 def test_what_is_recommended_under_equal_shares_is_no_slower_than_one_device() -> None:
     profile = lab(rates=(1000.0, 100.0, 100.0, 100.0))
     advice = advise(profile, 64)
-    for policy, is_balanced in (("hybrid", True), ("proportional", True), ("equal", False)):
+    cases: list[tuple[Policy, bool]] = [("hybrid", True), ("proportional", True), ("equal", False)]
+    for policy, is_balanced in cases:
         devices, told = recommended_spec(profile, advice, policy)
         places = [["n0", "n1", "n2", "n3"].index(device.split(":")[0]) for device in devices.split(",")]
         rate = predict(profile, Way(tuple(places), 64, is_balanced)).samples_per_second
@@ -199,12 +201,12 @@ async def test_what_if_is_answered_at_once_on_the_screen() -> None:
     async with PacelineApp(story.StorySession(story.trouble(), is_replay=True)).run_test(size=(160, 50)) as pilot:
         app = await shown(pilot)
         await app.action_visit("advice")
-        await until(pilot, lambda: "PAYS  1.59x" in screen_text(app))
+        await until_app(pilot, lambda: "PAYS  1.59x" in screen_text(app))
         await pilot.press("f")
-        await until(pilot, lambda: "network 2x as fast" in screen_text(app) and "1.59x" not in screen_text(app).splitlines()[2])
+        await until_app(pilot, lambda: "network 2x as fast" in screen_text(app) and "1.59x" not in screen_text(app).splitlines()[2])
         await pilot.press("r", "f3")
-        await until(pilot, lambda: "without demo2:0" in screen_text(app))
+        await until_app(pilot, lambda: "without demo2:0" in screen_text(app))
         await pilot.press("f2", "f4", "f5")
-        await until(pilot, lambda: "NO ADVICE" in screen_text(app))
+        await until_app(pilot, lambda: "NO ADVICE" in screen_text(app))
         await pilot.press("r")
-        await until(pilot, lambda: "as measured" in screen_text(app) and "PAYS  1.59x" in screen_text(app))
+        await until_app(pilot, lambda: "as measured" in screen_text(app) and "PAYS  1.59x" in screen_text(app))

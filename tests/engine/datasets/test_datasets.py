@@ -243,11 +243,11 @@ def yahoo(monkeypatch: pytest.MonkeyPatch) -> types.SimpleNamespace:
         return answers.answer
 
     module = types.ModuleType("yfinance")
-    module.config = types.SimpleNamespace(debug=types.SimpleNamespace(hide_exceptions=True))  # type: ignore[attr-defined]
-    module.set_tz_cache_location = lambda path: None  # type: ignore[attr-defined]
-    module.Ticker = lambda name: types.SimpleNamespace(history=history)  # type: ignore[attr-defined]
+    module.config = types.SimpleNamespace(debug=types.SimpleNamespace(hide_exceptions=True))  # type: ignore[attr-defined]  # the module is a fake
+    module.set_tz_cache_location = lambda path: None  # type: ignore[attr-defined]  # the module is a fake
+    module.Ticker = lambda name: types.SimpleNamespace(history=history)  # type: ignore[attr-defined]  # the module is a fake
     exceptions = types.ModuleType("yfinance.exceptions")
-    exceptions.YFException = YFException  # type: ignore[attr-defined]
+    exceptions.YFException = YFException  # type: ignore[attr-defined]  # the module is a fake
     monkeypatch.setitem(sys.modules, "yfinance", module)
     monkeypatch.setitem(sys.modules, "yfinance.exceptions", exceptions)
     return answers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,12 +15,13 @@ from paceline.engine.plan import CasePlan, DataPlan, Emulation, NodePlan, Plan, 
 from paceline.engine.reports.bench import bench_document, train_document
 from paceline.engine.reports.phases import PHASES, bottleneck_sentence
 from paceline.engine.reports.table import report_markdown
+from paceline.engine.states import Policy
 from paceline.tui.views.run.phases import phase_lines
 
 STEPS = 10
 
 
-def plan_of(policy: str = "equal", ranks: int = 2, **changes: Any) -> Plan:
+def plan_of(policy: Policy = "equal", ranks: int = 2, **changes: Any) -> Plan:
     """One emulated device on each node."""
     devices = tuple(RankPlan(rank, f"n{rank}", rank, 0, 0, "emulated", "toy", emulation=Emulation(1.0)) for rank in range(ranks))
     nodes = tuple(NodePlan(device.node, device.rank, (device.rank,), "127.0.0.1", "lo", "python3") for device in devices)
@@ -49,7 +51,7 @@ def line(rank: int, epoch: int = 1, *, case: str = "equal", communication: float
     )
 
 
-def told(events: list[Event], plan: Plan | None = None) -> dict[str, Any]:
+def told(events: Sequence[Event], plan: Plan | None = None) -> dict[str, Any]:
     return train_document(plan or plan_of(), events, "done", "logs/runs/r1")
 
 
@@ -95,7 +97,7 @@ def test_the_first_epoch_stands_in_its_own_column_only() -> None:
         ({"wait": 9, "communication": 9}, "compute", "add devices"),
     ],
 )
-def test_the_part_that_costs_most_is_named_with_the_next_thing_to_try(parts: dict[str, float], phase: str, advice: str) -> None:
+def test_the_part_that_costs_most_is_named_with_the_next_thing_to_try(parts: dict[str, Any], phase: str, advice: str) -> None:
     found = told([line(rank, forward=30, backward=70, **parts) for rank in (0, 1)])["bottleneck"]
     assert found["phase"] == phase
     assert found["share"] == pytest.approx(40 / 140 if phase != "compute" else 100 / 109)

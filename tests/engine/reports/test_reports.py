@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -31,6 +32,7 @@ from paceline.engine.reports.bench import ONE_EPOCH, bench_document, train_docum
 from paceline.engine.reports.statistics import student_t
 from paceline.engine.reports.table import bench_table, report_markdown, train_table
 from paceline.engine.specs import FaultSpec, LinkSpec
+from paceline.engine.states import DeviceKind, Policy
 
 from tests.support.screens.documents import documented, paths
 
@@ -40,7 +42,7 @@ FAST, SLOW = (64, 64, 64, 64), (116, 84, 28, 28)
 """Local batch sizes: equal, and by speed."""
 
 
-def made_plan(*policies: str, speeds: tuple[float, ...] = SPEEDS, epochs: int = 3, **changes: Any) -> Plan:
+def made_plan(*policies: Policy, speeds: tuple[float, ...] = SPEEDS, epochs: int = 3, **changes: Any) -> Plan:
     """A plan of four emulated devices on four nodes."""
     emulations = [Emulation(speed) for speed in speeds]
     ranks = tuple(
@@ -308,7 +310,7 @@ def test_a_run_that_failed_says_so_under_its_table() -> None:
     assert "Run `20261120-1402-k7p3xa` failed: rank 2 was killed" in report_markdown(document)
 
 
-def repeated(seconds: dict[str, tuple[float, ...]]) -> dict[str, Any]:
+def repeated(seconds: Mapping[Policy, tuple[float, ...]]) -> dict[str, Any]:
     """A benchmark of ``equal`` and ``hybrid`` whose epochs took so long, round by round."""
     policies = [(policy, repeat) for repeat in range(max(map(len, seconds.values()))) for policy in seconds]
     cases = tuple(CasePlan(f"{policy} {repeat + 1}" if repeat else policy, policy, repeat) for policy, repeat in policies)
@@ -365,7 +367,7 @@ def test_a_prediction_stands_beside_its_measurement_with_how_far_off_it_was() ->
     assert "625 (600 predicted, -4.0 %) samples/s" in train_table(training)
 
 
-def powered(kind: str, watts: tuple[float | None, ...]) -> dict[str, Any]:
+def powered(kind: DeviceKind, watts: tuple[float | None, ...]) -> dict[str, Any]:
     """The row of ``hybrid`` where each device drew so much; the clock of each node is another."""
     ranks = tuple(
         replace(rank, device_kind=kind, emulation=None if kind == "cuda" else rank.emulation) for rank in EQUAL_AND_HYBRID.ranks

@@ -32,11 +32,11 @@ from paceline.engine.events import Event, LaunchStarted, RunEnded, RunnerEnded, 
 from paceline.engine.jobs.mirror import follow, frame_queue
 from paceline.engine.jobs.mirror.follow import Follower
 from paceline.engine.jobs.mirror.run_mirror import RunMirror
-from paceline.engine.protocol.json_files import write_once
+from paceline.engine.protocol.json_files import write_json
 from paceline.engine.specs import NodeSpec
 from paceline.engine.ssh import connect
 from paceline.engine.ssh import link as link_module
-from paceline.engine.ssh.link import HOME, Link
+from paceline.engine.ssh.link import HOME_PREFIX, Link
 from paceline.engine.wire import decode, encode
 
 from tests.support.ssh.fault_proxy import KINDS, FaultProxy, random_fault
@@ -73,13 +73,13 @@ class Tally:
 
 def hurry(patch: pytest.MonkeyPatch) -> None:
     """All waits short and all portions small, so that a few kilobytes are many frames. A power cut is not played: no fsync."""
-    patch.setattr(tail, "POLL", 0.004)
-    patch.setattr(tail, "CHUNK", 1500)
-    patch.setattr(tail, "BURST", 3000)
-    patch.setattr(frame_queue, "WINDOW", 12000)
-    patch.setattr(follow, "WINDOW", 12000)
-    patch.setattr(follow, "RETRY", 0.002)
-    patch.setattr(follow, "KEEP", 0.02)
+    patch.setattr(tail, "TAIL_POLL_S", 0.004)
+    patch.setattr(tail, "MAX_CHUNK_BYTES", 1500)
+    patch.setattr(tail, "MAX_BURST_BYTES", 3000)
+    patch.setattr(frame_queue, "FLOW_WINDOW_BYTES", 12000)
+    patch.setattr(follow, "FLOW_WINDOW_BYTES", 12000)
+    patch.setattr(follow, "RECONNECT_INTERVAL_S", 0.002)
+    patch.setattr(follow, "SYNC_INTERVAL_S", 0.02)
     patch.setattr(connect, "KEEPALIVE_INTERVAL", 0.1)
     patch.setattr(connect, "CONNECT_TIMEOUT", 1.0)
     patch.setattr(connect, "LOGIN_TIMEOUT", 1.0)
@@ -136,7 +136,7 @@ class Server:
                 await send({"id": message["id"], "error": {"type": type(error).__name__, "reason": error.reason, "hint": None}})
 
         try:
-            process.stdout.write(HOME + str(home.root).encode() + b"\n")
+            process.stdout.write(HOME_PREFIX + str(home.root).encode() + b"\n")
             await send({"hello": {"hostname": "played"}})
             while line := await process.stdin.readline():
                 message = json.loads(line)
@@ -190,9 +190,9 @@ class Written:
         self.run = home.runs / RUN
         (self.run / "ranks").mkdir(parents=True)
         self._rng = rng
-        write_once(self.run / "spec.json", {"workload": "digits-cnn"})
+        write_json(self.run / "spec.json", {"workload": "digits-cnn"})
         identity = {"pid": os.getpid(), "boot_id": boot_id(), "start_time": start_time(os.getpid())}
-        write_once(self.run / "start.json", identity)
+        write_json(self.run / "start.json", identity)
         log = rng.randbytes(rng.randrange(12_000)) + b"x" * rng.randrange(12_000)
         self._content: dict[str, bytes] = {"out.log": log}
         for name in ("events.jsonl", "ranks/0.jsonl", "ranks/1.jsonl")[: rng.randrange(1, 4)]:
@@ -214,7 +214,7 @@ class Written:
             if not left[name]:
                 del left[name]
             await asyncio.sleep(self._rng.uniform(0, 0.004))
-        write_once(self.run / "exit.json", RunnerEnded(state="done"))
+        write_json(self.run / "exit.json", RunnerEnded(state="done"))
 
     def expected(self, name: str) -> list[Event]:
         """The events of a file."""
@@ -289,7 +289,7 @@ async def _centre(runs: Path, nodes: tuple[str, ...], fleet: Any, disk: FullDisk
         done, _ = await asyncio.wait({following}, timeout=life)
         if not done:  # killed: nothing is written down any more, and what lay in buffers is gone
             with open(os.devnull, "wb") as nowhere:
-                if (file := directory._derived._file) is not None:
+                if (file := directory._event_log._file) is not None:
                     os.dup2(nowhere.fileno(), file.fileno())
             return False
         following.result()

@@ -9,12 +9,13 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from paceline.engine.training.data import Split
-from paceline.engine.training.group import Group
+from paceline.engine.training.group.process_group import Group
 from paceline.engine.training.shares.step_stats import Replica
 from paceline.engine.training.tasks import Task
 from paceline.engine.training.timing.timers import CpuTimer
-from paceline.engine.training.trainer import Trainer, build_trainer
+from paceline.engine.training.trainer import Trainer, TrainerConfig, build_trainer
 from torch import multiprocessing, nn
+from torch.multiprocessing.spawn import start_processes
 
 
 def together(act: Callable[[int, int], Any], place: Path, world: int = 2) -> list[Any]:
@@ -26,7 +27,7 @@ def together(act: Callable[[int, int], Any], place: Path, world: int = 2) -> lis
 def start(act: Callable[..., None], arguments: tuple[Any, ...], world: int) -> None:
     """Run ``act(rank, *arguments)`` in as many processes, to their end. They come from one that has imported torch already."""
     multiprocessing.set_forkserver_preload(["torch._dynamo", "torch.distributed", "paceline.engine.training.trainer", __name__])
-    multiprocessing.start_processes(act, arguments, nprocs=world, start_method="forkserver")
+    start_processes(act, arguments, nprocs=world, start_method="forkserver")
 
 
 def _one(rank: int, act: Callable[[int, int], Any], place: str, world: int) -> None:
@@ -46,8 +47,9 @@ def trainer_of(
 ) -> Trainer:
     """In the model's own precision, by gradient descent without any memory."""
     timer = CpuTimer()
+    config = TrainerConfig(max_micro_batch=most, max_gradient_norm=norm)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
-    return build_trainer(Replica(model, timer, rank, world), optimizer, task, data, timer, most, norm)
+    return build_trainer(Replica(model, timer, rank, world), optimizer, task, data, timer, config)
 
 
 def flat(values: list[torch.Tensor | None]) -> torch.Tensor:

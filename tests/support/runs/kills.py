@@ -11,9 +11,9 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from paceline.engine.agent.runs.run_dir import facts, runner_is_alive
+from paceline.engine.agent.runs.run_dir import run_facts, runner_is_alive
 from paceline.engine.agent.system.process_tree import ProcessTree
-from paceline.engine.jobs.runs.lifecycle import combine, node_verdict
+from paceline.engine.jobs.lifecycle import combine_verdicts, node_verdict
 from paceline.engine.jobs.runs.listing import list_runs
 from paceline.engine.protocol.json_files import read_json
 from paceline.engine.ssh.fleet import Fleet
@@ -21,6 +21,7 @@ from paceline.engine.ssh.fleet import Fleet
 from tests.support.places import CHECKOUT
 from tests.support.runs.centre import NODES, inventory
 from tests.support.runs.runners import RUN, STAYS, Lab
+from tests.support.waiting import until
 
 TORCHRUN = "#!/bin/sh\necho started >> starts\nsleep 2\ngrep -q $(basename $PWD) ../../../../../long && sleep 20\necho done\n"
 """A run that is to be cancelled lasts long enough for that."""
@@ -62,18 +63,25 @@ async def kill_centres(place: Path, count: int, seed: int, at_once: int = 4, *, 
     counts: Counter[str] = Counter(kills=count + len(cancelled))
     homes = [place / "logs" / "nodes" / name / "runs" for name in NODES]
     known = [run for run in runs if any((home / run / "spec.json").exists() for home in homes)]
-    while alive := [home / run for home in homes for run in known if runner_is_alive(home / run)]:
-        idle = [run for run in alive if not is_waited_for and not any((home / run.name / "out.log").exists() for home in homes)]
-        for run_dir in idle:
-            cancelled.add(run_dir.name)
-            os.kill(int((read_json(run_dir / "start.json") or {})["pid"]), signal.SIGTERM)
-        await asyncio.sleep(0.2)
+
+    def all_have_ended() -> bool:
+        alive = [home / run for home in homes for run in known if runner_is_alive(home / run)]
+        if not is_waited_for:
+            for run_dir in alive:
+                if not any((home / run_dir.name / "out.log").exists() for home in homes):  # nobody will introduce its peers
+                    cancelled.add(run_dir.name)
+                    os.kill(int((read_json(run_dir / "start.json") or {})["pid"]), signal.SIGTERM)
+        return not alive
+
+    await until(all_have_ended, lambda: asyncio.sleep(0.2))
     for run in known:
         starts = [len((home / run / "starts").read_text().split()) if (home / run / "starts").exists() else 0 for home in homes]
         counts["started"] += any(starts)
         counts["double starts"] += max(starts) > 1
-        parts = {name: node_verdict(facts(home / run)) for name, home in zip(NODES, homes, strict=True) if (home / run).exists()}
-        verdict = combine(parts)
+        parts = {
+            name: node_verdict(run_facts(home / run)) for name, home in zip(NODES, homes, strict=True) if (home / run).exists()
+        }
+        verdict = combine_verdicts(parts)
         counts[verdict.state] += 1
         # A launch that was cut off before any runner knew its peers has started nothing, and says so.
         is_told = verdict.reason.startswith("never started") and not any(starts)
@@ -90,8 +98,7 @@ async def _killed_after(place: Path, run: str, deed: str, sign: str, seconds: fl
     quiet = asyncio.subprocess.DEVNULL
     centre = await asyncio.create_subprocess_exec(*command, cwd=CHECKOUT, stdin=quiet, stdout=quiet, stderr=quiet)
     seen = place / "logs" / "nodes" / NODES[0] / "runs" / run / sign
-    while centre.returncode is None and not (seen.exists() and (not text or text in seen.read_text())):
-        await asyncio.sleep(0.005)
+    await until(lambda: centre.returncode is not None or (seen.exists() and (not text or text in seen.read_text())))
     await asyncio.sleep(seconds)
     if centre.returncode is None:
         centre.kill()
@@ -124,12 +131,11 @@ async def kill_runners(place: Path, count: int, seed: int, at_once: int = 5) -> 
             ended = await two.until(1 - victim, "exit.json")
             counts["late"] += time.monotonic() - began > 10.0
             counts["named"] += ended["failed_node"] == f"n{victim}" and "its runner was killed" in ended["reason"]
-            while runner_is_alive(two.run(victim)):
-                await asyncio.sleep(0.01)
+            await until(lambda: not runner_is_alive(two.run(victim)))
             counts["double starts"] += (await two.launch(victim))["pid"] != two.pid(victim)
             await two.end()
             counts["survivors"] += sum(len(ProcessTree(two.run(node)).scan()) for node in (0, 1))
-            counts["false states"] += any(node_verdict(facts(two.run(node))).state != "failed" for node in (0, 1))
+            counts["false states"] += any(node_verdict(run_facts(two.run(node))).state != "failed" for node in (0, 1))
 
     await asyncio.gather(*(once(number, choose.randrange(2), choose.uniform(0.0, 0.5)) for number in range(count)))
     return counts
@@ -147,8 +153,7 @@ async def cancel_stubborn(place: Path, count: int, seed: int, at_once: int = 10)
         async with gate:
             one = Lab(place / str(number), [script])
             await one.start()
-            while len(ProcessTree(one.run(0)).scan()) < 2:
-                await asyncio.sleep(0.05)
+            await until(lambda: len(ProcessTree(one.run(0)).scan()) >= 2)
             if is_runner_killed:
                 os.kill(one.pid(0), signal.SIGKILL)
             began = time.monotonic()

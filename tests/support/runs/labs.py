@@ -7,12 +7,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 from paceline.engine.agent.system.processes import pids_of_run, start_time
 from paceline.engine.protocol.json_files import read_json
+
+from tests.support.waiting import until_sync
 
 NODE = """
 [[node]]
@@ -51,9 +52,14 @@ class LabDirectory:
 
     def wait_for(self, text: str, process: subprocess.Popen[str]) -> None:
         """Until the narration says it; fails when the process ends before."""
-        while text not in self.told():
-            assert process.poll() is None, self.told()
-            time.sleep(0.05)
+
+        def is_said() -> bool:
+            has_ended = process.poll() is not None
+            narration = self.told()
+            assert text in narration or not has_ended, narration
+            return text in narration
+
+        until_sync(is_said)
 
     def run_id(self) -> str:
         """Of the newest run."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import stat
 from pathlib import Path
@@ -14,6 +13,8 @@ from paceline.engine.agent.system.state_dir import StateDir
 from paceline.engine.plan import CasePlan, DataPlan, NodePlan, Plan, RankPlan
 from paceline.engine.protocol.json_files import read_json
 from paceline.engine.wire import to_plain
+
+from tests.support.waiting import until
 
 RUN = "20260101-0000-abcdef"
 SPEC = {"workload": "digits-cnn", "policies": ["equal"]}
@@ -52,7 +53,7 @@ class Lab:
         ports = [(await self.launch(i))["port"] for i in range(len(self.homes))]
         peers = {home.name: ["127.0.0.1", port] for home, port in zip(self.homes, ports, strict=True)}
         for i in range(len(self.homes)):
-            await self.ask(i, "introduce", run_id=RUN, token="secret", peers=peers)
+            await self.ask(i, "connect_peers", run_id=RUN, token="secret", peers=peers)
 
     def run(self, node: int) -> Path:
         """The run directory on a node."""
@@ -60,15 +61,12 @@ class Lab:
 
     async def until(self, node: int, name: str) -> dict[str, Any]:
         """Wait for a JSON file of the run directory."""
-        while (value := read_json(self.run(node) / name)) is None:
-            await asyncio.sleep(0.02)
-        return value
+        return await until(lambda: read_json(self.run(node) / name))
 
     async def until_text(self, node: int, name: str, text: str) -> None:
         """Wait until a file of the run directory holds a text."""
         path = self.run(node) / name
-        while not path.exists() or text not in path.read_text():
-            await asyncio.sleep(0.02)
+        await until(lambda: path.exists() and text in path.read_text())
 
     def pid(self, node: int) -> int:
         """Of the runner."""
@@ -81,8 +79,7 @@ class Lab:
         for i in range(len(self.homes)):
             if self.run(i).exists():
                 await self.ask(i, "cancel", run_id=RUN)
-            while runner_is_alive(self.run(i)):
-                await asyncio.sleep(0.02)
+        await until(lambda: not any(runner_is_alive(self.run(i)) for i in range(len(self.homes))))
 
 
 async def silent(frame: dict[str, Any]) -> None:

@@ -7,18 +7,20 @@ import json
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 from paceline.engine.events import Event, RankEvent, StoreOpened
 from paceline.engine.plan import CasePlan, DataPlan, Emulation, NodePlan, Plan, RankPlan
 from paceline.engine.specs import FaultSpec
+from paceline.engine.states import Policy
 from paceline.engine.wire import decode, dumps
 
-LIMIT = 240.0
-"""Seconds until a test gives up on processes that hang; no behaviour is judged by it."""
+from tests.support.waiting import until_sync
+
+E = TypeVar("E", bound=Event)
 
 
 def digit_arrays() -> dict[str, np.ndarray]:
@@ -44,12 +46,12 @@ def toy_arrays(samples: int = 96) -> dict[str, np.ndarray]:
 def make_plan(
     workload: str,
     speeds: list[list[float]],
-    policies: list[str],
+    policies: Sequence[Policy],
     *,
     epochs: int,
     batch: int,
     is_bench: bool = False,
-    faults: dict[int, tuple[FaultSpec, ...]] | None = None,
+    faults: Mapping[int, tuple[FaultSpec, ...]] | None = None,
     timeout: float = 60.0,
 ) -> Plan:
     """One node for each inner list, one emulated device for each speed in it; all on loopback."""
@@ -97,9 +99,10 @@ class Lab:
 
     def follow(self, act: Callable[[], None] = lambda: None) -> list[int]:
         """Pass the store's address on and wait for the end, calling ``act`` meanwhile; returns the exit statuses."""
-        deadline = time.monotonic() + LIMIT
         is_told = False
-        while any(process.poll() is None for process in self.processes):
+
+        def have_ended() -> bool:
+            nonlocal is_told
             if not is_told and (opened := self.first(StoreOpened)) is not None:
                 is_told = True
                 for node in self.plan.nodes:
@@ -107,10 +110,13 @@ class Lab:
                     aside.write_text(json.dumps({"address": opened.address, "port": opened.port}))
                     aside.rename(self.run_dir(node.name) / "store.json")
             act()
-            if time.monotonic() > deadline:
-                self.stop()
-                raise AssertionError("the run hangs:\n" + self.output())
-            time.sleep(0.05)
+            return all(process.poll() is not None for process in self.processes)
+
+        try:
+            until_sync(have_ended)
+        except AssertionError as error:
+            self.stop()
+            raise AssertionError("the run hangs:\n" + self.output()) from error
         return [process.returncode for process in self.processes]
 
     def stop(self) -> None:
@@ -126,11 +132,12 @@ class Lab:
         lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
         return [event for line in lines if (event := decode(line)) is not None]
 
-    def of(self, kind: type, rank: int, case: str | None = None) -> list:
+    def of(self, kind: type[E], rank: int, case: str | None = None) -> list[E]:
         """Events of one kind of one rank, in order."""
         return [
             e for e in self.events(rank) if isinstance(e, kind) and (case is None or (isinstance(e, RankEvent) and e.case == case))
         ]
 
-    def first(self, kind: type, rank: int = 0):
+    def first(self, kind: type[E], rank: int = 0) -> Any:
+        """The first such event; None where there is none yet."""
         return next(iter(self.of(kind, rank)), None)

@@ -78,11 +78,23 @@ NAMES = (
     *("d/" * 31 + "x", "d/" * 40 + "x", "a\u202eb", "a\nb", "a\x1b[31mb", "\udcff", ".incoming", ".incoming/n0", "n0", "out.log"),
 )
 KINDS = ("file",) * 12 + ("symlink", "fifo", "socket", "device", "directory", "other", "", None, 7)
-NUMBERS = (0, 1, 5, 5, 5, 300_000, -1, 1 << 49, 1 << 70, True, 2.5, "5", None, [])
-GARBAGE = (None, 7, "x", [], {}, [[]], {"name": None}, {"name": 3}, {"name": ["a"]}, {"name": "a", "size": {}}, True)
+NUMBERS: tuple[Any, ...] = (0, 1, 5, 5, 5, 300_000, -1, 1 << 49, 1 << 70, True, 2.5, "5", None, [])
+GARBAGE: tuple[Any, ...] = (
+    None,
+    7,
+    "x",
+    [],
+    {},
+    [[]],
+    {"name": None},
+    {"name": 3},
+    {"name": ["a"]},
+    {"name": "a", "size": {}},
+    True,
+)
 
 
-VALUES = (
+VALUES: tuple[Any, ...] = (
     *(None, True, False, 0, -1, 1, 2**31, 2**63, -(2**63), 10**30, 0.0, -0.5, 1e308, 1e-320, "", "x", "ok", "done"),
     *("\x1b[31m\u202e", [], {}, [[]], [None], {"a": 1}, [{}], ["x"] * 50, [1, 2, 3], [-1, -1, -1, -1]),
 )
@@ -183,7 +195,7 @@ class HostileNode:
 
     async def ask(self, word: str, **body: Any) -> dict[str, Any]:
         """One answer, honest or not."""
-        if word == "listing":
+        if word == "list_files":
             return {
                 "entries": self._random.choice((self.entries,) * 20 + ((), None, {}, "x")),
                 "is_cut": self._random.random() < 0.1,
@@ -192,7 +204,7 @@ class HostileNode:
         if behaviour != "honest":
             return TRICKS[behaviour](word)
         data = b"bytes"
-        if word == "seal":
+        if word == "checksum":
             return {"length": len(data), "sha256": hashlib.sha256(data).hexdigest()}
         return {"data": base64.b64encode(data[body["offset"] :]).decode(), "size": len(data)}
 

@@ -1,4 +1,7 @@
-"""A recording in the terminal UI: ``python tests/support/screens/play.py RECORDING [SPEED] [--faulty] [--ascii]``. Tests run it in a pty."""
+"""A recording in the terminal UI, run by tests in a pty.
+
+Usage: ``python tests/support/screens/play.py RECORDING [SPEED] [--faulty] [--ascii]``
+"""
 
 import sys
 from pathlib import Path
@@ -23,7 +26,7 @@ def never_styled(rows: RowList) -> None:
 
 
 if "--broken" in sys.argv:
-    RowList.notify_style_update = never_styled  # type: ignore[method-assign]
+    RowList.notify_style_update = never_styled  # type: ignore[assignment, method-assign]  # its own parameter name
 kind = FaultyApp if "--faulty" in sys.argv else PacelineApp
 words = [word for word in sys.argv[1:] if not word.startswith("--")]
 session = ReplaySession(Path(words[0]), float(words[1]) if len(words) > 1 else 1.0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ from paceline.engine.reports.phases import PHASES
 from paceline.engine.store.reduce import reduce
 from paceline.engine.store.state import State
 from paceline.engine.telemetry.recording import Recorder
+from paceline.tui.sessions.session import Answer
 
 GIB = 1024**3
 DEVICES = (
@@ -175,10 +176,11 @@ class StorySession:
     async def close(self) -> None:
         self.is_closed = True
 
-    async def perform(self, line: str) -> None:
+    async def perform(self, line: str) -> Answer | None:
         self.asked.append(line)
         if line == "fail":
             raise PacelineError("it [/broke", node="demo1", hint="mend it")
+        return None
 
 
 def _timed(events: list[Event]) -> list[Event]:
@@ -297,7 +299,7 @@ def _bench() -> Iterator[Event]:
     yield ResultDerived(at=at + 2, run_id=RUN, document=document(rates))
 
 
-def _case(case: str, at: float) -> Iterator[Event]:
+def _case(case: str, at: float) -> Generator[Event, None, tuple[float, float]]:
     sizes, changes = CASES[case]
     common: dict[str, Any] = {"run_id": RUN, "case": case}
     yield CaseStarted(at=at, node="demo1", policy=case, local_batch_sizes=sizes, **common)

@@ -1,7 +1,8 @@
 """Many nodes played by one process: real SSH with keys, real files, real agent lines, and no program started on any of them.
 
-``python -m tests.support.ssh.crowd DIRECTORY --nodes 256 --devices 8`` writes DIRECTORY/nodes.toml, which reaches all of them on loopback, and
-obeys lines on its standard input (``--help`` names them) until that ends. All nodes share one home, so our modules arrive once.
+``python -m tests.support.ssh.crowd DIRECTORY --nodes 256 --devices 8`` writes DIRECTORY/nodes.toml, which reaches all of them on
+loopback, and obeys lines on its standard input (``--help`` names them) until that ends. All nodes share one home, so our modules
+arrive once.
 What is measured with it says so: *played by one server process*.
 """
 
@@ -24,7 +25,7 @@ from typing import Any, cast
 
 import asyncssh
 from paceline.engine.events import DeviceReading, HostReading, NodeReported, ProcessReading
-from paceline.engine.inventory.nodeset import expand
+from paceline.engine.inventory.nodeset import expand_node_set
 from paceline.engine.wire import dumps, encode
 
 from tests.support.places import CHECKOUT
@@ -186,9 +187,9 @@ class PlayedNode:
 def _answer(word: str) -> dict[str, Any]:
     """What a node without any run answers."""
     known = {
-        "runs": {"runs": []},
+        "list_runs": {"runs": []},
         "cancel": {"is_known": False, "survivors": []},
-        "survival": {"rung": "setsid", "next": None, "killed": [], "missing": []},
+        "detach_status": {"rung": "setsid", "next": None, "killed": [], "missing": []},
     }
     if word in known:
         return {"answer": known[word]}
@@ -271,14 +272,16 @@ class Crowd:
         verb, _, names = line.strip().partition(" ")
         if verb not in ("kill", "hole", "revive"):
             return f"unknown: {verb}"
-        wanted = self.nodes.keys() if names == "all" else expand(names) & self.nodes.keys()
+        wanted = self.nodes.keys() if names == "all" else expand_node_set(names) & self.nodes.keys()
         for name in wanted:
             getattr(self.nodes[name], verb)()
         return f"{verb} {len(wanted)}"
 
     def _accept(self, accepted: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        task = loop.create_task(loop.connect_accepted_socket(lambda: _Connection(loop, self._options), accepted))
+        options = self._options
+        assert options is not None
+        task = loop.create_task(loop.connect_accepted_socket(lambda: _Connection(loop, options), accepted))
         self._accepting.add(task)
         task.add_done_callback(self._accepting.discard)
 

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import asyncssh
 from paceline.engine.errors import NodeRefused
@@ -167,7 +168,8 @@ class Stage:
             for server, kind, role in itertools.product(SERVERS, KINDS, ("node", "gate", "other gate", "impostor")):
                 if server == "sshd" and PROGRAM is None:
                     continue
-                key = asyncssh.generate_private_key(kind, **({"key_size": 2048} if kind == "ssh-rsa" else {}))  # type: ignore[arg-type]
+                options: dict[str, Any] = {"key_size": 2048} if kind == "ssh-rsa" else {}
+                key = asyncssh.generate_private_key(kind, **options)
                 names = ["elsewhere"] if role == "other gate" else ["127.0.0.1", "atlas", "gate"]
                 place = Place(key, rogue if role == "impostor" else authority, names)
                 await stack.enter_async_context(

@@ -14,6 +14,8 @@ from paceline.engine.agent.system.processes import pids, read_stat
 from paceline.engine.specs import NodeSpec
 from paceline.engine.ssh.embedded import EmbeddedNode
 
+from tests.support.waiting import until
+
 LOGIN = "TEST_LOGIN"
 """Marks every process of a login, as a control group would; a service manager or terminal server takes it off."""
 TAKES_OFF = """shift $(($#-1)); set -- $1; sed -i /TEST_LOGIN/d "$2"
@@ -61,8 +63,7 @@ class LoginServer(EmbeddedNode):
 
     async def login_ended(self) -> None:
         """Until all but the first of several logins have taken with them what they take."""
-        while len(self._channels) > 1:
-            await asyncio.sleep(0.01)
+        await until(lambda: len(self._channels) <= 1)
 
     def _environment(self, process: asyncssh.SSHServerProcess[bytes]) -> dict[str, str]:
         env = super()._environment(process)

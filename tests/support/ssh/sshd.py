@@ -13,6 +13,8 @@ from pathlib import Path
 import asyncssh
 import pytest
 
+from tests.support.waiting import until
+
 PROGRAM = shutil.which("sshd", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"]))
 needs_sshd = pytest.mark.skipif(PROGRAM is None, reason="no sshd: apt-get install openssh-server")
 
@@ -35,8 +37,7 @@ class Sshd:
 
     async def until(self, words: str, count: int = 1) -> None:
         """Wait until the log has the words that often: a server writes after the client has gone on."""
-        while self.log.count(words) < count:
-            await asyncio.sleep(0.01)
+        await until(lambda: self.log.count(words) >= count)
 
 
 def free_port() -> int:
@@ -44,6 +45,21 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+async def _started(directory: Path) -> tuple[Sshd, asyncio.subprocess.Process]:
+    """Start it on a port that is free, and on another one where somebody was faster."""
+    assert PROGRAM is not None
+    while True:
+        server = Sshd(directory, free_port())
+        command = [PROGRAM, "-D", "-e", "-f", str(directory / "config"), "-o", f"ListenAddress=127.0.0.1:{server.port}"]
+        with (directory / "log").open("wb") as log:
+            process = await asyncio.create_subprocess_exec(*command, stderr=log)
+        await until(lambda: "Server listening" in server.log or process.returncode is not None)  # noqa: B023
+        if process.returncode is None:
+            return server, process
+        if "Address already in use" not in server.log:
+            pytest.skip(f"sshd does not start here: {server.log.strip().splitlines()[-1:]}")
 
 
 @asynccontextmanager
@@ -82,15 +98,8 @@ async def sshd(
     (directory / "config").write_text("\n".join(lines) + "\n")
     if os.getuid() == 0:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # where sshd separates privileges
-    server = Sshd(directory, free_port())
-    command = [PROGRAM, "-D", "-e", "-f", str(directory / "config"), "-o", f"ListenAddress=127.0.0.1:{server.port}"]
-    with (directory / "log").open("wb") as log:
-        process = await asyncio.create_subprocess_exec(*command, stderr=log)
+    server, process = await _started(directory)
     try:
-        while "Server listening" not in server.log:
-            if process.returncode is not None:
-                pytest.skip(f"sshd does not start here: {server.log.strip().splitlines()[-1:]}")
-            await asyncio.sleep(0.01)
         yield server
     finally:
         if process.returncode is None:
