@@ -120,7 +120,7 @@ def loss() -> None:
                 time.sleep(0.02)
             times.append(time.monotonic() - began)
             process.communicate()
-            is_named = "rank 1 on n1 is gone" in lab.told()
+            is_named = "rank 1 on n1 is gone" in lab.narration()
             if process.returncode != 1 or not is_named:
                 print(f"        status {process.returncode}, cause named: {is_named}")
     figure = ", ".join(f"{seconds:.1f}" for seconds in times) + " (no process left)"

@@ -1,7 +1,7 @@
 """Encodes events, specs and plans as JSON, one event a line, and decodes them.
 
-Runs on both sides and imports the standard library only. Decoding ignores unknown fields, fills in missing ones and returns None for
-unknown kinds; it raises nothing but ValueError, whatever the other side sent.
+Runs on both sides and imports the standard library only. Decoding ignores unknown fields, fills in missing ones and returns None
+for unknown kinds; it raises nothing but ValueError, whatever the other side sent.
 """
 
 from __future__ import annotations

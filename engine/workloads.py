@@ -33,8 +33,8 @@ class Workload:
     """Samples per second of an emulated device of speed 1. With the embedded lab's speeds (27.8 together) and the default batch a
     balanced step takes about 400 ms: long enough that four processes on two cores measure the balance and not the scheduler. The
     batch is so large that rounding to whole samples costs the slowest device little: shares 176, 126, 41, 41 take 402 to 408 ms.
-    The text workloads have smaller batches: on two cores their arithmetic takes 1 and 7 ms per sample of 20 words, so that one step of
-    all four ranks is 0.13 and 0.34 s of processor time and stays below the pacing. Longer texts may exceed it."""
+    The text workloads have smaller batches: on two cores their arithmetic takes 1 and 7 ms per sample of 20 words, so that one step
+    of all four ranks is 0.13 and 0.34 s of processor time and stays below the pacing. Longer texts may exceed it."""
     max_gradient_norm: float | None = None
     """Norm to which the gradient of the global batch is clipped, after the sum over all ranks; None: no clipping."""
     is_text: bool = False

@@ -66,7 +66,7 @@ def _rank(directory: Path) -> Figure:
     began = time.monotonic()
     process.communicate()
     seconds = time.monotonic() - began
-    is_named = "rank 1 on n1 (slow): killed by SIGKILL" in lab.told() and lab.marked(run_id) == []
+    is_named = "rank 1 on n1 (slow): killed by SIGKILL" in lab.narration() and lab.marked(run_id) == []
     figure = f"{seconds:.1f} s, cause {'right' if is_named else 'WRONG'}"
     is_met = is_named and seconds <= 10.0
     return Figure("one rank killed: the whole job stopped, the cause shown", "<= 10 s", figure, is_met)

@@ -101,9 +101,9 @@ async def connecting(crowd: CrowdProcess, inventory: Inventory, repeats: int) ->
     without, beside = [], []
     for _ in range(repeats):
         without.append(await connect_seconds(alone, rest))
-        crowd.tell(f"hole {','.join(holes)}")
+        crowd.send(f"hole {','.join(holes)}")
         beside.append(await connect_seconds(inventory, rest))
-        crowd.tell("revive all")
+        crowd.send("revive all")
     ratio = median(beside) / median(without)
     goal = 3.0
     connected = Figure(
@@ -173,12 +173,12 @@ async def _cut(crowd: CrowdProcess, watch: Watch, verb: str, names: set[str], ou
     which = ",".join(sorted(names))
     watch.lost.clear()
     begun = time.perf_counter()
-    crowd.tell(f"{verb} {which}")
+    crowd.send(f"{verb} {which}")
     await watch.until(lambda: names <= watch.lost.keys())
     await asyncio.sleep(outage)
     watch.connected.clear()
     again = time.perf_counter()
-    crowd.tell(f"revive {which}")
+    crowd.send(f"revive {which}")
     await watch.all_of(names)
     return [watch.lost[name] - begun for name in names], [watch.connected[name] - again for name in names]
 

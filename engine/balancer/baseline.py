@@ -52,7 +52,7 @@ class Baseline:
     sigma: float = 0.04
     """Relative noise of one step, from the mean absolute error (sigma = 1.25 mean |e|)."""
     parts: tuple[float, ...] = (1.0, 0.0, 0.0, 0.0)
-    """Fraction of the compute seconds that each part takes, in the order of ``slowdown_cause.PARTS``."""
+    """Fraction of the compute seconds that each part takes, in the order of ``states.WORK_CAUSES``."""
     samples: int = 0
     """Local batch size it was learned at."""
     history: tuple[StepRecord, ...] = ()

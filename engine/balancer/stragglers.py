@@ -13,10 +13,11 @@ from statistics import median_low
 
 from ..errors import PlanImpossible
 from ..events import RankEvent, StragglerEnded, StragglerFound
+from ..states import WORK_CAUSES
 from .allocate import allocate
 from .baseline import Baseline, StepRecord, learn_newest_step, record_step
 from .network_baseline import REQUIRED_STEPS, WINDOW_STEPS, ExposedWait, NetworkBaseline, learn_newest_wait, record_wait
-from .slowdown_cause import PARTS, find_cause, parts_of
+from .slowdown_cause import find_cause, parts_of
 from .step_phases import StepWork
 from .step_time import StepTime, slowest_seconds
 
@@ -161,7 +162,7 @@ def _since(baseline: Baseline, matches: Callable[[float], bool]) -> int:
 
 def _is_cause_present(baseline: Baseline, cause: str, min_excess: float) -> bool:
     """Whether that part of the work is still too large in more steps than a few exceptions."""
-    index = PARTS.index(cause)
+    index = WORK_CAUSES.index(cause)
     large = 0
     for record in baseline.recent(WINDOW_STEPS):
         excess = parts_of(record.work)[index] - baseline.expected_parts(record)[index]

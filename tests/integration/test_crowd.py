@@ -43,11 +43,11 @@ class Watched:
 @pytest_asyncio.fixture
 async def watched(crowd: CrowdProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Watched]:
     monkeypatch.setenv("HOME", str(tmp_path))
-    crowd.tell("revive all")
+    crowd.send("revive all")
     made = Watched(crowd)
     yield made
     await made.fleet.close()
-    crowd.tell("revive all")
+    crowd.send("revive all")
 
 
 async def test_every_node_of_a_crowd_connects_reports_and_answers(watched: Watched) -> None:
@@ -67,7 +67,7 @@ async def test_more_black_holes_than_places_hold_up_nobody(
 ) -> None:
     monkeypatch.setattr(fleet, "SILENT_SLOT_TIMEOUT", 0.05)
     watched.fleet._connect_slots = asyncio.Semaphore(4)
-    assert crowd.tell(f"hole {HOLES}") == "hole 6"
+    assert crowd.send(f"hole {HOLES}") == "hole 6"
     await watched.fleet.start()
     await until(lambda: len(watched.of(NodeConnected)) == NODES - 6)
     assert watched.of(NodeConnecting) == set(node_names(NODES))
@@ -79,9 +79,9 @@ async def test_a_cut_is_shown_and_mended_in_this_order(watched: Watched, crowd: 
     await watched.fleet.start()
     await until(lambda: len(watched.of(NodeConnected)) == NODES)
     del watched.events[:]
-    crowd.tell("kill n003")
+    crowd.send("kill n003")
     await until(lambda: "n003" in watched.of(NodeLost))
-    crowd.tell("revive n003")
+    crowd.send("revive n003")
     await until(lambda: "n003" in watched.of(NodeConnected))
     await until(lambda: isinstance([event for event in watched.events if event.node == "n003"][-1], NodeReported))
     kinds = [type(event) for event in watched.events if event.node == "n003"]
@@ -101,12 +101,12 @@ async def test_nodes_that_fell_silent_are_found_when_they_speak_again(
     await until(lambda: len(watched.of(NodeConnected)) == NODES)
     holes = set(node_names(6))
     del watched.events[:]
-    crowd.tell(f"hole {HOLES}")
+    crowd.send(f"hole {HOLES}")
     await until(lambda: watched.of(NodeLost) >= holes)
     reasons = {event.reason for event in watched.events if isinstance(event, NodeLost) and event.node in holes}
     assert any("not responding to keepalive" in reason for reason in reasons)
     await until(lambda: all(watched.fleet._members[name].reconnect is not None for name in holes))
-    crowd.tell(f"revive {HOLES}")
+    crowd.send(f"revive {HOLES}")
     await until(lambda: watched.of(NodeConnected) >= holes)
     assert not watched.of(NodeConnected) - holes - watched.of(NodeLost)  # nobody who was not lost connected again
 
@@ -117,33 +117,32 @@ async def test_an_outage_is_told_once_and_not_with_every_attempt(
     monkeypatch.setattr(fleet, "RECONNECT_INTERVAL", 0.01)
     await watched.fleet.start()
     await until(lambda: len(watched.of(NodeConnected)) == NODES)
-    crowd.tell("kill n010")
+    crowd.send("kill n010")
     member = watched.fleet._members["n010"]
     search = await until(lambda: member.reconnect)
     begun = search._started_at
     await until(lambda: search._started_at != begun)  # one attempt later
     lost = [event.reason for event in watched.events if isinstance(event, NodeLost) and event.node == "n010"]
     assert len(lost) <= 2, lost  # the loss, and why it cannot be reached now
-    crowd.tell("revive n010")
+    crowd.send("revive n010")
     await until(lambda: watched.fleet._members["n010"].link is not None)
 
 
 @pytest.mark.parametrize("steps", [12, pytest.param(400, marks=pytest.mark.slow)])
 async def test_whatever_happens_to_nodes_their_events_keep_their_order_and_all_come_back(
-    watched: Watched, crowd: CrowdProcess, monkeypatch: pytest.MonkeyPatch, steps: int
+    watched: Watched, crowd: CrowdProcess, monkeypatch: pytest.MonkeyPatch, steps: int, seed: int
 ) -> None:
     monkeypatch.setattr(connect, "KEEPALIVE_INTERVAL", 0.3)
     monkeypatch.setattr(fleet, "BACKOFF_RANGE", (0.05, 0.5))
     monkeypatch.setattr(fleet, "RECONNECT_INTERVAL", 0.2)
-    seed = random.randrange(2**32)
     rnd = random.Random(seed)
     names = node_names(NODES)
     await watched.fleet.start()
     await until(lambda: len(watched.of(NodeConnected)) == NODES)
     for _ in range(steps):
-        crowd.tell(f"{rnd.choice(['kill', 'hole', 'revive'])} {','.join(rnd.sample(names, rnd.randint(1, 8)))}")
+        crowd.send(f"{rnd.choice(['kill', 'hole', 'revive'])} {','.join(rnd.sample(names, rnd.randint(1, 8)))}")
         await asyncio.sleep(rnd.uniform(0.0, 0.5))  # what falls between two strokes is part of the history
-    crowd.tell("revive all")
+    crowd.send("revive all")
     for name in names:
         await watched.fleet.link(name, patience=math.inf)
     losses = 0
@@ -174,15 +173,15 @@ async def test_closing_while_nodes_are_searched_leaves_no_task(
     watched = Watched(crowd)
     await watched.fleet.start()
     await until(lambda: len(watched.of(NodeConnected)) == NODES)
-    crowd.tell(f"kill {HOLES}")
+    crowd.send(f"kill {HOLES}")
     await until(lambda: len(watched.of(NodeLost)) == 6)
     await watched.fleet.close()
     assert asyncio.all_tasks() == before
-    crowd.tell("revive all")
+    crowd.send("revive all")
 
 
 def test_a_crowd_ends_with_its_standard_input(tmp_path: Path) -> None:
     with contextlib.closing(CrowdProcess(tmp_path, 2)) as made:
-        assert made.tell("sing all") == "unknown: sing"
-        assert made.tell("kill n[000-001],nobody") == "kill 2"
-        made.hang_up()
+        assert made.send("sing all") == "unknown: sing"
+        assert made.send("kill n[000-001],nobody") == "kill 2"
+        made.close_input()

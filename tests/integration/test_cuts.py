@@ -112,9 +112,9 @@ async def cut_again_and_again(path: Path, nodes: int, each: int) -> str:
     seeds = [random.Random(f"cuts {number}") for number in range(nodes)]
     async with lab(path, [cuts(rng, each) for rng in seeds]) as (made, fleet):
         directory = RunMirror(path / "runs", RUN)
-        heard: list[Event] = []
+        events_seen: list[Event] = []
         writing = [asyncio.ensure_future(write(node, rng, each)) for node, rng in zip(made, seeds, strict=True)]
-        verdict = await Follower(directory, tuple(node.name for node in made), fleet, heard.append).run()  # type: ignore[arg-type]  # a test double
+        verdict = await Follower(directory, tuple(node.name for node in made), fleet, events_seen.append).run()  # type: ignore[arg-type]  # a test double
         directory.close()
         await asyncio.gather(*writing)
         assert verdict.state == "done"
@@ -123,11 +123,11 @@ async def cut_again_and_again(path: Path, nodes: int, each: int) -> str:
             for file in (file for file in node.run.rglob("*") if file.is_file()):
                 total += file.stat().st_size
                 wrong += (path / "runs" / RUN / "nodes" / node.name / file.relative_to(node.run)).read_bytes() != file.read_bytes()
-            taken = [event.step for event in heard if isinstance(event, StepsTaken) and event.node == node.name]
+            taken = [event.step for event in events_seen if isinstance(event, StepsTaken) and event.node == node.name]
             assert taken == list(range(len(taken)))
             assert len(taken) == (node.run / "ranks" / "0.jsonl").read_bytes().count(b"\n")
         assert wrong == 0
-        events = sum(isinstance(event, StepsTaken) for event in heard)
+        events = sum(isinstance(event, StepsTaken) for event in events_seen)
         acted = sum(len(node.proxy.acted) for node in made)
         return (
             f"{acted} cuts, {fleet.opened} connections, {total} bytes: 0 files differ; {events} events: 0 lost, doubled, reordered"

@@ -32,10 +32,10 @@ def silent() -> Iterator[int]:
         yield server.getsockname()[1]
 
 
-def lab_with(place: Path, speeds: dict[str, float], **dead: int) -> LabDirectory:
+def lab_with(directory: Path, speeds: dict[str, float], **dead: int) -> LabDirectory:
     """Embedded nodes n0, n1 ... and machines that are not there, by the port on which they are looked for."""
-    lab = LabDirectory(place, speeds)
-    with (place / "nodes.toml").open("a") as file:
+    lab = LabDirectory(directory, speeds)
+    with (directory / "nodes.toml").open("a") as file:
         file.writelines(DEAD.format(name=name, port=port) for name, port in dead.items())
     return lab
 
@@ -66,8 +66,8 @@ async def test_a_job_waits_for_the_nodes_of_its_devices_only(tmp_path: Path, sil
 def test_without_a_screen_the_others_are_not_even_reached_for(tmp_path: Path, silent: int) -> None:
     lab = lab_with(tmp_path, {"a": 60.0, "b": 20.0}, mute=silent, down=closed_port())
     status, document = lab.run("plan", "--devices", "n1")
-    assert (status, [device["node"] for device in document["devices"]]) == (0, ["n1"]), lab.told()
-    assert not any(name in lab.told() for name in ("mute", "down", "n0"))
+    assert (status, [device["node"] for device in document["devices"]]) == (0, ["n1"]), lab.narration()
+    assert not any(name in lab.narration() for name in ("mute", "down", "n0"))
     assert lab.run("plan", "--devices", "n1,down")[0] == 3
 
 
@@ -77,10 +77,10 @@ def test_recommended_devices_are_profiled_first_predicted_before_the_launch_and_
     toml = lab.path / "nodes.toml"
     toml.write_text('[link]\nlatency = "30 ms"\nbandwidth = "10 Mbit/s"\n' + toml.read_text())
     assert lab.run("plan", "--devices", "auto")[0] == 5
-    assert "paceline profile" in lab.told()
+    assert "paceline profile" in lab.narration()
     status, document = lab.run("train", "--devices", "auto", "--epochs", "2")
-    assert (status, document["state"]) == (0, "done"), lab.told()
-    told = lab.told()
+    assert (status, document["state"]) == (0, "done"), lab.narration()
+    told = lab.narration()
     notices = ("left out: down, lost", "profiled first: these devices were not profiled yet", "recommended for a batch of")
     places = [told.index(notice) for notice in notices]
     assert places == sorted(places) < [told.index("predicted before launch: hybrid")]
@@ -93,4 +93,4 @@ def test_recommended_devices_are_profiled_first_predicted_before_the_launch_and_
     assert advice["asked"]["samples_per_second"] < advice["recommended"]["samples_per_second"]
     status, rehearsed = lab.run("plan", "--devices", "auto")
     assert (status, len(rehearsed["devices"])) == (0, 1)
-    assert lab.told().count("profiled first") == 1, "what was measured once holds for the next job"
+    assert lab.narration().count("profiled first") == 1, "what was measured once holds for the next job"

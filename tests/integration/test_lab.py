@@ -29,7 +29,7 @@ def lab(tmp_path: Path) -> LabDirectory:
 def test_a_job_over_two_nodes_ends_with_its_result_and_byte_exact_copies(lab: LabDirectory) -> None:
     recording = lab.path / "session.jsonl"
     status, document = lab.run("--record", str(recording), "train", "--epochs", "2", "--policy", "proportional")
-    assert status == 0, lab.told()
+    assert status == 0, lab.narration()
     assert document["state"] == "done"
     assert [epoch["epoch"] for epoch in document["epochs"]] == [1, 2]
     assert document["epochs"][-1]["loss"] < document["epochs"][0]["loss"] * 1.5
@@ -50,7 +50,7 @@ def test_a_run_left_going_is_found_and_cancelled_by_a_new_process(lab: LabDirect
     first.send_signal(signal.SIGTERM)
     assert first.wait() == 130
     run_id = lab.run_id()
-    assert f"run {run_id} goes on" in lab.told()
+    assert f"run {run_id} goes on" in lab.narration()
     assert len(lab.marked(run_id)) >= 4
     status, document = lab.run("jobs")
     assert paths(document) == documented("jobs")
@@ -80,7 +80,7 @@ def test_a_killed_rank_ends_the_run_and_is_named(lab: LabDirectory) -> None:
     os.kill(pid, signal.SIGKILL)
     process.communicate()
     assert process.returncode == 1
-    assert f"run {run_id} failed: rank 1 on n1 (slow): killed by SIGKILL" in lab.told()
+    assert f"run {run_id} failed: rank 1 on n1 (slow): killed by SIGKILL" in lab.narration()
     assert lab.marked(run_id) == []
 
 
@@ -91,7 +91,7 @@ def test_everything_of_one_node_killed_at_once_ends_the_run_and_names_the_rank(l
     lab.kill_everything_of("n1", run_id)
     process.communicate()
     assert process.returncode == 1
-    assert f"run {run_id} failed: rank 1 on n1 is gone" in lab.told()
+    assert f"run {run_id} failed: rank 1 on n1 is gone" in lab.narration()
     assert lab.marked(run_id) == []
     assert lab.runner("n0", run_id) is None
 
@@ -106,7 +106,7 @@ def test_a_second_interrupt_cancels_and_waits_until_nothing_is_left(lab: LabDire
     process.communicate()
     assert process.returncode == 130
     assert lab.marked(run_id) == []
-    assert f"run {run_id} was cancelled, no process is left" in lab.told()
+    assert f"run {run_id} was cancelled, no process is left" in lab.narration()
 
 
 def test_an_interrupt_before_anything_was_started_leaves_nothing(lab: LabDirectory) -> None:
@@ -115,7 +115,7 @@ def test_an_interrupt_before_anything_was_started_leaves_nothing(lab: LabDirecto
     process.send_signal(signal.SIGINT)
     process.communicate()
     assert process.returncode == 130
-    assert "nothing was started" in lab.told()
+    assert "nothing was started" in lab.narration()
     assert not list(lab.path.glob("logs/nodes/*/runs/*"))
 
 
@@ -136,7 +136,7 @@ def test_no_space_for_the_run_directory_at_the_centre_starts_nothing(lab: LabDir
     (lab.path / "logs").mkdir()
     (lab.path / "logs" / "runs").symlink_to(full_disk)
     status, _ = lab.run("train")
-    last = lab.told().splitlines()[-1]
+    last = lab.narration().splitlines()[-1]
     assert (status, "No space left on device" in last, str(lab.path) in last) == (1, True, True)
     assert not list(lab.path.glob("logs/nodes/*/runs/*"))
 
@@ -148,7 +148,7 @@ def test_no_space_for_the_run_directory_on_one_node_starts_nothing_on_any(lab: L
     runs.symlink_to(full_disk)
     (full_disk / "filler").write_bytes(b"x" * 65536)
     status, _ = lab.run("train")
-    last = lab.told().splitlines()[-1]
+    last = lab.narration().splitlines()[-1]
     assert (status, last.startswith("paceline: n1: cannot write")) == (1, True), last
     assert "No space left on device" in last
     assert not any(path.is_dir() for path in (lab.path / "logs" / "runs").iterdir())
@@ -172,7 +172,7 @@ def test_nothing_is_started_on_a_node_that_may_only_be_read(lab: LabDirectory) -
     nodes = lab.path / "nodes.toml"
     nodes.write_text(nodes.read_text().replace('kind = "embedded"', 'kind = "embedded"\nread_only = true'))
     status, _ = lab.run("train")
-    assert (status, "no device can take part" in lab.told()) == (5, True)
+    assert (status, "no device can take part" in lab.narration()) == (5, True)
     assert not list(lab.path.glob("logs/nodes/*/runs/*"))
 
 
@@ -180,7 +180,7 @@ def test_a_device_in_use_is_refused_with_its_owner_or_shared_or_waited_for(lab: 
     lab.run("status")
     other = device_lock.acquire(lab.node("n0"), [RankPlan(0, "n0", 0, 0, 0, "emulated", "fast")], "another", is_shared=False)
     status, _ = lab.run("train")
-    (refusal,) = [line for line in lab.told().splitlines() if line.startswith("paceline: ")]
+    (refusal,) = [line for line in lab.narration().splitlines() if line.startswith("paceline: ")]
     assert (status, "n0 / fast is in use by run another" in refusal, "--wait" in refusal) == (5, True, True), refusal
     sharing = lab.start("train", "--epochs", "1000", "--share")
     lab.wait_for("starting torchrun", sharing)
@@ -190,6 +190,6 @@ def test_a_device_in_use_is_refused_with_its_owner_or_shared_or_waited_for(lab: 
     lab.wait_for(f"n1 / slow is in use by run {run_id}", waiting)
     assert lab.run("cancel", run_id)[0] == 0
     out, _ = waiting.communicate()
-    assert waiting.returncode == 0, lab.told()
+    assert waiting.returncode == 0, lab.narration()
     assert json.loads(out)["state"] == "done"
     assert sharing.wait() == 1

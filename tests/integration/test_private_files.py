@@ -70,16 +70,16 @@ def careless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     os.umask(before)
 
 
-async def session(place: Path) -> dict[str, Any]:
+async def session(directory: Path) -> dict[str, Any]:
     """Train, look, fetch and clean, as a person would; every document and word of it."""
-    said = io.StringIO()
-    control = Control(read_inventory(place / "nodes.toml"), record=place / "session.jsonl")
-    narrator = Narrator(said, control.subscribe)
+    narration = io.StringIO()
+    control = Control(read_inventory(directory / "nodes.toml"), record=directory / "session.jsonl")
+    narrator = Narrator(narration, control.subscribe)
     try:
         await control.open()
         trained = await control.run(TrainSpec(epochs=1, global_batch_size=256))
         run_id = trained["run_id"]
-        (place / "logs/nodes/n0/runs" / run_id / "model.pt").write_bytes(b"weights")
+        (directory / "logs/nodes/n0/runs" / run_id / "model.pt").write_bytes(b"weights")
         documents = {
             "train": trained,
             "jobs": await control.jobs(),
@@ -91,27 +91,27 @@ async def session(place: Path) -> dict[str, Any]:
     finally:
         narrator.close()
         await control.close()
-    return {**documents, "said": said.getvalue()}
+    return {**documents, "said": narration.getvalue()}
 
 
 def test_a_run_keeps_its_files_to_itself_and_its_secrets_to_nobody(careless: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with Watch([word.encode() for word in CANARIES.values()]) as watch:
-        told = asyncio.run(session(careless))
-    run_id = told["train"]["run_id"]
+        documents = asyncio.run(session(careless))
+    run_id = documents["train"]["run_id"]
 
     # What was asked was done: the run was kept until all of it was here, then it went.
-    assert told["train"]["state"] == "done"
-    kept = {thing["node"]: thing for thing in told["keep"]["things"] if thing["kind"] == "runs"}
+    assert documents["train"]["state"] == "done"
+    kept = {thing["node"]: thing for thing in documents["keep"]["things"] if thing["kind"] == "runs"}
     assert (kept["n0"]["state"], kept["n1"]["state"]) == ("kept", "removed")
     assert f"model.pt is not here: paceline fetch {run_id}" in kept["n0"]["reason"]
-    assert [(file["name"], file["state"]) for file in told["fetch"]["files"]] == [("model.pt", "fetched")]
+    assert [(file["name"], file["state"]) for file in documents["fetch"]["files"]] == [("model.pt", "fetched")]
     assert (careless / "logs/runs" / run_id / "files/n0/model.pt").read_bytes() == b"weights"
-    assert [thing["state"] for thing in told["look"]["things"]] == ["removable"]
-    assert [thing["state"] for thing in told["clean"]["things"]] == ["removed"]
+    assert [thing["state"] for thing in documents["look"]["things"]] == ["removable"]
+    assert [thing["state"] for thing in documents["clean"]["things"]] == ["removed"]
     assert not (careless / "logs/nodes/n0/runs" / run_id).exists()
     for verb in ("fetch", "clean"):
-        assert paths({"schema": 1, **told[verb]}) == documented(verb)
-        assert run_id in render(told[verb])
+        assert paths({"schema": 1, **documents[verb]}) == documented(verb)
+        assert run_id in render(documents[verb])
 
     # Nobody else can look.
     ours = [path for path in careless.rglob("*") if path.name != "nodes.toml" and not path.is_symlink()]
@@ -128,5 +128,5 @@ def test_a_run_keeps_its_files_to_itself_and_its_secrets_to_nobody(careless: Pat
     for name, word in CANARIES.items():
         holding = [str(path) for path in ours if path.is_file() and word.encode() in path.read_bytes()]
         assert holding == [], name
-        assert word not in out + err + told["said"] + str({key: value for key, value in told.items() if key != "said"})
+        assert word not in out + err + documents["said"] + str({key: value for key, value in documents.items() if key != "said"})
     print(f"canaries: {len(CANARIES)}, files: {len(ours)}, looks at all arguments: {watch.looks}, found: 0")

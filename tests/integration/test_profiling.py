@@ -55,10 +55,10 @@ python = "{python}"
 """
 
 
-def lab_of(place: Path, speeds: dict[str, float], link: str = "") -> LabDirectory:
+def lab_of(directory: Path, speeds: dict[str, float], link: str = "") -> LabDirectory:
     """Devices of 4 GiB each, with a network between them."""
-    lab = LabDirectory(place, speeds)
-    toml = place / "nodes.toml"
+    lab = LabDirectory(directory, speeds)
+    toml = directory / "nodes.toml"
     toml.write_text(link + toml.read_text())
     return lab
 
@@ -66,7 +66,7 @@ def lab_of(place: Path, speeds: dict[str, float], link: str = "") -> LabDirector
 def test_devices_links_and_sums_of_a_lab_are_measured_and_never_read_from_its_settings(tmp_path: Path) -> None:
     lab = lab_of(tmp_path, {"a": 12.0, "b": 6.0, "c": 3.0}, LINK)
     status, document = lab.run("profile")
-    assert status == 0, lab.told()
+    assert status == 0, lab.narration()
     assert paths(document) <= documented("profile") | {"devices[].drift"}
     assert [device["score"] for device in document["devices"]] == pytest.approx([1.0, 0.5, 0.25], rel=0.1)
     assert [device["tflops"]["fp32"] for device in document["devices"]] == pytest.approx([12, 6, 3], rel=0.1)
@@ -88,11 +88,11 @@ def test_devices_links_and_sums_of_a_lab_are_measured_and_never_read_from_its_se
     with (tmp_path / "nodes.toml").open("a") as toml:
         toml.write(SLOWER)
     status, again = lab.run("profile")
-    assert status == 0, lab.told()
+    assert status == 0, lab.narration()
     assert [device["drift"] for device in again["devices"]][:2] == [None] * 2
     drift = again["devices"][2]["drift"]
     assert (drift["slowdown"], drift["since"]) == (pytest.approx(1.5, rel=0.1), document["measured"])
-    assert re.search(r"n2 device 0: [3-6]\d % slower than on \d+ \w+ [\d:]+ with digits-cnn", lab.told()), lab.told()
+    assert re.search(r"n2 device 0: [3-6]\d % slower than on \d+ \w+ [\d:]+ with digits-cnn", lab.narration()), lab.narration()
 
 
 async def test_a_run_on_real_processors_teaches_the_next_prediction(tmp_path: Path) -> None:
@@ -125,9 +125,9 @@ async def test_a_run_on_real_processors_teaches_the_next_prediction(tmp_path: Pa
     assert taught < cold
 
 
-def kept_profile(place: Path) -> dict[str, Any]:
+def kept_profile(directory: Path) -> dict[str, Any]:
     """The one on the shelf."""
-    (path,) = (place / "data" / "profiles").iterdir()
+    (path,) = (directory / "data" / "profiles").iterdir()
     found: dict[str, Any] = json.loads(path.read_text())["profile"]
     return found
 
@@ -160,7 +160,7 @@ def test_a_rank_that_is_killed_while_it_is_measured_leaves_what_the_others_had_a
     assert plan.program == "profiling"
     lab.kill_everything_of("n1", lab.run_id())
     out, _ = process.communicate()
-    assert process.returncode == 1, lab.told()
+    assert process.returncode == 1, lab.narration()
     document = json.loads(out)
     assert document["state"] == "failed"
     assert document["devices"][0]["score"] == 1.0
@@ -174,7 +174,7 @@ def test_an_interrupt_leaves_a_run_that_can_be_attached_to_and_tells_its_profile
     lab.wait_for("matrix products", process)
     os.kill(process.pid, signal.SIGTERM)
     process.communicate()
-    assert process.returncode == 130, lab.told()
+    assert process.returncode == 130, lab.narration()
     status, document = lab.run("attach", lab.run_id())
-    assert status == 0, lab.told()
+    assert status == 0, lab.narration()
     assert document["devices"][0]["score"] is not None

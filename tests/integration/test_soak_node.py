@@ -17,7 +17,7 @@ from tests.support.runs.labs import LabDirectory
 NEVER = ("double starts", "false failures", "false ends", "false states", "survivors", "reported", "forgotten", "late")
 
 
-def told(what: str, seed: int, counts: Counter[str]) -> None:
+def check_counts(what: str, seed: int, counts: Counter[str]) -> None:
     """Print, then judge."""
     print(f"\n{what}, seed {seed}: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
     assert {name: counts[name] for name in NEVER if counts[name]} == {}
@@ -25,25 +25,25 @@ def told(what: str, seed: int, counts: Counter[str]) -> None:
 
 async def test_a_killed_control_centre_loses_nothing_quick(tmp_path: Path) -> None:
     counts = await kill_centres(tmp_path / "lab", 3, 7, is_waited_for=False)
-    told("control centres killed", 7, counts)
+    check_counts("control centres killed", 7, counts)
 
 
 async def test_a_killed_runner_is_known_and_its_run_starts_once_quick(tmp_path: Path) -> None:
     counts = await kill_runners(tmp_path, 3, 7)
-    told("runners killed", 7, counts)
+    check_counts("runners killed", 7, counts)
     assert counts["named"] == 3
 
 
 async def test_who_does_not_want_to_go_is_gone_after_ten_seconds_quick(tmp_path: Path) -> None:
     counts, longest = await cancel_stubborn(tmp_path, 5, 7)
-    told(f"cancels (longest {longest:.1f} s)", 7, counts)
+    check_counts(f"cancels (longest {longest:.1f} s)", 7, counts)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(480)
 @pytest.mark.parametrize("seed", range(4))
 async def test_a_killed_control_centre_loses_nothing(tmp_path: Path, seed: int) -> None:
-    told("control centres killed", seed, await kill_centres(tmp_path / "lab", 50, seed))
+    check_counts("control centres killed", seed, await kill_centres(tmp_path / "lab", 50, seed))
 
 
 @pytest.mark.slow
@@ -51,7 +51,7 @@ async def test_a_killed_control_centre_loses_nothing(tmp_path: Path, seed: int) 
 @pytest.mark.parametrize("seed", range(2))
 async def test_a_killed_runner_is_known_and_its_run_starts_once(tmp_path: Path, seed: int) -> None:
     counts = await kill_runners(tmp_path, 50, seed)
-    told("runners killed", seed, counts)
+    check_counts("runners killed", seed, counts)
     assert counts["named"] == 50
 
 
@@ -60,7 +60,7 @@ async def test_a_killed_runner_is_known_and_its_run_starts_once(tmp_path: Path, 
 @pytest.mark.parametrize("seed", range(5))
 async def test_who_does_not_want_to_go_is_gone_after_ten_seconds(tmp_path: Path, seed: int) -> None:
     counts, longest = await cancel_stubborn(tmp_path, 100, seed)
-    told(f"cancels (longest {longest:.1f} s)", seed, counts)
+    check_counts(f"cancels (longest {longest:.1f} s)", seed, counts)
 
 
 def many_runs(lab: LabDirectory, count: int) -> None:
@@ -88,7 +88,7 @@ def adopted(lab: LabDirectory, count: int) -> float:
     status, document = lab.run("jobs")
     seconds = time.monotonic() - began
     states = Counter(row["state"] for row in document["runs"])
-    assert (status, states) == (0, Counter(done=count * 9 // 10, failed=count // 10)), lab.told()
+    assert (status, states) == (0, Counter(done=count * 9 // 10, failed=count // 10)), lab.narration()
     return seconds
 
 

@@ -30,7 +30,7 @@ RUN = "20260101-0000-restart"
 GOES_ON = "#!/bin/sh\necho started >> starts\nwhile [ ! -e stop ]; do sleep 0.1; done\n"
 
 
-def inventory(place: Path, server: Sshd, host: asyncssh.SSHKey, state: str) -> Inventory:
+def inventory(directory: Path, server: Sshd, host: asyncssh.SSHKey, state: str) -> Inventory:
     """Two nodes behind one sshd."""
 
     def node(name: str) -> NodeSpec:
@@ -39,12 +39,12 @@ def inventory(place: Path, server: Sshd, host: asyncssh.SSHKey, state: str) -> I
             host="127.0.0.1",
             port=server.port,
             user=getpass.getuser(),
-            key=str(place / "client"),
+            key=str(directory / "client"),
             host_key=host.get_fingerprint(),
             state_dir=state,
         )
 
-    return Inventory(str(place / "nodes.toml"), tuple(node(name) for name in NODES))
+    return Inventory(str(directory / "nodes.toml"), tuple(node(name) for name in NODES))
 
 
 @contextmanager

@@ -20,7 +20,7 @@ def test_a_device_that_clocks_down_is_named_with_its_clock_and_the_shares_bring_
     with (tmp_path / "nodes.toml").open("a") as file:
         file.write(FAULT)
     status, document = lab.run("train", "--policy", "hybrid", "--epochs", "12", "--global-batch-size", "192")
-    assert status == 0, lab.told()
+    assert status == 0, lab.narration()
     mine = [entry for entry in document["stragglers"] if entry["rank"] == 1]
     entry = mine[0]
     assert (entry["node"], entry["device"], entry["cause"]) == ("n1", "slow", "compute")
@@ -28,6 +28,6 @@ def test_a_device_that_clocks_down_is_named_with_its_clock_and_the_shares_bring_
     assert 23 <= entry["since_step"] <= 26
     assert 63 <= entry["until_step"] <= 67
     assert entry["gain"] > 0.3
-    told = lab.told()
+    told = lab.narration()
     assert "x slower: thermal (scripted): clock 1,800 -> 1,125 MHz, 88 °C; since step 2" in told
     assert "rank 1 is itself again (compute); changed shares brought back" in told

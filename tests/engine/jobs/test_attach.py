@@ -104,7 +104,7 @@ async def test_a_centre_that_launched_nothing_follows_a_run_to_its_result(centre
     assert (told(heard), len(expected(centre)) > 0) == (expected(centre), True)
 
 
-async def test_the_past_of_a_run_is_told_in_the_order_of_its_happening(centre: Centre) -> None:
+async def test_past_events_of_a_run_are_published_in_the_order_of_time(centre: Centre) -> None:
     await centre.written.write()
     heard: list[Event] = []
     await centre.attach(centre.runs, heard)
@@ -129,7 +129,7 @@ async def test_a_link_that_breaks_under_a_question_costs_no_patience(
 
 
 @pytest.mark.parametrize("loss", ["silent", "cleaned", "not named"])
-async def test_what_has_come_home_tells_how_the_run_ended_though_its_node_does_not(centre: Centre, loss: str) -> None:
+async def test_the_copies_say_how_the_run_ended_when_its_node_does_not_answer(centre: Centre, loss: str) -> None:
     await centre.written.write()
     await centre.attach(centre.runs, [])
     (centre.runs / RUN / "result.json").unlink()  # a kill in the last moment
@@ -173,7 +173,7 @@ async def test_a_second_process_reads_along_and_ends_with_the_same_result(centre
     assert [[(one.run_id, one.state, one.reason) for one in heard] for heard in ends] == [[(RUN, "done", "")]] * 2
 
 
-async def test_who_reads_along_takes_over_when_the_follower_is_gone(centre: Centre) -> None:
+async def test_a_reader_of_the_copies_takes_over_when_the_follower_is_gone(centre: Centre) -> None:
     following = centre.attach(centre.runs, [])
     await until((centre.runs / RUN / "nodes").exists)
     reading = centre.attach(centre.runs, [])
@@ -231,7 +231,7 @@ async def test_a_full_disk_here_stops_the_following_and_a_later_one_goes_on(
     assert launches == [event.pid for event in centre.written.expected("events.jsonl") if isinstance(event, LaunchStarted)]
 
 
-async def test_enter_on_a_run_that_nobody_follows_here_takes_it_up() -> None:
+async def test_enter_on_a_run_that_is_not_followed_here_attaches_to_it() -> None:
     session = story.StorySession([story.inventory(), RunListed(at=1.0, run_id=RUN, workload="digits-cnn", nodes=("a",))])
     async with PacelineApp(session).run_test() as pilot:
         await pilot.press("2")

@@ -66,7 +66,7 @@ def remove(home: StateDir, kind: str, name: str) -> str:
     return str(done["reason"])
 
 
-def test_everything_of_ours_is_told_with_its_size_and_state(home: StateDir) -> None:
+def test_every_stored_item_is_listed_with_its_size_and_state(home: StateDir) -> None:
     found = {thing["name"]: thing for thing in cleanup.list_stored(home)}
     assert set(found) == {"r1", DIGEST, BUNDLE}
     assert (found["r1"]["kind"], found["r1"]["state"], found[DIGEST]["size"], found[BUNDLE]["size"]) == ("runs", "done", 7, 3)
@@ -74,13 +74,13 @@ def test_everything_of_ours_is_told_with_its_size_and_state(home: StateDir) -> N
     assert set(uses(home).values()) == {""}
 
 
-def test_what_is_not_in_use_goes_and_nothing_stays_behind(home: StateDir) -> None:
+def test_an_unused_item_is_removed_completely(home: StateDir) -> None:
     things = [{"kind": thing["kind"], "name": thing["name"]} for thing in cleanup.list_stored(home)]
     assert [done["reason"] for done in cleanup.remove(home, things)] == ["", "", ""]
     assert sorted(path.name for path in home.root.rglob("*")) == ["bundles", "data", "runs"]
 
 
-def test_a_run_whose_runner_holds_its_lock_stays_and_so_do_its_data(home: StateDir) -> None:
+def test_a_run_whose_runner_holds_its_lock_is_kept_with_its_data(home: StateDir) -> None:
     handle = os.open(home.runs / "r1", os.O_RDONLY)
     fcntl.flock(handle, fcntl.LOCK_EX)
     assert uses(home)["r1"] == "its runner is alive"
@@ -101,7 +101,7 @@ def says_that_it_runs(process: subprocess.Popen[bytes]) -> None:
     assert process.stdout.read(1) == b"."
 
 
-def test_a_run_with_a_process_left_stays(home: StateDir, child: list[subprocess.Popen[bytes]]) -> None:
+def test_a_run_with_a_process_left_is_kept(home: StateDir, child: list[subprocess.Popen[bytes]]) -> None:
     child.append(
         subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, RUN_ID_VARIABLE: "r1"})
     )
@@ -110,7 +110,7 @@ def test_a_run_with_a_process_left_stays(home: StateDir, child: list[subprocess.
     assert (home.runs / "r1" / "exit.json").exists()
 
 
-def test_the_bundle_that_a_program_runs_from_stays(home: StateDir, child: list[subprocess.Popen[bytes]]) -> None:
+def test_the_bundle_that_a_process_runs_from_is_kept(home: StateDir, child: list[subprocess.Popen[bytes]]) -> None:
     marked = {**os.environ, "PYTHONPATH": str(home.bundles / BUNDLE)}
     child.append(subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=marked))
     says_that_it_runs(child[0])
@@ -118,12 +118,12 @@ def test_the_bundle_that_a_program_runs_from_stays(home: StateDir, child: list[s
     assert (home.bundles / BUNDLE).exists()
 
 
-def test_what_came_a_moment_ago_stays_for_who_brought_it(home: StateDir) -> None:
+def test_a_fresh_upload_is_kept_for_its_launch(home: StateDir) -> None:
     os.utime(home.data / DIGEST)
     assert remove(home, "data", DIGEST) == "uploaded within the last hour"
 
 
-def test_links_are_removed_themselves_and_never_what_they_lead_to(home: StateDir, tmp_path: Path) -> None:
+def test_symlinks_are_removed_and_their_targets_are_not(home: StateDir, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "precious").write_text("precious")
@@ -136,7 +136,7 @@ def test_links_are_removed_themselves_and_never_what_they_lead_to(home: StateDir
     assert (outside / "precious").read_text() == "precious"
 
 
-def test_a_directory_of_ours_that_became_a_link_is_not_entered(home: StateDir, tmp_path: Path) -> None:
+def test_a_stored_directory_that_became_a_symlink_is_not_entered(home: StateDir, tmp_path: Path) -> None:
     home.runs.rename(tmp_path / "elsewhere")
     home.runs.symlink_to(tmp_path / "elsewhere")
     assert "r1" not in uses(home)
@@ -157,13 +157,13 @@ def test_a_directory_of_ours_that_became_a_link_is_not_entered(home: StateDir, t
         ("data", "a\0"),
     ],
 )
-def test_what_cannot_be_ours_is_refused_before_anything_goes(home: StateDir, kind: str, name: str) -> None:
+def test_an_invalid_name_is_refused_before_anything_is_removed(home: StateDir, kind: str, name: str) -> None:
     with pytest.raises(UsageError, match="not a run, data set or bundle"):
         cleanup.remove(home, [{"kind": "runs", "name": "r1"}, {"kind": kind, "name": name}])
     assert (home.runs / "r1").exists()
 
 
-def test_what_a_sweep_left_that_was_cut_off_goes_with_the_next(home: StateDir) -> None:
+def test_an_interrupted_removal_is_finished_by_the_next_one(home: StateDir) -> None:
     (home.root / cleanup.TRASH_DIR / "half" / "of").mkdir(parents=True)
     (home.root / cleanup.TRASH_DIR / "half" / "of").chmod(0o500)
     assert cleanup.remove(home, []) == []
@@ -184,7 +184,7 @@ def chosen(wish: CleanRequest, missing: str = "") -> dict[str, str]:
     return {row["name"]: row["state"] for row in classify_items(wish, THINGS, lambda run_id: missing)}
 
 
-def test_without_words_everything_that_nobody_needs_may_go() -> None:
+def test_without_options_every_unused_item_is_removable() -> None:
     assert chosen(CleanRequest()) == {"old": "removable", "new": "removable", "going": "kept", "d": "removable"}
 
 
@@ -195,7 +195,7 @@ def test_kinds_ages_and_names_narrow_it_down() -> None:
     assert chosen(CleanRequest(runs=("new",), kinds=("data",))) == {"new": "removable", "d": "removable"}
 
 
-def test_a_run_that_is_not_here_is_named_and_kept_unless_told_otherwise() -> None:
+def test_a_run_that_is_not_copied_is_kept_with_a_reason_unless_all_is_given() -> None:
     assert chosen(CleanRequest(kinds=("runs",)), "not copied") == {"old": "kept", "new": "kept", "going": "kept"}
     assert chosen(CleanRequest(kinds=("runs",), is_all=True), "not copied") == {
         "old": "removable",
@@ -300,7 +300,7 @@ async def test_a_run_that_no_node_has_is_a_usage_error(home: StateDir, tmp_path:
         await clean(CleanRequest(runs=("other",)), as_fleet(Nodes(home)), nodes=["n0"], runs=tmp_path, is_agreed=True)
 
 
-def test_the_command_only_tells_until_it_is_told_yes(tmp_path: Path) -> None:
+def test_the_command_only_lists_until_yes_is_given(tmp_path: Path) -> None:
     (tmp_path / "nodes.toml").write_text(EMBEDDED)
     run = tmp_path / "logs" / "nodes" / "demo1" / "runs" / "r1"
     run.mkdir(parents=True)

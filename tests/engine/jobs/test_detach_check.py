@@ -63,13 +63,13 @@ async def test_a_session_of_its_own_holds_where_only_the_login_itself_is_ended(
         assert (verdict["rung"], verdict["killed"], warned) == ("setsid", [], [])
 
 
-async def test_the_next_rung_is_taken_where_background_processes_are_ended_and_a_person_is_told(tmp_path: Path) -> None:
+async def test_the_next_method_is_used_with_a_warning_where_background_processes_are_ended(tmp_path: Path) -> None:
     async with checked(tmp_path, by_group, tmux=TAKES_OFF) as (verdict, warned):
         assert (verdict["rung"], verdict["killed"]) == ("tmux", ["setsid"])
         assert [event.reason for event in warned] == ["ends background processes with their login: runs are kept by tmux"]
 
 
-async def test_where_no_rung_holds_a_launch_is_refused_in_one_line(tmp_path: Path) -> None:
+async def test_a_launch_is_refused_in_one_line_where_no_method_survives(tmp_path: Path) -> None:
     async with checked(tmp_path, by_group) as (verdict, warned):
         assert (verdict["rung"], verdict["next"]) == (None, None)
         assert "nothing can run here" in warned[0].reason

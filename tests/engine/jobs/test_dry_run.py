@@ -48,7 +48,7 @@ def test_steps_are_rounded_up_and_ranks_are_named() -> None:
     assert found["cases"][0]["expected_seconds"] is None
 
 
-def test_what_the_same_took_before_is_what_is_expected() -> None:
+def test_a_comparable_run_gives_the_expected_throughput() -> None:
     equal, hybrid = plan_document(planned("equal", "hybrid"), 900, [None, None], [BEFORE])["cases"]
     assert (equal["expected_samples_per_second"], equal["expected_seconds"]) == (400.0, 9.0)
     assert (hybrid["expected_seconds"], hybrid["as_measured_in"]) == (4.0, BEFORE["run_id"])
@@ -68,7 +68,7 @@ def test_what_the_same_took_before_is_what_is_expected() -> None:
         {"cases": []},
     ],
 )
-def test_what_was_not_the_same_says_nothing(other: dict[str, Any]) -> None:
+def test_a_run_that_is_not_comparable_gives_no_expectation(other: dict[str, Any]) -> None:
     (case,) = plan_document(planned("hybrid"), 900, [None, None], [BEFORE | other])["cases"]
     assert case["expected_seconds"] is None
 
@@ -85,7 +85,7 @@ def test_a_job_with_fewer_bytes_over_a_played_network_is_compared_with_its_like_
     assert "emulated network: 2.00 ms a hop, 95.4 MiB/s a link, jitter 5 %" in text
 
 
-def test_what_an_older_version_does_not_tell_of_its_run_is_not_taken_for_alike() -> None:
+def test_a_result_without_a_compared_field_is_not_comparable() -> None:
     (case,) = plan_document(planned("hybrid"), 900, [None, None], [{k: v for k, v in BEFORE.items() if k != "compression"}])[
         "cases"
     ]

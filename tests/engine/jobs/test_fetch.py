@@ -84,7 +84,7 @@ def run(tmp_path: Path) -> Path:
     return path
 
 
-async def test_checkpoints_come_home_byte_for_byte_and_for_this_user_alone(run: Path, tmp_path: Path) -> None:
+async def test_checkpoints_are_fetched_byte_for_byte_and_for_this_user_alone(run: Path, tmp_path: Path) -> None:
     document = await fetch_run(NodeFiles(run), tmp_path / "home")
     home = tmp_path / "home" / "n0"
     assert document["state"] == "done"
@@ -110,7 +110,7 @@ async def test_fetching_again_finds_the_same_files_and_writes_none(run: Path, tm
     assert {path: path.stat().st_ino for path in (tmp_path / "home").rglob("*")} == inodes
 
 
-async def test_what_stands_there_already_is_never_written_over(run: Path, tmp_path: Path) -> None:
+async def test_an_existing_file_is_never_overwritten(run: Path, tmp_path: Path) -> None:
     mine = tmp_path / "home" / "n0" / "checkpoints" / "1.pt"
     mine.parent.mkdir(parents=True)
     mine.write_bytes(b"mine!")
@@ -169,7 +169,7 @@ async def test_a_file_that_changes_meanwhile_is_not_taken_for_whole(run: Path, t
     assert tree(tmp_path / "home") == {}
 
 
-async def test_links_pipes_and_sockets_are_told_and_not_made(run: Path, tmp_path: Path) -> None:
+async def test_symlinks_pipes_and_sockets_are_listed_and_not_created(run: Path, tmp_path: Path) -> None:
     (run / "link").symlink_to("/etc/passwd")
     (run / "linked").symlink_to("/etc")
     os.mkfifo(run / "pipe")
@@ -271,7 +271,7 @@ def test_only_words_without_tricks_name_a_run() -> None:
     assert not any(is_run_id(name) for name in ("..", ".", "", "-x", "a/b", "a b", "x" * 65, None, 7, "a\n"))
 
 
-def test_without_a_pattern_what_follows_anyway_is_left_out() -> None:
+def test_without_a_pattern_mirrored_files_are_left_out() -> None:
     assert match_names(["out.log", "ranks/0.jsonl", "ranks/best.pt", "plan.json", "model.pt"], ()) == ["ranks/best.pt", "model.pt"]
 
 

@@ -82,7 +82,7 @@ def test_a_node_out_of_reach_leaves_the_run_unreachable_not_failed() -> None:
     assert combine_verdicts({"a": RunVerdict("running"), "b": None}).state == "unreachable"
 
 
-def test_a_cause_that_names_a_rank_is_told_before_one_that_does_not() -> None:
+def test_a_cause_that_names_a_rank_wins_over_one_that_does_not() -> None:
     verdict = combine_verdicts(
         {"a": RunVerdict("failed", "its runner was killed"), "b": RunVerdict("failed", "rank 0 on a is gone", 0, "a")}
     )

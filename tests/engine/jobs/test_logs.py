@@ -61,7 +61,7 @@ def test_a_line_names_its_rank_by_its_prefix_or_by_being_the_only_one() -> None:
     assert [line.rank for line in LineReader("a", "out.log", (4,), Clock()).feed(b"plain\n")] == [4]
 
 
-def test_times_of_a_node_are_told_by_our_clock() -> None:
+def test_times_of_a_node_are_converted_to_the_clock_of_the_centre() -> None:
     line = encode(RankFailed(rank=1, case="equal", reason="boom", node_time=1000.0)).encode() + b"\n"
     (found,) = LineReader("a", "ranks/1.jsonl", (1,), Clock(offset=30.0)).feed(line)
     assert (found.at, found.rank, "boom" in found.text) == (970.0, 1, True)
@@ -69,7 +69,7 @@ def test_times_of_a_node_are_told_by_our_clock() -> None:
     assert (ours.at, ours.rank) == (None, None)
 
 
-async def test_clocks_are_told_of_nodes_that_answer_and_of_no_others() -> None:
+async def test_clocks_are_measured_of_nodes_that_answer_only() -> None:
     class Ahead:
         """Nodes whose clocks are a minute ahead; b does not answer, c tells nonsense."""
 
@@ -155,7 +155,7 @@ async def test_a_log_that_cannot_be_read_is_an_error_and_not_an_end(centre: Cent
         await read_logs(ROW, LogQuery(), centre.fleet(), connected=["a"], runs=centre.runs)
 
 
-async def test_a_copy_that_nobody_continues_is_read_to_its_end_on_the_node(centre: Centre) -> None:
+async def test_a_copy_that_no_process_continues_is_read_to_its_end_on_the_node(centre: Centre) -> None:
     await centre.written.write()
     copies = centre.runs / RUN / "nodes" / "a"
     copies.mkdir(parents=True)
@@ -182,6 +182,6 @@ def test_times_and_ranks_that_cannot_be_are_none(line: str) -> None:
 @pytest.mark.parametrize(
     "line", ["[" * 20000, '{"kind": "RankFailed", "a": ' + "[" * 20000, "no event", '{"kind": ', "[1]", '{"a": 1}']
 )
-def test_what_is_no_event_is_shown_as_it_stands(line: str) -> None:
+def test_a_line_that_is_no_event_is_shown_unchanged(line: str) -> None:
     (found,) = LineReader("a", "ranks/1.jsonl", (1,), Clock()).feed(line.encode() + b"\n")
     assert found == MergedLine("a", None, None, line[:MAX_LOG_LINE_BYTES])

@@ -42,7 +42,7 @@ def told(tmp_path: Path) -> tuple[str, Path]:
     return shlex.join([sys.executable, "-c", program]), path
 
 
-async def test_the_command_is_run_once_and_told_run_state_and_reason(told: tuple[str, Path]) -> None:
+async def test_the_command_runs_once_with_run_state_and_reason_in_its_environment(told: tuple[str, Path]) -> None:
     command, path = told
     stream = Stream()
     async with with_on_end_hook(stream, command):
@@ -74,7 +74,7 @@ async def test_a_profiling_that_ended_before_the_launch_is_no_end(told: tuple[st
     assert not told[1].exists()
 
 
-async def test_without_an_end_there_is_no_notice(told: tuple[str, Path]) -> None:
+async def test_without_an_end_the_command_does_not_run(told: tuple[str, Path]) -> None:
     async with with_on_end_hook(Stream(), told[0]):
         pass
     assert not told[1].exists()

@@ -62,7 +62,7 @@ class Waiting:
         return task
 
 
-async def test_a_job_says_who_holds_its_devices_and_goes_on_when_they_are_free() -> None:
+async def test_a_waiting_job_names_the_users_of_its_devices_and_starts_when_they_are_free() -> None:
     lab = Waiting()
     task = await lab.begin()
     job = lab.live.state.waiting
@@ -74,7 +74,7 @@ async def test_a_job_says_who_holds_its_devices_and_goes_on_when_they_are_free()
     assert lab.live.state.waiting is None
 
 
-async def test_who_gives_up_ends_the_wait_and_starts_nothing() -> None:
+async def test_a_cancelled_wait_starts_nothing() -> None:
     lab = Waiting()
     task = await lab.begin()
     lab.planner.stop_waiting()
@@ -93,7 +93,7 @@ async def test_an_interrupted_wait_leaves_no_row_behind() -> None:
     assert lab.live.state.waiting is None
 
 
-def test_a_job_has_waited_since_its_first_word_whoever_holds_its_devices() -> None:
+def test_a_job_waits_since_its_first_event_whichever_devices_it_waits_for() -> None:
     state = State()
     for event in (JobWaited(at=3.0, devices=("a",)), Progress(at=3.0, phase="waiting: a"), JobWaited(at=60.0, devices=("b",))):
         state = reduce(state, event)

@@ -17,7 +17,7 @@ from paceline.engine.training.tasks import Task
 from paceline.engine.training.timing.timers import CpuTimer
 from paceline.engine.training.trainer import Trainer, TrainerConfig, build_trainer
 
-from tests.support.runs.gloo_ranks import difference, flat, together
+from tests.support.runs.gloo_ranks import difference, flat, run_on_ranks
 
 SHARES = (20, 9, 3)
 
@@ -100,7 +100,7 @@ def _everything(rank: int, world: int) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What three processes found; started once, for most of the time is importing torch."""
-    return together(_everything, tmp_path_factory.mktemp("ranks"), world=3)
+    return run_on_ranks(_everything, tmp_path_factory.mktemp("ranks"), world=3)
 
 
 def test_half_precision_changes_gradients_slightly_and_rank_reports_not_at_all(ranks: list[dict[str, Any]]) -> None:

@@ -20,7 +20,7 @@ from paceline.engine.training.tasks import Task
 from paceline.engine.training.timing.timers import CpuTimer
 from paceline.engine.training.trainer import TrainerConfig, build_trainer
 
-from tests.support.runs.gloo_ranks import difference, flat, together
+from tests.support.runs.gloo_ranks import difference, flat, run_on_ranks
 
 SLOW = LinkSpec(latency=0.005, bandwidth=2e6)
 
@@ -88,7 +88,7 @@ def _steps(rank: int, world: int) -> dict[str, object]:
 
 
 def test_a_step_over_an_emulated_network_has_the_same_gradient_and_takes_its_time(tmp_path: Path) -> None:
-    for found in together(_steps, tmp_path):
+    for found in run_on_ranks(_steps, tmp_path):
         bare, emulated = found["gradients"]
         assert difference(emulated, bare) < 1e-12
         wire = 2 * 0.005 + found["bytes"] / 2e6

@@ -17,7 +17,7 @@ from paceline.engine.training.tasks import Task
 from torch import nn
 from torch.nn import functional
 
-from tests.support.runs.gloo_ranks import difference, flat, gradient, group_of, together, trainer_of
+from tests.support.runs.gloo_ranks import difference, flat, gradient, group_of, run_on_ranks, trainer_of
 from tests.support.runs.token_task import TokenTask, token_data, token_model
 
 SAMPLES = 61
@@ -56,7 +56,7 @@ def tokens(rank: int, world: int) -> tuple[list[torch.Tensor], list[float], floa
 
 @pytest.fixture(scope="module")
 def of_tokens(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
-    return together(tokens, tmp_path_factory.mktemp("tokens"))
+    return run_on_ranks(tokens, tmp_path_factory.mktemp("tokens"))
 
 
 def token_loss(rows: np.ndarray) -> tuple[torch.Tensor, nn.Sequential]:
@@ -95,7 +95,7 @@ def test_an_epochs_loss_is_no_mean_of_means(of_tokens: list[Any]) -> None:
 
 def test_padding_alone_is_a_step_without_a_gradient_and_no_division_by_zero(tmp_path: Path) -> None:
     """mlx-lm#1544: where no token counts, the divisor is zero."""
-    assert together(only_padding, tmp_path) == [(0.0, 0.0)] * 2
+    assert run_on_ranks(only_padding, tmp_path) == [(0.0, 0.0)] * 2
 
 
 def only_padding(rank: int, world: int) -> tuple[float, float]:
@@ -116,7 +116,7 @@ def test_the_gradient_does_not_grow_with_the_number_of_ranks(tmp_path: Path) -> 
     for world in (1, 2, 4):
         place = tmp_path / str(world)
         place.mkdir()
-        for ours in together(one_step, place, world):
+        for ours in run_on_ranks(one_step, place, world):
             assert difference(ours, gradient(model)) <= 1e-12
 
 
@@ -143,7 +143,7 @@ def test_the_gradient_is_cut_back_after_it_is_whole(tmp_path: Path) -> None:
     before = flat(list(model.parameters()))
     functional.cross_entropy(model(torch.from_numpy(data.x[rows])), torch.from_numpy(data.y[rows])).backward()
     nn.utils.clip_grad_norm_(model.parameters(), 0.01)
-    for ours in together(clipped_step, tmp_path):
+    for ours in run_on_ranks(clipped_step, tmp_path):
         assert difference(before - ours, gradient(model)) <= 1e-12
         assert float((before - ours).norm()) == pytest.approx(0.01, rel=1e-4)
 
@@ -156,7 +156,7 @@ def clipped_step(rank: int, world: int) -> torch.Tensor:
 
 def test_a_gradient_that_is_not_finite_is_blamed_on_its_rank_before_the_optimizer(tmp_path: Path) -> None:
     """After the sum every rank's gradient is NaN, and nobody could tell whose it was."""
-    for rank, (reason, kind, is_untouched) in enumerate(together(spoilt_step, tmp_path, 3)):
+    for rank, (reason, kind, is_untouched) in enumerate(run_on_ranks(spoilt_step, tmp_path, 3)):
         assert reason == "the gradient of rank 1 is not finite in step 1"
         assert kind == ("WorkFailed" if rank == 1 else "PeerFailed")
         assert is_untouched
@@ -180,7 +180,7 @@ def spoilt_step(rank: int, world: int) -> tuple[str, str, bool]:
 
 def test_a_rank_without_samples_spoils_nothing_with_the_sample_it_does_not_have(tmp_path: Path) -> None:
     """pytorch#25162, #49180: samplers that pad ranks with samples of others. Here all samples but the step's own are NaN."""
-    losses = together(empty_step, tmp_path)
+    losses = run_on_ranks(empty_step, tmp_path)
     assert losses[0] == losses[1]
     assert np.isfinite(losses[0])
 

@@ -20,7 +20,7 @@ from paceline.engine.training.tasks import Task
 from paceline.engine.training.trainer import micro_batches
 from torch import nn
 
-from tests.support.runs.gloo_ranks import group_of, together, trainer_of
+from tests.support.runs.gloo_ranks import group_of, run_on_ranks, trainer_of
 
 
 @given(st.integers(0, 5000), st.integers(1, 600))
@@ -58,7 +58,7 @@ def pooled(rank: int, world: int) -> tuple[torch.Tensor, torch.Tensor, torch.Ten
 
 
 def test_running_statistics_are_those_of_all_ranks_samples_and_not_rank_0s(tmp_path: Path) -> None:
-    (mean0, var0, *pooled0), (mean1, var1, *pooled1) = together(pooled, tmp_path)
+    (mean0, var0, *pooled0), (mean1, var1, *pooled1) = run_on_ranks(pooled, tmp_path)
     assert not torch.allclose(mean0, mean1)
     mean = (12 * mean0 + 4 * mean1) / 16
     variance = (12 * (var0 + mean0**2) + 4 * (var1 + mean1**2)) / 16 - mean**2
@@ -70,7 +70,7 @@ def test_running_statistics_are_those_of_all_ranks_samples_and_not_rank_0s(tmp_p
 def test_batch_normalisation_wants_two_samples_and_survives_one_and_none(tmp_path: Path) -> None:
     assert min_local_batch(normalized()) == 2
     assert min_local_batch(nn.Linear(1, 1)) == 1
-    assert together(lonely, tmp_path, 3) == [True] * 3
+    assert run_on_ranks(lonely, tmp_path, 3) == [True] * 3
 
 
 def lonely(rank: int, world: int) -> bool:
@@ -95,7 +95,7 @@ def test_cards_before_ampere_and_processors_stay_in_float32(kind: str, major: in
 
 
 def test_one_device_that_cannot_keeps_all_in_float32(tmp_path: Path) -> None:
-    assert together(agreement, tmp_path) == [(False, False)] * 2
+    assert run_on_ranks(agreement, tmp_path) == [(False, False)] * 2
 
 
 def agreement(rank: int, world: int) -> tuple[bool, bool]:

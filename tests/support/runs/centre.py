@@ -20,33 +20,33 @@ from paceline.engine.ssh.fleet import Fleet
 NODES = ("n0", "n1")
 
 
-def inventory(place: Path) -> Inventory:
+def inventory(directory: Path) -> Inventory:
     """Two embedded nodes."""
     nodes = tuple(NodeSpec(name, kind="embedded", devices=(DeviceSpec("RTX 3060", 1.0, 1 << 30),)) for name in NODES)
-    return Inventory(str(place / "nodes.toml"), nodes)
+    return Inventory(str(directory / "nodes.toml"), nodes)
 
 
-def plan_of(place: Path, run_id: str) -> Plan:
+def plan_of(directory: Path, run_id: str) -> Plan:
     """One rank a node. Shared, so that runs of a test need not wait for each other."""
-    nodes = tuple(NodePlan(name, i, (i,), "127.0.0.1", "lo", str(place / "torchrun")) for i, name in enumerate(NODES))
+    nodes = tuple(NodePlan(name, i, (i,), "127.0.0.1", "lo", str(directory / "torchrun")) for i, name in enumerate(NODES))
     ranks = tuple(RankPlan(i, name, i, 0, 0, "emulated", "RTX 3060") for i, name in enumerate(NODES))
     data = DataPlan("0" * 64, "made up", 1, "0" * 64)
     return Plan(run_id, "digits-cnn", (CasePlan("equal", "equal"),), nodes, ranks, data, 1, 8, is_shared=True)
 
 
-async def act(place: Path, run_id: str, deed: str) -> None:
+async def act(directory: Path, run_id: str, action: str) -> None:
     """Connect, act and follow to the end."""
-    there = inventory(place)
-    fleet = Fleet(there, lambda event: None)
+    nodes = inventory(directory)
+    fleet = Fleet(nodes, lambda event: None)
     await fleet.start()
     try:
-        if deed == "cancel":
+        if action == "cancel":
             await cancel({"run_id": run_id, "nodes": list(NODES), "state": "running"}, fleet, list(NODES))
             return
-        directory = RunMirror(place / "logs" / "runs", run_id)
-        await submit(fleet, there.nodes, TrainSpec(), plan_of(place, run_id), lambda event: None)
+        mirror = RunMirror(directory / "logs" / "runs", run_id)
+        await submit(fleet, nodes.nodes, TrainSpec(), plan_of(directory, run_id), lambda event: None)
         print("submitted", flush=True)
-        verdict = await Follower(directory, NODES, fleet, lambda event: None).run()
+        verdict = await Follower(mirror, NODES, fleet, lambda event: None).run()
         print(verdict.state, flush=True)
     finally:
         await fleet.close()

@@ -18,7 +18,7 @@ from torch import multiprocessing, nn
 from torch.multiprocessing.spawn import start_processes
 
 
-def together(act: Callable[[int, int], Any], place: Path, world: int = 2) -> list[Any]:
+def run_on_ranks(act: Callable[[int, int], Any], place: Path, world: int = 2) -> list[Any]:
     """What ``act(rank, world)``, a function of a test's module, returns on every rank of a group."""
     start(_one, (act, str(place), world), world)
     return [torch.load(place / str(rank), weights_only=False) for rank in range(world)]
@@ -30,10 +30,10 @@ def start(act: Callable[..., None], arguments: tuple[Any, ...], world: int) -> N
     start_processes(act, arguments, nprocs=world, start_method="forkserver")
 
 
-def _one(rank: int, act: Callable[[int, int], Any], place: str, world: int) -> None:
+def _one(rank: int, act: Callable[[int, int], Any], directory: str, world: int) -> None:
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{place}/meet", rank=rank, world_size=world)
-    torch.save(act(rank, world), f"{place}/{rank}")
+    dist.init_process_group("gloo", init_method=f"file://{directory}/meet", rank=rank, world_size=world)
+    torch.save(act(rank, world), f"{directory}/{rank}")
     dist.barrier()
     dist.destroy_process_group()
 

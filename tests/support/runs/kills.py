@@ -1,4 +1,4 @@
-"""What must never be lost, whatever is killed when: seeded histories of control centres, runners and cancels, and their counts."""
+"""Seeded kills of control centres, runners and stubborn workers, and counts of what must never happen after them."""
 
 from __future__ import annotations
 
@@ -37,38 +37,38 @@ STUBBORN = (
 """Workers that ignore TERM, leave their session, fork twice, forget their environment, or stop."""
 
 
-async def kill_centres(place: Path, count: int, seed: int, at_once: int = 4, *, is_waited_for: bool = True) -> Counter[str]:
-    """SIGKILL a control centre at a random moment of launch, follow or cancel, ``count`` times; what became of the runs.
+async def kill_centres(directory: Path, count: int, seed: int, at_once: int = 4, *, is_waited_for: bool = True) -> Counter[str]:
+    """Kill a control centre at a random moment of launch, follow or cancel, ``count`` times; returns the states of the runs.
 
-    Runners that were never told their peers give up after a minute; not ``is_waited_for``, they are ended at once instead.
+    A runner that never learns its peers gives up after a minute. Unless ``is_waited_for``, it is ended at once instead.
     """
     choose = random.Random(seed)
-    place.mkdir(parents=True)
-    torchrun = place / "torchrun"
+    directory.mkdir(parents=True)
+    torchrun = directory / "torchrun"
     torchrun.write_text(TORCHRUN)
     torchrun.chmod(0o755)
     gate = asyncio.Semaphore(at_once)
     runs = [f"20260101-0000-{seed:02d}{number:04d}" for number in range(count)]
     cancelled = {run for run in runs if choose.random() < 0.25}
-    (place / "long").write_text(" ".join(cancelled))
+    (directory / "long").write_text(" ".join(cancelled))
 
     async def once(run: str, sign: str, moment: float, again: float) -> None:
         async with gate:
-            await _killed_after(place, run, "train", sign, moment)
+            await _killed_after(directory, run, "train", sign, moment)
             if run in cancelled:
-                await _killed_after(place, run, "cancel", "lease.json", again, '"epoch":2')
+                await _killed_after(directory, run, "cancel", "lease.json", again, '"epoch":2')
 
     moments = [(choose.choice(SIGNS), choose.uniform(0.0, 0.5), choose.uniform(0.0, 1.0)) for _ in runs]
     await asyncio.gather(*(once(run, *moment) for run, moment in zip(runs, moments, strict=True)))
     counts: Counter[str] = Counter(kills=count + len(cancelled))
-    homes = [place / "logs" / "nodes" / name / "runs" for name in NODES]
+    homes = [directory / "logs" / "nodes" / name / "runs" for name in NODES]
     known = [run for run in runs if any((home / run / "spec.json").exists() for home in homes)]
 
     def all_have_ended() -> bool:
         alive = [home / run for home in homes for run in known if runner_is_alive(home / run)]
         if not is_waited_for:
             for run_dir in alive:
-                if not any((home / run_dir.name / "out.log").exists() for home in homes):  # nobody will introduce its peers
+                if not any((home / run_dir.name / "out.log").exists() for home in homes):  # its peers will never be introduced
                     cancelled.add(run_dir.name)
                     os.kill(int((read_json(run_dir / "start.json") or {})["pid"]), signal.SIGTERM)
         return not alive
@@ -88,42 +88,42 @@ async def kill_centres(place: Path, count: int, seed: int, at_once: int = 4, *, 
         counts["false failures"] += verdict.state == "failed" and not is_told
         counts["false ends"] += verdict.state == "cancelled" and run not in cancelled
         counts["survivors"] += sum(len(ProcessTree(home / run).scan()) for home in homes)
-    counts["forgotten"] += len(set(known) - await _listed(place))
+    counts["forgotten"] += len(set(known) - await _listed(directory))
     return counts
 
 
-async def _killed_after(place: Path, run: str, deed: str, sign: str, seconds: float, text: str = "") -> None:
-    """Let a control centre act, and kill it so long after the run shows a sign on its first node."""
-    command = (sys.executable, "-m", "tests.support.runs.centre", str(place), run, deed)
+async def _killed_after(directory: Path, run: str, action: str, sign: str, seconds: float, text: str = "") -> None:
+    """Start a control centre and kill it ``seconds`` after a file of the run, and a text in it, appear on its first node."""
+    command = (sys.executable, "-m", "tests.support.runs.centre", str(directory), run, action)
     quiet = asyncio.subprocess.DEVNULL
     centre = await asyncio.create_subprocess_exec(*command, cwd=CHECKOUT, stdin=quiet, stdout=quiet, stderr=quiet)
-    seen = place / "logs" / "nodes" / NODES[0] / "runs" / run / sign
-    await until(lambda: centre.returncode is not None or (seen.exists() and (not text or text in seen.read_text())))
+    marker = directory / "logs" / "nodes" / NODES[0] / "runs" / run / sign
+    await until(lambda: centre.returncode is not None or (marker.exists() and (not text or text in marker.read_text())))
     await asyncio.sleep(seconds)
     if centre.returncode is None:
         centre.kill()
     await centre.wait()
 
 
-async def _listed(place: Path) -> set[str]:
-    """The runs a fresh control centre finds."""
-    fleet = Fleet(inventory(place), lambda event: None)
+async def _listed(directory: Path) -> set[str]:
+    """The runs that a new control centre lists."""
+    fleet = Fleet(inventory(directory), lambda event: None)
     await fleet.start()
     try:
-        return {row["run_id"] for row in await list_runs(fleet, place / "logs" / "runs", NODES)}
+        return {row["run_id"] for row in await list_runs(fleet, directory / "logs" / "runs", NODES)}
     finally:
         await fleet.close()
 
 
-async def kill_runners(place: Path, count: int, seed: int, at_once: int = 5) -> Counter[str]:
-    """SIGKILL one of two runners at a random moment, ``count`` times: the other node ends and knows whose fault it was."""
+async def kill_runners(directory: Path, count: int, seed: int, at_once: int = 5) -> Counter[str]:
+    """Kill one of two runners at a random moment, ``count`` times: the other node ends its part and names the failed node."""
     choose = random.Random(seed)
     gate = asyncio.Semaphore(at_once)
     counts: Counter[str] = Counter(kills=count)
 
     async def once(number: int, victim: int, moment: float) -> None:
         async with gate:
-            two = Lab(place / str(number), [STAYS, STAYS])
+            two = Lab(directory / str(number), [STAYS, STAYS])
             await two.start()
             await asyncio.sleep(moment)
             os.kill(two.pid(victim), signal.SIGKILL)
@@ -141,8 +141,8 @@ async def kill_runners(place: Path, count: int, seed: int, at_once: int = 5) -> 
     return counts
 
 
-async def cancel_stubborn(place: Path, count: int, seed: int, at_once: int = 10) -> tuple[Counter[str], float]:
-    """Cancel ``count`` runs whose workers do not want to go: survivors 10 s later, and the longest it took, in seconds."""
+async def cancel_stubborn(directory: Path, count: int, seed: int, at_once: int = 10) -> tuple[Counter[str], float]:
+    """Cancel ``count`` runs whose workers ignore signals; returns survivors after 10 s and the longest cancel, in seconds."""
     choose = random.Random(seed)
     gate = asyncio.Semaphore(at_once)
     counts: Counter[str] = Counter(cancels=count)
@@ -151,7 +151,7 @@ async def cancel_stubborn(place: Path, count: int, seed: int, at_once: int = 10)
     async def once(number: int, script: str, is_runner_killed: bool) -> None:
         nonlocal longest
         async with gate:
-            one = Lab(place / str(number), [script])
+            one = Lab(directory / str(number), [script])
             await one.start()
             await until(lambda: len(ProcessTree(one.run(0)).scan()) >= 2)
             if is_runner_killed:

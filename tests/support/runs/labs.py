@@ -34,10 +34,10 @@ class LabDirectory:
 
     def start(self, *words: str) -> subprocess.Popen[str]:
         """The command in the background; its narration goes to a file, so that no pipe can fill."""
-        with (self.path / "narration.txt").open("a") as told:
+        with (self.path / "narration.txt").open("a") as log:
             command = [sys.executable, "-m", "paceline.tui", "--batch", "--json", *words]
             return subprocess.Popen(
-                command, cwd=self.path, env=self.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=told, text=True
+                command, cwd=self.path, env=self.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True
             )
 
     def run(self, *words: str) -> tuple[int, dict[str, Any]]:
@@ -46,23 +46,23 @@ class LabDirectory:
         out, _ = process.communicate()
         return process.returncode, json.loads(out) if out else {}
 
-    def told(self) -> str:
-        """All narration so far."""
+    def narration(self) -> str:
+        """Everything written to standard error so far."""
         return (self.path / "narration.txt").read_text()
 
     def wait_for(self, text: str, process: subprocess.Popen[str]) -> None:
-        """Until the narration says it; fails when the process ends before."""
+        """Wait until the narration contains the text. Fails if the process ends before."""
 
-        def is_said() -> bool:
+        def is_written() -> bool:
             has_ended = process.poll() is not None
-            narration = self.told()
+            narration = self.narration()
             assert text in narration or not has_ended, narration
             return text in narration
 
-        until_sync(is_said)
+        until_sync(is_written)
 
     def run_id(self) -> str:
-        """Of the newest run."""
+        """The id of the newest run."""
         return max(path.name for path in (self.path / "logs" / "runs").iterdir() if not path.name.startswith("."))
 
     def node(self, name: str) -> Path:
@@ -79,7 +79,7 @@ class LabDirectory:
         return start["pid"] if start and start_time(start["pid"]) == start["start_time"] else None
 
     def kill_everything_of(self, name: str, run_id: str) -> None:
-        """What a power cut does to a node, as far as a process can: runner, torchrun and ranks die in one moment."""
+        """Kill runner, torchrun and ranks of a node at once, as a power cut would."""
         runner = self.runner(name, run_id)
         victims = [*pids_of_run(run_id, self.node(name)), *([runner] if runner else [])]
         for pid in victims:

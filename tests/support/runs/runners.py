@@ -75,7 +75,7 @@ class Lab:
         return int(start["pid"])
 
     async def end(self) -> None:
-        """Leave nothing behind."""
+        """Cancel the runs that are left and wait until their runners have ended."""
         for i in range(len(self.homes)):
             if self.run(i).exists():
                 await self.ask(i, "cancel", run_id=RUN)
@@ -83,11 +83,11 @@ class Lab:
 
 
 async def silent(frame: dict[str, Any]) -> None:
-    """Nobody follows."""
+    """Drop a frame: this run is not followed."""
 
 
 def exists(pid: int) -> bool:
-    """Whether a process is there."""
+    """Whether a process exists."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -1,4 +1,4 @@
-"""Plays the runner of every node for tests of training alone: run directories, data, one torchrun a node, store.json."""
+"""Replaces the runners in tests of training alone: run directories, data, one torchrun a node, store.json."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Lab:
     """The nodes of one run below one directory."""
 
     def __init__(self, place: Path, plan: Plan, arrays: dict[str, np.ndarray]) -> None:
-        self.plan, self.place = plan, place
+        self.plan, self.path = plan, place
         self.processes: list[subprocess.Popen[bytes]] = []
         for node in plan.nodes:
             data = place / node.name / "data" / plan.data.digest
@@ -86,7 +86,7 @@ class Lab:
             (self.run_dir(node.name) / "plan.json").write_text(dumps(plan))
 
     def run_dir(self, node: str) -> Path:
-        return self.place / node / "runs" / self.plan.run_id
+        return self.path / node / "runs" / self.plan.run_id
 
     def start(self) -> None:
         for node in self.plan.nodes:
@@ -98,13 +98,13 @@ class Lab:
                 self.processes.append(subprocess.Popen(command, stdout=out, stderr=out, env=env, start_new_session=True))
 
     def follow(self, act: Callable[[], None] = lambda: None) -> list[int]:
-        """Pass the store's address on and wait for the end, calling ``act`` meanwhile; returns the exit statuses."""
-        is_told = False
+        """Pass on the store's address and wait for the end, calling ``act`` meanwhile; returns the exit statuses."""
+        is_passed_on = False
 
         def have_ended() -> bool:
-            nonlocal is_told
-            if not is_told and (opened := self.first(StoreOpened)) is not None:
-                is_told = True
+            nonlocal is_passed_on
+            if not is_passed_on and (opened := self.first(StoreOpened)) is not None:
+                is_passed_on = True
                 for node in self.plan.nodes:
                     aside = self.run_dir(node.name) / ".store.json"
                     aside.write_text(json.dumps({"address": opened.address, "port": opened.port}))

@@ -325,14 +325,14 @@ class CrowdProcess:
         """Of the server process."""
         return self._process.pid
 
-    def tell(self, line: str) -> str:
+    def send(self, line: str) -> str:
         """One line of control, obeyed when this returns."""
         assert self._process.stdin is not None
         self._process.stdin.write(line + "\n")
         self._process.stdin.flush()
         return self._answer()
 
-    def hang_up(self) -> None:
+    def close_input(self) -> None:
         """End its standard input; returns when the process has ended by itself."""
         assert self._process.stdin is not None
         self._process.stdin.close()

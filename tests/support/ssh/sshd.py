@@ -74,7 +74,7 @@ async def sshd(
     assert PROGRAM is not None
     directory.mkdir(parents=True)
     (directory / "authorized").write_bytes(client.export_public_key())
-    said = {
+    settings = {
         "AuthorizedKeysFile": str(directory / "authorized"),
         "StrictModes": "no",
         "UsePAM": "no",
@@ -86,7 +86,7 @@ async def sshd(
         "Subsystem": "sftp internal-sftp",
         **options,
     }
-    lines = [f"{name} {value}" for name, value in said.items()]
+    lines = [f"{name} {value}" for name, value in settings.items()]
     for number, key in enumerate(host_keys):
         path = directory / f"host{number}"
         key.write_private_key(str(path))

@@ -217,7 +217,10 @@ async def test_an_alert_leads_to_the_log_line_of_its_start_and_to_its_moment(tmp
         await pilot.press("escape", "m")
         await until_app(pilot, lambda: app.current_mode == "run")
         marked = app.screen.query_one("#decisions", LineCanvas)
-        await until_app(pilot, lambda: any("out of memory" in row.text for row in marked._lines if (style := next(iter(row)).style) and style.bgcolor))
+        await until_app(
+            pilot,
+            lambda: any("out of memory" in row.text for row in marked._lines if (style := next(iter(row)).style) and style.bgcolor),
+        )
 
 
 async def test_an_alert_of_a_replay_leads_to_its_moment(tmp_path: Path) -> None:
