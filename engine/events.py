@@ -697,7 +697,7 @@ class GradientProfiled(RankEvent):
     closed_at: tuple[float, ...] = ()
     """Fraction of backward, 0 to 1, that is done when each bucket is complete."""
     forward_share: float | None = None
-    """Fraction of the compute seconds before backward."""
+    """Fraction of forward and backward (model seconds) before backward begins."""
     optimizer_seconds: float | None = None
     low_rank_bytes: tuple[int, ...] = ()
     """Bytes that PowerSGD sends in place of each bucket."""

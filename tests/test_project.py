@@ -195,6 +195,56 @@ def none_of(faults: Iterable[str]) -> None:
     assert not lines, "\n" + "\n".join(lines)
 
 
+def imports() -> dict[str, set[str]]:
+    """The files that each file of engine and tui imports, those for type checking only included; packages themselves left out."""
+    trees = {path.as_posix(): tree for path, tree in modules_of("engine", "tui")}
+    arrows: dict[str, set[str]] = {path: set() for path in trees}
+    for path, tree in trees.items():
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.ImportFrom) or not (node.level or (node.module or "").startswith("paceline.")):
+                continue
+            base = path.removesuffix(".py").split("/")[: -node.level] if node.level else []
+            base += [part for part in (node.module or "").split(".") if part and (part != "paceline" or node.level)]
+            for alias in node.names:
+                files = {f"{'/'.join([*base, alias.name])}.py", f"{'/'.join(base)}.py"} & trees.keys()
+                arrows[path] |= files - {path}
+    return arrows
+
+
+def circle(arrows: dict[str, set[str]]) -> list[str]:
+    """Nodes of a graph that lie on a circle, or lead from one circle to another."""
+    left = {node: set(targets) for node, targets in arrows.items()}
+    while ends := [node for node, targets in left.items() if not targets & left.keys()]:
+        for node in ends:
+            del left[node]
+    return sorted(left)
+
+
+def test_no_imports_form_a_circle_between_files_or_between_rooms() -> None:
+    """Checked between files, and in every folder between what stands in it: files, and sub-folders as a whole."""
+    arrows = imports()
+    none_of(f"files: {path}" for path in circle(arrows))
+    for folder in sorted({parent.as_posix() for path in arrows for parent in Path(path).parents} - {"."}):
+        rooms: dict[str, set[str]] = defaultdict(set)
+        for path, targets in arrows.items():
+            if path.startswith(f"{folder}/"):
+                room = path[len(folder) + 1 :].split("/")[0]
+                rooms[room] |= {target[len(folder) + 1 :].split("/")[0] for target in targets if target.startswith(f"{folder}/")}
+                rooms[room].discard(room)
+        none_of(f"{folder}: {room}" for room in circle(rooms))
+
+
+def test_every_path_that_the_documents_name_exists() -> None:
+    pages = [*(CHECKOUT / "docs").rglob("*.md"), CHECKOUT / "README.md"]
+    named = re.compile(r"\b(?:engine|tui|tests|benchmarks|docs)/[\w./-]*\w\.(?:py|md|toml|tcss)\b")
+    none_of(
+        f"{page.relative_to(CHECKOUT)}: {path}"
+        for page in pages
+        for path in named.findall(page.read_text())
+        if not (CHECKOUT / path).exists()
+    )
+
+
 @pytest.mark.parametrize("top", ["engine", "tui", "tests", "benchmarks"])
 def test_no_folder_holds_more_files_than_a_person_can_survey(top: str) -> None:
     counts: dict[str, int] = defaultdict(int)

@@ -106,13 +106,17 @@ class PacelineApp(App[None]):
     BINDINGS: ClassVar[list[BindingType]] = list(EVERYWHERE)
 
     def __init__(
-        self, session: Session, preferences: Preferences | None = None, past: PromptHistory | None = None, log: Path | None = None
+        self,
+        session: Session,
+        preferences: Preferences | None = None,
+        history: PromptHistory | None = None,
+        log: Path | None = None,
     ) -> None:
-        """``past``: lines typed in earlier sessions; None: kept in memory only. ``log``: file for the traceback of a crash."""
+        """``history``: lines typed in earlier sessions; None: kept in memory only. ``log``: file for the traceback of a crash."""
         super().__init__()
         self.session = session
         self.preferences = preferences or Preferences()
-        self.past = past or PromptHistory()
+        self.history = history or PromptHistory()
         self.key_map = KeyMap(self.preferences.keys)
         self.router = PromptRouter(self)
         self.actions = Actions(self, self.router)
@@ -239,16 +243,16 @@ class PacelineApp(App[None]):
         self.view = replace(self.view, run_id=run_id)
         await self.switch_mode(mode)
 
-    def look_at(self, run_id: str) -> None:
+    def show_run(self, run_id: str) -> None:
         """Show the Run screen of one run."""
         self.call_later(self.action_visit, "run", run_id)
 
-    def look_at_device(self, key: str) -> None:
+    def show_run_of_device(self, key: str) -> None:
         """Show the run that holds a device, if one does."""
         node = key.rpartition(" ")[0]
         for run in self._state.runs.values():
             if not run.is_over and node in run.nodes:
-                self.look_at(run.run_id)
+                self.show_run(run.run_id)
                 return
         self.show_notice("no Paceline run is on this node", "ok")
 

@@ -104,7 +104,7 @@ class PromptRouter:
         if not line:
             return
         try:
-            self._app.past.add(line)
+            self._app.history.add(line)
         except OSError as error:
             self._app.show_notice(f"the history is not saved: {error.strerror}")
         self.execute(line)

@@ -27,7 +27,7 @@ from .steps import StepBenchmark
 
 WARM_UP_STEPS = 2
 """Steps before measuring: DDP rebuilds its buckets after the first, in the order in which gradients arrived."""
-MEASURED_STEPS = 5
+GRADIENT_STEPS = 5
 TARGET_STEP_SECONDS = 0.3
 """Target seconds of a step: long compared with the resolution of a time stamp."""
 COMPRESSION_BATCH_DIVISOR = 8
@@ -107,7 +107,7 @@ def measure_gradient(
         loss.backward()
         return start, backward_start, bucket_timer.now()
 
-    for number in range(WARM_UP_STEPS + MEASURED_STEPS):
+    for number in range(WARM_UP_STEPS + GRADIENT_STEPS):
         bucket_timer.closed_at, bucket_timer.bucket_bytes, bucket_timer.low_rank_bytes = [], [], []
         start, backward_start, end = forward_backward(size)
         timer.end()
@@ -131,7 +131,7 @@ def measure_gradient(
         """Return the seconds of each bucket, measured on all ranks at once, because ranks may share a host."""
         bucket_timer.compress = make_hook(compression, alone, COMPRESSION_WARM_UP_STEPS)
         rows_of_seconds = []
-        for _ in range(COMPRESSION_WARM_UP_STEPS + 1 + MEASURED_STEPS):
+        for _ in range(COMPRESSION_WARM_UP_STEPS + 1 + GRADIENT_STEPS):
             bucket_timer.compression_spans = []
             group.gather([0.0])  # all ranks begin at the same time
             forward_backward(min(size, max(2, size // COMPRESSION_BATCH_DIVISOR)))

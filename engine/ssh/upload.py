@@ -12,15 +12,12 @@ import io
 import secrets
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 import asyncssh
 
 from ..errors import NodeUnreachable, StorageFailed
 from .bundle import bundle
-
-if TYPE_CHECKING:
-    from .link import Link
 
 _BLOCK_BYTES = 256 << 10
 STALL_TIMEOUT = 30.0
@@ -49,17 +46,18 @@ async def upload_bundle(sftp: asyncssh.SFTPClient, node: str, root: str, on_sent
     return path
 
 
-async def upload_tree(link: Link, local: Path, remote: str, on_sent: Callable[[int], None] = lambda size: None) -> bool:
+async def upload_tree(
+    sftp: asyncssh.SFTPClient, node: str, local: Path, remote: str, on_sent: Callable[[int], None] = lambda size: None
+) -> bool:
     """Copy a directory to a node, unless ``remote`` exists there; returns whether anything was sent.
 
     ``on_sent`` is called with the number of bytes of each block, and once with all bytes where ``remote`` exists. ``remote`` is an
     absolute path named by the digest of its content, so an existing one is not compared. Raises StorageFailed or NodeUnreachable.
     """
-    sftp = await link.sftp()
     parent, _, name = remote.rstrip("/").rpartition("/")
     paths = sorted(path for path in local.rglob("*") if path.is_file())
     size = sum(path.stat().st_size for path in paths)
-    async with _uploading(sftp, link.node, remote, size) as reset_timeout:
+    async with _uploading(sftp, node, remote, size) as reset_timeout:
         if await sftp.exists(remote):
             on_sent(size)
             return False

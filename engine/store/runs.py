@@ -29,9 +29,9 @@ from ..events import (
 )
 from ..states import ENDED_STATUSES, RUN_STATUSES, CaseStatus, EndedStatus, is_legal, member, next_status
 from .history import MAX_ENTRIES, append_recent, append_to_curve
-from .state import CaseState, Decision, EpochPoint, RankState, RunState, Straggler
+from .state import CaseState, ShareDecision, EpochPoint, RankState, RunState, Straggler
 
-MEASURED_STEPS = 10
+DECISION_EFFECT_STEPS = 10
 """Steps after a decision over which its effect is measured."""
 _UNKNOWN_STEP_FIELDS: dict[str, Any] = dict.fromkeys(
     ("step", "samples_per_second", "compute_seconds", "input_seconds", "host_seconds", "wait_seconds", "step_seconds")
@@ -183,7 +183,7 @@ def _update_case(run: RunState, case: CaseState, event: StepsTaken) -> CaseState
     if event.loss is not None:
         case = replace(case, losses=append_to_curve(case.losses, (event.at, event.loss)))
     last = case.decisions[-1] if case.decisions else None
-    if last and event.steps > 0 and event.step - event.steps + 1 >= last.step and last.measured_steps < MEASURED_STEPS:
+    if last and event.steps > 0 and event.step - event.steps + 1 >= last.step and last.measured_steps < DECISION_EFFECT_STEPS:
         steps = last.measured_steps + event.steps
         total = (last.measured or 0.0) * last.measured_steps + event.step_seconds * event.steps
         case = replace(case, decisions=(*case.decisions[:-1], replace(last, measured=total / steps, measured_steps=steps)))
@@ -207,7 +207,7 @@ def apply_rank_event(run: RunState, event: RankEvent) -> RunState:
             case = replace(case, policy=event.policy or case.name, state="running", started_at=event.at, local_batch_sizes=sizes)
             return _with_case(run, index, case)
         case SharesChanged():
-            decision = Decision(
+            decision = ShareDecision(
                 event.at,
                 case.name,
                 event.step,

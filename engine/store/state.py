@@ -84,7 +84,7 @@ class RankState:
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class ShareDecision:
     """One change of the shares, with its predicted and measured effect."""
 
     at: float
@@ -163,7 +163,7 @@ class CaseState:
     losses: tuple[tuple[float, float], ...] = ()
     """(stream seconds, global training loss)."""
     epochs: tuple[EpochPoint, ...] = ()
-    decisions: tuple[Decision, ...] = ()
+    decisions: tuple[ShareDecision, ...] = ()
     stragglers: tuple[Straggler, ...] = ()
     """Oldest first."""
     share_changes: int = 0

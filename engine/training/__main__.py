@@ -21,9 +21,9 @@ from .group.rank_process import die_with_parent, own_rank
 from .loop import Case
 from .normalization import min_local_batch
 from .precision import agree_bfloat16
+from .probe import StandaloneBenchmark, probe_devices
 from .rank_log import RankLog
 from .tasks import task_for
-from .timing.probe import StandaloneBenchmark, probe_devices
 from .trainer import TrainerConfig, make_trainer
 
 

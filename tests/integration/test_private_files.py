@@ -17,8 +17,8 @@ from paceline.engine.control import Control
 from paceline.engine.inventory.nodes_file import read_inventory
 from paceline.engine.jobs.runs.clean import CleanRequest
 from paceline.engine.specs import TrainSpec
+from paceline.tui.command_line.narration import Narrator
 from paceline.tui.command_line.render import render
-from paceline.tui.sessions.narration import Narrator
 
 from tests.support.screens.documents import documented, paths
 

@@ -212,7 +212,7 @@ async def test_the_first_continuation_stands_faint_behind_the_cursor() -> None:
 async def test_what_was_typed_is_there_in_the_next_session_and_secrets_are_not(tmp_path: Path) -> None:
     path = tmp_path / "state" / "history"
     lines = ("attach r1", "train --on-end 'curl -H x'", "status")
-    async with PacelineApp(Obedient([story.inventory()]), past=PromptHistory(path)).run_test() as pilot:
+    async with PacelineApp(Obedient([story.inventory()]), history=PromptHistory(path)).run_test() as pilot:
         for line in lines:
             await pilot.press(":")
             pilot.app.screen.query_one(Prompt).value = line

@@ -17,8 +17,8 @@ from paceline.engine.specs import Inventory
 
 from ..control_log import control_log, log_path
 from ..preferences import preferences_path, read_preferences
-from ..sessions.narration import Narrator
 from .commands import VERBS, Verb, check_allowed
+from .narration import Narrator
 from .render import render
 
 if TYPE_CHECKING:

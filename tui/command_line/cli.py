@@ -7,6 +7,7 @@ import gc
 import os
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from paceline.engine.errors import PacelineError, UsageError
@@ -17,6 +18,8 @@ from .commands import VERBS, parse
 EXIT_STATUSES = """exit status: 0 done, 1 the work failed, 2 usage or configuration, 3 a node was unreachable,
 4 authentication or host key refused, 5 the plan is impossible, 130 interrupted"""
 
+OpenSession = Callable[[argparse.Namespace, Path, str], int]
+"""Opens a session with a person: arguments, nodes.toml and the line of the verb; returns the exit status."""
 MAX_ERROR_CHARS = 2000
 """An error is one line, which may contain the banner of a node."""
 
@@ -75,8 +78,14 @@ def _open_missing_streams() -> None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - open until the process ends
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run one command line; returns its exit status."""
+def _require(open_session: OpenSession | None) -> OpenSession:
+    if open_session is None:
+        raise UsageError("this program has no screen", hint="add --batch")
+    return open_session
+
+
+def main(argv: list[str] | None = None, open_screen: OpenSession | None = None, open_plain: OpenSession | None = None) -> int:
+    """Run one command line; returns its exit status. Without ``open_screen`` and ``open_plain`` it is headless."""
     _open_missing_streams()
     try:
         args = build_parser().parse_args(argv)
@@ -90,9 +99,7 @@ def main(argv: list[str] | None = None) -> int:
         if getattr(args, "job", None) is not None:
             vars(args).update(vars(parse(line)[1]))
         if args.plain or (args.verb is None and not args.batch and has_dumb_terminal()):
-            from ..sessions.plain_session import run as run_plain
-
-            return run_plain(args, nodes_file(args), line)
+            return _require(open_plain)(args, nodes_file(args), line)
         if args.verb is None and (args.batch or not has_terminal()):
             raise UsageError("name a verb", hint="paceline --help; without a verb the screen opens, which needs a terminal")
         if args.batch or args.json or not has_terminal():
@@ -100,9 +107,7 @@ def main(argv: list[str] | None = None) -> int:
 
             return run(args, nodes_file(args))
         gc.disable()  # until the screen opens: nothing created so early is garbage, and collecting delays the first paint
-        from ..run_tui import run as run_screen
-
-        return run_screen(args, nodes_file(args), line)
+        return _require(open_screen)(args, nodes_file(args), line)
     except PacelineError as error:
         from ..terminal.format import sanitize
 

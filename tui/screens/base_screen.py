@@ -53,7 +53,7 @@ class BaseScreen(Screen[None]):
     def compose(self) -> ComposeResult:
         yield LineCanvas(lambda view, width, height: [top_bar(view, self.tab, width)], widget_id="top")
         yield from self.compose_body()
-        yield Prompt(self.host.past, self.host.completions)
+        yield Prompt(self.host.history, self.host.completions)
         yield LineCanvas(self._draw_bottom_bar, widget_id="bottom")
         yield Static("paceline needs 40x10 to draw", id="tiny", markup=False)
 

@@ -20,7 +20,7 @@ class ScreenHost(Protocol):
     """The newest view; a screen that changes how the person looks at it replaces it and draws it."""
     notice: ShortNotice | None
     """Shown in the bottom bar instead of the keys; None: nothing to show."""
-    past: PromptHistory
+    history: PromptHistory
 
     @property
     def screen(self) -> Screen[Any]:
@@ -56,11 +56,11 @@ class ScreenHost(Protocol):
         """Run a line as if it had been typed at the prompt."""
         ...
 
-    def look_at(self, run_id: str) -> None:
+    def show_run(self, run_id: str) -> None:
         """Show the Run screen of one run."""
         ...
 
-    def look_at_device(self, key: str) -> None:
+    def show_run_of_device(self, key: str) -> None:
         """Show the run that holds a device, if one does."""
         ...
 

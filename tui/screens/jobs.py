@@ -71,7 +71,7 @@ class JobsScreen(ListScreen):
         if message.key == WAITING_JOB_ID:
             self.host.show_notice("not a run yet: it starts by itself when its devices are free; C stops waiting", "ok")
             return
-        self.host.look_at(message.key)
+        self.host.show_run(message.key)
         run = self.host.view.state.runs.get(message.key)
         if run is not None and not run.ranks and not self.host.view.is_replay:  # this session does not follow it yet
             self.host.execute(f"attach {message.key}")

@@ -77,7 +77,7 @@ class NodeScreen(BaseScreen):
         super().update_view(self.host.view)
 
     def on_row_list_selected(self, message: RowList.Selected) -> None:
-        self.host.look_at_device(message.key)
+        self.host.show_run_of_device(message.key)
 
     def action_kill(self) -> None:
         """Kill the process of the device under the cursor, after a confirmation; with several the prompt asks for the PID."""

@@ -19,12 +19,12 @@ from paceline.engine.inventory.choice import load_inventory
 from paceline.engine.ssh.prompts import LoginPrompt
 
 from ..command_line.commands import VERBS, check_allowed
+from ..command_line.narration import Narrator
 from ..command_line.render import render
 from ..control_log import control_log, log_path
 from ..preferences import preferences_path, read_preferences
 from ..terminal.format import number, ratio, sanitize
 from .live_session import LiveSession
-from .narration import Narrator
 from .session import Answer
 
 WELCOME = "type a command, such as status or bench; help lists all of them, q leaves and runs go on"

@@ -14,7 +14,7 @@ from ...states import EndedStatus
 from ...wire import decode, to_plain
 from ..runs.run_dir import LOW_DISK_BYTES
 from ..system.oom import OomKills, oom_explanation, oom_kills
-from ..telemetry.host import disk_free
+from ..system.state_dir import disk_free
 
 _EXIT_REPORT = re.compile(r"rank\s*:\s*\d+ \(local_rank: (\d+)\)\s*exitcode\s*:\s*(-?\d+)", re.S)
 _TORCHRUN_LOG_LINE = re.compile(r"^[EW]\d{4} [^\n]*torch/distributed/", re.M)

@@ -17,8 +17,7 @@ from ...errors import StorageFailed, UsageError
 from ...protocol.json_files import read_json, storage_failed, write_json
 from ...wire import dumps
 from ..system.processes import is_alive
-from ..system.state_dir import StateDir
-from ..telemetry.host import disk_free
+from ..system.state_dir import StateDir, disk_free
 
 RESERVED_EXIT_FILE = ".exit.json.reserved"
 """Disk space for exit.json, allocated at the start: a run must be able to end on a full disk."""

@@ -71,3 +71,12 @@ def network_file_system(path: Path, mounts: Path = Path("/proc/mounts")) -> str:
             if (real == mount or real.startswith(mount.rstrip("/") + "/")) and len(mount) > longest:
                 kind, longest = mount_kind, len(mount)
     return kind if kind in NETWORK_FILE_SYSTEMS else ""
+
+
+def disk_free(path: Path) -> int | None:
+    """Bytes that this user may still write on a file system; None if unknown."""
+    try:
+        stat = os.statvfs(path)
+    except OSError:
+        return None
+    return stat.f_bavail * stat.f_frsize

@@ -18,6 +18,7 @@ from types import ModuleType
 
 from ...events import DeviceReading, HostReading, LinkReading
 from ..system.processes import PROC
+from ..system.state_dir import disk_free
 from .disks import Disks
 from .network import NetworkCounters
 from .proc_file import ProcFile
@@ -110,15 +111,6 @@ def parse_meminfo(meminfo: bytes) -> dict[str, int]:
         if len(fields) > 1 and fields[0].isdigit() and fields[1] == b"kB":
             values[name] = int(fields[0]) << 10
     return values
-
-
-def disk_free(path: Path) -> int | None:
-    """Bytes that this user may still write on a file system; None if unknown."""
-    try:
-        stat = os.statvfs(path)
-    except OSError:
-        return None
-    return stat.f_bavail * stat.f_frsize
 
 
 def processor_name() -> str:

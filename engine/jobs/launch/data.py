@@ -48,7 +48,7 @@ async def push_data(fleet: Fleet, nodes: Sequence[NodeSpec], data: DataPlan, sou
 
     async def push(node: NodeSpec) -> None:
         link = await fleet.link(node.name, patience=PUSH_PATIENCE_S)
-        await upload_tree(link, source, f"{link.root}/data/{data.digest}", progress.add)
+        await upload_tree(await link.sftp(), link.node, source, f"{link.root}/data/{data.digest}", progress.add)
 
     await gather_all(push(node) for node in nodes)
 

@@ -9,9 +9,10 @@ import types
 from pathlib import Path
 
 import pytest
+from paceline.engine.agent.system.state_dir import disk_free
 from paceline.engine.agent.telemetry import disks, host, network
 from paceline.engine.agent.telemetry.disks import Disks, parse_mounts
-from paceline.engine.agent.telemetry.host import Host, disk_free
+from paceline.engine.agent.telemetry.host import Host
 from paceline.engine.agent.telemetry.network import INTERFACES_EVERY_READINGS, NetworkCounters
 from paceline.engine.events import DiskReading, LinkReading
 

@@ -248,11 +248,11 @@ async def test_a_directory_is_pushed_whole_and_once(lab: Lab, tmp_path: Path) ->
     (source / "deep" / "empty").write_bytes(b"")
     demo1 = await lab.fleet.link("demo1")
     remote = f"{demo1.root}/data/0123abcd"
-    assert await upload_tree(demo1, source, remote)
+    assert await upload_tree(await demo1.sftp(), "demo1", source, remote)
     assert Path(remote, "train_x.npy").read_bytes() == (source / "train_x.npy").read_bytes()
     assert Path(remote, "deep", "empty").exists()
     (source / "train_x.npy").write_bytes(b"changed")
-    assert not await upload_tree(demo1, source, remote)
+    assert not await upload_tree(await demo1.sftp(), "demo1", source, remote)
     assert [path.name for path in Path(remote).parent.iterdir()] == ["0123abcd"]
 
 
@@ -267,7 +267,7 @@ async def test_a_full_disk_is_named_and_leaves_nothing_half(lab: Lab, tmp_path: 
 
     monkeypatch.setattr(embedded._HomeSFTP, "write", refuse)
     with pytest.raises(StorageFailed, match=r"demo1: no space left for .*/data/0123abcd: 0\.1 MiB needed"):
-        await upload_tree(demo1, source, f"{demo1.root}/data/0123abcd")
+        await upload_tree(await demo1.sftp(), "demo1", source, f"{demo1.root}/data/0123abcd")
     assert list(Path(demo1.root, "data").iterdir()) == []
 
 

@@ -12,13 +12,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from paceline.engine.balancer.step_phases import StepTimes
+from paceline.engine.training import probe
 from paceline.engine.training.data import Split
 from paceline.engine.training.models import build_model
+from paceline.engine.training.probe import max_samples_in_memory
 from paceline.engine.training.rank_log import RankLog
 from paceline.engine.training.shares.step_stats import Replica
 from paceline.engine.training.tasks import Task
-from paceline.engine.training.timing import probe
-from paceline.engine.training.timing.probe import max_samples_in_memory
 from paceline.engine.training.timing.timers import CpuTimer
 
 

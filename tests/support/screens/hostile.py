@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from paceline.engine.errors import NodeUnreachable, WorkFailed
-from paceline.tui.sessions.narration import Narrator
+from paceline.tui.command_line.narration import Narrator
 
 SIGNS = (
     *(chr(code) for code in (*range(0x20), 0x7F, *range(0x80, 0xA0))),

@@ -19,7 +19,7 @@ from paceline.engine.telemetry.bus import Bus
 from paceline.engine.telemetry.progress import ProgressReporter, TransferProgress
 from paceline.tui.command_line.batch import exit_status
 from paceline.tui.command_line.commands import VERBS, parse
-from paceline.tui.sessions.narration import Narrator
+from paceline.tui.command_line.narration import Narrator
 
 EMBEDDED = '[[node]]\nname = "demo1"\nkind = "embedded"\ndevices = [{ name = "A", speed = 1.0, memory = "1GiB" }]\n'
 

@@ -180,9 +180,9 @@ def _row(node: NodeState, device: DeviceState | None, use: DeviceUse, label: int
     state = device_state(node, device.reading, use) if device is not None else node.state
     index = str(device.reading.index) if device is not None and len(node.devices) > 1 else ""
     name = pad(sanitize(node.name) if is_first else "", label - 4)
-    past = width - label - 8
-    values = device.utilization[-past:] if device is not None else ()
-    cells = [*["gap"] * (past - len(values)), *("gap" if value is None else _cell("ok", value) for value in values)]
+    history_columns = width - label - 8
+    values = device.utilization[-history_columns:] if device is not None else ()
+    cells = [*["gap"] * (history_columns - len(values)), *("gap" if value is None else _cell("ok", value) for value in values)]
     is_fresh = node.state == "ok"
     utilization = device.reading.utilization if device is not None and not device.reading.error else None
     return [

@@ -111,7 +111,7 @@ def _narrow(node: NodeState, device: DeviceState, style: Style) -> list[Piece]:
     ]
 
 
-def _wide(node: NodeState, device: DeviceState, style: Style, past: int) -> list[Piece]:
+def _wide(node: NodeState, device: DeviceState, style: Style, history_columns: int) -> list[Piece]:
     reading, is_fresh = device.reading, node.state == "ok"
     used, total = reading.memory_used, reading.memory_total
     label = " emulated" if reading.kind == "emulated" else ""
@@ -123,7 +123,7 @@ def _wide(node: NodeState, device: DeviceState, style: Style, past: int) -> list
         (label + " ", PALETTE.dim),
         (pad_left(percent(util), 5) + "  ", style),
         (bar(util, 10) + " ", PALETTE.bar if is_fresh else PALETTE.dim),
-        (sparkline(device.utilization, past) + "  ", fill),
+        (sparkline(device.utilization, history_columns) + "  ", fill),
         (bar(used / total if used is not None and total else None, 8) + " ", fill),
         (pad_left(memory(used, total), 13) + " ", style),
         (pad_left(number(reading.power) + limit, 8) + " ", style),

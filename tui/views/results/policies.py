@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from paceline.engine.reports.json_fields import listed, numeric
 from paceline.engine.reports.statistics import half_width, mean
 from paceline.engine.states import CaseStatus
 from paceline.engine.store.selectors import case_throughput, ideal_throughput, standalone_rates
 from paceline.engine.store.state import CaseState, RunState
 
-from ...command_line.json_fields import listed, numeric
 from ...terminal.format import sanitize
 
 _MAX_PLAUSIBLE = 1e12

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from paceline.engine.reports.document_type import document_type
+from paceline.engine.reports.json_fields import listed, numeric
 from paceline.engine.store.selectors import case_throughput, standalone_rates
 from paceline.engine.store.state import RunState
 from textual.strip import Strip
 
-from ...command_line.json_fields import listed, numeric
 from ...messages import View
 from ...terminal.format import UNKNOWN, loss, number, pad, pad_left, percent, ratio, sanitize
 from ...theme import GLYPHS, PALETTE

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from paceline.engine.store.selectors import open_alerts, wall_clock
-from paceline.engine.store.state import Alert, CaseState, Decision, RunState, State, Straggler
+from paceline.engine.store.state import Alert, CaseState, ShareDecision, RunState, State, Straggler
 from paceline.engine.store.straggler_alerts import describe
 from textual.strip import Strip
 
@@ -26,7 +26,7 @@ class RunMoment:
 
     key: str
     at: float
-    what: Decision | Straggler | Alert
+    what: ShareDecision | Straggler | Alert
     case: CaseState | None = None
 
 
@@ -69,7 +69,7 @@ def decision_lines(
     if height < ALL_MOMENTS_MIN_LINES:
         # Where there is room for one only, it is the last decision: alerts are shown in the line below.
         run_moments = [
-            moment for moment in run_moments if isinstance(moment.what, Decision) or moment.key == selected
+            moment for moment in run_moments if isinstance(moment.what, ShareDecision) or moment.key == selected
         ] or run_moments
     blocks = [_moment(view, moment, width, moment.key == selected) for moment in run_moments]
     selected_index = next((index for index, moment in enumerate(run_moments) if moment.key == selected), 0)
@@ -93,7 +93,7 @@ def _moment(view: View, moment: RunMoment, width: int, is_selected: bool) -> lis
     background = PALETTE.cursor if is_selected else NO_STYLE
     start: list[Piece] = [(f"{clock(wall_clock(view.state, moment.at))}  ", PALETTE.accent if is_selected else PALETTE.dim)]
     match moment.what:
-        case Decision():
+        case ShareDecision():
             rows = _decision(moment.what, start, width)
         case Straggler():
             rows = _straggler(view, moment.what, start, width)
@@ -106,7 +106,7 @@ def _case_and_step(case: str, step: int) -> list[Piece]:
     return [(pad(sanitize(case), 13), PALETTE.accent), (pad(f"step {step}", 10), PALETTE.text)]
 
 
-def _decision(decision: Decision, start: list[Piece], width: int) -> list[list[Piece]]:
+def _decision(decision: ShareDecision, start: list[Piece], width: int) -> list[list[Piece]]:
     first: list[Piece] = [
         *start,
         *_case_and_step(decision.case, decision.step),
@@ -125,7 +125,7 @@ def _decision(decision: Decision, start: list[Piece], width: int) -> list[list[P
     return [first, [("  ", PALETTE.dim), *effect], [("  ", PALETTE.dim), reason]]
 
 
-def _outcome(decision: Decision) -> list[Piece]:
+def _outcome(decision: ShareDecision) -> list[Piece]:
     """Measured against predicted step time: a tick, or the relative error."""
     if decision.measured is None:
         return [(" · being measured", PALETTE.dim)]

@@ -6,11 +6,11 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any
 
+from paceline.engine.reports.json_fields import listed, numeric
 from paceline.engine.reports.phases import COMPUTE, PHASES, bottleneck_sentence
 from rich.style import Style
 from textual.strip import Strip
 
-from ...command_line.json_fields import listed, numeric
 from ...terminal.format import milliseconds, pad, pad_left, percent, sanitize
 from ...theme import GLYPHS, PALETTE
 from ..drawing.lines import FULL_BLOCK, NO_STYLE, Piece, line, stacked_bar

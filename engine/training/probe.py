@@ -9,18 +9,18 @@ from statistics import median
 
 import torch
 
-from ...balancer.step_time import StepTime, fit_step_time
-from ...events import DeviceProbed, DeviceUsed, StandaloneMeasured
-from ...workloads import Workload
-from ..data import Split, copy_to
-from ..group.process_group import Group
-from ..models import build_model
-from ..rank_log import LINE_INTERVAL_S, RankLog
-from ..shares.sampler import epoch_order
-from ..shares.step_stats import Replica
-from ..tasks import Task
-from ..trainer import Trainer
-from .timers import CpuTimer
+from ..balancer.step_time import StepTime, fit_step_time
+from ..events import DeviceProbed, DeviceUsed, StandaloneMeasured
+from ..workloads import Workload
+from .data import Split, copy_to
+from .group.process_group import Group
+from .models import build_model
+from .rank_log import LINE_INTERVAL_S, RankLog
+from .shares.sampler import epoch_order
+from .shares.step_stats import Replica
+from .tasks import Task
+from .timing.timers import CpuTimer
+from .trainer import Trainer
 
 LARGE_STEP_SECONDS = 0.4
 """Target seconds of a step at the larger probe size: long enough that a scheduler's millisecond is noise."""
