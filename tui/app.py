@@ -41,6 +41,7 @@ from .terminal.ascii import AsciiFilter, AsciiScrollBarRender
 from .terminal.driver import CompactDriver
 from .terminal.format import duration, sanitize
 from .theme import PALETTE, THEMES, adapt_theme
+from .views.bars import SCREENS
 from .widgets.line_canvas import RowList
 from .widgets.prompt import Prompt
 
@@ -53,18 +54,6 @@ TERMINAL_CHECK_S = 0.5
 MAX_TRAIL_STEPS = 50
 """Screens that Esc can go back."""
 _TO_ASCII = AsciiFilter()
-
-SCREEN_CLASSES = {
-    "fleet": "fleet.FleetScreen",
-    "jobs": "jobs.JobsScreen",
-    "run": "run.RunScreen",
-    "alerts": "alerts.AlertsScreen",
-    "results": "results.ResultsScreen",
-    "advice": "advice.AdviceScreen",
-    "logs": "logs.LogsScreen",
-    "profiles": "profiles.ProfilesScreen",
-}
-"""Screen classes by the names of their modes. A screen's file is imported when it is first shown, not before the first paint."""
 
 
 def _screen_class(path: str) -> type[Screen[Any]]:
@@ -79,7 +68,7 @@ def _screen_factory(path: str) -> Callable[[], Screen[Any]]:
 
 def every_binding() -> list[Binding]:
     """Every binding that [keys] can name: those that work everywhere, those of lists, and those of each screen."""
-    screens = [_screen_class(path) for path in (*SCREEN_CLASSES.values(), "node.NodeScreen")]
+    screens = [_screen_class(path) for path in (*(screen.path for screen in SCREENS), "node.NodeScreen")]
     own = [vars(screen).get("BINDINGS", ()) for screen in screens]  # inherited bindings are those of Textual
     return [binding for table in (EVERYWHERE, RowList.BINDINGS, *own) for binding in table if isinstance(binding, Binding)]
 
@@ -97,9 +86,7 @@ class PacelineApp(App[None]):
     TITLE = "paceline"
     ENABLE_COMMAND_PALETTE = False
     CLOSE_TIMEOUT = 1.0
-    MODES: ClassVar[dict[str, str | Callable[[], Screen[Any]]]] = {
-        name: _screen_factory(path) for name, path in SCREEN_CLASSES.items()
-    }
+    MODES: ClassVar[dict[str, str | Callable[[], Screen[Any]]]] = {screen.name: _screen_factory(screen.path) for screen in SCREENS}
     DEFAULT_MODE = "fleet"
     HORIZONTAL_BREAKPOINTS = [(0, "-tiny-wide"), (40, "-narrow"), (110, "-wide")]  # noqa: RUF012 - Textual declares no ClassVar
     VERTICAL_BREAKPOINTS = [(0, "-tiny-high"), (10, "-short"), (34, "-tall")]  # noqa: RUF012 - likewise

@@ -21,7 +21,7 @@ RESERVED_KEYS = ("ctrl+c", "ctrl+q")
 """Keys that always leave; [keys] cannot take them."""
 
 EVERYWHERE: tuple[Binding, ...] = (
-    *(Binding(key, f"visit('{name}')", title, id=name) for key, name, title in SCREENS),
+    *(Binding(key, f"visit('{name}')", title, id=name) for key, name, title, _ in SCREENS),
     Binding("colon", "ask", "type a command", id="command", priority=True),
     Binding("ctrl+p", "palette", "find any command by its name", id="palette"),
     Binding("question_mark,f1", "explain", "this help", id="help"),

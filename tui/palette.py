@@ -30,7 +30,7 @@ class PaletteCommands(Provider):
                 partial(app.open_prompt, f"{verb.name} ") if verb.acts or verb.needs_words else partial(app.execute, verb.name)
             )
             yield verb.name, f"{verb.summary}{f' ({reason})' if reason else ''}", callback
-        for _, name, title in SCREENS:
+        for _, name, title, _ in SCREENS:
             yield f"screen {name}", f"show {title}", partial(app.run_action, f"visit('{name}')")
         for name in THEMES:
             yield f"theme {name}", "use this theme", partial(app.execute, f"theme {name}")

@@ -21,7 +21,7 @@ from .theme import THEMES
 from .views.bars import SCREENS
 from .widgets.prompt import Prompt
 
-SCREEN_NAMES = tuple(name for _, name, _ in SCREENS)
+SCREEN_NAMES = tuple(screen.name for screen in SCREENS)
 """Names of screens, which the prompt accepts like verbs."""
 
 

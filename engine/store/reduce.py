@@ -54,7 +54,7 @@ from .history import MAX_CLOCK_SAMPLES, MAX_ENTRIES, MAX_RECORDED_READINGS, appe
 from .state import STALE_AFTER, DeviceState, NodeState, RunState, State, WaitingJob
 
 
-def reduce(state: State, event: Event) -> State:
+def reduce(state: State, event: Event) -> State:  # noqa: C901 - one flat match
     """The state after the event."""
     state = replace(state, at=max(state.at, event.at), events=state.events + 1)
     match event:

@@ -29,7 +29,7 @@ from ..events import (
 )
 from ..states import ENDED_STATUSES, RUN_STATUSES, CaseStatus, EndedStatus, is_legal, member, next_status
 from .history import MAX_ENTRIES, append_recent, append_to_curve
-from .state import CaseState, ShareDecision, EpochPoint, RankState, RunState, Straggler
+from .state import CaseState, EpochPoint, RankState, RunState, ShareDecision, Straggler
 
 DECISION_EFFECT_STEPS = 10
 """Steps after a decision over which its effect is measured."""

@@ -61,7 +61,7 @@ async def test_a_person_who_chose_a_screen_is_left_there() -> None:
 async def test_number_keys_show_every_screen() -> None:
     async with PacelineApp(story.StorySession(story.healthy())).run_test() as pilot:
         await shown(pilot)
-        for key, mode, _ in SCREENS:
+        for key, mode, *_ in SCREENS:
             await pilot.press(key)
             await until_app(pilot, lambda mode=mode: pilot.app.current_mode == mode)
 
@@ -69,7 +69,7 @@ async def test_number_keys_show_every_screen() -> None:
 async def test_what_stands_in_the_bars_at_the_top_and_the_bottom_is_pressed_with_the_mouse() -> None:
     async with PacelineApp(story.StorySession(story.trouble())).run_test(size=(160, 50)) as pilot:
         app = await shown(pilot)
-        for _, mode, title in SCREENS:
+        for _, mode, title, _ in SCREENS:
             await pilot.click("#top", offset=(screen_text(app).index(f" {title} ") + 2, 0))
             await until_app(pilot, lambda mode=mode: app.current_mode == mode)
         await pilot.press("p")

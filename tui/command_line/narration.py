@@ -105,7 +105,7 @@ class Narrator:
             if node.state == "stale" and before[name].state != "stale" and node.at is not None:
                 self.print_line(f"{name}: no response for {self._state.at - node.at:.0f} s; its runs go on")
 
-    def _sentence(self, event: Event, run: RunState | None) -> str | None:
+    def _sentence(self, event: Event, run: RunState | None) -> str | None:  # noqa: C901 - one flat match
         match event:
             case NodeConnected():
                 self._lost.pop(event.node, None)

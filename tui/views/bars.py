@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from paceline.engine.store.state import State
 from textual.strip import Strip
@@ -16,17 +17,28 @@ from .drawing.lines import NO_STYLE, Piece, click_style, gauge, justified_line, 
 PHASE_GAUGE_CELLS = 12
 """Width of the progress gauge in the bottom bar."""
 
+
+class ScreenEntry(NamedTuple):
+    """A screen that a key, a tab and a name at the prompt lead to."""
+
+    key: str
+    name: str
+    title: str
+    path: str
+    """Module and class below tui/screens; imported when the screen is first shown."""
+
+
 SCREENS = (
-    ("1", "fleet", "Fleet"),
-    ("2", "jobs", "Jobs"),
-    ("3", "run", "Run"),
-    ("4", "alerts", "Alerts"),
-    ("5", "results", "Results"),
-    ("6", "advice", "Advice"),
-    ("7", "logs", "Logs"),
-    ("8", "profiles", "Profiles"),
+    ScreenEntry("1", "fleet", "Fleet", "fleet.FleetScreen"),
+    ScreenEntry("2", "jobs", "Jobs", "jobs.JobsScreen"),
+    ScreenEntry("3", "run", "Run", "run.RunScreen"),
+    ScreenEntry("4", "alerts", "Alerts", "alerts.AlertsScreen"),
+    ScreenEntry("5", "results", "Results", "results.ResultsScreen"),
+    ScreenEntry("6", "advice", "Advice", "advice.AdviceScreen"),
+    ScreenEntry("7", "logs", "Logs", "logs.LogsScreen"),
+    ScreenEntry("8", "profiles", "Profiles", "profiles.ProfilesScreen"),
 )
-"""Key, name and title of every screen; 9 is reserved for experiments."""
+"""Every screen; 9 is reserved for experiments. Keys, tabs, names at the prompt and the app's modes come from this table."""
 
 
 def top_bar(view: View, current: str, width: int) -> Strip:
@@ -63,13 +75,14 @@ def top_bar(view: View, current: str, width: int) -> Strip:
 
 def _tabs(current: str, room: int) -> list[Piece]:
     """The names of the screens; in less room first without the program's name, then closer together."""
-    click_styles = {name: click_style(f"app.visit('{name}')") for _, name, _ in SCREENS}
+    click_styles = {name: click_style(f"app.visit('{name}')") for _, name, *_ in SCREENS}
     wide = [
-        (f" {key} {title} ", (PALETTE.tab if name == current else PALETTE.dim) + click_styles[name]) for key, name, title in SCREENS
+        (f" {key} {title} ", (PALETTE.tab if name == current else PALETTE.dim) + click_styles[name])
+        for key, name, title, _ in SCREENS
     ]
     close = [
         (f" {key} {title}", (PALETTE.accent_strong if name == current else PALETTE.dim) + click_styles[name])
-        for key, name, title in SCREENS
+        for key, name, title, _ in SCREENS
     ]
     for pieces in ([(" paceline ", PALETTE.accent_strong), *wide], wide):
         if sum(len(text) for text, _ in pieces) < room:

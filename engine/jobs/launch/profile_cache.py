@@ -14,7 +14,7 @@ from ...events import DriftFound, NodeConnected, ProfileStored, Progress, Warned
 from ...plan import Plan
 from ...profiles.assemble import assemble
 from ...profiles.drift import find_drifts
-from ...profiles.model_digest import RELEASED_DIGESTS, model_digest
+from ...profiles.model_digest import model_digest, released_digest
 from ...profiles.profile import Profile
 from ...profiles.store import ProfileStore, StoredProfile, profile_fingerprint
 from ...reports.profile import profile_document
@@ -32,7 +32,7 @@ class ProfileCache:
         self._fingerprint = _models_last(profile_fingerprint(plan, model_digest(plan.workload)))
         self._accepted = [self._fingerprint]
         """Fingerprints of the devices as they are now: as this version stores them, and as the last release did."""
-        if (released := RELEASED_DIGESTS.get(plan.workload)) is not None:
+        if (released := released_digest(plan.workload)) is not None:
             self._accepted.append(self._fingerprint | {"models": released})
         self._versions = _versions(plan, facts)
 

@@ -9,7 +9,7 @@ import json
 import re
 from typing import Any, NamedTuple
 
-QUIET_KINDS = frozenset({"StepsTaken", "RankEpochEnded", "ReadingsKept"})
+QUIET_KINDS = frozenset({"StepsTaken", "RankEpochEnded", "ReadingsRecorded", "ReadingsKept"})
 """Events that only carry figures for charts."""
 _HEADER_FIELDS = frozenset({"kind", "at", "node", "node_time", "run_id", "rank", "case", "before", "after"})
 _RANK = re.compile(r"\[(?:rank ?)?(\d{1,5})\]:? ?")

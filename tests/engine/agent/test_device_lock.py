@@ -132,7 +132,7 @@ async def test_readings_name_the_holder_of_a_device_until_its_runner_is_killed(t
 async def test_a_runner_records_readings_of_its_own_devices(tmp_path: Path) -> None:
     one = Lab(tmp_path, [STAYS])
     await one.start()
-    await one.until_text(0, "events.jsonl", "ReadingsKept")
+    await one.until_text(0, "events.jsonl", "ReadingsRecorded")
     await one.end()
     lines = (one.run(0) / "events.jsonl").read_text().splitlines()
     (recorded,) = [event for line in lines if isinstance(event := decode(line), ReadingsRecorded)]

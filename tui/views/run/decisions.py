@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from paceline.engine.store.selectors import open_alerts, wall_clock
-from paceline.engine.store.state import Alert, CaseState, ShareDecision, RunState, State, Straggler
+from paceline.engine.store.state import Alert, CaseState, RunState, ShareDecision, State, Straggler
 from paceline.engine.store.straggler_alerts import describe
 from textual.strip import Strip
 
