@@ -24,8 +24,8 @@ _RELEASED_DIGESTS = {
     "a5c77d7772698f89": "37a3eca1337ed923",  # agnews-small
     "2dffb3bb293942d5": "751668e10d896f1a",  # agnews-large
 }
-"""What version 0.1.0 stored, by the digest of the code that times the same: only names and places have changed since. An entry lapses
-by itself with the next change to its code."""
+"""What version 0.1.0 stored, by the digest of the code that times the same: only names and places have changed since. An entry
+lapses by itself with the next change to its code."""
 
 
 @functools.cache

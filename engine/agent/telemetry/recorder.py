@@ -58,7 +58,7 @@ class ReadingRecorder:
 
 
 def record_line(reported: NodeReported, devices: AbstractSet[tuple[str, int]]) -> str:
-    """Encode the readings of these devices, given as (kind, index), as one ReadingsRecorded event, without unknown and empty fields."""
+    """Encode the readings of these devices, given as (kind, index), as one ReadingsRecorded event without unknown fields."""
     readings = [_sparse(_compact(device)) for device in reported.devices if (device.kind, device.index) in devices]
     now = reported.host
     host = HostReading(cpu=_rounded(now.cpu, 2), memory_used=now.memory_used, disk_free=now.disk_free, load=now.load)
