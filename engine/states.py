@@ -54,6 +54,9 @@ PromptKind = Literal["host key", "passphrase", "password", "code"]
 """What a connection asks a person for."""
 
 ENDED_STATUSES: tuple[EndedStatus, ...] = get_args(EndedStatus)
+VerdictKind = Literal["pays", "no difference", "does not pay", "one device"]
+"""Whether distributed training pays."""
+
 RUN_STATUSES: tuple[RunStatus, ...] = get_args(RunStatus)
 NODE_KINDS: tuple[NodeKind, ...] = get_args(NodeKind)
 DEVICE_KINDS: tuple[DeviceKind, ...] = get_args(DeviceKind)

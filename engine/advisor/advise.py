@@ -10,7 +10,7 @@ from itertools import combinations
 from ..balancer.participation import EXACT_SEARCH_DEVICES
 from ..errors import PlanImpossible
 from ..profiles.profile import AllReduceProfile, Profile
-from ..states import Compression
+from ..states import Compression, VerdictKind
 from .predict import Candidate, Prediction, predict
 from .remedies import Remedy, remedies
 
@@ -49,6 +49,16 @@ class Advice:
     def speedup(self, prediction: Prediction) -> float:
         """Throughput over that of the best single device at its best batch."""
         return prediction.samples_per_second / self.best_single.samples_per_second
+
+    @property
+    def verdict_kind(self) -> VerdictKind:
+        """Whether all devices pay at the requested batch; ``verdict`` is the same as a sentence."""
+        if len(self.asked.candidate.devices) < 2:
+            return "one device"
+        speedup = self.speedup(self.asked)
+        if speedup > 1 + NEUTRAL_BAND:
+            return "pays"
+        return "does not pay" if speedup < 1 - NEUTRAL_BAND else "no difference"
 
     def efficiency(self, prediction: Prediction) -> float:
         """Throughput over the sum of the devices' standalone throughputs, each at its own share."""
@@ -182,25 +192,24 @@ def _verdict(advice: Advice) -> str:
     asked, best = advice.asked, advice.best_single
     device = advice.profile.devices[best.candidate.devices[0]]
     best_at_batch = next(one for one in advice.candidates if _batch_of(one) == _batch_of(asked) and len(one.candidate.devices) == 1)
-    is_larger = (
-        best.samples_per_second > (1 + NEUTRAL_BAND) * best_at_batch.samples_per_second
-    )  # which is not free in accuracy, so both are told
+    # A larger batch is not free in accuracy, so the sentence names both throughputs.
+    is_larger = best.samples_per_second > (1 + NEUTRAL_BAND) * best_at_batch.samples_per_second
     best_batch = f" at its best batch of {_batch_of(best)}" if is_larger else ""
     alone = f"{device.name} of {device.node} alone ({best.samples_per_second:,.0f} samples/s{best_batch})"
     count = len(asked.candidate.devices)
-    if count < 2:
+    if advice.verdict_kind == "one device":
         return f"There is one device: {alone}."
     speedup = advice.speedup(asked)
     at = f"{asked.samples_per_second:,.0f} samples/s at a batch of {_batch_of(asked)}"
     if is_larger:
         at += f", where it is {asked.samples_per_second / best_at_batch.samples_per_second:.2f}x of one device"
-    if speedup > 1 + NEUTRAL_BAND:
+    if advice.verdict_kind == "pays":
         sentence = f"It pays: {count} devices give {speedup:.2f}x of {alone}, {at}"
         better = advice.speedup(advice.recommended)
         if len(advice.recommended.candidate.devices) < count and better > speedup * 1.01:
             sentence += f"; {len(advice.recommended.candidate.devices)} of them give {better:.2f}x"
         return sentence + "."
-    what = "Distributing does not pay" if speedup < 1 - NEUTRAL_BAND else "It makes no difference"
+    what = "Distributing does not pay" if advice.verdict_kind == "does not pay" else "It makes no difference"
     sentence = f"{what}: {count} devices give {speedup:.2f}x of {alone}, {at}"
     if asked.exposed_seconds > 0.1 * asked.step_seconds:
         sentence += f"; {asked.exposed_seconds / asked.step_seconds:.0%} of a step is gradients on their way"

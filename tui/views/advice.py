@@ -16,6 +16,7 @@ from paceline.engine.advisor.profile_from_document import profile_from_document
 from paceline.engine.advisor.whatif import link_of, with_link, without_devices
 from paceline.engine.errors import PacelineError
 from paceline.engine.profiles.profile import Profile
+from paceline.engine.states import VerdictKind
 from paceline.engine.workloads import WORKLOADS
 from textual.strip import Strip
 
@@ -105,6 +106,15 @@ def listed_candidates(view: AdviceView | None) -> list[Prediction]:
     return [prediction for prediction in view.advice.candidates if prediction.candidate.global_batch_size == batch]
 
 
+_VERDICT_LOOKS: dict[VerdictKind, tuple[str, str]] = {
+    "pays": ("PAYS", "ok"),
+    "does not pay": ("DOES NOT PAY", "warning"),
+    "no difference": ("NO DIFFERENCE", "text"),
+    "one device": ("NO DIFFERENCE", "text"),
+}
+"""Headline of a verdict, and its style in the palette."""
+
+
 def verdict_lines(view: AdviceView | None, workloads: int, width: int, height: int) -> list[Strip]:
     """Whether distributing pays in a few capitals, the sentence of the verdict, and the what-if choice."""
     if view is None:
@@ -117,11 +127,9 @@ def verdict_lines(view: AdviceView | None, workloads: int, width: int, height: i
         return [*lines, line(width, (sanitize(view.reason), PALETTE.warning)), _what_if_line(view, width)][:height]
     advice = view.advice
     speedup = advice.speedup(advice.asked)
-    word, style = ("PAYS", PALETTE.ok) if advice.verdict.startswith("It pays") else ("DOES NOT PAY", PALETTE.warning)
-    if advice.verdict.startswith(("It makes", "There is")):
-        word, style = "NO DIFFERENCE", PALETTE.text
+    word, style = _VERDICT_LOOKS[advice.verdict_kind]
     head: list[Piece] = [
-        (f"{GLYPHS['ok' if word == 'PAYS' else 'warning']} {word}  {ratio(speedup)}", style),
+        (f"{GLYPHS['ok' if advice.verdict_kind == 'pays' else 'warning']} {word}  {ratio(speedup)}", getattr(PALETTE, style)),
         (f"  {about}", PALETTE.dim),
     ]
     lines = [justified_line(width, head, end)]

@@ -65,7 +65,7 @@ def result_runs(view: View) -> list[str]:
 
 def has_result(run: RunState) -> bool:
     """Whether the run has a result or at least one epoch; profiles are shown on a screen of their own."""
-    return (run.document is not None and "links" not in run.document) or any(case.epochs for case in run.cases)
+    return (run.document is not None and document_type(run.document) != "profile") or any(case.epochs for case in run.cases)
 
 
 def shown_run(view: View) -> RunState | None:
