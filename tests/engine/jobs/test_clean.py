@@ -1,4 +1,4 @@
-"""Removing what nodes keep of ours: what is in use stays, links are not followed, and nothing outside the root is touched."""
+"""``clean``: what is in use stays, links are not followed, and nothing outside the root is touched."""
 
 from __future__ import annotations
 

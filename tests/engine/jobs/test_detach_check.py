@@ -1,4 +1,4 @@
-"""Whether a run outlives its login: the ladder, its proof on machines that end background processes, and what a person is told."""
+"""Whether a run outlives its login: detach methods, their proof on machines that end background processes, and the warnings."""
 
 from __future__ import annotations
 

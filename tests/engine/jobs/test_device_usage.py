@@ -1,4 +1,4 @@
-"""Devices that others use: which of a plan's are, and who is told."""
+"""Devices in use by others: which of a plan's devices are, and by whom."""
 
 from __future__ import annotations
 

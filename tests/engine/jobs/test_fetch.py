@@ -277,7 +277,7 @@ def test_without_a_pattern_mirrored_files_are_left_out() -> None:
 
 def attack(count: int, place: Path) -> dict[str, int]:
     """So many hostile nodes, one after another, into one directory; counts of what happened."""
-    counts = dict.fromkeys(("trees", "files", "refused", "errors of ours", "tracebacks", "writes outside"), 0)
+    counts = dict.fromkeys(("trees", "files", "refused", "own errors", "tracebacks", "writes outside"), 0)
     random_numbers = random.Random(SEED)
     outside = place / "outside"
     outside.mkdir()
@@ -293,7 +293,7 @@ def attack(count: int, place: Path) -> dict[str, int]:
                 counts["files"] += found.count("fetched")
                 counts["refused"] += found.count("refused")
             except PacelineError:
-                counts["errors of ours"] += 1
+                counts["own errors"] += 1
             except Exception as error:
                 print(f"seed {SEED}, tree {number}: {error!r}")
                 counts["tracebacks"] += 1

@@ -56,7 +56,7 @@ class Waiting:
         return make_plan(spec, "r1", nodes, data, WORKLOADS[spec.workload]), nodes
 
     async def begin(self) -> asyncio.Task[Plan]:
-        """Wait in the background, from the moment on at which that is told."""
+        """Wait in the background; returns once JobWaited is published."""
         task = asyncio.create_task(self.planner.plan_when_free(TrainSpec(), DATA, []))
         await until(lambda: self.live.state.waiting is not None, loop_turns)
         return task

@@ -1,4 +1,4 @@
-"""Men in the middle against real servers: refused, and not one word of ours to them."""
+"""Man-in-the-middle attacks against real servers: each is refused before anything is sent."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ class House:
         return server
 
     async def asking(self, server: type[asyncssh.SSHServer], **options: Any) -> int:
-        """A server of ours that asks for more than keys; returns its port."""
+        """Start a server that asks for more than keys; returns its port."""
         host_key = asyncssh.generate_private_key("ssh-ed25519")
         acceptor = await asyncssh.listen(
             "127.0.0.1",

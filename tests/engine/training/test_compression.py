@@ -40,7 +40,7 @@ def weights_of(mine: Trainer) -> torch.Tensor:
 
 
 def _half(rank: int, world: int) -> dict[str, Any]:
-    """Gradients of one step, exact and in either half precision, and what was told in it."""
+    """Gradients of one step, exact and in either half precision, and the statistics exchanged with them."""
     found: dict[str, Any] = {}
     for compression in ("none", "bf16", "fp16"):
         mine = trainer(rank, world, compression=compression, rate=0.0)

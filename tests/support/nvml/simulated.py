@@ -38,7 +38,7 @@ def build(directory: Path) -> Path:
 
 
 class Driver:
-    """What the devices of one simulation do. Whoever runs with ``env`` sees every change at its next call."""
+    """What the devices of one simulation do. A process that runs with ``env`` sees every change at its next call."""
 
     def __init__(self, library: Path, directory: Path, *lines: str) -> None:
         self._library, self._directory = library, directory

@@ -94,7 +94,7 @@ class PlayedNode:
         self.state = "down"
 
     def hole(self) -> None:
-        """Say nothing and hear nothing: whoever knocks is dropped by the kernel, because the backlog is full."""
+        """Neither accept nor answer: the kernel drops new connections, because the backlog is full."""
         self.revive()
         asyncio.get_running_loop().remove_reader(self._socket)
         for connection in self.connections:

@@ -1,4 +1,4 @@
-"""A proxy of ours between client and server that breaks connections in every way networks do; each fault is seeded.
+"""A proxy between client and server that breaks connections in every way networks do; each fault is seeded.
 
 Eleven kinds act on a connection; the twelfth, a full disk, acts where bytes are written (tests.support.runs.fault_histories).
 """
