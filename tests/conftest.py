@@ -13,24 +13,33 @@ from hypothesis import settings
 
 SEED_VARIABLE = "PACELINE_TEST_SEED"
 """Set it to the number that a failed run printed, and random choices are the same again."""
-CLOCK = (
-    "engine/ssh/",
-    "engine/training/test_run_queue.py",
-    "integration/test_crowd.py",
-    "integration/test_cuts.py",
-    "integration/test_phases.py",
-    "integration/test_profiling.py",
-    "integration/test_soak_node.py",
-    "integration/test_sshd_restart.py",
-    "integration/test_straggler.py",
-    "integration/test_training_run.py",
-    "tui/terminal/test_terminal.py",
-)
-"""Tests that measure time, pace a device, keep short time limits, or drive a real sshd or terminal: one at a time, one worker."""
-TORCH = ("engine/training/", "engine/profiling/", "engine/profiles/")
-"""Tests that fork ranks from a process with torch: one worker pays for it."""
-FIRST = ("tui/screens/test_looks.py", "integration/test_lab.py")
-"""Files of long tests that need nothing in common: begun early and spread over all workers, so that none is left for the end."""
+GROUPS = {
+    "clock": (
+        "engine/training/test_run_queue.py",
+        "integration/test_phases.py",
+        "integration/test_profiling.py",
+        "integration/test_soak_node.py",
+        "integration/test_straggler.py",
+        "integration/test_training_run.py",
+    ),
+    "sshd": (
+        "engine/ssh/",
+        "integration/test_crowd.py",
+        "integration/test_cuts.py",
+        "integration/test_sshd_restart.py",
+    ),
+    "torch": ("engine/training/", "engine/profiling/", "engine/profiles/"),
+    "terminal": ("tui/terminal/test_terminal.py",),
+}
+"""Tests that share a worker, and so never run two at once, by the start of their path; the first match counts.
+
+``clock`` measures time or paces devices, ``sshd`` keeps short time limits on real servers, ``terminal`` draws on real terminals,
+``torch`` forks ranks from a process with torch, which one worker pays for. Every other file is a group of its own.
+"""
+SPREAD = ("tui/screens/test_looks.py", "integration/test_lab.py")
+"""Files of long tests that share nothing: each test may go to another worker."""
+ORDER = ("clock", "", "sshd", "torch", "terminal")
+"""Groups that begin first, so that none of the long ones is left for the end; ``""`` are the spread tests."""
 
 settings.register_profile("paceline", deadline=None, print_blob=True, database=None)
 settings.load_profile("paceline")
@@ -54,23 +63,23 @@ def pytest_xdist_auto_num_workers() -> int:
     return len(os.sched_getaffinity(0)) + 1
 
 
+def group_of(name: str) -> str:
+    """The group of a test file; empty where each of its tests is one of its own."""
+    if name.startswith(SPREAD):
+        return ""
+    return next((group for group, starts in GROUPS.items() if name.startswith(starts)), Path(name).stem)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Name the tests that share a worker, and begin with what takes longest."""
+    """Name the tests that share a worker, and begin with the groups that take longest."""
     root = Path(__file__).parent
     ranks = {}
     for item in items:
-        name = item.path.relative_to(root).as_posix()
-        if name.startswith(CLOCK):
-            group, ranks[item] = "clock", 0
-        elif name.startswith(FIRST):
-            group, ranks[item] = "", 1
-        elif name.startswith(TORCH):
-            group, ranks[item] = "torch", 2
-        else:
-            group, ranks[item] = item.path.stem, 3
+        group = group_of(item.path.relative_to(root).as_posix())
         if group:
             item.add_marker(pytest.mark.xdist_group(group))
+        ranks[item] = ORDER.index(group) if group in ORDER else len(ORDER)
     items.sort(key=ranks.__getitem__)
 
 
