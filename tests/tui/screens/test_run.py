@@ -115,7 +115,7 @@ async def test_many_ranks_scroll_and_hidden_ones_are_counted() -> None:
 def test_moments_are_listed_newest_first_with_their_effect() -> None:
     view = view_of(story.trouble())
     kinds = [type(moment.what).__name__ for moment in moments(view.state, view.run)]
-    assert kinds == ["Alert", "Alert", "Straggler", "Alert", "Alert", "Decision"]
+    assert kinds == ["Alert", "Alert", "Straggler", "Alert", "Alert", "ShareDecision"]
     text = "\n".join(strip.text for strip in decision_lines(view, 150, 12))
     assert "96/96/96/96 → 176/126/41/41" in text
     assert "measured 406 ms ✔" in text

@@ -59,7 +59,10 @@ class Terminal:
             assert condition() or not has_ended, self.seen[-2000:]
             return condition()
 
-        until_sync(is_met)
+        try:
+            until_sync(is_met)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\nlast written: {self.seen[-2000:]!r}") from None
         self.read()
 
     def type(self, keys: bytes) -> None:
