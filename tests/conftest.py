@@ -88,7 +88,8 @@ def _home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A home without settings, keys or known hosts: nothing of the person who runs the tests is read, and workers share nothing."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
-        for variable in [name for name in os.environ if name.startswith("XDG_")] + ["SSH_AUTH_SOCK", "NO_COLOR"]:
+        unset = ["SSH_AUTH_SOCK", "NO_COLOR", "COLUMNS", "LINES"]  # pytest-xdist sets a size of the terminal for its workers
+        for variable in [name for name in os.environ if name.startswith("XDG_")] + unset:
             patch.delenv(variable, raising=False)
         yield
 

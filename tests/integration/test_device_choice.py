@@ -12,10 +12,10 @@ from paceline.engine.errors import NodeUnreachable, UsageError
 from paceline.engine.inventory.choice import load_inventory
 from paceline.engine.specs import TrainSpec
 
+from tests.support.installed import needs
 from tests.support.runs.labs import LabDirectory
 
-pytest.importorskip("torch")
-pytest.importorskip("sklearn")
+pytestmark = needs("torch", "sklearn")
 
 DEAD = """
 [[node]]
@@ -54,7 +54,7 @@ async def test_a_job_waits_for_the_nodes_of_its_devices_only(tmp_path: Path, sil
         for devices, nodes in (("n1", ["n1"]), ("n[0-1]:0", ["n0", "n1"])):
             document = await control.plan(TrainSpec(devices=devices))
             assert [device["node"] for device in document["devices"]] == nodes
-        assert control.state.nodes["mute"].state == "connecting"
+        assert control.state.nodes["mute"].state in ("connecting", "lost")  # lost on a machine so slow that its time limit passed
         with pytest.raises(NodeUnreachable, match="down"):
             await control.plan(TrainSpec(devices="n0,down"))
         with pytest.raises(UsageError, match="no node 'n7' takes part"):

@@ -14,11 +14,11 @@ from paceline.engine.agent.runs import device_lock
 from paceline.engine.agent.system.processes import pids_of_run
 from paceline.engine.plan import RankPlan
 
+from tests.support.installed import needs
 from tests.support.runs.labs import LabDirectory
 from tests.support.screens.documents import documented, paths
 
-pytest.importorskip("torch")
-pytest.importorskip("sklearn")
+pytestmark = needs("torch", "sklearn")
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Real torchruns on emulated devices: what their ranks tell of a step is what was played, and its bottleneck is named."""
+"""Real ranks on emulated devices: what their ranks tell of a step is what was played, and its bottleneck is named."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from paceline.engine.plan import Plan
 from paceline.engine.reports.bench import train_document
 from paceline.engine.specs import FaultSpec, LinkSpec
 
+from tests.support.installed import needs
 from tests.support.runs.training_lab import Lab, make_plan, toy_arrays
 
-pytest.importorskip("torch")
+pytestmark = needs("torch")
 SPEEDS = [[8.4], [2.8]]
 """64 samples take 112 and 336 ms by equal shares: so long that stalls of a busy machine stay small beside them."""
 
@@ -21,7 +22,7 @@ SPEEDS = [[8.4], [2.8]]
 def trained(place: Path, plan: Plan) -> dict[str, Any]:
     """The result of a run with three epochs of three full steps and a small one."""
     lab = Lab(place, plan, toy_arrays(200))
-    lab.start()
+    lab.start(with_torchrun=False)
     assert lab.follow() == [0] * len(plan.nodes), lab.output()
     return train_document(plan, [event for rank in plan.ranks for event in lab.events(rank.rank)], "done", "")
 

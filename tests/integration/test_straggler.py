@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.installed import needs
 from tests.support.runs.labs import LabDirectory
 
-pytest.importorskip("torch")
-pytest.importorskip("sklearn")
+pytestmark = needs("torch", "sklearn")
 
 FAULT = '\n[[node.fault]]\nat_step = 24\nuntil_step = 64\nslowdown = 1.6\ncause = "thermal"\n'
 

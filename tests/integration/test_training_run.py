@@ -175,7 +175,7 @@ def test_a_loss_that_is_not_finite_is_blamed_on_its_rank(tmp_path: Path) -> None
     arrays = toy_arrays()
     arrays["train_y"] = np.full_like(arrays["train_y"], np.nan)
     lab = Lab(tmp_path, make_plan("sp500-mlp", [[42.0]], ["equal"], epochs=1, batch=64), arrays)
-    lab.start()
+    lab.start(with_torchrun=False)
     assert lab.follow() == [1]
     assert "rank 0 is not finite in step 0" in lab.first(RankFailed).reason
 
@@ -186,7 +186,7 @@ def test_a_device_with_little_memory_keeps_its_share_in_micro_batches(tmp_path: 
     memory = timer._fixed_bytes + 10 * timer._sample_bytes
     plan = replace(plan, ranks=(replace(plan.ranks[0], memory=memory), plan.ranks[1]))
     lab = Lab(tmp_path, plan, toy_arrays(160))
-    lab.start()
+    lab.start(with_torchrun=False)
     assert lab.follow() == [0, 0], lab.output()
     ended = lab.of(CaseEnded, 0)[0].local_batch_sizes
     assert abs(ended[0] - 48) <= 3

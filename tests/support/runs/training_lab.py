@@ -88,14 +88,24 @@ class Lab:
     def run_dir(self, node: str) -> Path:
         return self.path / node / "runs" / self.plan.run_id
 
-    def start(self) -> None:
+    def start(self, *, with_torchrun: bool = True) -> None:
+        """Start one torchrun a node, or its ranks alone: a torchrun costs seconds of processor time for its import of torch."""
         for node in self.plan.nodes:
-            env = {**os.environ, "GLOO_SOCKET_IFNAME": node.interface, "OMP_NUM_THREADS": "1", "PACELINE_NODE": node.name}
-            command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nnodes", "1"]
-            command += ["--nproc-per-node", str(len(node.ranks)), "--local-addr", node.address, "--max-restarts", "0"]
-            command += ["-m", f"paceline.engine.{self.plan.program}", str(self.run_dir(node.name)), node.name]
-            with (self.run_dir(node.name) / "out.log").open("wb") as out:
-                self.processes.append(subprocess.Popen(command, stdout=out, stderr=out, env=env, start_new_session=True))
+            program = ["-m", f"paceline.engine.{self.plan.program}", str(self.run_dir(node.name)), node.name]
+            if with_torchrun:
+                torchrun = ["-m", "torch.distributed.run", "--standalone", "--nnodes", "1", "--max-restarts", "0"]
+                self._start(node, *torchrun, "--nproc-per-node", str(len(node.ranks)), "--local-addr", node.address, *program)
+            else:
+                for local_rank in range(len(node.ranks)):
+                    self._start(node, *program, LOCAL_RANK=str(local_rank))
+
+    def _start(self, node: NodePlan, *words: str, **env: str) -> None:
+        env |= {"GLOO_SOCKET_IFNAME": node.interface, "OMP_NUM_THREADS": "1", "PACELINE_NODE": node.name}
+        with (self.run_dir(node.name) / "out.log").open("ab") as out:
+            process = subprocess.Popen(
+                [sys.executable, *words], stdout=out, stderr=out, env={**os.environ, **env}, start_new_session=True
+            )
+        self.processes.append(process)
 
     def follow(self, act: Callable[[], None] = lambda: None) -> list[int]:
         """Pass on the store's address and wait for the end, calling ``act`` meanwhile; returns the exit statuses."""
