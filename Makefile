@@ -3,6 +3,9 @@
 PY := .venv/bin/python
 INSTALL = $(PY) -m pip --disable-pip-version-check install $$([ -t 2 ] || echo -q) -c constraints.txt
 
+# Compiled modules are kept even where the environment forbids it: hundreds of processes import the same ones.
+PYTEST = PYTHONDONTWRITEBYTECODE= $(PY) -m pytest
+
 .PHONY: help demo bench test check soak clean
 .DELETE_ON_ERROR:
 
@@ -17,7 +20,7 @@ bench: .venv/demo.stamp     ## the same comparison on the nodes of nodes.toml, h
 
 test: .venv/test.stamp      ## everything that must hold: style, types, import directions, behaviour
 	@mkdir -p build; $(MAKE) --no-print-directory check >build/check.log 2>&1 & checking=$$!; \
-	$(PY) -m pytest -n auto --dist loadgroup --no-loadscope-reorder; tested=$$?; \
+	$(PYTEST) -n auto --dist loadgroup --no-loadscope-reorder; tested=$$?; \
 	wait $$checking; checked=$$?; cat build/check.log; \
 	[ $$checked -eq 0 ] || echo "make: the checks above failed (they ran beside the tests)" >&2; \
 	exit $$((tested || checked))
@@ -29,7 +32,7 @@ check: .venv/test.stamp     ## only what can be told without running it: style, 
 	.venv/bin/lint-imports
 
 soak: .venv/test.stamp      ## the heavier tests, which take minutes
-	$(PY) -m pytest -m slow
+	$(PYTEST) -m slow
 
 clean:                      ## remove .venv and caches; logs and data stay
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
