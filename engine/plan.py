@@ -5,7 +5,7 @@ Runs on both sides and imports the standard library only. Every node receives th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .specs import FaultSpec, LinkSpec
 from .states import Backend, Compression, DeviceKind, Policy, Program
@@ -23,6 +23,8 @@ class Emulation:
     """Fraction of its steps that take 1.5 to 3 times as long, 0 to 1."""
     seed: int = 0
     """Of the noise and the outliers."""
+    fixed: float = 0.0
+    """Seconds that every micro-batch takes, however few its samples."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,8 @@ class NodePlan:
     interface: str
     """Network interface that carries the training traffic, for gloo and NCCL."""
     python: str
+    paths: dict[str, str] = field(default_factory=dict)
+    """Places of the node by name, for the arguments of a script."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,25 @@ class DataPlan:
     sha256: str
     baseline_mse: float | None = None
     """Validation loss of the forecast that repeats the last value; None: the data are no time series."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptPlan:
+    """The training program of a person: its project lies in ``data/<digest of the data plan>`` on every node of the run."""
+
+    target: str
+    """Path of the file below the project, or the name of the module."""
+    args: tuple[str, ...]
+    """Its arguments; ``{name}`` stands for a path of the node, see ``NodePlan.paths``."""
+    digest: str
+    """Of the file and the arguments: runs of one digest compare."""
+    is_module: bool = False
+    workdir: str = "."
+    """Working directory below the project."""
+    is_strict: bool = False
+    """Whether the run fails where its batches cannot be balanced, instead of running as it is."""
+    rate: float | None = None
+    """Samples per second of an emulated device of speed 1; None: the first unpaced steps fix it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +128,8 @@ class Plan:
     """Seconds after which an unfinished collective counts as failed."""
     program: Program = "training"
     """What is started once per device."""
+    script: ScriptPlan | None = None
+    """Of the program ``script``. Its epochs and its global batch are its own: 0 here means unknown until it runs."""
 
     @property
     def is_emulated(self) -> bool:

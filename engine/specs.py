@@ -23,6 +23,8 @@ class DeviceSpec:
     """Relative standard deviation of its compute seconds between steps."""
     outliers: float = 0.0
     """Fraction of its steps that take 1.5 to 3 times as long, 0 to 1."""
+    fixed: float = 0.0
+    """Seconds that every micro-batch takes, however few its samples."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,8 @@ class NodeSpec:
     """Interpreter on the node; None: ``python3``, or the interpreter of this process on an embedded node."""
     state_dir: str | None = None
     env: dict[str, str] = field(default_factory=dict)
+    paths: dict[str, str] = field(default_factory=dict)
+    """Places of the node by name: ``{data}`` in the arguments of a script stands for the path called ``data``."""
     address: str | None = None
     """Host or IP at which peers reach this node for training traffic."""
     interface: str | None = None
@@ -108,8 +112,23 @@ class Inventory:
 
 
 @dataclass(frozen=True, slots=True)
+class ScriptSpec:
+    """A training program of a person's own: a file, or a module as after ``python -m``."""
+
+    path: str
+    """Of the file at the centre, or the name of the module."""
+    args: tuple[str, ...] = ()
+    """Its own arguments; ``{name}`` in them stands for a path of the node, see ``NodeSpec.paths``."""
+    is_module: bool = False
+    workdir: str | None = None
+    """Directory at the centre that travels with it; None: its git checkout, else its own directory."""
+    is_strict: bool = False
+    """Whether a script that cannot be balanced is refused instead of run as it is."""
+
+
+@dataclass(frozen=True, slots=True)
 class TrainSpec:
-    """One job: a workload, trained once for each policy in one launch."""
+    """One job: a workload or a script, trained once for each policy in one launch."""
 
     workload: str = "digits-cnn"
     policies: tuple[Policy, ...] = ("hybrid",)
@@ -134,3 +153,5 @@ class TrainSpec:
     """Optimizer steps between two averages of the weights (local SGD); 1: gradients are summed in every step."""
     is_shared: bool = False
     """Whether devices that other processes use may be used too."""
+    script: ScriptSpec | None = None
+    """A program of a person's own; None: the workload. ``workload`` is then the name of the script."""

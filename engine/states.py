@@ -31,8 +31,8 @@ Policy = Literal["equal", "proportional", "dynamic", "hybrid"]
 """Rule that shares a global batch between ranks."""
 Compression = Literal["none", "bf16", "fp16", "powersgd"]
 """Of gradients in transit: half as many bytes, or matrices of low rank (PowerSGD)."""
-Program = Literal["training", "profiling"]
-"""What a run starts once per device."""
+Program = Literal["training", "profiling", "script"]
+"""What a run starts once per device: the module ``paceline.engine.<program>``."""
 TaskKind = Literal["classification", "regression"]
 Backend = Literal["gloo", "nccl"]
 
