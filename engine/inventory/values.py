@@ -214,6 +214,13 @@ SHARED_KEYS: Readers = {
 """Keys of a node that [defaults] may hold too."""
 NODE_KEYS: Readers = {"name": _name, "host": _argument, "host_key": _host_key, "address": _address}
 """Keys of a node that [defaults] may not hold."""
-DEVICE_KEYS: Readers = {"name": text, "speed": _speed, "memory": _memory, "noise": _noise, "outliers": _fraction}
+DEVICE_KEYS: Readers = {
+    "name": text,
+    "speed": _speed,
+    "memory": _memory,
+    "noise": _noise,
+    "outliers": _fraction,
+    "fixed": _seconds,
+}
 LINK_KEYS: Readers = {"latency": _seconds, "bandwidth": _bandwidth, "jitter": _noise}
 FAULT_KEYS: Readers = {"at_step": _step, "slowdown": _slowdown, "until_step": _step, "cause": _cause, "device": _step}

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import StorageFailed
-from ..plan import Plan
+from ..plan import Emulation, Plan
 from ..protocol.json_files import write_json
 from ..protocol.private_files import make_directory
 from ..wire import from_plain, to_plain
@@ -48,8 +48,14 @@ def profile_fingerprint(plan: Plan, models: str) -> dict[str, str]:
         device = f"{rank.node}:{rank.device_index}"
         found[f"device {device}"] = f"{rank.device_name} ({rank.device_kind}, {rank.memory or 0} bytes)"
         if rank.emulation is not None:
-            found[f"declared {device}"] = _digest(replace(rank.emulation, seed=0, faults=()))
+            found[f"declared {device}"] = _digest(_declared(rank.emulation))
     return found
+
+
+def _declared(emulation: Emulation) -> dict[str, Any]:
+    """The settings of an emulated device. A cost of 0 is left out: profiles of versions that did not know it stay valid."""
+    settings: dict[str, Any] = to_plain(replace(emulation, seed=0, faults=()))
+    return settings if emulation.fixed else {key: value for key, value in settings.items() if key != "fixed"}
 
 
 def _digest(settings: Any) -> str:

@@ -89,7 +89,7 @@ def _rank(rank: int, node_rank: int, local_rank: int, candidate: NodeCandidate, 
     if device.kind == "emulated":
         declared = candidate.spec.devices[device.index]
         faults = tuple(fault for fault in candidate.spec.faults if fault.device == device.index)
-        emulation = Emulation(declared.speed, faults, declared.noise, declared.outliers, seed)
+        emulation = Emulation(declared.speed, faults, declared.noise, declared.outliers, seed, declared.fixed)
     return RankPlan(
         rank=rank,
         node=candidate.spec.name,

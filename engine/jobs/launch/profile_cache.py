@@ -14,7 +14,7 @@ from ...events import DriftFound, NodeConnected, ProfileStored, Progress, Warned
 from ...plan import Plan
 from ...profiles.assemble import assemble
 from ...profiles.drift import find_drifts
-from ...profiles.model_digest import model_digest, released_digest
+from ...profiles.model_digest import earlier_digests, model_digest
 from ...profiles.profile import Profile
 from ...profiles.store import ProfileStore, StoredProfile, profile_fingerprint
 from ...reports.profile import profile_document
@@ -30,10 +30,9 @@ class ProfileCache:
         """``directory``: of the stored profiles; ``state``: the devices and their readings; ``facts``: versions, by node."""
         self._store, self._plan, self._state, self._publish = ProfileStore(directory), plan, state, publish
         self._fingerprint = _models_last(profile_fingerprint(plan, model_digest(plan.workload)))
-        self._accepted = [self._fingerprint]
-        """Fingerprints of the devices as they are now: as this version stores them, and as the last release did."""
-        if (released := released_digest(plan.workload)) is not None:
-            self._accepted.append(self._fingerprint | {"models": released})
+        earlier = [self._fingerprint | {"models": digest} for digest in earlier_digests(plan.workload)]
+        self._accepted = [self._fingerprint, *earlier]
+        """Fingerprints of the devices as they are now: as this version stores them, and as earlier code that times the same did."""
         self._versions = _versions(plan, facts)
 
     def load_or_explain(self) -> Profile | None:

@@ -41,7 +41,7 @@ _FORWARD_STALL, _BACKWARD_STALL = 0.5, 0.5
 
 
 class EmulatedTimer(CpuTimer):
-    """Emulates one device: model seconds = samples / (speed * rate) * noise, plus the delays of active faults.
+    """Emulates one device: model seconds = (fixed * micro-batches + samples / (speed * rate)) * noise, plus the delays of faults.
 
     A fault of slowdown s adds s - 1 times these seconds: to forward and backward (``thermal``, ``compute``), to backward alone
     (``backward``), to taking the batch (``data``), to copying it (``host-to-device``), between stages while device and thread are
@@ -72,7 +72,7 @@ class EmulatedTimer(CpuTimer):
     def begin(self, step: int, samples: int) -> None:
         """Mark: the rank begins to take its batch. Computes the seconds of the device and of its faults for this step."""
         super().begin(step, samples)
-        seconds = samples / self._rate * self._noise(step)
+        seconds = (self._fixed_seconds(samples) + samples / self._rate) * self._noise(step)
         pace, self._fault_seconds = 1.0, {}
         for fault in self._emulation.faults:
             if fault.is_at_work(step):
@@ -147,6 +147,13 @@ class EmulatedTimer(CpuTimer):
         seconds = self._fault_seconds.get(cause, 0.0)
         if seconds > 0:
             time.sleep(seconds)
+
+    def _fixed_seconds(self, samples: int) -> float:
+        """Return the fixed seconds of a step: once for each micro-batch that the emulated memory asks for."""
+        if not samples or not self._emulation.fixed:
+            return 0.0
+        limit = self.max_samples() or samples
+        return self._emulation.fixed * -(-samples // limit)
 
     def _noise(self, step: int) -> float:
         """Return the noise factor of a step; seed, device and step determine it."""

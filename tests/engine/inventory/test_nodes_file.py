@@ -162,6 +162,7 @@ EMBEDDED = NODE + 'kind = "embedded"\ndevices = [{ name = "d", speed = 1, memory
             ":8: cause: expected one of thermal, compute, backward, data, host-to-device, host, network, got 'rust'",
         ),
         (NODE + "devices = [{ name = 'd', speed = 1, memory = '1GiB', noise = 2 }]\n", ":3: noise: expected a relative standard"),
+        (NODE + "devices = [{ name = 'd', speed = 1, memory = '1GiB', fixed = 5 }]\n", ":3: fixed: expected a time of up to 10 s"),
         (
             NODE + "devices = [{ name = 'd', speed = 1, memory = '1GiB', outliers = -1 }]\n",
             ":3: outliers: expected a fraction from 0",

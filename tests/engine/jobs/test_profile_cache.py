@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from paceline.engine.events import DeviceReading, Event, Warned
 from paceline.engine.jobs.launch.planning import NodeCandidate, make_plan
 from paceline.engine.jobs.launch.profile_cache import ProfileCache
-from paceline.engine.plan import DataPlan, Plan
+from paceline.engine.plan import DataPlan, Emulation, Plan
 from paceline.engine.profiles import model_digest as digests
-from paceline.engine.profiles.model_digest import digest_of, model_digest, released_digest
+from paceline.engine.profiles.model_digest import digest_of, earlier_digests, model_digest
 from paceline.engine.profiles.profile import DeviceProfile, Profile
 from paceline.engine.profiles.store import ProfileStore, StoredProfile, profile_fingerprint
 from paceline.engine.specs import NodeSpec, TrainSpec
 from paceline.engine.store.state import State
 from paceline.engine.workloads import WORKLOADS
 
+RELEASED = {
+    "digits-cnn": "c684ed19382f2123",
+    "sp500-mlp": "cd7ee6b003c80eaa",
+    "agnews-small": "37a3eca1337ed923",
+    "agnews-large": "751668e10d896f1a",
+}
+"""The digests that version 0.1.0 stored."""
 MODULE = '''
 """What it is."""
 
@@ -65,13 +75,24 @@ def cache(directory: Path, plan: Plan, events: list[Event]) -> ProfileCache:
 
 
 @pytest.mark.parametrize("workload", WORKLOADS)
-def test_a_profile_of_this_version_and_of_the_last_release_is_valid(tmp_path: Path, workload: str) -> None:
+def test_a_profile_of_this_version_and_of_earlier_code_that_times_the_same_is_valid(tmp_path: Path, workload: str) -> None:
     plan = planned(workload)
-    for number, digest in enumerate((model_digest(workload), released_digest(workload) or "")):
+    assert earlier_digests(workload)[-1] == RELEASED[workload]
+    for number, digest in enumerate((model_digest(workload), *earlier_digests(workload))):
         store(tmp_path / str(number), plan, digest)
         profile = cache(tmp_path / str(number), plan, []).load()
         assert profile is not None
         assert profile.measured == 1.0
+
+
+def test_a_profile_of_an_emulated_device_from_before_fixed_costs_is_valid_for_one_without(tmp_path: Path) -> None:
+    plan = planned("digits-cnn")
+    emulated = replace(plan, ranks=tuple(replace(rank, emulation=Emulation(3.0)) for rank in plan.ranks))
+    old = {"faults": [], "noise": 0.0, "outliers": 0.0, "seed": 0, "speed": 3.0}
+    declared = hashlib.sha256(json.dumps(old, sort_keys=True).encode()).hexdigest()[:16]
+    assert profile_fingerprint(emulated, "x")["declared lab0:0"] == declared
+    costly = replace(plan, ranks=tuple(replace(rank, emulation=Emulation(3.0, fixed=0.005)) for rank in plan.ranks))
+    assert profile_fingerprint(costly, "x")["declared lab0:0"] != declared
 
 
 def test_a_profile_of_other_code_is_not_valid(tmp_path: Path) -> None:
@@ -85,7 +106,7 @@ def test_a_profile_of_other_code_is_not_valid(tmp_path: Path) -> None:
 
 def test_the_reason_names_the_device_that_changed_also_for_a_profile_of_the_last_release(tmp_path: Path) -> None:
     events: list[Event] = []
-    store(tmp_path, planned("digits-cnn", "GTX 1650"), released_digest("digits-cnn") or "")
+    store(tmp_path, planned("digits-cnn", "GTX 1650"), earlier_digests("digits-cnn")[-1])
     assert cache(tmp_path, planned("digits-cnn"), events).load_or_explain() is None
     (warned,) = [event for event in events if isinstance(event, Warned)]
     assert "lab0:0 was GTX 1650" in warned.reason

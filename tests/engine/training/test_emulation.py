@@ -225,3 +225,15 @@ def test_micro_batches_take_as_long_together_as_the_batch_would_at_once(clock: C
     times = timer.take_measured()[0]
     assert times.compute_seconds == pytest.approx(0.4)
     assert times.backward_seconds == pytest.approx(0.4 * 2 / 3 - 3 * 0.1 / 6)
+
+
+@pytest.mark.parametrize(("samples", "parts"), [(0, 0), (1, 1), (20, 2), (21, 3)])
+def test_a_fixed_cost_is_paid_by_every_micro_batch_and_never_without_samples(clock: Clock, samples: int, parts: int) -> None:
+    plain = device()
+    fixed, each = plain._fixed_bytes, plain._sample_bytes
+    rank = RankPlan(0, "n", 0, 0, 0, "emulated", "toy", fixed + 10 * each)
+    timer = EmulatedTimer(rank, Emulation(10.0, fixed=0.005), WORKLOAD, build_model(WORKLOAD.name))
+    assert timer.max_samples() == 10
+    timer.begin(3, samples)
+    seconds = timer._forward_seconds + timer._backward_seconds
+    assert seconds == pytest.approx(0.005 * parts + samples / (10.0 * WORKLOAD.emulated_rate))
