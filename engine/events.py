@@ -392,6 +392,18 @@ class PeerLost(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StrangersRefused(Event):
+    """Connections to the node's runner that proved no membership of the run were refused."""
+
+    count: int = 0
+    """Since the run began; written for the first, for every tenfold count, and when the runner stops listening."""
+    address: str = ""
+    """Of the last one."""
+    reason: str = ""
+    """Why the last one was refused."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunnerEnded(Event):
     """The node's part of the run is over; exit.json holds the same facts."""
 
@@ -598,6 +610,15 @@ class StandaloneMeasured(RankEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BaselineMeasured(RankEvent):
+    """The fastest device trained alone at the whole global batch, in micro-batches where its memory asks for them."""
+
+    local_batch_size: int = 0
+    samples_per_second: float = 0.0
+    steps: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceUsed(RankEvent):
     """An emulated device worked outside an epoch, for a probe or a standalone rate: at most four lines a second."""
 
@@ -732,6 +753,15 @@ class CaseEnded(RankEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WatchingFailed(RankEvent):
+    """A part that only watches the training failed on this rank; the training goes on, its log holds the trace. Once a part and case."""
+
+    part: str = ""
+    """``timing``, ``balancing``, ``alerts`` or ``telling``."""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RankFailed(RankEvent):
     """The rank raised an error; ``is_collateral``: a collective that failed because another rank was gone."""
 
@@ -764,6 +794,7 @@ EVENTS: dict[str, type[Event]] = {
         LaunchStarted,
         ReadingsRecorded,
         PeerLost,
+        StrangersRefused,
         RunnerEnded,
         StoreOpened,
         RankJoined,
@@ -776,6 +807,7 @@ EVENTS: dict[str, type[Event]] = {
         RankEpochEnded,
         EpochEnded,
         StandaloneMeasured,
+        BaselineMeasured,
         DeviceUsed,
         ProfilingAdvanced,
         DeviceProfiled,
@@ -785,6 +817,7 @@ EVENTS: dict[str, type[Event]] = {
         GradientProfiled,
         SystemProfiled,
         CaseEnded,
+        WatchingFailed,
         RankFailed,
     )
 }

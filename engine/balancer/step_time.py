@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+SAME_SIZE_TOLERANCE = 0.05
+"""Difference of two local batch sizes, as a fraction of the larger one, up to which one measured rate serves for both."""
+
 
 @dataclass(frozen=True, slots=True)
 class StepTime:
@@ -18,6 +21,11 @@ class StepTime:
     def at(self, local_batch_size: int) -> float:
         """Return the compute seconds; 0 without samples, because no rank waits for an empty one."""
         return self.fixed_seconds + self.seconds_per_sample * local_batch_size if local_batch_size else 0.0
+
+    def in_parts(self, samples: int, largest: int) -> float:
+        """Return the compute seconds of samples that are trained in micro-batches of at most ``largest``: each pays the fixed part."""
+        parts = -(-samples // max(1, largest))
+        return parts * self.fixed_seconds + self.seconds_per_sample * samples
 
     def scaled(self, factor: float) -> StepTime:
         """Return the same device, ``factor`` times slower."""
@@ -34,6 +42,11 @@ def fit_step_time(small: tuple[int, float], large: tuple[int, float]) -> StepTim
     if slope > 0.0:
         return StepTime(0.0, (t0 * b0 + t1 * b1) / (b0 * b0 + b1 * b1))  # least squares through the origin
     return StepTime(0.0, t1 / b1)  # time did not grow with size: the larger measurement has the smaller relative error
+
+
+def is_same_size(one: int, other: int) -> bool:
+    """Whether the rate measured at one local batch size serves for the other: they differ by at most SAME_SIZE_TOLERANCE."""
+    return one == other or (min(one, other) > 0 and abs(one - other) <= SAME_SIZE_TOLERANCE * max(one, other))
 
 
 def slowest_seconds(times: Sequence[StepTime], local_batch_sizes: Sequence[int]) -> float:

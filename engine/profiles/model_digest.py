@@ -24,9 +24,8 @@ _EARLIER_DIGESTS = {
     "d6e893f332e3294c": ("a5c77d7772698f89", "37a3eca1337ed923"),  # agnews-small
     "78b9bfb1f13a673d": ("2dffb3bb293942d5", "751668e10d896f1a"),  # agnews-large
 }
-"""What earlier code stored, newest first and that of 0.1.0 last, by the digest of the code that times the same: names and places have
-changed since, and emulated devices have learned costs that default to 0. An entry lapses by itself with the next change to its
-code."""
+"""What earlier code stored, newest first and that of 0.1.0 last, by the digest of the code that times the same: since then names and
+places have changed, and emulated devices have learned costs that default to 0. An entry lapses with the next change to its code."""
 
 
 @functools.cache

@@ -15,9 +15,9 @@ from ..wire import to_plain
 from ..workloads import parameters_of
 from .busy import busy_warnings
 from .energy import joules_per_sample
-from .figures import CaseFigures, RunLines, case_figures, gather_lines, ratio, throughput_over
+from .figures import CaseFigures, RunLines, best_known_rates, case_figures, gather_lines, ratio, throughput_over
 from .phases import bottleneck, phase_rows
-from .statistics import half_width, mean
+from .statistics import deviation, half_width, mean
 from .stragglers import straggler_entries
 
 RESULT_SCHEMA = 1
@@ -30,11 +30,13 @@ def bench_document(plan: Plan, events: Iterable[Event]) -> dict[str, Any]:
     figures = [case_figures(plan, lines, case) for case in plan.cases]
     policies = {one.case.policy: [other for other in figures if other.case.policy == one.case.policy] for one in figures}
     reference = policies.get("hybrid") or next(reversed(policies.values()), [])
-    rates = _rates(plan, reference) if reference else ()
-    best = max((value for value in rates if value is not None), default=None) if None not in rates else None
+    rates = _device_rates(plan, lines, reference) if reference else ()
+    baseline = _baseline(plan, lines)
+    best = None if baseline is None else baseline["samples_per_second"]
     return _header("bench", plan) | {
         "planned_repeats": max((len(rounds) for rounds in policies.values()), default=0),
         "devices": _devices(plan, rates),
+        "best_device": baseline,
         "cases": [_policy(plan, lines, rounds, policies.get("equal", []), best) for rounds in policies.values()],
         "stragglers": straggler_entries(plan, lines),
         "warnings": _warnings(plan, lines, figures),
@@ -69,13 +71,42 @@ def _policy(plan: Plan, lines: RunLines, rounds: list[CaseFigures], equal: list[
             "loss": half_width(one.last_epoch.loss for one in rounds if one.last_epoch),
             "metric": half_width(one.last_epoch.metric for one in rounds if one.last_epoch),
         },
+        "deviations": {
+            "samples_per_second": deviation(rate_of_rounds),
+            "speedup_over_equal": deviation(paired),
+            "loss": deviation(one.last_epoch.loss for one in rounds if one.last_epoch),
+            "metric": deviation(one.last_epoch.metric for one in rounds if one.last_epoch),
+        },
         **_step_phases(plan, lines, last),
     }
 
 
 def _rates(plan: Plan, rounds: list[CaseFigures]) -> tuple[float | None, ...]:
-    """Standalone rate of each device at a policy's shares: mean over the rounds in which it is known."""
+    """Standalone rate of each device at a policy's shares: mean over the rounds in which it is known; None without samples."""
     return tuple(mean(one.standalone_samples_per_second[rank.rank] for one in rounds) for rank in plan.ranks)
+
+
+def _device_rates(plan: Plan, lines: RunLines, rounds: list[CaseFigures]) -> tuple[float | None, ...]:
+    """The rates of the devices at a policy's shares; of a device that it leaves out, the best rate of any case."""
+    sizes = rounds[-1].local_batch_sizes
+    own, best = _rates(plan, rounds), best_known_rates(plan, lines)
+    return tuple(best[rank] if sizes is not None and not sizes[rank] else rate for rank, rate in enumerate(own))
+
+
+def _baseline(plan: Plan, lines: RunLines) -> dict[str, Any] | None:
+    """The fastest device alone at the global batch; None: not measured, as before the first case is over."""
+    measured = [line for line in lines.baselines.values() if line.rank < len(plan.ranks)]
+    if not measured:
+        return None
+    best = max(measured, key=lambda line: line.samples_per_second)
+    place = plan.ranks[best.rank]
+    return {
+        "node": place.node,
+        "index": place.device_index,
+        "name": place.device_name,
+        "global_batch_size": best.local_batch_size,
+        "samples_per_second": best.samples_per_second,
+    }
 
 
 def _prediction(predicted: float | None, measured: float | None) -> dict[str, float | None]:
@@ -132,10 +163,18 @@ def _header(verb: str, plan: Plan) -> dict[str, Any]:
         "parameters": parameters_of(plan.workload),
         "data": {"source": data.source, "rows": data.rows, "sha256": data.sha256, "baseline_mse": data.baseline_mse},
         "emulated": plan.is_emulated,
-        "global_batch_size": plan.global_batch_size,
-        "planned_epochs": plan.epochs,
+        "global_batch_size": plan.global_batch_size or None,
+        "planned_epochs": plan.epochs or None,
+        "script": script_document(plan),
         **exchange_document(plan),
     }
+
+
+def script_document(plan: Plan) -> dict[str, Any] | None:
+    """Which script was run, for comparison with other runs of it; None for a workload."""
+    if plan.script is None:
+        return None
+    return {"path": plan.script.target, "digest": plan.script.digest, "args": list(plan.script.args)}
 
 
 def exchange_document(plan: Plan) -> dict[str, Any]:
@@ -191,4 +230,4 @@ def _quality(ends: list[EpochEnded | None]) -> dict[str, Any]:
 def _warnings(plan: Plan, lines: RunLines, figures: list[CaseFigures]) -> list[str]:
     """Warnings that qualify the figures."""
     short = any(len(epochs) == 1 for epochs in lines.epochs.values())
-    return ([ONE_EPOCH] if short and plan.epochs == 1 else []) + busy_warnings(plan, lines, figures)
+    return [*plan.data.warnings, *([ONE_EPOCH] if short and plan.epochs == 1 else [])] + busy_warnings(plan, lines, figures)

@@ -24,12 +24,21 @@ def busy_warnings(plan: Plan, lines: RunLines, figures: list[CaseFigures]) -> li
             measurements.setdefault(name, {})[rank] = 1 / probe.seconds_per_sample
     for one in figures:
         rates = enumerate(one.standalone_samples_per_second)
-        measurements[f"the standalone rates of {one.case.name}"] = {rank: rate for rank, rate in rates if rate is not None}
+        measurements[f"the standalone rates of {one.case.name}"] = {
+            rank: _without_fixed(plan, rank, rate, (one.local_batch_sizes or ())[rank]) for rank, rate in rates if rate is not None
+        }
     deviants: dict[str, list[str]] = {}
     for name, rates_by_rank in measurements.items():
         if deviant := _deviating_devices(plan, rates_by_rank):
             deviants.setdefault(deviant, []).append(name)  # cases share measurements, so equal warnings are merged
     return [f"machine was busy in {', '.join(names)}: {deviant}" for deviant, names in deviants.items()]
+
+
+def _without_fixed(plan: Plan, rank: int, rate: float, size: int) -> float:
+    """A standalone rate as it would be without the declared fixed cost of its micro-batch, which is no part of a speed."""
+    emulation = plan.ranks[rank].emulation
+    fixed = 0.0 if emulation is None else emulation.fixed
+    return size / (size / rate - fixed) if 0 < fixed < size / rate else rate
 
 
 def _deviating_devices(plan: Plan, rates: Mapping[int, float]) -> str:

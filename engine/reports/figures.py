@@ -6,11 +6,13 @@ guess. The order in which events of different ranks arrive does not matter.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from math import fsum
 
+from ..balancer.step_time import is_same_size
 from ..events import (
+    BaselineMeasured,
     CaseEnded,
     DeviceProbed,
     EpochEnded,
@@ -23,9 +25,6 @@ from ..events import (
     StragglerFound,
 )
 from ..plan import CasePlan, Plan
-
-SIZE_TOLERANCE = 0.05
-"""A standalone rate is valid for local batch sizes within this fraction of the measured one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +42,8 @@ class RunLines:
     """By case and rank."""
     probes: dict[tuple[str, int], DeviceProbed] = field(default_factory=dict)
     """By case and rank."""
+    baselines: dict[int, BaselineMeasured] = field(default_factory=dict)
+    """By rank."""
     power: dict[tuple[str, int], list[tuple[float, float]]] = field(default_factory=dict)
     """By node and device index: (node's clock in seconds, watts)."""
     stragglers_found: list[StragglerFound] = field(default_factory=list)
@@ -64,6 +65,8 @@ def gather_lines(events: Iterable[Event]) -> RunLines:
                 lines.ended[event.case] = event
             case StandaloneMeasured():
                 lines.standalone[event.case, event.rank] = event
+            case BaselineMeasured():
+                lines.baselines[event.rank] = event
             case DeviceProbed():
                 lines.probes[event.case, event.rank] = event
             case ReadingsRecorded(node_time=float() as at):
@@ -86,8 +89,9 @@ class CaseFigures:
     """First epoch left out: it includes warm-up and, with adaptive policies, learning the devices."""
     samples_per_second_all: float | None
     standalone_samples_per_second: tuple[float | None, ...]
-    """By rank, at the local batch sizes the case ended with."""
+    """By rank, at the local batch sizes the case ended with; None also for a rank without samples."""
     balance_efficiency: float | None
+    """Throughput over the sum of the standalone rates of the ranks with samples."""
     imbalance: float | None
     changes: int | None
     local_batch_sizes: tuple[int, ...] | None
@@ -98,24 +102,45 @@ class CaseFigures:
 def case_figures(plan: Plan, lines: RunLines, case: CasePlan) -> CaseFigures:
     """All figures of one case of the plan."""
     epochs = [epoch for _, epoch in sorted(lines.epochs.get(case.name, {}).items())]
-    ended = lines.ended.get(case.name)
-    sizes = ended.local_batch_sizes if ended else epochs[-1].local_batch_sizes if epochs else ()
-    known_sizes = sizes if len(sizes) == len(plan.ranks) else None
+    ended, known_sizes = lines.ended.get(case.name), last_sizes(plan, lines, case)
     rates = tuple(
         _standalone(plan, lines, case, rank, known_sizes[rank]) if known_sizes else None for rank in range(len(plan.ranks))
     )
+    working = working_ranks(plan, lines, case)
     throughput = throughput_over(epochs[1:])
     return CaseFigures(
         case=case,
         samples_per_second=throughput,
         samples_per_second_all=throughput_over(epochs),
         standalone_samples_per_second=rates,
-        balance_efficiency=ratio(throughput, total(rates)),
-        imbalance=_imbalance(plan, lines.epoch_sums.get(case.name, {})),
+        balance_efficiency=ratio(throughput, total(rates[rank] for rank in working)),
+        imbalance=_imbalance(working, lines.epoch_sums.get(case.name, {})),
         changes=ended.changes if ended else len(lines.changes.get(case.name, {})) if epochs else None,
         local_batch_sizes=known_sizes,
         last_epoch=epochs[-1] if epochs else None,
     )
+
+
+def last_sizes(plan: Plan, lines: RunLines, case: CasePlan) -> tuple[int, ...] | None:
+    """The newest known local batch sizes of a case, by rank."""
+    ended, epochs = lines.ended.get(case.name), lines.epochs.get(case.name, {})
+    sizes = ended.local_batch_sizes if ended else epochs[max(epochs)].local_batch_sizes if epochs else ()
+    return sizes if len(sizes) == len(plan.ranks) else None
+
+
+def working_ranks(plan: Plan, lines: RunLines, case: CasePlan) -> tuple[int, ...]:
+    """The ranks that have samples when a case ends: a rank that is left out, or tried for a step, spoils no figure."""
+    sizes = last_sizes(plan, lines, case)
+    return tuple(rank.rank for rank in plan.ranks if sizes is None or sizes[rank.rank])
+
+
+def best_known_rates(plan: Plan, lines: RunLines) -> tuple[float | None, ...]:
+    """The largest standalone rate of each rank in any case: what a device that is left out could do."""
+    rates: list[float | None] = []
+    for rank in plan.ranks:
+        known = [line.samples_per_second for (_, owner), line in lines.standalone.items() if owner == rank.rank]
+        rates.append(max(known, default=None))
+    return tuple(rates)
 
 
 def throughput_over(epochs: Iterable[EpochEnded]) -> float | None:
@@ -136,24 +161,24 @@ def total(values: Iterable[float | None]) -> float | None:
 
 
 def _standalone(plan: Plan, lines: RunLines, case: CasePlan, rank: int, size: int) -> float | None:
-    """A rank's standalone rate at a local batch size: that of the nearest size measured in any case, within SIZE_TOLERANCE."""
+    """A rank's standalone rate at a local batch size: that of the nearest size in any case that serves for it."""
     order = [other.name for other in plan.cases]
     near = [
         (abs(line.local_batch_size - size), name != case.name, order.index(name), line.samples_per_second)
         for (name, measured_rank), line in lines.standalone.items()
-        if measured_rank == rank and name in order and abs(line.local_batch_size - size) <= SIZE_TOLERANCE * size
+        if measured_rank == rank and name in order and size and is_same_size(line.local_batch_size, size)
     ]
     return min(near)[-1] if near else None
 
 
-def _imbalance(plan: Plan, sums: dict[tuple[int, int], RankEpochEnded]) -> float | None:
-    """(max - min) / mean of the ranks' mean compute seconds; full-size steps only, first epoch left out."""
+def _imbalance(working: Sequence[int], sums: dict[tuple[int, int], RankEpochEnded]) -> float | None:
+    """(max - min) / mean of the working ranks' mean compute seconds; full-size steps only, first epoch left out."""
     if not sums:
         return None
     first = min(epoch for _, epoch in sums)
     means: list[float | None] = []
-    for rank in range(len(plan.ranks)):
-        mine = [line for (owner, epoch), line in sums.items() if owner == rank and epoch > first]
+    for rank in working:
+        mine = [line for (owner, epoch), line in sums.items() if owner == rank and epoch > first and line.samples]
         means.append(ratio(fsum(line.full_compute_seconds for line in mine), sum(line.full_steps for line in mine)))
     mean = ratio(total(means), len(means))
     known = [value for value in means if value is not None]

@@ -6,6 +6,7 @@ other ranks. Host stalls are subtracted from forward and backward in proportion,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import fsum
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 from ..events import RankEpochEnded
 from ..plan import CasePlan, Plan
 from ..states import ADAPTIVE_POLICIES
-from .figures import RunLines
+from .figures import RunLines, working_ranks
 
 OWN_PHASES = ("data", "host-to-device", "host", "forward", "backward")
 PHASES = (*OWN_PHASES, "communication", "wait", "optimizer")
@@ -56,10 +57,11 @@ class StepPhases:
 
 
 def phase_rows(plan: Plan, lines: RunLines, case: CasePlan) -> list[dict[str, Any]]:
-    """One entry per rank and phase; none for a rank with an unknown phase."""
+    """One entry per rank and phase; none for a rank with an unknown phase, or without samples at the end of the case."""
     sums = lines.epoch_sums.get(case.name, {})
     epochs = sorted({epoch for _, epoch in sums})
-    by_epoch = [_steps(plan, sums, [epoch]) for epoch in epochs]
+    working = working_ranks(plan, lines, case)
+    by_epoch = [_steps(working, sums, [epoch]) for epoch in epochs]
     return [
         {
             "rank": rank,
@@ -76,13 +78,13 @@ def phase_rows(plan: Plan, lines: RunLines, case: CasePlan) -> list[dict[str, An
 
 
 def bottleneck(plan: Plan, lines: RunLines, case: CasePlan) -> dict[str, Any] | None:
-    """The phase that costs most, its rank, and what to try; None if any rank has unknown phases.
+    """The phase that costs most, its rank, and what to try; None if any rank with samples has unknown phases.
 
     Compared are the phases of the rank that the others wait for, because only they lengthen the step, and the mean wait of all
     ranks. A phase that slows one rank costs that rank more than the mean wait of all ranks, so it is named first.
     """
     steps = _steady(plan, lines, case)
-    if len(steps) != len(plan.ranks):
+    if not steps or len(steps) != len(working_ranks(plan, lines, case)):
         return None
     last = max(steps, key=lambda rank: steps[rank].own)
     shares = {phase: steps[last].share(phase) for phase in PHASES if phase not in ("forward", "backward", "wait")}
@@ -127,12 +129,14 @@ def _steady(plan: Plan, lines: RunLines, case: CasePlan) -> dict[int, StepPhases
     """Phases by rank without the first epoch, which warms up, unless it is the only one."""
     sums = lines.epoch_sums.get(case.name, {})
     epochs = sorted({epoch for _, epoch in sums})
-    return _steps(plan, sums, epochs[1:] or epochs)
+    return _steps(working_ranks(plan, lines, case), sums, epochs[1:] or epochs)
 
 
-def _steps(plan: Plan, sums: dict[tuple[int, int], RankEpochEnded], epochs: list[int]) -> dict[int, StepPhases]:
-    """Phases by rank over all full-size steps of the given epochs."""
-    by_rank = {rank: [sums[rank, epoch] for epoch in epochs if (rank, epoch) in sums] for rank in range(len(plan.ranks))}
+def _steps(working: Sequence[int], sums: dict[tuple[int, int], RankEpochEnded], epochs: list[int]) -> dict[int, StepPhases]:
+    """Phases by working rank over all full-size steps of the given epochs in which it had samples."""
+    by_rank = {
+        rank: [sums[rank, epoch] for epoch in epochs if (rank, epoch) in sums and sums[rank, epoch].samples] for rank in working
+    }
     waits = [_mean(mine, "full_wait_seconds") for mine in by_rank.values()]
     known = [wait for wait in waits if wait is not None]
     # Ranks that report no communication (local steps do not) have at most the least of the ranks' mean waits.

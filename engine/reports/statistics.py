@@ -1,4 +1,4 @@
-"""Mean of repeated measurements and its 95 % confidence interval. Pure."""
+"""Mean of repeated measurements, their standard deviation and the 95 % confidence interval of the mean. Pure."""
 
 from __future__ import annotations
 
@@ -36,17 +36,23 @@ def mean(values: Iterable[float | None]) -> float | None:
     return fsum(known) / len(known) if known else None
 
 
+def deviation(values: Iterable[float | None]) -> float | None:
+    """The standard deviation of a sample, by n - 1; None if fewer than two values are known."""
+    known = [value for value in values if value is not None]
+    if len(known) < 2:
+        return None
+    centre = fsum(known) / len(known)
+    return sqrt(fsum((value - centre) ** 2 for value in known) / (len(known) - 1))
+
+
 def half_width(values: Iterable[float | None]) -> float | None:
     """Half the width of the mean's 95 % confidence interval, by Student's t; None if fewer than two values are known.
 
     For independent repeats only: epochs of one training depend on each other and give no interval.
     """
     known = [value for value in values if value is not None]
-    if len(known) < 2:
-        return None
-    centre = fsum(known) / len(known)
-    deviation = sqrt(fsum((value - centre) ** 2 for value in known) / (len(known) - 1))
-    return student_t(len(known) - 1) * deviation / sqrt(len(known))
+    spread = deviation(known)
+    return None if spread is None else student_t(len(known) - 1) * spread / sqrt(len(known))
 
 
 def student_t(freedom: int) -> float:

@@ -5,7 +5,7 @@ Needs the documents only, so that an old result.json prints like a new one. Unkn
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,8 @@ from .phases import COMPUTE, PHASES, bottleneck_sentence
 from .stragglers import straggler_sentence
 
 UNKNOWN_CELL = "—"
+LIMIT_TOLERANCE = 0.02
+"""Excess of a measured throughput over the limit that is noise of either measurement."""
 MAX_STRAGGLER_NOTES = 8
 """Stragglers listed under a table."""
 MAX_PHASE_RANKS = 16
@@ -52,7 +54,7 @@ class Grid:
 def bench_table(document: Document) -> str:
     """A benchmark: one row per policy, the devices alone, the limit, and notes."""
     grids = [cases_grid(document).plain(), devices_grid(document).plain()]
-    return "\n".join([_title(document), *grids, *_limit_line(document), *_notes(document)])
+    return "\n".join([_title(document), *grids, *_best_device_line(document), *_limit_line(document), *_notes(document)])
 
 
 def train_table(document: Document) -> str:
@@ -79,14 +81,16 @@ def report_markdown(document: Document) -> str:
 
 def bench_markdown(document: Document) -> str:
     """Both tables of a benchmark and its limit, for report.md and the README."""
-    return "\n".join([cases_grid(document).markdown(), "", devices_grid(document).markdown(), "", *_limit_line(document)])
+    under = [*_best_device_line(document), *_limit_line(document)]
+    return "\n".join([cases_grid(document).markdown(), "", devices_grid(document).markdown(), "", *under])
 
 
 BENCH_NOTES = (
-    "*±* is the 95 % interval of the mean over the repeats, by Student's t. *Off* is predicted over measured, less one.\n"
-    "Throughput leaves the first epoch out and counts neither evaluation nor checkpoints. *Over best device* compares with the\n"
-    "fastest device alone. *Of the limit* is throughput over the sum of the standalone rates at the case's own last local\n"
-    "batches. *Imbalance* is (max − min) / mean of the ranks' mean compute seconds in full-size steps."
+    "*±* is the 95 % interval of the mean over the repeats, by Student's t; *sd* is their standard deviation. *Off* is predicted\n"
+    "over measured, less one. Throughput leaves the first epoch out and counts neither evaluation nor checkpoints. *Over best\n"
+    "device* compares with the fastest device alone at the whole global batch. *Of the limit* is throughput over the sum of the\n"
+    "standalone rates at the case's own last local batches. *Imbalance* is (max − min) / mean of the ranks' mean compute seconds\n"
+    "in full-size steps. Ranks without samples count in neither."
 )
 PHASE_NOTES = (
     "Milliseconds of a full-size step, first epoch left out. *Communication* is what nothing hides: the least wait of any rank.\n"
@@ -227,7 +231,7 @@ def _title(document: Document) -> str:
     head = f"{document['workload']}{policy} on {devices} device{'s' if devices != 1 else ''}{label}"
     epochs, batch = document.get("planned_epochs"), document.get("global_batch_size")
     weights = f" · {number:,} parameters" if (number := document.get("parameters")) else ""
-    weights += f" · {repeats} repeats, mean ± 95 % interval" if (repeats := _repeats(document)) > 1 else ""
+    weights += f" · {repeats} repeats, mean ± 95 % interval (standard deviation)" if (repeats := _repeats(document)) > 1 else ""
     return f"{head} · {epochs} epochs, first left out · global batch {batch}{weights}" if epochs and batch else head + weights
 
 
@@ -242,11 +246,37 @@ def _limit_line(document: Document) -> list[str]:
     rates = [device["standalone_samples_per_second"] for device in document["devices"]]
     if not rates or None in rates:
         return ["The limit is unknown: not every device was measured alone."]
-    limit = sum(rates)
-    equal = next((case["samples_per_second"] for case in document["cases"] if case["policy"] == "equal"), None)
-    over = f", {limit / equal:.2f}x equal" if equal else ""
+    measured = {case["policy"]: case["samples_per_second"] for case in document["cases"] if case["samples_per_second"] is not None}
+    limit = limit_over(sum(rates), measured.values())
     label = "emulated " if document["emulated"] else ""
+    if limit is None:
+        best = max(measured, key=lambda policy: measured[policy])
+        excess = format_percent(measured[best] / sum(rates) - 1)
+        more = f"{excess} more than the {label}devices did alone ({sum(rates):,.0f} samples/s)"
+        return [f"The limit is unknown: {best} measured {more}, so something slowed them while they were measured alone."]
+    equal = measured.get("equal")
+    over = f", {limit / equal:.2f}x equal" if equal else ""
     return [f"The limit is the sum of the {label}devices alone: {limit:,.0f} samples/s{over}."]
+
+
+def limit_over(standalone: float, measured: Iterable[float]) -> float | None:
+    """The limit to draw: the sum of the rates alone, or what a policy reached where that is as good as the same.
+
+    None where a policy measured more than LIMIT_TOLERANCE above that sum: it is no limit then.
+    """
+    limit = max([standalone, *measured])
+    return limit if limit <= (1 + LIMIT_TOLERANCE) * standalone else None
+
+
+def _best_device_line(document: Document) -> list[str]:
+    """The baseline of *over best device*; nothing for results of versions that did not measure it."""
+    best = document.get("best_device")
+    if not best:
+        return []
+    who = f"{printable(best['node'])} {printable(best['name'])}"
+    label = "emulated " if document["emulated"] else ""
+    rate = format_rate(best["samples_per_second"])
+    return [f"The best {label}device alone at the global batch of {best['global_batch_size']:,}: {who}, {rate} samples/s."]
 
 
 def _repeats(document: Document) -> int:
@@ -255,9 +285,9 @@ def _repeats(document: Document) -> int:
 
 
 def _interval(case: Document, name: str, form: Callable[[float], str]) -> str:
-    """The ± part behind a mean over repeats; empty without an interval."""
-    half = (case.get("half_widths") or {}).get(name)
-    return "" if half is None else f" ± {form(half)}"
+    """The part behind a mean over repeats: its interval, and the standard deviation of the repeats; empty with one repeat."""
+    half, spread = ((case.get(key) or {}).get(name) for key in ("half_widths", "deviations"))
+    return "" if half is None else f" ± {form(half)}" + ("" if spread is None else f" (sd {form(spread)})")
 
 
 def _shared(document: Document) -> str:

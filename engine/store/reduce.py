@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import zip_longest
+from pathlib import PurePath
+from traceback import extract_tb
 
 from ..events import (
+    BaselineMeasured,
     CaseEnded,
     CaseStarted,
     DeviceReading,
@@ -44,8 +47,10 @@ from ..events import (
     StepsTaken,
     StragglerEnded,
     StragglerFound,
+    StrangersRefused,
     Ticked,
     Warned,
+    WatchingFailed,
 )
 from ..states import NODE_KINDS, member
 from . import profiles, runs, straggler_alerts
@@ -54,9 +59,19 @@ from .history import MAX_CLOCK_SAMPLES, MAX_ENTRIES, MAX_RECORDED_READINGS, appe
 from .state import STALE_AFTER, DeviceState, NodeState, RunState, State, WaitingJob
 
 
-def reduce(state: State, event: Event) -> State:  # noqa: C901 - one flat match
-    """The state after the event."""
+def reduce(state: State, event: Event) -> State:
+    """The state after the event. An event that cannot be taken changes nothing and raises an alert: who watches stops nothing."""
     state = replace(state, at=max(state.at, event.at), events=state.events + 1)
+    try:
+        return _apply(state, event)
+    except Exception as error:
+        kind, last = type(event).__name__, extract_tb(error.__traceback__)[-1]
+        reason = f"{type(error).__name__}: {error} ({PurePath(last.filename).name}:{last.lineno})"
+        text, hint = f"cannot show {kind}: {reason}", "the run is not touched; report this with a recording"
+        return raise_alert(state, ("reduce", kind), "warning", text, hint=hint, node=event.node, run_id=event.run_id)
+
+
+def _apply(state: State, event: Event) -> State:  # noqa: C901 - one flat match
     match event:
         case InventoryRead():
             return _apply_inventory(state, event)
@@ -127,6 +142,12 @@ def reduce(state: State, event: Event) -> State:  # noqa: C901 - one flat match
         case PeerLost():
             key = ("peer", event.peer, event.run_id)
             return raise_alert(state, key, "critical", f"runner gone: {event.reason}", node=event.peer, run_id=event.run_id)
+        case StrangersRefused():
+            key = ("strangers", event.node, event.run_id)
+            who = "one stranger" if event.count == 1 else f"{event.count} strangers"
+            text = f"{who} at the runner's port refused, the last one from {event.address}: {event.reason}"
+            hint = "who may reach the training network: see SECURITY.md"
+            return raise_alert(state, key, "warning", text, hint=hint, node=event.node, run_id=event.run_id)
         case RunnerEnded():
             if event.survivors:
                 text = f"processes that could not be stopped: {', '.join(map(str, event.survivors))}"
@@ -156,6 +177,12 @@ def reduce(state: State, event: Event) -> State:  # noqa: C901 - one flat match
             )
         case StepsTaken():
             return _with_run(state, runs.apply_steps(_run(state, event), event))
+        case WatchingFailed():
+            text = f"rank {event.rank}: {event.part} failed, the training goes on without it: {event.reason}"
+            key = ("watching", event.run_id, str(event.rank), event.part)
+            state = _with_run(state, runs.mark_reachable(_run(state, event), event))
+            hint = "its log has the trace"
+            return raise_alert(state, key, "warning", text, hint=hint, node=event.node, run_id=event.run_id, rank=event.rank)
         case StragglerFound():
             run = runs.add_straggler(_run(state, event), straggler_alerts.new_straggler(state, _run(state, event), event), event)
             return straggler_alerts.update_alerts(_with_run(state, run), run)
@@ -169,7 +196,7 @@ def reduce(state: State, event: Event) -> State:  # noqa: C901 - one flat match
             return straggler_alerts.clear_straggler_alerts(
                 _with_run(state, runs.apply_rank_event(_run(state, event), event)), event.run_id
             )
-        case RankJoined() | CaseStarted() | EpochEnded() | StandaloneMeasured():
+        case RankJoined() | CaseStarted() | EpochEnded() | StandaloneMeasured() | BaselineMeasured():
             return _with_run(state, runs.apply_rank_event(_run(state, event), event))
         case RankEvent():
             return _with_run(state, runs.mark_reachable(_run(state, event), event))

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..events import (
+    BaselineMeasured,
     CaseEnded,
     CaseStarted,
     EpochEnded,
@@ -202,6 +203,8 @@ def apply_rank_event(run: RunState, event: RankEvent) -> RunState:
             others = (rate for rate in case.standalone if rate[0] != event.rank)
             rates = tuple(sorted((*others, (event.rank, event.local_batch_size, event.samples_per_second))))
             return _with_case(run, index, replace(case, standalone=rates))
+        case BaselineMeasured():
+            return replace(run, baseline=event.samples_per_second)
         case CaseStarted():
             sizes = event.local_batch_sizes
             case = replace(case, policy=event.policy or case.name, state="running", started_at=event.at, local_batch_sizes=sizes)

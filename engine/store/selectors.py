@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from statistics import fmean
 
+from ..balancer.step_time import is_same_size
 from .state import Alert, CaseState, RankState, RunState, State
 
-BATCH_SIZE_TOLERANCE = 0.05
-"""Relative difference up to which local batch sizes share one standalone measurement."""
 THROUGHPUT_WINDOW = 5.0
 """Seconds over which the recent throughput is averaged."""
 
@@ -89,8 +88,9 @@ def predicted_seconds_left(run: RunState) -> float | None:
 
 
 def standalone_progress(run: RunState, case: CaseState) -> tuple[int, int]:
-    """Number of ranks whose standalone rate at the case's local batch sizes is known, and of all ranks."""
-    return len(standalone_rates(run, case)), len(run.ranks)
+    """Number of ranks whose standalone rate at the case's local batch sizes is known, and of all ranks with samples."""
+    idle = sum(not size for size in case.local_batch_sizes)
+    return len(standalone_rates(run, case)), len(run.ranks) - idle
 
 
 def _case_fraction(case: CaseState, total: int) -> float:
@@ -118,24 +118,35 @@ def case_throughput(case: CaseState) -> float | None:
 
 
 def standalone_rates(run: RunState, case: CaseState) -> dict[int, float]:
-    """Standalone rates by rank at the case's local batch sizes: the measurement of the nearest size, at most 5 % away."""
+    """Standalone rates by rank at the case's local batch sizes: the measurement of the nearest size that serves for it."""
     rates: dict[int, float] = {}
     for rank, size in enumerate(case.local_batch_sizes):
         measured = [
             (abs(other_size - size), rate)
             for other in run.cases
             for other_rank, other_size, rate in other.standalone
-            if other_rank == rank
+            if other_rank == rank and is_same_size(other_size, size)
         ]
-        if measured and min(measured)[0] <= BATCH_SIZE_TOLERANCE * size:
+        if measured:
             rates[rank] = min(measured)[1]
     return rates
 
 
 def ideal_throughput(run: RunState, case: CaseState) -> float | None:
-    """The sum of the standalone rates of all ranks; None while one of them is unknown."""
-    rates = standalone_rates(run, case)
-    return sum(rates.values()) if rates and set(rates) == set(run.ranks) else None
+    """The sum of the standalone rates of all ranks with samples; None while one of them is unknown."""
+    rates, sizes = standalone_rates(run, case), case.local_batch_sizes
+    with_samples = {rank for rank in run.ranks if rank >= len(sizes) or sizes[rank]}
+    return sum(rates.values()) if rates and set(rates) == with_samples else None
+
+
+def limit_throughput(run: RunState, case: CaseState) -> float | None:
+    """The sum of the rates of all devices alone, a left-out one at the best rate known of it; None while one is unknown."""
+    known = standalone_rates(run, case)
+    for other in run.cases:
+        for rank, _, rate in other.standalone:
+            if rank < len(case.local_batch_sizes) and not case.local_batch_sizes[rank]:
+                known[rank] = max(rate, known.get(rank, 0.0))
+    return sum(known.values()) if known and set(known) == set(run.ranks) else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -229,6 +229,8 @@ class RunState:
     unreachable_nodes: tuple[str, ...] = ()
     document: dict[str, Any] | None = None
     """Its result document, once derived."""
+    baseline: float | None = None
+    """Samples per second of the fastest device alone at the global batch; None: not measured yet."""
 
     listed_nodes: tuple[str, ...] = ()
     """Its nodes, where the run was discovered and its plan is not known here."""

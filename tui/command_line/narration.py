@@ -9,6 +9,7 @@ from typing import TextIO
 
 from paceline.engine.events import (
     AllReduceProfiled,
+    BaselineMeasured,
     CaseStarted,
     DeviceProbed,
     DeviceProfiled,
@@ -35,9 +36,11 @@ from paceline.engine.events import (
     StepTimesProfiled,
     StragglerEnded,
     StragglerFound,
+    StrangersRefused,
     SystemProfiled,
     Ticked,
     Warned,
+    WatchingFailed,
 )
 from paceline.engine.store.profiles import drift_sentence
 from paceline.engine.store.reduce import reduce
@@ -174,8 +177,17 @@ class Narrator:
                 return self._epoch(event, run)
             case StandaloneMeasured():
                 return f"rank {event.rank} alone: {event.samples_per_second:.1f} samples/s at local batch {event.local_batch_size}"
+            case BaselineMeasured():
+                rate, batch = event.samples_per_second, event.local_batch_size
+                return f"rank {event.rank} alone with the whole batch of {batch}: {rate:.1f} samples/s"
+            case WatchingFailed():
+                what = f"{event.part} failed, the training goes on without it: {event.reason}"
+                return f"rank {event.rank} on {event.node}: {what} (its log has the trace)"
             case RankFailed(is_collateral=False):
                 return f"rank {event.rank} on {event.node} failed: {event.reason}"
+            case StrangersRefused():
+                who = "one stranger" if event.count == 1 else f"{event.count} strangers"
+                return f"{event.node} refused {who} at its runner's port, the last one from {event.address}: {event.reason}"
             case PeerLost():
                 return f"{event.node} has lost {event.peer}: {event.reason}"
             case RunUnreachable(nodes=nodes) if nodes:

@@ -39,6 +39,7 @@ def line(rank: int, epoch: int = 1, *, case: str = "equal", communication: float
         case=case,
         rank=rank,
         epoch=epoch,
+        samples=STEPS,
         full_steps=STEPS,
         full_compute_seconds=sum(seconds[name] for name in own),
         full_wait_seconds=seconds["wait"],

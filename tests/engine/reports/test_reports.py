@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from paceline.engine.balancer.step_time import is_same_size
 from paceline.engine.events import (
+    BaselineMeasured,
     CaseEnded,
     CaseStarted,
     DeviceProbed,
@@ -109,6 +111,9 @@ RATES = tuple(speed * 23 for speed in SPEEDS)
 """639 samples per second together."""
 EQUAL_AND_HYBRID = made_plan("equal", "hybrid")
 LINES = case_lines(EQUAL_AND_HYBRID, "equal", FAST, 4.0, RATES) + case_lines(EQUAL_AND_HYBRID, "hybrid", SLOW, 1.6, RATES)
+BEST = 300.0
+"""Samples per second of the first device alone at the global batch."""
+LINES.append(BaselineMeasured(case="equal", local_batch_size=256, samples_per_second=BEST, steps=5))
 
 
 def cases_by_policy(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -121,7 +126,9 @@ def test_throughput_leaves_the_first_epoch_out_and_the_speed_ups_follow() -> Non
     assert (equal["samples_per_second"], equal["samples_per_second_all"]) == (250, 187.5)
     assert hybrid["samples_per_second"] == 625
     assert (equal["speedup_over_equal"], hybrid["speedup_over_equal"]) == (1, 2.5)
-    assert hybrid["speedup_over_best_device"] == pytest.approx(625 / RATES[0])
+    assert hybrid["speedup_over_best_device"] == pytest.approx(625 / BEST)
+    best = {"node": "demo1", "index": 0, "name": "RTX 3060", "global_batch_size": 256, "samples_per_second": BEST}
+    assert document["best_device"] == best
     assert hybrid["balance_efficiency"] == pytest.approx(625 / sum(RATES))
     assert [device["standalone_samples_per_second"] for device in document["devices"]] == list(RATES)
     assert (equal["changes"], hybrid["changes"]) == (0, 1)
@@ -164,7 +171,7 @@ def test_what_was_not_measured_is_null_and_not_zero() -> None:
     document = bench_document(EQUAL_AND_HYBRID, [])
     for case in document["cases"]:
         assert case["standalone_samples_per_second"] == [None] * 4
-        lists = {"standalone_samples_per_second", "samples_per_second_of_repeats", "half_widths"}
+        lists = {"standalone_samples_per_second", "samples_per_second_of_repeats", "half_widths", "deviations"}
         assert {key for key, value in case.items() if value is not None} == {"policy", "repeats", *lists}
         assert (case["repeats"], set(case["half_widths"].values())) == (0, {None})
     assert "—" in bench_table(document)
@@ -292,13 +299,14 @@ def test_the_table_says_what_it_is_about_and_what_the_bound_is() -> None:
         [
             "digits-cnn on 4 devices (emulated) · 3 epochs, first left out · global batch 256 · 38,282 parameters",
             " policy  samples/s  over equal  over best device  of the limit  imbalance  changes  loss  accuracy  J/sample",
-            " equal         250       1.00x             0.86x          39 %      119 %        0   0.5    92.0 %         —",
-            " hybrid        625       2.50x             2.14x          98 %        2 %        1   0.5    92.0 %         —",
+            " equal         250       1.00x             0.83x          39 %      119 %        0   0.5    92.0 %         —",
+            " hybrid        625       2.50x             2.08x          98 %        2 %        1   0.5    92.0 %         —",
             " node   emulated device  samples/s alone",
             " demo1  RTX 3060                     292",
             " demo2  RTX 3050                     209",
             " demo3  GTX 1650                    69.0",
             " demo4  GTX 1650                    69.0",
+            "The best emulated device alone at the global batch of 256: demo1 RTX 3060, 300 samples/s.",
             "The limit is the sum of the emulated devices alone: 639 samples/s, 2.56x equal.",
         ]
     )
@@ -335,13 +343,15 @@ def test_repeats_are_one_row_with_their_mean_and_its_interval_by_students_t() ->
     assert hybrid["speedup_over_equal"] == pytest.approx(1750 / 3 / 250)
     assert hybrid["half_widths"]["speedup_over_equal"] == pytest.approx(179.3 / 250, abs=1e-3)
     table = bench_table(document)
-    assert "3 repeats, mean ± 95 % interval" in table
-    assert re.search(r"hybrid +3 +583 ± 179 +2\.33x ± 0\.72 ", table)
+    assert hybrid["deviations"]["samples_per_second"] == pytest.approx(72.17, abs=0.01)
+    assert "3 repeats, mean ± 95 % interval (standard deviation)" in table
+    assert re.search(r"hybrid +3 +583 ± 179 \(sd 72\) +2\.33x ± 0\.72 \(sd 0\.29\) ", table)
 
 
 def test_one_repeat_has_no_interval_and_a_round_that_broke_off_is_not_counted() -> None:
     once = repeated({"equal": (4.0,), "hybrid": (1.6,)})
-    assert all(set(case["half_widths"].values()) == {None} for case in once["cases"])
+    for key in ("half_widths", "deviations"):
+        assert all(set(case[key].values()) == {None} for case in once["cases"])
     assert "±" not in bench_table(once)
     broken = repeated({"equal": (4.0, 4.0), "hybrid": (1.6,)})
     assert [case["repeats"] for case in broken["cases"]] == [2, 1]
@@ -460,3 +470,71 @@ def test_json_md_names_every_field_of_a_result(verb: str) -> None:
         document = train_document(plan, [*case_lines(plan, "hybrid", SLOW, 1.6), FOUND], "done", "logs/runs/x")
     of_the_run = {"run_dir", "state", "reason", "failed_rank", "failed_node"}
     assert paths(document) | of_the_run == documented(verb)
+
+
+OUT = (96, 96, 64, 0)
+"""Local batch sizes where the last rank is left out."""
+
+
+def left_out_lines(plan: Plan) -> list[Event]:
+    """Two cases: equal shares, then shares without the last rank, which only tries a step in the last epoch."""
+    lines: list[Event] = [*case_lines(plan, "equal", FAST, 4.0, RATES)]
+    for line in case_lines(plan, "hybrid", OUT, 1.6, RATES[:3]):
+        if isinstance(line, RankEpochEnded):
+            if line.rank == 3:
+                tried = line.epoch == 2
+                line = replace(line, samples=int(tried), full_steps=int(tried), full_compute_seconds=9.0 * tried)
+            else:
+                line = replace(line, full_compute_seconds=3.0, full_wait_seconds=0.01, samples=333)
+        lines.append(line)
+    return lines
+
+
+def test_a_rank_without_samples_spoils_no_figure_and_its_known_rate_serves_the_limit() -> None:
+    document = bench_document(EQUAL_AND_HYBRID, left_out_lines(EQUAL_AND_HYBRID))
+    hybrid = cases_by_policy(document)["hybrid"]
+    assert hybrid["imbalance"] == 0
+    assert hybrid["standalone_samples_per_second"] == [*RATES[:3], None]
+    assert hybrid["balance_efficiency"] == pytest.approx(625 / sum(RATES[:3]))
+    assert [device["standalone_samples_per_second"] for device in document["devices"]] == list(RATES)
+    assert {entry["rank"] for entry in hybrid["phases"]} == {0, 1, 2}
+    assert hybrid["bottleneck"]["phase"] != "wait"
+    assert "The limit is the sum of the emulated devices alone: 639 samples/s" in bench_table(document)
+
+
+@given(st.integers(1, 2000), st.integers(1, 2000))
+def test_a_size_is_known_to_the_run_just_where_a_report_finds_its_rate(known: int, asked: int) -> None:
+    """41 is measured, 39 is asked for: the run must not skip what the report then misses."""
+    plan = made_plan("equal", "hybrid", global_batch_size=4000)
+    sizes = (asked, 1000, 1000, 1000)
+    lines = [*case_lines(plan, "equal", (known, 1000, 1000, 1000), 4.0, RATES), *case_lines(plan, "hybrid", sizes, 1.6)]
+    rates = cases_by_policy(bench_document(plan, lines))["hybrid"]["standalone_samples_per_second"]
+    assert (rates[0] is not None) == is_same_size(asked, known) == is_same_size(known, asked)
+    assert is_same_size(39, 41)
+
+
+def test_no_limit_is_drawn_under_what_exceeds_it() -> None:
+    fast = [*case_lines(EQUAL_AND_HYBRID, "equal", FAST, 4.0, RATES), *case_lines(EQUAL_AND_HYBRID, "hybrid", SLOW, 1.2, RATES)]
+    told = bench_table(bench_document(EQUAL_AND_HYBRID, fast)).splitlines()[-1]
+    assert told.startswith("The limit is unknown: hybrid measured 30 % more than the emulated devices did alone (639 samples/s)")
+    close = [*case_lines(EQUAL_AND_HYBRID, "equal", FAST, 4.0, RATES), *case_lines(EQUAL_AND_HYBRID, "hybrid", SLOW, 1.56, RATES)]
+    assert "641 samples/s" in bench_table(bench_document(EQUAL_AND_HYBRID, close)).splitlines()[-1]
+
+
+def test_over_best_device_compares_with_that_device_at_the_global_batch_and_not_at_its_share() -> None:
+    """Two equal devices, a = 30 ms, c = .5 ms, B = 128, and 40 ms of communication."""
+    plan = made_plan("equal", speeds=(10.0, 10.0, 1.0, 1.0))
+    plan = replace(plan, ranks=plan.ranks[:2], nodes=plan.nodes[:2], global_batch_size=128)
+    at_share, whole, together = 64 / 0.062, 128 / 0.094, 128 / 0.102
+    lines: list[Event] = [*case_lines(plan, "equal", (64, 64), 1000 / together, (at_share, at_share))]
+    alone = BaselineMeasured(rank=1, case="equal", local_batch_size=128, samples_per_second=whole, steps=5)
+    (case,) = bench_document(plan, [*lines, alone])["cases"]
+    assert case["speedup_over_best_device"] == pytest.approx(0.92, abs=0.005)
+    assert bench_document(plan, lines)["cases"][0]["speedup_over_best_device"] is None
+
+
+def test_a_declared_fixed_cost_is_no_sign_of_a_busy_machine() -> None:
+    ranks = tuple(replace(rank, emulation=Emulation(SPEEDS[rank.rank], fixed=0.05)) for rank in EQUAL_AND_HYBRID.ranks)
+    plan = replace(EQUAL_AND_HYBRID, ranks=ranks)
+    rates = tuple(size / (0.05 + size / rate) for size, rate in zip(SLOW, RATES, strict=True))
+    assert bench_document(plan, case_lines(plan, "hybrid", SLOW, 1.6, rates))["warnings"] == []

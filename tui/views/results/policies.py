@@ -8,8 +8,9 @@ from typing import Any
 
 from paceline.engine.reports.json_fields import listed, numeric
 from paceline.engine.reports.statistics import half_width, mean
+from paceline.engine.reports.table import limit_over
 from paceline.engine.states import CaseStatus
-from paceline.engine.store.selectors import case_throughput, ideal_throughput, standalone_rates
+from paceline.engine.store.selectors import case_throughput, ideal_throughput, limit_throughput
 from paceline.engine.store.state import CaseState, RunState
 
 from ...terminal.format import sanitize
@@ -63,11 +64,17 @@ def repeats_of(run: RunState) -> int:
 
 
 def throughput_limit(run: RunState) -> float | None:
-    """The sum of the standalone rates of all devices in samples per second; None while one of them was not measured."""
+    """The sum of the standalone rates of all devices in samples per second.
+
+    None while one of them was not measured, and where a policy exceeds it, because it is no limit then.
+    """
+    measured = [row.samples_per_second for row in policy_rows(run) if row.samples_per_second is not None]
     if run.document:
         rates = [plausible_number(device.get("standalone_samples_per_second")) for device in listed(run.document, "devices")]
-        return sum(rate for rate in rates if rate is not None) if rates and None not in rates else None
-    return next((ideal for case in reversed(run.cases) if (ideal := ideal_throughput(run, case)) is not None), None)
+        alone = sum(rate for rate in rates if rate is not None) if rates and None not in rates else None
+    else:
+        alone = next((limit for case in reversed(run.cases) if (limit := limit_throughput(run, case)) is not None), None)
+    return None if alone is None else limit_over(alone, measured)
 
 
 def plausible_number(value: object) -> float | None:
@@ -107,7 +114,7 @@ def _live_row(run: RunState, policy: str, rounds: list[CaseState]) -> PolicyRow:
     equal = mean(case_throughput(case) for case in run.cases if case.policy == "equal" and case.state == "done")
     begun = [case for case in rounds if case.started_at is not None]
     last = begun[-1] if begun else rounds[-1]
-    best = max(standalone_rates(run, last).values(), default=0.0)
+    best = run.baseline or 0.0
     ideal = ideal_throughput(run, last) if last.state == "done" else None
     last_epochs = [case.epochs[-1] for case in rounds if case.epochs]
     predicted = next((case.predicted_samples_per_second for case in rounds if case.predicted_samples_per_second is not None), None)
