@@ -762,6 +762,38 @@ class WatchingFailed(RankEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BalanceJudged(RankEvent):
+    """Rank 0 of a script: whether its batches follow the shares. The newest one counts."""
+
+    state: str = "as-is"
+    """``balanced``: every step has the gradient of its whole batch, whatever the shares; ``as-is``: the script runs unchanged."""
+    door: str | None = None
+    """Through which it is balanced: ``library``, ``torch``, ``accelerate``."""
+    loss: str | None = None
+    """What its loss is: ``mean``, ``sum``, ``weighted mean``, ``compared``; None: not known yet."""
+    reason: str | None = None
+    """Why it cannot be balanced, one sentence."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricLogged(RankEvent):
+    """Rank 0 of a script: a value that it logged, over all ranks."""
+
+    name: str = ""
+    epoch: int = 0
+    value: float | None = None
+    """None: not finite."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaceFixed(RankEvent):
+    """Rank 0 of a script on emulated devices: the first unpaced steps have fixed how fast a device of speed 1 is."""
+
+    rate: float = 0.0
+    """Samples per second."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RankFailed(RankEvent):
     """The rank raised an error; ``is_collateral``: a collective that failed because another rank was gone."""
 
@@ -818,6 +850,9 @@ EVENTS: dict[str, type[Event]] = {
         SystemProfiled,
         CaseEnded,
         WatchingFailed,
+        BalanceJudged,
+        MetricLogged,
+        PaceFixed,
         RankFailed,
     )
 }
