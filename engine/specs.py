@@ -124,6 +124,13 @@ class ScriptSpec:
     """Directory at the centre that travels with it; None: its git checkout, else its own directory."""
     is_strict: bool = False
     """Whether a script that cannot be balanced is refused instead of run as it is."""
+    digest: str = ""
+    """Of the file and the arguments; empty until the project is packed. Then ``path`` and ``workdir`` are below the project."""
+
+    @property
+    def name(self) -> str:
+        """Its name in lists and results: that of the file or the module."""
+        return self.path if self.is_module else self.path.rpartition("/")[2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +147,10 @@ class TrainSpec:
     seed: int = 0
     csv: str | None = None
     """Path of a file at the centre that replaces the workload's data source."""
+    column: str | None = None
+    """Its column of prices; None: Close."""
+    date_column: str | None = None
+    """Its column of dates; None: Date."""
     repeats: int = 1
     """Rounds of all policies, one round after another, so that changes on a machine affect every policy alike."""
     is_bench: bool = False

@@ -57,8 +57,8 @@ class _NodesFile(TomlFile):
             for number, fault in enumerate(self.tables((*key, "fault"), table.get("fault", [])))
         )
         values = {**defaults, **own}
-        if "env" in own and "env" in defaults:
-            values["env"] = {**defaults["env"], **own["env"]}
+        for merged in {"env", "paths"} & own.keys() & defaults.keys():
+            values[merged] = {**defaults[merged], **own[merged]}
         if values.get("kind") == "embedded":
             if not devices:
                 self.refuse((*key, "devices"), "expected [{ name, speed, memory }]: an embedded node needs emulated devices")

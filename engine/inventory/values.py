@@ -116,6 +116,13 @@ def _env(value: Any) -> dict[str, str]:
     return dict(value)
 
 
+def _paths(value: Any) -> dict[str, str]:
+    is_table = isinstance(value, dict) and all(re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) for name in value)
+    if not is_table or not all(isinstance(item, str) and item and item.isprintable() for item in value.values()):
+        raise InvalidValue("expected a table of paths on the node, such as { data = '/srv/images' }")
+    return dict(value)
+
+
 def flag(value: Any) -> bool:
     """True or false. Raises InvalidValue."""
     if not isinstance(value, bool):
@@ -207,6 +214,7 @@ SHARED_KEYS: Readers = {
     "python": _path,
     "state_dir": _remote_path,
     "env": _env,
+    "paths": _paths,
     "interface": _interface,
     "read_only": flag,
     "tags": _tags,

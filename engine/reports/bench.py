@@ -165,16 +165,16 @@ def _header(verb: str, plan: Plan) -> dict[str, Any]:
         "emulated": plan.is_emulated,
         "global_batch_size": plan.global_batch_size or None,
         "planned_epochs": plan.epochs or None,
-        "script": script_document(plan),
+        **script_document(plan),
         **exchange_document(plan),
     }
 
 
-def script_document(plan: Plan) -> dict[str, Any] | None:
-    """Which script was run, for comparison with other runs of it; None for a workload."""
+def script_document(plan: Plan) -> dict[str, Any]:
+    """Which script was run, for comparison with other runs of it; empty for a workload."""
     if plan.script is None:
-        return None
-    return {"path": plan.script.target, "digest": plan.script.digest, "args": list(plan.script.args)}
+        return {}
+    return {"script": {"path": plan.script.target, "digest": plan.script.digest, "args": list(plan.script.args)}}
 
 
 def exchange_document(plan: Plan) -> dict[str, Any]:

@@ -168,5 +168,6 @@ _READERS: dict[OptionKind, Callable[[str], Any]] = {OptionKind.COUNT: positive, 
 
 # Arguments that several verbs take ------------------------------------------------------------------------------------------------
 
-JOB_FILE = Argument("job", "a job file: TOML with such options; those given here win", "JOB", Path, nargs="?")
+_JOB_HELP = "a job file in TOML with such options, or a script, SCRIPT.py or -m MODULE, with its own arguments"
+JOB_FILE = Argument("job", _JOB_HELP, "JOB", Path, nargs="?")
 RUN = Argument("run_id", "the run, as paceline jobs names it", "RUN")

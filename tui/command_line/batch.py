@@ -24,6 +24,8 @@ from .render import render
 if TYPE_CHECKING:
     from paceline.engine.control import Control
 
+RUN_PATIENCE_S = 600.0
+"""Seconds to wait for a silent node of a run that is followed, unless --patience says otherwise."""
 INTERRUPT_CONFIRM_S = 10.0
 """Time in which a second Ctrl-C cancels the run."""
 
@@ -44,9 +46,10 @@ def run(args: argparse.Namespace, nodes: Path) -> int:
 
 
 async def _perform(args: argparse.Namespace, verb: Verb, inventory: Inventory) -> int:
-    from paceline.engine.control import Control
+    from paceline.engine.control import ASKING_PATIENCE_S, Control
 
-    control = Control(inventory, record=args.record, patience=args.patience)
+    waits = (RUN_PATIENCE_S, ASKING_PATIENCE_S) if args.patience is None else (args.patience, args.patience)
+    control = Control(inventory, record=args.record, patience=waits[0], asking_patience=waits[1])
     narrator = Narrator(sys.stderr, control.subscribe)
     interrupts: asyncio.Queue[int] = asyncio.Queue()
     loop = asyncio.get_running_loop()
@@ -107,7 +110,7 @@ def exit_status(document: Document) -> int:
     statuses = {0}
     if "refused" in states:
         statuses.add(4)
-    if "lost" in states:
+    if "lost" in states or "connecting" in states:
         statuses.add(3)
     if document.get("state") in ("failed", "cancelled") and document_type(document) != "cancel":
         statuses.add(1)

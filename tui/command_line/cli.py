@@ -7,17 +7,20 @@ import gc
 import os
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from paceline.engine.errors import PacelineError, UsageError
 
 from .arguments import Parser, add_arguments, seconds
-from .commands import VERBS, parse
+from .commands import VERBS, parse, verb_of
+from .script_words import split_script
 
 EXIT_STATUSES = """exit status: 0 done, 1 the work failed, 2 usage or configuration, 3 a node was unreachable,
 4 authentication or host key refused, 5 the plan is impossible, 130 interrupted"""
 
+OPTIONS_WITH_VALUE = ("--nodes", "--only", "--record", "--patience")
+"""Options before the verb that a value follows."""
 OpenSession = Callable[[argparse.Namespace, Path, str], int]
 """Opens a session with a person: arguments, nodes.toml and the line of the verb; returns the exit status."""
 MAX_ERROR_CHARS = 2000
@@ -40,7 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--batch", action="store_true", help="no screen: data on stdout, progress on stderr")
     parser.add_argument("--json", action="store_true", help="with --batch: one JSON document on stdout")
     parser.add_argument(
-        "--patience", metavar="S", type=seconds, default=600.0, help="seconds --batch waits for a silent node (600)"
+        "--patience", metavar="S", type=seconds, help="seconds to wait for a silent node (600 for a run, 5 for a question)"
     )
     parser.add_argument("--read-only", action="store_true", help="refuse every verb that acts on a node")
     parser.add_argument("--plain", action="store_true", help="no screen: one sentence per event, for screen readers")
@@ -48,8 +51,22 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="store_true", help="print the version and exit")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", parser_class=Parser)
     for verb in VERBS.values():
-        add_arguments(verbs.add_parser(verb.name, help=verb.summary, description=verb.summary), verb.arguments)
+        add_arguments(
+            verbs.add_parser(verb.name, help=verb.summary, description=verb.summary, aliases=verb.aliases), verb.arguments
+        )
     return parser
+
+
+def _split_words(words: Sequence[str]) -> tuple[list[str], str]:
+    """The words without those of a script, and the line of the verb as the ``:`` prompt takes it; empty without a verb."""
+    position = 0
+    while position < len(words) and words[position].startswith("-"):
+        position += 2 if words[position] in OPTIONS_WITH_VALUE else 1
+    verb = verb_of(words[position]) if position < len(words) else None
+    if verb is None:
+        return list(words), ""
+    ours = split_script(verb.arguments, words[position + 1 :])[0] if verb.takes_script else list(words[position + 1 :])
+    return [*words[:position], verb.name, *ours], shlex.join([verb.name, *words[position + 1 :]])
 
 
 def nodes_file(args: argparse.Namespace) -> Path:
@@ -88,15 +105,14 @@ def main(argv: list[str] | None = None, open_screen: OpenSession | None = None, 
     """Run one command line; returns its exit status. Without ``open_screen`` and ``open_plain`` it is headless."""
     _open_missing_streams()
     try:
-        args = build_parser().parse_args(argv)
+        words, line = _split_words(sys.argv[1:] if argv is None else argv)
+        args = build_parser().parse_args(words)
         if args.version:
             from importlib.metadata import version
 
             print(f"paceline {version('paceline')}")
             return 0
-        words = sys.argv[1:] if argv is None else argv
-        line = shlex.join(words[words.index(args.verb) :]) if args.verb else ""
-        if getattr(args, "job", None) is not None:
+        if args.verb is not None and VERBS[args.verb].takes_script:
             vars(args).update(vars(parse(line)[1]))
         if args.plain or (args.verb is None and not args.batch and has_dumb_terminal()):
             return _require(open_plain)(args, nodes_file(args), line)

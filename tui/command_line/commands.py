@@ -17,6 +17,7 @@ from paceline.engine.jobs.launch.job_options import exclusive_groups, job_file_o
 from paceline.engine.reports.document_type import Document
 
 from .arguments import JOB_FILE, RUN, Argument, Parser, add_arguments, bandwidth, job_arguments, latency, positive, seconds, seed
+from .script_words import script_of_file, split_script
 
 if TYPE_CHECKING:
     from paceline.engine.control import Control
@@ -40,6 +41,11 @@ class Verb:
     """Whether it starts, ends or removes something on a node: refused in a read-only session."""
     needs_consent: bool = False
     """Whether it only reports what it would do until ``--yes`` is given: a screen asks then."""
+
+    @property
+    def takes_script(self) -> bool:
+        """Whether a script with its own arguments may follow its options, where a job file may stand."""
+        return JOB_FILE in self.arguments
 
     @property
     def needs_words(self) -> bool:
@@ -167,11 +173,12 @@ VERBS: dict[str, Verb] = {
         Verb("plan", "what train would do, without doing it", _plan, (JOB_FILE, *job_arguments("plan"))),
         Verb(
             "train",
-            "one job: a workload under one policy",
+            "one job: a workload, or a script of your own, under one policy",
             _train,
             (JOB_FILE, *job_arguments("train")),
             is_launch=True,
             acts=True,
+            aliases=("run",),
         ),
         Verb("bench", "policies against each other", _bench, (JOB_FILE, *job_arguments("bench")), is_launch=True, acts=True),
         Verb("jobs", "all runs on the nodes", _jobs, aliases=("ps",)),
@@ -268,8 +275,13 @@ def check_allowed(verb: Verb, args: argparse.Namespace, is_read_only: bool) -> N
 
 
 def _parse_with_job_file(verb: Verb, parser: argparse.ArgumentParser, words: Sequence[str]) -> argparse.Namespace:
-    """The arguments of a verb, with those of its job file where none was typed. Raises ConfigurationError for a wrong file."""
+    """The arguments of a verb, with those of its job file where none was typed, and with its script.
+
+    Raises ConfigurationError for a wrong file.
+    """
+    words, script = split_script(verb.arguments, words) if verb.takes_script else (words, None)
     args = parser.parse_args(words)
+    args.script = script
     if getattr(args, "job", None) is None:
         return args
     from paceline.engine.jobs.launch.job_file import read_job_file
@@ -281,7 +293,8 @@ def _parse_with_job_file(verb: Verb, parser: argparse.ArgumentParser, words: Seq
     for names in exclusive_groups(job_file_options()):
         if any(name in typed for name in names):  # the typed one excludes those of the file
             job = {name: value for name, value in job.items() if name not in names}
-    return argparse.Namespace(**{**vars(args), **{name: value for name, value in job.items() if hasattr(args, name)}, **typed})
+    named = {name: value for name, value in job.items() if hasattr(args, name)}
+    return argparse.Namespace(**{**vars(args), **named, **typed, "script": script_of_file(job)})
 
 
 def parse(line: str) -> tuple[Verb, argparse.Namespace]:

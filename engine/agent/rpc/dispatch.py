@@ -10,6 +10,7 @@ from ..runner import detach
 from ..runs.run_dir import all_run_facts
 from ..runs.tail import Send
 from ..system.state_dir import StateDir, network_file_system
+from .modules import find_modules
 from .process_kill import describe_process, kill
 from .run_control import cancel, connect_peers, launch, take_lease
 from .run_stream import acknowledge, follow, read_clock, read_plan, stat_files, unfollow
@@ -49,6 +50,7 @@ REQUESTS: dict[str, RequestHandler] = {
     "list_runs": list_runs,
     "read_plan": read_plan,
     "read_clock": read_clock,
+    "find_modules": find_modules,
     "stat_files": stat_files,
     "follow": follow,
     "acknowledge": acknowledge,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from ...datasets import PREPARATION_STEPS, prepare
-from ...errors import UsageError
+from ...datasets import PREPARATION_STEPS, Columns, prepare
+from ...errors import Interrupted, UsageError
+from ...events import Warned
 from ...plan import DataPlan
 from ...protocol.json_files import read_json
 from ...specs import NodeSpec, TrainSpec
@@ -18,6 +20,8 @@ from ...telemetry.progress import ProgressReporter
 from ...workloads import WORKLOADS
 from ..gather import gather_all
 from ..mirror.run_mirror import check_writable
+from ..scripts.prepare import check_modules, prepare_script
+from .device_selection import nodes_of_devices
 from .session import LaunchSession
 
 PUSH_PATIENCE_S = 30.0
@@ -25,8 +29,10 @@ PUSH_PATIENCE_S = 30.0
 
 
 async def prepare_data(session: LaunchSession, spec: TrainSpec) -> tuple[DataPlan, Path]:
-    """The prepared data of a job and its directory here. Raises UsageError for an unknown workload, StorageFailed where no run
-    could be written."""
+    """The prepared data of a job and its directory here; publishes what is doubtful about them.
+
+    Raises UsageError for an unknown workload, StorageFailed where no run could be written. Cancelling it ends the preparation too.
+    """
     if spec.workload not in WORKLOADS:
         raise UsageError(f"unknown workload {spec.workload!r}", hint="known: " + ", ".join(WORKLOADS))
     check_writable(session.runs)
@@ -37,7 +43,38 @@ async def prepare_data(session: LaunchSession, spec: TrainSpec) -> tuple[DataPla
     def report(steps: int) -> None:
         loop.call_soon_threadsafe(progress.update, steps)
 
-    return await asyncio.to_thread(prepare, spec.workload, csv, session.data_dir, report)
+    is_cancelled = threading.Event()
+
+    def check() -> None:
+        if is_cancelled.is_set():
+            raise Interrupted("the preparation of the data was interrupted")
+
+    columns = Columns(spec.column, spec.date_column)
+    try:
+        data, path = await asyncio.to_thread(prepare, spec.workload, csv, session.data_dir, report, columns=columns, check=check)
+    finally:
+        is_cancelled.set()  # a thread cannot be cancelled: it ends itself at its next check
+    for warning in data.warnings:
+        session.publish(Warned(reason=warning))
+    return data, path
+
+
+async def prepare_job(session: LaunchSession, spec: TrainSpec) -> tuple[TrainSpec, DataPlan, Path]:
+    """The job with its paths resolved, its prepared data or packed project, and their directory here.
+
+    Raises as ``prepare_data``; PlanImpossible where a connected node lacks a module that the script imports.
+    """
+    if spec.script is None:
+        return spec, *await prepare_data(session, spec)
+    check_writable(session.runs)
+    spec, data, source, modules = await prepare_script(spec, session.data_dir / "projects")
+    if spec.devices == "auto":
+        raise UsageError("--devices auto needs a profile, and a script has none", hint="name the devices, or leave the option out")
+    names = nodes_of_devices(spec.devices, [node.name for node in session.inventory.nodes if not node.read_only])
+    await session.live.wait_settled(names)
+    connected = [node for node in session.inventory.nodes if node.name in names and node.name in session.live.connected]
+    await check_modules(session.fleet, connected, modules)
+    return spec, data, source
 
 
 async def push_data(fleet: Fleet, nodes: Sequence[NodeSpec], data: DataPlan, source: Path, publish: Publish) -> None:
@@ -54,6 +91,6 @@ async def push_data(fleet: Fleet, nodes: Sequence[NodeSpec], data: DataPlan, sou
 
 
 def count_training_rows(source: Path) -> int:
-    """Training rows of prepared data: the first dimension of ``train_x`` in its manifest."""
+    """Training rows of prepared data: the first dimension of ``train_x`` in its manifest; 0 for the project of a script."""
     manifest = read_json(source / "manifest.json") or {}
-    return int(manifest["arrays"]["train_x"]["shape"][0])
+    return int(manifest["arrays"]["train_x"]["shape"][0]) if "arrays" in manifest else 0

@@ -9,11 +9,11 @@ from typing import Any
 from ...errors import NotProfiled
 from ...plan import CasePlan, Plan
 from ...protocol.json_files import read_json
-from ...reports.bench import exchange_document
+from ...reports.bench import exchange_document, script_document
 from ...reports.document_type import Document
 from ...specs import TrainSpec
 from ...workloads import parameters_of
-from .data import count_training_rows, prepare_data
+from .data import count_training_rows, prepare_job
 from .device_usage import device_users
 from .forecast import advice_for, recommended_spec, with_forecast
 from .live_plan import LivePlanner
@@ -26,7 +26,7 @@ async def dry_run(session: LaunchSession, spec: TrainSpec) -> Document:
 
     Raises NotProfiled where devices are to be recommended and no stored profile is valid.
     """
-    data, source = await prepare_data(session, spec)
+    spec, data, source = await prepare_job(session, spec)
     planner = LivePlanner(session)
     if spec.devices == "auto":
         spec = replace(spec, devices=await planner.reachable_devices())
@@ -55,13 +55,15 @@ def plan_document(
         "workload": plan.workload,
         "parameters": parameters_of(plan.workload),
         "data": {"source": plan.data.source, "rows": plan.data.rows, "sha256": plan.data.sha256},
+        "warnings": list(plan.data.warnings),
         "emulated": plan.is_emulated,
         **exchange_document(plan),
         "backend": plan.backend,
-        "epochs": plan.epochs,
-        "global_batch_size": plan.global_batch_size,
-        "samples_per_epoch": samples_per_epoch,
-        "steps_per_epoch": -(-samples_per_epoch // plan.global_batch_size),
+        "epochs": plan.epochs or None,
+        "global_batch_size": plan.global_batch_size or None,
+        "samples_per_epoch": samples_per_epoch or None,
+        "steps_per_epoch": -(-samples_per_epoch // plan.global_batch_size) if plan.global_batch_size else None,
+        **script_document(plan),
         "devices": [
             {
                 "rank": rank.rank,
@@ -85,7 +87,7 @@ def _case(plan: Plan, case: CasePlan, samples_per_epoch: int, earlier: list[Mapp
     for result in earlier:
         rate = _rate(result, policy)
         if rate and _is_alike(plan, result):
-            seconds = samples_per_epoch * plan.epochs / rate
+            seconds = samples_per_epoch * plan.epochs / rate if plan.script is None else _seconds(result)
             return {**entry, "expected_samples_per_second": rate, "expected_seconds": seconds, "as_measured_in": result["run_id"]}
     return {**entry, "expected_samples_per_second": None, "expected_seconds": None, "as_measured_in": None}
 
@@ -94,8 +96,15 @@ def _is_alike(plan: Plan, result: Mapping[str, Any]) -> bool:
     """Whether a result is of the same workload, batch and devices, with the same gradient exchange over the same network."""
     planned = [(rank.node, rank.device_index, rank.device_name) for rank in plan.ranks]
     used = [(device.get("node"), device.get("index"), device.get("name")) for device in result.get("devices") or ()]
-    expected = {"state": "done", "workload": plan.workload, "global_batch_size": plan.global_batch_size, **exchange_document(plan)}
+    expected = {"state": "done", "workload": plan.workload, **exchange_document(plan)}
+    expected |= {"global_batch_size": plan.global_batch_size} if plan.script is None else script_document(plan)
     return used == planned and all(key in result and result[key] == value for key, value in expected.items())
+
+
+def _seconds(result: Mapping[str, Any]) -> float | None:
+    """Seconds of all epochs of an earlier run."""
+    seconds = [epoch.get("seconds") for epoch in result.get("epochs") or ()]
+    return sum(seconds) if seconds and all(isinstance(value, float) for value in seconds) else None
 
 
 def _rate(result: Mapping[str, Any], policy: str) -> float | None:

@@ -8,7 +8,7 @@ from ...errors import DeviceInUse
 from ...events import Progress
 from ...reports.document_type import Document
 from ...specs import TrainSpec
-from .data import prepare_data
+from .data import prepare_job
 from .forecast import advice_for, calibrate_from, recommended_spec, with_forecast
 from .live_plan import LivePlanner
 from .profile import ProfileLauncher, profiling_spec
@@ -42,7 +42,7 @@ class JobLauncher:
         """
         if spec.devices != "auto":
             self._planner.node_names(spec.devices)  # an unknown node is refused before data is prepared
-        data, source = await prepare_data(self._session, spec)
+        spec, data, source = await prepare_job(self._session, spec)
         if spec.devices == "auto":
             spec = await self._recommended(spec)
         while True:

@@ -28,6 +28,10 @@ def read_job_file(path: Path) -> dict[str, Any]:
         given = [name for name in names if values.get(name)]
         if len(given) > 1:
             file.refuse((given[-1],), f"expected one of {' and '.join(names)}, or none")
+    if "script" in values and "module" in values:
+        file.refuse(("module",), "expected one of script and module, or none")
+    if "args" in values and not values.keys() & {"script", "module"}:
+        file.refuse(("args",), "expected a script or a module beside it")
     for name in values:
         if options[name].kind is OptionKind.PATH:
             values[name] = str(path.absolute().parent / Path(values[name]).expanduser())
@@ -52,6 +56,13 @@ def _one_of(choices: tuple[str, ...]) -> Callable[[Any], str]:
         return str(value)
 
     return read
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    """A list of texts, each of which becomes one argument."""
+    if not isinstance(value, list) or not all(isinstance(item, str) and "\0" not in item for item in value):
+        raise InvalidValue('expected a list of texts, such as ["--lr", "0.1"]')
+    return tuple(value)
 
 
 def _count(value: Any) -> int:
@@ -87,6 +98,7 @@ _READERS: dict[OptionKind, Callable[[Any], Any]] = {
     OptionKind.COUNT: _count,
     OptionKind.SEED: _seed,
     OptionKind.TEXT: text,
+    OptionKind.TEXTS: _texts,
     OptionKind.PATH: text,
     OptionKind.DEVICES: _devices,
 }

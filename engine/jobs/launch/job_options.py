@@ -6,12 +6,12 @@ A new option is a row here and, where it reaches a run, a field of ``TrainSpec``
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from enum import Enum, auto
 from typing import Any
 
 from ...experiments.policies import check_policies
-from ...specs import TrainSpec
+from ...specs import ScriptSpec, TrainSpec
 from ...states import COMPRESSIONS, POLICIES
 from ...workloads import WORKLOADS
 
@@ -28,6 +28,8 @@ class OptionKind(Enum):
     SEED = auto()
     """An integer from 0 to 2^63 - 1."""
     TEXT = auto()
+    TEXTS = auto()
+    """A list of texts, in a job file only."""
     PATH = auto()
     """A file of the centre; in a job file relative to that file."""
     CHOICE = auto()
@@ -63,6 +65,8 @@ class JobOption:
     """Turns the value into that of the field."""
     group: str = ""
     """Options of one group exclude each other."""
+    is_file_only: bool = False
+    """Whether only job files have it: on the command line its value stands without a name."""
 
     @property
     def default_value(self) -> Any:
@@ -80,6 +84,7 @@ def _several(policies: str) -> tuple[str, ...]:
     return tuple(policies.split(","))
 
 
+_IN_FILES = " (in a job file; on the command line it follows the options)"
 _DEFAULTS: Mapping[str, Any] = {name: getattr(TrainSpec(), name) for name in TrainSpec.__dataclass_fields__}
 _BATCH_HELP = "samples per optimizer step of all ranks together"
 _SET_HELP = "or a set such as lab[1-3],atlas:0 (default: all)"
@@ -106,6 +111,8 @@ JOB_OPTIONS: tuple[JobOption, ...] = (
     JobOption("wait", OptionKind.FLAG, "wait until the devices are free, then start", group="devices in use"),
     JobOption("share", OptionKind.FLAG, "start although others use the devices", field="is_shared", group="devices in use"),
     JobOption("csv", OptionKind.PATH, "own data: Date,Close (sp500-mlp) or class,title,description (agnews)", "FILE", "csv"),
+    JobOption("column", OptionKind.TEXT, "column of that file with the prices (default: Close)", "NAME", "column"),
+    JobOption("date_column", OptionKind.TEXT, "column of that file with the dates (default: Date)", "NAME", "date_column"),
     JobOption("devices", OptionKind.DEVICES, f"all, auto (recommended) {_SET_HELP}", "SET", "devices", verbs=("train", "plan")),
     JobOption("devices", OptionKind.DEVICES, f"all {_SET_HELP}", "SET", "devices", verbs=("bench",)),
     JobOption(
@@ -148,13 +155,18 @@ JOB_OPTIONS: tuple[JobOption, ...] = (
         default=",".join(POLICIES),
         to_field=_several,
     ),
+    JobOption("script", OptionKind.PATH, "a training program of your own" + _IN_FILES, "SCRIPT", is_file_only=True),
+    JobOption("module", OptionKind.TEXT, "a module as after python -m" + _IN_FILES, "MODULE", is_file_only=True),
+    JobOption("args", OptionKind.TEXTS, "arguments of the script" + _IN_FILES, "LIST", is_file_only=True),
+    JobOption("workdir", OptionKind.PATH, "directory that travels with a script (default: its git checkout)", "DIR"),
+    JobOption("strict", OptionKind.FLAG, "refuse a script whose batches cannot be balanced"),
     JobOption("repeats", OptionKind.COUNT, "rounds, for a mean and its 95 % interval (1)", "N", "repeats", verbs=("bench",)),
 )
 
 
 def options_of(verb: str) -> tuple[JobOption, ...]:
-    """The options that a verb takes, in the order of its help."""
-    return tuple(option for option in JOB_OPTIONS if verb in option.verbs)
+    """The options that a verb takes on the command line, in the order of its help."""
+    return tuple(option for option in JOB_OPTIONS if verb in option.verbs and not option.is_file_only)
 
 
 def job_file_options() -> dict[str, JobOption]:
@@ -176,8 +188,16 @@ def exclusive_groups(names: Mapping[str, JobOption]) -> list[list[str]]:
 
 
 def train_spec(verb: str, values: Mapping[str, Any]) -> TrainSpec:
-    """The job that the option values of a verb describe. Raises UsageError where a policy is unknown or named twice."""
+    """The job that the option values of a verb describe. Raises UsageError where a policy is unknown or named twice.
+
+    ``script``: a ScriptSpec beside the options.
+    """
     fields = {option.field: option.to_field(values[option.name]) for option in options_of(verb) if option.field is not None}
     if "policies" in fields:
         fields["policies"] = check_policies(fields["policies"])
-    return TrainSpec(**fields, is_bench=verb == "bench")
+    spec = TrainSpec(**fields, is_bench=verb == "bench")
+    script: ScriptSpec | None = values.get("script")
+    if script is None:
+        return spec
+    script = replace(script, workdir=values["workdir"], is_strict=values["strict"])
+    return replace(spec, script=script, workload=script.name)

@@ -60,7 +60,8 @@ class LivePlanner:
         inventory = self._session.inventory
         nodes = [await self._candidate(node, patience) for node in inventory.nodes if node.name in names]
         nodes = select_devices(spec.devices, nodes)
-        return make_plan(spec, new_run_id(datetime.now()), nodes, data, WORKLOADS[spec.workload], inventory.link), nodes
+        workload = None if spec.script is not None else WORKLOADS[spec.workload]
+        return make_plan(spec, new_run_id(datetime.now()), nodes, data, workload, inventory.link), nodes
 
     async def plan_when_ready(self, spec: TrainSpec, data: DataPlan, is_waiting: bool = False) -> Plan:
         """The plan, as soon as its nodes are connected. ``is_waiting``: as soon as its devices are free, too; otherwise devices in

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from ...errors import PlanImpossible
 from ...events import DeviceReading
-from ...plan import CasePlan, DataPlan, Emulation, NodePlan, Plan, RankPlan
-from ...specs import LinkSpec, NodeSpec, TrainSpec
+from ...plan import CasePlan, DataPlan, Emulation, NodePlan, Plan, RankPlan, ScriptPlan
+from ...specs import LinkSpec, NodeSpec, ScriptSpec, TrainSpec
 from ...states import DEVICE_KINDS, Policy, member
 from ...workloads import Workload
 
@@ -25,11 +25,17 @@ class NodeCandidate:
 
 
 def make_plan(
-    spec: TrainSpec, run_id: str, nodes: Sequence[NodeCandidate], data: DataPlan, workload: Workload, link: LinkSpec | None = None
+    spec: TrainSpec,
+    run_id: str,
+    nodes: Sequence[NodeCandidate],
+    data: DataPlan,
+    workload: Workload | None,
+    link: LinkSpec | None = None,
 ) -> Plan:
     """A plan with one rank per device, in the order of nodes.toml. CPU devices take part only where the run has no accelerator.
 
-    ``link`` is emulated where all devices of the run are emulated; otherwise the run uses the real network.
+    ``workload``: None for a script, whose epochs and global batch are its own. ``link`` is emulated where all devices of the run
+    are emulated; otherwise the run uses the real network.
     Raises PlanImpossible when the global batch has fewer samples than there are ranks, or no device is left.
     """
     has_accelerator = any(device.kind != "cpu" for node in nodes for device in node.devices)
@@ -44,19 +50,19 @@ def make_plan(
                 _rank(rank, node_plan.node_rank, local_rank, candidate, device, spec.seed)
                 for local_rank, (rank, device) in enumerate(zip(node_plan.ranks, devices, strict=True))
             ]
-    batch = (spec.global_batch_size or workload.global_batch_size) * spec.accumulation
+    batch = (spec.global_batch_size or workload.global_batch_size) * spec.accumulation if workload is not None else 0
     if not ranks:
         raise PlanImpossible("no device can take part", hint="see paceline status")
-    if batch < len(ranks):
+    if workload is not None and batch < len(ranks):
         raise PlanImpossible(f"a global batch of {batch} cannot be shared by {len(ranks)} ranks", hint="raise --global-batch-size")
     return Plan(
         run_id=run_id,
-        workload=workload.name,
+        workload=spec.workload,
         cases=tuple(_case(policy, repeat) for repeat in range(spec.repeats) for policy in spec.policies),
         nodes=tuple(node_plans),
         ranks=tuple(ranks),
         data=data,
-        epochs=spec.epochs or workload.epochs,
+        epochs=0 if workload is None else spec.epochs or workload.epochs,
         global_batch_size=batch,
         seed=spec.seed,
         backend="nccl" if all(rank.device_kind == "cuda" for rank in ranks) else "gloo",
@@ -65,6 +71,8 @@ def make_plan(
         compression=spec.compression,
         local_steps=spec.local_steps,
         is_shared=spec.is_shared,
+        program="training" if spec.script is None else "script",
+        script=None if spec.script is None else _script(spec.script),
     )
 
 
@@ -77,6 +85,18 @@ def _node_plan(candidate: NodeCandidate, node_rank: int, ranks: range) -> NodePl
         address=candidate.spec.address or candidate.address,
         interface=candidate.spec.interface or candidate.interface,
         python=candidate.python,
+        paths=dict(candidate.spec.paths),
+    )
+
+
+def _script(script: ScriptSpec) -> ScriptPlan:
+    return ScriptPlan(
+        target=script.path,
+        args=script.args,
+        digest=script.digest,
+        is_module=script.is_module,
+        workdir=script.workdir or ".",
+        is_strict=script.is_strict,
     )
 
 

@@ -8,7 +8,7 @@ from ...plan import Plan
 
 def run_planned(plan: Plan, samples_per_epoch: int) -> RunPlanned:
     """The event of a plan. A profiling has one case, and neither policies nor epochs."""
-    is_training = plan.program == "training"
+    is_training = plan.program != "profiling"
     return RunPlanned(
         run_id=plan.run_id,
         workload=plan.workload,

@@ -20,7 +20,7 @@ VALUES = {"RUN": RUNS, "SET": ("lab1", "lab2")}
         ("cancel ", f"cancel {RUNS[0]}"),
         ("cancel 20260102", f"cancel {RUNS[1]}"),
         ("stop ", f"stop {RUNS[0]}"),
-        ("train --work", "train --workload"),
+        ("train --workl", "train --workload"),
         ("train --workload ", "train --workload digits-cnn"),
         ("train --workload digits-cnn --policy h", "train --workload digits-cnn --policy hybrid"),
         ("bench --policies equal,", "bench --policies equal,proportional"),
