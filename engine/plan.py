@@ -72,6 +72,18 @@ class CasePlan:
 
 
 @dataclass(frozen=True, slots=True)
+class ForecastErrors:
+    """Errors of a forecast on one part of the data, in its scaled units."""
+
+    mse: float
+    """Mean squared error."""
+    mae: float
+    """Mean absolute error."""
+    r2: float | None = None
+    """Coefficient of determination: 1 minus the squared errors over those of the mean; None: the targets are all alike."""
+
+
+@dataclass(frozen=True, slots=True)
 class DataPlan:
     """The prepared data that every node of the run holds under ``data/<digest>``."""
 
@@ -81,6 +93,12 @@ class DataPlan:
     sha256: str
     baseline_mse: float | None = None
     """Validation loss of the forecast that repeats the last value; None: the data are no time series."""
+    baseline_validation: ForecastErrors | None = None
+    """All its errors there,"""
+    baseline_test: ForecastErrors | None = None
+    """and on the test part."""
+    warnings: tuple[str, ...] = ()
+    """What is doubtful about the source, each a sentence with file and line."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ..workloads import VOCABULARY
+from .csvfile import Check, never_interrupted
 from .news import TOPICS, generate_news, read_news
-from .source import PreparedData, to_little_endian
+from .news_warnings import news_warnings
+from .source import USUAL_COLUMNS, Columns, PreparedData, to_little_endian
 from .split import split_by_class, split_facts
 
 PADDING_WORD, UNKNOWN_WORD = 0, 1
@@ -21,9 +23,17 @@ _WORD = re.compile(r"\w+")
 _SPLIT_SEED = "paceline-agnews-1"
 
 
-def load(csv: Path | None, data_dir: Path, length: int) -> PreparedData:
-    """Word ids as int32 [n, length], topics as int64 [n]; from ``csv``, else generated, which the source then says."""
-    news = generate_news() if csv is None else read_news(csv)
+def load(
+    csv: Path | None,
+    data_dir: Path,
+    columns: Columns = USUAL_COLUMNS,
+    check: Check = never_interrupted,
+    *,
+    length: int,
+) -> PreparedData:
+    """Word ids as int32 [n, length], topics as int64 [n]; from a CSV file, else generated, which the source then says."""
+    columns.refuse("agnews")
+    news = generate_news() if csv is None else read_news(csv, check)
     train, validation = split_by_class(list(news.labels), _SPLIT_SEED)
     texts = [tokenize(text) for text in news.texts]
     numbers = build_vocabulary(texts[row] for row in train)
@@ -47,6 +57,7 @@ def load(csv: Path | None, data_dir: Path, length: int) -> PreparedData:
             "longest": length,
             "classes": list(TOPICS),
         },
+        warnings=() if csv is None else news_warnings(str(csv), news, texts, train, validation),
     )
 
 

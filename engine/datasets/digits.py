@@ -12,15 +12,17 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataRefused, UsageError
-from .source import PreparedData, to_little_endian
+from .csvfile import Check, never_interrupted
+from .source import USUAL_COLUMNS, Columns, PreparedData, to_little_endian
 from .split import split_by_class, split_facts
 
 DIGITS_SPLIT_SEED = "paceline-digits-1"
 """Seed of the only split, so that accuracies of different days and machines compare."""
 
 
-def load(csv: Path | None, data_dir: Path) -> PreparedData:
+def load(csv: Path | None, data_dir: Path, columns: Columns = USUAL_COLUMNS, check: Check = never_interrupted) -> PreparedData:
     """Images in 0..1 as float32 [n, 1, 8, 8], labels as int64 [n]; split 80/20, stratified by class."""
+    columns.refuse("digits-cnn")
     if csv is not None:
         raise UsageError(f"digits-cnn trains on images and takes no CSV file: {csv}", hint="--csv belongs to sp500-mlp and agnews")
     try:

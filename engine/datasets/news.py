@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import io
 import random
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import DataRefused
-from .csvfile import read_text
+from .csvfile import Check, Rows, never_interrupted, read_text
 
 TOPICS = ("world", "sports", "business", "science")
 NEWS_HINT = "expected CSV rows of class (1 to 4), title, description, as AG News has them"
@@ -40,34 +39,38 @@ class News:
     labels: tuple[int, ...]
     """From 0, in the order of ``TOPICS``."""
     sha256: str
+    lines: tuple[int, ...] = ()
+    """Line of each text in its file; empty: generated."""
 
 
-def read_news(path: Path) -> News:
+def read_news(path: Path, check: Check = never_interrupted) -> News:
     """Read a file with or without a header. Raises DataRefused with ``FILE:LINE: reason``."""
-    content, sha256 = read_text(path, NEWS_HINT)
-    reader = csv.reader(io.StringIO(content, newline=""), strict=True)
+    content, sha256 = read_text(path, NEWS_HINT, check)
+    rows = Rows(content, check=check)
     texts: list[str] = []
     labels: list[int] = []
+    lines: list[int] = []
     is_first = True
     try:
-        for cells in reader:
-            is_header, is_first = is_first and cells[:1] != [] and cells[0].strip().lower().startswith("class"), False
-            if not cells or is_header:
+        for cells in rows:
+            is_header, is_first = is_first and cells[0].lower().startswith("class"), False
+            if is_header:
                 continue
             if len(cells) != 3:
                 raise ValueError(f"{len(cells)} cells instead of class, title and description")
-            label, title, description = (cell.strip() for cell in cells)
+            label, title, description = cells
             if label not in ("1", "2", "3", "4"):
                 raise ValueError(f"class is not 1, 2, 3 or 4: {label[:40]!r}")
             if not title and not description:
                 raise ValueError("title and description are empty")
             texts.append(f"{title} {description}")
             labels.append(int(label) - 1)
+            lines.append(rows.line)
     except (ValueError, csv.Error) as error:
-        raise DataRefused(f"{path}:{reader.line_num or 1}: {error}", hint=NEWS_HINT) from None
+        raise DataRefused(f"{path}:{rows.line}: {error}", hint=NEWS_HINT) from None
     if len(texts) < MIN_NEWS_ROWS:
         raise DataRefused(f"{path}: {len(texts)} rows are too few", hint=f"needs at least {MIN_NEWS_ROWS}")
-    return News(f"CSV file {path.name}", tuple(texts), tuple(labels), sha256)
+    return News(f"CSV file {path.name}", tuple(texts), tuple(labels), sha256, tuple(lines))
 
 
 def generate_news(seed: str = GENERATOR_SEED, rows: int = GENERATED_ROWS) -> News:

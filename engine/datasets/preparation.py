@@ -11,25 +11,35 @@ import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import UsageError
-from ..plan import DataPlan
+from ..plan import DataPlan, ForecastErrors
 from . import agnews, digits, sp500
-from .source import PreparedData
+from .csvfile import Check, never_interrupted
+from .source import USUAL_COLUMNS, Columns, PreparedData
 from .storage import is_intact, sha256, write_directory
 
 MANIFEST_SCHEMA = 1
-LOADERS: dict[str, Callable[[Path | None, Path], PreparedData]] = {
+
+
+class Loader(Protocol):
+    """Loads a workload's data from a person's CSV file, if there is one; ``data_dir`` keeps downloads, ``check`` may raise."""
+
+    def __call__(self, csv: Path | None, data_dir: Path, columns: Columns = ..., check: Check = ...) -> PreparedData:
+        """Raises DataRefused for broken or missing input."""
+
+
+LOADERS: dict[str, Loader] = {
     "digits-cnn": digits.load,
     "sp500-mlp": sp500.load,
     "agnews-small": partial(agnews.load, length=128),
     "agnews-large": partial(agnews.load, length=256),
 }
-"""The loader of each workload. It takes the CSV file, if any, and the data directory for its cache."""
+"""The loader of each workload."""
 
 
 PREPARATION_STEPS = ("read and counted", "packed", "written")
@@ -37,17 +47,23 @@ PREPARATION_STEPS = ("read and counted", "packed", "written")
 
 
 def prepare(
-    workload: str, csv: Path | None, data_dir: Path, on_step: Callable[[int], None] = lambda steps: None
+    workload: str,
+    csv: Path | None,
+    data_dir: Path,
+    on_step: Callable[[int], None] = lambda steps: None,
+    *,
+    columns: Columns = USUAL_COLUMNS,
+    check: Check = never_interrupted,
 ) -> tuple[DataPlan, Path]:
     """Prepare a workload's data in ``data_dir/<digest>``; returns its plan and directory.
 
-    ``on_step`` is called with the number of PREPARATION_STEPS done. An existing directory is reused only if every byte is right.
-    Raises UsageError for an unknown workload, DataRefused for broken or missing input, StorageFailed if writing fails; nothing
-    half-written is left.
+    ``on_step`` is called with the number of PREPARATION_STEPS done; ``check`` again and again, and may raise to end it. An existing
+    directory is reused only if every byte is right. Raises UsageError for an unknown workload, DataRefused for broken or missing
+    input, StorageFailed if writing fails; nothing half-written is left.
     """
     if workload not in LOADERS:
         raise UsageError(f"there is no workload {workload!r}", hint=f"known: {', '.join(LOADERS)}")
-    data = LOADERS[workload](csv, data_dir)
+    data = LOADERS[workload](csv, data_dir, columns, check)
     on_step(1)
     files = {f"{name}.npy": _npy(array) for name, array in data.arrays.items()}
     manifest = (json.dumps(_manifest(workload, data, files), indent=1, sort_keys=True) + "\n").encode()
@@ -58,8 +74,24 @@ def prepare(
     if not is_intact(path, files):
         write_directory(path, files)
     on_step(3)
-    baseline_mse = data.baseline["validation_mse"] if data.baseline else None
-    return DataPlan(digest, data.source, data.rows, data.sha256, baseline_mse), path
+    validation, test = (_baseline_errors(data, part) for part in ("validation", "test"))
+    plan = DataPlan(
+        digest,
+        data.source,
+        data.rows,
+        data.sha256,
+        baseline_mse=None if validation is None else validation.mse,
+        baseline_validation=validation,
+        baseline_test=test,
+        warnings=data.warnings,
+    )
+    return plan, path
+
+
+def _baseline_errors(data: PreparedData, part: str) -> ForecastErrors | None:
+    if data.baseline is None:
+        return None
+    return ForecastErrors(*(data.baseline[f"{part}_{name}"] for name in ("mse", "mae", "r2")))
 
 
 def _npy(array: npt.NDArray[Any]) -> bytes:

@@ -1,4 +1,4 @@
-"""What a loader returns: arrays ready for training, with their provenance."""
+"""Which columns a loader reads, and what it returns: arrays ready for training, with their provenance."""
 
 from __future__ import annotations
 
@@ -8,8 +8,24 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-TRAINING_PARTS = ("train", "validation")
-"""Parts that are sent to nodes. The test part never leaves the centre."""
+from ..errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Names of the columns to read from a price file; None: the usual ones."""
+
+    price: str | None = None
+    date: str | None = None
+
+    def refuse(self, workload: str) -> None:
+        """Raise UsageError where a column is named for a workload that reads no prices."""
+        if self != USUAL_COLUMNS:
+            raise UsageError(f"{workload} reads no prices, so it takes no --column", hint="--column belongs to sp500-mlp")
+
+
+USUAL_COLUMNS = Columns()
+"""Nobody named a column."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +43,15 @@ class PreparedData:
     metric: str
     """``accuracy`` or ``mse``."""
     arrays: dict[str, npt.NDArray[Any]]
-    """By file stem: ``train_x``, ``train_y``, ``validation_x``, ``validation_y``."""
+    """By file stem: ``train_x``, ``train_y``, ``validation_x``, ``validation_y``, and of a forecast ``test_x``, ``test_y``."""
     split: dict[str, Any]
     scaler: dict[str, Any]
     versions: dict[str, str] = field(default_factory=dict)
     """Versions of the packages that could change the arrays."""
     baseline: dict[str, Any] | None = None
-    """Losses of a forecast without a model; None: the task has no such baseline."""
+    """Errors of a forecast without a model; None: the task has no such baseline."""
+    warnings: tuple[str, ...] = ()
+    """Sentences about doubtful input, each with file and line; left out of the manifest."""
 
 
 def to_little_endian(values: npt.NDArray[Any], kind: type) -> npt.NDArray[Any]:

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import DataRefused
+from ..errors import DataRefused, UsageError
+from .csvfile import Check, never_interrupted
 from .prices import Prices, read_prices
-from .source import PreparedData, to_little_endian
+from .source import USUAL_COLUMNS, Columns, PreparedData, to_little_endian
 from .yahoo import cached_or_downloaded
 
 WINDOW = 60
@@ -23,11 +24,14 @@ MIN_WINDOWS = 20
 """Fewer windows leave less than 3 for validation, which proves nothing."""
 
 
-def load(csv: Path | None, data_dir: Path) -> PreparedData:
-    """Windows as float32 [n, 60] and next prices as float32 [n], both scaled; from ``csv``, else the cache, else Yahoo."""
-    path = csv if csv is not None else cached_or_downloaded(data_dir)
-    source = f"CSV file {path.name}" if csv is not None else f"Yahoo Finance {path.stem.replace('_', ' ')}"
-    return cut_windows(read_prices(path), path, source)
+def load(csv: Path | None, data_dir: Path, columns: Columns = USUAL_COLUMNS, check: Check = never_interrupted) -> PreparedData:
+    """Windows as float32 [n, 60] and next prices as float32 [n], both scaled; from a CSV file, else the cache, else Yahoo."""
+    if csv is not None:
+        return cut_windows(read_prices(csv, columns, check), csv, f"CSV file {csv.name}")
+    if columns != USUAL_COLUMNS:
+        raise UsageError("--column and --date-column name columns of a CSV file, and none is given", hint="add --csv FILE")
+    path = cached_or_downloaded(data_dir)
+    return cut_windows(read_prices(path, check=check), path, f"Yahoo Finance {path.stem.replace('_', ' ')}")
 
 
 def cut_windows(prices: Prices, path: Path, source: str) -> PreparedData:
@@ -57,16 +61,20 @@ def cut_windows(prices: Prices, path: Path, source: str) -> PreparedData:
         task="regression",
         metric="mse",
         arrays={
-            "train_x": to_little_endian(x[parts["train"]], np.float32),
-            "train_y": to_little_endian(y[parts["train"]], np.float32),
-            "validation_x": to_little_endian(x[parts["validation"]], np.float32),
-            "validation_y": to_little_endian(y[parts["validation"]], np.float32),
+            f"{name}_{axis}": to_little_endian(values[part], np.float32)
+            for name, part in parts.items()
+            for axis, values in (("x", x), ("y", y))
         },
-        split={"rule": "70/15/15 in time order of the day forecast; test is held back", "window": WINDOW}
+        split={"rule": "70/15/15 in time order of the day forecast; test is for the end of a training", "window": WINDOW}
         | {name: _describe_part(prices, part) for name, part in parts.items()},
         scaler={"kind": "min-max of the training prices", "minimum": low, "maximum": high},
         baseline={"name": "repeat the last value"}
-        | {f"{name}_mse": _persistence_mse(x[part], y[part]) for name, part in parts.items()},
+        | {
+            f"{name}_{measure}": value
+            for name, part in parts.items()
+            for measure, value in _persistence_errors(x[part], y[part]).items()
+        },
+        warnings=prices.warnings,
     )
 
 
@@ -76,6 +84,8 @@ def _describe_part(prices: Prices, part: slice) -> dict[str, Any]:
     return {"windows": len(days), "first": days[0], "last": days[-1]}
 
 
-def _persistence_mse(x: npt.NDArray[Any], y: npt.NDArray[Any]) -> float:
-    """Mean squared error, in scaled units, of repeating the last price (persistence): what every model has to beat."""
-    return float(np.mean((x[:, -1] - y) ** 2))
+def _persistence_errors(x: npt.NDArray[Any], y: npt.NDArray[Any]) -> dict[str, float | None]:
+    """Errors, in scaled units, of repeating the last price (persistence): what every model has to beat."""
+    errors = x[:, -1] - y
+    mse, variance = float(np.mean(errors**2)), float(np.var(y))
+    return {"mse": mse, "mae": float(np.mean(np.abs(errors))), "r2": 1.0 - mse / variance if variance > 0 else None}

@@ -130,7 +130,10 @@ BROKEN: dict[str, tuple[Callable[[list[str]], list[str]], str]] = {
     "a cut row": (lambda rows: [*rows[:40], "2020-02-10", *rows[42:]], ":41: Close is empty"),
     "no date": (lambda rows: [*rows[:40], ",101.5", *rows[42:]], ":41: Date is empty"),
     "a doubled date": (lambda rows: [*rows[:50], rows[49], *rows[50:]], ":51: date 2020-02-18 stands there twice"),
-    "unsorted dates": (lambda rows: [rows[0], *rows[:0:-1]], ":3: date 2020-07-17 comes after 2020-07-18"),
+    "unsorted dates": (
+        lambda rows: [*rows[:50], rows[60], *rows[50:]],
+        ":52: date 2020-02-19 comes after 2020-02-29: the rows are not in time order",
+    ),
     "text in a price": (lambda rows: [*rows[:9], "2020-01-09,n/a", *rows[10:]], ":10: Close is not a number: 'n/a'"),
     "a thousands sign": (lambda rows: [*rows[:9], "2020-01-09,1,101.5", *rows[10:]], ":10: 3 cells, but the header names 2"),
     "an underscore": (lambda rows: [*rows[:9], "2020-01-09,1_0", *rows[10:]], ":10: Close is not a number"),
@@ -170,7 +173,7 @@ def test_files_that_are_no_text_are_refused(tmp_path: Path) -> None:
     csv.write_bytes("Date,Close\n2020-01-01,1\n2020-01-02,¼\n".encode("latin-1"))
     with pytest.raises(DataRefused, match=r"prices\.csv:3: not UTF-8 text"):
         prepare("sp500-mlp", csv, tmp_path)
-    with pytest.raises(DataRefused, match="directory"):
+    with pytest.raises(DataRefused, match="not a regular file"):
         prepare("sp500-mlp", tmp_path, tmp_path)
 
 
@@ -255,14 +258,24 @@ def yahoo(monkeypatch: pytest.MonkeyPatch) -> types.SimpleNamespace:
 
 @pytest.mark.parametrize(
     "answer",
-    [OSError("could not resolve host"), YFException("Too Many Requests"), Frame([])],
-    ids=["no host", "too many requests", "no rows"],
+    [
+        OSError("could not resolve host"),
+        YFException("Too Many Requests"),
+        TypeError("'NoneType' object is not subscriptable"),
+        KeyError("chart"),
+        AttributeError("no attribute 'update'"),
+        None,
+        Frame([]),
+        Frame([(date(2020, 1, day % 2 + 1), 7.0) for day in range(90)]),
+        Frame([(date(2020, 1, 1) + timedelta(days=day), float(day != 40)) for day in range(90)]),
+    ],
+    ids=["no host", "too many requests", "type error", "key error", "attribute", "none", "no rows", "twice", "zero"],
 )
 def test_without_yahoo_the_error_says_how_to_go_on_and_nothing_is_made_up(
     tmp_path: Path, yahoo: types.SimpleNamespace, answer: object
 ) -> None:
     yahoo.answer = answer
-    with pytest.raises(DataRefused, match=r"Yahoo Finance .*use --csv FILE"):
+    with pytest.raises(DataRefused, match=r"Yahoo Finance.*--c"):
         prepare("sp500-mlp", None, tmp_path)
     assert not list(tmp_path.rglob("*.csv"))
     assert not list(tmp_path.rglob("*.npy"))
