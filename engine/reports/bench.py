@@ -5,16 +5,17 @@ docs/json.md describes every field.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..events import EpochEnded, Event
-from ..plan import Plan
+from ..plan import CasePlan, Plan
 from ..states import RunStatus
 from ..wire import to_plain
 from ..workloads import parameters_of
 from .busy import busy_warnings
 from .energy import joules_per_sample
+from .forecast import forecast_rows
 from .figures import CaseFigures, RunLines, best_known_rates, case_figures, gather_lines, ratio, throughput_over
 from .phases import bottleneck, phase_rows
 from .statistics import deviation, half_width, mean
@@ -38,9 +39,23 @@ def bench_document(plan: Plan, events: Iterable[Event]) -> dict[str, Any]:
         "devices": _devices(plan, rates),
         "best_device": baseline,
         "cases": [_policy(plan, lines, rounds, policies.get("equal", []), best) for rounds in policies.values()],
+        "forecast": _forecast(plan, lines, policies),
         "stragglers": straggler_entries(plan, lines),
         "warnings": _warnings(plan, lines, figures),
     }
+
+
+def _forecast(plan: Plan, lines: RunLines, cases: Mapping[str, Sequence[CaseFigures]]) -> list[dict[str, Any]] | None:
+    """How good the forecasts are, by case; None where the workload forecasts nothing."""
+    rows = [
+        (
+            name,
+            [one.last_epoch for one in rounds if one.last_epoch is not None],
+            [lines.tested[one.case.name] for one in rounds if one.case.name in lines.tested],
+        )
+        for name, rounds in cases.items()
+    ]
+    return forecast_rows(plan.data, rows)
 
 
 def _policy(plan: Plan, lines: RunLines, rounds: list[CaseFigures], equal: list[CaseFigures], best: float | None) -> dict[str, Any]:
@@ -132,6 +147,8 @@ def train_document(plan: Plan, events: Iterable[Event], state: RunStatus, run_di
                     "loss": epoch.loss,
                     "metric": epoch.metric,
                     "metric_name": epoch.metric_name or None,
+                    "mae": epoch.mae,
+                    "r2": epoch.r2,
                     "samples_per_second": throughput_over([epoch]),
                     "seconds": epoch.seconds,
                 }
@@ -142,10 +159,12 @@ def train_document(plan: Plan, events: Iterable[Event], state: RunStatus, run_di
             **_prediction(one.case.predicted_samples_per_second, one.samples_per_second),
             "joules_per_sample": joules_per_sample(plan, lines, one.case),
         }
+        | script_results(plan, lines, one.case)
         | _shares(one)
         | _step_phases(plan, lines, one)
         | {
             "devices": _devices(plan, one.standalone_samples_per_second),
+            "forecast": _forecast(plan, lines, {one.case.policy: [one]}),
             "stragglers": straggler_entries(plan, lines),
             "warnings": _warnings(plan, lines, [one]),
         }
@@ -175,6 +194,17 @@ def script_document(plan: Plan) -> dict[str, Any]:
     if plan.script is None:
         return {}
     return {"script": {"path": plan.script.target, "digest": plan.script.digest, "args": list(plan.script.args)}}
+
+
+def script_results(plan: Plan, lines: RunLines, case: CasePlan) -> dict[str, Any]:
+    """How a script was balanced, and what it logged; empty for a workload. ``balance`` is None where it took no step."""
+    if plan.script is None:
+        return {}
+    judged = lines.balance.get(case.name)
+    balance = judged and {key: getattr(judged, key) for key in ("state", "door", "loss", "reason")}
+    metrics = lines.metrics.get(case.name, {})
+    curves = {name: [[epoch + 1, value] for epoch, value in sorted(curve.items())] for name, curve in metrics.items()}
+    return {"balance": balance, "metrics": curves}
 
 
 def exchange_document(plan: Plan) -> dict[str, Any]:
@@ -224,6 +254,8 @@ def _quality(ends: list[EpochEnded | None]) -> dict[str, Any]:
         "accuracy": metric if name == "accuracy" else None,
         "metric": metric,
         "metric_name": name or None,
+        "mae": mean(last.mae for last in known),
+        "r2": mean(last.r2 for last in known),
     }
 
 

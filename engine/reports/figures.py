@@ -12,11 +12,14 @@ from math import fsum
 
 from ..balancer.step_time import is_same_size
 from ..events import (
+    BalanceJudged,
     BaselineMeasured,
     CaseEnded,
+    CaseTested,
     DeviceProbed,
     EpochEnded,
     Event,
+    MetricLogged,
     RankEpochEnded,
     ReadingsRecorded,
     SharesChanged,
@@ -38,6 +41,8 @@ class RunLines:
     changes: dict[str, dict[int, SharesChanged]] = field(default_factory=dict)
     """By case and step."""
     ended: dict[str, CaseEnded] = field(default_factory=dict)
+    tested: dict[str, CaseTested] = field(default_factory=dict)
+    """By case; rank 0's."""
     standalone: dict[tuple[str, int], StandaloneMeasured] = field(default_factory=dict)
     """By case and rank."""
     probes: dict[tuple[str, int], DeviceProbed] = field(default_factory=dict)
@@ -46,6 +51,10 @@ class RunLines:
     """By rank."""
     power: dict[tuple[str, int], list[tuple[float, float]]] = field(default_factory=dict)
     """By node and device index: (node's clock in seconds, watts)."""
+    balance: dict[str, BalanceJudged] = field(default_factory=dict)
+    """Of a script, by case."""
+    metrics: dict[str, dict[str, dict[int, float | None]]] = field(default_factory=dict)
+    """That a script logged: by case, by name, by epoch."""
     stragglers_found: list[StragglerFound] = field(default_factory=list)
     stragglers_ended: list[StragglerEnded] = field(default_factory=list)
 
@@ -63,6 +72,8 @@ def gather_lines(events: Iterable[Event]) -> RunLines:
                 lines.changes.setdefault(event.case, {})[event.step] = event
             case CaseEnded(rank=0):
                 lines.ended[event.case] = event
+            case CaseTested(rank=0):
+                lines.tested[event.case] = event
             case StandaloneMeasured():
                 lines.standalone[event.case, event.rank] = event
             case BaselineMeasured():
@@ -73,6 +84,10 @@ def gather_lines(events: Iterable[Event]) -> RunLines:
                 for device in event.devices:
                     if device.power is not None:
                         lines.power.setdefault((event.node, device.index), []).append((at, device.power))
+            case BalanceJudged(rank=0):
+                lines.balance[event.case] = event
+            case MetricLogged(rank=0):
+                lines.metrics.setdefault(event.case, {}).setdefault(event.name, {})[event.epoch] = event.value
             case StragglerFound():
                 lines.stragglers_found.append(event)
             case StragglerEnded():

@@ -68,7 +68,7 @@ def report_markdown(document: Document) -> str:
     if document_type(document) == "bench":
         body = [bench_markdown(document), "", BENCH_NOTES]
     else:
-        body = [epochs_grid(document).markdown(), "", _shared(document), "", TRAIN_NOTES]
+        body = [epochs_grid(document).markdown(), "", *_script_lines(document), _shared(document), "", TRAIN_NOTES]
     if (phases := phases_grid(document)).rows:
         body += ["", "## Where a step goes", "", phases.markdown(), "", PHASE_NOTES]
     if (by_epoch := epoch_phases_grid(document)).rows:
@@ -77,6 +77,24 @@ def report_markdown(document: Document) -> str:
     source = f"Data: {printable(data['source'])}, {data['rows']:,} rows, sha256 `{data['sha256']}`."
     notes = [f"- {note}" for note in _notes(document)]
     return "\n".join([*facts, "", *body, "", source, *([""] if notes else []), *notes, ""])
+
+
+def _script_lines(document: Document) -> list[str]:
+    """How a script was balanced, and the last values of its metrics; none for a workload."""
+    balance, metrics = document.get("balance"), document.get("metrics") or {}
+    lines = []
+    if balance is not None:
+        how = f"balanced through {balance['door']}" if balance["state"] == "balanced" else f"ran as it is: {balance['reason']}"
+        lines += [f"The script {printable(how)}.", ""]
+    if metrics:
+        grid = Grid(("metric", "epoch", "value"), [(name, *_last(curve)) for name, curve in metrics.items() if curve])
+        lines += [grid.markdown(), ""]
+    return lines
+
+
+def _last(curve: list[list[Any]]) -> tuple[str, str]:
+    epoch, value = curve[-1]
+    return str(epoch), format_or_dash(value, "{:.5g}".format)
 
 
 def bench_markdown(document: Document) -> str:

@@ -11,6 +11,7 @@ from pathlib import PurePath
 from traceback import extract_tb
 
 from ..events import (
+    BalanceJudged,
     BaselineMeasured,
     CaseEnded,
     CaseStarted,
@@ -21,6 +22,7 @@ from ..events import (
     InventoryRead,
     JobWaited,
     LaunchStarted,
+    MetricLogged,
     NodeConnected,
     NodeConnecting,
     NodeDenied,
@@ -197,6 +199,8 @@ def _apply(state: State, event: Event) -> State:  # noqa: C901 - one flat match
                 _with_run(state, runs.apply_rank_event(_run(state, event), event)), event.run_id
             )
         case RankJoined() | CaseStarted() | EpochEnded() | StandaloneMeasured() | BaselineMeasured():
+            return _with_run(state, runs.apply_rank_event(_run(state, event), event))
+        case BalanceJudged() | MetricLogged():
             return _with_run(state, runs.apply_rank_event(_run(state, event), event))
         case RankEvent():
             return _with_run(state, runs.mark_reachable(_run(state, event), event))

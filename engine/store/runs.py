@@ -6,12 +6,14 @@ from dataclasses import replace
 from typing import Any
 
 from ..events import (
+    BalanceJudged,
     BaselineMeasured,
     CaseEnded,
     CaseStarted,
     EpochEnded,
     Event,
     LaunchStarted,
+    MetricLogged,
     ProfilingAdvanced,
     Progress,
     RankEvent,
@@ -38,6 +40,8 @@ _UNKNOWN_STEP_FIELDS: dict[str, Any] = dict.fromkeys(
     ("step", "samples_per_second", "compute_seconds", "input_seconds", "host_seconds", "wait_seconds", "step_seconds")
 )
 """Fields of a rank that are unknown at the start of a case."""
+MAX_METRICS = 16
+"""Metrics of a script that are kept; later names are dropped."""
 FULL_STEP_RATIO = 0.9
 """Fraction of the agreed samples from which a summary counts as one of full-size steps."""
 
@@ -208,7 +212,13 @@ def apply_rank_event(run: RunState, event: RankEvent) -> RunState:
         case CaseStarted():
             sizes = event.local_batch_sizes
             case = replace(case, policy=event.policy or case.name, state="running", started_at=event.at, local_batch_sizes=sizes)
+            run = replace(run, global_batch_size=run.global_batch_size or sum(sizes))  # a script's own is known from here on
             return _with_case(run, index, case)
+        case BalanceJudged():
+            return replace(run, balance=event)
+        case MetricLogged() if event.name in run.metrics or len(run.metrics) < MAX_METRICS:
+            points = append_to_curve(run.metrics.get(event.name, ()), (event.epoch, event.value))
+            return replace(run, metrics={**run.metrics, event.name: points})
         case SharesChanged():
             decision = ShareDecision(
                 event.at,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ..events import DeviceReading, HostReading, ReadingsRecorded, StragglerEnded, StragglerFound
+from ..events import BalanceJudged, DeviceReading, HostReading, ReadingsRecorded, StragglerEnded, StragglerFound
 from ..states import FINAL, CaseStatus, NodeKind, NodeStatus, RunStatus, Severity
 
 STALE_AFTER = 5.0
@@ -229,6 +229,10 @@ class RunState:
     unreachable_nodes: tuple[str, ...] = ()
     document: dict[str, Any] | None = None
     """Its result document, once derived."""
+    balance: BalanceJudged | None = None
+    """Of a script: whether its batches follow the shares; None: not known yet, or a workload."""
+    metrics: dict[str, tuple[tuple[int, float | None], ...]] = field(default_factory=dict)
+    """Values that a script logged, by name: (epoch, value)."""
     baseline: float | None = None
     """Samples per second of the fastest device alone at the global batch; None: not measured yet."""
 

@@ -9,6 +9,7 @@ from typing import TextIO
 
 from paceline.engine.events import (
     AllReduceProfiled,
+    BalanceJudged,
     BaselineMeasured,
     CaseStarted,
     DeviceProbed,
@@ -18,11 +19,13 @@ from paceline.engine.events import (
     Event,
     GradientProfiled,
     LinkProfiled,
+    MetricLogged,
     NodeConnected,
     NodeDenied,
     NodeLost,
     NodeReported,
     NodeWarned,
+    PaceFixed,
     PeerLost,
     ProfilingAdvanced,
     Progress,
@@ -133,10 +136,10 @@ class Narrator:
                     return f"run {event.run_id}: profiling {devices}{emulated} with {event.workload}"
                 rates = zip(event.cases, event.predicted, strict=False)
                 predicted = ", ".join(f"{case} {rate:,.0f} samples/s" for case, rate in rates if rate is not None)
+                size = f", global batch {event.global_batch_size}, {event.epochs} epochs" if event.global_batch_size else ""
                 return (
-                    f"run {event.run_id}: {event.workload} on {devices}{emulated}, global batch "
-                    f"{event.global_batch_size}, {event.epochs} epochs, {' then '.join(event.cases)}; data: {event.source}"
-                    + (f"; predicted before launch: {predicted}" if predicted else "")
+                    f"run {event.run_id}: {event.workload} on {devices}{emulated}{size}, {' then '.join(event.cases)}; "
+                    f"data: {event.source}" + (f"; predicted before launch: {predicted}" if predicted else "")
                 )
             case ProfilingAdvanced() if event.phase:
                 left = "" if event.seconds_left is None else f", about {duration(event.seconds_left)} left"
@@ -175,6 +178,15 @@ class Narrator:
                 return f"step {event.step}: {who} itself again ({event.cause}){gain}"
             case EpochEnded() if run:
                 return self._epoch(event, run)
+            case BalanceJudged(state="balanced"):
+                loss = f", its loss is a {event.loss}" if event.loss else ""
+                return f"balanced through {event.door or 'its loader'}{loss}"
+            case BalanceJudged():
+                return "runs as it is, with equal shares" + (f": {event.reason}" if event.reason else "")
+            case MetricLogged(value=float(value)):
+                return f"epoch {event.epoch + 1}: {event.name} {value:.5g}"
+            case PaceFixed():
+                return f"emulated devices: one of speed 1 is paced to {event.rate:.1f} samples/s"
             case StandaloneMeasured():
                 return f"rank {event.rank} alone: {event.samples_per_second:.1f} samples/s at local batch {event.local_batch_size}"
             case BaselineMeasured():

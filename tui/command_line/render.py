@@ -93,8 +93,13 @@ def _plan(document: Document) -> str:
     weights = document.get("parameters")
     lines = [
         f"{document['workload']} on {count(len(document['devices']), 'device')}{_emulated(document)}, {document['backend']}: "
-        f"{document['epochs']} epochs of {document['steps_per_epoch']} steps, global batch {document['global_batch_size']}",
-        f"data: {document['data']['source']}, {document['samples_per_epoch']:,} training samples"
+        + (
+            f"{document['epochs']} epochs of {document['steps_per_epoch']} steps, global batch {document['global_batch_size']}"
+            if document["steps_per_epoch"]
+            else "its epochs and global batch are known when it runs"
+        ),
+        f"data: {document['data']['source']}"
+        + (f", {document['samples_per_epoch']:,} training samples" if document["samples_per_epoch"] else "")
         + (f"; network of {weights:,} parameters" if weights else ""),
         *_gradient_lines(document),
         f"{'rank':>4}  {'node':<14}{'device':<22}{'kind':<10}{'memory':>8}",
@@ -104,7 +109,7 @@ def _plan(document: Document) -> str:
         gib = "—" if device["memory"] is None else f"{device['memory'] / 2**30:.1f} GiB"
         start = f"{device['rank']:>4}  {pad(device['node'], 14)}{pad(name, 22)}{pad(device['kind'], 10)}{pad_left(gib, 8)}"
         lines.append(start + (f"  in use by {device['in_use']}" if device["in_use"] else ""))
-    if all(case["predicted_samples_per_second"] is None for case in document["cases"]):
+    if all(case["predicted_samples_per_second"] is None for case in document["cases"]) and "script" not in document:
         lines.append(f"no profile yet, so no prediction: paceline profile --workload {document['workload']}")
     for case in document["cases"]:
         if case["predicted_samples_per_second"] is not None:
@@ -112,7 +117,8 @@ def _plan(document: Document) -> str:
         rate = case["expected_samples_per_second"]
         expected = "no similar run was measured here yet"
         if rate is not None:
-            expected = f"{rate:,.0f} samples/s, {duration(case['expected_seconds'])} expected, as in run {case['as_measured_in']}"
+            lasts = f", {duration(case['expected_seconds'])} expected" if case["expected_seconds"] is not None else ""
+            expected = f"{rate:,.0f} samples/s{lasts}, as in run {case['as_measured_in']}"
         lines.append(f"{case['policy']}: {expected}")
     return "\n".join(lines)
 

@@ -233,7 +233,7 @@ def test_where_no_bar_is_drawn_each_tenth_of_a_run_is_told_with_the_time_that_is
 def test_what_is_predicted_and_what_is_emulated_are_told_before_the_launch() -> None:
     bus, said = Bus(lambda: 0.0), io.StringIO()
     Narrator(said, bus.subscribe)
-    planned = RunPlanned(run_id="r1", cases=("equal", "hybrid"), predicted=(None, 1234.5), is_emulated=True)
+    planned = RunPlanned(run_id="r1", cases=("equal", "hybrid"), predicted=(None, 1234.5), is_emulated=True, global_batch_size=384)
     bus.publish(replace(planned, is_network_emulated=True))
     bus.publish(replace(planned, predicted=()))
     both, devices = said.getvalue().splitlines()

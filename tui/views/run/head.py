@@ -26,11 +26,18 @@ def run_head(view: View, width: int, height: int) -> list[Strip]:
     if width >= 120 and run.ranks:
         left.append((f"   {count(len(run.ranks), 'rank')} on {count(len(run.nodes), 'node')}", PALETTE.dim))
         left.append((f" · batch {run.global_batch_size:,}" if run.global_batch_size else "", PALETTE.dim))
+        left.append((f" · {_balance(run)}" if run.balance is not None else "", PALETTE.dim))
         left.append((" · emulated" if run.is_emulated else "", PALETTE.dim))
         left.append((", network too" if run.is_network_emulated else "", PALETTE.dim))
     elif run.is_emulated:
         left.append((" emulated", PALETTE.dim))
     return [justified_line(width, left, _cases(run) if len(run.cases) > 1 else []), _progress_line(view, run, width)]
+
+
+def _balance(run: RunState) -> str:
+    """Whether the batches of a script follow the shares."""
+    balance = run.balance
+    return "balanced" if balance is not None and balance.state == "balanced" else "shares equal, script as it is"
 
 
 def _cases(run: RunState) -> list[Piece]:
