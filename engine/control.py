@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import PacelineError, UsageError
-from .events import DeviceReading, Event, InventoryRead, NodeSummary, ProfileStored, RunListed, Ticked, Warned
+from .events import DeviceReading, Event, InventoryRead, NodeSummary, NodeWarned, ProfileStored, RunListed, Ticked, Warned
 from .reports.document_type import Document
 from .specs import Inventory, TrainSpec
 from .ssh.prompts import AskPerson
@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from .jobs.logs.read import LogQuery
     from .jobs.runs.clean import CleanRequest
     from .profiles.profile import Profile
+
+ASKING_PATIENCE_S = 5.0
+"""Seconds without a sign of life after which a verb that only asks goes on without the nodes that have not connected yet."""
+NOT_YET = "has not answered yet; --patience waits longer"
 
 
 def inventory_event(inventory: Inventory) -> InventoryRead:
@@ -50,16 +54,21 @@ class Control:
     """A session with the nodes of one nodes.toml."""
 
     def __init__(
-        self, inventory: Inventory, record: Path | None = None, patience: float = math.inf, ask: AskPerson | None = None
+        self,
+        inventory: Inventory,
+        record: Path | None = None,
+        patience: float = math.inf,
+        ask: AskPerson | None = None,
+        asking_patience: float = ASKING_PATIENCE_S,
     ) -> None:
-        """``patience``: seconds to wait for a silent node while a run is followed. ``ask`` prompts a person for what a login needs;
-        without it a node that needs a prompt is refused.
+        """``patience``: seconds to wait for a silent node while a run is followed; ``asking_patience``: by verbs that only ask.
+        ``ask`` prompts a person for what a login needs; without it a node that needs a prompt is refused.
 
         Output is written beside nodes.toml, to ``logs/runs`` and ``data``.
         """
         self.inventory = inventory
         self.runs = Path(inventory.path).parent / "logs" / "runs"
-        self._patience = patience
+        self._patience, self._asking_patience = patience, asking_patience
         self._ask = ask
         self._bus = Bus(time.monotonic)
         self._live = LiveState([node.name for node in inventory.nodes])
@@ -122,12 +131,12 @@ class Control:
 
     async def status(self) -> Document:
         """Nodes and devices, once each node has answered or failed."""
-        await self._live.wait_settled()
+        await self._live.wait_settled(patience=self._asking_patience)
         nodes = [
             {
                 "name": node.name,
                 "state": node.state,
-                "reason": node.reason or None,
+                "reason": node.reason or (NOT_YET if node.state == "connecting" else None),
                 "devices": [_device(device.reading) for device in node.devices] if node.at is not None else [],
             }
             for node in self._live.state.nodes.values()
@@ -183,12 +192,18 @@ class Control:
         """All runs that any connected node knows, and those with copies here whose nodes are silent."""
         from .jobs.runs.listing import list_runs
 
-        await self._live.wait_settled()
-        rows = await list_runs(self._fleet, self.runs, self._live.connected)
+        await self._live.wait_settled(patience=self._asking_patience)
+        silent: dict[str, str] = {}
+
+        def on_failure(node: str, error: PacelineError) -> None:
+            silent[node] = error.reason
+            self.publish(NodeWarned(node=node, reason=f"its runs are not listed: {error.reason}", hint=error.hint or ""))
+
+        rows = await list_runs(self._fleet, self.runs, self._live.connected, on_failure)
         for row in reversed(rows):
             keys = ("run_id", "state", "workload", "started", "step")
             self.publish(RunListed(**{key: row[key] for key in keys}, reason=row["reason"] or "", nodes=tuple(row["nodes"])))
-        return {"type": "jobs", "runs": rows}
+        return {"type": "jobs", "runs": rows, "silent": [{"name": name, "reason": reason} for name, reason in silent.items()]}
 
     async def cancel(self, run_id: str) -> Document:
         """Stop a run on every connected node; returns when none of its processes is left there.
@@ -229,9 +244,13 @@ class Control:
         from .jobs.logs.read import read_logs
 
         row = await self._row(run_id)
-        return await read_logs(
+        document = await read_logs(
             row, query, self._fleet, connected=self._live.connected, runs=self.runs, show=show, patience=self._patience
         )
+        for node in document["nodes"]:
+            if node["reason"] is not None:
+                self.publish(NodeWarned(node=node["name"], reason=f"its log cannot be read: {node['reason']}"))
+        return document
 
     async def clocks(self, nodes: Sequence[str]) -> dict[str, Clock]:
         """Clock offsets of the nodes that answer, relative to this machine."""
@@ -251,7 +270,7 @@ class Control:
         """List what Paceline stores on the nodes and no longer needs, and remove it when ``is_agreed``."""
         from .jobs.runs.clean import clean
 
-        await self._live.wait_settled()
+        await self._live.wait_settled(patience=self._asking_patience)
         nodes = self.inventory.nodes
         read_only = [node.name for node in nodes if node.read_only]
         return await clean(

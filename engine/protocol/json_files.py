@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import StorageFailed
 from ..wire import dumps
+from .regular_files import read_regular
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -31,9 +32,9 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """Read a JSON object; None where the file is missing, unreadable or no JSON object."""
+    """Read a JSON object; None where the path is no readable regular file, or holds no JSON object. Never waits."""
     try:
-        value = json.loads(path.read_bytes())
+        value = json.loads(read_regular(path))
     except (OSError, ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None

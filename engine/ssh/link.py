@@ -13,6 +13,7 @@ import json
 import logging
 import shlex
 import sys
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -30,6 +31,7 @@ from ..wire import dumps, event_from, from_plain
 from .bundle import bundle
 from .connect import Connector
 from .embedded import EmbeddedNode
+from .flood import MAX_DEVICES, MAX_EVENT_BYTES, TURN_S, FloodGate
 from .upload import upload_bundle
 
 HELLO_TIMEOUT = 30.0
@@ -38,10 +40,33 @@ SFTP_TIMEOUT = 15.0
 """Seconds for the SFTP channel to open."""
 CLOSE_TIMEOUT = 3.0
 """Seconds for an orderly close of a connection; then it is aborted."""
-MAX_LINE_BYTES = 16 << 20
-"""Bytes of one line of the agent. A longer line ends the link."""
+MAX_LINE_BYTES = 8 << 20
+"""Bytes of one line of the agent: twice the longest list of files. A longer line ends the link."""
 MAX_BANNER_BYTES = 64 << 10
 """Bytes of one line that the login shell may print before the agent starts."""
+MAX_NOISE_BYTES = 1 << 20
+"""Bytes of all lines before the agent starts."""
+MAX_STDERR_BYTES_PER_SECOND = 256 << 10
+MAX_STDERR_LINE_BYTES, STDERR_LINES = 500, 20
+"""Of standard error the end is kept, which says why an agent ended."""
+ASK_TIMEOUT = 30.0
+"""Seconds for an answer, unless ``ASK_TIMEOUTS`` names the request."""
+ASK_TIMEOUTS = {
+    "launch": 150.0,  # detaching tries several ways, each with its own limit
+    "start_marker": 90.0,
+    "cancel": 60.0,
+    "kill": 60.0,
+    "checksum": 3600.0,  # of a file of terabytes
+    "list_files": 300.0,
+    "list_storage": 600.0,
+    "remove_stored": 600.0,
+}
+"""Seconds for requests that work for long."""
+WATCH_INTERVAL = 5.0
+"""Seconds between two looks at whether the agent still answers."""
+MAX_SILENT_LOOKS = 4
+"""Looks in a row without an answer after which the link counts as lost. Looks are counted, not seconds: this process may have been
+stopped meanwhile."""
 DEFAULT_STATE_DIR = "~/.local/state/paceline"
 HOME_PREFIX, BUNDLE_MISSING = b"paceline home ", b"paceline bundle missing"
 """Lines that the start command prints before the agent: the home directory, and a marker where the bundle has to be uploaded."""
@@ -77,13 +102,19 @@ class Link:
         self._request_ids = itertools.count(1)
         self._pending: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._listeners: list[Callable[[Frame], None]] = []
-        self._stderr_lines: collections.deque[str] = collections.deque(maxlen=20)
+        self._stderr_lines: collections.deque[str] = collections.deque(maxlen=STDERR_LINES)
         self._has_hello = False
         """Whether the hello of the agent has arrived."""
         self._is_bundle_missing = False
         """Whether the bundle has to be uploaded first."""
         self._started = asyncio.Event()
         """Set when either flag is set, and when the process ends."""
+        self._gate = FloodGate(1.0)
+        self._noise = 0
+        """Bytes of the lines before the hello."""
+        self._lines_heard = self._answers_heard = 0
+        self._proof: asyncio.Task[None] | None = None
+        """The simple question to an agent that seems to be silent."""
 
     @classmethod
     async def open(
@@ -129,15 +160,24 @@ class Link:
         return self._sftp
 
     async def ask(self, kind: str, **body: Any) -> dict[str, Any]:
-        """Send a request to the agent and return its answer. Raises the agent's error with the node's name, or NodeUnreachable."""
+        """Send a request to the agent and return its answer.
+
+        Raises the agent's error with the node's name, and NodeUnreachable when the link is lost or the answer takes too long.
+        """
         if self.lost.done() or self._process is None:
             raise NodeUnreachable(f"no link for the request {kind!r}", node=self.node)
         request_id = next(self._request_ids)
         answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._pending[request_id] = answer
+        limit = ASK_TIMEOUTS.get(kind, ASK_TIMEOUT)
         try:
             self._send({**body, "id": request_id, "ask": kind})
-            return await answer
+            async with asyncio.timeout(limit):  # wait_for of 3.11 may swallow a cancellation
+                return await answer
+        except TimeoutError:
+            raise NodeUnreachable(
+                f"no answer to {kind!r} for {limit:.0f} s", node=self.node, hint="its disk or file system may hang"
+            ) from None
         finally:
             self._pending.pop(request_id, None)
 
@@ -186,6 +226,7 @@ class Link:
         """Start the agent and wait for its hello; False: the bundle is missing. Raises NodeUnreachable."""
         self._is_bundle_missing = False
         self._started.clear()
+        self._gate, self._noise = FloodGate(interval), 0
         try:
             async with asyncio.timeout(HELLO_TIMEOUT):
                 command = start_command(root, python, self.node, bundle().name)
@@ -200,6 +241,8 @@ class Link:
             raise NodeUnreachable(f"no hello from the agent within {HELLO_TIMEOUT:.0f} s", node=self.node) from None
         if not self.home:
             raise NodeUnreachable(f"no shell: {self._exit_reason()}", node=self.node, hint="Paceline needs /bin/sh on the node")
+        if self._has_hello:
+            self._tasks.append(asyncio.ensure_future(self._watch()))
         self.root, self.python = self.expand(root), self.expand(python)
         self.bundle = f"{self.root}/bundles/{bundle().name}"
         if not (self._has_hello or self._is_bundle_missing):
@@ -237,8 +280,14 @@ class Link:
         try:
             while chunk := await self._process.stdout.read(65536):
                 *lines, buffer = (buffer + chunk).split(b"\n")
+                began = time.perf_counter()
                 for line in lines:
                     self._on_line(line)
+                    if (used := time.perf_counter() - began) > TURN_S:
+                        await asyncio.sleep(self._gate.rest(used, time.monotonic()))
+                        began = time.perf_counter()
+                if rest := self._gate.rest(time.perf_counter() - began, time.monotonic()):
+                    await asyncio.sleep(rest)
                 if len(buffer) > (MAX_LINE_BYTES if self._has_hello else MAX_BANNER_BYTES):
                     raise ValueError("a line is too long")
             await self._process.wait_closed()
@@ -253,6 +302,15 @@ class Link:
             self._started.set()
 
     def _on_line(self, line: bytes) -> None:
+        now = time.monotonic()
+        self._lines_heard += 1
+        if not self._has_hello:
+            self._noise += len(line)
+            if self._noise > MAX_NOISE_BYTES:
+                raise ValueError(f"more than {MAX_NOISE_BYTES >> 20} MiB before the agent started")
+        elif len(line) > MAX_EVENT_BYTES and not (self._pending and line.startswith(b'{"id":')):
+            self._gate.drop(now)
+            return
         try:
             message = json.loads(line)
         except (ValueError, RecursionError):
@@ -262,10 +320,10 @@ class Link:
                 raise ValueError(f"not a JSON object: {line[:60]!r}")
             self._on_banner_line(line)
         elif "kind" in message:
-            event = event_from({**message, "node": self.node, "run_id": ""})
-            if self._has_hello and isinstance(event, AGENT_EVENTS):
-                self._on_event(event)
+            self._on_event_line(message, now)
         elif "frame" in message:
+            if not self._listeners:
+                self._gate.admits("other", now)
             for listener in tuple(self._listeners):
                 listener(message["frame"])
         elif "hello" in message and not self._has_hello:
@@ -275,7 +333,42 @@ class Link:
             self._started.set()
             self._on_event(self.hello)
         elif isinstance(request_id := message.get("id"), int) and (answer := self._pending.get(request_id)) and not answer.done():
+            self._answers_heard += 1
             _resolve(answer, message, self.node)
+        else:
+            self._gate.admits("other", now)
+
+    def _on_event_line(self, message: dict[str, Any], now: float) -> None:
+        """Publish an event that the agent may send, as far as its allowance goes."""
+        kind = {"NodeReported": "reading", "NodeWarned": "warning"}.get(str(message["kind"]), "other")
+        if not self._gate.admits(kind, now):
+            return
+        event = event_from({**message, "node": self.node, "run_id": ""})
+        if isinstance(event, NodeReported) and len(event.devices) > MAX_DEVICES:
+            self._gate.drop(now)
+        elif self._has_hello and isinstance(event, AGENT_EVENTS):
+            self._on_event(event)
+
+    async def _watch(self) -> None:
+        """Report dropped lines, and end the link when the agent neither answers nor reports: silence is a loss."""
+        lines, answers, silent_looks = -1, -1, 0
+        while not self.lost.done():
+            await asyncio.sleep(WATCH_INTERVAL)
+            if dropped := self._gate.report_due(time.monotonic()):
+                logger.warning("%s: %d lines dropped so far", self.node, dropped)
+                reason = "sends more than is read: some of its readings and warnings are dropped"
+                self._on_event(NodeWarned(node=self.node, reason=reason, hint=f"{dropped} lines so far"))
+            is_quiet = self._lines_heard == lines or (bool(self._pending) and self._answers_heard == answers)
+            lines, answers = self._lines_heard, self._answers_heard
+            silent_looks = silent_looks + 1 if is_quiet else 0
+            if silent_looks > MAX_SILENT_LOOKS:
+                self._mark_lost(f"its agent does not answer for {silent_looks * WATCH_INTERVAL:.0f} s")
+            elif silent_looks == 1:  # a reading may hang in a driver, and a request may work for long: ask for something simple
+                self._proof = asyncio.ensure_future(self._prove_alive())
+
+    async def _prove_alive(self) -> None:
+        with suppress(PacelineError):
+            await self.ask("read_clock")
 
     def _on_banner_line(self, line: bytes) -> None:
         """Handle a line that precedes the hello: a marker of the start command, or output of the login shell, which is ignored."""
@@ -288,8 +381,18 @@ class Link:
     async def _read_stderr(self) -> None:
         assert self._process is not None
         with suppress(asyncssh.Error, OSError):
-            while line := await self._process.stderr.readline():
-                self._stderr_lines.append(line[:500].decode(errors="backslashreplace").strip())
+            rest = b""
+            while chunk := await self._process.stderr.read(MAX_BANNER_BYTES):
+                *lines, rest = (rest + chunk).split(b"\n")
+                rest = rest[:MAX_STDERR_LINE_BYTES]
+                for line in lines[-STDERR_LINES:]:
+                    self._add_stderr_line(line)
+                if len(chunk) > MAX_STDERR_LINE_BYTES:
+                    await asyncio.sleep(len(chunk) / MAX_STDERR_BYTES_PER_SECOND)
+            self._add_stderr_line(rest)
+
+    def _add_stderr_line(self, line: bytes) -> None:
+        self._stderr_lines.append(line[:MAX_STDERR_LINE_BYTES].decode(errors="backslashreplace").strip())
 
     def _exit_reason(self) -> str:
         assert self._process is not None

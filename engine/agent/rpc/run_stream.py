@@ -23,7 +23,7 @@ async def stat_files(state_dir: StateDir, body: Body, send: Send) -> Body:
     sizes = {}
     for name in followed_files(run):
         with contextlib.suppress(FileNotFoundError):  # just removed
-            sizes[name] = (run / name).stat().st_size
+            sizes[name] = (run / name).lstat().st_size
     return {"files": sizes}
 
 
@@ -33,8 +33,16 @@ async def read_plan(state_dir: StateDir, body: Body, send: Send) -> Body:
     plan = read_json(run / "plan.json")
     if plan is None:
         raise UsageError(f"no run {run.name} here")
-    manifest = read_json(state_dir.data / str(plan.get("data", {}).get("digest")) / "manifest.json") or {}
-    return {"plan": plan, "samples": manifest.get("arrays", {}).get("train_x", {}).get("shape", [0])[0]}
+    return {"plan": plan, "samples": _samples(state_dir, plan)}
+
+
+def _samples(state_dir: StateDir, plan: Body) -> int:
+    """Samples of the plan's data set; 0 where its manifest is missing or no manifest."""
+    with contextlib.suppress(AttributeError, LookupError, TypeError):
+        manifest = read_json(state_dir.data / str(plan["data"]["digest"]).replace("/", "") / "manifest.json") or {}
+        if type(samples := manifest["arrays"]["train_x"]["shape"][0]) is int:
+            return samples
+    return 0
 
 
 async def read_clock(state_dir: StateDir, body: Body, send: Send) -> Body:

@@ -27,6 +27,8 @@ MIN_AGE_S = 3600.0
 """Age below which data sets and bundles stay: the centre that uploaded them may be about to use them."""
 TRASH_DIR = ".swept"
 """Below the root of the state directory."""
+MAX_COUNTED_DEPTH = 64
+"""Directories below an item whose bytes are counted; each level of the count holds a file handle."""
 _DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _REMOVABLE_NAMES = {
     "runs": re.compile(r"[^./\0][^/\0]*"),
@@ -114,9 +116,9 @@ class _UsageIndex:
         self._state_dir = state_dir
         self._environments = list(_read_environments())
         self._data = {
-            str((plan.get("data") or {}).get("digest"))
+            str(data.get("digest"))
             for run in (state_dir.runs.iterdir() if state_dir.runs.is_dir() else ())
-            if _is_running(run) and (plan := read_json(run / "plan.json")) is not None
+            if _is_running(run) and isinstance(data := (read_json(run / "plan.json") or {}).get("data"), dict)
         }
 
     def reason_in_use(self, kind: str, name: str, status: os.stat_result) -> str:
@@ -181,27 +183,40 @@ def _read_environments() -> Iterator[bytes]:
                     yield (PROC / entry.name / "environ").read_bytes()
 
 
-def _size(handle: int, name: str) -> int:
-    """Bytes of a file, or of all files below a directory."""
+def _size(handle: int, name: str, depth: int = 0) -> int:
+    """Bytes of a file, or of all files below a directory down to ``MAX_COUNTED_DEPTH``."""
     status = os.stat(name, dir_fd=handle, follow_symlinks=False)
     if not stat.S_ISDIR(status.st_mode):
         return status.st_size
     total = 0
-    with contextlib.suppress(OSError), _open_subdirectory(handle, name) as inner:
-        total = sum(_size(inner, entry) for entry in os.listdir(inner))
+    if depth < MAX_COUNTED_DEPTH:
+        with contextlib.suppress(OSError), _open_subdirectory(handle, name) as inner:
+            total = sum(_size(inner, entry, depth + 1) for entry in os.listdir(inner))
     return total
 
 
-def _delete(handle: int, name: str) -> None:
-    """Delete a file, a link itself, or a directory with its content, also where it is write-protected."""
-    if not stat.S_ISDIR(os.stat(name, dir_fd=handle, follow_symlinks=False).st_mode):
-        os.unlink(name, dir_fd=handle)
-        return
-    with _open_subdirectory(handle, name) as inner:
-        os.fchmod(inner, 0o700)
-        for entry in os.listdir(inner):
-            _delete(inner, entry)
-    os.rmdir(name, dir_fd=handle)
+def _delete(trash: int, name: str) -> None:
+    """Delete an entry of the trash: a file, a link itself, or a directory with its content, also where it is write-protected.
+
+    Directories are moved up into the trash before they are emptied: however deep they lie, one handle is open at a time.
+    """
+    left = [name]
+    while left:
+        if not stat.S_ISDIR(os.stat(left[-1], dir_fd=trash, follow_symlinks=False).st_mode):
+            os.unlink(left.pop(), dir_fd=trash)
+            continue
+        moved = []
+        with _open_subdirectory(trash, left[-1]) as inner:
+            os.fchmod(inner, 0o700)
+            for entry in os.listdir(inner):
+                if stat.S_ISDIR(os.stat(entry, dir_fd=inner, follow_symlinks=False).st_mode):
+                    moved.append(secrets.token_hex(8))
+                    os.chmod(entry, 0o700, dir_fd=inner)  # renaming a directory writes into it
+                    os.rename(entry, moved[-1], src_dir_fd=inner, dst_dir_fd=trash)
+                else:
+                    os.unlink(entry, dir_fd=inner)
+        os.rmdir(left.pop(), dir_fd=trash)
+        left += moved
 
 
 @contextlib.contextmanager

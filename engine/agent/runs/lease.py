@@ -8,12 +8,16 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import WorkFailed
 from ...protocol.json_files import read_json, write_json
+
+LOCK_TIMEOUT_S = 5.0
+"""Seconds to wait for another process that reads and writes the lease, which takes it milliseconds."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ def read(run: Path) -> Lease:
     """Read the lease of a run; epoch 0 where none was taken."""
     document = read_json(run / "lease.json") or {}
     epoch, holder = document.get("epoch"), document.get("holder")
-    return Lease(epoch if isinstance(epoch, int) else 0, holder if isinstance(holder, str) else "")
+    return Lease(epoch if type(epoch) is int else 0, holder if isinstance(holder, str) else "")
 
 
 def acquire(run: Path, epoch: int, holder: str) -> Lease:
@@ -71,9 +75,17 @@ def conflict(run: Path, current: Lease) -> WorkFailed:
 @contextlib.contextmanager
 def _exclusive(run: Path) -> Iterator[None]:
     """Hold the lock of the lease. It is on spec.json, which never changes, because lease.json is replaced."""
-    handle = os.open(run / "spec.json", os.O_RDONLY | os.O_CLOEXEC)
+    handle = os.open(run / "spec.json", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # of a FIFO, do not wait for a writer
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        deadline = time.monotonic() + LOCK_TIMEOUT_S
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise WorkFailed(f"another process holds the lease of run {run.name} locked", hint="try again") from None
+                time.sleep(0.02)
         yield
     finally:
         os.close(handle)

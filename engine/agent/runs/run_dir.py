@@ -15,6 +15,8 @@ from typing import Any
 
 from ...errors import StorageFailed, UsageError
 from ...protocol.json_files import read_json, storage_failed, write_json
+from ...protocol.regular_files import open_regular
+from ...protocol.run_files import is_locked
 from ...wire import dumps
 from ..system.processes import is_alive
 from ..system.state_dir import StateDir, disk_free
@@ -86,9 +88,16 @@ def finish(run: Path, ended: Any) -> None:
         (run / RESERVED_EXIT_FILE).unlink(missing_ok=True)
 
 
+def read_start(run: Path) -> dict[str, Any] | None:
+    """The record that the runner writes when it has started; None where it is missing or names no process."""
+    start = read_json(run / "start.json") or {}
+    types = {"pid": int, "start_time": int, "boot_id": str}
+    return start if all(type(start.get(name)) is kind for name, kind in types.items()) and start["pid"] > 1 else None
+
+
 def runner_is_alive(run: Path) -> bool:
     """Whether the runner of this directory is alive."""
-    start = read_json(run / "start.json")
+    start = read_start(run)
     return start is not None and is_alive(start["pid"], start["boot_id"], start["start_time"])
 
 
@@ -99,15 +108,18 @@ def last_step(run: Path) -> int | None:
 
 
 def _last_step(path: Path, tail: int = 8192) -> int | None:
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - tail))
-        lines = file.read().split(b"\n")
+    try:
+        with open_regular(path, is_link_followed=False) as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - tail))
+            lines = file.read(tail).split(b"\n")
+    except OSError:  # not a file that a rank has written
+        return None
     for line in reversed(lines):
         if b'"StepsTaken"' in line:
-            try:
-                return int(json.loads(line)["step"])
-            except (ValueError, KeyError):
-                continue
+            with contextlib.suppress(ValueError, RecursionError):  # a partial line, or none of ours
+                event = json.loads(line)
+                if isinstance(event, dict) and type(step := event.get("step")) is int and 0 <= step < 1 << 62:
+                    return step
     return None
 
 
@@ -119,7 +131,18 @@ def all_run_facts(runs: Path) -> list[dict[str, Any]]:
         return []
     for removed in _ended_facts.keys() - {str(runs / name) for name in names}:
         del _ended_facts[removed]
-    return [run_facts(runs / name) for name in names if (runs / name / "spec.json").exists()]
+    return [_valid_facts(runs / name) for name in names if os.path.lexists(runs / name / "spec.json")]
+
+
+def _valid_facts(run: Path) -> dict[str, Any]:
+    """``run_facts``; of a directory that no runner can have written, that it cannot be read: it hides no other run."""
+    try:
+        return run_facts(run)
+    except (ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError) as error:
+        reason = f"its directory cannot be read: {error}"
+        if is_locked(run):
+            return {"run_id": run.name, "is_launched": True, "is_alive": True}
+        return {"run_id": run.name, "exit": {"state": "failed", "reason": reason[:500]}}
 
 
 _ended_facts: dict[str, dict[str, Any]] = {}
@@ -129,22 +152,22 @@ _ended_facts: dict[str, dict[str, Any]] = {}
 def run_facts(run: Path) -> dict[str, Any]:
     """Facts by which a centre lists a run, attaches to it or acts on it: spec, start, end, whether it is alive, step, lease."""
     lease = read_json(run / "lease.json") or {}
-    holder = {"epoch": lease.get("epoch", 0), "holder": lease.get("holder", "")}
+    holder = {"epoch": epoch if type(epoch := lease.get("epoch")) is int else 0, "holder": _text(lease.get("holder"))}
     if (known := _ended_facts.get(str(run))) is not None:
         return {**known, **holder}
     spec = read_json(run / "spec.json") or {}
     plan = read_json(run / "plan.json") or {}
     start = read_json(run / "start.json") or {}
     ended = read_json(run / "exit.json")
-    is_alive = ended is None and runner_is_alive(run)
+    is_alive = ended is None and (runner_is_alive(run) or (read_start(run) is None and is_locked(run)))
     if not is_alive and ended is None:
         ended = read_json(run / "exit.json")  # it may have ended between the two reads
     document = {
         "run_id": run.name,
-        "workload": spec.get("workload", ""),
-        "policies": spec.get("policies", []),
-        "nodes": [node["name"] for node in plan.get("nodes", [])],
-        "started": start.get("wall_time"),
+        "workload": _text(spec.get("workload")),
+        "policies": [_text(policy) for policy in _items(spec.get("policies"))],
+        "nodes": [_text(node.get("name")) for node in _items(plan.get("nodes")) if isinstance(node, dict)],
+        "started": started if isinstance(started := start.get("wall_time"), (int, float)) else None,
         "is_launched": ended is None and _is_launched(run),
         "is_alive": is_alive,
         "is_full": ended is None and not is_alive and (free := disk_free(run)) is not None and free < LOW_DISK_BYTES,
@@ -156,10 +179,18 @@ def run_facts(run: Path) -> dict[str, Any]:
     return {**document, **holder}
 
 
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _items(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
 def _is_launched(run: Path) -> bool:
     """Whether torchrun was started: one of the first events is LaunchStarted."""
     try:
-        with (run / "events.jsonl").open("rb") as file:
+        with open_regular(run / "events.jsonl", is_link_followed=False) as file:
             return b'"LaunchStarted"' in file.read(65536)
     except OSError:
         return False

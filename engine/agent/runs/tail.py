@@ -14,6 +14,7 @@ from typing import Any
 from ...protocol.frames import MAX_CHUNK_BYTES, chunk_frame
 from ...protocol.json_files import read_json
 from ...protocol.messages import Frame
+from ...protocol.regular_files import is_regular, open_regular
 from ...protocol.run_files import EXIT_FILE, WRITTEN_ONCE_FILES
 from ..system.processes import pids_of_run
 from .run_dir import runner_is_alive
@@ -32,7 +33,7 @@ Send = Callable[[Frame], Awaitable[None]]
 def followed_files(run: Path) -> list[str]:
     """Names of the existing files, relative to the run directory; exit.json last, since it closes the run."""
     growing = ["events.jsonl", *sorted(f"ranks/{path.name}" for path in run.glob("ranks/*.jsonl")), "out.log"]
-    return [name for name in (*WRITTEN_ONCE_FILES[:-1], *growing, EXIT_FILE) if (run / name).is_file()]
+    return [name for name in (*WRITTEN_ONCE_FILES[:-1], *growing, EXIT_FILE) if is_regular(run / name)]
 
 
 def is_gone(run: Path) -> bool:
@@ -78,7 +79,7 @@ class FileTail:
         """Read the next bytes, at most one chunk. While ranks may still write, only whole lines of events are read: on a full disk
         a rank truncates the partial line that it wrote.
         """
-        with self.path.open("rb") as file:
+        with open_regular(self.path, is_link_followed=False) as file:
             file.seek(self.sent)
             data = file.read(MAX_CHUNK_BYTES)
         if self.path.suffix == ".jsonl" and not is_final and len(data) < MAX_CHUNK_BYTES:
@@ -94,7 +95,7 @@ class FileTail:
 
     def checksum(self) -> dict[str, Any]:
         """Length and SHA-256 of the bytes that the centre has. Reads only those that an earlier stream has sent."""
-        with self.path.open("rb") as file:
+        with open_regular(self.path, is_link_followed=False) as file:
             file.seek(self._hashed)
             while data := file.read(min(1 << 20, max(0, self.sent - self._hashed))):
                 self._digest.update(data)

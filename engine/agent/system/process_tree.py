@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Collection
 from pathlib import Path
 
+from ...protocol.json_files import read_json
 from . import processes
 from .processes import RUN_ID_VARIABLE, STATE_ROOT_VARIABLE, TERM_GRACE_S, ProcessStat, boot_id, read_stat
 
@@ -135,13 +136,13 @@ class ProcessTree:
 
     def _read_start(self) -> None:
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-            start = json.loads((self._run / "start.json").read_bytes())
+            start = read_json(self._run / "start.json") or {}
             if start["boot_id"] == boot_id():
                 if processes.start_time(start["pid"]) == start["start_time"]:
                     self._runner = int(start["pid"])
                 self._sessions[int(start["session"])] = 0
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-            document = json.loads((self._run / SESSIONS_FILE).read_bytes())
+            document = read_json(self._run / SESSIONS_FILE) or {}
             if document["boot_id"] == boot_id():
                 self._sessions.update({int(session): int(started) for session, started in document["sessions"].items()})
 

@@ -15,6 +15,8 @@ from typing import Any
 
 from ...events import DeviceReading
 from ...plan import Plan, RankPlan
+from ...protocol.json_files import read_json
+from ...protocol.regular_files import open_regular
 from ...specs import DeviceSpec, FaultSpec
 from ...wire import from_plain
 from ..system.state_dir import StateDir
@@ -124,15 +126,15 @@ def _active_fault(faults: tuple[FaultSpec, ...], step: object) -> FaultSpec | No
 def _read_plan(run: Path) -> Plan | None:
     """Read the plan of a run; None while it is missing, or where another version wrote it."""
     try:
-        return from_plain(Plan, json.loads((run / "plan.json").read_bytes()))
-    except (OSError, ValueError, RecursionError):
+        return from_plain(Plan, read_json(run / "plan.json"))
+    except ValueError:
         return None
 
 
 def _last_usage(path: Path) -> tuple[float, dict[str, Any]] | None:
     """The newest event of a rank with the usage of its device, and the time of writing by this machine's clock."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path, is_link_followed=False) as file:
             size = file.seek(0, 2)
             file.seek(max(0, size - TAIL_BYTES))
             lines = file.read().split(b"\n")[:-1]  # what follows the last newline is still being written
@@ -144,7 +146,7 @@ def _last_usage(path: Path) -> tuple[float, dict[str, Any]] | None:
             continue
         try:
             event = json.loads(line)
-        except ValueError:  # cut by the start of the tail
+        except (ValueError, RecursionError):  # cut by the start of the tail
             continue
         if isinstance(event, dict) and event.get("kind") in ("StepsTaken", "DeviceUsed"):
             written = event.get("node_time")

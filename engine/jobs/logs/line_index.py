@@ -16,6 +16,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
 
+from ...protocol.regular_files import open_regular
 from .event_text import QUIET_KINDS, event_text
 from .merge import Clock
 
@@ -125,7 +126,7 @@ class LineIndex:
 
     def _scan(self, number: int, file: _File) -> Iterator[LineBlock]:
         try:
-            with file.path.open("rb") as handle:
+            with open_regular(file.path) as handle:
                 status = os.fstat(handle.fileno())
                 handle.seek(file.position)
                 data = handle.read(SCAN_BYTES)
@@ -214,7 +215,7 @@ class LineIndex:
         lines = self._text.get(block)
         if lines is None:
             try:
-                with self._files[block.file].path.open("rb") as handle:
+                with open_regular(self._files[block.file].path) as handle:
                     handle.seek(block.offset)
                     data = handle.read(block.size)
             except OSError as error:

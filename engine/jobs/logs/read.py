@@ -17,16 +17,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...errors import NodeUnreachable, PacelineError, UsageError, WorkFailed
+from ...errors import NodeRefused, NodeUnreachable, PacelineError, UsageError, WorkFailed
 from ...plan import Plan
 from ...protocol.frames import FileChunk, FrameRefused, StreamFailed, read_frame
 from ...protocol.json_files import read_json
+from ...protocol.regular_files import is_regular, open_regular
 from ...protocol.run_files import is_locked
 from ...reports.document_type import Document
 from ...ssh.fleet import Fleet
 from ...ssh.link import Link
 from ...wire import from_plain
-from ..gather import gather_all
+from ..gather import gather_all, gather_answers
 from ..mirror.frame_queue import FLOW_WINDOW_BYTES, FrameQueue
 from .event_text import valid_time
 from .merge import Clock, LineReader, MergedLine, merge
@@ -37,6 +38,8 @@ LOG_POLL_INTERVAL_S = 0.2
 """Seconds between two reads of a growing copy."""
 LOG_PATIENCE_S = 5.0
 """Seconds to wait for a node that was connected a moment ago."""
+BACKLOG_TIMEOUT_S = 120.0
+"""Seconds for the lines that a node has written so far; as long as bytes arrive, a log of gigabytes takes no longer."""
 CLOCK_TIMEOUT_S = 2.0
 """Seconds for a node to answer three requests for its time."""
 
@@ -107,7 +110,7 @@ class _NodeLog:
 
     async def _sizes(self) -> dict[str, int]:
         if self._link is None:
-            files = [path for path in sorted(self._copies.rglob("*")) if path.is_file()]
+            files = [path for path in sorted(self._copies.rglob("*")) if is_regular(path)]
             sizes: dict[str, Any] = {path.relative_to(self._copies).as_posix(): path.stat().st_size for path in files}
         else:
             answer = (await self._link.ask("stat_files", run_id=self._context.run_dir.name)).get("files")
@@ -122,7 +125,7 @@ class _NodeLog:
         while True:
             has_ended = (self._copies / "exit.json").exists()
             for name in sizes if sizes is not None else await self._sizes():
-                with (self._copies / name).open("rb") as file:
+                with open_regular(self._copies / name) as file:
                     file.seek(self._offsets.get(name, 0))
                     while data := file.read(1 << 20):
                         self._offsets[name] = file.tell()
@@ -204,28 +207,41 @@ async def read_logs(
 
     ``show``: called with each line instead, until the run has ended. ``patience``: seconds to wait for a lost node.
 
-    Raises UsageError for a node that is not of the run, NodeUnreachable where a node is out of reach and has no copy here.
+    A node that cannot be read is named in ``nodes``; the lines of the others are shown. Raises UsageError for a node that is not of
+    the run, and the error of the first node where none can be read.
     """
     context = _ReadContext(runs / row["run_id"], fleet, patience)
     if unknown := [name for name in query.nodes or () if name not in row["nodes"]]:
         raise UsageError(f"run {row['run_id']} is not on {', '.join(unknown)}", hint=f"it is on {', '.join(row['nodes'])}")
     names = [name for name in row["nodes"] if query.nodes is None or name in query.nodes]
-    logs = await gather_all(_open_log(name, name in connected, context) for name in names)
-    backlogs = await gather_all(log.read_backlog(query) for log in logs)
-    lines = list(merge([file for files in backlogs for file in files]))
+    opened, failures = await gather_answers({name: _open_log(name, name in connected, context) for name in names})
+    backlogs, unread = await gather_answers({name: log.read_backlog(query) for name, log in opened.items()}, BACKLOG_TIMEOUT_S)
+    failures |= unread
+    if failures and not backlogs:
+        raise next(iter(failures.values()))
+    logs = [opened[name] for name in backlogs]
+    lines = list(merge([file for files in backlogs.values() for file in files]))
     if show is None:
         lines += [line for log in logs for line in log.unterminated_lines(query)]
     lines = lines[-query.lines :] if query.lines else lines
     if show is not None:
         for line in lines:
             show(line)
-        await gather_all(log.follow(query, show) for log in logs)
+        _, lost = await gather_answers({log.node: log.follow(query, show) for log in logs}, math.inf)
+        failures |= lost
     return {
         "type": "logs",
         "run_id": row["run_id"],
+        "nodes": [_node_state(name, failures.get(name)) for name in names],
         "lines": [] if show else [{"node": line.node, "rank": line.rank, "at": line.at, "text": line.text} for line in lines],
         "clocks": [{"node": log.node, "offset": log.clock.offset, "uncertainty": log.clock.uncertainty} for log in logs],
     }
+
+
+def _node_state(name: str, error: PacelineError | None) -> Document:
+    """How reading from one node ended: ``ok``, ``lost``, ``refused`` or ``failed``, with the reason."""
+    state = "ok" if error is None else {NodeUnreachable: "lost", NodeRefused: "refused"}.get(type(error), "failed")
+    return {"name": name, "state": state, "reason": error.reason if error else None}
 
 
 async def _open_log(node: str, is_connected: bool, context: _ReadContext) -> _NodeLog:

@@ -17,6 +17,7 @@ from ...errors import NodeRefused, NodeUnreachable, PacelineError, UsageError, W
 from ...events import Event, RunEnded, RunUnreachable
 from ...protocol.frames import EndOfRun, FrameRefused, StreamFailed, read_frame
 from ...protocol.json_files import read_json
+from ...protocol.regular_files import open_regular
 from ...ssh.fleet import Fleet
 from ...ssh.link import Link
 from ...telemetry.bus import Publish
@@ -268,5 +269,6 @@ def copied_events(mirror: RunMirror) -> list[Event]:
     events: list[Event] = []
     for path in sorted(mirror.path.glob("nodes/*/**/*.jsonl")):
         node = path.relative_to(mirror.path / "nodes").parts[0]
-        events += parse_events(path.read_bytes().split(b"\n"), node, mirror.run_id)
+        with suppress(OSError), open_regular(path) as file:  # OSError: no regular file, put there by a person
+            events += parse_events(file.read().split(b"\n"), node, mirror.run_id)
     return events

@@ -22,6 +22,7 @@ from ...plan import Plan
 from ...protocol.frames import FileChecksum, FrameRefused
 from ...protocol.json_files import read_json, write_json
 from ...protocol.private_files import make_directory, write_bytes
+from ...protocol.regular_files import is_regular, open_regular
 from ...wire import from_plain
 from .event_log import CopyReader, EventLog
 
@@ -87,7 +88,7 @@ class RunMirror:
     async def copied_lengths(self, node: str) -> dict[str, int]:
         """Length of each copied file of the node. A copy of an earlier process is read once, for its checksum."""
         base = self.path / "nodes" / node
-        files = [path for path in base.rglob("*") if path.is_file()] if base.exists() else []
+        files = [path for path in base.rglob("*") if is_regular(path)] if base.exists() else []
         for path in files:
             name = str(path.relative_to(base))
             if (node, name) not in self._copies:
@@ -102,7 +103,7 @@ class RunMirror:
             raise FrameRefused(f"{name} continues at byte {offset}, but {copy.length} bytes are here")
         try:
             make_directory(path.parent)
-            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | os.O_NOFOLLOW, 0o600)
             try:
                 view = memoryview(data)
                 while view:
@@ -198,7 +199,7 @@ def check_writable(runs: Path) -> None:
 
 def _read_copy(path: Path) -> _Copy:
     copy = _Copy()
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         while data := file.read(1 << 20):
             copy.grow(data)
     return copy

@@ -13,6 +13,7 @@ from ...errors import PacelineError, WorkFailed
 from ...events import ResultDerived, RunEnded, Warned
 from ...plan import Plan
 from ...protocol.json_files import read_json
+from ...protocol.regular_files import open_regular
 from ...protocol.run_files import is_locked
 from ...reports.document_type import Document
 from ...ssh.fleet import Fleet
@@ -97,7 +98,7 @@ async def _publish_plan(row: Document, fleet: Fleet, nodes: list[str], path: Pat
 async def _publish_past(path: Path, publish: Publish) -> None:
     """Publish the events that earlier followers derived here."""
     if (path / "events.jsonl").exists():
-        with (path / "events.jsonl").open("rb") as file:
+        with open_regular(path / "events.jsonl") as file:
             for count, event in enumerate(read_events(file)):
                 publish(event)
                 if count % 1000 == 0:
