@@ -597,7 +597,30 @@ class EpochEnded(RankEvent):
     """On the validation data."""
     metric: float | None = None
     metric_name: str = ""
+    mae: float | None = None
+    """Mean absolute error of a forecast; None: no regression."""
+    r2: float | None = None
+    """Coefficient of determination of a forecast."""
+    gain: float | None = None
+    """Mean squared error of repeating the last value, less the model's; above 0: the model is better."""
+    gain_error: float | None = None
+    """Standard error of ``gain``."""
     local_batch_sizes: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaseTested(RankEvent):
+    """Rank 0: the final model of a case was evaluated on the test part, exactly over all ranks."""
+
+    samples: int = 0
+    loss: float | None = None
+    metric: float | None = None
+    metric_name: str = ""
+    mae: float | None = None
+    r2: float | None = None
+    gain: float | None = None
+    """As in EpochEnded, and so its standard error."""
+    gain_error: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -682,6 +705,10 @@ class StepTimesProfiled(RankEvent):
     joules_per_sample: float | None = None
     crowding: float | None = None
     """Step seconds while all CPU ranks of its machine compute, over those alone; None: no other rank shares its processors."""
+    spread: float | None = None
+    """Relative standard deviation of single steps of one size; None: not measured."""
+    stalled: float | None = None
+    """Fraction of its step time in which its thread was runnable and did not run, 0 to 1; None: not measured."""
     error: str = ""
 
 
@@ -754,7 +781,7 @@ class CaseEnded(RankEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatchingFailed(RankEvent):
-    """A part that only watches the training failed on this rank; the training goes on, its log holds the trace. Once a part and case."""
+    """A part that only watches failed on this rank; the training goes on, its log holds the trace. Once a part and case."""
 
     part: str = ""
     """``timing``, ``balancing``, ``alerts`` or ``telling``."""
@@ -838,6 +865,7 @@ EVENTS: dict[str, type[Event]] = {
         StragglerEnded,
         RankEpochEnded,
         EpochEnded,
+        CaseTested,
         StandaloneMeasured,
         BaselineMeasured,
         DeviceUsed,

@@ -15,8 +15,8 @@ from ..wire import to_plain
 from ..workloads import parameters_of
 from .busy import busy_warnings
 from .energy import joules_per_sample
-from .forecast import forecast_rows
 from .figures import CaseFigures, RunLines, best_known_rates, case_figures, gather_lines, ratio, throughput_over
+from .forecast import forecast_rows
 from .phases import bottleneck, phase_rows
 from .statistics import deviation, half_width, mean
 from .stragglers import straggler_entries
@@ -262,4 +262,5 @@ def _quality(ends: list[EpochEnded | None]) -> dict[str, Any]:
 def _warnings(plan: Plan, lines: RunLines, figures: list[CaseFigures]) -> list[str]:
     """Warnings that qualify the figures."""
     short = any(len(epochs) == 1 for epochs in lines.epochs.values())
-    return [*plan.data.warnings, *([ONE_EPOCH] if short and plan.epochs == 1 else [])] + busy_warnings(plan, lines, figures)
+    one_epoch = [ONE_EPOCH] if short and plan.epochs == 1 else []
+    return [*plan.data.warnings, *one_epoch, *busy_warnings(plan, lines, figures)]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .document_type import Document, document_type
+from .forecast import BASELINE, baseline_of, forecast_notes
 from .phases import COMPUTE, PHASES, bottleneck_sentence
 from .stragglers import straggler_sentence
 
@@ -53,13 +54,19 @@ class Grid:
 
 def bench_table(document: Document) -> str:
     """A benchmark: one row per policy, the devices alone, the limit, and notes."""
-    grids = [cases_grid(document).plain(), devices_grid(document).plain()]
+    grids = [cases_grid(document).plain(), *_plain(forecast_grid(document)), devices_grid(document).plain()]
     return "\n".join([_title(document), *grids, *_best_device_line(document), *_limit_line(document), *_notes(document)])
 
 
 def train_table(document: Document) -> str:
     """A training: one row per epoch, then shares and notes."""
-    return "\n".join([_title(document), epochs_grid(document).plain(), _shared(document), *_notes(document)])
+    grids = [epochs_grid(document).plain(), *_plain(forecast_grid(document))]
+    return "\n".join([_title(document), *grids, _shared(document), *_notes(document)])
+
+
+def _plain(grid: Grid) -> list[str]:
+    """The grid as text; nothing without rows."""
+    return [grid.plain()] if grid.rows else []
 
 
 def report_markdown(document: Document) -> str:
@@ -68,7 +75,15 @@ def report_markdown(document: Document) -> str:
     if document_type(document) == "bench":
         body = [bench_markdown(document), "", BENCH_NOTES]
     else:
-        body = [epochs_grid(document).markdown(), "", *_script_lines(document), _shared(document), "", TRAIN_NOTES]
+        body = [
+            epochs_grid(document).markdown(),
+            "",
+            *_forecast_markdown(document),
+            *_script_lines(document),
+            _shared(document),
+            "",
+            TRAIN_NOTES,
+        ]
     if (phases := phases_grid(document)).rows:
         body += ["", "## Where a step goes", "", phases.markdown(), "", PHASE_NOTES]
     if (by_epoch := epoch_phases_grid(document)).rows:
@@ -100,7 +115,9 @@ def _last(curve: list[list[Any]]) -> tuple[str, str]:
 def bench_markdown(document: Document) -> str:
     """Both tables of a benchmark and its limit, for report.md and the README."""
     under = [*_best_device_line(document), *_limit_line(document)]
-    return "\n".join([cases_grid(document).markdown(), "", devices_grid(document).markdown(), "", *under])
+    return "\n".join(
+        [cases_grid(document).markdown(), "", *_forecast_markdown(document), devices_grid(document).markdown(), "", *under]
+    )
 
 
 BENCH_NOTES = (
@@ -113,6 +130,10 @@ BENCH_NOTES = (
 PHASE_NOTES = (
     "Milliseconds of a full-size step, first epoch left out. *Communication* is what nothing hides: the least wait of any rank.\n"
     "*Wait* is the rest, for other ranks; *host* is a stall of the thread that feeds the device."
+)
+FORECAST_NOTES = (
+    "Errors in the scaled units of the data, where the range of the training prices is 1. *Verdict* compares with repeating the\n"
+    "last value, sample by sample on the test part: *no better* is a difference within its 95 % interval."
 )
 TRAIN_NOTES = "Seconds run from the first step of an epoch to its last gradient: no evaluation, no checkpoint."
 
@@ -128,8 +149,7 @@ def cases_grid(document: Document) -> Grid:
         "of the limit",
         "imbalance",
         "changes",
-        "loss",
-        name,
+        *_quality_names(document, name),
         "J/sample",
     )
     rows: list[tuple[str, ...]] = [
@@ -143,8 +163,7 @@ def cases_grid(document: Document) -> Grid:
             format_or_dash(case["imbalance"], format_percent),
             format_or_dash(case["changes"], str),
             format_or_dash(case["loss"], format_loss) + _interval(case, "loss", "{:.2g}".format),
-            format_or_dash(case["accuracy"] if name == "accuracy" else case["metric"], metric_format(name))
-            + _interval(case, "metric", metric_format(name)),
+            *_quality_cells(document, case, name),
             format_or_dash(case.get("joules_per_sample"), format_loss),
         )
         for case in document["cases"]
@@ -164,17 +183,47 @@ def cases_grid(document: Document) -> Grid:
         rows = [
             (row[0], format_or_dash(case.get("repeats"), str), *row[1:]) for row, case in zip(rows, document["cases"], strict=True)
         ]
-    if (baseline := document["data"].get("baseline_mse")) is not None:
-        rows.append(
-            (
-                "repeat the last value",
-                *[UNKNOWN_CELL] * (len(header) - 4),
-                format_loss(baseline),
-                format_loss(baseline) if name == "mse" else UNKNOWN_CELL,
-                UNKNOWN_CELL,
-            )
-        )
+    if (baseline := baseline_of(document)) is not None:
+        quality = (format_loss(baseline["mse"]), *_quality_cells(document, baseline, name))
+        rows.append((BASELINE, *[UNKNOWN_CELL] * (len(header) - len(quality) - 2), *quality, UNKNOWN_CELL))
     return Grid(header, rows)
+
+
+def _quality_names(document: Document, name: str) -> tuple[str, ...]:
+    """Names of the columns of quality: a forecast's squared error is its loss already."""
+    return ("loss", "mae", "r2") if document.get("forecast") else ("loss", name)
+
+
+def _quality_cells(document: Document, entry: Document, name: str) -> tuple[str, ...]:
+    """The cells of these columns after the loss; ``entry``: a case, an epoch or the baseline."""
+    if document.get("forecast"):
+        return format_or_dash(entry.get("mae"), format_loss), format_or_dash(entry.get("r2"), format_r2)
+    value = entry.get("accuracy") if name == "accuracy" and "accuracy" in entry else entry.get("metric", entry.get("mse"))
+    return (format_or_dash(value, metric_format(name)) + _interval(entry, "metric", metric_format(name)),)
+
+
+def forecast_grid(document: Document) -> Grid:
+    """Forecasts and the one that repeats the last value, on both parts of the data; empty for other workloads."""
+    found: dict[str, dict[str, Document]] = {}
+    for row in document.get("forecast") or ():
+        found.setdefault(row["model"], {})[row["part"]] = row
+    parts = ("validation", "test")
+    header = ("forecast", *(f"{part} {figure}" for part in parts for figure in ("mse", "mae", "r2")), "verdict")
+    rows = []
+    for model, mine in found.items():
+        cells = [
+            format_or_dash((mine.get(part) or {}).get(figure), format_r2 if figure == "r2" else format_loss)
+            for part in parts
+            for figure in ("mse", "mae", "r2")
+        ]
+        judged = (mine.get("test") or mine["validation"])["verdict"]
+        rows.append((printable(model), *cells, format_or_dash(judged, str)))
+    return Grid(header, rows)
+
+
+def _forecast_markdown(document: Document) -> list[str]:
+    grid = forecast_grid(document)
+    return [grid.markdown(), "", FORECAST_NOTES, ""] if grid.rows else []
 
 
 def devices_grid(document: Document) -> Grid:
@@ -195,13 +244,16 @@ def epochs_grid(document: Document) -> Grid:
             str(epoch["epoch"]),
             format_or_dash(epoch["training_loss"], format_loss),
             format_or_dash(epoch["loss"], format_loss),
-            format_or_dash(epoch["metric"], metric_format(name)),
+            *_quality_cells(document, epoch, name),
             format_or_dash(epoch["samples_per_second"], format_rate),
             format_or_dash(epoch["seconds"], "{:.2f}".format),
         )
         for epoch in document["epochs"]
     ]
-    return Grid(("epoch", "training loss", "loss", name, "samples/s", "seconds"), rows, text_columns=0)
+    if (baseline := baseline_of(document)) is not None:
+        cells = (format_loss(baseline["mse"]), *_quality_cells(document, baseline, name))
+        rows.append((BASELINE, UNKNOWN_CELL, *cells, UNKNOWN_CELL, UNKNOWN_CELL))
+    return Grid(("epoch", "training loss", *_quality_names(document, name), "samples/s", "seconds"), rows, text_columns=0)
 
 
 def phases_grid(document: Document) -> Grid:
@@ -324,8 +376,7 @@ def _shared(document: Document) -> str:
 
 
 def _notes(document: Document) -> list[str]:
-    baseline = document["data"].get("baseline_mse") if document_type(document) == "train" else None
-    known = [] if baseline is None else [f"repeating the last value, without a model, has a loss of {format_loss(baseline)}"]
+    known = forecast_notes(document)
     ended = [] if document.get("state", "done") == "done" else [f"the run{_state(document)}"]
     cases = (
         [(f"{case['policy']}: ", case) for case in document["cases"]] if document_type(document) == "bench" else [("", document)]
@@ -378,6 +429,11 @@ def format_milliseconds(value: float) -> str:
 def format_loss(value: float) -> str:
     """A loss with four significant digits."""
     return f"{value:.4g}"
+
+
+def format_r2(value: float) -> str:
+    """A coefficient of determination, which the fourth decimal tells apart."""
+    return f"{value:.4f}"
 
 
 def metric_format(name: str) -> Callable[[float], str]:

@@ -66,6 +66,12 @@ def load_splits(run_dir: Path, plan: Plan, task: Task) -> tuple[Split, Split]:
     return _split(directory, "train", task), _split(directory, "validation", task)
 
 
+def load_test(run_dir: Path, plan: Plan, task: Task) -> Split | None:
+    """Return the test part of the plan's data; None where it has none. Raises DataRefused where it is broken."""
+    directory = run_dir.parent.parent / "data" / plan.data.digest
+    return _split(directory, "test", task) if (directory / "test_x.npy").exists() else None
+
+
 def _split(directory: Path, part: str, task: Task) -> Split:
     x, y = (_array(directory / f"{part}_{name}.npy") for name in "xy")
     if len(x) != len(y) or len(x) == 0:

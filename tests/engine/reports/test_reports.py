@@ -29,7 +29,7 @@ from paceline.engine.events import (
     StragglerEnded,
     StragglerFound,
 )
-from paceline.engine.plan import CasePlan, DataPlan, Emulation, NodePlan, Plan, RankPlan
+from paceline.engine.plan import CasePlan, DataPlan, Emulation, ForecastErrors, NodePlan, Plan, RankPlan
 from paceline.engine.reports.bench import ONE_EPOCH, bench_document, train_document
 from paceline.engine.reports.statistics import student_t
 from paceline.engine.reports.table import bench_table, report_markdown, train_table
@@ -285,6 +285,8 @@ def test_a_training_is_told_epoch_by_epoch() -> None:
         "loss": 0.75,
         "metric": 0.91,
         "metric_name": "accuracy",
+        "mae": None,
+        "r2": None,
         "samples_per_second": 625,
         "seconds": 1.6,
     }
@@ -463,10 +465,11 @@ def test_a_played_network_is_said_wherever_a_figure_made_through_it_is() -> None
 
 @pytest.mark.parametrize("verb", ["bench", "train"])
 def test_json_md_names_every_field_of_a_result(verb: str) -> None:
+    data = replace(EQUAL_AND_HYBRID.data, baseline_validation=ForecastErrors(0.1, 0.2, 0.3))
     if verb == "bench":
-        document = bench_document(replace(EQUAL_AND_HYBRID, link=LinkSpec(0.002, 1e8)), [*LINES, FOUND])
+        document = bench_document(replace(EQUAL_AND_HYBRID, data=data, link=LinkSpec(0.002, 1e8)), [*LINES, FOUND])
     else:
-        plan = made_plan("hybrid", is_bench=False, link=LinkSpec(0.002, 1e8))
+        plan = replace(made_plan("hybrid", is_bench=False, link=LinkSpec(0.002, 1e8)), data=data)
         document = train_document(plan, [*case_lines(plan, "hybrid", SLOW, 1.6), FOUND], "done", "logs/runs/x")
     of_the_run = {"run_dir", "state", "reason", "failed_rank", "failed_node"}
     assert paths(document) | of_the_run == documented(verb)
