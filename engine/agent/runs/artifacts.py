@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import UsageError, WorkFailed
+from ...protocol.run_files import PRIVATE_DIR
+from .work_dir import COPIES_FILE, unchanged_copies
 
 FILE_CHUNK_BYTES = 256 << 10
 """Bytes of file content in one answer, before base64."""
@@ -38,14 +40,18 @@ _KINDS = {
 def list_files(run: Path) -> dict[str, Any]:
     """Return {"entries": [{"name", "kind", "size", "mode", "mtime_ns"}], "is_cut"}, sorted by name; of directories only empty ones.
 
-    Names are relative to the run directory; bytes that are no UTF-8 are lone surrogates, as in Python. ``is_cut``: there are more
-    or deeper files than one answer holds. Raises UsageError if the run does not exist.
+    Files of a script's project that the run left unchanged are no files of the run. Names are relative to the run directory; bytes
+    that are no UTF-8 are lone surrogates, as in Python. ``is_cut``: there are more or deeper files than one answer holds. Raises
+    UsageError if the run does not exist.
     """
     entries: list[dict[str, Any]] = []
     is_cut = False
     room = MAX_LISTED_NAME_BYTES
+    copies = unchanged_copies(run)
     with _open_run(run) as handle:
         for name, status in _walk(handle, "", 1):
+            if name == COPIES_FILE or (status and copies.get(name) == (status.st_mtime_ns, status.st_size)):
+                continue
             room -= 6 * len(name) + 100
             if status is None or len(entries) >= MAX_LISTED_FILES or room < 0:
                 is_cut = True
@@ -79,7 +85,7 @@ def checksum(run: Path, name: str) -> dict[str, Any]:
 def _walk(handle: int, above: str, depth: int) -> Iterator[tuple[str, os.stat_result | None]]:
     """Yield all files and empty directories below an open directory, with their status; None for a directory too deep to list."""
     with os.scandir(handle) as entries:
-        names = sorted(entry.name for entry in entries)
+        names = sorted(entry.name for entry in entries if depth > 1 or entry.name != PRIVATE_DIR)
     for name in names:
         try:
             status = os.stat(name, dir_fd=handle, follow_symlinks=False)
@@ -119,6 +125,8 @@ def _open_run(run: Path) -> Iterator[int]:
 def _open_file(run: Path, name: str) -> Iterator[int]:
     """Open a regular file of the run, directory by directory. O_NONBLOCK: opening a pipe would wait for its writer."""
     *parts, last = name.split("/")
+    if parts[:1] == [PRIVATE_DIR]:
+        raise WorkFailed(f"cannot read {name!r}: it is private to the run")
     with contextlib.ExitStack() as handles:
         handle = handles.enter_context(_open_run(run))
         try:

@@ -8,7 +8,20 @@ from pathlib import Path
 
 from ...errors import StorageFailed, WorkFailed
 from ...plan import Plan
+from ...protocol.private_files import write_bytes
 from ...protocol.project_files import FILES, MANIFEST, WORK_DIRECTORY
+
+COPIES_FILE = ".copies.json"
+"""``{name below the run: [mtime in ns, size]}`` of the copied files: those that stay so are no output of the run."""
+
+
+def unchanged_copies(run: Path) -> dict[str, tuple[int, int]]:
+    """Time of the last change and size of each copied file of the project, by its name below the run."""
+    try:
+        copies = json.loads((run / COPIES_FILE).read_bytes())
+        return {str(name): (int(mtime), int(size)) for name, (mtime, size) in copies.items()}
+    except (OSError, ValueError, TypeError, AttributeError):  # a run without a script, or a file that a script spoilt
+        return {}
 
 
 def make_work_dir(run: Path, plan: Plan, data: Path) -> Path:
@@ -24,6 +37,7 @@ def make_work_dir(run: Path, plan: Plan, data: Path) -> Path:
         files = json.loads((source / MANIFEST).read_bytes())["files"]
     except (OSError, ValueError, KeyError) as error:
         raise WorkFailed(f"the project of the run is not whole in {source}: {error}", hint="start the run again") from None
+    copies: dict[str, list[int]] = {}
     try:
         work.mkdir(mode=0o700)
         for name, entry in files.items():
@@ -31,8 +45,10 @@ def make_work_dir(run: Path, plan: Plan, data: Path) -> Path:
             target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             shutil.copyfile(source / FILES / name, target)
             target.chmod(0o700 if entry.get("executable") else 0o600)
+            copies[f"{WORK_DIRECTORY}/{name}"] = [target.stat().st_mtime_ns, target.stat().st_size]
         directory = work / plan.script.workdir
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_bytes(run / COPIES_FILE, json.dumps(copies).encode())
     except OSError as error:
         raise StorageFailed(f"cannot copy the project to {work}: {error.strerror or error}", hint="free some space there") from None
     return directory

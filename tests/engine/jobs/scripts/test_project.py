@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from paceline.engine.agent.runs.artifacts import list_files
 from paceline.engine.agent.runs.work_dir import make_work_dir
 from paceline.engine.errors import StorageFailed, UsageError, WorkFailed
 from paceline.engine.jobs.scripts import project as projects
@@ -126,6 +127,10 @@ def test_random_projects_arrive_byte_for_byte_with_their_modes(tmp_path: Path, s
     for name in names:
         assert (work / name).read_bytes() == (root / name).read_bytes()
         assert os.access(work / name, os.X_OK) == os.access(root / name, os.X_OK)
+    assert list_files(run)["entries"] == []
+    (work / "train.py").write_text("changed\n")
+    (work / "model.pt").write_text("weights\n")
+    assert [entry["name"] for entry in list_files(run)["entries"]] == ["work/model.pt", "work/train.py"]
     (root / "train.py").chmod(0o755 if "train.py" not in project.executables else 0o644)
     assert read_project(ScriptSpec("train.py"), root).digest != project.digest
 
