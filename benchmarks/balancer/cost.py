@@ -22,19 +22,22 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from paceline.engine.balancer.allocate import allocate
-from paceline.engine.balancer.policies import Memory, Problem
+from paceline.engine.balancer.policies import Problem
 from paceline.engine.balancer.step_time import StepTime
 from paceline.engine.plan import Emulation, RankPlan
 from paceline.engine.training import loop, trainer
+from paceline.engine.training.border import Border
 from paceline.engine.training.data import Split
 from paceline.engine.training.emulation.device import FORWARD_SHARE, EmulatedTimer
 from paceline.engine.training.group.process_group import Group
 from paceline.engine.training.models import build_model
 from paceline.engine.training.rank_log import RankLog
+from paceline.engine.training.shares.agreed_shares import AgreedShares
 from paceline.engine.training.shares.comm_hook import CommHook
 from paceline.engine.training.shares.sampler import SamplerState, rank_slice
 from paceline.engine.training.shares.step_stats import Replica, StepStats
 from paceline.engine.training.tasks import Task
+from paceline.engine.training.timing.safe_timer import SafeTimer
 from paceline.engine.workloads import WORKLOADS
 from torch import nn
 from torch.multiprocessing.spawn import spawn
@@ -52,7 +55,7 @@ SEED, RESAMPLES = 30, 10_000
 class BalancedCase(loop.Case):
     """A case as in a run, without the evaluation, which bare DDP would have too."""
 
-    def _evaluate(self, epoch: int, samples: int, seconds: float, memory: Memory) -> None:
+    def _evaluate(self, epoch: int, samples: int, seconds: float) -> None:
         return
 
 
@@ -139,12 +142,12 @@ def install_meter() -> Meter:
     """Watch everything that a step does beyond one of bare DDP."""
     meter = Meter()
     for name in ("begin", "loaded", "copied", "end", "stepped"):
-        meter.watch(EmulatedTimer, name)
+        meter.watch(SafeTimer, name)
     for owner, name in ((Replica, "_fill"), (Replica, "set_step"), (CommHook, "__call__"), (StepStats, "read")):
         meter.watch(owner, name)
     meter.watch(EmulatedTimer, "sleep_until", sign=-1)  # the pacing emulates the device
     meter.watch(trainer, "compute_fingerprint")
-    meter.watch(loop, "sizes_for")
+    meter.watch(AgreedShares, "sizes_for")
     meter.watch(CommHook, "_sum", sign=-1)
     for name in ("begin_step", "mark_last_gradient"):
         meter.watch(loop._EpochRecorder, name)
@@ -166,11 +169,12 @@ def run_rank(rank: int, place: str, pairs: int) -> None:
     sizes = allocate(profile, BATCH)
 
     group = Group(rank, world, torch.device("cpu"), 60.0, dist.distributed_c10d._get_default_store())
-    timer = EmulatedTimer(device, emulation, WORKLOAD, build_model(WORKLOAD.name))
+    log = RankLog(Path(place, f"{rank}.jsonl"), rank)
+    border = Border(log)
+    timer = SafeTimer(EmulatedTimer(device, emulation, WORKLOAD, build_model(WORKLOAD.name)), border)
     config = trainer.TrainerConfig(max_micro_batch=BATCH)
     balanced_trainer = trainer.make_trainer(WORKLOAD, Task(True), data, timer, group, config, seed=0, is_bfloat16=False)
     problem = Problem("hybrid", BATCH, profile, (1,) * world, (BATCH,) * world)
-    log = RankLog(Path(place, f"{rank}.jsonl"), rank)
     balanced = BalancedCase(
         workload=WORKLOAD,
         problem=problem,
@@ -178,6 +182,7 @@ def run_rank(rank: int, place: str, pairs: int) -> None:
         validation=data,
         group=group,
         log=log,
+        border=border,
         seed=0,
         epochs=1,
     )

@@ -122,9 +122,10 @@ def _check_rank(models: Sequence[StepTime], state: StragglerState, rank: int, st
 def _straggler_event(models: Sequence[StepTime], state: StragglerState, rank: int, step: int) -> StragglerFound:
     """Return the alert of a slow rank. Its slow steps are those above half of the error that REQUIRED_STEPS steps reach."""
     baseline = state.baselines[rank]
-    half = sorted(baseline.relative_error(record) for record in baseline.recent(WINDOW_STEPS))[-(REQUIRED_STEPS + 1) // 2] / 2
-    since = _since(baseline, lambda error: error >= half)
-    slow = [record for record in baseline.recent(WINDOW_STEPS) if record.step >= since and baseline.relative_error(record) >= half]
+    recent = baseline.recent(WINDOW_STEPS)
+    half = sorted(baseline.relative_error(record) for record in recent)[-(REQUIRED_STEPS + 1) // 2] / 2
+    slow = [record for record in recent if baseline.relative_error(record) >= half]  # at least four, wherever in the window
+    since = min(_since(baseline, lambda error: error >= half), slow[0].step)
     cause, part_expected, part_measured = find_cause(
         [record.work for record in slow], [baseline.expected_parts(record) for record in slow]
     )

@@ -181,7 +181,7 @@ def _apply(state: State, event: Event) -> State:  # noqa: C901 - one flat match
             return _with_run(state, runs.apply_steps(_run(state, event), event))
         case WatchingFailed():
             text = f"rank {event.rank}: {event.part} failed, the training goes on without it: {event.reason}"
-            key = ("watching", event.run_id, str(event.rank), event.part)
+            key = ("watching", event.run_id, f"{event.rank} {event.part}")
             state = _with_run(state, runs.mark_reachable(_run(state, event), event))
             hint = "its log has the trace"
             return raise_alert(state, key, "warning", text, hint=hint, node=event.node, run_id=event.run_id, rank=event.rank)

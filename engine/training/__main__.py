@@ -12,18 +12,20 @@ from ..errors import PacelineError, PlanImpossible
 from ..plan import Plan, RankPlan
 from ..wire import from_plain
 from ..workloads import WORKLOADS
-from .data import load_splits
+from .border import Border
+from .data import load_splits, load_test
 from .device import make_timer, select_device
 from .emulation.network import EmulatedLink
 from .group.peer_failure import is_collateral
 from .group.process_group import join_group
-from .group.rank_process import die_with_parent, own_rank
+from .group.rank_process import own_rank
 from .loop import Case
 from .normalization import min_local_batch
 from .precision import agree_bfloat16
 from .probe import StandaloneBenchmark, probe_devices
 from .rank_log import RankLog
 from .tasks import task_for
+from .timing.safe_timer import SafeTimer
 from .trainer import TrainerConfig, make_trainer
 
 
@@ -34,16 +36,18 @@ def train(run_dir: Path, plan: Plan, rank: RankPlan, log: RankLog) -> None:
     workload = WORKLOADS[plan.workload]
     task = task_for(workload)
     training, validation = load_splits(run_dir, plan, task)
+    test = load_test(run_dir, plan, task)
     batch = min(plan.global_batch_size, len(training))
     device = select_device(rank)
-    timer = make_timer(rank, workload, device)
+    border = Border(log)
+    timer = SafeTimer(make_timer(rank, workload, device), border)
 
     group = join_group(plan, rank, device, run_dir, log)
     is_bfloat16 = agree_bfloat16(group, is_wanted=workload.is_bfloat16)
     profile, max_micro_batches = probe_devices(
-        workload, task, training, timer, group, batch=batch, log=log, is_bfloat16=is_bfloat16
+        workload, task, training, timer, group, batch=batch, border=border, is_bfloat16=is_bfloat16
     )
-    standalone = StandaloneBenchmark(group, training, log)
+    standalone = StandaloneBenchmark(group, training, border)
     link = None if plan.link is None else EmulatedLink(plan.link, group.size, plan.seed)
 
     config = TrainerConfig(
@@ -67,14 +71,18 @@ def train(run_dir: Path, plan: Plan, rank: RankPlan, log: RankLog) -> None:
             problem=problem,
             trainer=trainer,
             validation=validation,
+            test=test,
             group=group,
             log=log,
+            border=border,
             seed=seed,
             epochs=plan.epochs,
         )
         memory, steps = case.train()
         if plan.is_bench:
             standalone.measure(trainer, planned.name, steps, memory.local_batch_sizes[rank.rank])
+            alone = [time.in_parts(batch, most) for time, most in zip(profile, max_micro_batches, strict=True)]
+            standalone.measure_baseline(trainer, steps, batch, alone)
     group.leave()
 
 
@@ -85,7 +93,6 @@ def plan_has_gpu(plan: Plan) -> bool:
 
 def main(run_dir: Path, node: str) -> int:
     """Train; write any failure as one line to the rank's own file and to standard error. Return the exit status."""
-    die_with_parent()
     plan = from_plain(Plan, json.loads((run_dir / "plan.json").read_text()))
     rank = own_rank(plan, node)
     log = RankLog(run_dir / "ranks" / f"{rank.rank}.jsonl", rank.rank)

@@ -6,22 +6,20 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 
-import numpy as np
-import torch
-
-from ..balancer.policies import Memory, Observation, Problem, decide, sizes_for, start
+from ..balancer.policies import Decision, Memory, Problem
 from ..balancer.step_phases import StepTimes
 from ..balancer.stragglers import StragglerState, detect_stragglers, initial_state
-from ..events import CaseEnded, CaseStarted, EpochEnded, RankEpochEnded, SharesChanged
+from ..events import CaseEnded, CaseStarted, CaseTested, EpochEnded, RankEpochEnded, RankEvent, SharesChanged
 from ..workloads import Workload
+from .border import Border
 from .data import Split
+from .evaluation import evaluate
 from .group.process_group import Group
 from .rank_log import LoggedStep, RankLog, StepLog
+from .shares.agreed_shares import AgreedShares
 from .shares.sampler import SamplerState
 from .shares.step_stats import RankReport
 from .trainer import Trainer
-
-_EVALUATION_BATCH = 256
 
 
 @dataclass(slots=True, kw_only=True)
@@ -32,100 +30,174 @@ class Case:
     problem: Problem
     trainer: Trainer
     validation: Split
+    test: Split | None = None
+    """Evaluated once, after the last epoch; None: the data have no such part."""
     group: Group
     log: RankLog
+    border: Border
+    """What watches the training fails inside of it: timing, balancing, alerts, telling."""
     seed: int
     epochs: int
+    _shares: AgreedShares = field(init=False)
     _stragglers: StragglerState = field(init=False)
     """Straggler detection, on rank 0 only."""
+    _void_until: int = -1
+    """Newest step of those that were void."""
 
     def train(self) -> tuple[Memory, int]:
         """Train all epochs. Return the balancer's memory and the number of steps taken."""
-        memory = start(self.problem)
+        self._shares = AgreedShares(self.problem, self.border)
         self._stragglers = initial_state(self.group.size)
         if self.group.rank == 0:
-            self.log.write(CaseStarted(policy=self.problem.policy, local_batch_sizes=memory.local_batch_sizes))
+            self.border.write(CaseStarted(policy=self.problem.policy, local_batch_sizes=self._shares.memory.local_batch_sizes))
         steps = 0
         for epoch in range(self.epochs):
-            memory, steps = self._train_epoch(epoch, memory, steps)
+            steps = self._train_epoch(epoch, steps)
+        self._evaluate_test()
+        memory = self._shares.memory
         if self.group.rank == 0:
-            self.log.write(CaseEnded(local_batch_sizes=memory.local_batch_sizes, changes=memory.changes))
+            self.border.write(CaseEnded(local_batch_sizes=memory.local_batch_sizes, changes=memory.changes))
         return memory, steps
 
-    def _train_epoch(self, epoch: int, memory: Memory, step: int) -> tuple[Memory, int]:
+    def _train_epoch(self, epoch: int, step: int) -> int:
         trainer, samples = self.trainer, len(self.trainer.data)
         trainer.reset()
         recorder = _EpochRecorder(self, epoch)
         state = SamplerState(samples, self.seed, epoch)
-        while state.epoch == epoch:
+        begun: deque[tuple[int, SamplerState]] = deque(maxlen=3)
+        while True:
+            if state.epoch != epoch:
+                state = self._rewind(trainer.step_stats.check_pending(), state, begun, step - 1)
+                if state.epoch != epoch:
+                    break
+            begun.append((step, state))
             size = state.next_size(self.problem.global_batch_size)
-            recorder.begin_step(step, size)
-            sizes = sizes_for(self.problem, memory, size)
+            self.border.attempt("telling", recorder.begin_step, step, size, otherwise=None)
+            sizes = self._shares.sizes_for(step, size)
+            trainer.replica.is_undecided = self._shares.is_undecided
             report = trainer.step(step, state, sizes)
-            state = state.advance(size)
+            state = self._rewind(report, state.advance(size), begun, step)
             if state.epoch != epoch:
                 trainer.timer.synchronize()  # a GPU runs behind its host: an epoch ends with the device's last gradient
-            recorder.mark_last_gradient()
-            before, memory = memory, self._rebalance(memory, report, step)
+            self.border.attempt("telling", recorder.mark_last_gradient, otherwise=None)
+            is_change = self._rebalance(report, step)
             step += 1
-            recorder.end_step(report, is_change=memory.changes != before.changes)
-        recorder.close()
-        trainer.step_stats.check_pending()
-        self._evaluate(epoch, samples, recorder.seconds, memory)
-        return memory, step
+            samples = 0 if report is not None and report.is_void else sizes[self.group.rank]
+            self.border.attempt("telling", recorder.end_step, samples, report, is_change, otherwise=None)
+        self.border.attempt("telling", recorder.close, otherwise=None)
+        self._evaluate(epoch, samples, recorder.seconds)
+        return step
 
-    def _rebalance(self, memory: Memory, report: RankReport | None, step: int) -> Memory:
-        """Return the memory after a full step; smaller last steps are ignored. Every rank decides the same from the same report."""
-        if report is None or report.size != self.problem.global_batch_size:
-            return memory
+    def _rewind(
+        self, report: RankReport | None, state: SamplerState, begun: deque[tuple[int, SamplerState]], step: int
+    ) -> SamplerState:
+        """Return where the training goes on: with the first void step again, in the same order, if the report is of one."""
+        if report is None or not report.is_void or report.step <= self._void_until:
+            return state
+        self._void_until = step  # a GPU has begun another step with these shares before the report arrived
+        self.trainer.take_back(report.step)
+        self._rest(report)
+        return dict(begun).get(report.step, state)
+
+    def _rebalance(self, report: RankReport | None, step: int) -> bool:
+        """Decide the shares after a full step; return whether they changed. Smaller last steps are ignored."""
+        if (error := self.trainer.replica.fill_error) is not None:
+            self.trainer.replica.fill_error = None
+            self.border.tell("timing", error)
+        if report is None or report.is_void or report.step <= self._void_until:
+            return False
+        if report.undecided and not self._shares.is_resting:
+            return self._rest(report)
+        if report.size != self.problem.global_batch_size:
+            return False
         if self.group.rank == 0:
-            self._stragglers, events = detect_stragglers(self.problem.profile, self._stragglers, report.step, report.work)
-            for event in events:
-                self.log.write(event)
-        observed = [Observation(seconds, samples) for seconds, samples in zip(report.seconds, report.samples, strict=True)]
-        decision = decide(self.problem, memory, observed)
-        if decision.is_change and self.group.rank == 0:
-            self.log.write(
+            self._detect_stragglers(report)
+        before = self._shares.memory
+        decision = self._shares.decide(report)
+        if self._must_agree_at_once() and self.group.exact_sum([float(self._shares.is_undecided)])[0] > 0.0:
+            self._shares.memory = before
+            self._shares.agree(step + 1)
+            return False
+        if decision is None or not decision.is_change:
+            return False
+        self._tell_change(decision, before, step + 1)
+        return True
+
+    def _must_agree_at_once(self) -> bool:
+        """Whether no slot compares the shares of every step: with local SGD, whose reports are rare enough for a collective."""
+        return self.trainer.local_sgd is not None and not self._shares.is_resting
+
+    def _rest(self, report: RankReport) -> bool:
+        """Return to the shares that all ranks know, because a rank could not decide; return whether they changed."""
+        before, after = self._shares.agree(report.step)
+        if before != after and self.group.rank == 0:
+            ranks = " and ".join(map(str, report.undecided))
+            reason = f"rank {ranks} could not decide: the last shares stay"
+            self.border.write(SharesChanged(step=report.step + 1, before=before, after=after, reason=reason))
+        return before != after
+
+    def _detect_stragglers(self, report: RankReport) -> None:
+        nothing: tuple[StragglerState, tuple[RankEvent, ...]] = initial_state(self.group.size), ()
+        self._stragglers, events = self.border.attempt(
+            "alerts", detect_stragglers, self.problem.profile, self._stragglers, report.step, report.work, otherwise=nothing
+        )
+        for event in events:
+            self.border.write(event)
+
+    def _tell_change(self, decision: Decision, before: Memory, step: int) -> None:
+        if self.group.rank == 0:
+            self.border.write(
                 SharesChanged(
-                    step=step + 1,
-                    before=memory.local_batch_sizes,
+                    step=step,
+                    before=before.local_batch_sizes,
                     after=decision.local_batch_sizes,
                     reason=decision.reason,
                     predicted_before=decision.predicted_before,
                     predicted_after=decision.predicted_after,
                 )
             )
-        return decision.memory
 
-    def _evaluate(self, epoch: int, samples: int, seconds: float, memory: Memory) -> None:
-        """Evaluate an equal part of the validation data per rank, without pacing; sums over ranks are exact. Collective."""
-        trainer, count = self.trainer, len(self.validation)
-        model, task = trainer.replica.model, trainer.task
-        rank, world = self.group.rank, self.group.size
-        loss, metric = (torch.zeros((), dtype=torch.float64, device=trainer.device) for _ in range(2))
+    def _evaluate(self, epoch: int, samples: int, seconds: float) -> None:
+        """Evaluate the validation data, without pacing. Collective."""
+        trainer = self.trainer
         trainer.pool_statistics(self.group)
-        first, last = count * rank // world, count * (rank + 1) // world
-        model.eval()
-        with torch.no_grad():
-            for begin in range(first, last, _EVALUATION_BATCH):
-                x, y = self.validation.load_rows(np.arange(begin, min(begin + _EVALUATION_BATCH, last)), trainer.device)
-                output = model(x)
-                loss += task.loss_sum(output, y)
-                metric += task.metric_sum(output, y)
-        model.train()
-        sums = self.group.exact_sum([float(trainer.loss_sum), float(loss), float(metric)])
-        if rank == 0:
-            self.log.write(
+        quality = evaluate(trainer.replica.model, trainer.task, self.validation, self.group)
+        (training_loss,) = self.group.exact_sum([float(trainer.loss_sum)])
+        if self.group.rank == 0:
+            self.border.write(
                 EpochEnded(
                     epoch=epoch,
                     epochs=self.epochs,
                     samples=samples,
                     seconds=seconds,
-                    training_loss=sums[0] / trainer.data.total_weight(),
-                    loss=sums[1] / self.validation.total_weight(),
-                    metric=sums[2] / self.validation.total_weight(),
+                    training_loss=training_loss / trainer.data.total_weight(),
+                    loss=quality.loss,
+                    metric=quality.metric,
                     metric_name=self.workload.metric,
-                    local_batch_sizes=memory.local_batch_sizes,
+                    mae=quality.mae,
+                    r2=quality.r2,
+                    gain=quality.gain,
+                    gain_error=quality.gain_error,
+                    local_batch_sizes=self._shares.memory.local_batch_sizes,
+                )
+            )
+
+    def _evaluate_test(self) -> None:
+        """Evaluate the final model on the test part, where there is one. Collective."""
+        if self.test is None:
+            return
+        quality = evaluate(self.trainer.replica.model, self.trainer.task, self.test, self.group)
+        if self.group.rank == 0:
+            self.border.write(
+                CaseTested(
+                    samples=quality.samples,
+                    loss=quality.loss,
+                    metric=quality.metric,
+                    metric_name=self.workload.metric,
+                    mae=quality.mae,
+                    r2=quality.r2,
+                    gain=quality.gain,
+                    gain_error=quality.gain_error,
                 )
             )
 
@@ -156,10 +228,10 @@ class _StepSums:
 
 
 class _EpochRecorder:
-    """Records one rank's epoch: logs its steps and their sums."""
+    """Records one rank's epoch: logs its steps and their sums, inside the border."""
 
     def __init__(self, case: Case, epoch: int) -> None:
-        self._case, self._epoch, self._timer = case, epoch, case.trainer.timer
+        self._case, self._epoch, self._timer, self._border = case, epoch, case.trainer.timer, case.border
         self._step_log = StepLog(case.log)
         self._unmeasured: deque[tuple[int, int, float]] = deque()
         """(step, size, step seconds) of steps whose compute seconds are not measured yet."""
@@ -179,10 +251,12 @@ class _EpochRecorder:
     def mark_last_gradient(self) -> None:
         self.seconds = time.perf_counter() - self._start
 
-    def end_step(self, report: RankReport | None, *, is_change: bool) -> None:
+    def end_step(self, samples: int, report: RankReport | None, is_change: bool) -> None:
+        """Log what is measured by now. ``samples``: of this rank in the step."""
+        self._samples += samples
         self._unmeasured.append((self._step, self._size, time.perf_counter() - self._step_start))
-        self._log_measured_steps(report, is_change=is_change)
-        self._record_least_wait(report)
+        self._border.attempt("telling", self._log_measured_steps, report, is_change, otherwise=None)
+        self._border.attempt("telling", self._record_least_wait, report, otherwise=None)
 
     def _record_least_wait(self, report: RankReport | None) -> None:
         """Keep the least wait of a step: the last rank waits for communication only. Waits come one step late, a GPU's two."""
@@ -194,8 +268,8 @@ class _EpochRecorder:
 
     def close(self) -> None:
         """Log the remaining steps and the sums of the epoch."""
-        self._step_log.flush(self._timer.utilization(), self._timer.memory_used())
-        self._case.log.write(
+        self._border.attempt("telling", self._step_log.flush, self._timer.utilization(), self._timer.memory_used(), otherwise=None)
+        self._border.write(
             RankEpochEnded(
                 epoch=self._epoch,
                 samples=self._samples,
@@ -212,11 +286,14 @@ class _EpochRecorder:
             )
         )
 
-    def _log_measured_steps(self, report: RankReport | None, *, is_change: bool) -> None:
+    def _log_measured_steps(self, report: RankReport | None, is_change: bool) -> None:
         for times in self._timer.take_measured():
             step, size, seconds = self._unmeasured.popleft()
-            self._samples += times.samples
-            if size == self._case.problem.global_batch_size:
+            while step < times.step and self._unmeasured:  # a step whose timer failed has no times
+                step, size, seconds = self._unmeasured.popleft()
+            if step != times.step:
+                return
+            if size == self._case.problem.global_batch_size and times.samples:  # a rank that is left out works for no figure
                 self._full_steps.add(times)
             self._step_log.add(
                 LoggedStep(

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
 import torch
 
-from ..balancer.step_time import StepTime, fit_step_time
-from ..events import DeviceProbed, DeviceUsed, StandaloneMeasured
+from ..balancer.step_time import StepTime, fit_step_time, is_same_size
+from ..events import BaselineMeasured, DeviceProbed, DeviceUsed, StandaloneMeasured
 from ..workloads import Workload
+from .border import Border
 from .data import Split, copy_to
 from .group.process_group import Group
 from .models import build_model
-from .rank_log import LINE_INTERVAL_S, RankLog
+from .rank_log import LINE_INTERVAL_S
 from .shares.sampler import epoch_order
 from .shares.step_stats import Replica
 from .tasks import Task
@@ -31,15 +34,15 @@ USABLE_MEMORY_FRACTION = 0.8
 PROBE_REPEATS = 4
 """Steps per probe size; the median counts."""
 STANDALONE_STEPS = 10
-SAME_SIZE_TOLERANCE = 0.05
-"""Local batch sizes that differ by less than this fraction are measured once."""
+MIN_BASELINE_STEPS, MAX_BASELINE_SECONDS = 3, 5.0
+"""The baseline trains the whole global batch on one device: fewer steps where ten would take longer than this."""
 
 
 @dataclass(slots=True)
 class UsageLog:
     """Writes the utilization of an emulated device outside of epochs; the agent reads that of a real device."""
 
-    log: RankLog
+    border: Border
     timer: CpuTimer
     _written_at: float = float("-inf")
 
@@ -48,32 +51,51 @@ class UsageLog:
         utilization, now = self.timer.utilization(), time.monotonic()
         if utilization is not None and now - self._written_at >= LINE_INTERVAL_S:
             self._written_at = now
-            self.log.write(DeviceUsed(step=step, utilization=utilization, memory_used=self.timer.memory_used()))
+            self.border.write(DeviceUsed(step=step, utilization=utilization, memory_used=self.timer.memory_used()))
 
 
 def probe_devices(
-    workload: Workload, task: Task, data: Split, timer: CpuTimer, group: Group, *, batch: int, log: RankLog, is_bfloat16: bool
+    workload: Workload, task: Task, data: Split, timer: CpuTimer, group: Group, *, batch: int, border: Border, is_bfloat16: bool
 ) -> tuple[tuple[StepTime, ...], tuple[int, ...]]:
     """Time all devices at the same time, at two local batch sizes, in about 3 seconds. Collective.
 
-    Returns every rank's fitted step time and the samples that fit in its memory at once.
+    Returns every rank's fitted step time and the samples that fit in its memory at once. A device that could not be timed counts as
+    fast as the others are on average, and the measured steps correct it.
     """
     limit = timer.max_samples()
     max_micro_batch = batch if limit is None else min(limit, batch)
     replica = Replica(build_model(workload.name).to(group.device), timer, 0, 1, is_bfloat16=is_bfloat16)
-    step_time, max_micro_batch = _probe_device(replica, task, data, timer, max_micro_batch, log)
+    unknown = StepTime(0.0, 0.0), max_micro_batch
+    try:
+        step_time, max_micro_batch = _probe_device(replica, task, data, timer, max_micro_batch, border)
+    except torch.OutOfMemoryError:  # not even one sample fits: the training itself would fail
+        raise
+    except Exception as error:
+        border.tell("timing", error)
+        step_time, max_micro_batch = unknown
+        replica.zero_grad(set_to_none=True)
     table = group.gather([step_time.fixed_seconds, step_time.seconds_per_sample, float(max_micro_batch)])
-    return tuple(StepTime(row[0], row[1]) for row in table), tuple(round(row[2]) for row in table)
+    return _known_times([StepTime(row[0], row[1]) for row in table]), tuple(round(row[2]) for row in table)
+
+
+def _known_times(times: Sequence[StepTime]) -> tuple[StepTime, ...]:
+    """Return the step times with the mean of the known ones for each unknown one; those of unit devices where none is known."""
+    known = [time for time in times if time.seconds_per_sample > 0.0]
+    if not known:
+        return tuple(StepTime(0.0, 1.0) for _ in times)
+    fixed = math.fsum(time.fixed_seconds for time in known) / len(known)
+    average = StepTime(fixed, math.fsum(time.seconds_per_sample for time in known) / len(known))
+    return tuple(time if time.seconds_per_sample > 0.0 else average for time in times)
 
 
 def _probe_device(
-    replica: Replica, task: Task, data: Split, timer: CpuTimer, max_micro_batch: int, log: RankLog
+    replica: Replica, task: Task, data: Split, timer: CpuTimer, max_micro_batch: int, border: Border
 ) -> tuple[StepTime, int]:
     """Fit t = a + c b to this rank's device; also return how many of ``max_micro_batch`` samples fit in its memory at once.
 
     An out-of-memory error is a result here: the size that did not fit is never tried again.
     """
-    device, usage = replica.slot.device, UsageLog(log, timer)
+    device, usage = replica.slot.device, UsageLog(border, timer)
 
     def seconds(size: int) -> float:
         rows = epoch_order(len(data), 0, 0, 0, size)
@@ -120,7 +142,7 @@ def _probe_device(
         peaks.append((size, timer.peak_memory()))
     max_micro_batch = min(max_micro_batch, max_samples_in_memory(peaks[0], peaks[1], timer.memory_total()))
     step_time = fit_step_time((small, times[small]), (large, times[large]))
-    log.write(
+    border.write(
         DeviceProbed(
             local_batch_sizes=(small, large),
             seconds=(times[small], times[large]),
@@ -146,30 +168,51 @@ class StandaloneBenchmark:
 
     group: Group
     data: Split
-    log: RankLog
+    border: Border
     _measured: list[int] = field(default_factory=list)
+    _has_baseline: bool = False
+
+    def measure_baseline(self, trainer: Trainer, step: int, batch: int, alone: Sequence[float]) -> None:
+        """Let the fastest device train the global batch alone, once per launch. ``alone``: expected seconds by rank. Collective."""
+        if self._has_baseline:
+            return
+        self._has_baseline = True
+        fastest = min(range(len(alone)), key=lambda rank: alone[rank])
+
+        def measure_alone() -> None:
+            measured = None
+            if self.group.rank == fastest:
+                measured = self.border.attempt("timing", self._rate, trainer, step, batch, MAX_BASELINE_SECONDS, otherwise=None)
+            if measured is not None:
+                rate, steps = measured
+                self.border.write(BaselineMeasured(local_batch_size=batch, samples_per_second=rate, steps=steps))
+
+        self.group.take_turns("baseline", measure_alone, max_seconds=10 * MIN_BASELINE_STEPS * alone[fastest])
 
     def measure(self, trainer: Trainer, case: str, step: int, size: int) -> None:
         """Let every rank train alone in turn, at the local batch size that its case ended with. Collective."""
-        is_known = size == 0 or any(abs(size - known) <= SAME_SIZE_TOLERANCE * known for known in self._measured)
+        is_known = size == 0 or any(is_same_size(size, known) for known in self._measured)
 
         def measure_alone() -> None:
-            if not is_known:
-                self._measure(trainer, step, size)
+            measured = None if is_known else self.border.attempt("timing", self._rate, trainer, step, size, otherwise=None)
+            if measured is not None:
+                rate, steps = measured
+                self._measured.append(size)
+                self.border.write(StandaloneMeasured(local_batch_size=size, samples_per_second=rate, steps=steps))
 
         seconds = max(row[0] for row in self.group.gather([trainer.timer.newest_seconds()]))
         self.group.take_turns(f"standalone/{case}", measure_alone, max_seconds=10 * STANDALONE_STEPS * seconds)
 
-    def _measure(self, trainer: Trainer, step: int, size: int) -> None:
+    def _rate(self, trainer: Trainer, step: int, size: int, max_seconds: float = math.inf) -> tuple[float, int]:
+        """Samples per second of this rank alone, and the steps of which it is the median; fewer steps after ``max_seconds``."""
         rows = epoch_order(len(self.data), 0, 0, 0, min(size, len(self.data)))
-        seconds, usage = [], UsageLog(self.log, trainer.timer)
-        for turn in range(STANDALONE_STEPS + 1):
+        seconds: list[float] = []
+        usage = UsageLog(self.border, trainer.timer)
+        while len(seconds) <= STANDALONE_STEPS and (len(seconds) <= MIN_BASELINE_STEPS or sum(seconds) < max_seconds):
             start = time.perf_counter()
-            trainer.step_alone(step + turn, rows)
+            trainer.step_alone(step + len(seconds), rows)
             trainer.timer.synchronize()
+            usage.write(step + len(seconds))
             seconds.append(time.perf_counter() - start)
-            usage.write(step + turn)
         trainer.timer.take_measured()
-        rate = len(rows) / median(seconds[1:])  # the first step runs on cold caches
-        self._measured.append(size)
-        self.log.write(StandaloneMeasured(local_batch_size=size, samples_per_second=rate, steps=STANDALONE_STEPS))
+        return len(rows) / median(seconds[1:]), len(seconds) - 1  # the first step runs on cold caches

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
@@ -63,6 +64,8 @@ class Trainer:
     """Loss of this rank since the last reset, in float64, on the device."""
     trained_samples: int = 0
     """Samples of this rank since the last reset."""
+    _newest: deque[tuple[int, torch.Tensor, int]] = field(default_factory=lambda: deque(maxlen=3))
+    """Step, loss and samples of the newest steps, to take back what a void step added to the sums."""
 
     def step(self, step: int, state: SamplerState, sizes: Sequence[int]) -> RankReport | None:
         """Train this rank's part of the next step; ``sizes`` are the local batch sizes of all ranks. Collective.
@@ -81,10 +84,20 @@ class Trainer:
         batch = self._take(state.rows(first, last))
         if self.data.prefetcher is not None:
             self.data.prefetcher.prefetch(state.advance(size).rows(first, last))
-        self._backward(batch, weight, fingerprint)
+        self._backward(step, batch, weight, fingerprint)
         report = self.step_stats.read(step, size, weight, fingerprint)
-        self._update(self.step_stats.skip_flag(fingerprint))
+        if report is not None and report.is_void and report.step == step:
+            self.timer.stepped()
+        else:
+            self._update(self.step_stats.skip_flag(fingerprint))
         return report
+
+    def take_back(self, first: int) -> None:
+        """Take back the sums of the void steps from ``first`` on."""
+        while self._newest and self._newest[-1][0] >= first:
+            _, loss_sum, samples = self._newest.pop()
+            self.loss_sum -= loss_sum
+            self.trained_samples -= samples
 
     def _local_step(self, local: LocalSGD, step: int, state: SamplerState, sizes: Sequence[int]) -> RankReport | None:
         """Step on this rank's own gradient; every few steps, and at the end of an epoch, average the weights of all ranks."""
@@ -96,7 +109,7 @@ class Trainer:
         fingerprint = compute_fingerprint(step, (state.seed, state.epoch, state.offset, *sizes))
         self.timer.begin(step, last - first)
         with self.ddp.no_sync():
-            self._backward(self._take(rows), own, fingerprint)
+            self._backward(step, self._take(rows), own, fingerprint)
         self._step_optimizer(None)
         report = None
         if local.is_due(own, weight, is_last=state.advance(size).epoch != state.epoch):
@@ -110,7 +123,7 @@ class Trainer:
         """Take the same step without communication; this rank's weights then differ from the others'."""
         with self.ddp.no_sync():
             self.timer.begin(step, len(rows))
-            self._backward(self._take(rows), self.data.total_weight(rows), 0.0)
+            self._backward(step, self._take(rows), self.data.total_weight(rows), 0.0)
         self._update()
 
     def pool_statistics(self, group: Group) -> None:
@@ -121,6 +134,7 @@ class Trainer:
         """Reset the sums before an epoch."""
         self.loss_sum.zero_()
         self.trained_samples = 0
+        self._newest.clear()
 
     def _take(self, rows: Rows) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the whole local batch on the device. Memory limits its activations, not the batch itself."""
@@ -131,7 +145,7 @@ class Trainer:
         self.ddp.zero_grad(set_to_none=True)  # with the slot's gradient, which the optimizer does not have
         return x, y
 
-    def _backward(self, batch: tuple[torch.Tensor, torch.Tensor], weight: int, fingerprint: float) -> None:
+    def _backward(self, step: int, batch: tuple[torch.Tensor, torch.Tensor], weight: int, fingerprint: float) -> None:
         x, y = batch
         *early, last = micro_batches(len(x), self.config.max_micro_batch)
         loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
@@ -149,6 +163,7 @@ class Trainer:
         self.timer.end()
         self.loss_sum += loss_sum
         self.trained_samples += len(x)
+        self._newest.append((step, loss_sum, len(x)))
 
     def _loss(self, x: torch.Tensor, y: torch.Tensor, *, is_last: bool) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the loss sum of a micro-batch and the anchor of the slot. Without samples the sum is a zero of every parameter."""

@@ -60,6 +60,10 @@ class EmulatedTimer(CpuTimer):
         """Fraction of the step's samples whose micro-batches have begun."""
         self._micro_batch = 0
         """Samples of the newest micro-batch."""
+        self._stalled_share = 0.0
+        """Fraction of the step's samples in the micro-batch whose forward ends next."""
+        self._failure: Exception | None = None
+        """What pacing raised in this step."""
         self._is_computing = False
         self._busy: deque[tuple[float, float]] = deque()
         self._fixed_bytes, self._sample_bytes = _emulated_memory(model, workload)
@@ -104,12 +108,22 @@ class EmulatedTimer(CpuTimer):
             done = (index + 1) / len(model)
             until = FORWARD_SHARE * done, 1 - (1 - FORWARD_SHARE) * done
             x = _Pace.apply(stage(x), self, part, *until)  # type: ignore[no-untyped-call]  # torch has no annotation
-        self._stall(_FORWARD_STALL * part[1])
-        self.forward_ends()
+        self._stalled_share = part[1]
         return x
 
+    def forward_ends(self) -> None:
+        """Stall for a host fault, then mark: backward begins."""
+        self._stall(_FORWARD_STALL * self._stalled_share)
+        super().forward_ends()
+
     def last_gradient(self) -> StepWork:
-        """Delay the last gradient until the device would have it, and for a network fault until it would be exchanged."""
+        """Delay the last gradient until the device would have it, and for a network fault until it would be exchanged.
+
+        Raises what pacing raised in this step: autograd's own threads must not.
+        """
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
         self.sleep_until(1.0)
         self._stall(_BACKWARD_STALL)
         work = super().last_gradient()
@@ -119,6 +133,13 @@ class EmulatedTimer(CpuTimer):
             self._busy.popleft()
         self._sleep_for("network")
         return work
+
+    def pace(self, fraction: float, part: tuple[float, float]) -> None:
+        """Sleep as ``sleep_until``, from a node of autograd: a failure waits for ``last_gradient``."""
+        try:
+            self.sleep_until(fraction, part)
+        except Exception as error:
+            self._failure = error
 
     def sleep_until(self, fraction: float, part: tuple[float, float] = (0.0, 1.0)) -> None:
         """Sleep until that fraction of forward and backward is due; no sleep where the computation took longer.
@@ -201,12 +222,12 @@ class _Pace(torch.autograd.Function):
         ctx: Any, x: torch.Tensor, timer: EmulatedTimer, part: tuple[float, float], forward_until: float, backward_until: float
     ) -> torch.Tensor:
         ctx.timer, ctx.part, ctx.until = timer, part, backward_until
-        timer.sleep_until(forward_until, part)
+        timer.pace(forward_until, part)
         return x.view_as(x)
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None, None, None]:
-        ctx.timer.sleep_until(ctx.until, ctx.part)
+        ctx.timer.pace(ctx.until, ctx.part)
         return gradient, None, None, None, None
 
 

@@ -23,8 +23,9 @@ from ...errors import WorkFailed
 from ..group.peer_failure import PeerFailed
 from ..timing.timers import CpuTimer
 
-_SLOT_ROWS = 9
-"""Rows of the slot: seconds, samples, loss, fingerprint, data, copy, host and wait seconds, and the check of a finite gradient."""
+_SLOT_ROWS = 10
+"""Rows of the slot: seconds, samples, loss, fingerprint, data, copy, host and wait seconds, whether the rank failed to decide its
+shares, and the check of a finite gradient."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,10 @@ class RankReport:
     """Mean loss over the weight of the step: its samples, or their valid tokens."""
     work: tuple[StepWork, ...] = ()
     """The same seconds, split into parts."""
+    undecided: tuple[int, ...] = ()
+    """Ranks that could not decide the shares of this step."""
+    is_void: bool = False
+    """Whether shares differed for that reason: no rank's optimizer takes the step, and it has to be repeated."""
 
 
 class Replica(nn.Module):
@@ -58,6 +63,10 @@ class Replica(nn.Module):
         self._timer, self._is_bfloat16 = timer, is_bfloat16
         self._loss = torch.zeros((), dtype=torch.float64, device=weight.device)
         self._fingerprint = 0.0
+        self.is_undecided = False
+        """Whether this rank could not decide the shares of the step; told to all ranks in the slot."""
+        self.fill_error: Exception | None = None
+        """What filling the slot raised, until somebody tells it."""
         # Autograd copies a gradient it does not own, so one tensor serves all steps; on a CPU numpy writes it in one call.
         self._slot_values = torch.zeros_like(self.slot, requires_grad=False)
         self._own_values = None if weight.is_cuda else self._slot_values.numpy()[rank::world_size]
@@ -76,6 +85,7 @@ class Replica(nn.Module):
             return torch.stack([(weight * 0.0).sum() for weight in self.model.parameters()]).sum(), anchor
         with torch.autocast(self.slot.device.type, torch.bfloat16, enabled=self._is_bfloat16):
             output = self._timer.run(self.model, x)
+        self._timer.forward_ends()
         return output.float() if self._is_bfloat16 else output, anchor
 
     def set_step(self, loss_sum: torch.Tensor, fingerprint: float) -> None:
@@ -88,13 +98,21 @@ class Replica(nn.Module):
             self.slot.grad[(_SLOT_ROWS - 1) * self.world_size + self.rank] = value
 
     def _fill(self) -> torch.Tensor:
-        """Return the slot's gradient."""
-        work = self._timer.last_gradient()
-        parts = (work.data_seconds, work.copy_seconds, work.host_seconds, work.wait_seconds)
+        """Return the slot's gradient. Never raises: in a node of autograd, an error would end the training."""
+        try:
+            work = self._timer.last_gradient()
+            parts = (work.data_seconds, work.copy_seconds, work.host_seconds, work.wait_seconds)
+            return self._slot_gradient(float(work.seconds), int(work.samples), *map(float, parts))
+        except Exception as error:
+            self.fill_error = error
+            return self._slot_gradient(0.0, 0, 0.0, 0.0, 0.0, 0.0)
+
+    def _slot_gradient(self, seconds: float, samples: int, *parts: float) -> torch.Tensor:
+        tail = (self._fingerprint, *parts, float(self.is_undecided), 0.0)
         if self._own_values is not None:
-            self._own_values[:] = (work.seconds, work.samples, float(self._loss), self._fingerprint, *parts, 0.0)
+            self._own_values[:] = (seconds, samples, float(self._loss), *tail)
             return self._slot_values
-        values = torch.tensor([work.seconds, work.samples, 0.0, self._fingerprint, *parts, 0.0], dtype=self.slot.dtype)
+        values = torch.tensor([seconds, samples, 0.0, *tail], dtype=self.slot.dtype)
         values = values.to(self.slot.device, non_blocking=True)
         values[2] = self._loss
         self._slot_values[self.rank :: self.world_size] = values
@@ -177,10 +195,9 @@ class StepStats:
         fingerprints = slot[3 * self._world_size : 4 * self._world_size]
         return ((fingerprints.round() != fingerprint).any() | ~slot.isfinite().all()).float()
 
-    def check_pending(self) -> None:
-        """Check the last step of an epoch before evaluation, where it reads one step late. Raises as ``read``."""
-        if self._pending is not None:
-            self._parse(self._pending)
+    def check_pending(self) -> RankReport | None:
+        """Check the last step of an epoch, where it reads one step late, and return its report. Raises as ``read``."""
+        return None if self._pending is None else self._parse(self._pending)
 
     def _parse(self, pending: _PendingStep) -> RankReport:
         if pending.copied is not None:
@@ -188,19 +205,22 @@ class StepStats:
         numbers: list[float] = pending.values.tolist()
         world = self._world_size
         rows = [numbers[row * world : (row + 1) * world] for row in range(_SLOT_ROWS)]
-        seconds, samples, losses, fingerprints, data, copy, host, wait, finite_checks = rows
+        seconds, samples, losses, fingerprints, data, copy, host, wait, undecided_flags, finite_checks = rows
         for what, values in (("loss", losses), ("gradient", finite_checks)):
             for rank, value in enumerate(values):
                 if not isfinite(value):
                     reason = f"the {what} of rank {rank} is not finite in step {pending.step}"
                     hint = "lower the learning rate or look at the data"
                     raise (WorkFailed if rank == self._rank else PeerFailed)(reason, hint=hint)
-        if any(round(value) != pending.fingerprint for value in fingerprints):
+        undecided = tuple(rank for rank, flag in enumerate(undecided_flags) if flag != 0.0)
+        is_parted = any(round(value) != pending.fingerprint for value in fingerprints)
+        if is_parted and not undecided:
             seen = [round(value) for value in fingerprints]
             raise WorkFailed(f"ranks used different shares or samples in step {pending.step}: fingerprints {seen}")
         total = 0.0
         for loss in losses:
             total += loss
-        counts = tuple(round(number) for number in samples)
+        counts = tuple(round(number) if isfinite(number) else 0 for number in samples)
         work = tuple(map(StepWork, seconds, counts, data, copy, host, wait))
-        return RankReport(pending.step, pending.size, tuple(seconds), counts, total / max(pending.weight, 1), work)
+        loss = total / max(pending.weight, 1)
+        return RankReport(pending.step, pending.size, tuple(seconds), counts, loss, work, undecided, is_parted)

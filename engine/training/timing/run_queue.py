@@ -6,6 +6,7 @@ cannot be read the delay is 0: contention then counts as part of whatever it del
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 
@@ -32,6 +33,7 @@ class RunQueue:
         nanoseconds = 0
         for file in self._files.values():
             if file >= 0:
-                fields = os.pread(file, 96, 0).split()
-                nanoseconds += int(fields[1]) if len(fields) == 3 else 0
+                with contextlib.suppress(OSError, ValueError):  # the thread has ended: its delay no longer grows
+                    fields = os.pread(file, 96, 0).split()
+                    nanoseconds += int(fields[1]) if len(fields) == 3 else 0
         return nanoseconds / 1e9

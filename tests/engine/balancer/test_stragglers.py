@@ -162,6 +162,17 @@ def test_the_network_is_the_cause_when_all_ranks_wait_and_none_works_longer() ->
     assert (end.straggler, end.step) == (None, 79)
 
 
+def test_a_slowdown_that_ended_before_its_alert_opens_is_told_all_the_same() -> None:
+    state, events = initial_state(1), []
+    for step, error in enumerate([0.0] * 20 + [1, 1, 1, 1, 0.3, 0.3, 0, 0.3]):
+        seconds = LAB[0].at(100) * (1.0 + error)
+        state, new_events = detect_stragglers(LAB[:1], state, step, [StepWork(seconds, 100)])
+        events += new_events
+    (alert,) = found_alerts(events)
+    assert (alert.straggler, alert.since) == (0, 20)
+    assert alert.slowdown == pytest.approx(2.0, abs=0.01)
+
+
 def test_two_stragglers_at_once_are_two_alerts() -> None:
     one, other = slow_rank(0, "compute", 1.5, 50, 80), slow_rank(3, "data", 2.0, 55, 85)
     events = simulate(110, lambda step, works: other(step, one(step, works)))[1]

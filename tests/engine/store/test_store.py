@@ -35,6 +35,7 @@ from paceline.engine.events import (
     StragglerEnded,
     StragglerFound,
     Ticked,
+    WatchingFailed,
 )
 from paceline.engine.store.history import MAX_CURVE_POINTS, MAX_RECENT_SAMPLES, append_recent, append_to_curve
 from paceline.engine.store.reduce import reduce
@@ -54,6 +55,24 @@ from paceline.engine.store.state import Alert, State
 from paceline.engine.wire import decode, encode
 
 from tests.support.screens import story
+
+
+def test_a_part_that_failed_to_watch_is_one_alert_per_rank_and_part() -> None:
+    told = [WatchingFailed(run_id="r", rank=rank, part=part, reason="no clock") for rank in (0, 1) for part in ("timing", "alerts")]
+    alerts = fold([*told, *told]).alerts
+    assert [(alert.rank, alert.severity) for alert in alerts] == [(0, "warning"), (0, "warning"), (1, "warning"), (1, "warning")]
+    assert alerts[0].text == "rank 0: timing failed, the training goes on without it: no clock"
+
+
+def test_an_event_that_cannot_be_taken_changes_nothing_and_raises_one_alert(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("made to raise")
+
+    before = fold([CaseStarted(run_id="r", case="hybrid", local_batch_sizes=(3, 9))])
+    monkeypatch.setattr("paceline.engine.store.straggler_alerts.update_alerts", fail)
+    after = fold([StragglerFound(run_id="r", case="hybrid", straggler=0)] * 3, before)
+    assert after.runs == before.runs
+    assert [alert.text.split(" (")[0] for alert in after.alerts] == ["cannot show StragglerFound: ZeroDivisionError: made to raise"]
 
 
 def fold(events: list[Event], state: State | None = None) -> State:
