@@ -12,6 +12,7 @@ from paceline.engine.events import (
     BalanceJudged,
     BaselineMeasured,
     CaseStarted,
+    CaseTested,
     DeviceProbed,
     DeviceProfiled,
     DriftFound,
@@ -195,6 +196,8 @@ class Narrator:
             case WatchingFailed():
                 what = f"{event.part} failed, the training goes on without it: {event.reason}"
                 return f"rank {event.rank} on {event.node}: {what} (its log has the trace)"
+            case CaseTested(r2=float(r2), mae=float(mae), loss=float(loss)):
+                return f"{event.case}: test part, mse {loss:.4g}, mae {mae:.4g}, r2 {r2:.4f}"
             case RankFailed(is_collateral=False):
                 return f"rank {event.rank} on {event.node} failed: {event.reason}"
             case StrangersRefused():

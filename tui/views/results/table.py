@@ -17,6 +17,7 @@ from ...terminal.format import UNKNOWN, loss, number, pad, pad_left, percent, ra
 from ...theme import GLYPHS, PALETTE
 from ..drawing.lines import Piece, bar, justified_line, line
 from ..run.phases import phase_lines
+from .forecast import forecast_lines
 from .policies import PolicyRow, plausible_number, policy_rows, repeats_of, throughput_limit
 from .speedup import speedup_lines
 
@@ -50,6 +51,7 @@ def _result(run: RunState, width: int) -> list[Strip]:
     lines = [_title(run, document, width), line(width, (pad(_source(run, document), width), PALETTE.dim)), line(width)]
     rows = policy_rows(run)
     lines += _table(rows, width)
+    lines += forecast_lines(document, width)
     lines += [line(width), *speedup_lines(rows, throughput_limit(run), min(width, MAX_BAR_COLUMNS))]
     lines += [line(width), *_device_lines(run, document, width)]
     lines += phase_lines(document, width, MAX_BAR_COLUMNS)
@@ -223,7 +225,7 @@ def _train_lines(run: RunState, document: Mapping[str, Any], width: int) -> list
             pad_left(number(numeric(epoch.get("seconds")), 1), 10),
         )
         lines.append(line(width, ("".join(cells), PALETTE.text)))
-    lines += [line(width), line(width, *_totals(run, document))]
+    lines += [*forecast_lines(document, width), line(width), line(width, *_totals(run, document))]
     return lines + phase_lines(document, width, MAX_BAR_COLUMNS)
 
 
