@@ -766,6 +766,10 @@ class SystemProfiled(RankEvent):
     disk_write: float | None = None
     """Bytes per second, bypassing the page cache."""
     disk_read: float | None = None
+    processor_tflops: float | None = None
+    """10^12 float32 operations per second of a matrix product on all cores that the ranks may use."""
+    memory_bandwidth: float | None = None
+    """Bytes per second of a copy in its memory, read plus written, by the same cores."""
     facts: dict[str, str] = field(default_factory=dict)
     """Versions of the software that measured."""
     error: str = ""
@@ -818,6 +822,25 @@ class PaceFixed(RankEvent):
 
     rate: float = 0.0
     """Samples per second."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointWritten(RankEvent):
+    """A rank wrote a checkpoint beside training, or could not (``error``): the training goes on either way."""
+
+    name: str = ""
+    """File below ``checkpoints`` of the run."""
+    epoch: int = 0
+    """Of the next step, from 0."""
+    step: int = 0
+    """Steps taken."""
+    size: int = 0
+    sha256: str = ""
+    stall_seconds: float = 0.0
+    """That training waited for the copy off the device."""
+    write_seconds: float = 0.0
+    """That the write took beside training."""
+    error: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -881,6 +904,7 @@ EVENTS: dict[str, type[Event]] = {
         BalanceJudged,
         MetricLogged,
         PaceFixed,
+        CheckpointWritten,
         RankFailed,
     )
 }
