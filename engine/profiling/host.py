@@ -1,4 +1,4 @@
-"""Profile of a machine besides its devices: processor, memory, and disk throughput without the page cache."""
+"""Profile of a machine besides its devices: processor, memory and their speed, and disk throughput without the page cache."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ..errors import StorageFailed
 from ..events import SystemProfiled
+from .processor import measure_processor
 
 DISK_TEST_BYTES = 64 << 20
 """Bytes written and read to measure a disk."""
@@ -22,7 +23,7 @@ MIN_READ_SECONDS = 0.05
 
 def measure_host(directory: Path, versions: dict[str, str]) -> SystemProfiled:
     """Return the profile of this machine. ``directory``: where runs and data lie, on the disk to measure."""
-    write = read = None
+    write = read = tflops = bandwidth = None
     error = ""
     path = directory / ".disk"
     try:
@@ -32,12 +33,18 @@ def measure_host(directory: Path, versions: dict[str, str]) -> SystemProfiled:
     finally:
         with contextlib.suppress(OSError):
             path.unlink()
+    try:
+        tflops, bandwidth = measure_processor()
+    except (RuntimeError, MemoryError) as failed:  # torch's own: too little memory for a copy
+        error = error or f"cannot measure the processor: {str(failed).splitlines()[0][:200]}"
     return SystemProfiled(
         processor=_processor(),
         cores=os.cpu_count(),
         memory=_memory(),
         disk_write=write,
         disk_read=read,
+        processor_tflops=tflops,
+        memory_bandwidth=bandwidth,
         facts=versions,
         error=error,
     )

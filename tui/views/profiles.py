@@ -12,7 +12,7 @@ from paceline.engine.wire import from_plain
 from rich.style import Style
 from textual.strip import Strip
 
-from ..terminal.format import UNKNOWN, age, count, local_time, number, pad, pad_left, sanitize, size
+from ..terminal.format import UNKNOWN, age, count, local_time, number, pad, pad_left, sanitize, size, tflops
 from ..theme import GLYPHS, PALETTE
 from .drawing.lines import NO_STYLE, Piece, bar, justified_line, line
 
@@ -97,6 +97,8 @@ class ProfiledMachine:
     memory: int | None = None
     disk_write: float | None = None
     disk_read: float | None = None
+    processor_tflops: float | None = None
+    memory_bandwidth: float | None = None
     error: str | None = None
 
 
@@ -159,7 +161,7 @@ def profile_row(shown: ProfileView | None, key: str, width: int, is_under_cursor
     ]
     if width >= PROFILE_WIDE_COLUMNS:
         fixed = None if device.fit.a is None else device.fit.a * 1000
-        pieces += [(pad_left(number(device.tflops.get("fp32"), 1), 9), PALETTE.text), (pad_left(number(fixed, 2), 9), PALETTE.text)]
+        pieces += [(pad_left(tflops(device.tflops.get("fp32")), 9), PALETTE.text), (pad_left(number(fixed, 2), 9), PALETTE.text)]
     is_wide = width >= PROFILE_WIDE_COLUMNS
     pieces.append(
         (
@@ -212,7 +214,7 @@ def device_detail(shown: ProfileView | None, key: str, width: int, height: int) 
         lines.append(line(width, (drift_text, PALETTE.warning)))
     if device.error:
         lines.append(line(width, (sanitize(device.error), PALETTE.critical)))
-    formats = "  ".join(f"{form} {number(device.tflops.get(form), 1)}" for form in ("fp32", "tf32", "bf16", "fp16"))
+    formats = "  ".join(f"{form} {tflops(device.tflops.get(form))}" for form in ("fp32", "tf32", "bf16", "fp16"))
     a, c = device.fit.a, device.fit.c
     step = UNKNOWN if a is None or c is None else f"{a * 1000:.2f} ms + {c * 1000:.3f} ms a sample"
     known = " ".join(
@@ -285,7 +287,10 @@ def _machine_lines(machines: Sequence[ProfiledMachine], width: int) -> list[Stri
     lines = []
     for machine in machines:
         disk = f"disk {_rate(machine.disk_write)} written, {_rate(machine.disk_read)} read"
-        text = f"{disk}  {number(machine.cores)} cores, {_bytes(machine.memory)}  {sanitize(machine.processor or UNKNOWN)}"
+        speed = "" if machine.processor_tflops is None else f", {machine.processor_tflops:.2g} TFLOPS"
+        ram = "" if machine.memory_bandwidth is None else f" at {_rate(machine.memory_bandwidth)}"
+        cores = f"{number(machine.cores)} cores{speed}, {_bytes(machine.memory)}{ram}"
+        text = f"{disk}  {cores}  {sanitize(machine.processor or UNKNOWN)}"
         piece: Piece = (sanitize(machine.error), PALETTE.warning) if machine.error else (text, PALETTE.text)
         lines.append(line(width, (pad(sanitize(machine.node), 11), PALETTE.text), piece))
     return lines
