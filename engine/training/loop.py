@@ -82,8 +82,8 @@ class Case:
             self.border.attempt("telling", recorder.mark_last_gradient, otherwise=None)
             is_change = self._rebalance(report, step)
             step += 1
-            samples = 0 if report is not None and report.is_void else sizes[self.group.rank]
-            self.border.attempt("telling", recorder.end_step, samples, report, is_change, otherwise=None)
+            own = 0 if report is not None and report.is_void else sizes[self.group.rank]
+            self.border.attempt("telling", recorder.end_step, own, report, is_change, otherwise=None)
         self.border.attempt("telling", recorder.close, otherwise=None)
         self._evaluate(epoch, samples, recorder.seconds)
         return step
