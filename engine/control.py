@@ -167,7 +167,7 @@ class Control:
         from .jobs.launch.profile import profiling_spec
 
         profile = await self._new_launcher().profiles.load_or_measure(profiling_spec(spec))
-        return what_if_document(profile, spec, what_if)
+        return what_if_document(profile, spec, what_if, time.time())
 
     def _new_launcher(self) -> JobLauncher:
         from .jobs.launch.job import JobLauncher

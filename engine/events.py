@@ -788,7 +788,7 @@ class WatchingFailed(RankEvent):
     """A part that only watches failed on this rank; the training goes on, its log holds the trace. Once a part and case."""
 
     part: str = ""
-    """``timing``, ``balancing``, ``alerts`` or ``telling``."""
+    """``timing``, ``balancing``, ``alerts``, ``telling`` or ``checkpoints``."""
     reason: str = ""
 
 

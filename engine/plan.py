@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from .specs import FaultSpec, LinkSpec
-from .states import Backend, Compression, DeviceKind, Policy, Program
+from .specs import FaultSpec, LinkSpec, ResumeSpec
+from .states import Backend, Compression, DeviceKind, Policy, Precision, Program
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +69,14 @@ class CasePlan:
     """Number of earlier cases of the same policy. Added to the seed, so that each round of a benchmark has its own."""
     predicted_samples_per_second: float | None = None
     """By the advisor before the launch; None: there was no profile."""
+    predicted_doubt: float | None = None
+    """Predicted over measured, less one, is expected within plus and minus this; None: not stated."""
+    predicted_doubt_reason: str = ""
+    """Largest part of the doubt."""
+    predicted_compute_seconds: float | None = None
+    """Of the slowest rank in a full-size step,"""
+    predicted_exposed_seconds: float | None = None
+    """and the exchange that it does not hide."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +107,18 @@ class DataPlan:
     """and on the test part."""
     warnings: tuple[str, ...] = ()
     """What is doubtful about the source, each a sentence with file and line."""
+    training_rows: int | None = None
+    """Samples of the training part; None: unknown. No global batch is larger."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointPlan:
+    """When a run writes checkpoints, beside those at the end of every epoch."""
+
+    every_steps: int | None = None
+    every_seconds: float | None = None
+    keep: int = 3
+    """Last ones that stay, beside the best."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,12 +160,20 @@ class Plan:
     compression: Compression = "none"
     local_steps: int = 1
     """Optimizer steps between two averages of the weights; 1: gradients are summed in every step."""
+    precision: Precision | None = None
+    """Number format of matrix products; None: the workload's, where all devices have hardware for it."""
     is_shared: bool = False
     """Whether other processes may use its devices at the same time; the run then takes no device locks."""
     timeout: float = 60.0
     """Seconds after which an unfinished collective counts as failed."""
     program: Program = "training"
     """What is started once per device."""
+    requested_batch_size: int | None = None
+    """The global batch that was asked for, where the data has fewer samples; None: ``global_batch_size`` is as asked."""
+    checkpoints: CheckpointPlan | None = None
+    """None: no checkpoint is written."""
+    resume: ResumeSpec | None = None
+    """The checkpoint to go on from; None: from the beginning."""
     script: ScriptPlan | None = None
     """Of the program ``script``. Its epochs and its global batch are its own: 0 here means unknown until it runs."""
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from .states import Compression, FaultCause, NodeKind, Policy
+from .states import Compression, FaultCause, NodeKind, Policy, Precision
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +134,20 @@ class ScriptSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class ResumeSpec:
+    """The checkpoint that a run goes on from. Every node of the run holds it under ``data/<digest>``."""
+
+    run_id: str
+    """The run that wrote it; empty for a file that a person named."""
+    epoch: int
+    """Of the next step, from 0."""
+    step: int
+    """Steps taken before."""
+    digest: str
+    """SHA-256 of the file."""
+
+
+@dataclass(frozen=True, slots=True)
 class TrainSpec:
     """One job: a workload or a script, trained once for each policy in one launch."""
 
@@ -162,7 +176,13 @@ class TrainSpec:
     compression: Compression = "none"
     local_steps: int = 1
     """Optimizer steps between two averages of the weights (local SGD); 1: gradients are summed in every step."""
+    precision: Precision | None = None
+    """Number format of matrix products; None: the workload's, where all devices have hardware for it."""
     is_shared: bool = False
     """Whether devices that other processes use may be used too."""
+    checkpoint_every: str = "60 s"
+    """Interval of checkpoints within an epoch: ``60 s``, ``200 steps``, or ``never`` for none at all."""
+    resume: ResumeSpec | None = None
+    """The checkpoint to go on from; None: from the beginning."""
     script: ScriptSpec | None = None
     """A program of a person's own; None: the workload. ``workload`` is then the name of the script."""

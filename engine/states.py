@@ -31,6 +31,8 @@ Policy = Literal["equal", "proportional", "dynamic", "hybrid"]
 """Rule that shares a global batch between ranks."""
 Compression = Literal["none", "bf16", "fp16", "powersgd"]
 """Of gradients in transit: half as many bytes, or matrices of low rank (PowerSGD)."""
+Precision = Literal["fp32", "tf32", "bf16", "fp16"]
+"""Number format of matrix products; weights, gradients and the optimizer stay in float32."""
 Program = Literal["training", "profiling", "script"]
 """What a run starts once per device: the module ``paceline.engine.<program>``."""
 TaskKind = Literal["classification", "regression"]
@@ -54,7 +56,7 @@ PromptKind = Literal["host key", "passphrase", "password", "code"]
 """What a connection asks a person for."""
 
 ENDED_STATUSES: tuple[EndedStatus, ...] = get_args(EndedStatus)
-VerdictKind = Literal["pays", "no difference", "does not pay", "one device"]
+VerdictKind = Literal["pays", "no difference", "does not pay", "one device", "unknown"]
 """Whether distributed training pays."""
 
 RUN_STATUSES: tuple[RunStatus, ...] = get_args(RunStatus)
@@ -65,6 +67,7 @@ POLICIES: tuple[Policy, ...] = get_args(Policy)
 ADAPTIVE_POLICIES: tuple[Policy, ...] = ("dynamic", "hybrid")
 """Those whose shares follow measurements."""
 COMPRESSIONS: tuple[Compression, ...] = get_args(Compression)
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 WORK_CAUSES: tuple[WorkCause, ...] = get_args(WorkCause)
 FAULT_CAUSES: tuple[FaultCause, ...] = get_args(FaultCause)
 

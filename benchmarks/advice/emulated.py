@@ -17,6 +17,7 @@ import torch
 import torch.distributed as dist
 from paceline.engine.advisor.predict import Candidate, Prediction, predict
 from paceline.engine.specs import LinkSpec
+from paceline.engine.states import Policy
 from paceline.engine.workloads import WORKLOADS
 from torch import nn
 from torch.multiprocessing.spawn import spawn
@@ -35,6 +36,7 @@ LINKS = {
 }
 GROUPS = ((0, 1, 2, 3), (0, 1, 2), (0, 1), (2, 3))
 BATCHES = (144, 256)
+COMPARED: tuple[Policy, ...] = ("hybrid", "equal")
 STEPS, QUICK_STEPS = 8, 7
 COMPUTED_ROWS = 8
 """Rows of a paced batch that are really computed."""
@@ -55,12 +57,12 @@ def ways(links: list[str], is_quick: bool) -> list[Way]:
     batches = BATCHES[1:] if is_quick else BATCHES
     alone = [("alone", Candidate((0,), batch)) for batch in batches]
     return alone + [
-        (link, Candidate(group, batch, balanced))
+        (link, Candidate(group, batch, policy))
         for link in links
         for group in GROUPS
         for batch in batches
-        for balanced in (True, False)
-        if balanced or group != (2, 3)  # equal devices: both policies are the same
+        for policy in COMPARED
+        if policy == "hybrid" or group != (2, 3)  # equal devices: both policies are the same
     ]
 
 

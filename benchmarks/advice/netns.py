@@ -25,7 +25,7 @@ from paceline.engine.advisor.calibrate import PROBE_STEPS, calibrate_overlap
 from paceline.engine.advisor.predict import Candidate, predict
 from paceline.engine.training.group.rank_process import die_with_parent
 
-from benchmarks.advice.emulated import GROUPS, SPEEDS, Way, make_player, measure, named, sizes_of
+from benchmarks.advice.emulated import COMPARED, GROUPS, SPEEDS, Way, make_player, measure, named, sizes_of
 from benchmarks.advice.ranks import profile_lab, slowest_median
 from benchmarks.table import print_line, write_csv
 
@@ -69,11 +69,11 @@ def run_rank(rank: int, place: str) -> None:
     player = make_player(rank, place)
     asked: list[Way] = [("alone", Candidate((0,), BATCH))]
     asked += [
-        (name, Candidate(group, BATCH, balanced))
+        (name, Candidate(group, BATCH, policy))
         for name in RATES
         for group in GROUPS
-        for balanced in (True, False)
-        if balanced or group != (2, 3)  # equal devices: both are one
+        for policy in COMPARED
+        if policy == "hybrid" or group != (2, 3)  # equal devices: both are one
     ]
     profiles = profile_lab(player, len(SPEEDS), sizes_of(rank), list(RATES), use)
     profiles["alone"] = profiles[PROBED[0]]

@@ -49,14 +49,14 @@ def run_rank(rank: int, place: str, repeats: int) -> None:
         for width in WIDTHS:
             player = Player(rank, model(width), WORKLOADS["digits-cnn"], None, lambda count: torch.ones(count, 64), 0)
             profile = profile_lab(player, WORLD, (64, 128, 256, 512), ["loopback"])["loopback"]
-            ways = [Candidate((0, 1), batch, is_balanced=False) for batch in BATCHES]
+            ways = [Candidate((0, 1), batch, "equal") for batch in BATCHES]
             cold = [predict(profile, way).step_seconds for way in ways]
             alone = [predict(profile, Candidate((0,), batch)).step_seconds for batch in BATCHES]
             if rank == 0:
                 predicted = [(width, batch, seconds) for batch, seconds in zip(BATCHES, cold, strict=True)]
                 write_csv(f"advice_real_predicted_{width}_{repeat}", ("width", "batch", "predicted seconds"), predicted)
             probe = slowest_median(player.train(group, WORLD, None, PROBED // WORLD, PROBE_STEPS))
-            taught = calibrate_overlap(profile, [(Candidate((0, 1), PROBED, is_balanced=False), probe)])
+            taught = calibrate_overlap(profile, [(Candidate((0, 1), PROBED, "equal"), probe)])
             warm = [predict(taught, way).step_seconds for way in ways]
             trained: dict[int, list[float]] = {batch: [] for batch in BATCHES}
             singles: dict[int, list[float]] = {batch: [] for batch in BATCHES}

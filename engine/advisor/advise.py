@@ -10,7 +10,8 @@ from itertools import combinations
 from ..balancer.participation import EXACT_SEARCH_DEVICES
 from ..errors import PlanImpossible
 from ..profiles.profile import AllReduceProfile, Profile
-from ..states import Compression, VerdictKind
+from ..states import Compression, Policy, VerdictKind
+from .doubt import Doubt, doubt_of
 from .predict import Candidate, Prediction, predict
 from .remedies import Remedy, remedies
 
@@ -18,6 +19,8 @@ NEUTRAL_BAND = 0.05
 """Speed-ups closer to 1 than this count as no difference."""
 WORTHWHILE_SPEEDUP = 1.1
 """Speed-up that defines a break-even point."""
+COMPARED_POLICIES: tuple[Policy, ...] = ("hybrid", "equal")
+"""Rules of shares that are predicted for each group."""
 MAX_BATCH_FACTOR = 64
 """Largest batch that is tried, as a multiple of the requested one."""
 
@@ -31,12 +34,14 @@ class Advice:
     """The measurements behind the advice; left out of comparisons."""
     best_single: Prediction
     """The fastest device alone, at its best batch of those tried."""
+    best_at_batch: Prediction
+    """The fastest device alone at the requested batch: the baseline of the verdict."""
     candidates: tuple[Prediction, ...]
     """All predictions, fastest first, single devices included."""
     recommended: Prediction
-    """The subset that ``train --devices auto`` uses at the requested batch; may be one device."""
+    """The subset that ``train --devices auto`` uses at the requested batch; may be one device. The verdict is about it."""
     asked: Prediction
-    """All devices, balanced, at the requested batch."""
+    """All devices, balanced, at the requested batch; the recommended ones where that batch cannot be shared by all."""
     serial_part: float
     """Amdahl's serial fraction, 0 to 1: the part of the best device's step at the requested batch that sharing cannot shorten."""
     break_even_batch: int | None
@@ -45,49 +50,83 @@ class Advice:
     """Bytes per second from which the requested batch reaches WORTHWHILE_SPEEDUP; 0: any bandwidth does; None: none does."""
     remedies: tuple[Remedy, ...]
     verdict: str
+    requested_batch: int = 0
+    """The batch as it was asked for: larger than that of ``recommended`` where the data has fewer samples."""
+    now: float | None = None
+    """Unix time of the advice, for the age of the profile; None: unknown."""
 
     def speedup(self, prediction: Prediction) -> float:
         """Throughput over that of the best single device at its best batch."""
         return prediction.samples_per_second / self.best_single.samples_per_second
 
+    def speedup_at_batch(self, prediction: Prediction) -> float:
+        """Throughput over that of the best single device at the requested batch."""
+        return prediction.samples_per_second / self.best_at_batch.samples_per_second
+
+    def best_single_at(self, batch: int) -> Prediction:
+        """The fastest device alone at one of the batches that were tried."""
+        return next(one for one in self.candidates if _batch_of(one) == batch and len(one.candidate.devices) == 1)
+
+    def doubt(self, prediction: Prediction) -> Doubt:
+        """How far a run may miss the prediction, and why."""
+        return doubt_of(self.profile, prediction, now=self.now)
+
+    @property
+    def best_group(self) -> Prediction | None:
+        """The fastest group of several devices at the requested batch; None: there is none."""
+        batch = _batch_of(self.recommended)
+        return next((one for one in self.candidates if _batch_of(one) == batch and len(one.candidate.devices) > 1), None)
+
+    @property
+    def headline(self) -> Prediction:
+        """The prediction that the verdict is about: the recommended group, else the best group that is not worth it."""
+        if len(self.recommended.candidate.devices) > 1:
+            return self.recommended
+        return self.best_group or self.recommended
+
     @property
     def verdict_kind(self) -> VerdictKind:
-        """Whether all devices pay at the requested batch; ``verdict`` is the same as a sentence."""
-        if len(self.asked.candidate.devices) < 2:
-            return "one device"
-        speedup = self.speedup(self.asked)
-        if speedup > 1 + NEUTRAL_BAND:
+        """Whether the recommended devices pay at the requested batch; ``verdict`` is the same as a sentence."""
+        if len(self.recommended.candidate.devices) > 1:
             return "pays"
-        return "does not pay" if speedup < 1 - NEUTRAL_BAND else "no difference"
+        if sum(device.step_time is not None for device in self.profile.devices) < 2:
+            return "one device"
+        if self.best_group is None:
+            return "does not pay" if _batch_of(self.recommended) < 2 else "unknown"
+        return "does not pay" if self.speedup_at_batch(self.best_group) < 1 - NEUTRAL_BAND else "no difference"
 
     def efficiency(self, prediction: Prediction) -> float:
         """Throughput over the sum of the devices' standalone throughputs, each at its own share."""
         own = zip(prediction.candidate.devices, prediction.local_batch_sizes, strict=True)
-        alone = sum(predict(self.profile, Candidate((place,), size)).samples_per_second for place, size in own if size)
+        alone = sum(size / predict(self.profile, Candidate((place,), size)).step_seconds for place, size in own if size)
         return prediction.samples_per_second / alone
 
 
-def advise(profile: Profile, global_batch_size: int, compression: Compression = "none", local_steps: int = 1) -> Advice:
-    """Predict every sensible subset of devices and batch size.
+def advise(
+    profile: Profile, global_batch_size: int, compression: Compression = "none", local_steps: int = 1, now: float | None = None
+) -> Advice:
+    """Predict every sensible subset of devices and batch size. No batch is larger than the data of the profile.
 
-    ``compression`` and ``local_steps`` set how groups of devices exchange gradients. Raises PlanImpossible if no device was timed.
+    ``compression`` and ``local_steps`` set how groups of devices exchange gradients; ``now``: Unix time, for the age of
+    the profile. Raises PlanImpossible if no device was timed.
     """
+    requested_batch, global_batch_size = global_batch_size, min(global_batch_size, profile.samples or global_batch_size)
     usable = [index for index, device in enumerate(profile.devices) if device.step_time is not None]
     if not usable:
         raise PlanImpossible("no device was timed", hint="paceline profile")
-    batches = _batches(global_batch_size)
+    batches = _batches(global_batch_size, profile.samples)
     singles = [predict(profile, Candidate((index,), batch)) for index in usable for batch in batches]
     best_single = max(singles, key=lambda one: one.samples_per_second)
     predictions = list(singles)
     if profile.all_reduce is not None and profile.gradient is not None:
         candidate = partial(Candidate, compression=compression, local_steps=local_steps)
         for group in _subsets(profile, usable, global_batch_size):
-            predictions += _predict_possible(profile, (candidate(group, global_batch_size, balanced) for balanced in (True, False)))
+            predictions += _predict_possible(profile, (candidate(group, global_batch_size, policy) for policy in COMPARED_POLICIES))
         for group in _fastest_subsets(
             profile, usable, global_batch_size
         ):  # at other batches these suffice, and all would be thousands
             predictions += _predict_possible(
-                profile, (candidate(group, batch, balanced) for batch in batches[1:] for balanced in (True, False))
+                profile, (candidate(group, batch, policy) for batch in batches[1:] for policy in COMPARED_POLICIES)
             )
     predictions.sort(key=lambda one: (-one.samples_per_second, len(one.candidate.devices)))
     recommended = recommend(predictions, global_batch_size)
@@ -100,6 +139,7 @@ def advise(profile: Profile, global_batch_size: int, compression: Compression = 
         workload=profile.workload,
         profile=profile,
         best_single=best_single,
+        best_at_batch=best_at_batch,
         candidates=tuple(predictions),
         recommended=recommended,
         asked=asked,
@@ -108,6 +148,8 @@ def advise(profile: Profile, global_batch_size: int, compression: Compression = 
         verdict="",
         break_even_batch=break_even_batch,
         break_even_bandwidth=break_even_bandwidth,
+        requested_batch=requested_batch,
+        now=now,
     )
     return replace(advice, verdict=_verdict(advice))
 
@@ -123,11 +165,11 @@ def recommend(predictions: Sequence[Prediction], global_batch_size: int, is_bala
     return best if best.samples_per_second > (1 + NEUTRAL_BAND) * alone.samples_per_second else alone
 
 
-def _batches(asked: int) -> list[int]:
-    """The requested batch first, then its halves and its doubles."""
+def _batches(asked: int, samples: int | None) -> list[int]:
+    """The requested batch first, then its halves and its doubles, up to all samples of the data."""
     smaller = [asked >> power for power in range(1, 4) if asked >> power]
-    larger = [asked << power for power in range(1, MAX_BATCH_FACTOR.bit_length())]
-    return [asked, *smaller, *larger]
+    larger = [min(asked << power, samples or asked << power) for power in range(1, MAX_BATCH_FACTOR.bit_length())]
+    return list(dict.fromkeys([asked, *smaller, *larger]))
 
 
 def _subsets(profile: Profile, usable: Sequence[int], batch: int) -> Iterable[tuple[int, ...]]:
@@ -188,32 +230,48 @@ def _batch_of(one: Prediction) -> int:
 
 
 def _verdict(advice: Advice) -> str:
-    """One sentence: whether distributing pays, by how much, and the most helpful remedy."""
-    asked, best = advice.asked, advice.best_single
+    """One or two sentences: whether the recommended devices pay, by how much, with what doubt, and the most helpful remedy."""
+    batch, head, best = _batch_of(advice.recommended), advice.headline, advice.best_at_batch
     device = advice.profile.devices[best.candidate.devices[0]]
-    best_at_batch = next(one for one in advice.candidates if _batch_of(one) == _batch_of(asked) and len(one.candidate.devices) == 1)
-    # A larger batch is not free in accuracy, so the sentence names both throughputs.
-    is_larger = best.samples_per_second > (1 + NEUTRAL_BAND) * best_at_batch.samples_per_second
-    best_batch = f" at its best batch of {_batch_of(best)}" if is_larger else ""
-    alone = f"{device.name} of {device.node} alone ({best.samples_per_second:,.0f} samples/s{best_batch})"
-    count = len(asked.candidate.devices)
+    alone = f"{device.name} of {device.node} alone ({best.samples_per_second:,.0f} samples/s)"
+    usable = sum(one.step_time is not None for one in advice.profile.devices)
+    count = len(head.candidate.devices)
     if advice.verdict_kind == "one device":
-        return f"There is one device: {alone}."
-    speedup = advice.speedup(asked)
-    at = f"{asked.samples_per_second:,.0f} samples/s at a batch of {_batch_of(asked)}"
+        return f"There is one device: {alone}.{_batch_note(advice, usable)}"
+    if count < 2:
+        why = f"a batch of {batch} cannot be shared" if batch < 2 else "the exchange between the devices was not measured"
+        begin = "Distributing does not pay" if batch < 2 else "Whether distributing pays is unknown"
+        return f"{begin}: {why}; {alone}.{_batch_note(advice, usable)}"
+    words = {"pays": "It pays", "does not pay": "Distributing does not pay", "no difference": "It makes no difference"}
+    who = f"{count} devices give" if count == usable else f"{count} of {usable} devices give"
+    doubt = f"± {advice.doubt(head).fraction:.0%}"
+    gain = (
+        f"{advice.speedup_at_batch(head):.2f}x of {alone}, {head.samples_per_second:,.0f} samples/s at a batch of {batch} ({doubt})"
+    )
+    sentence = f"{words[advice.verdict_kind]}: {who} {gain}"
+    if len(advice.asked.candidate.devices) == usable > count:
+        sentence += f"; with all {usable} {advice.speedup_at_batch(advice.asked):.2f}x"
+    if advice.verdict_kind != "pays" and head.exposed_seconds > 0.1 * head.step_seconds:
+        sentence += f"; {head.exposed_seconds / head.step_seconds:.0%} of a step is gradients on their way"
+    # A larger batch is not free in accuracy, so it is no baseline of the verdict.
+    single = advice.best_single
+    is_larger = single.samples_per_second > (1 + NEUTRAL_BAND) * best.samples_per_second
     if is_larger:
-        at += f", where it is {asked.samples_per_second / best_at_batch.samples_per_second:.2f}x of one device"
-    if advice.verdict_kind == "pays":
-        sentence = f"It pays: {count} devices give {speedup:.2f}x of {alone}, {at}"
-        better = advice.speedup(advice.recommended)
-        if len(advice.recommended.candidate.devices) < count and better > speedup * 1.01:
-            sentence += f"; {len(advice.recommended.candidate.devices)} of them give {better:.2f}x"
-        return sentence + "."
-    what = "Distributing does not pay" if advice.verdict_kind == "does not pay" else "It makes no difference"
-    sentence = f"{what}: {count} devices give {speedup:.2f}x of {alone}, {at}"
-    if asked.exposed_seconds > 0.1 * asked.step_seconds:
-        sentence += f"; {asked.exposed_seconds / asked.step_seconds:.0%} of a step is gradients on their way"
+        rate = f"{single.samples_per_second:,.0f} samples/s"
+        sentence += f". The best single device at its best batch of {_batch_of(single)} gives {rate}"
     helpful = next((remedy for remedy in advice.remedies if remedy.speedup > 1 + NEUTRAL_BAND), None)
-    if helpful is not None:
-        sentence += f". {helpful.name[0].upper()}{helpful.name[1:]} would give {helpful.speedup:.2f}x"
-    return sentence + "."
+    if advice.verdict_kind != "pays" and helpful is not None:
+        of_what = " of that" if is_larger else ""
+        sentence += f". {helpful.name[0].upper()}{helpful.name[1:]} would give {helpful.speedup:.2f}x{of_what}"
+    return f"{sentence}.{_batch_note(advice, usable)}"
+
+
+def _batch_note(advice: Advice, usable: int) -> str:
+    """What is said where the batch is not the requested one, or not for all devices."""
+    batch, samples = _batch_of(advice.recommended), advice.profile.samples
+    note = ""
+    if batch < advice.requested_batch:
+        note += f" The data has {samples:,} training samples, so a batch of {advice.requested_batch:,} is one of {batch:,}."
+    if 1 < batch < usable:
+        note += f" A batch of {batch} cannot be shared by all {usable} devices."
+    return note

@@ -22,7 +22,7 @@ _BISECTIONS = 40
 
 
 def calibrate_overlap(profile: Profile, probes: Sequence[tuple[Candidate, float]]) -> Profile:
-    """The profile with the overlap that minimises the sum of relative errors over measured step seconds.
+    """The profile with the overlap that minimises the sum of relative errors over measured seconds of a global batch.
 
     Probes of a single device, or whose step does not depend on the overlap, are ignored. Without others the profile is unchanged.
     """
@@ -32,7 +32,7 @@ def calibrate_overlap(profile: Profile, probes: Sequence[tuple[Candidate, float]
 
     def error(overlap: float) -> float:
         guess = replace(profile, overlap=overlap, is_calibrated=True)
-        return sum(abs(predict(guess, candidate).step_seconds / seconds - 1.0) for candidate, seconds in probes)
+        return sum(abs(_batch_seconds(guess, candidate) / seconds - 1.0) for candidate, seconds in probes)
 
     return replace(profile, overlap=min(overlaps, key=error), is_calibrated=True)
 
@@ -41,7 +41,7 @@ def _overlap_of_probe(profile: Profile, candidate: Candidate, seconds: float) ->
     """The overlap that predicts this probe exactly, clamped to the possible range; None if the probe does not depend on it."""
 
     def at(overlap: float) -> float:
-        return predict(replace(profile, overlap=overlap, is_calibrated=True), candidate).step_seconds
+        return _batch_seconds(replace(profile, overlap=overlap, is_calibrated=True), candidate)
 
     try:
         longest, shortest = at(MIN_OVERLAP), at(1.0)
@@ -54,3 +54,8 @@ def _overlap_of_probe(profile: Profile, candidate: Candidate, seconds: float) ->
         middle = (low + high) / 2
         low, high = (middle, high) if at(middle) > seconds else (low, middle)
     return (low + high) / 2
+
+
+def _batch_seconds(profile: Profile, candidate: Candidate) -> float:
+    """Predicted seconds of a global batch, as an epoch takes them on average."""
+    return candidate.global_batch_size / predict(profile, candidate).samples_per_second

@@ -7,20 +7,24 @@ t: compute seconds of the slowest rank; t_b: those of its last micro-batch, the 
 share; u_k: the part of backward that is done when bucket k closes; o: the calibrated overlap (below 0: how much longer
 communication takes beside compute); c_k: seconds to compress bucket k; m_k: all-reduces that it needs; n_k: its bytes. For a ring
 of W ranks alpha_W = 2 (W - 1) hop and beta_W = BW W / (2 (W - 1)); hop and BW come from the all-reduce measured over the whole
-group (Patarasuk and Yuan 2009). CPUs that share a machine are slower together than alone, by a measured factor.
+group (Patarasuk and Yuan 2009). CPUs that share a machine are slower together than alone, by a measured factor. Shares are those of
+training: the same function decides them, so a device that is left out there is left out here. An epoch's last step has what is left
+of the data.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from ..balancer.allocate import allocate
+from ..balancer.policies import Problem, start
 from ..balancer.step_time import StepTime
 from ..errors import PlanImpossible
 from ..profiles.profile import DeviceProfile, Profile
-from ..states import Compression
+from ..states import Compression, Policy
 
+MIN_LOCAL_BATCH = 1
+"""Least samples of a rank that takes part; training asks for more of models with batch normalisation, and no workload has it."""
 UNLIKE_LINK_FACTOR = 1.2
 """Links count as unlike from this factor on: single pairs are measured less precisely than the all-reduce."""
 
@@ -32,11 +36,16 @@ class Candidate:
     devices: tuple[int, ...]
     """Indices into the profile's devices, ascending."""
     global_batch_size: int
-    is_balanced: bool = True
-    """True: shares by speed. False: equal shares."""
+    policy: Policy = "hybrid"
+    """Rule of the shares; ``dynamic`` ends up where ``hybrid`` begins."""
     compression: Compression = "none"
     local_steps: int = 1
     """Optimizer steps between two averagings of the weights (local SGD); 1: gradients are summed in every step."""
+
+    @property
+    def is_balanced(self) -> bool:
+        """Whether shares follow speed."""
+        return self.policy != "equal"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +61,9 @@ class Prediction:
     exposed_seconds: float
     """Communication per step that compute does not hide."""
     step_seconds: float
-
-    @property
-    def samples_per_second(self) -> float:
-        """Throughput."""
-        return self.candidate.global_batch_size / self.step_seconds
+    """Of a full-size step."""
+    samples_per_second: float
+    """Throughput of an epoch, its smaller last step included; of full-size steps where the size of the data is unknown."""
 
     @property
     def ratio(self) -> float | None:
@@ -66,10 +73,22 @@ class Prediction:
 
 def predict(profile: Profile, candidate: Candidate) -> Prediction:
     """Predict one candidate. Raises PlanImpossible when its batch cannot be shared, or a device was not timed."""
+    batch, world = candidate.global_batch_size, len(candidate.devices)
+    if batch < world:
+        raise PlanImpossible(f"a global batch of {batch} cannot be shared by {world} devices", hint="raise --global-batch-size")
+    whole = _predict_step(profile, candidate, batch)
+    if profile.samples is None or profile.samples <= batch or not (rest := profile.samples % batch):
+        return whole
+    seconds = profile.samples // batch * whole.step_seconds + _predict_step(profile, candidate, rest).step_seconds
+    return replace(whole, samples_per_second=profile.samples / seconds)
+
+
+def _predict_step(profile: Profile, candidate: Candidate, samples: int) -> Prediction:
+    """A step of that many samples, which may be fewer than the batch of the candidate."""
     devices = [profile.devices[index] for index in candidate.devices]
     cpus = [device for device in devices if device.crowding is not None]
     times = [_step_time(device, _contention(profile, device, len(cpus))) for device in devices]
-    sizes = local_batch_sizes(times, candidate)
+    sizes = local_batch_sizes(times, candidate.policy, samples)
     last_micro_batch = 0.0
     compute = 0.0
     for device, time, size in zip(devices, times, sizes, strict=True):
@@ -77,23 +96,25 @@ def predict(profile: Profile, candidate: Candidate) -> Prediction:
         if whole > compute:
             compute, last_micro_batch = whole, part
     optimizer = profile.gradient.optimizer_seconds if profile.gradient is not None else 0.0
-    if len(devices) < 2:
-        return Prediction(candidate, sizes, compute, 0.0, 0.0, compute + optimizer)
-    communication, end = _bucketed_sum(profile, candidate, compute, last_micro_batch)
-    exposed = max(0.0, end - compute)
-    if candidate.local_steps > 1:  # weights are averaged after the step, where no compute hides it
-        communication = exposed = _single_sum(profile, candidate) / candidate.local_steps
-    return Prediction(candidate, sizes, compute, communication, exposed, compute + exposed + optimizer)
+    communication = exposed = 0.0
+    if len(devices) > 1:
+        communication, end = _bucketed_sum(profile, candidate, compute, last_micro_batch)
+        exposed = max(0.0, end - compute)
+        if candidate.local_steps > 1:  # weights are averaged after the step, where no compute hides it
+            communication = exposed = _single_sum(profile, candidate) / candidate.local_steps
+    seconds = compute + exposed + optimizer
+    return Prediction(candidate, sizes, compute, communication, exposed, seconds, samples / seconds)
 
 
-def local_batch_sizes(times: Sequence[StepTime], candidate: Candidate) -> tuple[int, ...]:
-    """The balancer's exact allocation, or equal sizes whose remainder goes to the first ranks. Raises PlanImpossible."""
-    batch, world = candidate.global_batch_size, len(times)
-    if batch < world:
-        raise PlanImpossible(f"a global batch of {batch} cannot be shared by {world} devices", hint="raise --global-batch-size")
-    if candidate.is_balanced:
-        return allocate(times, batch, [1] * world)
-    return tuple(batch // world + (rank < batch % world) for rank in range(world))
+def local_batch_sizes(times: Sequence[StepTime], policy: Policy, samples: int) -> tuple[int, ...]:
+    """The sizes with which training begins a case of that policy on devices of these step times; 0: the device is left out.
+
+    Memory bounds no size: a batch that does not fit at once is trained in micro-batches.
+    """
+    world = len(times)
+    settled: Policy = "hybrid" if policy == "dynamic" else policy
+    problem = Problem(settled, samples, tuple(times), lows=(MIN_LOCAL_BATCH,) * world, highs=(samples,) * world)
+    return start(problem).local_batch_sizes
 
 
 def micro_batched(device: DeviceProfile, time: StepTime, size: int) -> tuple[float, float]:

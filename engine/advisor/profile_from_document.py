@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..profiles.profile import AllReduceProfile, DeviceProfile, GradientProfile, LinkProfile, Profile
+from ..profiles.profile import AllReduceProfile, DeviceProfile, GradientProfile, LinkProfile, Profile, SystemProfile
 from ..states import DEVICE_KINDS, member
 from ..wire import from_plain
 
@@ -30,6 +30,8 @@ class _Device:
     fit: _Fit = field(default_factory=_Fit)
     largest_batch: int | None = None
     crowding: float | None = None
+    spread: float | None = None
+    stalled: float | None = None
     error: str | None = None
 
 
@@ -55,6 +57,12 @@ class _Gradient:
 
 
 @dataclass(frozen=True, slots=True)
+class _System:
+    node: str = ""
+    cores: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class _Document:
     workload: str = ""
     emulated_network: bool = False
@@ -64,6 +72,8 @@ class _Document:
     gradient: _Gradient | None = None
     overlap: float | None = None
     measured: float | None = None
+    samples: int | None = None
+    system: tuple[_System, ...] = ()
 
 
 def profile_from_document(document: dict[str, Any] | None) -> Profile | None:
@@ -104,6 +114,8 @@ def profile_from_document(document: dict[str, Any] | None) -> Profile | None:
         is_calibrated=parsed.overlap is not None,
         is_network_emulated=parsed.emulated_network,
         measured=parsed.measured or 0.0,
+        samples=parsed.samples if parsed.samples is not None and parsed.samples > 0 else None,
+        systems=tuple(SystemProfile(system.node, cores=system.cores) for system in parsed.system),
     )
 
 
@@ -120,6 +132,8 @@ def _device(parsed: _Device) -> DeviceProfile:
         residual=parsed.fit.residual,
         largest_batch=parsed.largest_batch,
         crowding=parsed.crowding if parsed.crowding is not None and parsed.crowding > 0 else None,
+        spread=parsed.spread if parsed.spread is not None and parsed.spread >= 0 else None,
+        stalled=parsed.stalled if parsed.stalled is not None and 0 <= parsed.stalled <= 1 else None,
         error=parsed.error or "",
     )
 

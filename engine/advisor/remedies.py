@@ -26,41 +26,57 @@ class Remedy:
     speedup: float
     """Over the best single device at its best batch."""
     prediction: Prediction
+    cost: str = ""
+    """What it may cost in epochs or in quality; empty: the training stays the same."""
 
 
 def remedies(profile: Profile, asked: Prediction, best_single: Prediction) -> tuple[Remedy, ...]:
     """Every change that improves on the requested candidate, best first."""
     improvements = []
-    for name, options, candidate in _changes(profile, asked.candidate):
+    for name, options, cost, candidate in _changes(profile, asked.candidate):
         try:
             prediction = predict(profile, candidate)
         except PlanImpossible:
             continue
         if prediction.samples_per_second > MIN_IMPROVEMENT * asked.samples_per_second:
             speedup = prediction.samples_per_second / best_single.samples_per_second
-            improvements.append(Remedy(name, options, speedup, prediction))
+            improvements.append(Remedy(name, options, speedup, prediction, cost))
     return tuple(sorted(improvements, key=lambda remedy: -remedy.speedup))
 
 
-def _changes(profile: Profile, asked: Candidate) -> Iterator[tuple[str, str, Candidate]]:
-    """Yields name, options of ``train`` and candidate of every single change."""
+def _changes(profile: Profile, asked: Candidate) -> Iterator[tuple[str, str, str, Candidate]]:
+    """Yields name, options of ``train``, cost and candidate of every single change."""
     batch = asked.global_batch_size
-    for factor in BATCH_FACTORS:
-        larger = replace(asked, global_batch_size=batch * factor)
-        max_batch = sum(profile.devices[index].largest_batch or batch * factor for index in asked.devices)
-        if batch * factor <= max_batch:
-            yield f"a global batch of {batch * factor}", f"--global-batch-size {batch * factor}", larger
-        else:
-            yield f"accumulation of {factor} batches", f"--accumulation {factor}", larger
+    most = max(batch, profile.samples or batch * max(BATCH_FACTORS))
+    fits = sum(profile.devices[index].largest_batch or most for index in asked.devices)
+    for size in dict.fromkeys(min(batch * factor, most) for factor in BATCH_FACTORS):
+        if size == batch:
+            continue
+        larger, cost = replace(asked, global_batch_size=size), _cost_of_batch(size / batch)
+        if size <= fits:
+            yield f"a global batch of {size}", f"--global-batch-size {size}", cost, larger
+        elif size % batch == 0:
+            yield f"accumulation of {size // batch} batches", f"--accumulation {size // batch}", cost, larger
     for compression in ("bf16", "fp16"):
-        yield f"gradients in {compression}", f"--compression {compression}", replace(asked, compression=compression)
+        cost = "gradients are rounded to half precision: compare the loss"
+        yield f"gradients in {compression}", f"--compression {compression}", cost, replace(asked, compression=compression)
     if profile.gradient is not None and profile.gradient.low_rank_bytes:
-        yield "gradients of low rank (PowerSGD)", "--compression powersgd", replace(asked, compression="powersgd")
+        cost = "gradients are approximated: compare the loss"
+        yield "gradients of low rank (PowerSGD)", "--compression powersgd", cost, replace(asked, compression="powersgd")
     for steps in LOCAL_STEP_CHOICES:
-        yield f"local SGD, averaged every {steps} steps", f"--local-steps {steps}", replace(asked, local_steps=steps)
+        cost = f"the ranks' weights differ for {steps} steps: compare the loss"
+        yield f"local SGD, averaged every {steps} steps", f"--local-steps {steps}", cost, replace(asked, local_steps=steps)
     fastest = sorted(asked.devices, key=lambda index: -profile.devices[index].samples_per_second)
     for count in range(1, len(fastest)):
         devices = tuple(sorted(fastest[:count]))
         device_set = ",".join("{}:{}".format(*profile.devices[index].key) for index in devices)
         name = "the fastest device alone" if count == 1 else f"the {count} fastest devices only"
-        yield name, f"--devices {device_set}", replace(asked, devices=devices)
+        yield name, f"--devices {device_set}", "", replace(asked, devices=devices)
+
+
+def _cost_of_batch(factor: float) -> str:
+    """What a larger batch costs: fewer steps of Adam, whose learning rate the workload fixes."""
+    return (
+        f"{factor:.2g}x fewer optimizer steps an epoch at the same learning rate: "
+        f"train {factor:.2g}x the epochs for as many steps, or expect a worse loss"
+    )

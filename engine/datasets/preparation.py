@@ -84,6 +84,7 @@ def prepare(
         baseline_validation=validation,
         baseline_test=test,
         warnings=data.warnings,
+        training_rows=len(data.arrays["train_x"]),
     )
     return plan, path
 

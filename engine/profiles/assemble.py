@@ -42,14 +42,16 @@ def assemble(plan: Plan, events: Iterable[Event], measured: float) -> Profile:
                 links[event.node, event.peer] = link
             case SystemProfiled():
                 systems[event.node] = SystemProfile(
-                    event.node,
-                    event.processor,
-                    event.cores,
-                    event.memory,
-                    _positive(event.disk_write),
-                    _positive(event.disk_read),
-                    event.facts,
-                    event.error,
+                    node=event.node,
+                    processor=event.processor,
+                    cores=event.cores,
+                    memory=event.memory,
+                    disk_write=_positive(event.disk_write),
+                    disk_read=_positive(event.disk_read),
+                    processor_tflops=_positive(event.processor_tflops),
+                    memory_bandwidth=_positive(event.memory_bandwidth),
+                    facts=event.facts,
+                    error=event.error,
                 )
             case AllReduceProfiled(rank=0):
                 all_reduce = _all_reduce(event)
@@ -73,6 +75,7 @@ def assemble(plan: Plan, events: Iterable[Event], measured: float) -> Profile:
         systems=tuple(systems.get(node.name, SystemProfile(node.name, error=NO_MEASUREMENT)) for node in plan.nodes),
         is_network_emulated=plan.is_network_emulated,
         measured=measured,
+        samples=plan.data.training_rows,
     )
 
 
@@ -110,6 +113,8 @@ def _device(
                 power=_positive(steps.power),
                 joules_per_sample=_positive(steps.joules_per_sample),
                 crowding=_positive(steps.crowding),
+                spread=steps.spread if steps.spread is not None and steps.spread >= 0 else None,
+                stalled=steps.stalled if steps.stalled is not None and 0 <= steps.stalled <= 1 else None,
             )
         if steps.largest_batch is not None and steps.largest_batch > 0:
             profile = replace(profile, largest_batch=steps.largest_batch)

@@ -48,6 +48,10 @@ class DeviceProfile:
     joules_per_sample: float | None = None
     crowding: float | None = None
     """Step seconds while all CPU ranks of its machine compute, over those alone; None: no other rank shares the machine."""
+    spread: float | None = None
+    """Relative standard deviation of single steps; None: not measured."""
+    stalled: float | None = None
+    """Fraction of its step time in which another program had the processor, 0 to 1; None: not measured."""
     facts: dict[str, str] = field(default_factory=dict)
     """Driver facts: compute capability, power limit, PCIe link, driver."""
     error: str = ""
@@ -145,6 +149,10 @@ class SystemProfile:
     disk_write: float | None = None
     """Bytes per second to the disk, not to the page cache."""
     disk_read: float | None = None
+    processor_tflops: float | None = None
+    """10^12 float32 operations per second of a matrix product on all its cores."""
+    memory_bandwidth: float | None = None
+    """Bytes per second of a copy in its memory, read plus written."""
     facts: dict[str, str] = field(default_factory=dict)
     """Versions of python and torch."""
     error: str = ""
@@ -169,3 +177,5 @@ class Profile:
     """Whether links and all-reduce were measured through an emulated network: a label only."""
     measured: float = 0.0
     """Unix time at the centre."""
+    samples: int | None = None
+    """Training samples of its data; None: unknown. No batch is larger."""

@@ -160,6 +160,7 @@ def _is_plausible(profile: Profile) -> bool:
         floors += [(part, 0.0) for part in (*gradient.bucket_bytes, *gradient.closed_at)]
         if not len(gradient.bucket_bytes) == len(gradient.closed_at) > 0:
             return False
+    floors += [(profile.samples, 1.0), *((part, 0.0) for one in profile.devices for part in (one.spread, one.stalled))]
     return math.isfinite(profile.overlap) and all(
         value is None or (math.isfinite(value) and value >= minimum)
         for value, minimum in (*floors, *((value, math.ulp(0.0)) for value in above))

@@ -52,6 +52,8 @@ class StepBenchmark:
     device: torch.device
     replica: Replica = field(init=False)
     optimizer: torch.optim.Optimizer = field(init=False)
+    measured: list[tuple[int, float, float]] = field(default_factory=list)
+    """Of each step: samples, compute seconds, and seconds in which another program had the processor."""
 
     def __post_init__(self) -> None:
         torch.manual_seed(0)
@@ -73,7 +75,9 @@ class StepBenchmark:
         self.timer.stepped()
         self.replica.zero_grad(set_to_none=True)
         self.timer.synchronize()
-        return self.timer.take_measured()[-1].compute_seconds
+        newest = self.timer.take_measured()[-1]
+        self.measured.append((size, newest.compute_seconds, newest.host_seconds))
+        return newest.compute_seconds
 
     def fits_in_memory(self, size: int) -> bool:
         """Whether a step of that many samples fits in memory. An emulated device computes nothing for it."""
@@ -91,9 +95,12 @@ class StepBenchmark:
 
 def measure_steps(benchmark: StepBenchmark, index: int) -> StepTimesProfiled:
     """Return largest batch, step times by size, the fitted line and power. Raises torch's RuntimeError where the device is lost."""
-    largest = find_largest(benchmark.fits_in_memory) if _has_own_memory(benchmark) else None
+    is_emulated = isinstance(benchmark.timer, EmulatedTimer)  # it computes nothing for a probe, so its limit is found exactly
+    probes = MAX_PROBED_SAMPLES.bit_length() if is_emulated else REFINEMENT_PROBES
+    largest = find_largest(benchmark.fits_in_memory, probes) if _has_own_memory(benchmark) else None
     benchmark.measure(1)  # warms up kernels and threads, not measured
     benchmark.measure(1)
+    benchmark.measured.clear()
     sizes: list[int] = []
     seconds: list[float] = []
     size = 1
@@ -123,7 +130,21 @@ def measure_steps(benchmark: StepBenchmark, index: int) -> StepTimesProfiled:
         largest_batch=largest,
         power=power,
         joules_per_sample=None if power is None else power * seconds[-1] / sizes[-1],
+        spread=relative_spread(benchmark.measured),
+        stalled=min(1.0, sum(host for _, _, host in benchmark.measured) / sum(taken for _, taken, _ in benchmark.measured)),
     )
+
+
+def relative_spread(steps: Sequence[tuple[int, float, float]]) -> float:
+    """Return the relative standard deviation of steps of one size, robust against outliers: 1.48 times the median deviation.
+
+    ``steps``: samples, compute seconds and stalled seconds of each. Short steps count like long ones.
+    """
+    by_size: dict[int, list[float]] = {}
+    for size, taken, _ in steps:
+        by_size.setdefault(size, []).append(taken)
+    centres = {size: median(found) for size, found in by_size.items()}
+    return 1.4826 * median(abs(taken / centres[size] - 1) for size, taken, _ in steps)
 
 
 def measure_crowding(seconds: Callable[[int], float], sizes: Sequence[int], alone: Sequence[float]) -> float:
@@ -146,8 +167,8 @@ def _median_seconds(steps: StepBenchmark, size: int, first: float) -> float:
     return median([steps.measure(size) for _ in range(repeat_count(first))])
 
 
-def find_largest(fits: Callable[[int], bool]) -> int | None:
-    """Return the largest size that fits, in log2 + 3 probes; 0: not even one sample fits, None: no limit found."""
+def find_largest(fits: Callable[[int], bool], refinements: int = REFINEMENT_PROBES) -> int | None:
+    """Return the largest size that fits, in log2 + ``refinements`` probes; 0: not even one sample fits, None: no limit found."""
     if not fits(1):
         return 0
     largest = 1
@@ -156,7 +177,7 @@ def find_largest(fits: Callable[[int], bool]) -> int | None:
         if largest >= MAX_PROBED_SAMPLES:
             return None
     too_large = 2 * largest
-    for _ in range(REFINEMENT_PROBES):
+    for _ in range(refinements):
         middle = (largest + too_large) // 2
         if middle in (largest, too_large):
             break

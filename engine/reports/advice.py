@@ -19,7 +19,9 @@ def advice_document(profile: Profile, advice: Advice) -> Document:
         "emulated_network": profile.is_network_emulated,
         "measured": profile.measured,
         "calibrated": profile.is_calibrated,
+        "samples": profile.samples,
         "global_batch_size": advice.recommended.candidate.global_batch_size,
+        "requested_global_batch_size": advice.requested_batch,
         "best_single": {
             "node": device.node,
             "index": device.index,
@@ -34,12 +36,15 @@ def advice_document(profile: Profile, advice: Advice) -> Document:
         "break_even_batch": advice.break_even_batch,
         "break_even_bandwidth": advice.break_even_bandwidth,
         "verdict": advice.verdict,
+        "verdict_kind": advice.verdict_kind,
+        "doubts": [{"reason": reason, "fraction": part} for reason, part in advice.doubt(advice.headline).parts],
         "remedies": [
             {
                 "name": remedy.name,
                 "options": remedy.options,
                 "speedup": remedy.speedup,
                 "samples_per_second": remedy.prediction.samples_per_second,
+                "cost": remedy.cost or None,
             }
             for remedy in advice.remedies
         ],
@@ -56,7 +61,9 @@ def candidate_document(profile: Profile, advice: Advice, one: Prediction) -> Doc
         "local_batch_sizes": list(one.local_batch_sizes),
         "samples_per_second": one.samples_per_second,
         "step_seconds": one.step_seconds,
+        "doubt": advice.doubt(one).fraction,
         "speedup": advice.speedup(one),
+        "speedup_at_batch": one.samples_per_second / advice.best_single_at(one.candidate.global_batch_size).samples_per_second,
         "efficiency": advice.efficiency(one),
         "exposed_communication_seconds": one.exposed_seconds,
         "ratio": one.ratio,

@@ -18,6 +18,7 @@ from .energy import joules_per_sample
 from .figures import CaseFigures, RunLines, best_known_rates, case_figures, gather_lines, ratio, throughput_over
 from .forecast import forecast_rows
 from .phases import bottleneck, phase_rows
+from .prediction import batch_warning, prediction_warnings
 from .statistics import deviation, half_width, mean
 from .stragglers import straggler_entries
 
@@ -71,7 +72,7 @@ def _policy(plan: Plan, lines: RunLines, rounds: list[CaseFigures], equal: list[
         "samples_per_second": throughput,
         "samples_per_second_of_repeats": rate_of_rounds,
         "samples_per_second_all": mean(one.samples_per_second_all for one in rounds),
-        **_prediction(last.case.predicted_samples_per_second, throughput),
+        **_prediction(last.case, throughput),
         "standalone_samples_per_second": list(_rates(plan, rounds)),
         "speedup_over_equal": ratio(throughput, mean(equals)),
         "speedup_over_best_device": ratio(throughput, best),
@@ -124,10 +125,14 @@ def _baseline(plan: Plan, lines: RunLines) -> dict[str, Any] | None:
     }
 
 
-def _prediction(predicted: float | None, measured: float | None) -> dict[str, float | None]:
-    """The prediction before the launch, and its relative error."""
-    off = ratio(predicted, measured)
-    return {"predicted_samples_per_second": predicted, "prediction_error": None if off is None else off - 1}
+def _prediction(case: CasePlan, measured: float | None) -> dict[str, float | None]:
+    """The prediction before the launch, its doubt, and its relative error."""
+    off = ratio(case.predicted_samples_per_second, measured)
+    return {
+        "predicted_samples_per_second": case.predicted_samples_per_second,
+        "predicted_doubt": case.predicted_doubt,
+        "prediction_error": None if off is None else off - 1,
+    }
 
 
 def train_document(plan: Plan, events: Iterable[Event], state: RunStatus, run_dir: str) -> dict[str, Any]:
@@ -156,7 +161,7 @@ def train_document(plan: Plan, events: Iterable[Event], state: RunStatus, run_di
             ],
             "samples_per_second": one.samples_per_second,
             "samples_per_second_all": one.samples_per_second_all,
-            **_prediction(one.case.predicted_samples_per_second, one.samples_per_second),
+            **_prediction(one.case, one.samples_per_second),
             "joules_per_sample": joules_per_sample(plan, lines, one.case),
         }
         | script_results(plan, lines, one.case)
@@ -263,4 +268,6 @@ def _warnings(plan: Plan, lines: RunLines, figures: list[CaseFigures]) -> list[s
     """Warnings that qualify the figures."""
     short = any(len(epochs) == 1 for epochs in lines.epochs.values())
     one_epoch = [ONE_EPOCH] if short and plan.epochs == 1 else []
-    return [*plan.data.warnings, *one_epoch, *busy_warnings(plan, lines, figures)]
+    capped = batch_warning(plan)
+    told = [*plan.data.warnings, *([capped] if capped is not None else []), *one_epoch]
+    return [*told, *busy_warnings(plan, lines, figures), *prediction_warnings(plan, lines, figures)]

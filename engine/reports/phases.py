@@ -51,9 +51,13 @@ class StepPhases:
         """Seconds of this rank's own work, which other ranks may wait for."""
         return fsum(self.seconds[: len(OWN_PHASES)])
 
+    def of(self, phase: str) -> float:
+        """Seconds of one phase."""
+        return self.seconds[PHASES.index(phase)]
+
     def share(self, phase: str) -> float:
         """Fraction of the step, 0 to 1."""
-        return self.seconds[PHASES.index(phase)] / self.whole if self.whole > 0 else 0.0
+        return self.of(phase) / self.whole if self.whole > 0 else 0.0
 
 
 def phase_rows(plan: Plan, lines: RunLines, case: CasePlan) -> list[dict[str, Any]]:
@@ -72,7 +76,7 @@ def phase_rows(plan: Plan, lines: RunLines, case: CasePlan) -> list[dict[str, An
             "share": step.share(phase),
             "seconds_by_epoch": [steps[rank].seconds[place] if rank in steps else None for steps in by_epoch],
         }
-        for rank, step in sorted(_steady(plan, lines, case).items())
+        for rank, step in sorted(steady_phases(plan, lines, case).items())
         for place, phase in enumerate(PHASES)
     ]
 
@@ -83,7 +87,7 @@ def bottleneck(plan: Plan, lines: RunLines, case: CasePlan) -> dict[str, Any] | 
     Compared are the phases of the rank that the others wait for, because only they lengthen the step, and the mean wait of all
     ranks. A phase that slows one rank costs that rank more than the mean wait of all ranks, so it is named first.
     """
-    steps = _steady(plan, lines, case)
+    steps = steady_phases(plan, lines, case)
     if not steps or len(steps) != len(working_ranks(plan, lines, case)):
         return None
     last = max(steps, key=lambda rank: steps[rank].own)
@@ -125,7 +129,7 @@ def _advice(plan: Plan, case: CasePlan, phase: str, last: int) -> str:
     return _ADVICE[phase]
 
 
-def _steady(plan: Plan, lines: RunLines, case: CasePlan) -> dict[int, StepPhases]:
+def steady_phases(plan: Plan, lines: RunLines, case: CasePlan) -> dict[int, StepPhases]:
     """Phases by rank without the first epoch, which warms up, unless it is the only one."""
     sums = lines.epoch_sums.get(case.name, {})
     epochs = sorted({epoch for _, epoch in sums})

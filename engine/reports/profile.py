@@ -65,6 +65,8 @@ def profile_document(profile: Profile, drifts: Sequence[Drift] = ()) -> Document
                 "memory": system.memory,
                 "disk_write": system.disk_write,
                 "disk_read": system.disk_read,
+                "processor_tflops": system.processor_tflops,
+                "memory_bandwidth": system.memory_bandwidth,
                 "error": system.error or None,
             }
             for system in profile.systems

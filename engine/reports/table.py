@@ -172,7 +172,7 @@ def cases_grid(document: Document) -> Grid:
         header = (*header[:2], "predicted", "off", *header[2:])
         foreseen = [
             (
-                format_or_dash(case.get("predicted_samples_per_second"), format_rate),
+                format_or_dash(case.get("predicted_samples_per_second"), format_rate) + _doubt(case),
                 format_or_dash(case.get("prediction_error"), format_signed_percent),
             )
             for case in document["cases"]
@@ -360,6 +360,12 @@ def _interval(case: Document, name: str, form: Callable[[float], str]) -> str:
     return "" if half is None else f" ± {form(half)}" + ("" if spread is None else f" (sd {form(spread)})")
 
 
+def _doubt(case: Document) -> str:
+    """The doubt behind a prediction; empty where none was stated."""
+    doubt = case.get("predicted_doubt")
+    return "" if doubt is None or case.get("predicted_samples_per_second") is None else f" ± {format_percent(doubt)}"
+
+
 def _shared(document: Document) -> str:
     sizes = document["local_batch_sizes"]
     local = UNKNOWN_CELL if sizes is None else "/".join(map(str, sizes))
@@ -368,7 +374,7 @@ def _shared(document: Document) -> str:
     if document.get("predicted_samples_per_second") is not None:
         error = document.get("prediction_error")
         deviation = "" if error is None else f", {format_signed_percent(error)}"
-        throughput += f" ({document['predicted_samples_per_second']:,.0f} predicted{deviation})"
+        throughput += f" ({document['predicted_samples_per_second']:,.0f}{_doubt(document)} predicted{deviation})"
     imbalance = format_or_dash(document["imbalance"], format_percent)
     joules = f" · {format_loss(value)} J/sample" if (value := document.get("joules_per_sample")) is not None else ""
     without_first = f"{throughput} samples/s without the first epoch"

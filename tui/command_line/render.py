@@ -24,6 +24,7 @@ from ..terminal.format import (
     ratio,
     sanitize,
     size,
+    tflops,
 )
 from .log_printer import log_text
 
@@ -113,7 +114,9 @@ def _plan(document: Document) -> str:
         lines.append(f"no profile yet, so no prediction: paceline profile --workload {document['workload']}")
     for case in document["cases"]:
         if case["predicted_samples_per_second"] is not None:
-            lines.append(f"{case['policy']}: {case['predicted_samples_per_second']:,.0f} samples/s predicted from the profile")
+            doubt = "" if case.get("predicted_doubt") is None else f" ± {percent(case['predicted_doubt'])}"
+            rate = f"{case['predicted_samples_per_second']:,.0f} samples/s{doubt}"
+            lines.append(f"{case['policy']}: {rate} predicted from the profile")
         rate = case["expected_samples_per_second"]
         expected = "no similar run was measured here yet"
         if rate is not None:
@@ -143,7 +146,7 @@ def _profile(document: Document) -> str:
         each, fixed, off = device["fit"]["c"], device["fit"]["a"], device["fit"]["residual"]
         figures = (
             number(device["score"], 3),
-            number(device["tflops"]["fp32"], 1),
+            tflops(device["tflops"]["fp32"]),
             number(1 / each if each else None, 1),
             number(None if fixed is None else fixed * 1000, 2),
             UNKNOWN if off is None else f"{off * 100:.1f} %",
@@ -166,16 +169,17 @@ def _profile(document: Document) -> str:
         lines.append(f"all-reduce of {count(all_reduce['ranks'], 'rank')}: {model}")
     for system in document["system"]:
         disk = f"disk {_per_second(system['disk_write'])} written, {_per_second(system['disk_read'])} read"
-        lines.append(
-            f"{system['node']}: {system['processor'] or UNKNOWN}, {number(system['cores'])} cores; {system['error'] or disk}"
-        )
+        products, copies = system.get("processor_tflops"), system.get("memory_bandwidth")
+        speed = "" if products is None else f" of {tflops(products)} TFLOPS, memory {_per_second(copies)}"
+        cores = f"{number(system['cores'])} cores{speed}"
+        lines.append(f"{system['node']}: {system['processor'] or UNKNOWN}, {cores}; {system['error'] or disk}")
     return "\n".join(lines)
 
 
 def _device_extras(device: Document) -> str:
     """Values that only some devices have: other number formats, bandwidths, power, and facts from the driver."""
     formats = ((form, device["tflops"][form]) for form in ("tf32", "bf16", "fp16"))
-    values = [f"{form} {number(value, 1)} TFLOPS" for form, value in formats if value is not None]
+    values = [f"{form} {tflops(value)} TFLOPS" for form, value in formats if value is not None]
     bandwidths = (("within its memory", device["memory_bandwidth"]), ("from the host", device["host_to_device"]))
     values += [f"{_per_second(value)} {path}" for path, value in bandwidths if value is not None]
     if device["power"] is not None:
@@ -192,7 +196,7 @@ MAX_CANDIDATES = 16
 
 def _advise(document: Document) -> str:
     batch = document["global_batch_size"]
-    heads = (("samples/s", 11), ("speed-up", 10), ("efficiency", 12), ("exposed", 11), ("ratio", 8))
+    heads = (("samples/s", 11), ("±", 8), ("speed-up", 10), ("efficiency", 12), ("exposed", 11), ("ratio", 8))
     lines = [document["verdict"], "", f"{document['workload']} at a global batch of {batch}{_emulated(document)}, predicted:"]
     lines.append("  " + pad("devices", 34) + pad("policy", 14) + "".join(pad_left(name, width) for name, width in heads))
     candidates = [candidate for candidate in document["candidates"] if candidate["global_batch_size"] == batch]
@@ -201,7 +205,8 @@ def _advise(document: Document) -> str:
         exposed = candidate["exposed_communication_seconds"]
         figures = (
             number(candidate["samples_per_second"], 1),
-            ratio(candidate["speedup"]),
+            percent(candidate.get("doubt")),
+            ratio(candidate.get("speedup_at_batch", candidate["speedup"])),
             percent(candidate["efficiency"]),
             f"{exposed * 1000:.1f} ms",
             UNKNOWN if candidate["ratio"] is None else f"{candidate['ratio']:.2f}",
@@ -217,7 +222,11 @@ def _advise(document: Document) -> str:
     min_batch, min_bandwidth = document["break_even_batch"], document["break_even_bandwidth"]
     lines.append(f"all devices give 1.1x from a global batch of {UNKNOWN if min_batch is None else f'{min_batch:,}'}")
     lines[-1] += ", with any link" if min_bandwidth == 0 else f", or from links of {_per_second(min_bandwidth)}"
-    lines += [f"{ratio(remedy['speedup'])}  {remedy['name']}: {remedy['options']}" for remedy in document["remedies"]]
+    for remedy in document["remedies"]:
+        cost = f"; {remedy['cost']}" if remedy.get("cost") else ""
+        lines.append(f"{ratio(remedy['speedup'])}  {remedy['name']}: {remedy['options']}{cost}")
+    if doubts := document.get("doubts"):
+        lines.append("the doubt is from " + ", ".join(f"{doubt['reason']} ({percent(doubt['fraction'])})" for doubt in doubts[:3]))
     if measured := local_time(document["measured"], "%Y-%m-%d %H:%M"):
         old = age(time.time() - document["measured"])
         lines.append(f"from the profile of {measured}, {old} ago" + (", calibrated by a run" if document["calibrated"] else ""))

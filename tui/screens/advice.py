@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
+from paceline.engine.store.selectors import wall_clock
 from textual.binding import Binding, BindingType
 from textual.strip import Strip
 from textual.widget import Widget
@@ -73,7 +74,7 @@ class AdviceScreen(BaseScreen):
         profiles = view.state.profiles
         if self._workload not in profiles:
             self._workload, self._what_if = next(reversed(profiles), ""), WhatIfChoice()
-        self._advice = advice_view(profiles.get(self._workload), self._what_if)
+        self._advice = advice_view(profiles.get(self._workload), self._what_if, wall_clock(view.state, view.state.at))
         for name in ("#remedies", "#supposed"):
             self.query_one(name).display = self._advice is not None
         self.query_one(RowList).update_rows(view, [str(index) for index in range(len(listed_candidates(self._advice)))])

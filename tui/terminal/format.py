@@ -57,6 +57,11 @@ def number(value: float | None, digits: int = 0) -> str:
     return f"{value:,.{digits}f}" if abs(value) < 1e15 else f"{value:.2g}"
 
 
+def tflops(value: float | None) -> str:
+    """TFLOPS with at least two significant digits: a processor has less than a tenth of one."""
+    return UNKNOWN if value is None else number(value, 1) if abs(value) >= 1 else f"{value:.2g}"
+
+
 def percent(fraction: float | None) -> str:
     """``0.41`` as ``41 %``."""
     return UNKNOWN if fraction is None else f"{fraction * 100:.0f} %"

@@ -32,6 +32,8 @@ ADVICE_ROW_CELLS = 118
 """Width of a whole row with the shortest bar."""
 DEFAULT_GLOBAL_BATCH_SIZE = 256
 """Global batch size assumed for a workload that this installation does not know."""
+AGE_STEP_S = 3600.0
+"""Seconds in which the age of a profile is counted: the advice is computed again after each."""
 MAX_WHAT_IF_BATCH_SIZE = 1 << 20
 """Largest global batch size that a what-if question reaches, in samples."""
 
@@ -63,10 +65,11 @@ class AdviceView:
     """Why there is no advice."""
 
 
-def advice_view(document: dict[str, Any] | None, what_if: WhatIfChoice) -> AdviceView | None:
-    """The advice for a profile document; None: there is no profile."""
+def advice_view(document: dict[str, Any] | None, what_if: WhatIfChoice, now: float | None = None) -> AdviceView | None:
+    """The advice for a profile document; None: there is no profile. ``now``: Unix time, for the doubt about an old profile."""
     profile = profile_from_document(document)
-    return None if profile is None else _cached_view(_ProfileKey(profile), what_if)
+    hour = None if now is None else now // AGE_STEP_S * AGE_STEP_S
+    return None if profile is None else _cached_view(_ProfileKey(profile), what_if, hour)
 
 
 class _ProfileKey:
@@ -84,7 +87,7 @@ class _ProfileKey:
 
 
 @lru_cache(maxsize=32)
-def _cached_view(frozen: _ProfileKey, what_if: WhatIfChoice) -> AdviceView:
+def _cached_view(frozen: _ProfileKey, what_if: WhatIfChoice, now: float | None) -> AdviceView:
     profile = frozen.profile
     view = AdviceView(profile, what_if, any(device.kind == "emulated" for device in profile.devices))
     workload = WORKLOADS.get(profile.workload)
@@ -93,7 +96,7 @@ def _cached_view(frozen: _ProfileKey, what_if: WhatIfChoice) -> AdviceView:
         under = without_devices(profile, what_if.without) if what_if.without else profile
         if what_if.network != 1.0 and (link := link_of(under)) is not None:
             under = with_link(under, link[1] * what_if.network, link[0] / what_if.network)
-        return replace(view, assumed_profile=under, advice=advise(under, min(max(1, batch), MAX_WHAT_IF_BATCH_SIZE)))
+        return replace(view, assumed_profile=under, advice=advise(under, min(max(1, batch), MAX_WHAT_IF_BATCH_SIZE), now=now))
     except (PacelineError, ArithmeticError) as error:
         return replace(view, reason=str(error))
 
@@ -110,7 +113,8 @@ _VERDICT_LOOKS: dict[VerdictKind, tuple[str, str]] = {
     "pays": ("PAYS", "ok"),
     "does not pay": ("DOES NOT PAY", "warning"),
     "no difference": ("NO DIFFERENCE", "text"),
-    "one device": ("NO DIFFERENCE", "text"),
+    "one device": ("ONE DEVICE", "text"),
+    "unknown": ("UNKNOWN", "warning"),
 }
 """Headline of a verdict, and its style in the palette."""
 
@@ -126,10 +130,11 @@ def verdict_lines(view: AdviceView | None, workloads: int, width: int, height: i
         lines = [justified_line(width, [("NO ADVICE", PALETTE.warning), (f"  {about}", PALETTE.dim)], end)]
         return [*lines, line(width, (sanitize(view.reason), PALETTE.warning)), _what_if_line(view, width)][:height]
     advice = view.advice
-    speedup = advice.speedup(advice.asked)
+    speedup = advice.speedup_at_batch(advice.headline)
     word, style = _VERDICT_LOOKS[advice.verdict_kind]
     head: list[Piece] = [
         (f"{GLYPHS['ok' if advice.verdict_kind == 'pays' else 'warning']} {word}  {ratio(speedup)}", getattr(PALETTE, style)),
+        (f" ± {percent(advice.doubt(advice.headline).fraction)}", PALETTE.text),
         (f"  {about}", PALETTE.dim),
     ]
     lines = [justified_line(width, head, end)]
@@ -173,7 +178,7 @@ def candidate_row(view: AdviceView | None, key: str, width: int, is_under_cursor
     devices = [view.assumed_profile.devices[index] for index in prediction.candidate.devices]
     device_names = ",".join(sanitize(device.node) + (f":{device.index}" if device.index else "") for device in devices)
     is_best = prediction == advice.recommended
-    speedup = advice.speedup(prediction)
+    speedup = advice.speedup_at_batch(prediction)
     pieces: list[Piece] = [
         (f"{GLYPHS['ok'] if is_best else ' '} ", PALETTE.ok),
         (pad(device_names, 23) + " ", PALETTE.strong if is_best else PALETTE.text),
@@ -211,7 +216,11 @@ def remedy_lines(view: AdviceView | None, width: int, height: int) -> list[Strip
     for remedy in advice.remedies:
         text = f" {ratio(remedy.speedup):>6}  {pad(sanitize(remedy.name), room)}"
         drawn = (bar(remedy.speedup / best_speedup, bar_cells) + " ", PALETTE.bar)
-        lines.append(line(width, drawn, (text, PALETTE.text), (sanitize(remedy.options), PALETTE.dim)))
+        cost = f"  {sanitize(remedy.cost, 200)}" if width >= ADVICE_WIDE_COLUMNS else ""
+        options = pad(sanitize(remedy.options), options_width) if cost else sanitize(remedy.options)
+        lines.append(
+            line(width, drawn, (text, PALETTE.text), (options, PALETTE.text if cost else PALETTE.dim), (cost, PALETTE.dim))
+        )
     if len(lines) > height:
         lines = [*lines[: max(0, height - 1)], line(width, (f"+{len(lines) - height + 1} lines out of sight", PALETTE.dim))]
     return lines

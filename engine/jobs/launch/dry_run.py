@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -11,11 +12,12 @@ from ...plan import CasePlan, Plan
 from ...protocol.json_files import read_json
 from ...reports.bench import exchange_document, script_document
 from ...reports.document_type import Document
+from ...reports.prediction import batch_warning
 from ...specs import TrainSpec
 from ...workloads import parameters_of
 from .data import count_training_rows, prepare_job
 from .device_usage import device_users
-from .forecast import advice_for, recommended_spec, with_forecast
+from .forecast import advice_for, host_loads, recommended_spec, with_forecast
 from .live_plan import LivePlanner
 from .profile import PROFILING_BATCH_SIZE
 from .session import LaunchSession
@@ -35,11 +37,12 @@ async def dry_run(session: LaunchSession, spec: TrainSpec) -> Document:
         if (profile := cache.load()) is None:
             hint = f"paceline profile --workload {spec.workload} measures; train measures first by itself"
             raise NotProfiled("no profile of these devices holds, so none can be recommended", hint=hint)
-        profile = cache.restrict(profile)
-        spec = replace(spec, devices=recommended_spec(profile, advice_for(profile, spec), spec.policies[0])[0])
+        profile = replace(cache.restrict(profile), samples=data.training_rows or profile.samples)
+        spec = replace(spec, devices=recommended_spec(profile, advice_for(profile, spec, time.time()), spec.policies[0])[0])
     await session.live.wait_reported(planner.node_names(spec.devices))
     plan, nodes = await planner.plan(spec, data)
-    plan = with_forecast(session.profile_cache(plan).load(), plan)
+    loads = host_loads((name, node.host) for name, node in session.live.state.nodes.items())
+    plan = with_forecast(session.profile_cache(plan).load(), plan, time.time(), loads)
     paths = sorted(session.runs.glob("*/result.json"), reverse=True)
     results = (result for path in paths if (result := read_json(path)) is not None)
     return plan_document(plan, count_training_rows(source), device_users(plan, nodes), results)
@@ -55,7 +58,7 @@ def plan_document(
         "workload": plan.workload,
         "parameters": parameters_of(plan.workload),
         "data": {"source": plan.data.source, "rows": plan.data.rows, "sha256": plan.data.sha256},
-        "warnings": list(plan.data.warnings),
+        "warnings": [*plan.data.warnings, *([sentence] if (sentence := batch_warning(plan)) is not None else [])],
         "emulated": plan.is_emulated,
         **exchange_document(plan),
         "backend": plan.backend,
@@ -83,7 +86,7 @@ def plan_document(
 def _case(plan: Plan, case: CasePlan, samples_per_epoch: int, earlier: list[Mapping[str, Any]]) -> Document:
     """One policy, with the prediction of the advisor and the throughput of the newest comparable run."""
     policy, predicted = case.policy, case.predicted_samples_per_second
-    entry = {"policy": policy, "predicted_samples_per_second": predicted}
+    entry = {"policy": policy, "predicted_samples_per_second": predicted, "predicted_doubt": case.predicted_doubt}
     for result in earlier:
         rate = _rate(result, policy)
         if rate and _is_alike(plan, result):

@@ -5,34 +5,47 @@ A prediction enters the plan, and so is stored before anything is measured.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from ...advisor.advise import Advice, advise, recommend
 from ...advisor.calibrate import PROBE_STEPS, calibrate_overlap
-from ...advisor.predict import Candidate, predict
+from ...advisor.doubt import HostLoad, doubt_of
+from ...advisor.predict import Candidate, Prediction, predict
 from ...advisor.whatif import WhatIf, apply_what_if
 from ...errors import PlanImpossible
+from ...events import HostReading
 from ...plan import CasePlan, Plan
 from ...profiles.profile import Profile
 from ...reports.advice import advice_document
 from ...reports.document_type import Document
+from ...reports.phases import OWN_PHASES
 from ...specs import TrainSpec
 from ...states import Policy
 from ...workloads import WORKLOADS
 
+MAX_CALIBRATION_MISS = 0.1
+"""Relative miss of the compute seconds from which a run says nothing about the overlap: something else was wrong."""
 
-def advice_for(profile: Profile, spec: TrainSpec) -> Advice:
-    """Predictions for every sensible way to train a job."""
+
+def advice_for(profile: Profile, spec: TrainSpec, now: float | None = None) -> Advice:
+    """Predictions for every sensible way to train a job. ``now``: Unix time, for the age of the profile."""
     batch = (spec.global_batch_size or WORKLOADS[spec.workload].global_batch_size) * spec.accumulation
-    return advise(profile, batch, spec.compression, spec.local_steps)
+    return advise(profile, batch, spec.compression, spec.local_steps, now)
 
 
-def what_if_document(profile: Profile, spec: TrainSpec, what_if: WhatIf) -> Document:
+def what_if_document(profile: Profile, spec: TrainSpec, what_if: WhatIf, now: float | None = None) -> Document:
     """The document of the verb ``advise``. Raises UsageError where ``what_if`` names an unknown device."""
     supposed = apply_what_if(profile, what_if)
-    return advice_document(supposed, advice_for(supposed, spec))
+    return advice_document(supposed, advice_for(supposed, spec, now))
+
+
+def host_loads(hosts: Iterable[tuple[str, HostReading]]) -> dict[str, HostLoad]:
+    """What the machines do now, by node, from their newest readings; without those that tell nothing."""
+    return {
+        name: HostLoad(host.cpu * host.cores, host.cores) for name, host in hosts if host.cpu is not None and host.cores is not None
+    }
 
 
 def recommended_spec(profile: Profile, advice: Advice, policy: Policy) -> tuple[str, str]:
@@ -43,35 +56,80 @@ def recommended_spec(profile: Profile, advice: Advice, policy: Policy) -> tuple[
     return devices, f"recommended for a batch of {best.candidate.global_batch_size}: {devices}; {prediction}"
 
 
-def with_forecast(profile: Profile | None, plan: Plan) -> Plan:
-    """The plan with the predicted throughput of each case; unchanged without a profile."""
-    if profile is None:
+def with_forecast(
+    profile: Profile | None, plan: Plan, now: float | None = None, loads: Mapping[str, HostLoad] | None = None
+) -> Plan:
+    """The plan with the prediction of each case and its doubt; unchanged without a profile.
+
+    ``now``: Unix time; ``loads``: what the nodes do before the launch, as far as it is known.
+    """
+    if profile is None or plan.script is not None:
         return plan
-    return replace(plan, cases=tuple(replace(case, predicted_samples_per_second=_rate(profile, plan, case)) for case in plan.cases))
+    profile = _with_data_of(profile, plan)
+    return replace(plan, cases=tuple(_with_prediction(profile, plan, case, now, loads) for case in plan.cases))
+
+
+def _with_prediction(
+    profile: Profile, plan: Plan, case: CasePlan, now: float | None, loads: Mapping[str, HostLoad] | None
+) -> CasePlan:
+    prediction = _predicted(profile, plan, case)
+    if prediction is None:
+        return case
+    doubt = doubt_of(profile, prediction, now=now, loads=loads)
+    return replace(
+        case,
+        predicted_samples_per_second=prediction.samples_per_second,
+        predicted_doubt=doubt.fraction,
+        predicted_doubt_reason=doubt.parts[0][0],
+        predicted_compute_seconds=prediction.compute_seconds,
+        predicted_exposed_seconds=prediction.exposed_seconds,
+    )
+
+
+def _with_data_of(profile: Profile, plan: Plan) -> Profile:
+    """The profile with the size of the data of this job, which may be another than it was measured with."""
+    return replace(profile, samples=plan.data.training_rows or profile.samples)
 
 
 def calibrate_from(profile: Profile, plan: Plan, document: Mapping[str, Any]) -> Profile:
     """The profile with the overlap that the steps of a run show.
 
-    It stays as it is after a run shorter than a probe, a run that did not finish, and a run that ended with a straggler.
+    It stays as it is after a run shorter than a probe, a run that did not finish, a run that ended with a straggler, and a case
+    whose compute seconds are not the predicted ones: an overlap would then explain what it has no part in.
     """
     is_slowed = any(straggler.get("until_step") is None for straggler in document.get("stragglers", ()))
     if document.get("state", "done") != "done" or is_slowed:
         return profile
-    rates = {case.get("policy"): case.get("samples_per_second") for case in document.get("cases") or [document]}
+    results = {case.get("policy"): case for case in document.get("cases") or [document]}
     is_long = plan.data.rows * plan.epochs >= 2 * PROBE_STEPS * plan.global_batch_size
-    probes = []
+    of_data, probes = _with_data_of(profile, plan), []
     for case in plan.cases:
-        rate, candidate = rates.get(case.policy), _candidate(profile, plan, case)
-        if case.repeat == 0 and is_long and isinstance(rate, float) and rate > 0 and candidate is not None:
-            probes.append((candidate, plan.global_batch_size / rate))
-    return calibrate_overlap(profile, probes)
+        result, predicted = results.get(case.policy, {}), _predicted(of_data, plan, case)
+        rate = result.get("samples_per_second")
+        if case.repeat or not is_long or not isinstance(rate, float) or rate <= 0 or predicted is None:
+            continue
+        if _is_explained_by_overlap(predicted, result):
+            probes.append((predicted.candidate, plan.global_batch_size / rate))
+    return replace(calibrate_overlap(of_data, probes), samples=profile.samples)
 
 
-def _rate(profile: Profile, plan: Plan, case: CasePlan) -> float | None:
+def _is_explained_by_overlap(predicted: Prediction, result: Mapping[str, Any]) -> bool:
+    """Whether the ranks computed as long as predicted, and with samples where predicted, as far as the result tells."""
+    sizes = result.get("local_batch_sizes")
+    if sizes and [size > 0 for size in sizes] != [size > 0 for size in predicted.local_batch_sizes]:
+        return False
+    seconds: dict[int, float] = {}
+    for entry in result.get("phases") or ():
+        if entry["phase"] in OWN_PHASES:
+            seconds[entry["rank"]] = seconds.get(entry["rank"], 0.0) + entry["seconds"]
+    return not seconds or abs(max(seconds.values()) / predicted.compute_seconds - 1) <= MAX_CALIBRATION_MISS
+
+
+def _predicted(profile: Profile, plan: Plan, case: CasePlan) -> Prediction | None:
+    """The prediction of a case; None: a device is not in the profile, or was not timed."""
     candidate = _candidate(profile, plan, case)
     try:
-        return None if candidate is None else predict(profile, candidate).samples_per_second
+        return None if candidate is None else predict(profile, candidate)
     except PlanImpossible:
         return None
 
@@ -83,4 +141,4 @@ def _candidate(profile: Profile, plan: Plan, case: CasePlan) -> Candidate | None
     if any(key not in index_of for key in keys):
         return None
     devices = tuple(index_of[key] for key in keys)
-    return Candidate(devices, plan.global_batch_size, case.policy != "equal", plan.compression, plan.local_steps)
+    return Candidate(devices, plan.global_batch_size, case.policy, plan.compression, plan.local_steps)

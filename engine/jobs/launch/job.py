@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 from ...errors import DeviceInUse
-from ...events import Progress
+from ...events import Progress, Warned
 from ...reports.document_type import Document
+from ...reports.prediction import batch_warning
 from ...specs import TrainSpec
 from .data import prepare_job
-from .forecast import advice_for, calibrate_from, recommended_spec, with_forecast
+from .forecast import advice_for, calibrate_from, host_loads, recommended_spec, with_forecast
 from .live_plan import LivePlanner
 from .profile import ProfileLauncher, profiling_spec
 from .session import LaunchSession
@@ -50,7 +52,11 @@ class JobLauncher:
             cache = self._session.profile_cache(plan)
             profile = cache.load()
             try:
-                document = await self._launcher.launch(spec, with_forecast(profile, plan), source)
+                loads = host_loads((name, node.host) for name, node in self._session.live.state.nodes.items())
+                plan = with_forecast(profile, plan, time.time(), loads)
+                if (sentence := batch_warning(plan)) is not None:
+                    self._session.publish(Warned(reason=sentence))
+                document = await self._launcher.launch(spec, plan, source)
             except DeviceInUse:
                 if not is_waiting:
                     raise
@@ -62,6 +68,6 @@ class JobLauncher:
     async def _recommended(self, spec: TrainSpec) -> TrainSpec:
         """The job on the devices that the advisor recommends for it; publishes the prediction."""
         profile = await self.profiles.load_or_measure(profiling_spec(spec))
-        devices, sentence = recommended_spec(profile, advice_for(profile, spec), spec.policies[0])
+        devices, sentence = recommended_spec(profile, advice_for(profile, spec, time.time()), spec.policies[0])
         self._session.publish(Progress(phase=sentence))
         return replace(spec, devices=devices)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ...errors import PlanImpossible
+from ...errors import PlanImpossible, UsageError
 from ...events import DeviceReading
-from ...plan import CasePlan, DataPlan, Emulation, NodePlan, Plan, RankPlan, ScriptPlan
+from ...plan import CasePlan, CheckpointPlan, DataPlan, Emulation, NodePlan, Plan, RankPlan, ScriptPlan
 from ...specs import LinkSpec, NodeSpec, ScriptSpec, TrainSpec
 from ...states import DEVICE_KINDS, Policy, member
 from ...workloads import Workload
@@ -34,8 +35,8 @@ def make_plan(
 ) -> Plan:
     """A plan with one rank per device, in the order of nodes.toml. CPU devices take part only where the run has no accelerator.
 
-    ``workload``: None for a script, whose epochs and global batch are its own. ``link`` is emulated where all devices of the run
-    are emulated; otherwise the run uses the real network.
+    The global batch is at most the training samples. ``workload``: None for a script, whose epochs and global batch are its own.
+    ``link`` is emulated where all devices of the run are emulated; otherwise the run uses the real network.
     Raises PlanImpossible when the global batch has fewer samples than there are ranks, or no device is left.
     """
     has_accelerator = any(device.kind != "cpu" for node in nodes for device in node.devices)
@@ -50,7 +51,8 @@ def make_plan(
                 _rank(rank, node_plan.node_rank, local_rank, candidate, device, spec.seed)
                 for local_rank, (rank, device) in enumerate(zip(node_plan.ranks, devices, strict=True))
             ]
-    batch = (spec.global_batch_size or workload.global_batch_size) * spec.accumulation if workload is not None else 0
+    asked = (spec.global_batch_size or workload.global_batch_size) * spec.accumulation if workload is not None else 0
+    batch = min(asked, data.training_rows or asked)
     if not ranks:
         raise PlanImpossible("no device can take part", hint="see paceline status")
     if workload is not None and batch < len(ranks):
@@ -64,16 +66,33 @@ def make_plan(
         data=data,
         epochs=0 if workload is None else spec.epochs or workload.epochs,
         global_batch_size=batch,
+        requested_batch_size=asked if batch < asked else None,
         seed=spec.seed,
         backend="nccl" if all(rank.device_kind == "cuda" for rank in ranks) else "gloo",
         is_bench=spec.is_bench,
         link=link if all(rank.emulation is not None for rank in ranks) else None,
         compression=spec.compression,
         local_steps=spec.local_steps,
+        precision=spec.precision,
         is_shared=spec.is_shared,
+        checkpoints=None if spec.is_bench else checkpoint_plan(spec.checkpoint_every),
+        resume=spec.resume,
         program="training" if spec.script is None else "script",
         script=None if spec.script is None else _script(spec.script),
     )
+
+
+def checkpoint_plan(every: str) -> CheckpointPlan | None:
+    """When checkpoints are written; None: never. Raises UsageError for a text that is no interval."""
+    if every == "never":
+        return None
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d+)?) ?(s|min|h|steps?)", every)
+    number = float(match[1]) if match else 0.0
+    if match is None or number <= 0 or (match[2].startswith("step") and number % 1):
+        raise UsageError(f"--checkpoint-every {every[:40]!r} is no interval", hint='such as "60 s", "5 min", "200 steps" or never')
+    if match[2].startswith("step"):
+        return CheckpointPlan(every_steps=int(number))
+    return CheckpointPlan(every_seconds=number * {"s": 1, "min": 60, "h": 3600}[match[2]])
 
 
 def _node_plan(candidate: NodeCandidate, node_rank: int, ranks: range) -> NodePlan:

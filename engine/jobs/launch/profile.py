@@ -38,7 +38,7 @@ class ProfileLauncher:
         spec = replace(spec, devices=await self._planner.reachable_devices(), global_batch_size=PROFILING_BATCH_SIZE)
         plan, _ = await self._planner.plan(spec, data)
         if (stored := self._session.profile_cache(plan).load_or_explain()) is not None:
-            return stored
+            return replace(stored, samples=data.training_rows or stored.samples)
         profile, _ = await self.measure(spec)
         self._launcher.run_id = None  # the profiling run is over: an interrupt must not name it as going on
         return profile

@@ -13,7 +13,7 @@ from paceline.engine.states import CaseStatus
 from paceline.engine.store.selectors import case_throughput, ideal_throughput, limit_throughput
 from paceline.engine.store.state import CaseState, RunState
 
-from ...terminal.format import sanitize
+from ...terminal.format import number, percent, sanitize
 
 _MAX_PLAUSIBLE = 1e12
 """Larger numbers are treated as unknown: no rate and no ratio reaches them."""
@@ -33,6 +33,8 @@ class PolicyRow:
     """Number of repeats with a known throughput."""
     predicted_samples_per_second: float | None = None
     """Predicted before the launch."""
+    predicted_doubt: float | None = None
+    """Relative miss that the prediction allows for."""
     prediction_error: float | None = None
     """Predicted over measured throughput, minus one."""
     speedup_over_equal: float | None = None
@@ -83,6 +85,11 @@ def plausible_number(value: object) -> float | None:
     return number if number is not None and abs(number) < _MAX_PLAUSIBLE else None
 
 
+def prediction_text(predicted: float | None, doubt: float | None) -> str:
+    """A predicted rate with its doubt, such as ``623 ±6 %``."""
+    return number(predicted) + ("" if predicted is None or doubt is None else f" ±{percent(doubt)}")
+
+
 def _document_row(case: Mapping[str, Any]) -> PolicyRow:
     changes, rounds = plausible_number(case.get("changes")), plausible_number(case.get("repeats"))
     sizes, halves = case.get("local_batch_sizes"), case.get("half_widths")
@@ -94,6 +101,7 @@ def _document_row(case: Mapping[str, Any]) -> PolicyRow:
         half_width=plausible_number(halves.get("samples_per_second")) if isinstance(halves, Mapping) else None,
         repeats=int(rounds) if rounds is not None else int(rate is not None),
         predicted_samples_per_second=plausible_number(case.get("predicted_samples_per_second")),
+        predicted_doubt=plausible_number(case.get("predicted_doubt")),
         prediction_error=plausible_number(case.get("prediction_error")),
         speedup_over_equal=plausible_number(case.get("speedup_over_equal")),
         speedup_over_best=plausible_number(case.get("speedup_over_best_device")),

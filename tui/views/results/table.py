@@ -18,11 +18,13 @@ from ...theme import GLYPHS, PALETTE
 from ..drawing.lines import Piece, bar, justified_line, line
 from ..run.phases import phase_lines
 from .forecast import forecast_lines
-from .policies import PolicyRow, plausible_number, policy_rows, repeats_of, throughput_limit
+from .policies import PolicyRow, plausible_number, policy_rows, prediction_text, repeats_of, throughput_limit
 from .speedup import speedup_lines
 
 NUMBER_COLUMNS = (12, 11, 10, 9, 10, 9)
 """Widths of the number columns of the table."""
+PREDICTION_COLUMNS = 14
+"""Width of the prediction with its doubt."""
 MAX_BAR_COLUMNS = 120
 """Largest width of bar charts: longer bars are harder to read."""
 STANDALONE_KEY = "standalone_samples_per_second"
@@ -111,7 +113,7 @@ def _table(rows: list[PolicyRow], width: int) -> list[Strip]:
     is_accuracy = any(row.accuracy is not None for row in rows) or all(row.loss is None for row in rows)
     names = ("samples/s", "over equal", "over best", "of limit", "imbalance", "accuracy" if is_accuracy else "loss")
     heading = pad("policy", 15) + "".join(pad_left(name, size) for name, size in zip(names, NUMBER_COLUMNS, strict=True))
-    heading += "J/sample".rjust(10) + "predicted".rjust(11) + "off".rjust(9) if has_foresight else ""
+    heading += "J/sample".rjust(10) + "predicted".rjust(PREDICTION_COLUMNS) + "off".rjust(9) if has_foresight else ""
     heading += "changes".rjust(9) + "  local batch" if has_shares else ""
     lines = [line(width, (heading, PALETTE.dim)), line(width, ("─" * min(width, len(heading) + 8), PALETTE.rest))]
     done = [row.samples_per_second for row in rows if row.samples_per_second is not None]
@@ -136,7 +138,7 @@ def _table(rows: list[PolicyRow], width: int) -> list[Strip]:
         if has_foresight:
             pieces += [
                 (pad_left(loss(row.joules_per_sample), 10), text),
-                (pad_left(number(row.predicted_samples_per_second), 11), text),
+                (pad_left(prediction_text(row.predicted_samples_per_second, row.predicted_doubt), PREDICTION_COLUMNS), text),
                 (pad_left(signed_percent(row.prediction_error), 9), text),
             ]
         if has_shares:
@@ -147,14 +149,15 @@ def _table(rows: list[PolicyRow], width: int) -> list[Strip]:
         lines.append(line(width, *pieces))
     if not has_foresight:
         predictions = [
-            f"{row.policy} {number(row.predicted_samples_per_second)} ({signed_percent(row.prediction_error)})"
+            f"{row.policy} {prediction_text(row.predicted_samples_per_second, row.predicted_doubt)}"
+            f" ({signed_percent(row.prediction_error)})"
             for row in rows
             if row.predicted_samples_per_second is not None
         ]
-        prediction_text = f"predicted before launch: {', '.join(predictions)}" if predictions else ""
+        told = f"predicted before launch: {', '.join(predictions)}" if predictions else ""
         lines += [
             line(width, (part, PALETTE.dim))
-            for part in textwrap.wrap(prediction_text, max(20, width - 2), initial_indent="  ", subsequent_indent="  ")
+            for part in textwrap.wrap(told, max(20, width - 2), initial_indent="  ", subsequent_indent="  ")
         ]
     return lines
 
@@ -243,7 +246,8 @@ def _totals(run: RunState, document: Mapping[str, Any]) -> list[Piece]:
     joules = plausible_number(document.get("joules_per_sample"))
     error = predicted / rate - 1.0 if predicted is not None and rate else None
     pieces: list[Piece] = [(f"{number(rate)} samples/s", PALETTE.strong), (" without the first epoch", PALETTE.dim)]
-    pieces.append((f" · predicted before launch {number(predicted)}", PALETTE.text))
+    doubt = plausible_number(document.get("predicted_doubt"))
+    pieces.append((f" · predicted before launch {prediction_text(predicted, doubt)}", PALETTE.text))
     pieces.append((f" ({signed_percent(error)})" if error is not None else "", PALETTE.text))
     return [*pieces, (f" · {loss(joules)} J/sample", PALETTE.dim)]
 
