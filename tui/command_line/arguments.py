@@ -6,6 +6,7 @@ Options of a job come from the table in ``engine/jobs/launch/job_options.py``.
 from __future__ import annotations
 
 import argparse
+import difflib
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import KW_ONLY, dataclass
@@ -15,13 +16,45 @@ from typing import Any, Literal, NoReturn
 from paceline.engine.errors import UsageError
 from paceline.engine.jobs.launch.job_options import JobOption, OptionKind, options_of
 
+PROGRAM = "paceline"
+
 
 class Parser(argparse.ArgumentParser):
-    """An argparse parser that raises UsageError instead of ending the process."""
+    """An argparse parser that raises UsageError instead of ending the process. Options are not abbreviated."""
+
+    def __init__(self, *args: Any, **keywords: Any) -> None:
+        super().__init__(*args, **{"allow_abbrev": False, **keywords})
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As of argparse, and every word must be known."""
+        known, rest = super().parse_known_args(args, namespace)
+        if rest:
+            self._refuse_words(rest)
+        return known, rest
 
     def error(self, message: str) -> NoReturn:
         """Raise UsageError; argparse calls this for every wrong argument."""
-        raise UsageError(f"{self.prog}: {message}", hint=f"see {self.prog} --help")
+        verb = self.prog.removeprefix(PROGRAM).strip()
+        where = f"{verb}: " if verb else ""
+        raise UsageError(f"{where}{message}", hint=f"see {' '.join(filter(None, (PROGRAM, verb, '--help')))}")
+
+    def _refuse_words(self, words: list[str]) -> NoReturn:
+        verb = self.prog.removeprefix(PROGRAM).strip()
+        where = f"{verb} knows" if verb else "there is"
+        wrong = next((word for word in words if word.startswith("-")), words[0])
+        name = wrong.partition("=")[0]
+        what = f"no option {name}" if name.startswith("-") else f"no argument {name!r} here"
+        hint = did_you_mean(name, self._option_string_actions)
+        raise UsageError(f"{where} {what}", hint=hint or f"see {' '.join(filter(None, (PROGRAM, verb, '--help')))}")
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """``did you mean status?`` where a known word is close to the typed one; empty where none is."""
+    words = list(known)
+    close = difflib.get_close_matches(word.lower(), words, n=1, cutoff=0.6) or [
+        one for one in words if len(word) > 2 and one.startswith(word)
+    ]
+    return f"did you mean {close[0]}?" if close else ""
 
 
 @dataclass(frozen=True, slots=True)

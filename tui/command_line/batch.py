@@ -17,6 +17,7 @@ from paceline.engine.specs import Inventory
 
 from ..control_log import control_log, log_path
 from ..preferences import preferences_path, read_preferences
+from .ask import TerminalPrompts
 from .commands import VERBS, Verb, check_allowed
 from .narration import Narrator
 from .render import render
@@ -49,8 +50,18 @@ async def _perform(args: argparse.Namespace, verb: Verb, inventory: Inventory) -
     from paceline.engine.control import ASKING_PATIENCE_S, Control
 
     waits = (RUN_PATIENCE_S, ASKING_PATIENCE_S) if args.patience is None else (args.patience, args.patience)
-    control = Control(inventory, record=args.record, patience=waits[0], asking_patience=waits[1])
-    narrator = Narrator(sys.stderr, control.subscribe)
+    # In a terminal a verb that asks prints like any other command: only trouble is worth a line beside its answer, and a person
+    # can answer a login. --batch never asks.
+    is_asking = not (verb.is_launch or args.batch or args.json or args.quiet) and sys.stdin.isatty() and sys.stderr.isatty()
+    narrator = Narrator(sys.stderr, is_quiet=args.quiet, is_terse=is_asking)
+    control = Control(
+        inventory,
+        record=args.record,
+        patience=waits[0],
+        ask=TerminalPrompts(narrator.close) if is_asking else None,
+        asking_patience=waits[1],
+    )
+    narrator.listen(control.subscribe)
     interrupts: asyncio.Queue[int] = asyncio.Queue()
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

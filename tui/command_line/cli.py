@@ -12,15 +12,17 @@ from pathlib import Path
 
 from paceline.engine.errors import PacelineError, UsageError
 
-from .arguments import Parser, add_arguments, seconds
-from .commands import VERBS, parse, verb_of
+from .arguments import PROGRAM, Parser, add_arguments, seconds
+from .commands import VERBS, Verb, parse, unknown_verb, verb_of
 from .script_words import split_script
 
 EXIT_STATUSES = """exit status: 0 done, 1 the work failed, 2 usage or configuration, 3 a node was unreachable,
 4 authentication or host key refused, 5 the plan is impossible, 130 interrupted"""
 
 OPTIONS_WITH_VALUE = ("--nodes", "--only", "--record", "--patience")
-"""Options before the verb that a value follows."""
+"""Options of every verb that a value follows."""
+GENERAL_FLAGS = ("--batch", "--json", "-q", "--quiet", "--read-only", "--plain", "--ascii")
+"""Options of every verb without a value. Both kinds may stand before the verb or after it."""
 OpenSession = Callable[[argparse.Namespace, Path, str], int]
 """Opens a session with a person: arguments, nodes.toml and the line of the verb; returns the exit status."""
 MAX_ERROR_CHARS = 2000
@@ -30,8 +32,9 @@ MAX_ERROR_CHARS = 2000
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line, with one sub-parser per verb."""
     parser = Parser(
-        prog="paceline",
-        description="A terminal control centre for heterogeneous GPU labs.",
+        prog=PROGRAM,
+        description="A terminal control centre for heterogeneous GPU labs. Without a verb the screen opens, and so it does\n"
+        "for verbs that launch or follow a run; the others print and return.",
         epilog=EXIT_STATUSES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -41,7 +44,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", metavar="SET", help="only these nodes, such as lab[1-4],atlas")
     parser.add_argument("--record", metavar="FILE", type=Path, help="record the session for paceline replay")
     parser.add_argument("--batch", action="store_true", help="no screen: data on stdout, progress on stderr")
-    parser.add_argument("--json", action="store_true", help="with --batch: one JSON document on stdout")
+    parser.add_argument("--json", action="store_true", help="no screen: one JSON document on stdout")
+    parser.add_argument("-q", "--quiet", action="store_true", help="no screen and no progress: results and errors only")
     parser.add_argument(
         "--patience", metavar="S", type=seconds, help="seconds to wait for a silent node (600 for a run, 5 for a question)"
     )
@@ -58,15 +62,40 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _split_words(words: Sequence[str]) -> tuple[list[str], str]:
-    """The words without those of a script, and the line of the verb as the ``:`` prompt takes it; empty without a verb."""
+    """The words without those of a script, and the line of the verb as the ``:`` prompt takes it; empty without a verb.
+
+    Options of every verb that follow the verb are moved before it. Raises UsageError for a word that is no verb.
+    """
     position = 0
     while position < len(words) and words[position].startswith("-"):
         position += 2 if words[position] in OPTIONS_WITH_VALUE else 1
-    verb = verb_of(words[position]) if position < len(words) else None
-    if verb is None:
+    if position >= len(words):
         return list(words), ""
-    ours = split_script(verb.arguments, words[position + 1 :])[0] if verb.takes_script else list(words[position + 1 :])
-    return [*words[:position], verb.name, *ours], shlex.join([verb.name, *words[position + 1 :]])
+    if words[position] == "help" and (position + 1 == len(words) or verb_of(words[position + 1])):
+        return [*words[position + 1 : position + 2], "--help"], ""
+    verb = verb_of(words[position])
+    if verb is None:
+        raise unknown_verb(words[min(len(words) - 1, position + (words[position] == "help"))], hint=f"see {PROGRAM} --help")
+    rest = list(words[position + 1 :])
+    ours = split_script(verb.arguments, rest)[0] if verb.takes_script else rest
+    general, own = _general_words(verb, ours)
+    return [*words[:position], *general, verb.name, *own], shlex.join([verb.name, *own, *rest[len(ours) :]])
+
+
+def _general_words(verb: Verb, words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The options of every verb among the words of one, and the other words."""
+    options = {argument.name: argument for argument in verb.arguments if argument.is_option}
+    general: list[str] = []
+    own: list[str] = []
+    position = 0
+    while position < len(words):
+        name = words[position].partition("=")[0]
+        is_own = name in options or name not in (*GENERAL_FLAGS, *OPTIONS_WITH_VALUE)
+        has_value = options[name].has_value if name in options else name in OPTIONS_WITH_VALUE
+        taken = words[position : position + (2 if has_value and "=" not in words[position] else 1)]
+        (own if is_own else general).extend(taken)
+        position += len(taken)
+    return general, own
 
 
 def nodes_file(args: argparse.Namespace) -> Path:
@@ -116,9 +145,15 @@ def main(argv: list[str] | None = None, open_screen: OpenSession | None = None, 
             vars(args).update(vars(parse(line)[1]))
         if args.plain or (args.verb is None and not args.batch and has_dumb_terminal()):
             return _require(open_plain)(args, nodes_file(args), line)
-        if args.verb is None and (args.batch or not has_terminal()):
+        if args.verb is None and (args.batch or args.json or args.quiet or not has_terminal()):
             raise UsageError("name a verb", hint="paceline --help; without a verb the screen opens, which needs a terminal")
-        if args.batch or args.json or not has_terminal():
+        if (
+            args.batch
+            or args.json
+            or args.quiet
+            or not has_terminal()
+            or (args.verb is not None and not VERBS[args.verb].is_launch)
+        ):
             from .batch import run
 
             return run(args, nodes_file(args))

@@ -16,7 +16,20 @@ from paceline.engine.errors import UsageError
 from paceline.engine.jobs.launch.job_options import exclusive_groups, job_file_options, train_spec
 from paceline.engine.reports.document_type import Document
 
-from .arguments import JOB_FILE, RUN, Argument, Parser, add_arguments, bandwidth, job_arguments, latency, positive, seconds, seed
+from .arguments import (
+    JOB_FILE,
+    RUN,
+    Argument,
+    Parser,
+    add_arguments,
+    bandwidth,
+    did_you_mean,
+    job_arguments,
+    latency,
+    positive,
+    seconds,
+    seed,
+)
 from .script_words import script_of_file, split_script
 
 if TYPE_CHECKING:
@@ -32,7 +45,7 @@ class Verb:
     perform: Callable[[Control, argparse.Namespace], Coroutine[Any, Any, Document]]
     arguments: tuple[Argument, ...] = ()
     is_launch: bool = False
-    """Whether it launches or follows a run: an interrupt then asks what to do with the run."""
+    """Whether it launches or follows something: in a terminal the screen opens on it. The other verbs print and return."""
     is_on_embedded_lab: bool = False
     """Whether it always runs on the embedded lab."""
     aliases: tuple[str, ...] = ()
@@ -139,7 +152,7 @@ async def _kill(control: Control, args: argparse.Namespace) -> Document:
 
 
 async def _replay(control: Control, args: argparse.Namespace) -> Document:
-    raise UsageError("replay needs a session of its own", hint=f"paceline replay {args.file}")
+    raise UsageError("a replay is a session of its own", hint=f"leave with q, then: paceline replay {args.file}")
 
 
 VERBS: dict[str, Verb] = {
@@ -167,7 +180,6 @@ VERBS: dict[str, Verb] = {
                 Argument("--bandwidth", 'what if every link had it, such as "1 Gbit/s"', "B", bandwidth),
                 Argument("--latency", 'what if every hop took it, such as "200 us"', "T", latency),
             ),
-            is_launch=True,
             acts=True,
         ),
         Verb("plan", "what train would do, without doing it", _plan, (JOB_FILE, *job_arguments("plan"))),
@@ -256,6 +268,7 @@ VERBS: dict[str, Verb] = {
                 Argument("file", "a session recorded with --record", "FILE", Path),
                 Argument("--speed", "times faster than it happened (default: 1)", "X", float, default=1.0),
             ),
+            is_launch=True,
         ),
     )
 }
@@ -265,6 +278,12 @@ VERBS: dict[str, Verb] = {
 def verb_of(name: str) -> Verb | None:
     """A verb by its name or one of its aliases."""
     return VERBS.get(name) or next((verb for verb in VERBS.values() if name in verb.aliases), None)
+
+
+def unknown_verb(word: str, hint: str) -> UsageError:
+    """The error for a word that is no verb: the verb that was meant, where one is close; else ``hint``."""
+    names = [name for verb in VERBS.values() for name in (verb.name, *verb.aliases)]
+    return UsageError(f"there is no verb {word!r}", hint=did_you_mean(word, names) or hint)
 
 
 def check_allowed(verb: Verb, args: argparse.Namespace, is_read_only: bool) -> None:
@@ -303,9 +322,11 @@ def parse(line: str) -> tuple[Verb, argparse.Namespace]:
         words = shlex.split(line)
     except ValueError as error:
         raise UsageError(f"cannot read {line!r}: {error}") from None
-    verb = verb_of(words[0]) if words else None
+    if not words:
+        raise UsageError("name a verb", hint="known: " + ", ".join(VERBS))
+    verb = verb_of(words[0])
     if verb is None:
-        raise UsageError(f"unknown verb {words[0] if words else ''!r}", hint="known: " + ", ".join(VERBS))
+        raise unknown_verb(words[0], hint="known: " + ", ".join(VERBS))
     parser = Parser(prog=verb.name, description=verb.summary, add_help=False)
     add_arguments(parser, verb.arguments)
     return verb, _parse_with_job_file(verb, parser, words[1:])

@@ -37,6 +37,7 @@ from paceline.engine.events import (
     RunUnreachable,
     SharesChanged,
     StandaloneMeasured,
+    StepSkipped,
     StepTimesProfiled,
     StragglerEnded,
     StragglerFound,
@@ -64,8 +65,17 @@ PLAIN_PARTS = 4
 class Narrator:
     """Subscribes to the events of a session and writes a sentence for each that concerns a waiting person."""
 
-    def __init__(self, stream: TextIO, subscribe: Callable[[Callable[[Event], None]], object], is_plain: bool = False) -> None:
-        """``is_plain``: sentences only, no line that is redrawn, as for a screen reader."""
+    def __init__(
+        self,
+        stream: TextIO,
+        subscribe: Callable[[Callable[[Event], None]], object] | None = None,
+        is_plain: bool = False,
+        *,
+        is_quiet: bool = False,
+        is_terse: bool = False,
+    ) -> None:
+        """``is_plain``: sentences only, no line that is redrawn, as for a screen reader. ``is_quiet``: no event is told.
+        ``is_terse``: that a node has connected is not told."""
         self._stream = stream
         self._has_bar = stream.isatty() and os.environ.get("TERM") != "dumb" and not is_plain
         self._is_open = True
@@ -79,7 +89,14 @@ class Narrator:
         self._state = State()
         self._lost: dict[str, str] = {}
         """Last reported reason of each lost node."""
-        subscribe(self._on_event)
+        self._is_quiet, self._is_terse = is_quiet, is_terse
+        if subscribe is not None:
+            self.listen(subscribe)
+
+    def listen(self, subscribe: Callable[[Callable[[Event], None]], object]) -> None:
+        """Tell the events of a session from now on."""
+        if not self._is_quiet:
+            subscribe(self._on_event)
 
     def print_line(self, sentence: str) -> None:
         """Write one line with the time; a progress bar stays below it."""
@@ -116,6 +133,8 @@ class Narrator:
         match event:
             case NodeConnected():
                 self._lost.pop(event.node, None)
+                if self._is_terse:
+                    return None
                 return f"{event.node} connected ({event.system or 'unknown system'}, Python {event.python or 'unknown'})"
             case NodeLost() if self._lost.get(event.node) == event.reason:
                 return None  # another attempt failed for the same reason
@@ -198,6 +217,8 @@ class Narrator:
                 return f"rank {event.rank} on {event.node}: {what} (its log has the trace)"
             case CaseTested(r2=float(r2), mae=float(mae), loss=float(loss)):
                 return f"{event.case}: test part, mse {loss:.4g}, mae {mae:.4g}, r2 {r2:.4f}"
+            case StepSkipped():
+                return f"{event.case}: {event.reason}"
             case RankFailed(is_collateral=False):
                 return f"rank {event.rank} on {event.node} failed: {event.reason}"
             case StrangersRefused():

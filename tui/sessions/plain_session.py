@@ -12,6 +12,7 @@ import signal
 import sys
 from collections.abc import Awaitable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from paceline.engine.errors import PacelineError
 from paceline.engine.events import Event, ResultDerived
@@ -27,7 +28,11 @@ from ..terminal.format import number, ratio, sanitize
 from .live_session import LiveSession
 from .session import Answer
 
+if TYPE_CHECKING:
+    from paceline.engine.telemetry.replay import ReplaySession
+
 WELCOME = "type a command, such as status or bench; help lists all of them, q leaves and runs go on"
+REPLAY_WELCOME = "a replay: type pause, speed 4, seek 95, seek next or seek previous; q leaves"
 MAX_SENTENCE_CHARS = 2000
 
 
@@ -37,6 +42,11 @@ def run(args: argparse.Namespace, nodes: Path, line: str) -> int:
     is_read_only = args.read_only or read_preferences(preferences_path()).read_only
     if verb is not None:
         check_allowed(verb, args, is_read_only)
+    if verb is not None and verb.name == "replay":
+        from paceline.engine.telemetry.replay import ReplaySession
+
+        replay = ReplaySession(args.file, args.speed)
+        return asyncio.run(PlainSession(replay).run())
     inventory = load_inventory(nodes, args.only, is_embedded_only=verb is not None and verb.is_on_embedded_lab)
 
     async def session() -> int:
@@ -49,7 +59,7 @@ def run(args: argparse.Namespace, nodes: Path, line: str) -> int:
 class PlainSession:
     """Reads commands from standard input and writes sentences to standard output."""
 
-    def __init__(self, session: LiveSession) -> None:
+    def __init__(self, session: LiveSession | ReplaySession) -> None:
         self._session = session
         self._narrator = Narrator(sys.stdout, session.subscribe, is_plain=True)
         self._lines: asyncio.Queue[str | None] = asyncio.Queue()
@@ -58,7 +68,8 @@ class PlainSession:
         self._status = 0
         self._is_leaving = asyncio.Event()
         self._answer: asyncio.Future[str | None] | None = None
-        session.ask = self._ask
+        if isinstance(session, LiveSession):
+            session.ask = self._ask
         session.subscribe(self._on_event)
 
     async def run(self) -> int:
@@ -66,7 +77,7 @@ class PlainSession:
         loop = asyncio.get_running_loop()
         for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(signum, self._interrupt, signum)
-        self._print(WELCOME)
+        self._print(REPLAY_WELCOME if self._session.is_replay else WELCOME)
         work, leaving = asyncio.create_task(self._execute_lines()), asyncio.create_task(self._is_leaving.wait())
         try:
             loop.add_reader(sys.stdin.fileno(), self._read)
@@ -84,7 +95,7 @@ class PlainSession:
             await asyncio.gather(work, leaving, return_exceptions=True)
             self._narrator.close()
             await self._session.close()
-        return self._status or self._session.exit_status
+        return self._status or (self._session.exit_status if isinstance(self._session, LiveSession) else 0)
 
     async def _execute_lines(self) -> None:
         """Execute line by line; at the end of the input wait for all work."""
@@ -93,12 +104,15 @@ class PlainSession:
             while (line := await self._lines.get()) is not None:
                 if line in ("q", "quit", "exit"):
                     self._is_leaving.set()
+                elif line in ("help", "?") and self._session.is_replay:
+                    self._print(REPLAY_WELCOME)
                 elif line in ("help", "?"):
                     for verb in VERBS.values():
                         self._print(f"{verb.name}: {verb.summary}")
                 elif line:
                     group.create_task(self._perform(self._session.perform(line)))
-        await self._session.finished()
+        if isinstance(self._session, LiveSession):
+            await self._session.finished()
 
     async def _perform(self, work: Awaitable[Answer | None]) -> None:
         try:

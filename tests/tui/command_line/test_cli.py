@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ from paceline.engine.errors import UsageError
 from paceline.engine.events import CaseStarted, NodeConnected, NodeLost, NodeReported, Progress, RunPlanned, StepsTaken, Ticked
 from paceline.engine.telemetry.bus import Bus
 from paceline.engine.telemetry.progress import ProgressReporter, TransferProgress
+from paceline.tui.command_line import cli
 from paceline.tui.command_line.batch import exit_status
+from paceline.tui.command_line.cli import main
 from paceline.tui.command_line.commands import VERBS, parse
 from paceline.tui.command_line.narration import Narrator
 
@@ -129,12 +132,93 @@ def test_a_line_that_is_no_verb_is_refused_at_the_prompt_too(line: str) -> None:
         parse(line)
 
 
+def noting(notes: list[Any]) -> Callable[..., int]:
+    """Opens nothing: notes what it was called with and returns status 0."""
+
+    def note(*words: Any) -> int:
+        notes.append(words)
+        return 0
+
+    return note
+
+
 def outcome(line: str) -> str:
     """The verb a line names, or why it is refused."""
     try:
         return parse(line)[0].name
     except UsageError as error:
         return str(error)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("statsu",), "paceline: there is no verb 'statsu' (did you mean status?)"),
+        (("atach", "x"), "paceline: there is no verb 'atach' (did you mean attach?)"),
+        (("help", "jbos"), "paceline: there is no verb 'jbos' (did you mean jobs?)"),
+        (("train", "--epocs", "3"), "paceline: train knows no option --epocs (did you mean --epochs?)"),
+        (("train", "--epoch=3"), "paceline: train knows no option --epoch (did you mean --epochs?)"),
+        (("--bach", "jobs"), "paceline: there is no option --bach (did you mean --batch?)"),
+        (("jobs", "all"), "paceline: jobs knows no argument 'all' here (see paceline jobs --help)"),
+        (("logs",), "paceline: logs: the following arguments are required: RUN (see paceline logs --help)"),
+    ],
+)
+def test_a_wrong_word_is_named_with_the_word_that_was_meant(
+    words: tuple[str, ...], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(list(words)) == 2
+    assert capsys.readouterr().err.splitlines() == [told]
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_a_verb_that_asks_prints_in_a_terminal_and_one_that_launches_opens_the_screen(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    printed: list[Any] = []
+    opened: list[Any] = []
+    monkeypatch.setattr(cli, "has_terminal", lambda: True)
+    monkeypatch.setattr("paceline.tui.command_line.batch.run", noting(printed))
+    line = [name, *("x" for argument in VERBS[name].arguments if argument.is_required)]
+    line[2:] = ["4711"] * len(line[2:])  # kill NODE PID
+    assert main(line, noting(opened)) == 0
+    asks = {"status", "advise", "plan", "jobs", "logs", "cancel", "fetch", "clean", "kill"}
+    assert (len(printed), len(opened)) == ((1, 0) if name in asks else (0, 1))
+    assert main(["--batch", *line], noting(opened)) == 0
+    assert len(printed) == (2 if name in asks else 1)
+
+
+@pytest.mark.parametrize("line", ["--json -q status", "status --json -q", "status -q --json"])
+def test_options_of_every_verb_stand_before_or_after_it(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr("paceline.tui.command_line.batch.run", noting(seen))
+    assert main(line.split()) == 0
+    args = seen[0][0]
+    assert (args.json, args.quiet) == (True, True)
+
+
+def test_options_of_a_script_are_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr("paceline.tui.command_line.batch.run", noting(seen))
+    assert main(["train", "--json", "--epochs", "2", "mine.py", "--batch", "--only", "x"]) == 0
+    args = seen[0][0]
+    assert (args.json, args.batch, args.only, args.epochs) == (True, False, None, 2)
+    assert args.script.args == ("--batch", "--only", "x")
+
+
+def test_quiet_prints_the_answer_and_no_narration(tmp_path: Path) -> None:
+    (tmp_path / "nodes.toml").write_text(EMBEDDED)
+    done = paceline("-q", "status", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "demo1" in done.stdout
+
+
+def test_a_replay_is_told_without_a_screen_too() -> None:
+    recording = Path(__file__).parents[3] / "data" / "demo" / "reference-lab.jsonl"
+    command = [sys.executable, "-m", "paceline.tui", "--plain", "replay", str(recording), "--speed", "1e9"]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("a replay: type pause")
+    assert "result of hybrid" in done.stdout
 
 
 @pytest.mark.parametrize("name", VERBS)
@@ -163,7 +247,7 @@ def test_a_talk_says_one_sentence_an_event_and_obeys_line_by_line(tmp_path: Path
     said = done.stdout.splitlines()
     assert any("demo1 connected" in line for line in said)
     assert any(line.startswith("demo1 ") and "emulated" in line for line in said)
-    assert any("unknown verb 'sing'" in line for line in said)
+    assert any("there is no verb 'sing'" in line for line in said)
     assert all(any(line.startswith(f"{verb.name}: {verb.summary}") for line in said) for verb in VERBS.values())
     assert not {"\r", "\x1b", "━"} & set(done.stdout)
     assert done.stderr == ""
