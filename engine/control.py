@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .errors import PacelineError, UsageError
 from .events import DeviceReading, Event, InventoryRead, NodeSummary, NodeWarned, ProfileStored, RunListed, Ticked, Warned
@@ -143,9 +144,35 @@ class Control:
         ]
         return {"type": "status", "nodes": nodes}
 
-    async def run(self, spec: TrainSpec, is_waiting: bool = False) -> Document:
-        """Launch a job and follow it to its result (verbs train and bench). ``is_waiting``: wait until its devices are free."""
+    async def run(self, spec: TrainSpec, is_waiting: bool = False, resume_from: Path | None = None) -> Document:
+        """Launch a job and follow it to its result (verbs train and bench). ``is_waiting``: wait until its devices are free.
+
+        ``resume_from``: a checkpoint here to go on from.
+        """
+        if resume_from is not None:
+            from .jobs.runs.resume import resume_from_file
+
+            packed = self._launch_session().checkpoints_dir
+            spec = replace(spec, resume=await asyncio.to_thread(resume_from_file, resume_from, packed))
         return await self._new_launcher().run(spec, is_waiting)
+
+    async def resume(self, run_id: str, changes: Mapping[str, Any], is_waiting: bool = False) -> Document:
+        """Launch a new run from the newest checkpoint of an ended one, and follow it to its result.
+
+        ``changes``: fields of its job that are different now, such as ``devices``.
+        """
+        from .jobs.runs.resume import prepare_resume
+
+        session = self._launch_session()
+        spec = await prepare_resume(
+            await self._row(run_id),
+            self._fleet,
+            connected=self._live.connected,
+            runs=self.runs,
+            packed=session.checkpoints_dir,
+            publish=self.publish,
+        )
+        return await self.run(replace(spec, **changes), is_waiting)
 
     async def plan(self, spec: TrainSpec) -> Document:
         """What ``run`` would do, without doing it."""

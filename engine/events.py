@@ -609,6 +609,14 @@ class EpochEnded(RankEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StepSkipped(RankEvent):
+    """Rank 0: no rank's optimizer took a step, as its gradients overflowed a number format."""
+
+    step: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CaseTested(RankEvent):
     """Rank 0: the final model of a case was evaluated on the test part, exactly over all ranks."""
 
@@ -889,6 +897,7 @@ EVENTS: dict[str, type[Event]] = {
         RankEpochEnded,
         EpochEnded,
         CaseTested,
+        StepSkipped,
         StandaloneMeasured,
         BaselineMeasured,
         DeviceUsed,

@@ -55,8 +55,8 @@ SEED, RESAMPLES = 30, 10_000
 class BalancedCase(loop.Case):
     """A case as in a run, without the evaluation, which bare DDP would have too."""
 
-    def _evaluate(self, epoch: int, samples: int, seconds: float) -> None:
-        return
+    def _evaluate(self, epoch: int, samples: int, seconds: float) -> float:
+        return 0.0
 
 
 class Pace(EmulatedTimer):
@@ -173,7 +173,7 @@ def run_rank(rank: int, place: str, pairs: int) -> None:
     border = Border(log)
     timer = SafeTimer(EmulatedTimer(device, emulation, WORKLOAD, build_model(WORKLOAD.name)), border)
     config = trainer.TrainerConfig(max_micro_batch=BATCH)
-    balanced_trainer = trainer.make_trainer(WORKLOAD, Task(True), data, timer, group, config, seed=0, is_bfloat16=False)
+    balanced_trainer = trainer.make_trainer(WORKLOAD, Task(True), data, timer, group, config, seed=0)
     problem = Problem("hybrid", BATCH, profile, (1,) * world, (BATCH,) * world)
     balanced = BalancedCase(
         workload=WORKLOAD,

@@ -20,6 +20,8 @@ from .json_files import read_json, write_json
 CHECKPOINT_DIR = "checkpoints"
 """Directory of a run, on each node that keeps a copy."""
 CHECKPOINT_FORMAT = 1
+RESUME_FILE = "checkpoint.pt"
+"""The checkpoint of a resumed run, in ``data/<its SHA-256>`` of every node."""
 _NAME = re.compile(r"step-\d{9}\.json")
 _BLOCK_BYTES = 1 << 20
 
@@ -42,6 +44,11 @@ class CheckpointInfo:
     score: float | None = None
     """How good the model is by its validation, higher is better; None where it was not evaluated. The best one is kept."""
 
+    @property
+    def is_well_named(self) -> bool:
+        """Whether the name is that of its step, and so no path to somewhere else."""
+        return self.name == checkpoint_name(self.step)
+
 
 def checkpoint_name(step: int) -> str:
     """Name of the file after a number of steps."""
@@ -58,7 +65,7 @@ def list_checkpoints(directory: Path) -> list[CheckpointInfo]:
     found = []
     with contextlib.suppress(OSError):
         for name in os.listdir(directory):
-            if _NAME.fullmatch(name) and (info := _read_info(directory, name)) is not None:
+            if _NAME.fullmatch(name) and (info := read_info(directory, name)) is not None:
                 found.append(info)
     return sorted(found, key=lambda info: info.step, reverse=True)
 
@@ -110,12 +117,13 @@ def checkpoints_to_remove(infos: list[CheckpointInfo], keep: int) -> list[Checkp
     return [info for info in infos[max(1, keep) :] if info is not best]
 
 
-def _read_info(directory: Path, name: str) -> CheckpointInfo | None:
+def read_info(directory: Path, name: str) -> CheckpointInfo | None:
+    """What stands beside a checkpoint; None where it is missing or no such document. ``name``: of that file."""
     document: dict[str, Any] | None = read_json(directory / name)
     known = {field.name for field in fields(CheckpointInfo)}
     try:
         info = CheckpointInfo(**{key: value for key, value in (document or {}).items() if key in known})
-        is_valid = info.name == Path(name).with_suffix(".pt").name and info.name == checkpoint_name(info.step)
+        is_valid = info.name == Path(name).with_suffix(".pt").name and info.is_well_named
         return info if is_valid and isinstance(info.size, int) and isinstance(info.sha256, str) else None
     except (TypeError, ValueError, json.JSONDecodeError):
         return None

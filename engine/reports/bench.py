@@ -190,8 +190,15 @@ def _header(verb: str, plan: Plan) -> dict[str, Any]:
         "global_batch_size": plan.global_batch_size or None,
         "planned_epochs": plan.epochs or None,
         **script_document(plan),
+        **resumed_document(plan),
         **exchange_document(plan),
     }
+
+
+def resumed_document(plan: Plan) -> dict[str, Any]:
+    """Which checkpoint a run went on from; empty where it began at the beginning."""
+    resume = plan.resume
+    return {} if resume is None else {"resumed_from": {"run_id": resume.run_id or None, "epoch": resume.epoch, "step": resume.step}}
 
 
 def script_document(plan: Plan) -> dict[str, Any]:

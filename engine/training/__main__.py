@@ -13,6 +13,7 @@ from ..plan import Plan, RankPlan
 from ..wire import from_plain
 from ..workloads import WORKLOADS
 from .border import Border
+from .checkpoints.resume import make_checkpointer, read_resumed, resumed_place
 from .data import load_splits, load_test
 from .device import make_timer, select_device
 from .emulation.network import EmulatedLink
@@ -21,7 +22,7 @@ from .group.process_group import join_group
 from .group.rank_process import own_rank
 from .loop import Case
 from .normalization import min_local_batch
-from .precision import agree_bfloat16
+from .precision import agree_precision, set_precision
 from .probe import StandaloneBenchmark, probe_devices
 from .rank_log import RankLog
 from .tasks import task_for
@@ -43,9 +44,10 @@ def train(run_dir: Path, plan: Plan, rank: RankPlan, log: RankLog) -> None:
     timer = SafeTimer(make_timer(rank, workload, device), border)
 
     group = join_group(plan, rank, device, run_dir, log)
-    is_bfloat16 = agree_bfloat16(group, is_wanted=workload.is_bfloat16)
+    precision = agree_precision(group, plan.ranks, plan.precision, prefers_bfloat16=workload.is_bfloat16)
+    set_precision(plan.precision)
     profile, max_micro_batches = probe_devices(
-        workload, task, training, timer, group, batch=batch, border=border, is_bfloat16=is_bfloat16
+        workload, task, training, timer, group, batch=batch, border=border, precision=precision
     )
     standalone = StandaloneBenchmark(group, training, border)
     link = None if plan.link is None else EmulatedLink(plan.link, group.size, plan.seed)
@@ -59,10 +61,16 @@ def train(run_dir: Path, plan: Plan, rank: RankPlan, log: RankLog) -> None:
         local_steps=plan.local_steps,
     )
 
+    resumed = read_resumed(plan, run_dir)
+    checkpointer = make_checkpointer(plan, rank, run_dir, log)
     for planned in plan.cases:
         log.case = planned.name
         seed = plan.seed + planned.repeat
-        trainer = make_trainer(workload, task, training, timer, group, config, seed=seed, is_bfloat16=is_bfloat16)
+        trainer = make_trainer(workload, task, training, timer, group, config, seed=seed, precision=precision)
+        place = None
+        if resumed is not None:
+            place = resumed_place(resumed, len(training), seed, plan.epochs)
+            trainer.load(resumed, seed + (int(resumed["step"]) << 20) + rank.rank)
         # A batch that does not fit in memory at once is trained in micro-batches, so memory bounds no share.
         lows = (min_local_batch(trainer.replica.model),) * group.size
         problem = Problem(planned.policy, batch, profile, lows=lows, highs=(batch,) * group.size)
@@ -77,12 +85,17 @@ def train(run_dir: Path, plan: Plan, rank: RankPlan, log: RankLog) -> None:
             border=border,
             seed=seed,
             epochs=plan.epochs,
+            checkpointer=checkpointer,
+            place=place,
+            first_step=0 if resumed is None else int(resumed["step"]),
         )
         memory, steps = case.train()
         if plan.is_bench:
             standalone.measure(trainer, planned.name, steps, memory.local_batch_sizes[rank.rank])
             alone = [time.in_parts(batch, most) for time, most in zip(profile, max_micro_batches, strict=True)]
             standalone.measure_baseline(trainer, steps, batch, alone)
+    if checkpointer is not None:
+        checkpointer.wait()
     group.leave()
 
 

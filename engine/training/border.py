@@ -15,7 +15,7 @@ from typing import Literal, TypeVar
 from ..events import RankEvent, WatchingFailed
 from .rank_log import RankLog
 
-Part = Literal["timing", "balancing", "alerts", "telling"]
+Part = Literal["timing", "balancing", "alerts", "telling", "checkpoints"]
 T = TypeVar("T")
 
 MAX_REASON = 300

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from functools import partial
 
 from ..balancer.policies import Decision, Memory, Problem
 from ..balancer.step_phases import StepTimes
 from ..balancer.stragglers import StragglerState, detect_stragglers, initial_state
-from ..events import CaseEnded, CaseStarted, CaseTested, EpochEnded, RankEpochEnded, RankEvent, SharesChanged
+from ..events import CaseEnded, CaseStarted, CaseTested, EpochEnded, RankEpochEnded, RankEvent, SharesChanged, StepSkipped
 from ..workloads import Workload
 from .border import Border
+from .checkpoints.writer import Checkpointer
 from .data import Split
 from .evaluation import evaluate
 from .group.process_group import Group
@@ -38,6 +40,12 @@ class Case:
     """What watches the training fails inside of it: timing, balancing, alerts, telling."""
     seed: int
     epochs: int
+    checkpointer: Checkpointer | None = None
+    """Of a rank that writes checkpoints."""
+    place: SamplerState | None = None
+    """Where a run that is resumed goes on in the data; None: at the beginning."""
+    first_step: int = 0
+    """Steps taken before, by the run that is resumed."""
     _shares: AgreedShares = field(init=False)
     _stragglers: StragglerState = field(init=False)
     """Straggler detection, on rank 0 only."""
@@ -50,8 +58,8 @@ class Case:
         self._stragglers = initial_state(self.group.size)
         if self.group.rank == 0:
             self.border.write(CaseStarted(policy=self.problem.policy, local_batch_sizes=self._shares.memory.local_batch_sizes))
-        steps = 0
-        for epoch in range(self.epochs):
+        steps = self.first_step
+        for epoch in range(0 if self.place is None else self.place.epoch, self.epochs):
             steps = self._train_epoch(epoch, steps)
         self._evaluate_test()
         memory = self._shares.memory
@@ -64,6 +72,8 @@ class Case:
         trainer.reset()
         recorder = _EpochRecorder(self, epoch)
         state = SamplerState(samples, self.seed, epoch)
+        if self.place is not None and self.place.epoch == epoch:
+            state, samples = self.place, samples - self.place.offset
         begun: deque[tuple[int, SamplerState]] = deque(maxlen=3)
         while True:
             if state.epoch != epoch:
@@ -84,9 +94,20 @@ class Case:
             step += 1
             own = 0 if report is not None and report.is_void else sizes[self.group.rank]
             self.border.attempt("telling", recorder.end_step, own, report, is_change, otherwise=None)
+            if self.checkpointer is not None and trainer.local_sgd is None and self.checkpointer.is_due(step):
+                self._save(state, step)
         self.border.attempt("telling", recorder.close, otherwise=None)
-        self._evaluate(epoch, samples, recorder.seconds)
+        score = self._evaluate(epoch, samples, recorder.seconds)
+        if self.checkpointer is not None:
+            self._save(state, step, score)
         return step
+
+    def _save(self, place: SamplerState, step: int, score: float | None = None) -> None:
+        """Write a checkpoint beside training. A failure is told, and ends nothing."""
+        assert self.checkpointer is not None
+        state = {**self.trainer.state(), "place": asdict(place), "workload": self.workload.name}
+        save = partial(self.checkpointer.save, state, case=self.log.case, epoch=place.epoch, step=step, score=score)
+        self.border.attempt("checkpoints", save, otherwise=None)
 
     def _rewind(
         self, report: RankReport | None, state: SamplerState, begun: deque[tuple[int, SamplerState]], step: int
@@ -96,6 +117,8 @@ class Case:
             return state
         self._void_until = step  # a GPU has begun another step with these shares before the report arrived
         self.trainer.take_back(report.step)
+        if self.checkpointer is not None:
+            self.checkpointer.withdraw(report.step)
         self._rest(report)
         return dict(begun).get(report.step, state)
 
@@ -104,6 +127,8 @@ class Case:
         if (error := self.trainer.replica.fill_error) is not None:
             self.trainer.replica.fill_error = None
             self.border.tell("timing", error)
+        if report is not None and report.skipped and self.group.rank == 0:
+            self.border.write(StepSkipped(step=report.step, reason=report.skipped))
         if report is None or report.is_void or report.step <= self._void_until:
             return False
         if report.undecided and not self._shares.is_resting:
@@ -157,12 +182,14 @@ class Case:
                 )
             )
 
-    def _evaluate(self, epoch: int, samples: int, seconds: float) -> None:
-        """Evaluate the validation data, without pacing. Collective."""
+    def _evaluate(self, epoch: int, samples: int, seconds: float) -> float:
+        """Evaluate the validation data, without pacing. Collective. Return a score, higher is better."""
         trainer = self.trainer
         trainer.pool_statistics(self.group)
         quality = evaluate(trainer.replica.model, trainer.task, self.validation, self.group)
         (training_loss,) = self.group.exact_sum([float(trainer.loss_sum)])
+        is_whole = samples == len(trainer.data)  # of an epoch that another run began, that run has the other part of the sum
+        trained = trainer.data.total_weight() if is_whole else 0
         if self.group.rank == 0:
             self.border.write(
                 EpochEnded(
@@ -170,7 +197,7 @@ class Case:
                     epochs=self.epochs,
                     samples=samples,
                     seconds=seconds,
-                    training_loss=training_loss / trainer.data.total_weight(),
+                    training_loss=training_loss / trained if trained else None,
                     loss=quality.loss,
                     metric=quality.metric,
                     metric_name=self.workload.metric,
@@ -181,6 +208,7 @@ class Case:
                     local_batch_sizes=self._shares.memory.local_batch_sizes,
                 )
             )
+        return quality.metric if self.workload.task == "classification" else -quality.loss
 
     def _evaluate_test(self) -> None:
         """Evaluate the final model on the test part, where there is one. Collective."""

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
-from ..states import Compression
+from ..errors import DataRefused
+from ..states import Compression, Precision
 from ..workloads import Workload
 from .data import Split, copy_to
 from .emulation.network import EmulatedLink
 from .group.process_group import Group
 from .models import build_model
 from .normalization import batch_norm_layers, eval_for_single_sample, pool_running_statistics
+from .precision import LossScale
 from .shares.comm_hook import CommHook
 from .shares.local_sgd import LocalSGD
 from .shares.sampler import Rows, SamplerState, rank_slice
@@ -60,6 +63,8 @@ class Trainer:
     config: TrainerConfig
     local_sgd: LocalSGD | None
     """None: gradients are summed in every step."""
+    comm_hook: CommHook
+    loss_scale: LossScale
     loss_sum: torch.Tensor
     """Loss of this rank since the last reset, in float64, on the device."""
     trained_samples: int = 0
@@ -85,11 +90,15 @@ class Trainer:
         if self.data.prefetcher is not None:
             self.data.prefetcher.prefetch(state.advance(size).rows(first, last))
         self._backward(step, batch, weight, fingerprint)
-        report = self.step_stats.read(step, size, weight, fingerprint)
-        if report is not None and report.is_void and report.step == step:
+        overflow, scale = self.comm_hook.overflow_flag(), self.loss_scale.value
+        report = self.step_stats.read(step, size, weight, fingerprint, overflow)
+        if report is not None:
+            self.comm_hook.follow(report.peak)
+            self.loss_scale.update(is_skipped=bool(report.skipped))
+        if report is not None and (report.is_void or report.skipped) and report.step == step:
             self.timer.stepped()
         else:
-            self._update(self.step_stats.skip_flag(fingerprint))
+            self._update(self.step_stats.skip_flag(fingerprint, overflow), scale)
         return report
 
     def take_back(self, first: int) -> None:
@@ -110,7 +119,7 @@ class Trainer:
         self.timer.begin(step, last - first)
         with self.ddp.no_sync():
             self._backward(step, self._take(rows), own, fingerprint)
-        self._step_optimizer(None)
+        self._step_optimizer(None, self.loss_scale.value)
         report = None
         if local.is_due(own, weight, is_last=state.advance(size).epoch != state.epoch):
             local.average(self.replica)
@@ -124,7 +133,31 @@ class Trainer:
         with self.ddp.no_sync():
             self.timer.begin(step, len(rows))
             self._backward(step, self._take(rows), self.data.total_weight(rows), 0.0)
-        self._update()
+        self._update(None, self.loss_scale.value)
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds of the trainer: the same on every rank, but for the state of its random generator."""
+        return {
+            "model": self.replica.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "random": {"torch": torch.get_rng_state()},
+            "loss_scale": self.loss_scale.value,
+        }
+
+    def load(self, state: Mapping[str, Any], rank_seed: int) -> None:
+        """Take over the weights and the optimizer of a checkpoint. Raises DataRefused where they are of another model.
+
+        ``rank_seed``: for the random draws from here on, which no rank continues.
+        """
+        try:
+            self.replica.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+        except (KeyError, RuntimeError, ValueError) as error:
+            reason = f"the checkpoint is of another model: {str(error).splitlines()[0][:200]}"
+            raise DataRefused(reason, hint="resume with the workload that wrote it") from None
+        if self.loss_scale.is_used:
+            self.loss_scale.value = float(state.get("loss_scale", self.loss_scale.value))
+        torch.manual_seed(rank_seed)
 
     def pool_statistics(self, group: Group) -> None:
         """Pool the running statistics of all ranks, before evaluation, where the model has any. Collective."""
@@ -149,7 +182,7 @@ class Trainer:
         x, y = batch
         *early, last = micro_batches(len(x), self.config.max_micro_batch)
         loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
-        scale = 1.0 / max(weight, 1)  # a step of weight 0 has no gradient
+        scale = self.loss_scale.value / max(weight, 1)  # a step of weight 0 has no gradient
         for part in early:
             with self.ddp.no_sync():
                 loss, _ = self._loss(x[part], y[part], is_last=False)
@@ -175,12 +208,16 @@ class Trainer:
             output, anchor = self.ddp(x, is_last)
         return self.task.loss_sum(output, y), anchor
 
-    def _update(self, skip_flag: torch.Tensor | None = None) -> None:
+    def _update(self, skip_flag: torch.Tensor | None, scale: float) -> None:
         """Step the optimizer: alike on all ranks, as their gradient is. A skip flag of 1 leaves weights and moments unchanged."""
-        self._step_optimizer(skip_flag)
+        self._step_optimizer(skip_flag, scale)
         self.timer.stepped()
 
-    def _step_optimizer(self, skip_flag: torch.Tensor | None) -> None:
+    def _step_optimizer(self, skip_flag: torch.Tensor | None, scale: float) -> None:
+        """``scale``: the loss scale of the gradients."""
+        if scale != 1.0:
+            gradients = [weight.grad for weight in self.replica.model.parameters() if weight.grad is not None]
+            torch._foreach_mul_(gradients, 1.0 / scale)
         self.optimizer.found_inf = skip_flag  # type: ignore[attr-defined]  # torch's hook for GradScaler: 1 skips the step
         if self.config.max_gradient_norm is not None:
             nn.utils.clip_grad_norm_(self.replica.model.parameters(), self.config.max_gradient_norm)
@@ -202,22 +239,38 @@ def make_trainer(
     config: TrainerConfig,
     *,
     seed: int,
-    is_bfloat16: bool,
+    precision: Precision = "fp32",
 ) -> Trainer:
     """Return a trainer with a new model from the seed, so that all cases of a launch start with the same weights. Collective."""
     torch.manual_seed(seed)
-    replica = Replica(build_model(workload.name).to(group.device), timer, group.rank, group.size, is_bfloat16=is_bfloat16)
+    replica = Replica(build_model(workload.name).to(group.device), timer, group.rank, group.size, precision=precision)
     # Adam keeps the learning rate of the workload for all shares: the global batch, and so the gradient, is the same.
     # The fused implementation skips a step on the device, without its host, and takes a quarter of the time on a CPU.
     optimizer = torch.optim.Adam(replica.model.parameters(), lr=workload.learning_rate, fused=True)
-    return build_trainer(replica, optimizer, task, data, timer, config)
+    return build_trainer(replica, optimizer, task, data, timer, config, loss_scale=LossScale(precision))
 
 
 def build_trainer(
-    replica: Replica, optimizer: torch.optim.Optimizer, task: Task, data: Split, timer: CpuTimer, config: TrainerConfig
+    replica: Replica,
+    optimizer: torch.optim.Optimizer,
+    task: Task,
+    data: Split,
+    timer: CpuTimer,
+    config: TrainerConfig,
+    *,
+    loss_scale: LossScale | None = None,
 ) -> Trainer:
     """Return a trainer of a given model and optimizer, with DDP prepared for unequal shares. Collective."""
     device = replica.slot.device
+    loss_scale = loss_scale or LossScale("fp32")
+    stats = StepStats(
+        replica,
+        replica.rank,
+        replica.world_size,
+        reads_one_step_late=config.reads_one_step_late,
+        compression=config.compression,
+        loss_scale=loss_scale,
+    )
     ddp = DistributedDataParallel(
         replica,
         device_ids=[device] if device.type == "cuda" else None,
@@ -234,9 +287,11 @@ def build_trainer(
         replica=replica,
         ddp=ddp,
         optimizer=optimizer,
-        step_stats=StepStats(replica, replica.rank, replica.world_size, reads_one_step_late=config.reads_one_step_late),
+        step_stats=stats,
         norms=batch_norm_layers(replica.model),
         config=config,
         local_sgd=LocalSGD(comm_hook, config.local_steps) if config.local_steps > 1 else None,
+        comm_hook=comm_hook,
+        loss_scale=loss_scale,
         loss_sum=torch.zeros((), dtype=torch.float64, device=device),
     )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from paceline.engine.errors import UsageError
 from paceline.engine.jobs.launch.job_options import exclusive_groups, job_file_options, train_spec
 from paceline.engine.reports.document_type import Document
+from paceline.engine.states import POLICIES
 
 from .arguments import (
     JOB_FILE,
@@ -74,7 +75,20 @@ async def _train(control: Control, args: argparse.Namespace) -> Document:
     from paceline.engine.jobs.runs.on_end_hook import with_on_end_hook
 
     async with with_on_end_hook(control, args.on_end):
-        return await control.run(train_spec("train", vars(args)), args.wait)
+        resume_from = Path(args.resume_from) if args.resume_from is not None else None
+        return await control.run(train_spec("train", vars(args)), args.wait, resume_from)
+
+
+async def _resume(control: Control, args: argparse.Namespace) -> Document:
+    from paceline.engine.experiments.policies import check_policies
+    from paceline.engine.jobs.runs.on_end_hook import with_on_end_hook
+
+    given = {"epochs": args.epochs, "devices": args.devices, "is_shared": args.share or None}
+    changes = {name: value for name, value in given.items() if value is not None}
+    if args.policy is not None:
+        changes["policies"] = check_policies((args.policy,))
+    async with with_on_end_hook(control, args.on_end):
+        return await control.resume(args.run_id, changes, args.wait)
 
 
 async def _bench(control: Control, args: argparse.Namespace) -> Document:
@@ -193,6 +207,22 @@ VERBS: dict[str, Verb] = {
             aliases=("run",),
         ),
         Verb("bench", "policies against each other", _bench, (JOB_FILE, *job_arguments("bench")), is_launch=True, acts=True),
+        Verb(
+            "resume",
+            "go on from the newest checkpoint of an ended run",
+            _resume,
+            (
+                RUN,
+                Argument("--devices", "all or a set such as lab[1-3],atlas:0 (default: as before)", "SET"),
+                Argument("--epochs", "passes over the data in all (default: as before)", "N", positive),
+                Argument("--policy", f"one of {', '.join(POLICIES)} (default: as before)", "P", choices=POLICIES),
+                Argument("--wait", "wait until the devices are free, then start", group="devices in use"),
+                Argument("--share", "start although others use the devices", group="devices in use"),
+                *job_arguments("attach"),
+            ),
+            is_launch=True,
+            acts=True,
+        ),
         Verb("jobs", "all runs on the nodes", _jobs, aliases=("ps",)),
         Verb(
             "attach",

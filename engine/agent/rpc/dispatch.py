@@ -10,6 +10,7 @@ from ..runner import detach
 from ..runs.run_dir import all_run_facts
 from ..runs.tail import Send
 from ..system.state_dir import StateDir, network_file_system
+from .checkpoints import list_run_checkpoints
 from .modules import find_modules
 from .process_kill import describe_process, kill
 from .run_control import cancel, connect_peers, launch, take_lease
@@ -51,6 +52,7 @@ REQUESTS: dict[str, RequestHandler] = {
     "read_plan": read_plan,
     "read_clock": read_clock,
     "find_modules": find_modules,
+    "list_checkpoints": list_run_checkpoints,
     "stat_files": stat_files,
     "follow": follow,
     "acknowledge": acknowledge,

@@ -79,13 +79,18 @@ async def prepare_job(session: LaunchSession, spec: TrainSpec) -> tuple[TrainSpe
 
 async def push_data(fleet: Fleet, nodes: Sequence[NodeSpec], data: DataPlan, source: Path, publish: Publish) -> None:
     """Push the prepared data to every node that does not have it yet."""
+    await push_directory(fleet, nodes, data.digest, source, "data", publish)
+
+
+async def push_directory(fleet: Fleet, nodes: Sequence[NodeSpec], digest: str, source: Path, noun: str, publish: Publish) -> None:
+    """Push a directory to ``data/<digest>`` of every node that does not have it yet, with progress."""
     size = sum(path.stat().st_size for path in source.rglob("*") if path.is_file())
-    phase = f"bringing {size / 2**20:.1f} MiB of data to {len(nodes)} node{'s' * (len(nodes) != 1)}"
+    phase = f"bringing {size / 2**20:.1f} MiB of {noun} to {len(nodes)} node{'s' * (len(nodes) != 1)}"
     progress = ProgressReporter(phase, size * len(nodes), publish, "bytes")
 
     async def push(node: NodeSpec) -> None:
         link = await fleet.link(node.name, patience=PUSH_PATIENCE_S)
-        await upload_tree(await link.sftp(), link.node, source, f"{link.root}/data/{data.digest}", progress.add)
+        await upload_tree(await link.sftp(), link.node, source, f"{link.root}/data/{digest}", progress.add)
 
     await gather_all(push(node) for node in nodes)
 

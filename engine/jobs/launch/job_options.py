@@ -12,7 +12,7 @@ from typing import Any
 
 from ...experiments.policies import check_policies
 from ...specs import ScriptSpec, TrainSpec
-from ...states import COMPRESSIONS, POLICIES
+from ...states import COMPRESSIONS, POLICIES, PRECISIONS
 from ...workloads import WORKLOADS
 
 JOB_VERBS = ("train", "plan", "bench")
@@ -107,6 +107,14 @@ JOB_OPTIONS: tuple[JobOption, ...] = (
     JobOption(
         "compression", OptionKind.STRICT_CHOICE, f"one of {', '.join(COMPRESSIONS)}", "C", "compression", choices=COMPRESSIONS
     ),
+    JobOption(
+        "precision",
+        OptionKind.STRICT_CHOICE,
+        f"number format of products, one of {', '.join(PRECISIONS)} (default: that of the workload)",
+        "P",
+        "precision",
+        choices=PRECISIONS,
+    ),
     JobOption("local_steps", OptionKind.COUNT, "optimizer steps between two averages of the weights (1)", "H", "local_steps"),
     JobOption("wait", OptionKind.FLAG, "wait until the devices are free, then start", group="devices in use"),
     JobOption("share", OptionKind.FLAG, "start although others use the devices", field="is_shared", group="devices in use"),
@@ -155,6 +163,15 @@ JOB_OPTIONS: tuple[JobOption, ...] = (
         default=",".join(POLICIES),
         to_field=_several,
     ),
+    JobOption(
+        "checkpoint_every",
+        OptionKind.TEXT,
+        'interval of checkpoints, such as "5 min", "200 steps" or never (60 s, and every epoch)',
+        "T",
+        "checkpoint_every",
+        verbs=("train", "plan"),
+    ),
+    JobOption("resume_from", OptionKind.PATH, "go on from this checkpoint", "FILE", verbs=("train",)),
     JobOption("script", OptionKind.PATH, "a training program of your own" + _IN_FILES, "SCRIPT", is_file_only=True),
     JobOption("module", OptionKind.TEXT, "a module as after python -m" + _IN_FILES, "MODULE", is_file_only=True),
     JobOption("args", OptionKind.TEXTS, "arguments of the script" + _IN_FILES, "LIST", is_file_only=True),

@@ -33,6 +33,11 @@ class LaunchSession:
         """``data`` beside nodes.toml: prepared data sets and profiles."""
         return Path(self.inventory.path).parent / "data"
 
+    @property
+    def checkpoints_dir(self) -> Path:
+        """Checkpoints to resume from, each in a directory named by its SHA-256."""
+        return self.data_dir / "checkpoints"
+
     def profile_cache(self, plan: Plan) -> ProfileCache:
         """The stored profiles, as seen by the devices of a plan."""
         return ProfileCache(self.data_dir / "profiles", plan, self.live.state, self.live.facts, self.publish)

@@ -75,7 +75,7 @@ def test_every_option_of_a_job_is_a_key() -> None:
 
 
 def test_every_field_of_a_job_has_an_option_with_its_default() -> None:
-    assert {option.field for option in JOB_OPTIONS if option.field} == set(TrainSpec.__dataclass_fields__) - {"is_bench", "script"}
+    assert {option.field for option in JOB_OPTIONS if option.field} == set(TrainSpec.__dataclass_fields__) - {"is_bench", "script", "resume"}
     assert train_spec("train", vars(asked("train"))) == TrainSpec()
     assert train_spec("bench", vars(asked("bench"))) == TrainSpec(policies=POLICIES, is_bench=True)
 

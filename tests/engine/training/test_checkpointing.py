@@ -16,7 +16,7 @@ from paceline.engine.errors import DataRefused, StorageFailed
 from paceline.engine.events import CheckpointWritten, RankEvent
 from paceline.engine.protocol import checkpoints
 from paceline.engine.protocol.checkpoints import CheckpointInfo, checkpoints_to_remove, list_checkpoints, newest_sound
-from paceline.engine.training.checkpointing import Checkpointer, load_checkpoint, write_checkpoint
+from paceline.engine.training.checkpoints.writer import Checkpointer, load_checkpoint, write_checkpoint
 
 
 def state(value: float) -> dict[str, Any]:
@@ -32,7 +32,7 @@ CALLS: tuple[tuple[Any, str], ...] = (
     (torch, "save"),
     (os, "fsync"),
     (os, "rename"),
-    (checkpoints.os, "write"),
+    (os, "write"),
     (Path, "unlink"),
 )
 """Everything that a writer asks of the system, in the order of a checkpoint."""

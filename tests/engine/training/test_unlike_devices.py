@@ -10,10 +10,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from paceline.engine.errors import DataRefused
+from paceline.engine.errors import DataRefused, PlanImpossible
+from paceline.engine.plan import RankPlan
+from paceline.engine.states import Precision
 from paceline.engine.training.data import Split
 from paceline.engine.training.normalization import batch_norm_layers, min_local_batch
-from paceline.engine.training.precision import agree_bfloat16, supports_bfloat16
+from paceline.engine.training.precision import agree_precision, can_compute, has_hardware
 from paceline.engine.training.prefetch import Prefetcher
 from paceline.engine.training.shares.sampler import SamplerState
 from paceline.engine.training.tasks import Task
@@ -91,16 +93,37 @@ def lonely(rank: int, world: int) -> bool:
     [("cuda", 9, True), ("cuda", 8, True), ("cuda", 7, False), ("cuda", 6, False), ("cpu", 9, False), ("emulated", 8, False)],
 )
 def test_cards_before_ampere_and_processors_stay_in_float32(kind: str, major: int, can: bool) -> None:
-    assert supports_bfloat16(kind, major) == can
+    assert has_hardware("bf16", kind, major) == can
 
 
-def test_one_device_that_cannot_keeps_all_in_float32(tmp_path: Path) -> None:
-    assert run_on_ranks(agreement, tmp_path) == [(False, False)] * 2
+@pytest.mark.parametrize(
+    ("precision", "name", "major", "can"),
+    [
+        ("fp16", "NVIDIA GeForce RTX 2080 Ti", 7, True),
+        ("fp16", "NVIDIA GeForce GTX 1650", 7, False),
+        ("fp16", "NVIDIA GeForce GTX 1080 Ti", 6, False),
+        ("tf32", "Tesla T4", 7, False),
+        ("bf16", "Tesla T4", 7, False),
+        ("fp32", "NVIDIA GeForce GTX 1080 Ti", 6, True),
+    ],
+)
+def test_a_card_without_hardware_for_a_format_is_not_asked_for_it(precision: Precision, name: str, major: int, can: bool) -> None:
+    assert can_compute(precision, "cuda", major, name) == can
 
 
-def agreement(rank: int, world: int) -> tuple[bool, bool]:
+def test_one_device_that_cannot_keeps_all_in_float32_and_refuses_what_was_asked_for(tmp_path: Path) -> None:
+    refusal = "a of n0, a of n1 cannot compute in tf32 (--precision fp32, bf16, fp16, or leave these devices out)"
+    assert run_on_ranks(agreement, tmp_path) == [("fp32", "fp32", "bf16", refusal)] * 2
+
+
+def agreement(rank: int, world: int) -> tuple[str, str, str, str]:
     group = group_of(rank, world)
-    return agree_bfloat16(group, is_wanted=True), agree_bfloat16(group, is_wanted=False)
+    ranks = [RankPlan(number, f"n{number}", number, 0, 0, "cpu", "a") for number in range(world)]
+    choices = [agree_precision(group, ranks, None, prefers_bfloat16=wanted) for wanted in (True, False)]
+    asked = agree_precision(group, ranks, "bf16", prefers_bfloat16=False)
+    with pytest.raises(PlanImpossible) as refusal:
+        agree_precision(group, ranks, "tf32", prefers_bfloat16=False)
+    return choices[0], choices[1], asked, str(refusal.value)
 
 
 @given(st.data())

@@ -16,9 +16,9 @@ from typing import Any
 
 import torch
 
-from ..errors import DataRefused
-from ..events import CheckpointWritten, RankEvent
-from ..protocol.checkpoints import (
+from ...errors import DataRefused
+from ...events import CheckpointWritten, RankEvent
+from ...protocol.checkpoints import (
     CHECKPOINT_FORMAT,
     CheckpointInfo,
     checkpoint_name,
@@ -81,6 +81,13 @@ class Checkpointer:
             target=self._write, args=(copied, case, epoch, step, score, stall), name="checkpoint", daemon=True
         )
         self._thread.start()
+
+    def withdraw(self, step: int) -> None:
+        """Remove the checkpoints after a step that turned out void: their place in the data is beyond what was trained."""
+        self.wait()
+        for info in list_checkpoints(self._directory):
+            if info.step > step:
+                remove_checkpoint(self._directory, info)
 
     def wait(self) -> None:
         """Wait until the last checkpoint is written."""
