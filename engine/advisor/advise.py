@@ -244,7 +244,7 @@ def _verdict(advice: Advice) -> str:
         return f"{begin}: {why}; {alone}.{_batch_note(advice, usable)}"
     words = {"pays": "It pays", "does not pay": "Distributing does not pay", "no difference": "It makes no difference"}
     who = f"{count} devices give" if count == usable else f"{count} of {usable} devices give"
-    doubt = f"± {advice.doubt(head).fraction:.0%}"
+    doubt = f"± {advice.doubt(head).fraction * 100:.0f} %"
     gain = (
         f"{advice.speedup_at_batch(head):.2f}x of {alone}, {head.samples_per_second:,.0f} samples/s at a batch of {batch} ({doubt})"
     )

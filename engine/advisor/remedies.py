@@ -76,7 +76,4 @@ def _changes(profile: Profile, asked: Candidate) -> Iterator[tuple[str, str, str
 
 def _cost_of_batch(factor: float) -> str:
     """What a larger batch costs: fewer steps of Adam, whose learning rate the workload fixes."""
-    return (
-        f"{factor:.2g}x fewer optimizer steps an epoch at the same learning rate: "
-        f"train {factor:.2g}x the epochs for as many steps, or expect a worse loss"
-    )
+    return f"{factor:.2g}x fewer steps an epoch at the same learning rate: {factor:.2g}x the epochs, or a worse loss"

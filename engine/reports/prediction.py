@@ -40,7 +40,7 @@ def prediction_warnings(plan: Plan, lines: RunLines, figures: list[CaseFigures])
         off = ratio(case.predicted_samples_per_second, measured)
         if off is None or measured is None or case.predicted_doubt is None or abs(off - 1) <= case.predicted_doubt:
             continue
-        stated = f"{case.predicted_samples_per_second:,.0f} samples/s ± {case.predicted_doubt:.0%} were predicted"
+        stated = f"{case.predicted_samples_per_second:,.0f} samples/s ± {case.predicted_doubt * 100:.0f} % were predicted"
         sentences.append(f"{case.name}: {stated} and {measured:,.0f} measured: {_reason(plan, lines, case, off)}")
     return sentences
 

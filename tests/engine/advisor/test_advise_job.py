@@ -9,12 +9,13 @@ from dataclasses import replace
 import pytest
 from paceline.engine.advisor.advise import advise
 from paceline.engine.advisor.calibrate import MIN_OVERLAP
+from paceline.engine.advisor.doubt import MODEL_DOUBT, doubt_of
 from paceline.engine.advisor.predict import Candidate as Way
 from paceline.engine.advisor.predict import predict
 from paceline.engine.errors import UsageError
-from paceline.engine.events import DeviceReading
+from paceline.engine.events import DeviceReading, HostReading
 from paceline.engine.jobs.launch.device_selection import select_devices
-from paceline.engine.jobs.launch.forecast import calibrate_from, recommended_spec, with_forecast
+from paceline.engine.jobs.launch.forecast import calibrate_from, host_loads, recommended_spec, with_forecast
 from paceline.engine.jobs.launch.planning import NodeCandidate, make_plan
 from paceline.engine.plan import DataPlan, Plan
 from paceline.engine.reports.advice import advice_document
@@ -210,3 +211,48 @@ async def test_what_if_is_answered_at_once_on_the_screen() -> None:
         await until_app(pilot, lambda: "NO ADVICE" in screen_text(app))
         await pilot.press("r")
         await until_app(pilot, lambda: "as measured" in screen_text(app) and "PAYS  1.59x" in screen_text(app))
+
+
+def test_a_plan_takes_no_larger_batch_than_the_data_and_the_prediction_is_for_it() -> None:
+    nodes = [node(f"n{place}") for place in range(4)]
+    plan = planned(TrainSpec(policies=("hybrid",), global_batch_size=3072), nodes)
+    small = replace(plan.data, training_rows=1438)
+    capped = make_plan(TrainSpec(policies=("hybrid",), global_batch_size=3072), "r1", nodes, small, DIGITS)
+    assert (capped.global_batch_size, capped.requested_batch_size) == (1438, 3072)
+    assert (plan.global_batch_size, plan.requested_batch_size) == (3072, None)
+    told = with_forecast(lab(), capped).cases[0].predicted_samples_per_second
+    assert told == predict(lab(), Way((0, 1, 2, 3), 1438)).samples_per_second
+    again = with_forecast(lab(), replace(capped, global_batch_size=384)).cases[0].predicted_samples_per_second
+    assert told != again == predict(replace(lab(), samples=1438), Way((0, 1, 2, 3), 384)).samples_per_second
+
+
+def test_a_prediction_doubts_more_what_is_old_busy_shared_noisy_or_unprobed() -> None:
+    profile = replace(lab(bandwidth=3e8), is_calibrated=True, measured=0.0)
+    way = predict(profile, Way((0, 1, 2, 3), 128))
+    calm = doubt_of(profile, way).fraction
+    assert calm == pytest.approx(MODEL_DOUBT)
+    for place, value in (("spread", 0.1), ("stalled", 0.2), ("residual", 0.05), ("crowding", 1.4)):
+        devices = tuple(replace(device, **{place: value}) for device in profile.devices)
+        found = doubt_of(replace(profile, devices=devices), way)
+        assert found.fraction > calm
+        assert found.parts[0][1] >= found.parts[-1][1]
+    assert doubt_of(profile, way, now=20 * 86400).parts[0] == ("an old profile", pytest.approx(0.1))
+    loads = host_loads([("n0", HostReading(cpu=0.75, cores=4)), ("n1", HostReading())])
+    assert doubt_of(profile, way, loads=loads).fraction == pytest.approx(calm)  # one thread and three busy cores of four
+    loads = host_loads([("n0", HostReading(cpu=1.0, cores=4))])
+    assert doubt_of(profile, way, loads=loads).parts[0] == ("a machine that is busy now", pytest.approx(0.25))
+    unprobed = doubt_of(lab(bandwidth=1e8), predict(lab(bandwidth=1e8), Way((0, 1, 2, 3), 128)))
+    assert unprobed.parts[0][0] == "an overlap that no run has shown yet"
+
+
+def test_a_run_that_computed_otherwise_than_predicted_teaches_no_overlap() -> None:
+    nodes = [node(f"n{place}") for place in range(4)]
+    plan = planned(TrainSpec(policies=("hybrid",), global_batch_size=128), nodes)
+    profile = lab(bandwidth=2e7)
+    way = predict(profile, Way((0, 1, 2, 3), 128))
+    phases = [{"rank": 0, "phase": "forward", "seconds": way.compute_seconds}]
+    calm = {"policy": "hybrid", "samples_per_second": way.samples_per_second * 0.9, "phases": phases}
+    assert calibrate_from(profile, plan, calm).is_calibrated
+    assert not calibrate_from(profile, plan, calm | {"phases": [phases[0] | {"seconds": 2 * way.compute_seconds}]}).is_calibrated
+    left_out = calm | {"local_batch_sizes": [*way.local_batch_sizes[:3], 0]}
+    assert not calibrate_from(profile, plan, left_out).is_calibrated

@@ -541,3 +541,35 @@ def test_a_declared_fixed_cost_is_no_sign_of_a_busy_machine() -> None:
     plan = replace(EQUAL_AND_HYBRID, ranks=ranks)
     rates = tuple(size / (0.05 + size / rate) for size, rate in zip(SLOW, RATES, strict=True))
     assert bench_document(plan, case_lines(plan, "hybrid", SLOW, 1.6, rates))["warnings"] == []
+
+
+def missed(rate: float, doubt: float, **parts: float) -> list[str]:
+    """The warnings of a case of which so much was predicted; ``parts``: predicted compute and exposed seconds of a step."""
+    case = CasePlan("hybrid", "hybrid", 0, rate, doubt, "the model", parts.get("compute"), parts.get("exposed"))
+    plan = replace(EQUAL_AND_HYBRID, cases=(case,))
+    lines: list[Event] = [
+        replace(line, full_wait_seconds=0.3) if isinstance(line, RankEpochEnded) else line
+        for line in case_lines(plan, "hybrid", SLOW, 1.6, RATES)
+    ]
+    if "slow" in parts:
+        lines.append(replace(FOUND, case="hybrid", straggler=2, cause="compute"))
+    warnings: list[str] = bench_document(plan, lines)["warnings"]
+    return warnings
+
+
+def test_a_prediction_that_missed_is_told_with_the_likely_reason_and_one_within_its_doubt_is_not() -> None:
+    took = max(size / speed for size, speed in zip(SLOW, SPEEDS, strict=True))
+    assert missed(640.0, 0.05, compute=took, exposed=0.0) == []
+    (far,) = missed(3425.0, 0.05, compute=0.5, exposed=0.1)  # + 448 %
+    assert far.startswith("hybrid: 3,425 samples/s ± 5 % were predicted and 625 measured: rank 2 (demo3 GTX 1650) computed")
+    assert "slower or busier than when it was profiled, paceline profile measures again" in far
+    assert "it was slower or busier when it was profiled" in missed(300.0, 0.05, compute=2 * took, exposed=0.1)[0]
+    assert "the exchange took 100 ms a step and not 2000" in missed(300.0, 0.05, compute=took, exposed=2.0)[0]
+    assert "rank 2 became slower during the run (compute), see stragglers" in missed(3425.0, 0.05, slow=1)[0]
+    assert "its steps were not timed; the largest part of the doubt was the model" in missed(3425.0, 0.05)[0]
+
+
+def test_a_batch_larger_than_the_data_is_said_in_the_result() -> None:
+    plan = replace(EQUAL_AND_HYBRID, global_batch_size=1438, requested_batch_size=3072)
+    told = bench_document(plan, LINES)["warnings"][0]
+    assert told == "the data has 1,438 training samples: the global batch is 1,438 and not 3,072"

@@ -133,3 +133,23 @@ def test_an_old_result_without_repeats_and_predictions_is_shown() -> None:
     text = shown([*events_before, replace(ResultDerived(run_id=story.RUN, document=document), at=200.0)], 160)
     assert "◇" not in text
     assert "2.25x" in text
+
+
+def test_no_limit_is_drawn_where_a_policy_exceeds_it() -> None:
+    events = story.healthy()
+    document = next(event.document for event in events if isinstance(event, ResultDerived))
+    cases = [case | ({"samples_per_second": 1200.0} if case["policy"] == "hybrid" else {}) for case in document["cases"]]
+    changed = [replace(e, document=document | {"cases": cases}) if isinstance(e, ResultDerived) else e for e in events]
+    text = shown(changed, 120)
+    assert "the limit is unknown: a policy was faster than all devices alone together" in text
+    assert "at best" not in text
+    assert "the limit: all devices at their own pace" in shown(events, 120)
+
+
+def test_a_prediction_is_shown_with_its_doubt() -> None:
+    events = story.healthy()
+    document = next(event.document for event in events if isinstance(event, ResultDerived))
+    cases = [case | {"predicted_samples_per_second": 900.0, "predicted_doubt": 0.061} for case in document["cases"]]
+    changed = [replace(e, document=document | {"cases": cases}) if isinstance(e, ResultDerived) else e for e in events]
+    for width in (80, 110, 160):
+        assert "900 ±6 %" in shown(changed, width)

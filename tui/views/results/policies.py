@@ -65,17 +65,18 @@ def repeats_of(run: RunState) -> int:
     return -(-len(run.cases) // max(1, len({case.policy or case.name for case in run.cases})))
 
 
-def throughput_limit(run: RunState) -> float | None:
-    """The sum of the standalone rates of all devices in samples per second.
-
-    None while one of them was not measured, and where a policy exceeds it, because it is no limit then.
-    """
-    measured = [row.samples_per_second for row in policy_rows(run) if row.samples_per_second is not None]
+def standalone_total(run: RunState) -> float | None:
+    """The sum of the standalone rates of all devices in samples per second; None while one of them was not measured."""
     if run.document:
         rates = [plausible_number(device.get("standalone_samples_per_second")) for device in listed(run.document, "devices")]
-        alone = sum(rate for rate in rates if rate is not None) if rates and None not in rates else None
-    else:
-        alone = next((limit for case in reversed(run.cases) if (limit := limit_throughput(run, case)) is not None), None)
+        return sum(rate for rate in rates if rate is not None) if rates and None not in rates else None
+    return next((limit for case in reversed(run.cases) if (limit := limit_throughput(run, case)) is not None), None)
+
+
+def throughput_limit(run: RunState) -> float | None:
+    """The limit to draw; None while it is unknown, and where a policy exceeds the sum of the rates alone: it is no limit then."""
+    alone = standalone_total(run)
+    measured = [row.samples_per_second for row in policy_rows(run) if row.samples_per_second is not None]
     return None if alone is None else limit_over(alone, measured)
 
 

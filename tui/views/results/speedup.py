@@ -15,10 +15,11 @@ _NAME_COLUMNS, _VALUE_COLUMNS = 16, 8
 _STATE_TEXTS = {"waiting": "waits for its turn", "measuring": "each device is measured alone", "running": "training"}
 
 
-def speedup_lines(rows: list[PolicyRow], limit: float | None, width: int) -> list[Strip]:
+def speedup_lines(rows: list[PolicyRow], limit: float | None, width: int, *, is_exceeded: bool = False) -> list[Strip]:
     """Speed-up over equal shares; over the best single device where no case has equal shares.
 
-    ``limit``: sum of the standalone rates in samples per second; None: unknown.
+    ``limit``: sum of the standalone rates in samples per second; None: unknown. ``is_exceeded``: it is unknown because a policy
+    measured more.
     """
     baseline, baseline_name = _baseline(rows)
     if baseline is None:
@@ -47,7 +48,10 @@ def speedup_lines(rows: list[PolicyRow], limit: float | None, width: int) -> lis
         limit_text = f"{ratio(bound)} the limit" + (": all devices at their own pace" if width >= 100 else "")
         legend += [(f"{LIMIT_SIGN} ", PALETTE.accent), (limit_text, PALETTE.dim)]
     else:
-        legend.append(("the limit is known when each device was measured alone", PALETTE.dim))
+        why = "is known when each device was measured alone"
+        if is_exceeded:
+            why = "is unknown: a policy was faster than all devices alone together"
+        legend.append((f"the limit {why}", PALETTE.dim))
     if any(value is not None for value in predicted):
         legend += [(f"   {PREDICTION_SIGN} ", PALETTE.accent), ("predicted", PALETTE.dim)]
     return [*lines, line(width, *legend)]

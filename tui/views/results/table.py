@@ -18,7 +18,7 @@ from ...theme import GLYPHS, PALETTE
 from ..drawing.lines import Piece, bar, justified_line, line
 from ..run.phases import phase_lines
 from .forecast import forecast_lines
-from .policies import PolicyRow, plausible_number, policy_rows, prediction_text, repeats_of, throughput_limit
+from .policies import PolicyRow, plausible_number, policy_rows, prediction_text, repeats_of, standalone_total, throughput_limit
 from .speedup import speedup_lines
 
 NUMBER_COLUMNS = (12, 11, 10, 9, 10, 9)
@@ -54,8 +54,10 @@ def _result(run: RunState, width: int) -> list[Strip]:
     rows = policy_rows(run)
     lines += _table(rows, width)
     lines += forecast_lines(document, width)
-    lines += [line(width), *speedup_lines(rows, throughput_limit(run), min(width, MAX_BAR_COLUMNS))]
-    lines += [line(width), *_device_lines(run, document, width)]
+    limit = throughput_limit(run)
+    is_exceeded = limit is None and standalone_total(run) is not None
+    lines += [line(width), *speedup_lines(rows, limit, min(width, MAX_BAR_COLUMNS), is_exceeded=is_exceeded)]
+    lines += [line(width), *_device_lines(run, document, width, limit is not None)]
     lines += phase_lines(document, width, MAX_BAR_COLUMNS)
     for warning in document.get("warnings") or ():
         lines.append(line(width, (f"{GLYPHS['warning']} ", PALETTE.warning), (sanitize(warning), PALETTE.text)))
@@ -176,8 +178,8 @@ def precise_percent(fraction: float | None) -> str:
     return UNKNOWN if fraction is None else f"{fraction * 100:.1f} %"
 
 
-def _device_lines(run: RunState, document: Mapping[str, Any], width: int) -> list[Strip]:
-    """The standalone rate of each device; their sum is the limit of the throughput."""
+def _device_lines(run: RunState, document: Mapping[str, Any], width: int, is_limit: bool) -> list[Strip]:
+    """The standalone rate of each device, and their sum; ``is_limit``: no policy exceeds it."""
     devices = [
         (f"{sanitize(device.get('node', ''))} {sanitize(device.get('name', ''))}", numeric(device.get(STANDALONE_KEY)))
         for device in listed(document, "devices")
@@ -198,7 +200,13 @@ def _device_lines(run: RunState, document: Mapping[str, Any], width: int) -> lis
         pieces = (pad(f"  {name}", 26), PALETTE.text), (pad_left(number(rate), 8) + "  ", PALETTE.text), (filled, PALETTE.bar_past)
         lines.append(line(width, *pieces))
     if len(known) == len(devices):
-        lines.append(line(width, ("  " + pad("together, at best", 24), PALETTE.dim), (pad_left(number(total), 8), PALETTE.strong)))
+        lines.append(
+            line(
+                width,
+                ("  " + pad("together, at best" if is_limit else "together", 24), PALETTE.dim),
+                (pad_left(number(total), 8), PALETTE.strong),
+            )
+        )
     return lines
 
 
