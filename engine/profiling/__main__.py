@@ -27,7 +27,7 @@ from ..training.data import load_splits
 from ..training.device import make_timer, select_device
 from ..training.group.peer_failure import is_collateral
 from ..training.group.process_group import form_group
-from ..training.group.rank_process import die_with_parent, own_rank
+from ..training.group.rank_process import own_rank
 from ..training.group.rendezvous import rendezvous
 from ..training.rank_log import RankLog
 from ..training.tasks import task_for
@@ -54,7 +54,7 @@ def profile(run_dir: Path, plan: Plan, rank: RankPlan, log: RankLog) -> None:
     task = task_for(workload)
     node = plan.node_of(rank.rank)
     all_ranks = range(len(plan.ranks))
-    sync = RankSync(rank.rank, store := rendezvous(plan, rank, run_dir, log))
+    sync = RankSync(rank.rank, store := rendezvous(plan, rank, run_dir))
     progress = _Progress(plan, log if rank.rank == 0 else None)
     steps: StepBenchmark | None = None
     measured = StepTimesProfiled(error="not measured")
@@ -107,7 +107,7 @@ def profile(run_dir: Path, plan: Plan, rank: RankPlan, log: RankLog) -> None:
         _write_group_errors(rank, log, f"not measured: {who} cannot take part")
     else:
         try:
-            group = form_group(plan, rank, steps.device, store, log)
+            group = form_group(plan, rank, steps.device, store, run_dir, log)
             gradient = measure_gradient(steps, group, measured.seconds_per_sample or 0.0, measured.largest_batch)
             total = measure_all_reduce(plan, group)
         except RuntimeError as error:
@@ -120,10 +120,6 @@ def profile(run_dir: Path, plan: Plan, rank: RankPlan, log: RankLog) -> None:
     progress.begin("")
     sync.publish("over")
     sync.collect("over", all_ranks, plan.timeout)
-    if rank.rank == 0:  # rank 0 holds the store and leaves last
-        sync.collect("gone", [peer for peer in all_ranks if peer != 0], plan.timeout)
-    else:
-        sync.publish("gone")
 
 
 def _write_group_errors(rank: RankPlan, log: RankLog, reason: str) -> None:
@@ -177,7 +173,6 @@ def _reason(error: Exception) -> str:
 
 def main(run_dir: Path, node: str) -> int:
     """Profile; write any failure of the whole rank as one line to its file and to standard error. Return the exit status."""
-    die_with_parent()
     plan = from_plain(Plan, json.loads((run_dir / "plan.json").read_text()))
     rank = own_rank(plan, node)
     log = RankLog(run_dir / "ranks" / f"{rank.rank}.jsonl", rank.rank)

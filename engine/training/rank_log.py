@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..balancer.step_phases import StepTimes
 from ..errors import StorageFailed
-from ..events import RankEvent, RankFailed, StepsTaken, StoreOpened
+from ..events import RankEvent, RankFailed, StepsTaken
 from ..wire import encode
 
 LINE_INTERVAL_S = 0.25
@@ -44,10 +44,6 @@ class RankLog:
             with contextlib.suppress(OSError):  # the first error is the one to report
                 os.ftruncate(self._handle, before)
             raise self._storage_error(error) from None
-
-    def write_store_opened(self, address: str, port: int) -> None:
-        """Write the address of the group's store; the runner passes it to the other nodes."""
-        self.write(StoreOpened(address=address, port=port))
 
     def write_failure(self, reason: str, *, is_collateral: bool) -> None:
         """Write the failure as the last line; dropped where it cannot be written, as standard error has it already."""

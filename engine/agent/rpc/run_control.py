@@ -17,11 +17,12 @@ from ...events import RunnerEnded
 from ...protocol.json_files import read_json
 from ...protocol.messages import Body
 from ...protocol.run_files import is_locked
+from ...protocol.runner_socket import remove_private
 from ...states import EndedStatus
 from ..runner import detach
-from ..runner.peer_mesh import send_peers
+from ..runner.local_service import ask_runner
 from ..runs import lease
-from ..runs.run_dir import finish, run_path, runner_is_alive
+from ..runs.run_dir import finish, read_start, run_path, runner_is_alive
 from ..runs.tail import Send
 from ..system.process_tree import ProcessTree
 from ..system.processes import TERM_GRACE_S, send_signal
@@ -33,6 +34,8 @@ RUNNER_END_TIMEOUT_S = TERM_GRACE_S + 2.0
 """Seconds for a runner to end its processes, which takes it at most the grace period; then it is killed with them."""
 CONCURRENT_LAUNCH_TIMEOUT_S = 20.0
 """Seconds a launch waits for the runner of a concurrent launch of the same run."""
+INTRODUCTION_TIMEOUT_S = 10.0
+"""Seconds within which a runner must take the addresses of its peers."""
 MAX_LAUNCH_ATTEMPTS = 5
 """Attempts to start a runner while other centres start and cancel the same run."""
 _cancel_threads = ThreadPoolExecutor(max_workers=64, thread_name_prefix="cancel")
@@ -45,7 +48,7 @@ async def launch(state_dir: StateDir, body: Body, send: Send) -> Body:
     """Start the runner of a run: {port, pid}. Idempotent: of an existing run with the same spec, return its runner."""
     run = run_path(state_dir, {"run_id": body["plan"]["run_id"]})
     async with _run_locks.setdefault(str(run), asyncio.Lock()):
-        request = {key: body.get(key) for key in ("spec", "plan", "token", "env", "holder")}
+        request = {key: body.get(key) for key in ("spec", "plan", "certificates", "env", "holder")}
         for _ in range(MAX_LAUNCH_ATTEMPTS):
             if run.exists() and (runner := await _existing_runner(run, body["spec"])) is not None:
                 return runner
@@ -80,18 +83,17 @@ async def _existing_runner(run: Path, spec: Body) -> Body | None:
         raise errors.WorkFailed(f"run {run.name} exists, but its runner was killed before it started")
     if read_json(run / "spec.json") != spec:
         raise errors.UsageError(f"run {run.name} already exists with another spec")
-    return {"port": start["port"], "pid": start["pid"]}
+    return {"port": start.get("port"), "pid": start.get("pid")}
 
 
 async def connect_peers(state_dir: StateDir, body: Body, send: Send) -> Body:
     """Send the runner the addresses of its peers. After that the run needs neither agent nor centre."""
-    start = read_json(run_path(state_dir, body) / "start.json")
-    if start is None:
+    run = run_path(state_dir, body)
+    if read_json(run / "start.json") is None:
         raise errors.WorkFailed(f"run {body['run_id']} has no runner here")
-    address = body["peers"][state_dir.name][0]
     try:
-        await send_peers(address, start["port"], body["token"], body["peers"])
-    except (OSError, ValueError, asyncio.TimeoutError) as error:
+        await ask_runner(run, {"ask": "introduce", "peers": body["peers"]}, INTRODUCTION_TIMEOUT_S)
+    except (OSError, ValueError) as error:
         raise errors.WorkFailed(f"the runner does not answer: {error or 'timed out'}") from None
     return {}
 
@@ -100,8 +102,9 @@ async def take_lease(state_dir: StateDir, body: Body, send: Send) -> Body:
     """Take the lease of a run, or without an epoch read it: {epoch, holder}. Raises WorkFailed naming the holder of a newer one."""
     run = run_path(state_dir, body)
     current = lease.read(run)
-    if "epoch" in body and (run / "spec.json").exists():
-        current = lease.acquire(run, int(body["epoch"]), str(body["holder"]))
+    if "epoch" in body and (run / "spec.json").is_file():
+        epoch, holder = int(body["epoch"]), str(body["holder"])
+        current = await asyncio.get_running_loop().run_in_executor(_cancel_threads, lease.acquire, run, epoch, holder)
     return {"epoch": current.epoch, "holder": current.holder}
 
 
@@ -121,11 +124,11 @@ async def cancel(state_dir: StateDir, body: Body, send: Send) -> Body:
 
 def _terminate_run(run: Path) -> list[int]:
     """Have the runner end its processes, or end them in its place. Blocks. Returns the pids that survive."""
-    start = read_json(run / "start.json")
+    start = read_start(run)
     was_alive = start is not None and runner_is_alive(run)
     grace = TERM_GRACE_S
     if start is not None and was_alive:
-        runner = (int(start["pid"]),)
+        runner = (start["pid"],)
         send_signal(signal.SIGTERM, runner)
         send_signal(signal.SIGCONT, runner)  # a stopped process handles TERM only after CONT
         deadline = time.monotonic() + RUNNER_END_TIMEOUT_S
@@ -154,6 +157,7 @@ def record_dead_run(run: Path, state: EndedStatus, reason: str, survivors: list[
     try:
         with contextlib.suppress(BlockingIOError):
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            remove_private(run)
             finish(run, RunnerEnded(state=state, reason=reason, survivors=tuple(survivors), node_time=time.time()))
     finally:
         os.close(handle)

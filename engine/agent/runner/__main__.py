@@ -1,7 +1,7 @@
 """Start-up of a runner: ``python -m paceline.engine.agent.runner ROOT NODE``.
 
-It reads {"spec", "plan", "token", "env", "holder"} from standard input, detaches, answers one line, {"port", "pid"}, {"taken"} or
-{"error"}, and supervises the run alone from then on.
+It reads {"spec", "plan", "certificates", "env", "holder"} from standard input, detaches, answers one line, {"port", "pid"},
+{"taken"} or {"error"}, and supervises the run alone from then on.
 """
 
 from __future__ import annotations

@@ -1,80 +1,101 @@
-"""The peer mesh: one TCP connection between the runners of every two nodes of a run, over which they exchange outcomes.
+"""The peer mesh: one TLS connection between the runners of every two nodes of a run, over which they exchange what all must know.
 
 A runner sends its outcome before it closes. A connection that breaks without one means that the peer's runner was killed or its
-machine is down. Each message is a JSON line; a connection is accepted only with the run's secret token.
+machine is down. Each message is a JSON line. Both ends prove by certificates of the run which node they are (see ``identity``); the
+door is closed as soon as all peers are connected.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import hmac
 import json
 import os
+import random
 import socket
-from collections.abc import Callable
+import ssl
+from collections.abc import Callable, Collection
 from typing import Any
 
 from ...errors import WorkFailed
+from ...protocol.store_words import MAX_LINE_BYTES
 from ..system.timeout import with_timeout
+from .door import HANDSHAKE_TIMEOUT_S, Door, Stranger, Stream
+from .identity import Identity, peer_name
 
-MAX_PEER_MESSAGE_BYTES = 1 << 20
 PEER_TIMEOUT_S = 60
 """Seconds without an acknowledged keep-alive after which a silent peer counts as lost."""
+INTRODUCTION_DELAY_S = 1.0
+"""Seconds after which a peer that has not connected is told the addresses by us: the centre may have died before it told them."""
+RETRY_PAUSE_S = 0.2
+"""Mean pause before a refused handshake is tried again: strangers may have taken all places."""
+
+Peers = dict[str, tuple[str, int]]
+"""Address and port of every runner, by node."""
 
 
 class PeerMesh:
     """All peer connections of one runner. Calls ``on_message(peer, message)``; a lost peer is the message {"lost": reason}."""
 
-    def __init__(self, node: str, token: str, on_message: Callable[[str, dict[str, Any]], None]) -> None:
-        self._node = node
-        self._token = token
+    def __init__(
+        self,
+        node: str,
+        nodes: Collection[str],
+        identity: Identity | None,
+        on_message: Callable[[str, dict[str, Any]], None],
+        on_stranger: Callable[[str, str], None],
+    ) -> None:
+        """``identity``: None for a run on one node, which has no peers and does not listen."""
+        self._node, self._nodes, self._identity = node, frozenset(nodes), identity
         self._on_message = on_message
         self._writers: dict[str, asyncio.StreamWriter] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._ended: set[str] = set()
-        self._server: asyncio.Server | None = None
-        self.peers: asyncio.Future[dict[str, tuple[str, int]]] = asyncio.get_running_loop().create_future()
-        """Address and port of every runner by node; done when they have arrived from the control centre or a peer."""
+        self._door = Door(identity, self._admit, on_stranger, MAX_LINE_BYTES) if identity is not None else None
+        self.peers: asyncio.Future[Peers] = asyncio.get_running_loop().create_future()
+        """Done when the addresses have arrived from the control centre or a peer."""
 
-    async def listen(self, address: str) -> int:
-        """Listen for peers. Returns the port, chosen by the kernel."""
-        self._server = await asyncio.start_server(self._accept, address, 0, limit=MAX_PEER_MESSAGE_BYTES)
-        return int(self._server.sockets[0].getsockname()[1])
+    def listen(self, address: str) -> int:
+        """Listen for peers. Returns the port, chosen by the kernel; 0 where the run has no other node. Raises OSError."""
+        return self._door.open(address) if self._door is not None else 0
 
-    async def join(self, peers: dict[str, tuple[str, int]], lower: list[str], timeout: float) -> None:
-        """Connect to the nodes of lower node rank, and wait until the others have connected. Raises WorkFailed.
+    def introduce(self, peers: dict[str, Any]) -> None:
+        """Note where all runners are; the first to say so counts. Raises ValueError or TypeError for what are no addresses."""
+        known = {str(node): (str(address), int(port)) for node, (address, port) in peers.items()}
+        if not known.keys() >= self._nodes:
+            raise ValueError("not the addresses of all nodes")
+        if not self.peers.done():
+            self.peers.set_result(known)
 
-        Sends the addresses to all peers first: if the centre dies between two nodes, the run starts on all of them or on none.
-        """
-        for peer in peers:
-            if peer != self._node and peer not in self._writers:
-                with contextlib.suppress(OSError, ValueError, asyncio.TimeoutError):  # the loop below reports it as missing
-                    await send_peers(*peers[peer], self._token, {node: list(address) for node, address in peers.items()})
-        for peer in lower:
-            try:
-                reader, writer = await with_timeout(timeout, asyncio.open_connection(*peers[peer], limit=MAX_PEER_MESSAGE_BYTES))
-            except (OSError, asyncio.TimeoutError) as error:
-                errno = getattr(error, "errno", None)
-                why = os.strerror(errno) if errno else str(error) or f"silent for {timeout:.0f} s"
-                raise WorkFailed(f"no connection with the runner of {peer} at {peers[peer][0]}: {why}") from None
-            self._write(writer, {"token": self._token, "node": self._node})
-            self._register(peer, reader, writer)
+    async def join(self, lower: list[str], timeout: float) -> None:
+        """Connect to the nodes of lower node rank, wait until the others have connected, and close the door. Raises WorkFailed."""
+        peers = await asyncio.shield(self.peers)
         deadline = asyncio.get_running_loop().time() + timeout
-        while missing := [peer for peer in peers if peer != self._node and peer not in self._writers]:
-            if asyncio.get_running_loop().time() > deadline:
-                raise WorkFailed(f"no connection with the runner of {', '.join(missing)} within {timeout:.0f} s")
-            await asyncio.sleep(0.02)
+        introducing = asyncio.ensure_future(self._introduce_late_ones(peers, lower))
+        try:
+            for peer in lower:
+                self._register(peer, await self._connect(peer, peers, deadline))
+            while missing := sorted(self._nodes - self._writers.keys() - {self._node}):
+                if asyncio.get_running_loop().time() > deadline:
+                    raise WorkFailed(f"no connection with the runner of {', '.join(missing)} within {timeout:.0f} s")
+                await asyncio.sleep(0.02)
+        finally:
+            introducing.cancel()
+            await asyncio.gather(introducing, return_exceptions=True)
+            if self._door is not None:
+                await self._door.close()
 
-    def send(self, message: dict[str, Any]) -> None:
-        """Send a message to every connected peer."""
-        for writer in self._writers.values():
-            self._write(writer, message)
+    def send(self, message: dict[str, Any], to: str | None = None) -> None:
+        """Send a message to every connected peer, or to one of them."""
+        line = json.dumps(message).encode() + b"\n"
+        for peer, writer in self._writers.items():
+            if to in (None, peer) and not writer.is_closing():
+                writer.write(line)
 
     async def close(self) -> None:
         """Flush sent messages, then close all connections."""
-        if self._server is not None:
-            self._server.close()
+        if self._door is not None:
+            await self._door.close()
         for task in self._tasks:  # first: closing the connections would look like the loss of every peer
             task.cancel()
         for writer in self._writers.values():
@@ -84,28 +105,80 @@ class PeerMesh:
                 continue
             finally:
                 writer.close()
+        with contextlib.suppress(asyncio.TimeoutError):  # TLS sends what it holds after close() only
+            closed = (_wait_closed(writer) for writer in self._writers.values())
+            await with_timeout(2.0, asyncio.gather(*closed, return_exceptions=True))
 
-    def _write(self, writer: asyncio.StreamWriter, message: dict[str, Any]) -> None:
-        if not writer.is_closing():
-            writer.write(json.dumps(message).encode() + b"\n")
+    async def _connect(self, peer: str, peers: Peers, deadline: float) -> Stream:
+        """Connect to a peer's runner and be welcomed. Raises WorkFailed: at once where nobody listens, else after trying again."""
+        address, port = peers[peer]
+        hello = {"hello": self._node, "peers": {node: list(place) for node, place in peers.items()}}
+        while True:
+            try:
+                return await with_timeout(2 * HANDSHAKE_TIMEOUT_S, self._greet(peer, address, port, hello))
+            except Stranger as error:
+                raise WorkFailed(f"no connection with the runner of {peer} at {address}: {error}") from None
+            except (OSError, ValueError, asyncio.TimeoutError) as error:
+                errno = getattr(error, "errno", None)
+                why = os.strerror(errno) if errno and not isinstance(error, ssl.SSLError) else str(error) or "it is silent"
+                is_refused = isinstance(error, (ConnectionRefusedError, ssl.SSLCertVerificationError))
+                if is_refused or asyncio.get_running_loop().time() > deadline:
+                    raise WorkFailed(f"no connection with the runner of {peer} at {address}: {why}") from None
+            await asyncio.sleep(RETRY_PAUSE_S * random.uniform(0.5, 1.5))
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _greet(self, peer: str, address: str, port: int, hello: dict[str, Any]) -> Stream:
+        """One attempt: TLS, who it is, our hello, its welcome (TLS 1.3 tells a client late that it was refused).
+
+        Raises OSError, ValueError, or Stranger where another node answers.
+        """
+        assert self._identity is not None
+        reader, writer = await asyncio.open_connection(
+            address,
+            port,
+            limit=MAX_LINE_BYTES,
+            ssl=self._identity.client,
+            server_hostname="",
+            ssl_handshake_timeout=HANDSHAKE_TIMEOUT_S,
+        )
         try:
-            hello = json.loads(await with_timeout(10.0, reader.readline()))
-            if not hmac.compare_digest(str(hello.get("token")), self._token):
-                raise ValueError("wrong token")
-            if "peers" in hello:
-                if not self.peers.done():
-                    self.peers.set_result({node: (address, port) for node, (address, port) in hello["peers"].items()})
-                self._write(writer, {"ok": True})
-                await writer.drain()
-                writer.close()
-                return
-            self._register(str(hello["node"]), reader, writer)
-        except (ValueError, LookupError, AttributeError, TypeError, RecursionError, OSError, asyncio.TimeoutError):
-            writer.close()  # not a peer: a port scanner, or a wrong token
+            name = peer_name(writer.get_extra_info("ssl_object"))
+            if name != peer:
+                raise Stranger(f"its certificate is of {name!r}")
+            writer.write(json.dumps(hello).encode() + b"\n")
+            await writer.drain()
+            if not await reader.readline():
+                raise ConnectionResetError("it closed the connection")
+        except BaseException:
+            writer.transport.abort()
+            raise
+        return reader, writer
 
-    def _register(self, peer: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _introduce_late_ones(self, peers: Peers, lower: list[str]) -> None:
+        """Tell the addresses to nodes that have not connected to us: the run starts on all nodes or on none."""
+        await asyncio.sleep(INTRODUCTION_DELAY_S)
+        hello = {"introduce": self._node, "peers": {node: list(place) for node, place in peers.items()}}
+        for peer in sorted(self._nodes - self._writers.keys() - {self._node} - set(lower)):
+            with contextlib.suppress(OSError, ValueError, Stranger, asyncio.TimeoutError):  # ``join`` reports it as missing
+                _, writer = await with_timeout(2 * HANDSHAKE_TIMEOUT_S, self._greet(peer, *peers[peer], hello))
+                writer.close()
+
+    def _admit(self, name: str, hello: dict[str, Any], stream: Stream) -> None:
+        """Take a connection that a certificate vouches for. Raises Stranger where it is no peer that we wait for."""
+        if name not in self._nodes or name == self._node:
+            raise Stranger(f"its certificate is of {name!r}")
+        self.introduce(hello["peers"])
+        _, writer = stream
+        is_peer = "hello" in hello
+        if is_peer and name in self._writers:
+            raise Stranger(f"{name} is connected already")
+        writer.write(b'{"welcome": true}\n')
+        if is_peer:
+            self._register(name, stream)
+        else:
+            writer.close()
+
+    def _register(self, peer: str, stream: Stream) -> None:
+        reader, writer = stream
         _keep_alive(writer)
         self._writers[peer] = writer
         task = asyncio.ensure_future(self._read_messages(peer, reader))
@@ -122,24 +195,17 @@ class PeerMesh:
                 if "ended" in message:
                     self._ended.add(peer)
                 self._on_message(peer, message)
-        except ConnectionResetError:
+        except (ConnectionResetError, ssl.SSLError):
             pass
-        except (OSError, ValueError, RecursionError) as error:
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             reason = f"silent for {PEER_TIMEOUT_S} s" if isinstance(error, TimeoutError) else str(error)
         if peer not in self._ended:
             self._on_message(peer, {"lost": reason})
 
 
-async def send_peers(address: str, port: int, token: str, peers: dict[str, list[Any]]) -> None:
-    """Send a runner the addresses of all peers, as the agent of its node and other runners do. Raises OSError or ValueError."""
-    reader, writer = await with_timeout(10.0, asyncio.open_connection(address, port))
-    try:
-        writer.write(json.dumps({"token": token, "peers": peers}).encode() + b"\n")
-        await writer.drain()
-        if not await with_timeout(10.0, reader.readline()):
-            raise ValueError("the runner did not answer")
-    finally:
-        writer.close()
+async def _wait_closed(writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
 
 
 def _keep_alive(writer: asyncio.StreamWriter) -> None:

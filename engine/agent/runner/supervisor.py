@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import ctypes
 import dataclasses
-import json
 import os
 import shutil
 import signal
@@ -19,13 +18,15 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import PacelineError, WorkFailed
-from ...events import Event, LaunchStarted, PeerLost, RunnerEnded, RunnerStarted
+from ...events import Event, LaunchStarted, PeerLost, RunnerEnded, RunnerStarted, StrangersRefused
 from ...plan import NodePlan, Plan
 from ...protocol.json_files import write_json
 from ...protocol.run_files import FIRST_LEASE_EPOCH
+from ...protocol.runner_socket import remove_private
 from ...wire import encode, from_plain
 from ..runs import device_lock, lease
 from ..runs.run_dir import create, finish
+from ..runs.work_dir import make_work_dir
 from ..system.oom import oom_kills
 from ..system.process_tree import SESSIONS_FILE, ProcessTree
 from ..system.processes import RUN_ID_VARIABLE, STATE_ROOT_VARIABLE, boot_id, start_time
@@ -34,7 +35,11 @@ from ..system.timeout import with_timeout
 from ..telemetry.recorder import ReadingRecorder
 from .daemon import answer_once
 from .failure_cause import Outcome, local_outcome
+from .group_store import GroupStore
+from .identity import Identity
+from .local_service import LocalService
 from .peer_mesh import PeerMesh
+from .store_relay import StoreRelay
 
 PEERS_TIMEOUT_S = 60.0
 """Seconds within which the control centre must send the peers' addresses; otherwise nothing starts."""
@@ -52,21 +57,36 @@ class Supervisor:
     """One run on one node, from its empty directory to exit.json."""
 
     def __init__(
-        self, root: Path, plan: Plan, node: NodePlan, token: str, env: dict[str, str], devices: device_lock.DeviceLocks
+        self,
+        root: Path,
+        plan: Plan,
+        node: NodePlan,
+        identity: Identity | None,
+        env: dict[str, str],
+        devices: device_lock.DeviceLocks,
     ) -> None:
+        """``identity``: None for a run on one node."""
         self.run = root / "runs" / plan.run_id
         self._root, self._plan, self._node, self._env = root, plan, node, env
         self._device_locks = devices
         self._outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self._store_address: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-        self._mesh = PeerMesh(node.name, token, self._on_peer_message)
+        self._is_finished = False
+        """Every rank has said that all its work is recorded: the run is done, whatever happens to its goodbye."""
+        self._mesh = PeerMesh(node.name, [peer.name for peer in plan.nodes], identity, self._on_peer_message, self._on_stranger)
+        keeper = plan.node_of(0).name
+        store = GroupStore(len(plan.ranks), self._on_finished) if node.name == keeper else None
+        self._relay = StoreRelay(store, keeper, self._mesh.send)
+        self._local_service = LocalService(self.run, self._answer)
+        self._strangers = self._strangers_told = 0
+        self._last_stranger = ("", "")
         self._finished_peers: set[str] = set()
         self._process_tree: ProcessTree | None = None
         self._oom_before = oom_kills()
 
     async def listen(self) -> int:
-        """Open the peer mesh and write start.json. Returns the port."""
-        port = await self._mesh.listen(self._node.address)
+        """Open the socket of the run and the peer mesh, and write start.json. Returns the mesh's port, 0 for none."""
+        await self._local_service.start()
+        port = self._mesh.listen(self._node.address)
         started = RunnerStarted(pid=os.getpid(), boot_id=boot_id(), start_time=start_time(os.getpid()) or 0)
         identity = {"pid": started.pid, "boot_id": started.boot_id, "start_time": started.start_time, "session": os.getsid(0)}
         write_json(self.run / "start.json", {**identity, "wall_time": time.time(), "port": port, "node": self._node.name})
@@ -101,6 +121,7 @@ class Supervisor:
         )
         self._write_event(ended)
         await self._mesh.close()
+        await self._local_service.close()
         await self._write_exit(dataclasses.replace(ended, reason=ended.reason[:2000]))
 
     async def _write_exit(self, ended: RunnerEnded) -> None:
@@ -113,25 +134,21 @@ class Supervisor:
             await asyncio.sleep(1.0)
 
     async def _work(self) -> Outcome:
-        """Connect the peers, start torchrun, share the store's address, and wait for torchrun to end."""
+        """Connect the peers, start torchrun, and wait for it to end."""
         try:
-            peers = await with_timeout(PEERS_TIMEOUT_S, asyncio.shield(self._mesh.peers))
+            await with_timeout(PEERS_TIMEOUT_S, asyncio.shield(self._mesh.peers))
         except asyncio.TimeoutError:
             return Outcome("failed", "never started: the control centre went away before all nodes were ready")
         lower = [node.name for node in self._plan.nodes if node.node_rank < self._node.node_rank]
-        await self._mesh.join(peers, lower, PEERS_TIMEOUT_S)
+        await self._mesh.join(lower, PEERS_TIMEOUT_S)
+        self._tell_strangers()
         process = await self._start_torchrun()
         self._process_tree = ProcessTree(self.run, exclude=(process.pid,))
-        ended = asyncio.ensure_future(process.wait())
-        sharing = asyncio.ensure_future(self._share_store_address())
         recorders = [asyncio.ensure_future(task) for task in (self._record_processes(), self._record_readings())]
         try:
-            await asyncio.wait({ended, sharing}, return_when=asyncio.FIRST_COMPLETED)
-            if sharing.done():
-                sharing.result()  # raises at once: otherwise the ranks would wait for the store until their timeout
-            status = await ended
+            status = await process.wait()
         finally:
-            for task in (ended, sharing, *recorders):
+            for task in recorders:
                 task.cancel()
         if status == 0:
             return Outcome("done")
@@ -142,9 +159,8 @@ class Supervisor:
 
     async def _start_torchrun(self) -> asyncio.subprocess.Process:
         node, plan = self._node, self._plan
-        command = [node.python, "-m", "torch.distributed.run", "--standalone", "--nnodes", "1"]
-        command += ["--nproc-per-node", str(len(node.ranks)), "--local-addr", node.address, "--max-restarts", "0"]
-        command += ["-m", f"paceline.engine.{plan.program}", str(self.run), node.name]
+        directory = await asyncio.to_thread(make_work_dir, self.run, plan, self._root / "data")
+        command = [node.python, "-m", "paceline.engine.training.launcher", str(self.run), node.name]
         env = {**os.environ, **self._env, "PACELINE_NODE": node.name}
         env |= {RUN_ID_VARIABLE: plan.run_id, STATE_ROOT_VARIABLE: str(self._root)}
         env |= {"GLOO_SOCKET_IFNAME": node.interface, "NCCL_SOCKET_IFNAME": node.interface}
@@ -153,7 +169,7 @@ class Supervisor:
         with (self.run / "out.log").open("ab") as log:
             process = await asyncio.create_subprocess_exec(
                 *command,
-                cwd=self.run,
+                cwd=directory,
                 env=env,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
@@ -176,29 +192,42 @@ class Supervisor:
         recorder = ReadingRecorder(StateDir(self._root, self._node.name), [self._plan.ranks[rank] for rank in self._node.ranks])
         await recorder.record(self._write_line)
 
-    async def _share_store_address(self) -> None:
-        """Write the address of rank 0's store to store.json on every node. The runner of rank 0 reads it from rank 0's events."""
-        path = self.run / "ranks" / "0.jsonl"
-        while 0 in self._node.ranks and not self._store_address.done():
-            for line in path.read_bytes().split(b"\n") if path.exists() else ():
-                if b'"StoreOpened"' in line and line.endswith(b"}"):
-                    opened = json.loads(line)
-                    store = {"address": opened["address"], "port": opened["port"]}
-                    self._mesh.send({"store": store})
-                    self._store_address.set_result(store)
-            await asyncio.sleep(0.1)
-        write_json(self.run / "store.json", await self._store_address)
+    async def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Answer a request on the run's socket: the agent's introduction of the peers, or a word of the group's store."""
+        if request["ask"] == "introduce":
+            self._mesh.introduce(request["peers"])
+            return {"value": None}
+        return await self._relay.ask(request)
+
+    def _on_finished(self) -> None:
+        """On the runner that keeps the store: every rank has finished, which decides the outcome everywhere."""
+        self._is_finished = True
+        self._mesh.send({"finished": True})
+
+    def _on_stranger(self, address: str, reason: str) -> None:
+        """Count a connection that proved nothing; the first and every tenfold count become an event."""
+        self._strangers, self._last_stranger = self._strangers + 1, (address, reason)
+        if self._strangers in (1, 10, 100, 1000, 10_000, 100_000):
+            self._tell_strangers()
+
+    def _tell_strangers(self) -> None:
+        if self._strangers > self._strangers_told:
+            self._strangers_told = self._strangers
+            address, reason = self._last_stranger
+            self._write_event(StrangersRefused(count=self._strangers, address=address, reason=reason))
 
     def _on_peer_message(self, peer: str, message: dict[str, Any]) -> None:
-        """Handle a message of a peer: the store's address, the peer's outcome, or its loss."""
-        if "store" in message and not self._store_address.done():
-            self._store_address.set_result(message["store"])
+        """Handle a message of a peer: a word of the store, that all ranks have finished, the peer's outcome, or its loss."""
+        if self._relay.on_message(peer, message):
+            return
+        if "finished" in message:
+            self._is_finished = True
         elif "ended" in message:
             outcome = from_plain(Outcome, message["ended"])
             self._finished_peers.add(peer)
             if outcome.state != "done":
                 self._decide(outcome)
-        elif "lost" in message and peer not in self._finished_peers:
+        elif "lost" in message and peer not in self._finished_peers and not self._is_finished:
             ranks = next((node.ranks for node in self._plan.nodes if node.name == peer), ())
             self._write_event(PeerLost(peer=peer, ranks=ranks, reason=str(message["lost"])))
             numbers = ", ".join(map(str, ranks))
@@ -207,6 +236,8 @@ class Supervisor:
 
     def _decide(self, outcome: Outcome) -> None:
         """Settle the outcome of the run; the first one counts."""
+        if outcome.state == "failed" and self._is_finished:
+            outcome = Outcome("done")
         if not self._outcome.done():
             self._outcome.set_result(outcome)
 
@@ -254,12 +285,14 @@ async def supervise(root: Path, name: str, request: dict[str, Any]) -> None:
             return
         devices = device_lock.acquire(root, ranks, plan.run_id, plan.is_shared)
         lease.acquire(run, FIRST_LEASE_EPOCH, str(request.get("holder") or ""))
-        supervisor = Supervisor(root, plan, node, request["token"], request.get("env") or {}, devices)
+        identity = Identity(run, request.get("certificates") or {}) if len(plan.nodes) > 1 else None
+        supervisor = Supervisor(root, plan, node, identity, request.get("env") or {}, devices)
         answer: dict[str, Any] = {"port": await supervisor.listen(), "pid": os.getpid()}
     except (PacelineError, OSError) as error:
         if devices is not None:
             devices.release()
         if lock is not None:
+            remove_private(run)
             shutil.rmtree(run, ignore_errors=True)
         if isinstance(error, OSError):
             error = WorkFailed(f"cannot listen on {node.address}: {error.strerror}", hint="set address in nodes.toml")

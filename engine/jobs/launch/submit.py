@@ -24,12 +24,15 @@ from ...ssh.fleet import Fleet
 from ...telemetry.bus import Publish
 from ...wire import to_plain
 from ..gather import gather_all
+from ..mirror.checkpoint_copies import CheckpointCopies
 from ..mirror.follow import Follower
 from ..mirror.run_mirror import RunMirror
 from ..retry import call_with_retry, holder_name, require_int
 from ..runs.result import finalize_run
+from ..runs.resume import COPIES_DIR
 from ..runs.run_planned import run_planned
-from .data import count_training_rows, push_data
+from .certificates import make_certificates
+from .data import count_training_rows, push_data, push_directory
 from .session import LaunchSession
 
 LAUNCH_PATIENCE_S = 30.0
@@ -47,22 +50,23 @@ def new_run_id(now: datetime) -> str:
 async def submit(fleet: Fleet, nodes: Sequence[NodeSpec], spec: TrainSpec, plan: Plan, publish: Publish) -> None:
     """Start a runner on every node, then send each runner its peers. Any failure before that ends the runners that wait.
 
-    The environment of ``nodes`` may hold secrets: each node receives its own, and no file stores it.
+    The environment of ``nodes`` may hold secrets: each node receives its own, and no file stores it. The same holds for its key.
     """
-    token = secrets.token_hex(16)
     publish(Progress(phase=f"starting the runners of {len(plan.nodes)} nodes" if len(plan.nodes) > 1 else "starting the runner"))
-    body = {"spec": to_plain(spec), "plan": to_plain(plan), "token": token, "holder": holder_name()}
+    body = {"spec": to_plain(spec), "plan": to_plain(plan), "holder": holder_name()}
+    certificates = make_certificates(plan.run_id, (node.name for node in plan.nodes))
     env = {node.name: node.env for node in nodes}
 
     async def start(name: str) -> int:
-        return require_int(await call_with_retry(fleet, name, "launch", LAUNCH_PATIENCE_S, **body, env=env[name]), "port", name)
+        own = {"env": env[name], "certificates": certificates[name]}
+        return require_int(await call_with_retry(fleet, name, "launch", LAUNCH_PATIENCE_S, **body, **own), "port", name)
 
     try:
         ports = await gather_all(start(node.name) for node in plan.nodes)
         peers = {node.name: [node.address, port] for node, port in zip(plan.nodes, ports, strict=True)}
 
         async def introduce(name: str) -> None:
-            await call_with_retry(fleet, name, "connect_peers", LAUNCH_PATIENCE_S, run_id=plan.run_id, token=token, peers=peers)
+            await call_with_retry(fleet, name, "connect_peers", LAUNCH_PATIENCE_S, run_id=plan.run_id, peers=peers)
 
         await gather_all(introduce(node.name) for node in plan.nodes)
     except (PacelineError, asyncio.CancelledError):
@@ -95,12 +99,21 @@ class RunLauncher:
         names = tuple(node.name for node in plan.nodes)
         nodes = [node for node in session.inventory.nodes if node.name in names]
         await push_data(session.fleet, nodes, plan.data, source, session.publish)
+        if plan.resume is not None:
+            checkpoint = session.checkpoints_dir / plan.resume.digest
+            await push_directory(session.fleet, nodes, plan.resume.digest, checkpoint, "checkpoint", session.publish)
         mirror = RunMirror(session.runs, plan.run_id)
         try:
             await self._submit(spec, plan, mirror)
             session.publish(run_planned(plan, count_training_rows(source)))
             session.publish(Progress(run_id=plan.run_id, phase="starting torchrun on every node"))
-            await Follower(mirror, names, session.fleet, session.publish).run(session.patience)
+            copies = CheckpointCopies(plan.run_id, session.fleet, mirror.path / COPIES_DIR, session.publish)
+            copying = asyncio.create_task(copies.run(), name="checkpoint copies")
+            try:
+                await Follower(mirror, names, session.fleet, copies.publish).run(session.patience)
+            finally:
+                copying.cancel()
+                await asyncio.gather(copying, return_exceptions=True)
             return finalize_run(mirror, session.publish)
         finally:
             mirror.close()

@@ -12,12 +12,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ...events import Event, LaunchStarted, PeerLost, RankEvent, ReadingsRecorded, RunEnded, RunnerEnded, RunnerStarted
+from ...events import (
+    Event,
+    LaunchStarted,
+    PeerLost,
+    RankEvent,
+    ReadingsRecorded,
+    RunEnded,
+    RunnerEnded,
+    RunnerStarted,
+    StrangersRefused,
+)
 from ...protocol.json_files import read_json, write_json
+from ...protocol.regular_files import is_regular, open_regular
 from ...wire import decode, encode
 
 CHECKPOINT_FILE = ".derived.json"
-NODE_EVENTS = (RunnerStarted, LaunchStarted, ReadingsRecorded, PeerLost, RunnerEnded, RankEvent)
+NODE_EVENTS = (RunnerStarted, LaunchStarted, ReadingsRecorded, PeerLost, StrangersRefused, RunnerEnded, RankEvent)
 """Events that a runner or a rank may write. The centre alone writes all others."""
 COPY_BLOCK_BYTES = 1 << 20
 """Bytes of a copy per read."""
@@ -55,12 +66,13 @@ class CopyReader:
     def files(self) -> list[tuple[str, str]]:
         """Node and name of every copy that holds events, in order."""
         paths = [*self._nodes.glob("*/events.jsonl"), *self._nodes.glob("*/ranks/*.jsonl")]
-        return sorted((path.relative_to(self._nodes).parts[0], "/".join(path.relative_to(self._nodes).parts[1:])) for path in paths)
+        parts = [path.relative_to(self._nodes).parts for path in paths if is_regular(path)]
+        return sorted((node, "/".join(names)) for node, *names in parts)
 
     def read(self, node: str, name: str) -> Iterator[list[Event]]:
         """The events of the lines that are complete by now, block by block."""
         offsets = self.positions.setdefault(node, {})
-        with (self._nodes / node / name).open("rb") as file:
+        with open_regular(self._nodes / node / name) as file:
             size = COPY_BLOCK_BYTES
             while True:
                 file.seek(offsets.get(name, 0))

@@ -19,7 +19,9 @@ from torch.distributed import PrefixStore, Store  # type: ignore[attr-defined]  
 from ...events import RankJoined
 from ...plan import Plan, RankPlan
 from ..rank_log import RankLog
+from .default_store import run_store
 from .rendezvous import await_keys, rendezvous
+from .run_store import RunStore
 
 
 @dataclass(slots=True)
@@ -31,6 +33,8 @@ class Group:
     device: torch.device
     timeout: float
     _store: Store
+    _run_store: RunStore | None = None
+    """None: a group outside of a run, whose end nobody records."""
 
     def exact_sum(self, values: list[float]) -> list[float]:
         """Return the sums over all ranks, in float64. Collective."""
@@ -63,23 +67,18 @@ class Group:
         """Leave together, through the store alone; the process has to end right after.
 
         The process group is not destroyed: gloo's destructor was observed to wait forever for a thread that waits for Python's
-        lock. No rank leaves before all have called this, and rank 0, which holds the store, leaves last.
+        lock. No rank leaves before all have called this. From then on the run is done, whatever happens to its processes.
         """
-        self._store.set(f"done/{self.rank}", "")
-        all_ranks = range(self.size)
-        await_keys(self._store, {f"done/{rank}": rank for rank in all_ranks}, self.timeout, "end its last case")
-        if self.rank != 0:
-            self._store.set(f"gone/{self.rank}", "")
-            return
-        await_keys(self._store, {f"gone/{rank}": rank for rank in all_ranks if rank != 0}, self.timeout, "leave")
+        if self._run_store is not None:
+            self._run_store.finish(self.rank, self.timeout)
 
 
 def join_group(plan: Plan, rank: RankPlan, device: torch.device, run_dir: Path, log: RankLog) -> Group:
     """Join the run's process group; return when all ranks have joined."""
-    return form_group(plan, rank, device, rendezvous(plan, rank, run_dir, log), log)
+    return form_group(plan, rank, device, rendezvous(plan, rank, run_dir), run_dir, log)
 
 
-def form_group(plan: Plan, rank: RankPlan, device: torch.device, shared: Store, log: RankLog) -> Group:
+def form_group(plan: Plan, rank: RankPlan, device: torch.device, shared: Store, run_dir: Path, log: RankLog) -> Group:
     """Open the backend over a store that all ranks have joined. Collective."""
     limit = timedelta(seconds=plan.timeout)
     dist.init_process_group(
@@ -91,4 +90,4 @@ def form_group(plan: Plan, rank: RankPlan, device: torch.device, shared: Store, 
         device_id=device if plan.backend == "nccl" else None,
     )
     log.write(RankJoined(pid=os.getpid(), world_size=len(plan.ranks), backend=plan.backend))
-    return Group(rank.rank, len(plan.ranks), device, plan.timeout, PrefixStore("turns", shared))
+    return Group(rank.rank, len(plan.ranks), device, plan.timeout, PrefixStore("turns", shared), run_store(run_dir))

@@ -116,7 +116,7 @@ async def test_a_read_only_node_refuses_a_cancel(tmp_path: Path) -> None:
 
 async def test_a_launch_whose_answer_is_lost_is_repeated_and_starts_once(tmp_path: Path) -> None:
     one = Lab(tmp_path, [STAYS])
-    body = {"spec": SPEC, "plan": to_plain(one.plan), "token": "secret", "env": {}, "holder": "ada@desk/1"}
+    body = {"spec": SPEC, "plan": to_plain(one.plan), "certificates": {}, "env": {}, "holder": "ada@desk/1"}
     answer = await call_with_retry(Centre(one, ("launch", "launch")), "n0", "launch", 30.0, **body)  # type: ignore[arg-type]  # a test double
     assert answer["pid"] == one.pid(0)
     assert await one.ask(0, "take_lease", run_id=RUN) == {"epoch": 1, "holder": "ada@desk/1"}

@@ -6,21 +6,28 @@ import asyncio
 import os
 import signal
 import socket
+import stat
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from paceline.engine.agent.runner import failure_cause
+from paceline.engine.agent.runner.local_service import ask_runner
+from paceline.engine.agent.runs import artifacts
 from paceline.engine.agent.runs.run_dir import runner_is_alive
 from paceline.engine.agent.runs.tail import TailStream
 from paceline.engine.agent.system.oom import OomKills
 from paceline.engine.agent.system.processes import pids_of_run
-from paceline.engine.errors import StorageFailed, UsageError
-from paceline.engine.events import RankFailed, RunnerEnded
+from paceline.engine.errors import StorageFailed, UsageError, WorkFailed
+from paceline.engine.events import RankFailed, RunnerEnded, StrangersRefused
+from paceline.engine.jobs.launch.certificates import make_certificates
 from paceline.engine.protocol.json_files import read_json
+from paceline.engine.protocol.run_files import PRIVATE_DIR
+from paceline.engine.protocol.runner_socket import PLACE_FILE
 from paceline.engine.wire import decode, encode
 
+from tests.support.listeners import listening_ports
 from tests.support.runs.runners import RUN, STAYS, Lab
 from tests.support.waiting import loop_turns, until
 
@@ -67,15 +74,55 @@ async def test_exit_json_is_written_last_and_repeats_the_last_event(lab: Callabl
     assert (event.state, event.reason) == (ended["state"], ended["reason"])
 
 
-async def test_a_store_address_that_cannot_be_shared_ends_the_run_with_the_reason(lab: Callable[..., Lab]) -> None:
-    opened = '{\\"kind\\":\\"StoreOpened\\",\\"address\\":\\"127.0.0.1\\",\\"port\\":1}'
-    two = lab(f'mkdir $RUN/store.json; echo "{opened}" > $RUN/ranks/0.jsonl; {STAYS}', STAYS)
+async def test_ranks_of_all_nodes_use_one_store(lab: Callable[..., Lab]) -> None:
+    two = lab(STAYS, STAYS)
     await two.start()
     for node in (0, 1):
-        ended = await two.until(node, "exit.json")
-        assert (ended["state"], ended["failed_node"]) == ("failed", "n0")
-        assert "store.json" in ended["reason"]
-        assert pids_of_run(RUN, two.homes[node].root) == []
+        await two.until_text(node, "events.jsonl", "LaunchStarted")
+    waiting = asyncio.ensure_future(ask_runner(two.run(1), {"ask": "get", "keys": ["a"], "timeout": 60}, 90))
+    await ask_runner(two.run(0), {"ask": "set", "pairs": {"a": "AAA="}}, 60)
+    assert (await waiting)["value"] == ["AAA="]
+    assert (await ask_runner(two.run(1), {"ask": "add", "key": "n", "amount": 2}, 60))["value"] == 2
+    assert (await ask_runner(two.run(0), {"ask": "add", "key": "n", "amount": 2}, 60))["value"] == 4
+
+
+async def test_a_rank_that_waits_for_the_store_of_a_killed_runner_is_told(lab: Callable[..., Lab]) -> None:
+    two = lab(STAYS, STAYS)
+    await two.start()
+    await two.until_text(1, "events.jsonl", "LaunchStarted")
+    waiting = asyncio.ensure_future(ask_runner(two.run(1), {"ask": "wait", "keys": ["never"], "timeout": 600}, 900))
+    await loop_turns()
+    os.kill(two.pid(0), signal.SIGKILL)
+    try:
+        answer = await waiting
+    except (OSError, ValueError):  # its own runner has ended meanwhile
+        return
+    assert (answer["kind"], "n0 is gone" in answer["error"]) == ("lost", True)
+
+
+async def test_a_run_is_done_once_all_its_ranks_have_finished_whatever_the_goodbye(lab: Callable[..., Lab]) -> None:
+    two = lab("while [ ! -e $RUN/go ]; do sleep 0.05; done; exit 1", "while [ ! -e $RUN/go ]; do sleep 0.05; done; exec sleep 600")
+    await two.start()
+    for node in (0, 1):
+        await two.until_text(node, "events.jsonl", "LaunchStarted")
+    finished = (ask_runner(two.run(node), {"ask": "finish", "rank": node, "timeout": 60}, 90) for node in (0, 1))
+    assert [answer["value"] for answer in await asyncio.gather(*finished)] == [None, None]
+    for node in (1, 0):
+        (two.run(node) / "go").touch()
+    assert (await two.until(0, "exit.json"))["state"] == "done"
+    for pid in pids_of_run(RUN, two.homes[1].root):
+        os.kill(pid, signal.SIGKILL)
+    assert (await two.until(1, "exit.json"))["state"] == "done"
+
+
+async def test_one_rank_that_has_finished_is_not_the_run(lab: Callable[..., Lab]) -> None:
+    two = lab(STAYS, "while [ ! -e $RUN/go ]; do sleep 0.05; done; exit 1")
+    await two.start()
+    await two.until_text(1, "events.jsonl", "LaunchStarted")
+    answer = await ask_runner(two.run(1), {"ask": "finish", "rank": 1, "timeout": 0}, 60)
+    assert answer["error"] == "timed out after 0 s: rank 0 did not end its last case"
+    (two.run(1) / "go").touch()
+    assert (await two.until(0, "exit.json"))["state"] == "failed"
 
 
 async def test_a_peer_that_cannot_be_reached_is_named(lab: Callable[..., Lab]) -> None:
@@ -83,7 +130,7 @@ async def test_a_peer_that_cannot_be_reached_is_named(lab: Callable[..., Lab]) -
     port = (await two.launch(1))["port"]
     with socket.create_server(("127.0.0.1", 0)) as gone:
         peers = {"n0": ["127.0.0.1", gone.getsockname()[1]], "n1": ["127.0.0.1", port]}
-    await two.ask(1, "connect_peers", run_id=RUN, token="secret", peers=peers)
+    await two.ask(1, "connect_peers", run_id=RUN, peers=peers)
     assert "no connection with the runner of n0 at 127.0.0.1: Connection refused" in (await two.until(1, "exit.json"))["reason"]
 
 
@@ -171,11 +218,68 @@ async def test_a_runner_without_the_addresses_of_its_peers_starts_nothing(lab: C
     assert "LaunchStarted" not in (two.run(0) / "events.jsonl").read_text()
 
 
-async def test_a_peer_without_the_token_is_refused(lab: Callable[..., Lab]) -> None:
+async def test_a_run_on_one_node_listens_on_no_port(lab: Callable[..., Lab]) -> None:
     one = lab(STAYS)
-    port = (await one.launch(0))["port"]
-    with pytest.raises(Exception, match="does not answer"):
-        await one.ask(0, "connect_peers", run_id=RUN, token="wrong", peers={"n0": ["127.0.0.1", port]})
+    assert (await one.launch(0))["port"] == 0
+    assert listening_ports(one.pid(0)) == set()
+
+
+async def test_a_runner_closes_its_port_when_all_peers_are_connected(lab: Callable[..., Lab]) -> None:
+    two = lab(STAYS, STAYS)
+    port = (await two.launch(0))["port"]
+    assert listening_ports(two.pid(0)) == {("127.0.0.1", port)}
+    await two.start()
+    for node in (0, 1):
+        await two.until_text(node, "events.jsonl", "LaunchStarted")
+        assert listening_ports(two.pid(node)) == set()
+
+
+async def test_a_stranger_at_the_port_of_a_runner_is_counted_and_told(lab: Callable[..., Lab]) -> None:
+    two = lab("exit 0", "exit 0")
+    port = (await two.launch(0))["port"]
+    for _ in range(3):
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b'{"token": "guessed", "node": "n1"}\n')
+        writer.close()
+    await until(lambda: "StrangersRefused" in (two.run(0) / "events.jsonl").read_text())
+    await two.start()
+    await two.until(0, "exit.json")
+    told = [
+        event for line in (two.run(0) / "events.jsonl").read_text().splitlines() if "Strangers" in line and (event := decode(line))
+    ]
+    assert isinstance(told[0], StrangersRefused)
+    assert (told[0].count, told[0].address) == (1, "127.0.0.1")
+    assert isinstance(told[-1], StrangersRefused)
+    assert told[-1].count == 3
+
+
+async def test_a_runner_without_a_usable_certificate_starts_nothing(lab: Callable[..., Lab]) -> None:
+    two = lab(STAYS, STAYS)
+    wrong = make_certificates(RUN, ["n0"])["n0"] | {"key": make_certificates(RUN, ["n0"])["n0"]["key"]}
+    for certificates in ({}, wrong, {**wrong, "authority": "none"}):
+        with pytest.raises(WorkFailed, match="the certificate of this run cannot be used"):
+            await two.launch(0, certificates=certificates)
+        assert not two.run(0).exists()
+
+
+async def test_nothing_private_is_left_when_a_run_has_ended_or_its_runner_was_killed(lab: Callable[..., Lab]) -> None:
+    two = lab(STAYS, STAYS)
+    await two.start()
+    assert [path.name for path in two.run(0).rglob("key.pem")] == []  # OpenSSL has read it
+    assert stat.S_IMODE((two.run(0) / PRIVATE_DIR).stat().st_mode) == 0o700
+    place = (two.run(0) / PRIVATE_DIR / PLACE_FILE).read_text()
+    assert stat.S_IMODE(Path(place).parent.stat().st_mode) == 0o700
+    listed = artifacts.list_files(two.run(0))["entries"]
+    assert [entry["name"] for entry in listed if PRIVATE_DIR in entry["name"]] == []
+    for name in (f"{PRIVATE_DIR}/{PLACE_FILE}", f"{PRIVATE_DIR}/../{PRIVATE_DIR}/{PLACE_FILE}"):
+        with pytest.raises(WorkFailed):
+            artifacts.read_chunk(two.run(0), name, 0)
+    os.kill(two.pid(0), signal.SIGKILL)
+    await two.until(1, "exit.json")
+    await two.ask(0, "cancel", run_id=RUN)
+    for node in (0, 1):
+        assert not (two.run(node) / PRIVATE_DIR).exists()
+    assert not os.path.lexists(place)
 
 
 async def test_a_run_directory_that_cannot_be_made_leaves_nothing_and_names_the_reason(lab: Callable[..., Lab]) -> None:

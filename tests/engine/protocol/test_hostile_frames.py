@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import copy
 import dataclasses
+import itertools
 import json
 import random
 import shutil
@@ -16,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from paceline.engine.agent.runner.peer_mesh import PeerMesh, send_peers
+from paceline.engine.agent.runner.identity import Identity
+from paceline.engine.agent.runner.peer_mesh import PeerMesh
 from paceline.engine.errors import WorkFailed
 from paceline.engine.events import EVENTS, Event, RankEvent
+from paceline.engine.jobs.launch.certificates import make_certificates
 from paceline.engine.jobs.mirror.event_log import parse_events
 from paceline.engine.jobs.mirror.frame_queue import FrameQueue
 from paceline.engine.jobs.mirror.run_mirror import RunMirror
@@ -35,6 +38,7 @@ from paceline.tui.command_line.render import render
 
 from tests.support.screens import story
 from tests.support.screens.hostile import VALUES, Ears, broken, mutated, unseen
+from tests.support.waiting import until
 
 SEED = 20261121
 EVENTS_OF_ALL_KINDS = [
@@ -266,20 +270,30 @@ def test_an_agent_answers_after_any_number_of_broken_requests(tmp_path: Path) ->
     assert {path.name for path in tmp_path.iterdir()} == {"root"}
 
 
-async def test_a_runner_accepts_its_peers_after_any_number_of_strangers() -> None:
+async def test_a_runner_accepts_its_peers_after_any_number_of_strangers(tmp_path: Path) -> None:
     random_numbers = random.Random(SEED)
     heard: list[Any] = []
-    mesh = PeerMesh("n0", "secret", lambda peer, message: heard.append(peer))
-    port = await mesh.listen("127.0.0.1")
-    for line in malformed_lines(random_numbers):
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(line.replace(b"secret", b"") + b"\n")
-        assert await reader.read() == b""
+    strangers: list[str] = []
+    certificates = make_certificates("a run", ["n0", "n1"])
+    meshes = [
+        PeerMesh(
+            node,
+            certificates,
+            Identity(tmp_path / node, own),
+            lambda *said: heard.append(said),
+            lambda *who: strangers.append(who[0]),
+        )
+        for node, own in certificates.items()
+    ]
+    ports = [mesh.listen("127.0.0.1") for mesh in meshes]
+    for line in itertools.islice(malformed_lines(random_numbers), 100):
+        _, writer = await asyncio.open_connection("127.0.0.1", ports[0])
+        writer.write(line + b"\n")
         writer.close()
-        heard.append(None)
-        if len(heard) == 300:
-            break
-    await send_peers("127.0.0.1", port, "secret", {"n0": ["127.0.0.1", port]})
-    assert await mesh.peers == {"n0": ("127.0.0.1", port)}
-    assert set(heard) == {None}
-    await mesh.close()
+    await until(lambda: len(strangers) == 100)
+    for mesh in meshes:
+        mesh.introduce({node: ["127.0.0.1", port] for node, port in zip(certificates, ports, strict=True)})
+    await asyncio.gather(meshes[0].join([], 60.0), meshes[1].join(["n0"], 60.0))
+    assert heard == []
+    for mesh in meshes:
+        await mesh.close()

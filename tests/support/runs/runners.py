@@ -10,6 +10,7 @@ from typing import Any
 from paceline.engine.agent.rpc.dispatch import REQUESTS
 from paceline.engine.agent.runs.run_dir import runner_is_alive
 from paceline.engine.agent.system.state_dir import StateDir
+from paceline.engine.jobs.launch.certificates import make_certificates
 from paceline.engine.plan import CasePlan, DataPlan, NodePlan, Plan, RankPlan
 from paceline.engine.protocol.json_files import read_json
 from paceline.engine.wire import to_plain
@@ -36,6 +37,7 @@ class Lab:
             nodes.append(NodePlan(home.name, i, (i,), "127.0.0.1", "lo", str(program)))
             ranks.append(RankPlan(i, home.name, i, 0, 0, "emulated", f"device {i}"))
         data = DataPlan("0" * 64, "made up", 1, "0" * 64)
+        self.certificates = make_certificates(RUN, [home.name for home in self.homes])
         self.plan = Plan(RUN, "digits-cnn", (CasePlan("equal", "equal"),), tuple(nodes), tuple(ranks), data, 1, 8)
 
     async def ask(self, node: int, what: str, **body: Any) -> dict[str, Any]:
@@ -46,14 +48,15 @@ class Lab:
 
     async def launch(self, node: int, **changes: Any) -> dict[str, Any]:
         """Start the runner of a node."""
-        return await self.ask(node, "launch", **{"spec": SPEC, "plan": to_plain(self.plan), "token": "secret", **changes})
+        own = self.certificates[self.homes[node].name]
+        return await self.ask(node, "launch", **{"spec": SPEC, "plan": to_plain(self.plan), "certificates": own, **changes})
 
     async def start(self) -> None:
         """Launch on all nodes and introduce them, as the centre does."""
         ports = [(await self.launch(i))["port"] for i in range(len(self.homes))]
         peers = {home.name: ["127.0.0.1", port] for home, port in zip(self.homes, ports, strict=True)}
         for i in range(len(self.homes)):
-            await self.ask(i, "connect_peers", run_id=RUN, token="secret", peers=peers)
+            await self.ask(i, "connect_peers", run_id=RUN, peers=peers)
 
     def run(self, node: int) -> Path:
         """The run directory on a node."""

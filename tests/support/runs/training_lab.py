@@ -1,9 +1,8 @@
-"""Replaces the runners in tests of training alone: run directories, data, one torchrun a node, store.json."""
+"""Replaces the runners in tests of training alone: run directories, data, one torchrun a node, the group's store."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import subprocess
 import sys
@@ -12,12 +11,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from paceline.engine.events import Event, RankEvent, StoreOpened
+from paceline.engine.events import Event, RankEvent
 from paceline.engine.plan import CasePlan, DataPlan, Emulation, NodePlan, Plan, RankPlan
 from paceline.engine.specs import FaultSpec
 from paceline.engine.states import Policy
 from paceline.engine.wire import decode, dumps
 
+from tests.support.runs.store_service import StoreService
 from tests.support.waiting import until_sync
 
 E = TypeVar("E", bound=Event)
@@ -76,6 +76,7 @@ class Lab:
     def __init__(self, place: Path, plan: Plan, arrays: dict[str, np.ndarray]) -> None:
         self.plan, self.path = plan, place
         self.processes: list[subprocess.Popen[bytes]] = []
+        self.store = StoreService([self.run_dir(node.name) for node in plan.nodes], len(plan.ranks))
         for node in plan.nodes:
             data = place / node.name / "data" / plan.data.digest
             data.mkdir(parents=True)
@@ -90,14 +91,15 @@ class Lab:
 
     def start(self, *, with_torchrun: bool = True) -> None:
         """Start one torchrun a node, or its ranks alone: a torchrun costs seconds of processor time for its import of torch."""
+        self.store.start()
         for node in self.plan.nodes:
-            program = ["-m", f"paceline.engine.{self.plan.program}", str(self.run_dir(node.name)), node.name]
+            place = (str(self.run_dir(node.name)), node.name)
             if with_torchrun:
-                torchrun = ["-m", "torch.distributed.run", "--standalone", "--nnodes", "1", "--max-restarts", "0"]
-                self._start(node, *torchrun, "--nproc-per-node", str(len(node.ranks)), "--local-addr", node.address, *program)
+                self._start(node, "-m", "paceline.engine.training.launcher", *place)
             else:
+                program = f"paceline.engine.{self.plan.program}"
                 for local_rank in range(len(node.ranks)):
-                    self._start(node, *program, LOCAL_RANK=str(local_rank))
+                    self._start(node, "-m", "paceline.engine.training.worker", *place, program, LOCAL_RANK=str(local_rank))
 
     def _start(self, node: NodePlan, *words: str, **env: str) -> None:
         env |= {"GLOO_SOCKET_IFNAME": node.interface, "OMP_NUM_THREADS": "1", "PACELINE_NODE": node.name}
@@ -108,17 +110,9 @@ class Lab:
         self.processes.append(process)
 
     def follow(self, act: Callable[[], None] = lambda: None) -> list[int]:
-        """Pass on the store's address and wait for the end, calling ``act`` meanwhile; returns the exit statuses."""
-        is_passed_on = False
+        """Wait for the end, calling ``act`` meanwhile; returns the exit statuses."""
 
         def have_ended() -> bool:
-            nonlocal is_passed_on
-            if not is_passed_on and (opened := self.first(StoreOpened)) is not None:
-                is_passed_on = True
-                for node in self.plan.nodes:
-                    aside = self.run_dir(node.name) / ".store.json"
-                    aside.write_text(json.dumps({"address": opened.address, "port": opened.port}))
-                    aside.rename(self.run_dir(node.name) / "store.json")
             act()
             return all(process.poll() is not None for process in self.processes)
 
@@ -127,12 +121,14 @@ class Lab:
         except AssertionError as error:
             self.stop()
             raise AssertionError("the run hangs:\n" + self.output()) from error
+        self.store.stop()
         return [process.returncode for process in self.processes]
 
     def stop(self) -> None:
         for process in self.processes:
             process.kill()
             process.wait()
+        self.store.stop()
 
     def output(self) -> str:
         return "\n".join((self.run_dir(node.name) / "out.log").read_text()[-3000:] for node in self.plan.nodes)

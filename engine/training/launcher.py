@@ -1,0 +1,86 @@
+"""Starts torchrun for the devices of one node without any open port: ``python -m paceline.engine.training.launcher RUN_DIR NODE``.
+
+torchrun's own rendezvous listen on every interface of the machine, and unpickle what a stranger puts there. This one needs no
+store that others reach: the plan has assigned the ranks, and the runners of the run carry the group's store (docs/design/doors.md).
+torchrun starts the ranks of this node, notices their end, reports the first failure, and ends the others.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from torch.distributed import HashStore, run  # type: ignore[attr-defined]  # torch re-exports it implicitly
+from torch.distributed.elastic.rendezvous import (
+    RendezvousHandler,
+    RendezvousInfo,
+    RendezvousParameters,
+    RendezvousStoreInfo,
+    rendezvous_handler_registry,
+)
+
+from ..plan import NodePlan, Plan
+from ..wire import from_plain
+
+BACKEND = "paceline"
+
+
+class PlannedRendezvous(RendezvousHandler):
+    """A rendezvous of one torchrun with itself: it is complete at once, and closed by nobody."""
+
+    def __init__(self, parameters: RendezvousParameters) -> None:
+        self._run_id = parameters.run_id
+        self._address = parameters.local_addr or "127.0.0.1"
+        self._store = HashStore()
+
+    def get_backend(self) -> str:
+        """The name by which torchrun selects it."""
+        return BACKEND
+
+    @property
+    def use_agent_store(self) -> bool:
+        """No rank may use torchrun's store."""
+        return False
+
+    def next_rendezvous(self) -> RendezvousInfo:
+        """This node alone, with a store in memory. No address of a store is told: nothing listens there."""
+        return RendezvousInfo(self._store, 0, 1, RendezvousStoreInfo(self._address, 0))
+
+    def is_closed(self) -> bool:
+        """Never: torchrun ends with its ranks."""
+        return False
+
+    def set_closed(self) -> None:
+        """Nothing to close."""
+
+    def num_nodes_waiting(self) -> int:
+        """No node ever joins this torchrun."""
+        return 0
+
+    def get_run_id(self) -> str:
+        """Id of the run."""
+        return self._run_id
+
+    def shutdown(self) -> bool:
+        """Nothing is open."""
+        return True
+
+
+def torchrun_arguments(plan: Plan, node: NodePlan, run_dir: Path) -> list[str]:
+    """Words after ``torchrun`` for one node of a plan. Each rank is started by ``paceline.engine.training.worker``."""
+    words = ["--nnodes", "1", "--nproc-per-node", str(len(node.ranks)), "--max-restarts", "0"]
+    words += ["--rdzv-backend", BACKEND, "--rdzv-endpoint", "none", "--rdzv-id", plan.run_id, "--local-addr", node.address]
+    return [*words, "-m", "paceline.engine.training.worker", str(run_dir), node.name, f"paceline.engine.{plan.program}"]
+
+
+def main(run_dir: Path, name: str) -> None:
+    """Run torchrun in this process. It exits with its own status."""
+    plan = from_plain(Plan, json.loads((run_dir / "plan.json").read_text()))
+    node = next(node for node in plan.nodes if node.name == name)
+    rendezvous_handler_registry.register(BACKEND, PlannedRendezvous)
+    run.main(torchrun_arguments(plan, node, run_dir))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2])
