@@ -26,14 +26,14 @@ from .storage import is_intact, sha256, write_directory
 MANIFEST_SCHEMA = 1
 
 
-class Loader(Protocol):
+class WorkloadLoader(Protocol):
     """Loads a workload's data from a person's CSV file, if there is one; ``data_dir`` keeps downloads, ``check`` may raise."""
 
     def __call__(self, csv: Path | None, data_dir: Path, columns: Columns = ..., check: Check = ...) -> PreparedData:
         """Raises DataRefused for broken or missing input."""
 
 
-LOADERS: dict[str, Loader] = {
+LOADERS: dict[str, WorkloadLoader] = {
     "digits-cnn": digits.load,
     "sp500-mlp": sp500.load,
     "agnews-small": partial(agnews.load, length=128),

@@ -20,7 +20,7 @@ from ..events import GradientProfiled
 from ..states import COMPRESSIONS, Compression
 from ..training.data import copy_to
 from ..training.group.process_group import Group
-from ..training.shares.compression import Hook, make_hook, message_bytes
+from ..training.shares.compression import Float16Hook, Hook, make_hook, message_bytes
 from ..training.shares.sampler import epoch_order
 from .device import synchronize
 from .steps import StepBenchmark
@@ -129,7 +129,9 @@ def measure_gradient(
 
     def compression_seconds(compression: Compression) -> tuple[float, ...]:
         """Return the seconds of each bucket, measured on all ranks at once, because ranks may share a host."""
-        bucket_timer.compress = make_hook(compression, alone, COMPRESSION_WARM_UP_STEPS)
+        bucket_timer.compress = hook = make_hook(compression, alone, COMPRESSION_WARM_UP_STEPS)
+        if isinstance(hook, Float16Hook):
+            hook.scale = 1.0  # unknown, it would send the first gradients uncompressed
         rows_of_seconds = []
         for _ in range(COMPRESSION_WARM_UP_STEPS + 1 + GRADIENT_STEPS):
             bucket_timer.compression_spans = []

@@ -12,10 +12,10 @@ from statistics import median
 
 import torch
 
-MATRIX_ROWS = 1024
-COPY_BYTES = 128 << 20
+PROCESSOR_MATRIX_ROWS = 1024
+RAM_COPY_BYTES = 128 << 20
 """Bytes of a copy: more than caches hold. A sixteenth of the free memory where that is less."""
-BURST_SECONDS, BURSTS = 0.06, 3
+PROCESSOR_BURST_SECONDS, PROCESSOR_BURSTS = 0.06, 3
 """Seconds of a burst, of which the median counts: seven nodes on one machine take turns."""
 
 
@@ -24,9 +24,9 @@ def measure_processor() -> tuple[float, float]:
     before = torch.get_num_threads()
     torch.set_num_threads(usable_cores())
     try:
-        a, b = torch.rand(MATRIX_ROWS, MATRIX_ROWS), torch.rand(MATRIX_ROWS, MATRIX_ROWS)
+        a, b = torch.rand(PROCESSOR_MATRIX_ROWS, PROCESSOR_MATRIX_ROWS), torch.rand(PROCESSOR_MATRIX_ROWS, PROCESSOR_MATRIX_ROWS)
         out = torch.empty_like(a)
-        tflops = 2.0 * MATRIX_ROWS**3 / _seconds(lambda: torch.mm(a, b, out=out)) / 1e12
+        tflops = 2.0 * PROCESSOR_MATRIX_ROWS**3 / _seconds(lambda: torch.mm(a, b, out=out)) / 1e12
         source = torch.zeros(_copy_bytes(), dtype=torch.uint8)
         target = torch.empty_like(source)
         return tflops, 2.0 * source.nbytes / _seconds(lambda: target.copy_(source))
@@ -43,8 +43,8 @@ def _copy_bytes() -> int:
     try:
         free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
     except (ValueError, OSError):
-        return COPY_BYTES
-    return max(1 << 20, min(COPY_BYTES, free // 16))
+        return RAM_COPY_BYTES
+    return max(1 << 20, min(RAM_COPY_BYTES, free // 16))
 
 
 def _seconds(call: Callable[[], object]) -> float:
@@ -52,9 +52,9 @@ def _seconds(call: Callable[[], object]) -> float:
     call()
     start = time.perf_counter()
     call()
-    count = max(1, round(BURST_SECONDS / max(time.perf_counter() - start, 1e-6)))
+    count = max(1, round(PROCESSOR_BURST_SECONDS / max(time.perf_counter() - start, 1e-6)))
     times = []
-    for _ in range(BURSTS):
+    for _ in range(PROCESSOR_BURSTS):
         start = time.perf_counter()
         for _ in range(count):
             call()

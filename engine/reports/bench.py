@@ -191,6 +191,7 @@ def _header(verb: str, plan: Plan) -> dict[str, Any]:
         "planned_epochs": plan.epochs or None,
         **script_document(plan),
         **resumed_document(plan),
+        "precision": plan.precision,
         **exchange_document(plan),
     }
 

@@ -13,6 +13,7 @@ import torch
 
 from ..balancer.step_time import StepTime, fit_step_time, is_same_size
 from ..events import BaselineMeasured, DeviceProbed, DeviceUsed, StandaloneMeasured
+from ..states import Precision
 from ..workloads import Workload
 from .border import Border
 from .data import Split, copy_to
@@ -55,7 +56,15 @@ class UsageLog:
 
 
 def probe_devices(
-    workload: Workload, task: Task, data: Split, timer: CpuTimer, group: Group, *, batch: int, border: Border, is_bfloat16: bool
+    workload: Workload,
+    task: Task,
+    data: Split,
+    timer: CpuTimer,
+    group: Group,
+    *,
+    batch: int,
+    border: Border,
+    precision: Precision = "fp32",
 ) -> tuple[tuple[StepTime, ...], tuple[int, ...]]:
     """Time all devices at the same time, at two local batch sizes, in about 3 seconds. Collective.
 
@@ -64,7 +73,7 @@ def probe_devices(
     """
     limit = timer.max_samples()
     max_micro_batch = batch if limit is None else min(limit, batch)
-    replica = Replica(build_model(workload.name).to(group.device), timer, 0, 1, is_bfloat16=is_bfloat16)
+    replica = Replica(build_model(workload.name).to(group.device), timer, 0, 1, precision=precision)
     unknown = StepTime(0.0, 0.0), max_micro_batch
     try:
         step_time, max_micro_batch = _probe_device(replica, task, data, timer, max_micro_batch, border)

@@ -60,6 +60,7 @@ def plan_document(
         "data": {"source": plan.data.source, "rows": plan.data.rows, "sha256": plan.data.sha256},
         "warnings": [*plan.data.warnings, *([sentence] if (sentence := batch_warning(plan)) is not None else [])],
         "emulated": plan.is_emulated,
+        "precision": plan.precision,
         **exchange_document(plan),
         "backend": plan.backend,
         "epochs": plan.epochs or None,
@@ -101,7 +102,8 @@ def _is_alike(plan: Plan, result: Mapping[str, Any]) -> bool:
     used = [(device.get("node"), device.get("index"), device.get("name")) for device in result.get("devices") or ()]
     expected = {"state": "done", "workload": plan.workload, **exchange_document(plan)}
     expected |= {"global_batch_size": plan.global_batch_size} if plan.script is None else script_document(plan)
-    return used == planned and all(key in result and result[key] == value for key, value in expected.items())
+    is_same = all(key in result and result[key] == value for key, value in expected.items())
+    return used == planned and is_same and result.get("precision") == plan.precision  # older versions had no choice
 
 
 def _seconds(result: Mapping[str, Any]) -> float | None:

@@ -2,7 +2,8 @@
 
 It replaces DDP's mean over ranks by a sum, so that no gradient has to be multiplied by the number of ranks first. A rank whose own
 gradient is not finite marks its own element of the slot, which travels in the last bucket: after the sum every rank's gradient is
-NaN, and the marks are the only trace of the rank that caused it.
+NaN, and the marks are the only trace of the rank that caused it. Compression may lose a gradient that was finite before, so what it
+summed is checked too: all ranks hold the same bits of it and find the same.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from torch.distributed import GradBucket  # type: ignore[attr-defined]  # torch 
 
 from ...states import Compression
 from ..emulation.network import EmulatedLink
-from .compression import UNCOMPRESSED_STEPS, Hook, make_hook, message_bytes
+from .compression import UNCOMPRESSED_STEPS, Float16Hook, Hook, make_hook, message_bytes
 from .step_stats import Replica
 
 
@@ -32,39 +33,60 @@ class CommHook:
         self._compress = None if compression == "none" else make_hook(compression)
         self._group = dist.distributed_c10d._get_default_group()
         self._max_norm = torch.zeros((), dtype=replica.slot.dtype, device=replica.slot.device)
+        self._needs_norm = self._max_norm.is_cuda or compression == "fp16"
         self._is_non_finite = False
+        self._summed: list[torch.Tensor] = []
+        """Buckets of this step that were summed compressed."""
 
     def __call__(self, bucket: GradBucket) -> torch.futures.Future[torch.Tensor]:
         """Start the sum of one bucket. Collective: DDP calls it in the same order on all ranks."""
         buffer = bucket.buffer()
+        slot = slot_values = None
+        if self._compress is not None and (slot := self._slot_in(bucket)) is not None:
+            slot_values = slot.clone()
+            slot.zero_()
         self._check_finite(buffer)
         if bucket.is_last():  # the slot was registered first, so it is in the last bucket
-            self._report_non_finite()
+            self._report_check(slot_values)
         if self._compress is not None:
-            return self._sum_compressed(bucket, self._compress)
+            return self._sum_compressed(bucket, self._compress, slot, slot_values)
         return self._send_over_link(self._sum(buffer), buffer.nbytes).then(_first_result)
+
+    def overflow_flag(self) -> torch.Tensor | None:
+        """Return 1 on the device where a sum of this step is not finite, else 0; None without compression. After backward.
+
+        It is the same on all ranks.
+        """
+        if not self._summed:
+            return None
+        norms = torch.stack([torch.linalg.vector_norm(buffer, torch.inf) for buffer in self._summed])
+        self._summed = []
+        return (~norms.isfinite()).any().float()
+
+    def follow(self, peak: float) -> None:
+        """Set what the next step needs to know: the largest gradient of any rank, from a report of all ranks."""
+        if isinstance(self._compress, Float16Hook):
+            self._compress.follow(peak)
 
     def average(self, weights: torch.Tensor) -> None:
         """Sum a flat tensor over the ranks in place and wait for it: local SGD sends weights instead of gradients."""
         self._send_over_link(self._sum(weights), weights.nbytes).wait()
 
-    def _sum_compressed(self, bucket: GradBucket, compress: Hook) -> torch.futures.Future[torch.Tensor]:
-        """Sum one bucket compressed; the slot is summed separately and uncompressed."""
+    def _sum_compressed(
+        self, bucket: GradBucket, compress: Hook, slot: torch.Tensor | None, slot_values: torch.Tensor | None
+    ) -> torch.futures.Future[torch.Tensor]:
+        """Sum one bucket compressed; the slot, zero by now, is summed separately and uncompressed."""
         buffer, world = bucket.buffer(), self._replica.world_size
-        slot = self._slot_in(bucket)
-        sums = []
-        slot_values = None
-        if slot is not None:
-            slot_values = slot.clone()
-            slot.zero_()
-            sums.append(self._sum(slot_values))
+        sums = [] if slot_values is None else [self._sum(slot_values)]
         shapes = [tuple(gradient.shape) for gradient in bucket.gradients()]
-        is_uncompressed = self._compression == "powersgd" and self._steps < UNCOMPRESSED_STEPS
+        is_uncompressed = isinstance(compress, Float16Hook) and compress.scale is None
+        is_uncompressed |= self._compression == "powersgd" and self._steps < UNCOMPRESSED_STEPS
         self._steps += bucket.is_last()
         sizes = message_bytes(shapes, "none" if is_uncompressed else self._compression, buffer.element_size())
         if slot_values is not None:
             sizes = (*sizes, slot_values.nbytes)
         sums.append(compress(bucket))
+        self._summed.append(buffer)
 
         def restore_sum(done: Any) -> torch.Tensor:
             for future in done.value():
@@ -95,18 +117,20 @@ class CommHook:
 
     def _check_finite(self, buffer: torch.Tensor) -> None:
         """Note whether a value is not finite. On a GPU the norm keeps it, so that the host does not wait for the device."""
-        if buffer.is_cuda:
+        if self._needs_norm:
             self._max_norm = torch.maximum(self._max_norm, torch.linalg.vector_norm(buffer, torch.inf).to(self._max_norm.dtype))
         # On a CPU the sum is the fastest check; finite numbers may overflow in it, so isfinite decides.
         elif not isfinite(buffer.sum()) and not bool(buffer.isfinite().all()):
             self._is_non_finite = True
 
-    def _report_non_finite(self) -> None:
-        if self._max_norm.is_cuda:
-            self._replica.mark_non_finite(self._max_norm)
+    def _report_check(self, slot: torch.Tensor | None) -> None:
+        """Write this rank's check into the slot: its largest gradient where that is known, or NaN where one is not finite."""
+        if self._needs_norm:
+            self._replica.write_check(self._max_norm, slot)
             self._max_norm = torch.zeros_like(self._max_norm)
         elif self._is_non_finite:
-            self._replica.mark_non_finite(self._max_norm.fill_(torch.nan))
+            self._replica.write_check(torch.full_like(self._max_norm, torch.nan), slot)
+            self._is_non_finite = False
 
 
 def _first_result(done: Any) -> torch.Tensor:

@@ -32,7 +32,7 @@ class LocalSGD:
         """Replace the weights of all ranks by their average, and exchange the slots. Collective."""
         weights = [weight.detach() for weight in replica.model.parameters()]
         if not all(bool(weight.isfinite().all()) for weight in weights):
-            replica.mark_non_finite(torch.full((), torch.nan, dtype=replica.slot.dtype, device=replica.slot.device))
+            replica.write_check(torch.full((), torch.nan, dtype=replica.slot.dtype, device=replica.slot.device))
         slot = replica.slot.grad
         assert slot is not None
         fraction = self._own / self._total if self._total else 1.0 / replica.world_size

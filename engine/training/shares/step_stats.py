@@ -20,12 +20,16 @@ from torch import nn
 
 from ...balancer.step_phases import StepWork
 from ...errors import WorkFailed
+from ...states import Compression, Precision
 from ..group.peer_failure import PeerFailed
+from ..precision import AUTOCAST, LossScale
 from ..timing.timers import CpuTimer
 
+MAX_SKIPPED_STEPS = 30
+"""Steps in a row that may overflow float16: a loss scale falls from its largest value to 1 in 24."""
 _SLOT_ROWS = 10
 """Rows of the slot: seconds, samples, loss, fingerprint, data, copy, host and wait seconds, whether the rank failed to decide its
-shares, and the check of a finite gradient."""
+shares, and the check of its gradient: its largest value where that is known, else 0; not finite where the gradient is not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,10 @@ class RankReport:
     """The same seconds, split into parts."""
     undecided: tuple[int, ...] = ()
     """Ranks that could not decide the shares of this step."""
+    peak: float = 0.0
+    """Largest gradient of any rank before the sum, where ranks measure it: on GPUs, and for compression to float16."""
+    skipped: str = ""
+    """Why no rank's optimizer takes the step, as where gradients overflowed float16; empty: it is taken."""
     is_void: bool = False
     """Whether shares differed for that reason: no rank's optimizer takes the step, and it has to be repeated."""
 
@@ -52,7 +60,7 @@ class RankReport:
 class Replica(nn.Module):
     """The model together with its slot, as DDP wraps them."""
 
-    def __init__(self, model: nn.Sequential, timer: CpuTimer, rank: int, world_size: int, *, is_bfloat16: bool = False) -> None:
+    def __init__(self, model: nn.Sequential, timer: CpuTimer, rank: int, world_size: int, *, precision: Precision = "fp32") -> None:
         super().__init__()
         weight = next(model.parameters())
         # Registered before the model: DDP fills its buckets from the last parameter to the first.
@@ -60,7 +68,7 @@ class Replica(nn.Module):
         self.model = model
         self.world_size = world_size
         self.rank = rank
-        self._timer, self._is_bfloat16 = timer, is_bfloat16
+        self._timer, self._autocast = timer, AUTOCAST.get(precision)
         self._loss = torch.zeros((), dtype=torch.float64, device=weight.device)
         self._fingerprint = 0.0
         self.is_undecided = False
@@ -83,19 +91,23 @@ class Replica(nn.Module):
         if x is None:
             self._timer.forward_ends()
             return torch.stack([(weight * 0.0).sum() for weight in self.model.parameters()]).sum(), anchor
-        with torch.autocast(self.slot.device.type, torch.bfloat16, enabled=self._is_bfloat16):
+        with torch.autocast(self.slot.device.type, self._autocast, enabled=self._autocast is not None):
             output = self._timer.run(self.model, x)
         self._timer.forward_ends()
-        return output.float() if self._is_bfloat16 else output, anchor
+        return output if self._autocast is None else output.float(), anchor
 
     def set_step(self, loss_sum: torch.Tensor, fingerprint: float) -> None:
         """Set this rank's loss and the fingerprint of its shares, before backward."""
         self._loss, self._fingerprint = loss_sum.detach(), fingerprint
 
-    def mark_non_finite(self, value: torch.Tensor) -> None:
-        """Write ``value``, not finite, into this rank's check; called when the last bucket is complete and not sent yet."""
-        if self.slot.grad is not None:  # a view of that bucket
-            self.slot.grad[(_SLOT_ROWS - 1) * self.world_size + self.rank] = value
+    def write_check(self, value: torch.Tensor, slot: torch.Tensor | None = None) -> None:
+        """Write this rank's check of its gradient into a slot; called when the last bucket is complete and not sent yet.
+
+        ``slot``: None: the one in that bucket.
+        """
+        slot = self.slot.grad if slot is None else slot
+        if slot is not None:
+            slot[(_SLOT_ROWS - 1) * self.world_size + self.rank] = value
 
     def _fill(self) -> torch.Tensor:
         """Return the slot's gradient. Never raises: in a node of autograd, an error would end the training."""
@@ -139,7 +151,7 @@ def compute_fingerprint(step: int, sizes: Sequence[int]) -> float:
 
 @dataclass(slots=True)
 class _PendingStep:
-    """A slot that is not parsed yet."""
+    """A slot that is not parsed yet, with the flag of an overflow in its last element where there is one."""
 
     values: torch.Tensor
     copied: torch.cuda.Event | None
@@ -156,22 +168,36 @@ class StepStats:
     optimizer skip a wrong step (``skip_flag``), and the run ends in the step after it.
     """
 
-    def __init__(self, replica: Replica, rank: int, world_size: int, *, reads_one_step_late: bool) -> None:
+    def __init__(
+        self,
+        replica: Replica,
+        rank: int,
+        world_size: int,
+        *,
+        reads_one_step_late: bool,
+        compression: Compression = "none",
+        loss_scale: LossScale | None = None,
+    ) -> None:
         self._replica, self._rank, self._world_size = replica, rank, world_size
         self.reads_one_step_late = reads_one_step_late
         """Whether ``read`` returns the report of the step before."""
         self._pending: _PendingStep | None = None
+        self._compression, self._loss_scale = compression, loss_scale
+        self._skipped_in_a_row = 0
 
-    def read(self, step: int, size: int, weight: int, fingerprint: float) -> RankReport | None:
+    def read(
+        self, step: int, size: int, weight: int, fingerprint: float, overflow: torch.Tensor | None = None
+    ) -> RankReport | None:
         """Return the report of this step, or where it reads one step late of the step before (None in the first).
 
-        The step has ``size`` samples with a total ``weight`` in the loss. Raises WorkFailed or PeerFailed where ranks disagree or a
-        loss or gradient is not finite.
+        The step has ``size`` samples with a total ``weight`` in the loss; ``overflow``: 1 where its sum is not finite. Raises
+        WorkFailed or PeerFailed where ranks disagree or a loss or gradient is not finite.
         """
         gradient = self._replica.slot.grad
         if gradient is None:
             raise WorkFailed("the step had no gradient")
-        copied, values = None, gradient
+        copied = None
+        values = gradient = gradient if overflow is None else torch.cat([gradient, overflow.reshape(1)])
         if gradient.is_cuda:
             values = torch.empty(gradient.shape, dtype=gradient.dtype, pin_memory=True)
             values.copy_(gradient, non_blocking=True)
@@ -184,7 +210,7 @@ class StepStats:
             current, self._pending = self._pending, current  # type: ignore[assignment]  # None before the first step
         return None if current is None else self._parse(current)
 
-    def skip_flag(self, fingerprint: float) -> torch.Tensor | None:
+    def skip_flag(self, fingerprint: float, overflow: torch.Tensor | None = None) -> torch.Tensor | None:
         """Return 1 on the device where the optimizer must skip this step, as shares differ or a gradient is not finite; else 0.
 
         All ranks hold the same bits and so the same flag. None where ``read`` checks the step before the optimizer.
@@ -193,7 +219,8 @@ class StepStats:
         if not self.reads_one_step_late or slot is None:
             return None
         fingerprints = slot[3 * self._world_size : 4 * self._world_size]
-        return ((fingerprints.round() != fingerprint).any() | ~slot.isfinite().all()).float()
+        flag = ((fingerprints.round() != fingerprint).any() | ~slot.isfinite().all()).float()
+        return flag if overflow is None else torch.maximum(flag, overflow)
 
     def check_pending(self) -> RankReport | None:
         """Check the last step of an epoch, where it reads one step late, and return its report. Raises as ``read``."""
@@ -205,13 +232,8 @@ class StepStats:
         numbers: list[float] = pending.values.tolist()
         world = self._world_size
         rows = [numbers[row * world : (row + 1) * world] for row in range(_SLOT_ROWS)]
-        seconds, samples, losses, fingerprints, data, copy, host, wait, undecided_flags, finite_checks = rows
-        for what, values in (("loss", losses), ("gradient", finite_checks)):
-            for rank, value in enumerate(values):
-                if not isfinite(value):
-                    reason = f"the {what} of rank {rank} is not finite in step {pending.step}"
-                    hint = "lower the learning rate or look at the data"
-                    raise (WorkFailed if rank == self._rank else PeerFailed)(reason, hint=hint)
+        seconds, samples, losses, fingerprints, data, copy, host, wait, undecided_flags, checks = rows
+        skipped = self._check_finite(pending.step, losses, checks, has_overflow=any(numbers[_SLOT_ROWS * world :]))
         undecided = tuple(rank for rank, flag in enumerate(undecided_flags) if flag != 0.0)
         is_parted = any(round(value) != pending.fingerprint for value in fingerprints)
         if is_parted and not undecided:
@@ -223,4 +245,37 @@ class StepStats:
         counts = tuple(round(number) if isfinite(number) else 0 for number in samples)
         work = tuple(map(StepWork, seconds, counts, data, copy, host, wait))
         loss = total / max(pending.weight, 1)
-        return RankReport(pending.step, pending.size, tuple(seconds), counts, loss, work, undecided, is_parted)
+        return RankReport(
+            pending.step,
+            pending.size,
+            tuple(seconds),
+            counts,
+            loss,
+            work,
+            undecided,
+            peak=max(checks),
+            skipped=skipped,
+            is_void=is_parted,
+        )
+
+    def _check_finite(self, step: int, losses: Sequence[float], checks: Sequence[float], *, has_overflow: bool) -> str:
+        """Return why the step is skipped, empty: it is not. Raises where a loss or gradient is not finite for another reason."""
+        scale = self._loss_scale
+        is_format_to_blame = scale is not None and scale.is_used and scale.value > 1.0
+        for what, values in (("loss", losses), ("gradient", () if is_format_to_blame else checks)):
+            for rank, value in enumerate(values):
+                if not isfinite(value):
+                    reason = f"the {what} of rank {rank} is not finite in step {step}"
+                    hint = "lower the learning rate or look at the data"
+                    raise (WorkFailed if rank == self._rank else PeerFailed)(reason, hint=hint)
+        if all(map(isfinite, checks)) and not has_overflow:
+            self._skipped_in_a_row = 0
+            return ""
+        self._skipped_in_a_row += 1
+        option = "--compression" if all(map(isfinite, checks)) else "--precision"
+        word = self._compression if option == "--compression" else "fp16"
+        reason = f"gradients are finite before {option} {word} and not after it in step {step}"
+        if word != "fp16" or self._skipped_in_a_row > MAX_SKIPPED_STEPS:
+            again = f", as in the {MAX_SKIPPED_STEPS} steps before" if word == "fp16" else ""
+            raise WorkFailed(reason + again, hint=f"{option} {'bf16' if word == 'fp16' else 'none'}, or lower the learning rate")
+        return f"{reason}: no rank takes the step"
