@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ from paceline.tui.app import PacelineApp
 from textual.app import App
 from textual.pilot import Pilot
 
-from tests.support.waiting import until
+from tests.support.waiting import POLL_S, until
 
 
 async def until_app(pilot: Pilot[None], condition: Callable[..., bool]) -> None:
@@ -21,7 +22,7 @@ async def until_app(pilot: Pilot[None], condition: Callable[..., bool]) -> None:
     async def pause() -> None:
         if pilot.app._exception is not None:
             raise pilot.app._exception
-        await pilot.pause(0.01)
+        await asyncio.sleep(POLL_S)  # a pause of the pilot would wake every widget and paint
 
     await until(condition, pause)
     await pilot.pause()
