@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -174,6 +175,10 @@ def test_a_named_file_is_packed_and_a_missing_one_refused(tmp_path: Path) -> Non
         resume_from_file(tmp_path / "nothing.pt", tmp_path / "packed")
 
 
+def _has_newest(folder: Path, step: int) -> bool:
+    return [info.step for info in list_checkpoints(folder)][:1] == [step]
+
+
 async def test_the_newest_checkpoints_of_a_followed_run_are_brought_home(lab: Lab) -> None:
     fleet: Any = Nodes(lab.nodes)
     told: list[Event] = []
@@ -183,9 +188,9 @@ async def test_the_newest_checkpoints_of_a_followed_run_are_brought_home(lab: La
     try:
         for step in (10, 20, 30, 40):
             info = add_checkpoint(lab.nodes["n1"].run / CHECKPOINT_DIR, step)
-            facts = {"epoch": info.epoch, "step": info.step, "size": info.size, "sha256": info.sha256}
+            facts: dict[str, Any] = {"epoch": info.epoch, "step": info.step, "size": info.size, "sha256": info.sha256}
             copies.publish(CheckpointWritten(name=info.name, node="n1", rank=0, **facts))
-            await until(lambda step=step: [one.step for one in list_checkpoints(folder)][:1] == [step])
+            await until(functools.partial(_has_newest, folder, step))
         copies.publish(CheckpointWritten(name="../x.pt", node="n1", rank=0, step=50, size=1, sha256="0"))
         copies.publish(CheckpointWritten(node="n1", rank=0, error="full disk"))
     finally:
