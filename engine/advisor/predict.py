@@ -3,9 +3,10 @@
     ready_k = t - t_b (1 - phi) (1 - u_k) o        e_k = max(ready_k, e_(k-1)) + c_k + m_k alpha_W + n_k / beta_W
     T = max(t, e_K) + optimizer seconds
 
-t: compute seconds of the slowest rank; t_b: those of its last micro-batch, the only one whose backward sends; phi: the forward
-share; u_k: the part of backward that is done when bucket k closes; o: the calibrated overlap (below 0: how much longer
-communication takes beside compute); c_k: seconds to compress bucket k; m_k: all-reduces that it needs; n_k: its bytes. For a ring
+t: compute seconds of the slowest rank; t_b: those of a rank's last micro-batch, the only one whose backward sends (of the rank whose
+bucket is ready last); phi: the forward share; u_k: the part of backward that is done when bucket k closes; o: the calibrated overlap
+(below 0: how much longer communication takes beside compute); c_k: seconds to compress bucket k; m_k: all-reduces that it needs;
+n_k: its bytes. For a ring
 of W ranks alpha_W = 2 (W - 1) hop and beta_W = BW W / (2 (W - 1)); hop and BW come from the all-reduce measured over the whole
 group (Patarasuk and Yuan 2009). CPUs that share a machine are slower together than alone, by a measured factor. Shares are those of
 training: the same function decides them, so a device that is left out there is left out here. An epoch's last step has what is left
@@ -89,16 +90,12 @@ def _predict_step(profile: Profile, candidate: Candidate, samples: int) -> Predi
     cpus = [device for device in devices if device.crowding is not None]
     times = [_step_time(device, _contention(profile, device, len(cpus))) for device in devices]
     sizes = local_batch_sizes(times, candidate.policy, samples)
-    last_micro_batch = 0.0
-    compute = 0.0
-    for device, time, size in zip(devices, times, sizes, strict=True):
-        whole, part = micro_batched(device, time, size)
-        if whole > compute:
-            compute, last_micro_batch = whole, part
+    ranks = [micro_batched(device, time, size) for device, time, size in zip(devices, times, sizes, strict=True)]
+    compute = max(whole for whole, _ in ranks)
     optimizer = profile.gradient.optimizer_seconds if profile.gradient is not None else 0.0
     communication = exposed = 0.0
     if len(devices) > 1:
-        communication, end = _bucketed_sum(profile, candidate, compute, last_micro_batch)
+        communication, end = _bucketed_sum(profile, candidate, ranks)
         exposed = max(0.0, end - compute)
         if candidate.local_steps > 1:  # weights are averaged after the step, where no compute hides it
             communication = exposed = _single_sum(profile, candidate) / candidate.local_steps
@@ -167,13 +164,15 @@ def _link_factor(profile: Profile, candidate: Candidate) -> float:
     return factor if factor > UNLIKE_LINK_FACTOR else 1.0
 
 
-def _bucketed_sum(profile: Profile, candidate: Candidate, compute: float, last: float) -> tuple[float, float]:
-    """Communication seconds in all, and when the last bucket is through, counted from the start of the step."""
+def _bucketed_sum(profile: Profile, candidate: Candidate, ranks: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Communication seconds in all, and when the last bucket is through, counted from the start of the step.
+
+    ``ranks``: compute seconds of each rank, and of its last micro-batch.
+    """
     gradient = profile.gradient
     if gradient is None or profile.all_reduce is None:
         raise PlanImpossible("no gradient was measured for this workload", hint="paceline profile")
     alpha, beta = ring_cost(profile, candidate)
-    backward = last * (1.0 - gradient.forward_share)
     overlap = effective_overlap(profile, candidate)
     total = end = 0.0
     smaller = gradient.compression_seconds.get(candidate.compression, (0.0,) * len(gradient.bucket_bytes))
@@ -184,7 +183,8 @@ def _bucketed_sum(profile: Profile, candidate: Candidate, compute: float, last: 
         messages += is_last and candidate.compression != "none"
         seconds = compressing + (messages * alpha + size / beta) * profile.all_reduce.correction(size)
         seconds *= max(1.0, 1.0 - overlap)
-        ready = compute - backward * (1.0 - closed_at) * max(0.0, overlap)
+        open_share = (1.0 - gradient.forward_share) * (1.0 - closed_at) * max(0.0, overlap)
+        ready = max(whole - last * open_share for whole, last in ranks)
         end = max(ready, end) + seconds
         total += seconds
     return total, end

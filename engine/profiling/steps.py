@@ -29,6 +29,8 @@ from .line_fit import fit_line
 
 MAX_STEP_SECONDS = 2.0
 """Longest step that is timed."""
+MIN_SIZES = 2
+"""Sizes that are timed however long they take: one point alone cannot tell a fixed part from the cost of a sample."""
 MIN_STEP_REPEATS, MAX_STEP_REPEATS, REPEAT_SECONDS = 3, 40, 0.3
 """Bounds of the steps per size, of which the median counts, and the seconds that they should take together."""
 REMEASURE_RESIDUAL = 0.01
@@ -105,10 +107,10 @@ def measure_steps(benchmark: StepBenchmark, index: int) -> StepTimesProfiled:
     seconds: list[float] = []
     size = 1
     with _sample_power(benchmark.device, index) as watts:
-        while (not seconds or 2 * seconds[-1] <= MAX_STEP_SECONDS) and size <= (largest or MAX_PROBED_SAMPLES):
+        while (len(sizes) < MIN_SIZES or 2 * seconds[-1] <= MAX_STEP_SECONDS) and size <= (largest or MAX_PROBED_SAMPLES):
             watts.clear()  # the power of the largest size counts
             first = benchmark.measure(size)
-            if first > MAX_STEP_SECONDS and sizes:
+            if first > MAX_STEP_SECONDS and len(sizes) >= MIN_SIZES:
                 break
             seconds.append(_median_seconds(benchmark, size, first))
             sizes.append(size)
