@@ -15,6 +15,7 @@ from paceline.engine.agent.system.processes import pids_of_run
 from paceline.engine.plan import RankPlan
 
 from tests.support.installed import needs
+from tests.support.listeners import DoorWatch, lets_in, listening_ports
 from tests.support.runs.labs import LabDirectory
 from tests.support.screens.documents import documented, paths
 
@@ -24,6 +25,14 @@ pytestmark = needs("torch", "sklearn")
 @pytest.fixture
 def lab(tmp_path: Path) -> LabDirectory:
     return LabDirectory(tmp_path, {"fast": 60.0, "slow": 20.0})
+
+
+@pytest.fixture(params=["played", pytest.param("real", marks=pytest.mark.slow)])
+def playing(lab: LabDirectory, request: pytest.FixtureRequest) -> LabDirectory:
+    """For what the centre and the runners do, whatever torchrun and its ranks compute: those are played, in ``make soak`` real."""
+    if request.param == "played":
+        lab.play_torchrun()
+    return lab
 
 
 def test_a_job_over_two_nodes_ends_with_its_result_and_byte_exact_copies(lab: LabDirectory) -> None:
@@ -46,10 +55,19 @@ def test_a_job_over_two_nodes_ends_with_its_result_and_byte_exact_copies(lab: La
 
 def test_a_run_left_going_is_found_and_cancelled_by_a_new_process(lab: LabDirectory) -> None:
     first = lab.start("train", "--epochs", "1000")
-    lab.wait_for("epoch 1/1000", first)
+    doors = DoorWatch(lab)
+    doors.until("epoch 1/1000", first)
     first.send_signal(signal.SIGTERM)
     assert first.wait() == 130
     run_id = lab.run_id()
+    # While it starts: a TLS port of each runner, gloo's one of each rank, on the training address; none of torchrun or the store.
+    assert {address for address, _ in doors.seen} == {"127.0.0.1"}
+    assert len(doors.seen) <= 4
+    # While it trains: gloo's alone, which let nobody in.
+    assert [listening_ports(runner) for runner in doors.runners(run_id)] == [set(), set()]
+    lines = [line for node in (0, 1) for line in (lab.node(f"n{node}") / "runs" / run_id / f"ranks/{node}.jsonl").open()]
+    assert set(doors.of_ranks) == {json.loads(line)["pid"] for line in lines if '"RankJoined"' in line}
+    assert [lets_in(place) for (place,) in doors.of_ranks.values()] == [False, False]
     assert f"run {run_id} goes on" in lab.narration()
     assert len(lab.marked(run_id)) >= 4
     status, document = lab.run("jobs")
@@ -84,29 +102,29 @@ def test_a_killed_rank_ends_the_run_and_is_named(lab: LabDirectory) -> None:
     assert lab.marked(run_id) == []
 
 
-def test_everything_of_one_node_killed_at_once_ends_the_run_and_names_the_rank(lab: LabDirectory) -> None:
-    process = lab.start("train", "--epochs", "1000")
-    lab.wait_for("epoch 1/1000", process)
-    run_id = lab.run_id()
-    lab.kill_everything_of("n1", run_id)
+def test_everything_of_one_node_killed_at_once_ends_the_run_and_names_the_rank(playing: LabDirectory) -> None:
+    process = playing.start("train", "--epochs", "1000")
+    playing.wait_for("epoch 1/1000", process)
+    run_id = playing.run_id()
+    playing.kill_everything_of("n1", run_id)
     process.communicate()
     assert process.returncode == 1
-    assert f"run {run_id} failed: rank 1 on n1 is gone" in lab.narration()
-    assert lab.marked(run_id) == []
-    assert lab.runner("n0", run_id) is None
+    assert f"run {run_id} failed: rank 1 on n1 is gone" in playing.narration()
+    assert playing.marked(run_id) == []
+    assert playing.runner("n0", run_id) is None
 
 
-def test_a_second_interrupt_cancels_and_waits_until_nothing_is_left(lab: LabDirectory) -> None:
-    process = lab.start("train", "--epochs", "1000")
-    lab.wait_for("epoch 1/1000", process)
-    run_id = lab.run_id()
+def test_a_second_interrupt_cancels_and_waits_until_nothing_is_left(playing: LabDirectory) -> None:
+    process = playing.start("train", "--epochs", "1000")
+    playing.wait_for("epoch 1/1000", process)
+    run_id = playing.run_id()
     process.send_signal(signal.SIGINT)
-    lab.wait_for("again within 10 s stops it", process)
+    playing.wait_for("again within 10 s stops it", process)
     process.send_signal(signal.SIGINT)
     process.communicate()
     assert process.returncode == 130
-    assert lab.marked(run_id) == []
-    assert f"run {run_id} was cancelled, no process is left" in lab.narration()
+    assert playing.marked(run_id) == []
+    assert f"run {run_id} was cancelled, no process is left" in playing.narration()
 
 
 def test_an_interrupt_before_anything_was_started_leaves_nothing(lab: LabDirectory) -> None:
@@ -157,15 +175,15 @@ def test_no_space_for_the_run_directory_on_one_node_starts_nothing_on_any(lab: L
     assert not list(full_disk.glob("2*"))
 
 
-def test_one_interrupt_ends_a_bench_on_the_embedded_lab(lab: LabDirectory) -> None:
-    process = lab.start("bench", "--epochs", "1000", "--policies", "equal")
-    lab.wait_for("starting torchrun", process)
-    run_id = lab.run_id()
+def test_one_interrupt_ends_a_bench_on_the_embedded_lab(playing: LabDirectory) -> None:
+    process = playing.start("bench", "--epochs", "1000", "--policies", "equal")
+    playing.wait_for("starting torchrun", process)
+    run_id = playing.run_id()
     process.send_signal(signal.SIGINT)
     process.communicate()
     assert process.returncode == 130
-    assert lab.marked(run_id) == []
-    assert all(not pids_of_run(run_id, root) for root in (lab.path / "logs" / "nodes").iterdir())
+    assert playing.marked(run_id) == []
+    assert all(not pids_of_run(run_id, root) for root in (playing.path / "logs" / "nodes").iterdir())
 
 
 def test_nothing_is_started_on_a_node_that_may_only_be_read(lab: LabDirectory) -> None:
@@ -176,20 +194,20 @@ def test_nothing_is_started_on_a_node_that_may_only_be_read(lab: LabDirectory) -
     assert not list(lab.path.glob("logs/nodes/*/runs/*"))
 
 
-def test_a_device_in_use_is_refused_with_its_owner_or_shared_or_waited_for(lab: LabDirectory) -> None:
-    lab.run("status")
-    other = device_lock.acquire(lab.node("n0"), [RankPlan(0, "n0", 0, 0, 0, "emulated", "fast")], "another", is_shared=False)
-    status, _ = lab.run("train")
-    (refusal,) = [line for line in lab.narration().splitlines() if line.startswith("paceline: ")]
+def test_a_device_in_use_is_refused_with_its_owner_or_shared_or_waited_for(playing: LabDirectory) -> None:
+    playing.run("status")
+    other = device_lock.acquire(playing.node("n0"), [RankPlan(0, "n0", 0, 0, 0, "emulated", "fast")], "another", is_shared=False)
+    status, _ = playing.run("train")
+    (refusal,) = [line for line in playing.narration().splitlines() if line.startswith("paceline: ")]
     assert (status, "n0 / fast is in use by run another" in refusal, "--wait" in refusal) == (5, True, True), refusal
-    sharing = lab.start("train", "--epochs", "1000", "--share")
-    lab.wait_for("starting torchrun", sharing)
+    sharing = playing.start("train", "--epochs", "1000", "--share")
+    playing.wait_for("starting torchrun", sharing)
     other.release()
-    run_id = lab.run_id()
-    waiting = lab.start("train", "--epochs", "1", "--wait")
-    lab.wait_for(f"n1 / slow is in use by run {run_id}", waiting)
-    assert lab.run("cancel", run_id)[0] == 0
+    run_id = playing.run_id()
+    waiting = playing.start("train", "--epochs", "1", "--wait")
+    playing.wait_for(f"n1 / slow is in use by run {run_id}", waiting)
+    assert playing.run("cancel", run_id)[0] == 0
     out, _ = waiting.communicate()
-    assert waiting.returncode == 0, lab.narration()
+    assert waiting.returncode == 0, playing.narration()
     assert json.loads(out)["state"] == "done"
     assert sharing.wait() == 1

@@ -1,13 +1,17 @@
-"""Reads from /proc which ports a process, or a tree of processes, listens on, in both families (proc_net_tcp(5))."""
+"""Reads from /proc on which ports processes listen, in both families (proc_net_tcp(5)), and tries to get in."""
 
 from __future__ import annotations
 
 import ipaddress
 import os
+import socket
 import struct
+import subprocess
+import time
 from pathlib import Path
 
-from paceline.engine.agent.system.processes import pids, read_stat
+from tests.support.runs.labs import LabDirectory
+from tests.support.waiting import until_sync
 
 LISTEN = "0A"
 
@@ -29,13 +33,48 @@ def listening_ports(pid: int) -> set[tuple[str, int]]:
     return found
 
 
-def descendants(pid: int) -> list[int]:
-    """A process and all below it."""
-    parents = {one: stat.parent for one in pids() if (stat := read_stat(one)) is not None}
-    family = [pid]
-    for member in family:
-        family += [one for one, parent in parents.items() if parent == member]
-    return family
+class DoorWatch:
+    """Looks, while a run of a lab starts, at every port on which a process of it listens."""
+
+    def __init__(self, lab: LabDirectory) -> None:
+        self.seen: set[tuple[str, int]] = set()
+        self.of_ranks: dict[int, set[tuple[str, int]]] = {}
+        """By pid, of every process of the run that is no runner and listens."""
+        self._lab = lab
+
+    def until(self, text: str, process: subprocess.Popen[str]) -> None:
+        """Look again and again until the narration contains a text."""
+
+        def is_written() -> bool:
+            for run in (self._lab.path / "logs" / "nodes").glob("n0/runs/*"):
+                for pid in self.runners(run.name):
+                    self.seen |= listening_ports(pid)
+                for pid in self._lab.marked(run.name):
+                    if ports := listening_ports(pid):
+                        self.seen |= ports
+                        self.of_ranks[pid] = ports
+            assert process.poll() is None, self._lab.narration()
+            return text in self._lab.narration()
+
+        until_sync(is_written, lambda: time.sleep(0.1))
+
+    def runners(self, run_id: str) -> list[int]:
+        """The living runners of a run."""
+        names = [root.name for root in (self._lab.path / "logs" / "nodes").iterdir()]
+        return [runner for name in names if (runner := self._lab.runner(name, run_id)) is not None]
+
+
+def lets_in(place: tuple[str, int]) -> bool:
+    """Whether a port accepts a connection or refuses it; False where the kernel drops what a stranger sends."""
+    with socket.socket() as stranger:
+        stranger.settimeout(0.3)
+        try:
+            stranger.connect(place)
+        except TimeoutError:
+            return False
+        except ConnectionRefusedError:
+            pass
+    return True
 
 
 def _socket_inodes(pid: int) -> set[str]:

@@ -22,6 +22,7 @@ from ..rank_log import RankLog
 from .default_store import run_store
 from .rendezvous import await_keys, rendezvous
 from .run_store import RunStore
+from .sealed_ports import listening_descriptors, seal_ports
 
 
 @dataclass(slots=True)
@@ -81,6 +82,7 @@ def join_group(plan: Plan, rank: RankPlan, device: torch.device, run_dir: Path, 
 def form_group(plan: Plan, rank: RankPlan, device: torch.device, shared: Store, run_dir: Path, log: RankLog) -> Group:
     """Open the backend over a store that all ranks have joined. Collective."""
     limit = timedelta(seconds=plan.timeout)
+    listening = listening_descriptors()
     dist.init_process_group(
         plan.backend,
         store=PrefixStore("backend", shared),
@@ -89,5 +91,7 @@ def form_group(plan: Plan, rank: RankPlan, device: torch.device, shared: Store, 
         timeout=limit,
         device_id=device if plan.backend == "nccl" else None,
     )
+    if plan.backend == "gloo":
+        seal_ports(listening)  # NCCL connects later, too
     log.write(RankJoined(pid=os.getpid(), world_size=len(plan.ranks), backend=plan.backend))
     return Group(rank.rank, len(plan.ranks), device, plan.timeout, PrefixStore("turns", shared), run_store(run_dir))
