@@ -14,6 +14,8 @@ PRIVATE_DIR = "private"
 """Directory of a run, 0700, that is gone when the run has ended: the runner's socket. It is never listed, copied or fetched."""
 FIRST_LEASE_EPOCH = 1
 """Lease epoch of the launch itself; every later command takes a greater one."""
+RANK_NAME = "paceline-r"
+"""Name of a rank's process, before the number of the rank."""
 DETACH_METHODS = ("setsid", "systemd", "tmux", "screen")
 """Ways to start a runner that outlives its login, in the order in which they are tried: a session of its own, a scope of the user's
 systemd, a terminal server."""

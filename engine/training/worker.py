@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ..plan import Plan, RankPlan
 from ..wire import from_plain
-from .group.rank_process import die_with_parent, own_rank
+from .group.rank_process import die_with_parent, name_process, own_rank
 
 
 def rank_environment(plan: Plan, rank: RankPlan) -> Mapping[str, str]:
@@ -47,16 +47,22 @@ def allow_many_descriptors() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def main(run_dir: Path, node: str, module: str) -> None:
-    """Prepare the process of a rank and run its module."""
+def prepare_rank(run_dir: Path, node: str) -> None:
+    """Prepare this process as a rank of the plan, by torchrun's LOCAL_RANK."""
     die_with_parent()
     allow_many_descriptors()
     plan = from_plain(Plan, json.loads((run_dir / "plan.json").read_text()))
     rank = own_rank(plan, node)
+    name_process(rank.rank)
     os.environ.update(rank_environment(plan, rank))
     from .group.default_store import offer_store  # imports torch: seconds, for which the rank would outlive its torchrun
 
     offer_store(run_dir, rank.rank, len(plan.ranks))
+
+
+def main(run_dir: Path, node: str, module: str) -> None:
+    """Prepare the process of a rank and run its module."""
+    prepare_rank(run_dir, node)
     sys.argv = [module, str(run_dir), node]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ...events import ProcessReading
 from ...protocol.json_files import read_json
+from ...protocol.run_files import RANK_NAME
 from .processes import PROC, RUN_ID_VARIABLE, STATE_ROOT_VARIABLE
 
 OWNER_CACHE_LOOKUPS = 12
@@ -51,15 +52,17 @@ def describe(pid: int) -> ProcessReading:
         pairs = (pair.partition("=") for pair in (directory / "environ").read_bytes().decode(errors="replace").split("\0"))
         environ = {key: value for key, _, value in pairs}
         run_id = environ.get(RUN_ID_VARIABLE, "")
-        rank = _rank(environ)
+        rank = _rank(environ, name)
     return ProcessReading(pid=pid, user=user, name=name, run_id=run_id, rank=rank)
 
 
-def _rank(environ: dict[str, str]) -> int | None:
-    """The global rank. For a run of Paceline the plan gives it: each node has a torchrun of its own, whose RANK counts from 0."""
+def _rank(environ: dict[str, str], name: str) -> int | None:
+    """The global rank. A rank of Paceline bears it in its name. In older runs the plan gives it: RANK counted from 0 there."""
     run_id, root = environ.get(RUN_ID_VARIABLE, ""), environ.get(STATE_ROOT_VARIABLE, "")
     if not run_id:
         return _number(environ.get("RANK", ""))
+    if name.startswith(RANK_NAME):
+        return _number(name.removeprefix(RANK_NAME))
     local_rank = _number(environ.get("LOCAL_RANK", ""))
     plan = read_json(Path(root) / "runs" / run_id / "plan.json") if root and "/" not in run_id else None
     try:

@@ -9,14 +9,22 @@ import sys
 
 from ...errors import PlanImpossible
 from ...plan import Plan, RankPlan
+from ...protocol.run_files import RANK_NAME
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_NAME = 15
 
 
 def die_with_parent() -> None:
     """Have the kernel kill this rank when its torchrun ends, so that no rank outlives it (Linux only)."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def name_process(rank: int) -> None:
+    """Name this process ``paceline-r<rank>`` in ps, top and nvidia-smi (Linux only). A forked rank has no environment to see."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_NAME, f"{RANK_NAME}{rank}".encode(), 0, 0, 0)
 
 
 def own_rank(plan: Plan, node: str) -> RankPlan:
