@@ -46,6 +46,8 @@ MAX_BANNER_BYTES = 64 << 10
 """Bytes of one line that the login shell may print before the agent starts."""
 MAX_NOISE_BYTES = 1 << 20
 """Bytes of all lines before the agent starts."""
+LINE_COST_BYTES = 16
+"""What a line costs beside its bytes."""
 MAX_STDERR_BYTES_PER_SECOND = 256 << 10
 MAX_STDERR_LINE_BYTES, STDERR_LINES = 500, 20
 """Of standard error the end is kept, which says why an agent ended."""
@@ -62,6 +64,9 @@ ASK_TIMEOUTS = {
     "remove_stored": 600.0,
 }
 """Seconds for requests that work for long."""
+SILENT_AFTER = 2.0
+"""Seconds after which a question that is given up shows that the agent is silent: until it answers, the next one waits less."""
+SILENT_TIMEOUT = 0.5
 WATCH_INTERVAL = 5.0
 """Seconds between two looks at whether the agent still answers."""
 MAX_SILENT_LOOKS = 4
@@ -113,6 +118,8 @@ class Link:
         self._noise = 0
         """Bytes of the lines before the hello."""
         self._lines_heard = self._answers_heard = 0
+        self._unanswered: dict[int, str] = {}
+        """Requests that were given up, by their id, whose answers may still come."""
         self._proof: asyncio.Task[None] | None = None
         """The simple question to an agent that seems to be silent."""
 
@@ -169,17 +176,23 @@ class Link:
         request_id = next(self._request_ids)
         answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._pending[request_id] = answer
-        limit = ASK_TIMEOUTS.get(kind, ASK_TIMEOUT)
+        limit = SILENT_TIMEOUT if kind in self._unanswered.values() else ASK_TIMEOUTS.get(kind, ASK_TIMEOUT)
+        began = time.monotonic()
         try:
             self._send({**body, "id": request_id, "ask": kind})
             async with asyncio.timeout(limit):  # wait_for of 3.11 may swallow a cancellation
                 return await answer
         except TimeoutError:
             raise NodeUnreachable(
-                f"no answer to {kind!r} for {limit:.0f} s", node=self.node, hint="its disk or file system may hang"
+                f"no answer to {kind!r} for {limit:g} s", node=self.node, hint="its disk or file system may hang"
             ) from None
         finally:
             self._pending.pop(request_id, None)
+            if not answer.done() or answer.cancelled():
+                if time.monotonic() - began >= SILENT_AFTER:
+                    self._unanswered[request_id] = kind
+            else:
+                self._unanswered = {number: word for number, word in self._unanswered.items() if word != kind}
 
     def on_frame(self, listener: Callable[[Frame], None]) -> Callable[[], None]:
         """Call ``listener`` with every frame of this link. The returned function unsubscribes it."""
@@ -305,7 +318,7 @@ class Link:
         now = time.monotonic()
         self._lines_heard += 1
         if not self._has_hello:
-            self._noise += len(line)
+            self._noise += len(line) + LINE_COST_BYTES
             if self._noise > MAX_NOISE_BYTES:
                 raise ValueError(f"more than {MAX_NOISE_BYTES >> 20} MiB before the agent started")
         elif len(line) > MAX_EVENT_BYTES and not (self._pending and line.startswith(b'{"id":')):
@@ -335,7 +348,7 @@ class Link:
         elif isinstance(request_id := message.get("id"), int) and (answer := self._pending.get(request_id)) and not answer.done():
             self._answers_heard += 1
             _resolve(answer, message, self.node)
-        else:
+        elif not isinstance(request_id, int) or self._unanswered.pop(request_id, None) is None:
             self._gate.admits("other", now)
 
     def _on_event_line(self, message: dict[str, Any], now: float) -> None:

@@ -28,6 +28,8 @@ class LiveState:
         self._nodes = tuple(nodes)
         self._reported: set[str] = set()
         """Nodes whose devices have been read since they connected. Before that, only the devices in nodes.toml are known."""
+        self._given_up: set[str] = set()
+        """Nodes that were waited for in vain, until they settle."""
         self._changed = asyncio.Event()
         self._news = 0
         """Signs of life so far: parts of a transfer, and nodes that connected for the first time."""
@@ -41,6 +43,7 @@ class LiveState:
             self._reported.discard(event.node)
         elif isinstance(event, NodeReported):
             self._reported.add(event.node)
+            self._given_up.discard(event.node)
         elif isinstance(event, Progress):
             self._news += 1
         self._changed.set()
@@ -49,6 +52,11 @@ class LiveState:
     def connected(self) -> list[str]:
         """Names of the nodes that are connected, in the order of nodes.toml."""
         return [name for name in self._nodes if self.state.nodes[name].state == "ok"]
+
+    @property
+    def answering(self) -> list[str]:
+        """Names of the connected nodes without those that were waited for in vain."""
+        return [name for name in self.connected if name not in self._given_up]
 
     async def wait_settled(
         self,
@@ -59,12 +67,13 @@ class LiveState:
         """Wait until each of these nodes has reported or failed; None: all nodes. ``on_progress`` gets the number that has.
 
         One that has failed and connects again is not waited for twice.
-        ``patience``: seconds without a sign of life of any node after which the rest is not waited for, once one node has settled.
+        ``patience``: seconds without a sign of life of any node after which the rest is not waited for, once one node has settled;
+        what was waited for in vain is not waited for again until it reports.
         """
         awaited = self._nodes if names is None else names
         loop = asyncio.get_running_loop()
         seen, deadline = (-1, -1), math.inf
-        settled: set[str] = set()
+        settled = set(self._given_up) if math.isfinite(patience) else set()
         while len(settled := settled | {name for name in awaited if self._is_settled(name)}) < len(awaited):
             if seen[0] != len(settled):
                 on_progress(len(settled))
@@ -74,6 +83,7 @@ class LiveState:
                 async with asyncio.timeout_at(deadline if math.isfinite(deadline) else None):
                     await self.wait_changed()
             except TimeoutError:
+                self._given_up |= set(awaited) - settled
                 return
 
     async def wait_changed(self) -> None:

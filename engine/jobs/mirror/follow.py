@@ -54,6 +54,8 @@ class Follower:
         self._verdicts: dict[str, RunVerdict | None] = dict.fromkeys(nodes)
         self._lost: set[str] = set()
         self._refusals: dict[str, int] = dict.fromkeys(nodes, 0)
+        self._mute_since: dict[str, float] = {}
+        """Loop time of the first loss after which a node has answered nothing: links that open and break again are silence."""
 
     async def run(self, patience: float = math.inf) -> RunVerdict:
         """Follow until every node has ended; then publish RunEnded.
@@ -110,7 +112,12 @@ class Follower:
             is_decided = any(verdict is not None and verdict.state != "done" for verdict in others)
             try:
                 is_copied = self._copied_verdict(node) is not None
-                link = await self._link(node, DECIDED_PATIENCE_S if is_decided or is_copied else patience)
+                left = DECIDED_PATIENCE_S if is_decided or is_copied else patience
+                if node in self._mute_since:
+                    left -= asyncio.get_running_loop().time() - self._mute_since[node]
+                    if left <= 0.0:
+                        raise NodeUnreachable("its agent answers nothing", node=node)
+                link = await self._link(node, left)
             except (NodeUnreachable, NodeRefused) as error:
                 if node not in self._lost:
                     self._log(logging.INFO, node, "out of reach: %r", error.reason)
@@ -137,6 +144,7 @@ class Follower:
             await self._stream(node, link)
         except (NodeUnreachable, NodeRefused) as error:  # the link was lost during a request: patience begins now
             self._log(logging.INFO, node, "link lost: %r", error.reason)
+            self._mute_since.setdefault(node, asyncio.get_running_loop().time())
             self._set_reached(node, False)
         except UsageError:
             self._log(logging.WARNING, node, "the node does not know the run any more")
@@ -183,6 +191,7 @@ class Follower:
     async def _copy_frames(self, node: str, link: Link, frames: FrameQueue, offsets: dict[str, int], missing: int) -> None:
         """Request the bytes after ``offsets``; append and acknowledge them. ``missing``: bytes of the backlog that are not here."""
         await link.ask("follow", run_id=self._mirror.run_id, gen=frames.gen, offsets=offsets, window=FLOW_WINDOW_BYTES)
+        self._mute_since.pop(node, None)
         received = acknowledged = 0
         while self._verdicts[node] is None and (frame := await frames.next_frame()) is not None:
             message = read_frame(frame)

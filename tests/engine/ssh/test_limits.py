@@ -21,6 +21,7 @@ from paceline.engine.specs import NodeSpec
 from paceline.engine.ssh import embedded, link, upload
 from paceline.engine.ssh.bundle import bundle
 from paceline.engine.ssh.embedded import EmbeddedNode
+from paceline.engine.ssh.flood import Allowance, FloodGate
 from paceline.engine.ssh.link import Link, start_command
 
 from tests.support.waiting import loop_turns
@@ -178,3 +179,85 @@ async def test_broken_lines_end_their_own_link_with_a_reason(node: EmbeddedNode,
         broken = await opened(node, python=stand_in(tmp_path, f"cat {noise}; exec sleep 600"))
         assert "invalid output" in await broken.lost
         await broken.close()
+
+
+async def test_a_question_without_an_answer_ends_and_the_next_one_waits_less(
+    node: EmbeddedNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link, "ASK_TIMEOUT", 0.2)
+    monkeypatch.setattr(link, "SILENT_AFTER", 0.1)
+    monkeypatch.setattr(link, "SILENT_TIMEOUT", 0.05)
+    mute = await opened(node, python=stand_in(tmp_path, f"echo '{HELLO.decode()}'; exec sleep 600"))
+    with pytest.raises(NodeUnreachable, match=r"demo1: no answer to 'list_runs' for 0.2 s"):
+        await mute.ask("list_runs")
+    with pytest.raises(NodeUnreachable, match=r"demo1: no answer to 'list_runs' for 0.05 s"):
+        await mute.ask("list_runs")
+    mute._on_line(b'{"id": 2, "answer": {}}')
+    with pytest.raises(NodeUnreachable, match=r"demo1: no answer to 'list_runs' for 0.05 s"):
+        await mute.ask("list_runs")
+    await mute.close()
+
+
+async def test_an_agent_that_neither_reports_nor_answers_counts_as_lost(
+    node: EmbeddedNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link, "WATCH_INTERVAL", 0.05)
+    mute = await opened(node, python=stand_in(tmp_path, f"echo '{HELLO.decode()}'; exec sleep 600"))
+    assert "its agent does not answer" in await mute.lost
+    await mute.close()
+
+
+async def test_an_agent_that_answers_but_reports_nothing_stays(
+    node: EmbeddedNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link, "WATCH_INTERVAL", 0.1)
+    answer = '*read_clock*) echo "{\\"id\\":${id%%,*},\\"answer\\":{}}";;'
+    asked = f'while read line; do id=${{line#*\\"id\\":}}; case $line in {answer} esac; done'
+    busy = await opened(node, python=stand_in(tmp_path, f"echo '{HELLO.decode()}'; {asked}"))
+    for _ in range(10):
+        await asyncio.sleep(link.WATCH_INTERVAL)
+    assert not busy.lost.done()
+    await busy.close()
+
+
+async def test_noise_before_the_hello_is_bounded(node: EmbeddedNode, tmp_path: Path) -> None:
+    with pytest.raises(NodeUnreachable, match="more than 1 MiB before the agent started"):
+        await opened(node, python=stand_in(tmp_path, "while :; do echo xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx; done"))
+
+
+async def test_readings_and_warnings_beyond_their_allowance_are_dropped_counted_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link, "WATCH_INTERVAL", 0.01)
+    heard: list[Event] = []
+    made = Link(NodeSpec("demo1"), None, heard.append)  # type: ignore[arg-type]  # a test double
+    made._on_line(HELLO)
+    for number in range(1000):
+        made._on_line(b'{"kind": "NodeReported"}')
+        made._on_line(b'{"kind": "NodeWarned", "reason": "%d"}' % number)
+    kinds = [type(event).__name__ for event in heard]
+    assert kinds.count("NodeReported") <= 40
+    assert kinds.count("NodeWarned") <= 40
+    heard.clear()
+    watching = asyncio.ensure_future(made._watch())
+    while not heard:
+        await asyncio.sleep(0.01)
+    watching.cancel()
+    assert "sends more than is read" in heard[0].reason  # type: ignore[attr-defined]
+    assert heard[0].hint == f"{made._gate.dropped} lines so far"  # type: ignore[attr-defined]
+
+
+def test_an_allowance_fills_with_time_up_to_its_burst() -> None:
+    bucket = Allowance(rate=2.0, burst=3.0)
+    assert [bucket.take(10.0) for _ in range(4)] == [True, True, True, False]
+    assert [bucket.take(11.0) for _ in range(3)] == [True, True, False]
+    assert [bucket.take(100.0) for _ in range(4)] == [True, True, True, False]
+    assert not bucket.take(50.0), "a clock that goes back gives nothing"
+
+
+def test_a_node_that_floods_is_read_a_part_of_the_time() -> None:
+    gate = FloodGate(1.0)
+    assert gate.rest(0.01, 0.0) == 0.0
+    while gate.admits("other", 5.0):
+        pass
+    assert gate.rest(0.01, 5.1) == pytest.approx(0.03)
+    assert gate.rest(0.01, 7.0) == 0.0
+    assert (gate.report_due(5.0), gate.report_due(6.0)) == (1, 0)
