@@ -23,8 +23,10 @@ pytestmark = needs("torch", "sklearn")
 
 
 @pytest.fixture
-def lab(tmp_path: Path) -> LabDirectory:
-    return LabDirectory(tmp_path, {"fast": 60.0, "slow": 20.0})
+def lab(tmp_path: Path) -> Iterator[LabDirectory]:
+    lab = LabDirectory(tmp_path, {"fast": 60.0, "slow": 20.0})
+    yield lab
+    lab.end_runs()
 
 
 @pytest.fixture(params=["played", pytest.param("real", marks=pytest.mark.slow)])

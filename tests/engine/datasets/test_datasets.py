@@ -40,6 +40,8 @@ def test_digits_are_real_images_in_0_to_1_with_every_class_in_both_parts(tmp_pat
     plan, path = prepare("digits-cnn", None, tmp_path)
     assert path == tmp_path / plan.digest
     assert (plan.rows, plan.baseline_mse) == (1797, None)
+    # What scikit-learn's load_digits gives, as float32 and int64: it is not asked, as its import takes seconds.
+    assert plan.sha256 == "faf2d98f61250c1cdc0b114323133d3c58da04f5c5d28bb78e4bde3c936a75b1"
     x, y = np.load(path / "train_x.npy"), np.load(path / "train_y.npy")
     vx, vy = np.load(path / "validation_x.npy"), np.load(path / "validation_y.npy")
     assert (x.shape[1:], x.dtype, y.dtype) == ((1, 8, 8), np.float32, np.int64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ from typing import Any
 from paceline.engine.agent.system.processes import pids_of_run, start_time
 from paceline.engine.protocol.json_files import read_json
 
+from tests.support.runs.played_torchrun import python_that_plays
 from tests.support.waiting import until_sync
 
 NODE = """
@@ -31,6 +33,12 @@ class LabDirectory:
         nodes = [NODE.format(name=f"n{i}", device=device, speed=speed) for i, (device, speed) in enumerate(speeds.items())]
         (path / "nodes.toml").write_text("".join(nodes))
         self.env = {**os.environ, "HOME": str(path)}
+
+    def play_torchrun(self) -> None:
+        """Have torchrun and the ranks of all nodes played."""
+        nodes = self.path / "nodes.toml"
+        kind = 'kind = "embedded"'
+        nodes.write_text(nodes.read_text().replace(kind, f'{kind}\npython = "{python_that_plays(self.path)}"'))
 
     def start(self, *words: str) -> subprocess.Popen[str]:
         """The command in the background; its narration goes to a file, so that no pipe can fill."""
@@ -78,9 +86,15 @@ class LabDirectory:
         start = read_json(self.node(name) / "runs" / run_id / "start.json")
         return start["pid"] if start and start_time(start["pid"]) == start["start_time"] else None
 
+    def end_runs(self) -> None:
+        """Kill what a failed test left: runs outlive the process that launched them."""
+        for start in (self.path / "logs" / "nodes").glob("*/runs/*/start.json"):
+            self.kill_everything_of(start.parents[2].name, start.parent.name)
+
     def kill_everything_of(self, name: str, run_id: str) -> None:
         """Kill runner, torchrun and ranks of a node at once, as a power cut would."""
         runner = self.runner(name, run_id)
-        victims = [*pids_of_run(run_id, self.node(name)), *([runner] if runner else [])]
-        for pid in victims:
-            os.kill(pid, signal.SIGKILL)
+        # The runner first: it would tell its peers of the others' end. And a rank goes with its torchrun.
+        for pid in [*([runner] if runner else []), *pids_of_run(run_id, self.node(name))]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
