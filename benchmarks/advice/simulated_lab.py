@@ -128,7 +128,9 @@ class SimulatedLab:
         return Profile("simulated", devices, (), reduce, gradient, is_network_emulated=True, samples=self.samples)
 
     def _profile_device(self, index: int, random: Random) -> DeviceProfile:
-        device, sizes, seconds = self.devices[index], [], []
+        device = self.devices[index]
+        sizes: list[int] = []
+        seconds: list[float] = []
         size = 1
         while size <= (device.largest or 1 << 20) and (len(sizes) < 2 or 2 * seconds[-1] <= MAX_STEP_SECONDS):
             sizes.append(size)

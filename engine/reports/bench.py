@@ -30,7 +30,9 @@ def bench_document(plan: Plan, events: Iterable[Event]) -> dict[str, Any]:
     """The result of a benchmark: its policies compared, from the events of its ranks."""
     lines = gather_lines(events)
     figures = [case_figures(plan, lines, case) for case in plan.cases]
-    policies = {one.case.policy: [other for other in figures if other.case.policy == one.case.policy] for one in figures}
+    policies: dict[str, list[CaseFigures]] = {
+        one.case.policy: [other for other in figures if other.case.policy == one.case.policy] for one in figures
+    }
     reference = policies.get("hybrid") or next(reversed(policies.values()), [])
     rates = _device_rates(plan, lines, reference) if reference else ()
     baseline = _baseline(plan, lines)
