@@ -29,7 +29,7 @@ check: .venv/test.stamp     ## only what can be told without running it: style, 
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
-	.venv/bin/lint-imports
+	cd build/imports && ../../.venv/bin/lint-imports --config ../../pyproject.toml
 
 soak: .venv/test.stamp      ## the heavier tests, which take minutes
 	$(PYTEST) -m slow
@@ -57,5 +57,6 @@ $(PY):
 	@echo "installing into .venv (once; a minute or two, 2 GB)"
 	@$(INSTALL) -e ".[training,data,dev]"
 	@$(PY) -m compileall -q engine tui
-	@mkdir -p build/types/paceline && ln -sfn ../../../engine ../../../tui build/types/paceline/
+	@mkdir -p build/types/paceline && ln -sfn ../../../engine ../../../tui ../../../engine/script/library/__init__.py build/types/paceline/
+	@mkdir -p build/imports/paceline && ln -sfn ../../../engine ../../../tui build/imports/paceline/
 	@touch .venv/demo.stamp $@

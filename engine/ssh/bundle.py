@@ -16,7 +16,7 @@ from pathlib import Path
 
 NODE_MODULES = ("__init__", "errors", "events", "plan", "specs", "states", "wire", "workloads")
 """Modules of ``engine``: the vocabulary that both sides share."""
-NODE_PACKAGES = ("agent", "balancer", "profiling", "protocol", "training")
+NODE_PACKAGES = ("agent", "balancer", "profiling", "protocol", "script", "training")
 """Packages of ``engine``, each with all its modules."""
 _ZIP_TIMESTAMP = (1980, 1, 1, 0, 0, 0)
 """Timestamp of every zip entry, fixed so that the same modules give the same bytes."""
@@ -35,11 +35,17 @@ class Bundle:
         return f"{self.digest}.zip"
 
 
+def _library(engine: Path) -> Path:
+    """The file behind ``import paceline``: part of ``engine`` in a checkout, above it where packages are installed."""
+    checkout = engine / "script" / "library" / "__init__.py"
+    return checkout if checkout.exists() else engine.parent / "__init__.py"
+
+
 @functools.cache
 def bundle() -> Bundle:
-    """Pack the modules as ``paceline.engine``, with pynvml beside it. Cached for the life of the process."""
+    """Pack the modules as ``paceline.engine``, the library ``paceline`` around and pynvml beside it. Cached for good."""
     engine = Path(__file__).parents[1]
-    files = {"paceline/__init__.py": b""}
+    files = {"paceline/__init__.py": _library(engine).read_bytes()}
     for module in NODE_MODULES:
         files[f"paceline/engine/{module}.py"] = (engine / f"{module}.py").read_bytes()
     for package in NODE_PACKAGES:

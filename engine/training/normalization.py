@@ -9,12 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Protocol
 
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .group.process_group import Group
+
+class ExactSum(Protocol):
+    """A group that sums over its ranks."""
+
+    def exact_sum(self, values: list[float]) -> list[float]:
+        """Return the sums over all ranks. Collective."""
 
 
 def batch_norm_layers(model: nn.Module) -> list[_BatchNorm]:
@@ -38,7 +44,7 @@ def eval_for_single_sample(norms: Sequence[_BatchNorm], samples: int) -> Iterato
         norm.train()
 
 
-def pool_running_statistics(norms: Sequence[_BatchNorm], samples: int, group: Group) -> None:
+def pool_running_statistics(norms: Sequence[_BatchNorm], samples: int, group: ExactSum) -> None:
     """Set the running statistics of all ranks to mean and variance of their mixture, weighted by ``samples``. Collective."""
     pairs = [(norm.running_mean, norm.running_var) for norm in norms if norm.running_mean is not None]
     values = [float(samples)]

@@ -1,0 +1,1 @@
+"""Training programs of people: the library behind ``import paceline``, and the doors that balance unchanged scripts."""

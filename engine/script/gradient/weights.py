@@ -1,0 +1,124 @@
+"""The factor of a rank's loss, so that DDP's mean over ranks becomes the gradient of the whole batch.
+
+A term S / v of every rank's loss has to become sum(S) / sum(v). With the factor v W / sum(v) on every rank DDP's mean is that. The
+sum of the v is either known after backward, from the slot (the gradients get one more common factor), or exchanged before it where
+gradients of several backward passes add up, or terms differ. A rank whose samples only stand in has the factor 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any
+
+import torch
+
+from .cuts import Cut
+from .loss import Reading
+
+Number = float | torch.Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """Factors of one backward pass."""
+
+    root: Number = 1.0
+    """Of the whole loss."""
+    terms: tuple[tuple[Any, Number], ...] = ()
+    """Of single terms, by the autograd node that starts them."""
+    count: Number = float("nan")
+    """v of this rank, for the slot: the sum of all of them corrects the gradient. NaN: it needs no correction."""
+
+
+@dataclass(slots=True)
+class Weighing:
+    """Computes the factors of one process."""
+
+    world: int
+    exchange: Callable[[list[Number]], list[Number]]
+    """Sums some numbers over all ranks. Collective."""
+    is_library: bool
+    """Whether a loss that is a plain sum means the sum over all ranks: a script's own DDP divides it by them."""
+    ratio: float = 1.0
+    """Newest sum of counts over samples of a step, the same on every rank."""
+    is_slot_broken: bool = False
+    """Whether a hook of the script changes what the slot carries, so that counts need a message."""
+    _last: dict[tuple[str, ...], tuple[tuple[float, int], ...]] | None = None
+
+    def of_loss(self, reading: Reading, cut: Cut, *, adds_up: bool) -> Weights:
+        """Return the factors for a loss that was read. ``adds_up``: other backward passes share its optimizer step."""
+        counts = [term.count for term in reading.terms]
+        if all(term.kind == "sum" for term in reading.terms):
+            return Weights(root=(float(self.world) if self.is_library else 1.0) if cut.own else 0.0)
+        weighed = self._without_stand_ins(reading, cut)
+        if not adds_up and not self.is_slot_broken and reading.is_one_count:
+            reference = self._reference(cut)
+            return Weights(root=counts[0] / reference if cut.own else 0.0, count=weighed[0])
+        if all(term.is_shape for term in reading.terms):
+            return self.of_samples(cut)
+        sums = self.exchange(weighed)
+        factors = [_ratio(self.world * count, total) if cut.own else 0.0 for count, total in zip(counts, sums, strict=False)]
+        if len(factors) == 1:
+            return Weights(root=factors[0])
+        return Weights(terms=tuple((term.node, factor) for term, factor in zip(reading.terms, factors, strict=True)))
+
+    def of_sum(self, count: Number, cut: Cut | None, *, adds_up: bool) -> Weights:
+        """Return the factor for a sum of losses with its count."""
+        is_counted = cut is None or cut.own > 0
+        own = count if is_counted else 0.0
+        if adds_up or self.is_slot_broken or cut is None:
+            (total,) = self.exchange([own])
+            return Weights(root=_ratio(float(self.world), total) if is_counted else 0.0)
+        reference = self._reference(cut)
+        return Weights(root=1.0 / reference if is_counted else 0.0, count=own)
+
+    def of_samples(self, cut: Cut, part: float = 1.0) -> Weights:
+        """Return the factor for a mean over the samples of the cut, or over a ``part`` of them."""
+        return Weights(root=part * self.world * cut.own / cut.total)
+
+    def correction(self, counts: Sequence[float], samples: int) -> float:
+        """Return the factor that all gradients need after the exchange; remember the ratio for the next step.
+
+        ``counts``: of all ranks; ``samples``: of the step.
+        """
+        total = sum(counts)
+        if not isfinite(total) or total == 0.0:
+            return 1.0  # no correction is needed, or nothing was counted and there is no gradient
+        factor = samples * self.ratio / total
+        self.ratio = total / samples
+        return 1.0 if abs(factor - 1.0) < 1e-15 else factor
+
+    def _reference(self, cut: Cut) -> float:
+        """Mean count of a rank that the factor of this step assumes."""
+        return cut.total * self.ratio / self.world
+
+    def _without_stand_ins(self, reading: Reading, cut: Cut) -> list[Number]:
+        """Counts as they enter the sum: those of samples that only stand in do not, a constant divisor does."""
+        last = self._last or {}
+        known = last.get(reading.signature)
+        if cut.own:
+            plain = tuple((term.count if isinstance(term.count, float) else -1.0, cut.own) for term in reading.terms)
+            if known is None or any(own != cut.own for _, own in known):
+                self._last = {**last, reading.signature: plain}
+            return [term.count for term in reading.terms]
+        result: list[Number] = []
+        for place, term in enumerate(reading.terms):
+            is_constant = term.kind == "sum" or (
+                not term.is_shape
+                and known is not None
+                and len(known) > place
+                and isinstance(term.count, float)
+                and known[place][0] == term.count
+                and known[place][1] != cut.seen
+            )
+            result.append(term.count if is_constant else 0.0)
+        return result
+
+
+def _ratio(value: Number, total: Number) -> Number:
+    if isinstance(total, torch.Tensor) or isinstance(value, torch.Tensor):
+        quotient = torch.as_tensor(value) / total
+        return torch.where(quotient.isfinite(), quotient, torch.zeros_like(quotient))
+    return value / total if total else 0.0
