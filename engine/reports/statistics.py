@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from math import fsum, sqrt
 
 _STUDENT_T = (
@@ -53,6 +53,27 @@ def half_width(values: Iterable[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     spread = deviation(known)
     return None if spread is None else student_t(len(known) - 1) * spread / sqrt(len(known))
+
+
+def welch_interval(first: Sequence[float], second: Sequence[float]) -> tuple[float, float] | None:
+    """The 95 % interval of the difference of two means, second less first, by Welch's t; None if a side has fewer than two values.
+
+    Source: B. L. Welch, "The generalization of Student's problem", Biometrika 34, 1947; degrees of freedom after Satterthwaite.
+    Between whole ones t is interpolated in their reciprocal, which is never too small: t is convex there.
+    """
+    spreads = deviation(first), deviation(second)
+    if spreads[0] is None or spreads[1] is None:
+        return None
+    difference = fsum(second) / len(second) - fsum(first) / len(first)
+    parts = spreads[0] ** 2 / len(first), spreads[1] ** 2 / len(second)
+    total = parts[0] + parts[1]
+    if total == 0.0:
+        return difference, difference
+    freedom = total**2 / (parts[0] ** 2 / (len(first) - 1) + parts[1] ** 2 / (len(second) - 1))
+    below = max(1, int(freedom))
+    part = (1 / below - 1 / max(freedom, below)) / (1 / below - 1 / (below + 1))
+    half = (student_t(below) + part * (student_t(below + 1) - student_t(below))) * sqrt(total)
+    return difference - half, difference + half
 
 
 def student_t(freedom: int) -> float:
