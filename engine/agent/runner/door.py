@@ -21,10 +21,10 @@ MAX_OPEN_HANDSHAKES = 32
 """asyncio gives each a buffer of 256 KiB."""
 HANDSHAKE_TIMEOUT_S = 5.0
 """Seconds for the TLS handshake and the first line; a peer at the other end of the world needs less than one."""
-MAX_STRANGERS_PER_SECOND = 50
-"""From this rate on connections are accepted more slowly, so that a flood leaves the processor to the training."""
 ACCEPT_PAUSE_S = 0.02
-BACKLOG = 128
+BACKLOG = 1024
+"""Connections that wait to be accepted. Accepting is never slowed down: once these places are full, the kernel drops what peers
+send, and they try again after one, three and seven seconds."""
 
 Message = dict[str, Any]
 Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -50,9 +50,6 @@ class Door:
         self._listener: socket.socket | None = None
         self._accepting: asyncio.Task[None] | None = None
         self._handshakes: dict[asyncio.Task[None], str] = {}
-        self._is_closing = False
-        self._recent = 0
-        """Strangers of the last second."""
 
     def open(self, address: str) -> int:
         """Listen; returns the port, chosen by the kernel. Raises OSError."""
@@ -64,7 +61,6 @@ class Door:
 
     async def close(self) -> None:
         """Stop listening and drop whoever has not proved to be a peer yet."""
-        self._is_closing = True
         tasks = [*self._handshakes, *([self._accepting] if self._accepting is not None else [])]
         for task in tasks:
             task.cancel()
@@ -83,17 +79,13 @@ class Door:
                 await asyncio.sleep(ACCEPT_PAUSE_S)
                 continue
             if len(self._handshakes) >= MAX_OPEN_HANDSHAKES:
-                random.choice(list(self._handshakes)).cancel()
+                victim = random.choice(list(self._handshakes))
+                victim.cancel()
+                self._on_stranger(self._handshakes.pop(victim), "too many at once")
             task = asyncio.ensure_future(self._admit(connection, str(address[0])))
             self._handshakes[task] = str(address[0])
-            task.add_done_callback(self._note_end)
-            if self._recent > MAX_STRANGERS_PER_SECOND:
-                await asyncio.sleep(ACCEPT_PAUSE_S)
-
-    def _note_end(self, handshake: asyncio.Task[None]) -> None:
-        address = self._handshakes.pop(handshake)
-        if handshake.cancelled() and not self._is_closing:
-            self._count(address, "too many at once")
+            task.add_done_callback(lambda done: self._handshakes.pop(done, None))
+            await asyncio.sleep(0)  # accepting does not yield while more wait, and the one that was cleared must let go
 
     async def _admit(self, connection: socket.socket, address: str) -> None:
         """Complete one handshake; every other end of it is a stranger's."""
@@ -102,12 +94,12 @@ class Door:
             name, hello, (reader, writer) = await with_timeout(HANDSHAKE_TIMEOUT_S, self._prove(connection))
             self._on_peer(name, hello, (reader, writer))
         except asyncio.TimeoutError:
-            self._count(address, "no complete handshake in time")
+            self._on_stranger(address, "no complete handshake in time")
         except Stranger as error:
-            self._count(address, str(error))
+            self._on_stranger(address, str(error))
         except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or type(error).__name__
-            self._count(address, str(reason).lower().replace("_", " ")[:100])
+            self._on_stranger(address, str(reason).lower().replace("_", " ")[:100])
         else:
             return
         if writer is not None:
@@ -131,11 +123,3 @@ class Door:
             writer.transport.abort()
             raise
         return name, hello, (reader, writer)
-
-    def _count(self, address: str, reason: str) -> None:
-        self._recent += 1
-        asyncio.get_running_loop().call_later(1.0, self._forget_one)
-        self._on_stranger(address, reason)
-
-    def _forget_one(self) -> None:
-        self._recent -= 1
