@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from pathlib import Path
 
 from ...errors import DeviceInUse
 from ...events import Progress, Warned
+from ...plan import CasePlan, DataPlan, Plan
 from ...reports.document_type import Document
 from ...reports.prediction import batch_warning
 from ...specs import TrainSpec
+from ...states import Policy
+from ..scripts.bench import bench_script
 from .data import prepare_job
 from .forecast import advice_for, calibrate_from, host_loads, recommended_spec, with_forecast
 from .live_plan import LivePlanner
+from .planning import make_case
 from .profile import ProfileLauncher, profiling_spec
 from .session import LaunchSession
 from .submit import RunLauncher
@@ -47,8 +52,21 @@ class JobLauncher:
         spec, data, source = await prepare_job(self._session, spec)
         if spec.devices == "auto":
             spec = await self._recommended(spec)
+        if spec.script is not None and spec.is_bench:
+
+            async def launch(one: TrainSpec, data: DataPlan, source: Path, policy: Policy, repeat: int) -> tuple[Plan, Document]:
+                return await self._launch(one, data, source, is_waiting, make_case(policy, repeat))
+
+            return await bench_script(spec, data, source, self._session.runs, launch)
+        return (await self._launch(spec, data, source, is_waiting))[1]
+
+    async def _launch(
+        self, spec: TrainSpec, data: DataPlan, source: Path, is_waiting: bool, case: CasePlan | None = None
+    ) -> tuple[Plan, Document]:
+        """Launch and follow one run; returns its plan and its result. ``case``: instead of those of the job."""
         while True:
             plan = await self._planner.plan_when_ready(spec, data, is_waiting)
+            plan = plan if case is None else replace(plan, cases=(case,))
             cache = self._session.profile_cache(plan)
             profile = cache.load()
             try:
@@ -63,7 +81,7 @@ class JobLauncher:
                 continue  # another launch took a device first: wait for it
             if profile is not None and not profile.is_calibrated:
                 cache.calibrate(calibrate_from(profile, plan, document))
-            return document
+            return plan, document
 
     async def _recommended(self, spec: TrainSpec) -> TrainSpec:
         """The job on the devices that the advisor recommends for it; publishes the prediction."""

@@ -60,7 +60,7 @@ def make_plan(
     return Plan(
         run_id=run_id,
         workload=spec.workload,
-        cases=tuple(_case(policy, repeat) for repeat in range(spec.repeats) for policy in spec.policies),
+        cases=tuple(make_case(policy, repeat) for repeat in range(spec.repeats) for policy in spec.policies),
         nodes=tuple(node_plans),
         ranks=tuple(ranks),
         data=data,
@@ -75,6 +75,7 @@ def make_plan(
         local_steps=spec.local_steps,
         precision=spec.precision,
         is_shared=spec.is_shared,
+        name=spec.name,
         checkpoints=None if spec.is_bench else checkpoint_plan(spec.checkpoint_every),
         resume=spec.resume,
         program="training" if spec.script is None else "script",
@@ -119,7 +120,8 @@ def _script(script: ScriptSpec) -> ScriptPlan:
     )
 
 
-def _case(policy: Policy, repeat: int) -> CasePlan:
+def make_case(policy: Policy, repeat: int) -> CasePlan:
+    """The case of a policy in a round, counted from 0."""
     return CasePlan(f"{policy} {repeat + 1}" if repeat else policy, policy, repeat)
 
 

@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 from ...errors import NodeRefused, NodeUnreachable, PacelineError, UsageError, WorkFailed
 from ...events import Event, RunEnded, RunUnreachable
@@ -273,11 +274,11 @@ def events_by_time(reader: CopyReader) -> Iterator[Event]:
         yield event
 
 
-def copied_events(mirror: RunMirror) -> list[Event]:
-    """All events of the copies, from which results are derived. Each file is in order; files are not merged by time."""
+def copied_events(path: Path, run_id: str) -> list[Event]:
+    """All events of the copies of a run, from which results are derived. Each file is in order; files are not merged by time."""
     events: list[Event] = []
-    for path in sorted(mirror.path.glob("nodes/*/**/*.jsonl")):
-        node = path.relative_to(mirror.path / "nodes").parts[0]
-        with suppress(OSError), open_regular(path) as file:  # OSError: no regular file, put there by a person
-            events += parse_events(file.read().split(b"\n"), node, mirror.run_id)
+    for file_path in sorted(path.glob("nodes/*/**/*.jsonl")):
+        node = file_path.relative_to(path / "nodes").parts[0]
+        with suppress(OSError), open_regular(file_path) as file:  # OSError: no regular file, put there by a person
+            events += parse_events(file.read().split(b"\n"), node, run_id)
     return events

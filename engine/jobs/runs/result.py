@@ -33,7 +33,7 @@ def derive_result(mirror: RunMirror) -> tuple[Document, str]:
         raise WorkFailed(f"run {mirror.run_id} left no plan", hint="it never started")
     exits = {node.name: read_json(mirror.copy_path(node.name, "exit.json")) for node in plan.nodes}
     verdict = combine_verdicts({node: node_verdict({"exit": ended}) for node, ended in exits.items()})
-    events = copied_events(mirror)
+    events = copied_events(mirror.path, mirror.run_id)
     try:
         return _document(mirror, plan, events, verdict)
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:  # the events of the nodes contradict each other
