@@ -35,6 +35,7 @@ HINDRANCES: tuple[str, ...] = (
     "it shares its model through DeepSpeed",
     "its own communication hook changes what is sent",
     "it trains batches that come from no loader",
+    "its policy is equal",
 )
 """Reasons, by the code that a slot carries."""
 CODES = {reason: code for code, reason in enumerate(HINDRANCES)}

@@ -47,7 +47,7 @@ class ScriptRecorder:
     def shares_changed(self, step: int, decision: Decision, before: Memory) -> None:
         """The balancer's decision holds from now on."""
 
-    def judged(self, judge: Judge, loss: str | None) -> None:
+    def judged(self, judge: Judge, loss: str | None, door: str | None = None) -> None:
         """It is known whether the script can be balanced."""
 
     def begin_epochs(self, policy: Policy, sizes: tuple[int, ...]) -> None:
@@ -167,8 +167,9 @@ class RankRecorder(ScriptRecorder):
                 )
             )
 
-    def judged(self, judge: Judge, loss: str | None) -> None:
+    def judged(self, judge: Judge, loss: str | None, door: str | None = None) -> None:
         """Write the verdict; a script that runs as it is also says so in its output."""
+        self._door = door or self._door
         reason = judge.reason if judge.state == "as-is" else None
         if self._rank != 0 or self._told == (judge.state, reason):
             return

@@ -28,6 +28,7 @@ from .gradient.model import Wrapped, is_output
 from .gradient.slot import VALUES
 from .gradient.weights import Number, Weighing, Weights
 from .judge import OBSERVED_STEPS, Judge
+from .pacing import UNPACED_STEPS, PacedTimer
 from .recorder import ScriptRecorder
 from .timing import ScriptTimer
 
@@ -267,7 +268,8 @@ class ScriptSession:
     def use_library(self) -> None:
         """The script uses the library: nothing has to be found out."""
         self.is_library = self.weighing.is_library = True
-        self.judge.state = "balanced"
+        self.judge = Judge("balanced")
+        self.recorder.judged(self.judge, None, "library")
 
     def exact_sum(self, values: list[float]) -> list[float]:
         """Return the sums over all ranks, in float64. Collective."""
@@ -403,6 +405,10 @@ class ScriptSession:
                 strict=True,
             )
         ]
+        if isinstance(self.timer, PacedTimer) and step == UNPACED_STEPS - 1:
+            rate = self.timer.fix(column["seconds"], sum(cut.total for cut in cuts))
+            if rate is not None:
+                self.recorder.pace_fixed(rate)
         self.recorder.report(step, sum(cut.total for cut in cuts), works, _mean_loss(column["loss"], cuts))
         if not self.is_library and self.judge.agree(column["code"]):
             self._tell()

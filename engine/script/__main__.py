@@ -1,0 +1,186 @@
+"""One rank of a script under Paceline: ``python -m paceline.engine.script RUN_DIR NODE``. docs/design/scripts.md is the contract.
+
+``training.worker`` has prepared the process: torchrun's variables, and the run's store behind ``init_process_group``. This program
+opens the doors and then becomes the script.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import json
+import os
+import runpy
+import sys
+import threading
+import traceback
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch.distributed import PrefixStore  # type: ignore[attr-defined]  # torch re-exports it implicitly
+
+from ..errors import PacelineError, PlanImpossible
+from ..events import RankJoined
+from ..plan import NodePlan, Plan, RankPlan, ScriptPlan
+from ..protocol.project_files import WORK_DIRECTORY
+from ..training.group.default_store import run_store
+from ..training.group.peer_failure import is_collateral
+from ..training.group.rank_process import own_rank
+from ..training.rank_log import RankLog
+from ..wire import from_plain
+from . import process
+from .doors.patches import Patches
+from .doors.unchanged import open_doors
+from .pacing import PacedTimer
+from .recorder import RankRecorder
+from .session import ScriptSession
+from .timing import ScriptTimer, timer_for
+
+FINISH_TIMEOUT_S = 3.0
+"""Seconds that a rank waits for the others at its end; a rank that ends early does not hold them up."""
+
+
+def make_session(plan: Plan, rank: RankPlan, script: ScriptPlan, log: RankLog) -> ScriptSession:
+    """Return the session of a rank, with its device and its timer."""
+    device = torch.device("cuda", rank.local_rank) if rank.device_kind == "cuda" else torch.device("cpu")
+    timer: ScriptTimer
+    if rank.emulation is not None:
+        speeds = sum(peer.emulation.speed for peer in plan.ranks if peer.emulation is not None)
+        timer = PacedTimer(rank, rank.emulation, speeds, script.rate)
+    else:
+        timer = timer_for(device)
+    if device.type == "cpu":
+        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    else:
+        torch.cuda.set_device(device)
+    return ScriptSession(
+        rank=rank.rank,
+        world=len(plan.ranks),
+        device=device,
+        timer=timer,
+        policy=plan.cases[0].policy,
+        is_library=False,
+        recorder=RankRecorder(log, rank.rank, len(plan.ranks), "torch"),
+        is_strict=script.is_strict,
+    )
+
+
+def show_own_devices(plan: Plan, node: NodePlan) -> None:
+    """Show the script the devices of the plan, so that LOCAL_RANK is an index of them; before CUDA starts."""
+    ranks = [plan.ranks[rank] for rank in node.ranks]
+    indices = [str(rank.device_index) for rank in ranks if rank.device_kind == "cuda"]
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(indices)
+
+
+def note_group(patches: Patches, plan: Plan, log: RankLog) -> None:
+    """Write that the rank has joined, when the script has formed its first group."""
+    is_told: list[bool] = []
+
+    def joined(original: Any) -> Any:
+        @functools.wraps(original)
+        def form(*args: Any, **kwargs: Any) -> None:
+            original(*args, **kwargs)
+            if not is_told:
+                is_told.append(True)
+                log.write(RankJoined(pid=os.getpid(), world_size=len(plan.ranks), backend=str(dist.get_backend())))
+
+        return form
+
+    patches.replace(dist, "init_process_group", joined)
+
+
+def run_script(run_dir: Path, script: ScriptPlan, node: NodePlan) -> None:
+    """Become the script: its arguments, its place on Python's path, its name ``__main__``. Raises what it raises."""
+    arguments = [substituted(argument, node.paths) for argument in script.args]
+    # Our bundle comes last, so that nothing of the script's is shadowed by what lies in it.
+    bundles = [entry for entry in sys.path if entry.endswith(".zip") and "bundles" in entry]
+    sys.path[:] = [entry for entry in sys.path if entry not in bundles and entry != ""] + bundles
+    if script.is_module:
+        sys.path.insert(0, os.getcwd())
+        sys.argv = [script.target, *arguments]
+        runpy.run_module(script.target, run_name="__main__", alter_sys=True)
+        return
+    path = run_dir / WORK_DIRECTORY / script.target
+    sys.path.insert(0, str(path.parent))
+    sys.argv = [str(path), *arguments]
+    runpy.run_path(str(path), run_name="__main__")
+
+
+def substituted(argument: str, paths: dict[str, str]) -> str:
+    """Return an argument with ``{name}`` replaced by the path of that name on this node; other braces stay."""
+    for name, path in paths.items():
+        argument = argument.replace("{" + name + "}", os.path.expanduser(path))
+    return argument
+
+
+def exit_status(stopped: SystemExit) -> int:
+    """Return the status that Python would exit with."""
+    if stopped.code is None:
+        return 0
+    if isinstance(stopped.code, int):
+        return stopped.code
+    print(stopped.code, file=sys.stderr)
+    return 1
+
+
+def reason_of(error: BaseException, ended: list[int]) -> str:
+    """Return one line for a failure; ``ended``: ranks that had ended before."""
+    text = " ".join(str(error).split())
+    if ended:
+        ranks = " and ".join(map(str, ended))
+        return f"rank {ranks} had ended while this rank went on: every rank has to take as many steps"
+    return text if isinstance(error, PacelineError) else f"{type(error).__name__}: {text}".rstrip(": ")
+
+
+def main(run_dir: Path, node_name: str) -> int:
+    """Run the script of one rank; write a failure as one line to the rank's file. Return the exit status."""
+    plan = from_plain(Plan, json.loads((run_dir / "plan.json").read_text()))
+    rank = own_rank(plan, node_name)
+    node = plan.nodes[rank.node_rank]
+    log = RankLog(run_dir / "ranks" / f"{rank.rank}.jsonl", rank.rank)
+    log.case = plan.cases[0].name
+    script = plan.script
+    if script is None:
+        raise PlanImpossible("the plan names no script")
+    show_own_devices(plan, node)
+    session = make_session(plan, rank, script, log)
+    patches = open_doors(session)
+    note_group(patches, plan, log)
+    process.opened(session, patches)
+    if session.policy == "equal":
+        session.judge.notice("its policy is equal")
+    ends = PrefixStore("script", run_store(run_dir))
+    status = 0
+    try:
+        run_script(run_dir, script, node)
+    except SystemExit as stopped:
+        status = exit_status(stopped)
+        if status:
+            log.write_failure(f"the script exited with status {status}", is_collateral=False)
+    except BaseException as error:
+        traceback.print_exception(error)
+        ended = []
+        if is_collateral(error):
+            with contextlib.suppress(Exception):
+                ended = [peer.rank for peer in plan.ranks if ends.check([f"ended/{peer.rank}"])]
+        log.write_failure(reason_of(error, ended)[:500], is_collateral=is_collateral(error) and not ended)
+        status = 130 if isinstance(error, KeyboardInterrupt) else 1
+    if status == 0:
+        with contextlib.suppress(Exception):
+            session.recorder.close(session.timer, () if session.balance is None else session.balance.sizes)
+        with contextlib.suppress(Exception):
+            ends.set(f"ended/{rank.rank}", "")
+            run_store(run_dir).finish(rank.rank, FINISH_TIMEOUT_S)
+    return status
+
+
+if __name__ == "__main__":
+    code = main(Path(sys.argv[1]), sys.argv[2])
+    threading._shutdown()  # type: ignore[attr-defined]  # as at Python's own end: wait for the threads of the script
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # the backend's threads may hang on a lost peer; everything is written already
