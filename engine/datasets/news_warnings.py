@@ -21,7 +21,7 @@ def news_warnings(
         missing = [f"{label + 1} ({topic})" for label, topic in enumerate(TOPICS) if label not in counted]
         if missing:
             found.append(f"{first}: no row up to line {last} is of class {', '.join(missing)}")
-    seen = {}
+    seen: dict[tuple[str, ...], int] = {}
     for row in train:
         seen.setdefault(tuple(words[row]), row)
     repeated = sorted((row, seen[text]) for row in validation if (text := tuple(words[row])) in seen)

@@ -106,7 +106,7 @@ def measure_steps(benchmark: StepBenchmark, index: int) -> StepTimesProfiled:
     sizes: list[int] = []
     seconds: list[float] = []
     size = 1
-    with _sample_power(benchmark.device, index) as watts:
+    with sample_power(benchmark.device, index) as watts:
         while (len(sizes) < MIN_SIZES or 2 * seconds[-1] <= MAX_STEP_SECONDS) and size <= (largest or MAX_PROBED_SAMPLES):
             watts.clear()  # the power of the largest size counts
             first = benchmark.measure(size)
@@ -193,7 +193,7 @@ def _has_own_memory(steps: StepBenchmark) -> bool:
 
 
 @contextmanager
-def _sample_power(device: torch.device, index: int) -> Iterator[list[float]]:
+def sample_power(device: torch.device, index: int) -> Iterator[list[float]]:
     """Yield a list that collects the watts of the device ten times a second; empty where NVML reports none."""
     watts: list[float] = []
     is_over = threading.Event()
