@@ -32,8 +32,8 @@ TRIAL_STEP_SECONDS = 0.05
 """A trial step of at least these seconds predicts the larger size well enough."""
 USABLE_MEMORY_FRACTION = 0.8
 """Fraction of a device's memory that a step may fill; the optimizer and gradient buckets come on top of the probe's peak."""
-PROBE_REPEATS = 4
-"""Steps per probe size; the median counts."""
+PROBE_REPEATS, MIN_PROBE_REPEATS = 4, 2
+"""Steps per probe size, of which the median counts; the fewer where a single sample takes longer than LARGE_STEP_SECONDS."""
 STANDALONE_STEPS = 10
 MIN_BASELINE_STEPS, MAX_BASELINE_SECONDS = 3, 5.0
 """The baseline trains the whole global batch on one device: fewer steps where ten would take longer than this."""
@@ -139,7 +139,9 @@ def _probe_device(
             max_micro_batch = max(trial, larger // 2)
             break
         trial, trial_seconds = larger, seconds(larger)
-    large = max(1, min(int(trial * LARGE_STEP_SECONDS / trial_seconds), max_micro_batch))
+    # Two sizes even where a sample takes longer: one point cannot tell a fixed part of a step from the cost of a sample.
+    large = min(max(2, int(trial * LARGE_STEP_SECONDS / trial_seconds)), max_micro_batch)
+    repeats = PROBE_REPEATS if trial_seconds < LARGE_STEP_SECONDS else MIN_PROBE_REPEATS
     while large > trial and runs_out_of_memory(large):
         large = max_micro_batch = max(trial, large // 2)
     small = max(1, large // 4)
@@ -147,7 +149,7 @@ def _probe_device(
     peaks: list[tuple[int, int | None]] = []
     for size in (small, large):
         timer.peak_memory()  # resets the peak
-        times[size] = median([seconds(size) for _ in range(PROBE_REPEATS)])
+        times[size] = median([seconds(size) for _ in range(repeats)])
         peaks.append((size, timer.peak_memory()))
     max_micro_batch = min(max_micro_batch, max_samples_in_memory(peaks[0], peaks[1], timer.memory_total()))
     step_time = fit_step_time((small, times[small]), (large, times[large]))
