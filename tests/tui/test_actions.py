@@ -125,7 +125,7 @@ async def test_every_verb_is_found_by_prompt_palette_help_and_batch() -> None:
 
 
 async def test_every_key_is_in_the_help_and_every_general_one_in_the_palette() -> None:
-    async with PacelineApp(Obedient([story.inventory()])).run_test(size=(160, 50)) as pilot:
+    async with PacelineApp(Obedient([story.inventory()])).run_test() as pilot:
         app = await drawn(pilot)
         told = set()
         for mode in (*app.MODES, "node"):
@@ -258,25 +258,25 @@ async def test_an_answer_of_strangers_words_is_harmless() -> None:
 # What a person prefers ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", THEMES)
-async def test_a_theme_is_put_on_live_on_every_screen(name: str) -> None:
+async def test_a_theme_is_put_on_live_on_every_screen() -> None:
     async with PacelineApp(Obedient(going_on())).run_test() as pilot:
         app = await drawn(pilot)
         for mode in app.MODES:
             await app.action_visit(mode)
-        app.execute(f"theme {name}")
-        for mode in app.MODES:
-            await app.action_visit(mode)
-            await pilot.pause()
-            styles = [segment.style for strip in app.screen._compositor.render_strips() for segment in strip if segment.style]
-            others = {str(theme.foreground) for theme in THEMES.values()} - {
-                str(THEMES[name].foreground),
-                THEMES[name].variables["strong"],
-            }
-            seen = {style.color.name for style in styles if style.color}
-            assert PALETTE.dim.color is not None
-            assert PALETTE.dim.color.name in seen
-            assert not others & seen
+        for name in (*list(THEMES)[1:], next(iter(THEMES))):
+            app.execute(f"theme {name}")
+            for mode in app.MODES:
+                await app.action_visit(mode)
+                await pilot.pause()
+                styles = [segment.style for strip in app.screen._compositor.render_strips() for segment in strip if segment.style]
+                others = {str(theme.foreground) for theme in THEMES.values()} - {
+                    str(THEMES[name].foreground),
+                    THEMES[name].variables["strong"],
+                }
+                seen = {style.color.name for style in styles if style.color}
+                assert PALETTE.dim.color is not None
+                assert PALETTE.dim.color.name in seen
+                assert not others & seen
 
 
 async def test_an_unknown_theme_is_told_with_those_there_are() -> None:

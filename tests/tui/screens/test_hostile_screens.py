@@ -41,7 +41,7 @@ def with_hostile_text(value: Any, before: str) -> Any:
     return value
 
 
-@pytest.mark.parametrize("size", [(40, 10), (80, 24), (160, 50)])
+@pytest.mark.parametrize("size", [(40, 10), (160, 50), pytest.param((80, 24), marks=pytest.mark.slow)])
 async def test_every_screen_draws_hostile_text_harmlessly(size: tuple[int, int]) -> None:
     before = "[red]\x1b[31m\u202e\u200b語e\u0301[/\x9b"
     events = [with_hostile_text(event, before) for event in (*story.healthy(), *story.trouble())]
@@ -92,8 +92,8 @@ async def draw_mad_sessions(count: int) -> int:
     return bad_paints
 
 
-async def test_screens_survive_impossible_events() -> None:
-    assert await draw_mad_sessions(3) == 0
+async def test_screens_survive_a_session_of_impossible_events() -> None:
+    assert await draw_mad_sessions(1) == 0
 
 
 @pytest.mark.slow

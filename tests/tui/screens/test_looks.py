@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import runpy
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 from weakref import WeakSet
@@ -62,6 +62,8 @@ OVER = {
     "cancel": ("run", "C"),
 }
 """Dialogs and pages that open over a screen: the screen and the keys that open them."""
+THEMED = ("form", "fleet", "run")
+"""Screens that show all colours of a theme: curves, heat, bars, states, an input, a dialog."""
 SMALL, LARGE = (80, 24), (160, 50)
 SIZES = pytest.mark.parametrize("size", [SMALL, LARGE], ids=["80x24", "160x50"])
 
@@ -171,30 +173,57 @@ async def test_screens_look_as_approved(name: str, size: tuple[int, int], album:
     assert album.faults() == []
 
 
-@pytest.mark.parametrize(
-    ("style", "size"),
-    [("themes", SMALL), ("themes", LARGE), ("ascii", SMALL), ("ascii", LARGE), ("colourless", LARGE)],
-    ids=["themes-80x24", "themes-160x50", "ascii-80x24", "ascii-160x50", "colourless-160x50"],
-)
-async def test_every_screen_looks_as_approved_in(
-    style: str, size: tuple[int, int], album: Album, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if style == "colourless":
-        monkeypatch.setenv("NO_COLOR", "1")
-    write_logs(tmp_path / "logs", amount=8)
+async def add_all(names: Iterable[str], pilot: Pilot[None], album: Album) -> None:
+    """Add pictures of screens and of what opens over them."""
+    app = pilot.app
+    assert isinstance(app, PacelineApp)
+    for name in names:
+        await (open_over if name in OVER else visit)(pilot, name)
+        assert not app.preferences.ascii or screen_text(app).isascii()
+        album.add(name, app)
+        if name in OVER:
+            await close_over(pilot, name)
+
+
+def troubled(folder: Path) -> Obedient:
+    """A session with trouble and with logs."""
+    write_logs(folder, amount=8)
     session = Obedient(STORIES["trouble"])
-    session.copies = tmp_path / "logs"
-    async with PacelineApp(session, Preferences(ascii=style == "ascii")).run_test(size=size) as pilot:
-        app = await shown(pilot)
-        # A theme changes colours only: the large size shows all of them, the small one adds the layout of the dialogs.
-        for theme in THEMES if style == "themes" and size == LARGE else ("night",):
-            app.apply_theme(theme)
-            for name in OVER if style == "themes" and theme == "night" else (*OVER, *MODES):  # its screens are in the stories
-                await (open_over if name in OVER else visit)(pilot, name)
-                assert style != "ascii" or screen_text(app).isascii()
-                album.add(f"{theme}-{name}" if style == "themes" else name, app)
-                if name in OVER:
-                    await close_over(pilot, name)
+    session.copies = folder
+    return session
+
+
+@SIZES
+async def test_dialogs_look_as_approved(size: tuple[int, int], album: Album, tmp_path: Path) -> None:
+    async with PacelineApp(troubled(tmp_path / "logs")).run_test(size=size) as pilot:
+        await shown(pilot)
+        await add_all(OVER, pilot, album)
+    assert album.faults() == []
+
+
+@pytest.mark.parametrize("theme", [name for name in THEMES if name != "night"])
+@pytest.mark.parametrize("some", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["some", "others"])
+async def test_themes_look_as_approved(theme: str, some: bool, album: Album, tmp_path: Path) -> None:
+    """A theme changes colours only, and all screens take them from one place: a few screens show them all."""
+    async with PacelineApp(troubled(tmp_path / "logs"), Preferences(theme=theme)).run_test(size=LARGE) as pilot:
+        await shown(pilot)
+        await add_all([name for name in (*OVER, *MODES) if (name in THEMED) == some], pilot, album)
+    assert album.faults() == []
+
+
+@pytest.mark.parametrize("size", [LARGE, pytest.param(SMALL, marks=pytest.mark.slow)], ids=["160x50", "80x24"])
+async def test_ascii_looks_as_approved(size: tuple[int, int], album: Album, tmp_path: Path) -> None:
+    async with PacelineApp(troubled(tmp_path / "logs"), Preferences(ascii=True)).run_test(size=size) as pilot:
+        await shown(pilot)
+        await add_all((*OVER, *MODES), pilot, album)
+    assert album.faults() == []
+
+
+async def test_a_colourless_terminal_looks_as_approved(album: Album, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    async with PacelineApp(troubled(tmp_path / "logs")).run_test(size=LARGE) as pilot:
+        await shown(pilot)
+        await add_all((*OVER, *MODES), pilot, album)
     assert album.faults() == []
 
 
