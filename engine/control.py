@@ -9,14 +9,15 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import PacelineError, UsageError
+from .errors import PacelineError
 from .events import DeviceReading, Event, InventoryRead, NodeSummary, NodeWarned, ProfileStored, RunListed, Ticked, Warned
+from .jobs.runs.run_names import KnownRun, find_run, is_whole_id
 from .reports.document_type import Document
 from .specs import Inventory, TrainSpec
 from .ssh.prompts import AskPerson
@@ -228,8 +229,7 @@ class Control:
 
         rows = await list_runs(self._fleet, self.runs, self._live.connected, on_failure)
         for row in reversed(rows):
-            keys = ("run_id", "state", "workload", "started", "step")
-            self.publish(RunListed(**{key: row[key] for key in keys}, reason=row["reason"] or "", nodes=tuple(row["nodes"])))
+            self.publish(_listed(row))
         return {"type": "jobs", "runs": rows, "silent": [{"name": name, "reason": reason} for name, reason in silent.items()]}
 
     async def cancel(self, run_id: str) -> Document:
@@ -243,6 +243,7 @@ class Control:
             self._launcher.stop_waiting()
             return {"type": "cancel", "run_id": WAITING_JOB_ID, "state": "cancelled", "nodes": list(job.nodes), "survivors": []}
         row = await self._row(run_id)
+        run_id = row["run_id"]
         read_only = [node.name for node in self.inventory.nodes if node.read_only]
         survivors = await cancel(row, self._fleet, self._live.connected, read_only)
         await copy_remaining(row, self._fleet, self.runs, self.publish)
@@ -256,12 +257,34 @@ class Control:
         is_read_only = any(spec.read_only for spec in self.inventory.nodes if spec.name == node)
         return await kill(node, pid, started, fleet=self._fleet, is_agreed=is_agreed, is_read_only=is_read_only)
 
+    def list_past(self) -> None:
+        """Publish the runs that have ended and are copied here, before any node has answered."""
+        from .jobs.runs.listing import copied_rows
+
+        for row in reversed(copied_rows(self.runs)):
+            self.publish(_listed(row))
+
+    async def read_run(self, run_id: str) -> None:
+        """Publish everything of a run that has ended, without following it: from its copies, else from its nodes."""
+        from .jobs.runs.attach import attach
+        from .jobs.runs.past import has_past, past_events
+
+        if (copies := self.copies(run_id)) is not None and has_past(copies.parent):
+            for count, event in enumerate(past_events(copies.parent)):
+                self.publish(event)
+                if count % 1000 == 0:
+                    await asyncio.sleep(0)
+            return
+        row = await self._row(run_id)
+        nodes = self._live.connected
+        await attach(row, self._fleet, connected=nodes, runs=self.runs, publish=self.publish, patience=self._asking_patience)
+
     async def attach(self, run_id: str) -> Document:
         """Follow an existing run to its result, whichever control process launched it."""
         from .jobs.runs.attach import attach
 
         row = await self._row(run_id)
-        self._launcher, self._attached = None, run_id
+        self._launcher, self._attached = None, row["run_id"]
         return await attach(
             row, self._fleet, connected=self._live.connected, runs=self.runs, publish=self.publish, patience=self._patience
         )
@@ -298,6 +321,9 @@ class Control:
         from .jobs.runs.clean import clean
 
         await self._live.wait_settled(patience=self._asking_patience)
+        if not all(map(is_whole_id, request.runs)):
+            known = _known_runs((await self.jobs())["runs"])
+            request = replace(request, runs=tuple(find_run(known, run) for run in request.runs))
         nodes = self.inventory.nodes
         read_only = [node.name for node in nodes if node.read_only]
         return await clean(
@@ -305,12 +331,10 @@ class Control:
         )
 
     async def _row(self, run_id: str) -> Document:
-        """A run as ``jobs`` lists it. Raises UsageError when no node knows it."""
-        for row in (await self.jobs())["runs"]:
-            if row["run_id"] == run_id:
-                run: Document = row
-                return run
-        raise UsageError(f"no run {run_id!r}", hint="paceline jobs lists all runs")
+        """A run as ``jobs`` lists it, by any of its names. Raises UsageError when no node knows it."""
+        rows = {row["run_id"]: row for row in (await self.jobs())["runs"]}
+        run: Document = rows[find_run(_known_runs(rows.values()), run_id)]
+        return run
 
     async def _tick(self) -> None:
         while True:
@@ -319,6 +343,17 @@ class Control:
 
     def _recording_failed(self, error: PacelineError) -> None:
         self.publish(Warned(reason=str(error)))
+
+
+def _listed(row: Document) -> RunListed:
+    """The event of a row of ``jobs``."""
+    keys = ("run_id", "state", "workload", "started", "step", "seconds", "samples_per_second", "loss", "metric")
+    fields = {key: row[key] for key in keys} | {key: row[key] or "" for key in ("reason", "name", "metric_name")}
+    return RunListed(**fields, nodes=tuple(row["nodes"]), policies=tuple(row["policies"]))
+
+
+def _known_runs(rows: Iterable[Document]) -> list[KnownRun]:
+    return [KnownRun(row["run_id"], row["name"] or "", row["state"]) for row in rows]
 
 
 def _device(reading: DeviceReading) -> Document:

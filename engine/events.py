@@ -290,6 +290,8 @@ class RunPlanned(Event):
     is_bench: bool = False
     name: str = ""
     """Name that a person gave the run."""
+    name: str = ""
+    """Name that a person gave the run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -303,6 +305,16 @@ class RunListed(Event):
     started: float | None = None
     """Clock of its node, seconds since 1970."""
     step: int | None = None
+    name: str = ""
+    """Name that a person gave it."""
+    policies: tuple[str, ...] = ()
+    seconds: float | None = None
+    """From its start to its end; None: unknown, or it goes on."""
+    samples_per_second: float | None = None
+    """Throughput of its result, as are the next three; None: no result here."""
+    loss: float | None = None
+    metric: float | None = None
+    metric_name: str = ""
     name: str = ""
     """Name that a person gave it."""
     policies: tuple[str, ...] = ()

@@ -174,6 +174,8 @@ class Plan:
     """None: no checkpoint is written."""
     resume: ResumeSpec | None = None
     """The checkpoint to go on from; None: from the beginning."""
+    name: str = ""
+    """Name that a person gave the run; empty: none."""
     script: ScriptPlan | None = None
     """Of the program ``script``. Its epochs and its global batch are its own: 0 here means unknown until it runs."""
 

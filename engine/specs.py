@@ -184,5 +184,7 @@ class TrainSpec:
     """Interval of checkpoints within an epoch: ``60 s``, ``200 steps``, or ``never`` for none at all."""
     resume: ResumeSpec | None = None
     """The checkpoint to go on from; None: from the beginning."""
+    name: str = ""
+    """Name that a person gives the run; empty: none."""
     script: ScriptSpec | None = None
     """A program of a person's own; None: the workload. ``workload`` is then the name of the script."""

@@ -229,6 +229,15 @@ class PacelineApp(App[None]):
         self.has_navigated = True
         self.view = replace(self.view, run_id=run_id)
         await self.switch_mode(mode)
+        run = self.view.run
+        if mode in ("run", "results") and run is not None and run.is_over and not run.ranks:
+            self.run_worker(self._read_run(run.run_id), group="past")
+
+    async def _read_run(self, run_id: str) -> None:
+        try:
+            await self.session.read_run(run_id)
+        except PacelineError as error:
+            self.show_notice(str(error), "critical")
 
     def show_run(self, run_id: str) -> None:
         """Show the Run screen of one run."""

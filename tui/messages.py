@@ -29,8 +29,9 @@ class View:
 
     @property
     def run(self) -> RunState | None:
-        """The run to show."""
-        return self.state.runs.get(self.run_id) or self.state.run
+        """The run to show: the chosen one, else the current one, else the newest."""
+        chosen = self.state.runs.get(self.run_id) or self.state.run
+        return chosen or max(self.state.runs.values(), key=lambda run: run.run_id, default=None)
 
 
 @dataclass(frozen=True, slots=True)

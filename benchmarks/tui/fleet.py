@@ -100,6 +100,9 @@ class CrowdSession:
         """None: there are no runs."""
         return None
 
+    async def read_run(self, run_id: str) -> None:
+        return None
+
     async def clocks(self, nodes: Sequence[str]) -> Mapping[str, Clock]:
         """Empty: no clocks were measured."""
         return {}

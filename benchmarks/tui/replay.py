@@ -64,6 +64,9 @@ class _Live:
         """None: no logs were written."""
         return None
 
+    async def read_run(self, run_id: str) -> None:
+        return None
+
     async def clocks(self, nodes: Sequence[str]) -> dict[str, Any]:
         """Empty: no clocks were measured."""
         return {}

@@ -7,7 +7,7 @@ from dataclasses import replace
 from ..events import NodeReported
 from ..states import Severity
 from .history import MAX_ENTRIES
-from .state import Alert, AlertKey, NodeState, State
+from .state import Alert, AlertKey, NodeState, RunState, State
 
 MAX_OPEN_ALERTS = 2000
 """Limit of open alerts, for a node that sends ever new causes. A lab of a thousand lost nodes is within it."""
@@ -84,6 +84,12 @@ def clear_run_warnings(state: State, run_id: str) -> State:
             _ended(alert, state.at) if alert.run_id == run_id and alert.severity == "warning" else alert for alert in state.alerts
         ),
     )
+
+
+def clear_run_alerts(state: State, run: RunState) -> State:
+    """End all alerts of a run that ended earlier, at its end."""
+    at = state.at if run.ended_at is None else run.ended_at
+    return replace(state, alerts=tuple(_ended(alert, at) if alert.run_id == run.run_id else alert for alert in state.alerts))
 
 
 def _ended(alert: Alert, at: float, action_taken: str = "") -> Alert:

@@ -56,8 +56,18 @@ from ..events import (
 )
 from ..states import NODE_KINDS, member
 from . import profiles, runs, straggler_alerts
-from .alerts import clear_alert, clear_alerts, clear_run_warnings, raise_alert, raise_silence_alert, update_device_alerts
+from .alerts import (
+    clear_alert,
+    clear_alerts,
+    clear_run_alerts,
+    clear_run_warnings,
+    raise_alert,
+    raise_silence_alert,
+    update_device_alerts,
+)
 from .history import MAX_CLOCK_SAMPLES, MAX_ENTRIES, MAX_RECORDED_READINGS, append_recent
+from .run_summary import summary_of
+from .run_time import date_event, with_clock
 from .state import STALE_AFTER, DeviceState, NodeState, RunState, State, WaitingJob
 
 
@@ -74,6 +84,7 @@ def reduce(state: State, event: Event) -> State:
 
 
 def _apply(state: State, event: Event) -> State:  # noqa: C901 - one flat match
+    state, event = date_event(state, event)
     match event:
         case InventoryRead():
             return _apply_inventory(state, event)
@@ -83,7 +94,7 @@ def _apply(state: State, event: Event) -> State:  # noqa: C901 - one flat match
             node = _node(state, event)
             return _with_node(state, replace(node, state="lost" if node.state == "lost" else "connecting", attempt=event.attempt))
         case NodeConnected():
-            node = replace(_node(state, event), state="ok", reason="", hint="", at=state.at)
+            node = replace(_node(state, event), state="ok", reason="", hint="", at=state.at, clock_ahead=None)
             node = replace(node, hostname=event.hostname, system=event.system, python=event.python)
             state = _with_node(state, replace(node, address=event.address, interface=event.interface))
             return clear_alerts(clear_alert(state, ("node", event.node)), ("warned", event.node))
@@ -112,7 +123,10 @@ def _apply(state: State, event: Event) -> State:  # noqa: C901 - one flat match
         case Warned(run_id=""):
             return replace(state, phase=event.reason, fraction=None, detail="", seconds_left=None)
         case Progress() | Warned() | RunPlanned():
-            state = _with_run(state, runs.apply_launch(_run(state, event), event))
+            before = _run(state, event)
+            state = _with_run(state, runs.apply_launch(before, event))
+            if before.is_over and state.run is not None and not state.run.is_over:  # an earlier run is read, another one goes on
+                return state
             return replace(state, run_id=event.run_id, phase="", fraction=None, seconds_left=None, detail="")
         case JobWaited():
             return replace(state, waiting=_waiting_job(state, event))
@@ -126,6 +140,8 @@ def _apply(state: State, event: Event) -> State:  # noqa: C901 - one flat match
             if run is before:  # it has ended already, in another state
                 return state
             state = clear_run_warnings(_with_run(state, run), event.run_id)
+            if before.is_over:  # an earlier run that is read again: nobody has to act on it
+                return clear_run_alerts(state, run)
             if run.state == "failed":
                 hint = f"the log of {event.failed_node}" if event.failed_node else ""
                 text = f"run failed: {event.reason}"
@@ -134,7 +150,9 @@ def _apply(state: State, event: Event) -> State:  # noqa: C901 - one flat match
                 )
             return state
         case ResultDerived():
-            return _with_run(state, replace(_run(state, event), document=event.document))
+            run = _run(state, event)
+            summary = replace(summary_of(event.document), seconds=run.summary.seconds)
+            return _with_run(state, replace(run, document=event.document, summary=summary))
         case ProfileStored():
             return profiles.apply_profile(state, event)
         case DriftFound():
@@ -143,7 +161,8 @@ def _apply(state: State, event: Event) -> State:  # noqa: C901 - one flat match
             return _with_run(state, runs.apply_profiling(_run(state, event), event))
         case PeerLost():
             key = ("peer", event.peer, event.run_id)
-            return raise_alert(state, key, "critical", f"runner gone: {event.reason}", node=event.peer, run_id=event.run_id)
+            text = f"runner gone: {event.reason}"
+            return raise_alert(state, key, "critical", text, node=event.peer, run_id=event.run_id, at=event.at)
         case StrangersRefused():
             key = ("strangers", event.node, event.run_id)
             who = "one stranger" if event.count == 1 else f"{event.count} strangers"
@@ -162,7 +181,8 @@ def _apply(state: State, event: Event) -> State:  # noqa: C901 - one flat match
                     node=event.node,
                     run_id=event.run_id,
                 )
-            return _with_run(state, runs.mark_reachable(_run(state, event), event))
+            run = runs.mark_reachable(_run(state, event), event)
+            return _with_run(state, replace(run, runners_ended_at=max(event.at, run.runners_ended_at or event.at)))
         case RankFailed(is_collateral=False):
             state = _with_run(state, runs.apply_rank_failure(_run(state, event), event))
             key = ("rank", str(event.rank), event.run_id)
@@ -176,6 +196,7 @@ def _apply(state: State, event: Event) -> State:  # noqa: C901 - one flat match
                 node=event.node,
                 run_id=event.run_id,
                 rank=event.rank,
+                at=event.at,
             )
         case StepsTaken():
             return _with_run(state, runs.apply_steps(_run(state, event), event))
@@ -274,6 +295,7 @@ def _apply_report(state: State, event: NodeReported) -> State:
     node = _node(state, event)
     known = {device.reading.index: device for device in node.devices}
     devices = tuple(_device(known.get(reading.index), reading) for reading in event.devices)
+    node = with_clock(state, node, event)
     state = _with_node(state, replace(node, state="ok", reason="", host=event.host, devices=devices, at=state.at))
     state = update_device_alerts(state, event)
     if node.state != "ok":

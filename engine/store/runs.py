@@ -21,6 +21,7 @@ from ..events import (
     RankJoined,
     RunEnded,
     RunListed,
+    RunnerStarted,
     RunPlanned,
     RunUnreachable,
     SharesChanged,
@@ -32,7 +33,7 @@ from ..events import (
 )
 from ..states import ENDED_STATUSES, RUN_STATUSES, CaseStatus, EndedStatus, is_legal, member, next_status
 from .history import MAX_ENTRIES, append_recent, append_to_curve
-from .state import CaseState, EpochPoint, RankState, RunState, ShareDecision, Straggler
+from .state import CaseState, EpochPoint, RankState, RunState, RunSummary, ShareDecision, Straggler
 
 DECISION_EFFECT_STEPS = 10
 """Steps after a decision over which its effect is measured."""
@@ -72,6 +73,8 @@ def apply_launch(run: RunState, event: Event) -> RunState:
             return replace(
                 mark_reachable(run, event),
                 workload=event.workload,
+                name=event.name or run.name,
+                summary=replace(run.summary, policies=run.summary.policies or tuple(dict.fromkeys(event.policies))),
                 source=event.source,
                 cases=tuple(
                     replace(
@@ -95,17 +98,32 @@ def apply_launch(run: RunState, event: Event) -> RunState:
 
 def apply_listing(run: RunState, event: RunListed) -> RunState:
     """A run that another control process started. A run that is followed here has better data and stays."""
+    has_result = event.samples_per_second is not None or event.metric is not None or event.loss is not None
+    figures = event if has_result or run.document is None else run.summary
+    summary = RunSummary(
+        policies=event.policies or run.summary.policies,
+        seconds=event.seconds if event.seconds is not None else run.summary.seconds,
+        samples_per_second=figures.samples_per_second,
+        loss=figures.loss,
+        metric=figures.metric,
+        metric_name=figures.metric_name,
+    )
+    run = replace(run, name=event.name or run.name, summary=summary)
     if run.ranks:
         return run
     status = member(event.state, RUN_STATUSES) or run.state  # an observation, not a transition
+    started = event.started if event.started is not None else run.node_started_at
     found = replace(run, state=status, reason=event.reason, workload=event.workload)
-    return replace(found, listed_nodes=event.nodes, node_started_at=event.started, is_discovered=True)
+    return replace(found, listed_nodes=event.nodes, node_started_at=started, is_discovered=True)
 
 
 def apply_reachability(run: RunState, event: Event) -> RunState:
     """Nodes of the run became unreachable, or an event of its runners arrived."""
     if isinstance(event, RunUnreachable):
         return replace(run, state=next_status(run.state, "unreachable"), unreachable_nodes=event.nodes)
+    if isinstance(event, RunnerStarted):
+        first = run.runners_started_at
+        run = replace(run, runners_started_at=event.at if first is None else min(event.at, first))
     if isinstance(event, LaunchStarted):
         run = replace(run, phase="waiting for the group to form", fraction=None, detail="", seconds_left=None)
     return mark_reachable(run, event)
@@ -133,7 +151,7 @@ def apply_end(run: RunState, event: RunEnded) -> RunState:
     is_only_listed = run.is_over and run.ended_at is None
     if not is_only_listed and not is_legal(run.state, status):
         return run
-    at = max(run.last_event_at, event.at)
+    at = run.runners_ended_at if run.runners_ended_at is not None else max(run.last_event_at, event.at)
     cases = _finish_measuring(run.cases)
     return replace(
         run, state=status, reason=event.reason, ended_at=at, last_event_at=at, unreachable_nodes=(), phase="", cases=cases

@@ -30,6 +30,22 @@ def wall_clock(state: State, at: float) -> float | None:
     return None if state.clock is None else state.clock + at - state.clock_at
 
 
+def started_at(state: State, run: RunState) -> float | None:
+    """When a run started, seconds since 1970, the same for whoever launched it or found it; None: unknown."""
+    if run.runners_started_at is not None or not run.is_discovered:
+        return wall_clock(state, run.began_at)
+    return run.node_started_at
+
+
+def seconds_taken(run: RunState) -> float | None:
+    """How long an ended run took; None: unknown."""
+    if run.ended_at is not None and run.runners_started_at is not None:
+        return run.ended_at - run.runners_started_at
+    if run.summary.seconds is not None or run.ended_at is None:
+        return run.summary.seconds
+    return run.ended_at - run.began_at
+
+
 def occupants(state: State) -> dict[tuple[str, int], tuple[RunState, RankState]]:
     """The run and rank that use each device, by (node, device index)."""
     return {

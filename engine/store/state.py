@@ -53,6 +53,8 @@ class NodeState:
     """Network interface of that address."""
     is_read_only: bool = False
     """Whether nodes.toml forbids to start, end or remove anything there."""
+    clock_ahead: float | None = None
+    """Seconds that its clock is ahead of the centre's, by its readings; None: unknown."""
     recorded_readings: tuple[ReadingsRecorded, ...] = ()
     """Readings that its runners recorded every ten seconds while no centre was connected, newest last."""
 
@@ -192,6 +194,21 @@ class Alert:
 
 
 @dataclass(frozen=True, slots=True)
+class RunSummary:
+    """What a list says about a run beside its state: from its result, or from its plan while there is none."""
+
+    policies: tuple[str, ...] = ()
+    seconds: float | None = None
+    """From its start to its end; None: unknown, or it goes on."""
+    samples_per_second: float | None = None
+    """Throughput of its result; of a benchmark that of the fastest policy."""
+    loss: float | None = None
+    """Validation loss of the last epoch."""
+    metric: float | None = None
+    metric_name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class RunState:
     """One run, reduced from its events."""
 
@@ -236,6 +253,15 @@ class RunState:
     baseline: float | None = None
     """Samples per second of the fastest device alone at the global batch; None: not measured yet."""
 
+    name: str = ""
+    """Name that a person gave it."""
+    summary: RunSummary = field(default_factory=RunSummary)
+    clocks_ahead: dict[str, float] = field(default_factory=dict)
+    """Seconds that the clocks of its nodes are ahead of the centre's, fixed by the first event of each node."""
+    runners_started_at: float | None = None
+    """Stream time at which its first runner started; None: unknown."""
+    runners_ended_at: float | None = None
+    """Stream time at which its last runner ended; None: none has."""
     listed_nodes: tuple[str, ...] = ()
     """Its nodes, where the run was discovered and its plan is not known here."""
     node_started_at: float | None = None
@@ -247,6 +273,11 @@ class RunState:
     def nodes(self) -> tuple[str, ...]:
         """Names of its nodes, in the order of its ranks."""
         return tuple(dict.fromkeys(rank.node for rank in self.ranks.values() if rank.node)) or self.listed_nodes
+
+    @property
+    def began_at(self) -> float:
+        """Stream time of its start, the same for whoever launched it and for whoever found it."""
+        return self.first_event_at if self.runners_started_at is None else self.runners_started_at
 
     @property
     def is_over(self) -> bool:

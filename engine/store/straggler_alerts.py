@@ -27,7 +27,7 @@ BUSY_CPU_FRACTION = 0.9
 
 def new_straggler(state: State, run: RunState, event: StragglerFound) -> Straggler:
     """The straggler of an event, with the evidence of the readings so far."""
-    return replace(Straggler(event, state.at), evidence=_evidence(state, run, event))
+    return replace(Straggler(event, event.at), evidence=_evidence(state, run, event))
 
 
 def update_alerts(state: State, run: RunState) -> State:
@@ -46,6 +46,7 @@ def update_alerts(state: State, run: RunState) -> State:
                 run_id=run.run_id,
                 rank=rank,
                 action_taken=_action_taken(case, straggler),
+                at=straggler.at,
             )
     return state
 

@@ -75,6 +75,9 @@ class ReplaySession:
         """Empty: a recording holds no log lines to order."""
         return {}
 
+    async def read_run(self, run_id: str) -> None:
+        """Nothing: a recording holds what it holds."""
+
     def subscribe(self, listener: Callable[[Event], None]) -> None:
         """Call ``listener`` with every event of the recording."""
         self._listeners.append(listener)

@@ -8,6 +8,7 @@ from typing import Any
 
 from paceline.engine.reports.document_type import Document, document_type
 from paceline.engine.reports.table import bench_table, train_table
+from paceline.engine.states import FINAL
 from paceline.engine.store.state import WAITING_JOB_ID
 
 from ..terminal.format import (
@@ -16,6 +17,7 @@ from ..terminal.format import (
     count,
     duration,
     local_time,
+    loss,
     memory,
     number,
     pad,
@@ -244,14 +246,25 @@ def _per_second(rate: float | None) -> str:
 def _jobs(document: Document) -> str:
     if not document["runs"]:
         return "no runs yet; paceline train starts one"
-    lines = [f"{'run':<24}{'state':<13}{'workload':<14}{'started':<18}{'step':>6}  nodes"]
+    heads = f"{'run':<22}{'state':<12}{'workload':<14}{'started':<17}{'took':>8}{'samples/s':>11}  {'metric':<15}"
+    lines = [f"{heads}policies, nodes"]
     for run in document["runs"]:
-        started = local_time(run["started"], "%Y-%m-%d %H:%M") or "—"
-        step = "—" if run["step"] is None else str(run["step"])
-        nodes = sanitize(", ".join(run["nodes"]))
-        head = pad(run["run_id"], 24) + pad(run["state"], 13) + pad(sanitize(run["workload"]), 14)
-        lines.append(head + pad(started, 18) + pad_left(step, 6) + f"  {nodes}")
+        started = local_time(run["started"], "%Y-%m-%d %H:%M") or UNKNOWN
+        took = duration(run["seconds"]) if run["state"] in FINAL else UNKNOWN if run["step"] is None else f"step {run['step']}"
+        figures = pad_left(took, 8) + pad_left(number(run["samples_per_second"]), 11) + "  " + pad(_quality(run), 15)
+        head = pad(run["run_id"], 21) + " " + pad(run["state"], 11) + " " + pad(run["workload"], 13) + " " + pad(started, 17)
+        name = f"{run['name']}: " if run["name"] else ""
+        lines.append(f"{head}{figures}{name}{', '.join(run['policies'])} on {', '.join(run['nodes'])}")
     return "\n".join(lines)
+
+
+def _quality(run: Document) -> str:
+    """The metric of a run's last epoch, else its loss."""
+    if run["metric"] is not None and run["metric_name"] == "accuracy":
+        return f"acc. {run['metric'] * 100:.1f} %"
+    if run["metric"] is not None:
+        return f"{run['metric_name']} {loss(run['metric'])}"
+    return UNKNOWN if run["loss"] is None else f"loss {loss(run['loss'])}"
 
 
 def _cancel(document: Document) -> str:

@@ -73,5 +73,5 @@ class JobsScreen(ListScreen):
             return
         self.host.show_run(message.key)
         run = self.host.view.state.runs.get(message.key)
-        if run is not None and not run.ranks and not self.host.view.is_replay:  # this session does not follow it yet
+        if run is not None and not run.ranks and not run.is_over and not self.host.view.is_replay:  # nobody follows it here yet
             self.host.execute(f"attach {message.key}")

@@ -37,6 +37,8 @@ class LiveSession:
         self._line = line
         self.is_read_only = is_read_only
         self._launches: set[asyncio.Task[None]] = set()
+        self._reading: set[str] = set()
+        """Past runs that are being read."""
         self.exit_status = 0
         """Of the last launch."""
 
@@ -61,10 +63,21 @@ class LiveSession:
         return self._control.subscribe(listener)
 
     async def open(self) -> Answer | None:
-        """Connect to all machines, then perform the verb; without one, list the runs."""
+        """Show the runs of earlier sessions, connect to all machines, perform the verb, and list the runs of the nodes."""
+        self._control.list_past()
         await self._control.open()
-        answer = await self.perform(self._line or "jobs")
-        return answer if self._line else None
+        answer = await self.perform(self._line) if self._line else None
+        await self.perform("jobs")
+        return answer
+
+    async def read_run(self, run_id: str) -> None:
+        """Bring everything of a run that has ended into the stream."""
+        if run_id not in self._reading:
+            self._reading.add(run_id)
+            try:
+                await self._control.read_run(run_id)
+            finally:
+                self._reading.discard(run_id)
 
     async def close(self) -> None:
         """Close the connections; runs go on."""

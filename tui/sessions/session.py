@@ -59,6 +59,10 @@ class Session(Protocol):
         """Clock offsets of nodes from this machine; nodes without a measured offset are left out."""
         ...
 
+    async def read_run(self, run_id: str) -> None:
+        """Bring everything of a run that has ended into the stream, without following it. Raises PacelineError."""
+        ...
+
     def subscribe(self, listener: Callable[[Event], None]) -> object:
         """Call ``listener`` with every event, on the event loop of the screens."""
         ...

@@ -33,6 +33,8 @@ def job_pane(view: View, run_id: str, width: int, height: int) -> list[Strip]:
     view = replace(view, run_id=run_id)
     blank = line(width)
     lines = [*run_head(view, width, 2), blank]
+    if not run.ranks and not run.cases:
+        return [*lines, line(width, ("Enter shows its charts and decisions" if run.is_over else "Enter follows it", PALETTE.dim))]
     if run.ranks:
         room = max(3, height // 3)
         keys = rank_keys(run, room)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from paceline.engine.store.selectors import progress, recent_throughput, wall_clock
+from paceline.engine.store.selectors import progress, recent_throughput, seconds_taken, started_at, wall_clock
 from paceline.engine.store.state import WAITING_JOB_ID, RunState, State, WaitingJob
 from rich.style import Style
 from textual.strip import Strip
 
 from ..filter import FilterFields
 from ..messages import View
-from ..terminal.format import age, clock, count, number, pad, pad_left, percent, sanitize
+from ..terminal.format import UNKNOWN, age, clock, count, duration, local_time, loss, number, pad, pad_left, percent, sanitize
 from ..theme import GLYPHS, PALETTE
 from .drawing.lines import NO_STYLE, Piece, gauge, justified_line, line
 from .drawing.sorting import Order, sortable_heading, sorted_keys
@@ -25,11 +25,16 @@ _STATE_ORDER = ("unreachable", "failed", "running", "starting", WAITING_JOB_ID, 
 
 def job_keys(state: State, order: Order = NEWEST_JOBS_FIRST) -> list[str]:
     """Run ids in an order; by ``newest``: the waiting job, active runs, ended runs. The key of the waiting job is ``waiting``."""
-    runs = sorted(state.runs, key=lambda run_id: (state.runs[run_id].is_over, -state.runs[run_id].first_event_at))
+    runs = sorted(state.runs, key=lambda run_id: _age_key(state, state.runs[run_id]))
     keys = [*([WAITING_JOB_ID] if state.waiting is not None else []), *runs]
     if order.by == "newest":
         return keys[::-1] if order.is_reversed else keys
     return sorted_keys(keys, lambda key: _sort_value(state, key, order.by), order.is_reversed)
+
+
+def _age_key(state: State, run: RunState) -> tuple[bool, float, str]:
+    """Active runs first, then the newest."""
+    return run.is_over, -(started_at(state, run) or 0.0), run.run_id
 
 
 def _sort_value(state: State, key: str, by: str) -> str | float | None:
@@ -47,7 +52,10 @@ def _sort_value(state: State, key: str, by: str) -> str | float | None:
 
 
 def _current_rate(run: RunState) -> float | None:
-    return recent_throughput(run.current) if run.current is not None and not run.is_over else None
+    """Samples per second now; of an ended run those of its result."""
+    if run.is_over:
+        return run.summary.samples_per_second
+    return recent_throughput(run.current) if run.current is not None else None
 
 
 def job_fields(state: State, key: str) -> FilterFields:
@@ -74,7 +82,7 @@ def _run_fields(state: State, run: RunState) -> FilterFields:
         "state": run.state,
         "kind": "bench" if run.is_bench else "train",
         "workload": run.workload,
-        "cases": " ".join(case.name for case in run.cases),
+        "cases": " ".join((run.name, *run.summary.policies, *(case.name for case in run.cases))),
         "reason": run.reason,
         "found": FOUND_AGAIN_TEXT if run.is_discovered else "",
     }
@@ -86,8 +94,36 @@ def _run_fields(state: State, run: RunState) -> FilterFields:
         "straggler": run.current is not None and not run.is_over and any(straggler.is_open for straggler in run.current.stragglers),
     }
     return FilterFields(
-        {"age": max(0.0, state.at - run.first_event_at)}, {}, texts, frozenset(name for name, holds in flags.items() if holds)
+        {"age": max(0.0, state.at - run.began_at)}, {}, texts, frozenset(name for name, holds in flags.items() if holds)
     )
+
+
+def day_and_time(state: State, at: float | None) -> str:
+    """``14:02:31`` of today, ``28 Nov 14:02`` of another day; unknown as a dash."""
+    if at is None:
+        return UNKNOWN
+    today = state.clock is not None and local_time(at, "%Y-%m-%d") == local_time(wall_clock(state, state.at), "%Y-%m-%d")
+    return clock(at) if today else local_time(at, "%d %b %H:%M") or UNKNOWN
+
+
+def quality(run: RunState) -> str:
+    """The metric of the last epoch, or its loss: ``accuracy 97.1 %``; empty where there is none."""
+    summary = run.summary
+    if summary.metric is not None and summary.metric_name == "accuracy":
+        return f"acc. {summary.metric * 100:.1f} %"
+    if summary.metric is not None:
+        return f"{sanitize(summary.metric_name, 8)} {loss(summary.metric)}"
+    return "" if summary.loss is None else f"loss {loss(summary.loss)}"
+
+
+def _progress_pieces(run: RunState, fraction: float | None, width: int) -> list[Piece]:
+    """How far an active run is; how long an ended one took, and in narrow terminals how good it is."""
+    if run.is_over:
+        told = (
+            duration(seconds_taken(run)) if width >= 110 else f"{duration(seconds_taken(run))} {quality(run).removeprefix('acc. ')}"
+        )
+        return [(pad(told, 14) + " ", PALETTE.text)]
+    return [*gauge(fraction or 0.0, 8, PALETTE.accent, PALETTE.rest), (pad_left(percent(fraction), 6) + " ", PALETTE.text)]
 
 
 def _rate_piece(rate: float | None, silent: float, width: int) -> Piece:
@@ -110,10 +146,11 @@ def job_heading(width: int, order: Order) -> Strip:
         sortable_heading(pad("run", 23), "newest", order),
         sortable_heading(pad("workload", 11), "workload", order),
         sortable_heading(pad("nodes", 7), "nodes", order),
-        (pad("progress", 15), PALETTE.dim),
+        (pad("progress, took", 15), PALETTE.dim),
         sortable_heading(pad_left("samples/s", 9), "throughput", order),
     )
-    return line(width, *columns, ("   started   cases" if width >= 110 else "", PALETTE.dim))
+    more = f"   {pad('started', 14)}{pad('metric', 15)}name, policies" if width >= 110 else ""
+    return line(width, *columns, (more, PALETTE.dim))
 
 
 def _waiting_row(state: State, job: WaitingJob, width: int, background: Style) -> Strip:
@@ -152,19 +189,20 @@ def job_row(view: View, key: str, width: int, is_under_cursor: bool) -> Strip:
         (pad(sanitize(run.run_id), 22) + " ", PALETTE.text),
         (pad(sanitize(run.workload), 10) + " ", PALETTE.text),
         (pad_left(str(len(run.nodes)), 5) + "  ", PALETTE.text),
-        *gauge(fraction or 0.0, 8, PALETTE.accent if not run.is_over else PALETTE.bar_past, PALETTE.rest),
-        (pad_left(percent(fraction), 6) + " ", PALETTE.text),
+        *_progress_pieces(run, fraction, width),
         _rate_piece(rate, silent, width),
     ]
     if silent and width >= 110:
         pieces.append((f"   {GLYPHS['stale']} no word for {age(silent)}", PALETTE.warning))
     if width >= 110:
-        cases = ", ".join(sanitize(found.name) for found in run.cases)
-        began = wall_clock(view.state, run.first_event_at) if run.node_started_at is None else run.node_started_at
-        pieces.append((f"   {clock(began)}  {cases}", PALETTE.dim))
+        policies = ", ".join(map(sanitize, run.summary.policies or dict.fromkeys(case.name for case in run.cases)))
+        pieces.append((f"   {pad(day_and_time(view.state, started_at(view.state, run)), 14)}", PALETTE.dim))
+        pieces.append((pad(quality(run), 15), PALETTE.text))
+        pieces.append((f"{sanitize(run.name)}  " if run.name else "", PALETTE.accent))
+        pieces.append((policies, PALETTE.dim))
         if is_found:
             follows = "" if run.ranks or view.is_replay else ", Enter follows it"
-            pieces.append((f"{'  ' if cases else ''}{FOUND_AGAIN_TEXT}{follows}", PALETTE.accent))
+            pieces.append((f"{'  ' if policies else ''}{FOUND_AGAIN_TEXT}{follows}", PALETTE.accent))
         pieces.append((f"  {sanitize(run.reason)}" if run.reason else "", PALETTE.state_style(run.state)))
     return line(width, *pieces, background=background)
 
@@ -178,7 +216,7 @@ def job_summary(view: View, width: int, order: Order) -> list[Strip]:
     active = sum(not run.is_over for run in runs)
     left: list[Piece] = [
         (count(len(runs), "run"), PALETTE.text),
-        (f"  {active} going on", PALETTE.accent if active else PALETTE.dim),
+        (f"  {active} active", PALETTE.accent if active else PALETTE.dim),
     ]
     left.append(("  1 waits for devices" if waiting else "", PALETTE.text))
     return [justified_line(width, left, [order.label])]

@@ -165,6 +165,7 @@ def run_facts(run: Path) -> dict[str, Any]:
     document = {
         "run_id": run.name,
         "workload": _text(spec.get("workload")),
+        "name": _text(spec.get("name")),
         "policies": [_text(policy) for policy in _items(spec.get("policies"))],
         "nodes": [_text(node.get("name")) for node in _items(plan.get("nodes")) if isinstance(node, dict)],
         "started": started if isinstance(started := start.get("wall_time"), (int, float)) else None,

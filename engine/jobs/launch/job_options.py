@@ -14,6 +14,7 @@ from ...experiments.policies import check_policies
 from ...specs import ScriptSpec, TrainSpec
 from ...states import COMPRESSIONS, POLICIES, PRECISIONS
 from ...workloads import WORKLOADS
+from ..runs.run_names import check_run_name
 
 JOB_VERBS = ("train", "plan", "bench")
 """Verbs that take a job and a job file."""
@@ -84,6 +85,10 @@ def _several(policies: str) -> tuple[str, ...]:
     return tuple(policies.split(","))
 
 
+def _name(name: str) -> str:
+    return check_run_name(name) if name else ""
+
+
 _IN_FILES = " (in a job file; on the command line it follows the options)"
 _DEFAULTS: Mapping[str, Any] = {name: getattr(TrainSpec(), name) for name in TrainSpec.__dataclass_fields__}
 _BATCH_HELP = "samples per optimizer step of all ranks together"
@@ -116,6 +121,7 @@ JOB_OPTIONS: tuple[JobOption, ...] = (
         choices=PRECISIONS,
     ),
     JobOption("local_steps", OptionKind.COUNT, "optimizer steps between two averages of the weights (1)", "H", "local_steps"),
+    JobOption("name", OptionKind.TEXT, "a name for the run, by which other verbs find it", "NAME", "name", to_field=_name),
     JobOption("wait", OptionKind.FLAG, "wait until the devices are free, then start", group="devices in use"),
     JobOption("share", OptionKind.FLAG, "start although others use the devices", field="is_shared", group="devices in use"),
     JobOption("csv", OptionKind.PATH, "own data: Date,Close (sp500-mlp) or class,title,description (agnews)", "FILE", "csv"),

@@ -76,6 +76,7 @@ def make_plan(
         precision=spec.precision,
         is_shared=spec.is_shared,
         name=spec.name,
+        name=spec.name,
         checkpoints=None if spec.is_bench else checkpoint_plan(spec.checkpoint_every),
         resume=spec.resume,
         program="training" if spec.script is None else "script",

@@ -10,7 +10,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from ...errors import PacelineError, WorkFailed
-from ...events import ResultDerived, RunEnded, Warned
+from ...events import ResultDerived, Warned
 from ...plan import Plan
 from ...protocol.json_files import read_json
 from ...protocol.regular_files import open_regular
@@ -22,6 +22,7 @@ from ...wire import from_plain
 from ..mirror.event_log import CopyReader, read_events
 from ..mirror.follow import Follower, events_by_time
 from ..mirror.run_mirror import RunAlreadyFollowed, RunMirror
+from .past import end_event
 from .result import finalize_run
 from .run_planned import run_planned
 
@@ -43,7 +44,7 @@ async def attach(
     while True:
         if (result := read_json(path / "result.json")) is not None:
             if is_published:  # the process that follows it has published the end to its own listeners only
-                publish(_end(path.name, result))
+                publish(end_event(path.name, result))
             else:
                 await _publish_past(path, publish)
             publish(ResultDerived(run_id=path.name, document=result))
@@ -63,16 +64,6 @@ async def attach(
             return finalize_run(mirror, publish)
         finally:
             mirror.close()
-
-
-def _end(run_id: str, result: Document) -> RunEnded:
-    return RunEnded(
-        run_id=run_id,
-        state=result["state"],
-        reason=result.get("reason") or "",
-        rank=result.get("failed_rank"),
-        failed_node=result.get("failed_node") or "",
-    )
 
 
 async def _publish_plan(row: Document, fleet: Fleet, nodes: list[str], path: Path, publish: Publish) -> None:

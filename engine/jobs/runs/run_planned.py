@@ -23,4 +23,5 @@ def run_planned(plan: Plan, samples_per_epoch: int) -> RunPlanned:
         is_emulated=plan.is_emulated,
         is_network_emulated=plan.is_network_emulated,
         is_bench=plan.is_bench,
+        name=plan.name,
     )

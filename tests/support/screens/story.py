@@ -161,6 +161,9 @@ class StorySession:
     async def clocks(self, nodes: Sequence[str]) -> dict[str, Clock]:
         return self.offsets
 
+    async def read_run(self, run_id: str) -> None:
+        self.asked.append(f"read {run_id}")
+
     def subscribe(self, listener: Callable[[Event], None]) -> None:
         self._listeners.append(listener)
 

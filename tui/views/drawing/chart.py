@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from rich.style import Style
 from textual.strip import Strip
 
-from ...terminal.format import pad, pad_left
+from ...terminal.format import duration, pad, pad_left
 from .lines import Piece, line
 
 _DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
@@ -98,7 +98,8 @@ def chart(
     marks: Sequence[ChartMark] = (),
     number_format: str = "{:,.0f}",
 ) -> list[Strip]:
-    """A chart with labelled axis, levels, curves and marks. The last two lines are the time axis and the names of marks."""
+    """A chart with labelled axes, levels, curves and marks. The last two lines are the time axis and, below it, the names of marks
+    and the time since the start of the frame, where there is room."""
     gutter = max((len(level.name) + 1 for level in levels if level.name), default=0)
     inner, rows = width - AXIS_COLUMNS - gutter, height - 2
     if inner < 8 or rows < 2:
@@ -138,9 +139,22 @@ def chart(
         if mark.name and x >= free and x + len(mark.name) <= inner:
             names[x : x + len(mark.name)] = mark.name
             free = x + len(mark.name) + 1
+    for x, name in _times(frame, inner):
+        if all(cell == " " for cell in names[max(0, x - 1) : x + len(name) + 1]):
+            names[x : x + len(name)] = name
     strips.append(line(width, (" " * (AXIS_COLUMNS - 1) + "└" + "".join(axis), label_style)))
     strips.append(line(width, (" " * AXIS_COLUMNS + pad("".join(names), inner), label_style)))
     return strips
+
+
+def _times(frame: ChartFrame, columns: int) -> list[tuple[int, str]]:
+    """Column and text of the times below the axis: its end, its middle, its start."""
+    span = frame.end - frame.start
+    texts = [(1.0, duration(span)), (0.5, duration(span / 2)), (0.0, "0 s" if span < 60 else "0:00")]
+    if span < 60:
+        texts = [(part, f"{span * part:.0f} s") for part, _ in texts]
+    places = [(round(part * (columns - 1)) - round(part * (len(text) - 1)), text) for part, text in texts]
+    return places if columns >= 30 else places[:1]
 
 
 def _row(value: float, frame: ChartFrame, rows: int) -> int:

@@ -9,6 +9,9 @@ from typing import Any
 from ...theme import PALETTE
 from .lines import Piece, click_style
 
+ORDER_ARROW, REVERSED_ARROW = "▼", "▲"
+"""Beside the heading that the list is sorted by: first things first, or reversed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Order:
@@ -32,8 +35,19 @@ class Order:
 
 
 def sortable_heading(column: str, by: str, order: Order) -> Piece:
-    """The heading of a column; brighter if the list is sorted by it, and a click sorts by it."""
+    """The heading of a column; with an arrow and brighter if the list is sorted by it, and a click sorts by it."""
+    if order.by == by:
+        column = _with_arrow(column, REVERSED_ARROW if order.is_reversed else ORDER_ARROW)
     return column, (PALETTE.text if order.by == by else PALETTE.dim) + click_style(f"screen.sort('{by}')")
+
+
+def _with_arrow(column: str, arrow: str) -> str:
+    """An arrow beside the name, in the room that the column has."""
+    name = column.strip()
+    if column.startswith("  ") and not column.endswith(" "):
+        return f"{arrow}{name}".rjust(len(column))
+    start = column.index(name)
+    return f"{column[:start]}{name}{arrow}{column[start + len(name) + 1 :]}" if column.endswith(" ") else column
 
 
 def sorted_keys(keys: Sequence[str], value: Callable[[str], Any], is_reversed: bool) -> list[str]:

@@ -57,8 +57,9 @@ def _marks(run: RunState, moment: float | None) -> list[ChartMark]:
 def _span(run: RunState, at: float) -> tuple[float, float]:
     start = run.first_step_at if run.first_step_at is not None else run.first_event_at
     start = min([start, *(case.started_at for case in run.cases if case.started_at is not None)])
-    until = run.ended_at if run.ended_at is not None else at
-    return start, max(until, start + 20.0)
+    if run.ended_at is not None:
+        return start, max(run.ended_at, start + 1.0)
+    return start, max(at, start + 20.0)
 
 
 def _levels(run: RunState, is_named: bool) -> list[Level]:
@@ -112,7 +113,11 @@ def loss_chart(view: View, width: int, height: int) -> list[Strip]:
     end = case.ended_at if case.ended_at is not None else case.losses[-1][0]
     start = case.losses[0][0]
     frame = ChartFrame(
-        start, max(end, start + 10.0), min(0.0, low) if low < 0.3 * high else low, high if high > low else low + 1.0, 60.0
+        start,
+        max(end, start + (1.0 if run.is_over else 10.0)),
+        min(0.0, low) if low < 0.3 * high else low,
+        high if high > low else low + 1.0,
+        60.0,
     )
     validation = [(epoch.at, epoch.loss) for epoch in case.epochs if epoch.loss is not None]
     curves = [Curve(validation, PALETTE.dim), Curve(case.losses, PALETTE.bar)]

@@ -65,6 +65,8 @@ def decision_lines(
     run_moments = moments(view.state, view.run)
     if not run_moments:
         text = "no shares changed so far; each change appears here with its effect"
+        if view.run is not None and view.run.is_over:
+            text = "no shares were changed"
         return [line(width, (text, PALETTE.dim))]
     if height < ALL_MOMENTS_MIN_LINES:
         # Where there is room for one only, it is the last decision: alerts are shown in the line below.

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from paceline.engine.store.selectors import joined_ranks, phase_seconds_left, predicted_seconds_left, progress, standalone_progress
+from paceline.engine.store.selectors import (
+    joined_ranks,
+    phase_seconds_left,
+    predicted_seconds_left,
+    progress,
+    seconds_taken,
+    standalone_progress,
+)
 from paceline.engine.store.state import RunState
 from textual.strip import Strip
 
 from ...messages import View
-from ...terminal.format import UNKNOWN, count, duration, percent, sanitize
+from ...terminal.format import count, duration, percent, sanitize
 from ...theme import GLYPHS, PALETTE
 from ..drawing.lines import Piece, gauge, justified_line, line
 
@@ -58,7 +65,7 @@ def _progress_line(view: View, run: RunState, width: int) -> Strip:
     if run.phase and run.state == "starting":
         return _preparation_line(view, run, width)
     if run.is_over:
-        took = duration(run.ended_at - run.first_event_at) if run.ended_at is not None else UNKNOWN
+        took = duration(seconds_taken(run))
         if run.state == "done":
             return line(width, (f"took {took}", PALETTE.text), ("   5 shows the results", PALETTE.dim))
         return line(
