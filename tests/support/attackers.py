@@ -1,4 +1,4 @@
-"""Strangers at a port: twenty ways in which one without a certificate of the run tries to get in, to hold it up, or to fill it."""
+"""Strangers at a port: ways in which one without a certificate of the run tries to get in, to hold it up, or to fill it."""
 
 from __future__ import annotations
 
@@ -68,6 +68,17 @@ async def flood(place: Place, marker: Path) -> None:
             with socket.socket() as stranger:
                 stranger.setblocking(False)
                 await asyncio.get_running_loop().sock_connect(stranger, place)
+
+
+async def flood_with_hellos(place: Place, marker: Path) -> None:
+    """Begin TLS and leave, as fast as it goes."""
+    hello = _client_hello()
+    with contextlib.suppress(OSError):
+        for _ in range(1000):
+            with socket.socket() as stranger:
+                stranger.setblocking(False)
+                await asyncio.get_running_loop().sock_connect(stranger, place)
+                await asyncio.get_running_loop().sock_sendall(stranger, hello)
 
 
 async def reset(place: Place, marker: Path) -> None:
@@ -171,6 +182,7 @@ ATTACKS: Mapping[str, Attack] = {
         drip,
         noise,
         flood,
+        flood_with_hellos,
         reset,
         endless,
         endless_handshake,

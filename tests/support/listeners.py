@@ -19,17 +19,22 @@ LISTEN = "0A"
 def listening_ports(pid: int) -> set[tuple[str, int]]:
     """Address and port of every listening TCP socket of one process; of one that has ended, none."""
     ours = _socket_inodes(pid)
-    found = set()
+    return {place for inode, place in read_listeners(str(pid)) if inode in ours}
+
+
+def read_listeners(pid: str) -> list[tuple[str, tuple[str, int]]]:
+    """Inode, address and port of every listening TCP socket in the network of a process; ``self``: of this one."""
+    found = []
     for name in ("tcp", "tcp6"):
         try:
             lines = Path(f"/proc/{pid}/net/{name}").read_text().splitlines()[1:]
-        except OSError:
-            return set()
+        except OSError:  # it has ended, or there is no such family
+            continue
         for line in lines:
             fields = line.split()
-            if fields[3] == LISTEN and fields[9] in ours:
+            if fields[3] == LISTEN:
                 address, port = fields[1].split(":")
-                found.add((_address(address), int(port, 16)))
+                found.append((fields[9], (_address(address), int(port, 16))))
     return found
 
 

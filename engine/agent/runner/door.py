@@ -1,8 +1,8 @@
 """The door of a runner: accepts connections on the training address, and hands on those that prove to be a peer of the run.
 
-It stands open only until the mesh of runners has formed. Who connects costs a bounded number of sockets, bytes and seconds before
-the TLS handshake and the first line are complete; whoever fails is counted. When all places are taken, a place drawn at random is
-cleared: whoever holds many places loses most, and a peer that is thrown out tries again.
+It stands open only until the mesh of runners has formed. Who connects costs a socket and a few kilobytes until it has knocked (see
+``knock``), and then a TLS handshake; both have a time limit, and whoever fails is counted. When all places are taken, a place drawn
+at random is cleared: whoever holds many places loses most, and a peer that is thrown out tries again.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from typing import Any
 
 from ..system.timeout import with_timeout
 from .identity import Identity, peer_name
+from .knock import Stranger, expect_knock
 
-MAX_OPEN_HANDSHAKES = 32
-"""asyncio gives each a buffer of 256 KiB."""
+MAX_OPEN_HANDSHAKES = 256
+"""Connections that have not proved anything yet."""
 HANDSHAKE_TIMEOUT_S = 5.0
-"""Seconds for the TLS handshake and the first line; a peer at the other end of the world needs less than one."""
+"""Seconds for knock, TLS handshake and first line; a peer at the other end of the world needs less than one."""
 ACCEPT_PAUSE_S = 0.02
 BACKLOG = 1024
 """Connections that wait to be accepted. Accepting is never slowed down: once these places are full, the kernel drops what peers
@@ -28,10 +29,6 @@ send, and they try again after one, three and seven seconds."""
 
 Message = dict[str, Any]
 Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
-
-
-class Stranger(Exception):
-    """Whoever connected is no peer of the run; the message says why."""
 
 
 class Door:
@@ -79,13 +76,20 @@ class Door:
                 await asyncio.sleep(ACCEPT_PAUSE_S)
                 continue
             if len(self._handshakes) >= MAX_OPEN_HANDSHAKES:
-                victim = random.choice(list(self._handshakes))
-                victim.cancel()
-                self._on_stranger(self._handshakes.pop(victim), "too many at once")
+                await self._clear_one()
             task = asyncio.ensure_future(self._admit(connection, str(address[0])))
             self._handshakes[task] = str(address[0])
             task.add_done_callback(lambda done: self._handshakes.pop(done, None))
-            await asyncio.sleep(0)  # accepting does not yield while more wait, and the one that was cleared must let go
+            await asyncio.sleep(0)  # accepting does not yield while more wait
+
+    async def _clear_one(self) -> None:
+        """Throw out one of those who have not proved anything, and wait until it is gone with its buffers."""
+        victim = random.choice(list(self._handshakes))
+        address = self._handshakes[victim]
+        victim.cancel()
+        await asyncio.wait({victim})
+        if victim.cancelled():
+            self._on_stranger(address, "too many at once")
 
     async def _admit(self, connection: socket.socket, address: str) -> None:
         """Complete one handshake; every other end of it is a stranger's."""
@@ -106,8 +110,15 @@ class Door:
             writer.close()
 
     async def _prove(self, connection: socket.socket) -> tuple[str, Message, Stream]:
-        """The TLS handshake and the first line: name by certificate, hello, stream."""
+        """Knock, TLS handshake, first line: name by certificate, hello, stream."""
         loop = asyncio.get_running_loop()
+        connection.setblocking(False)
+        try:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            await expect_knock(connection, self._identity.knock_keys)
+        except BaseException:
+            connection.close()
+            raise
         reader = asyncio.StreamReader(limit=self._max_line_bytes, loop=loop)
         protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
         transport, _ = await loop.connect_accepted_socket(

@@ -14,6 +14,7 @@ from typing import Any
 from ...errors import WorkFailed
 from ...protocol.private_files import make_directory, write_bytes
 from ...protocol.run_files import PRIVATE_DIR
+from .knock import knock_key
 
 _KEY_FILE = "key.pem"
 
@@ -23,6 +24,8 @@ class Identity:
 
     def __init__(self, run: Path, certificates: Mapping[str, Any]) -> None:
         """``certificates``: {"certificate", "key", "authority"}, each PEM text. Raises WorkFailed."""
+        self.knock_keys: list[bytes] = []
+        """One for each authority that is believed; the first is that of the own certificate."""
         self.server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.server.num_tickets = 0  # no resumption: every connection proves itself
         self.client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -45,6 +48,7 @@ class Identity:
         """Believe certificates of one more authority: that of a centre which adds a node later. Raises ValueError or SSLError."""
         for context in (self.server, self.client):
             context.load_verify_locations(cadata=authority)
+        self.knock_keys.append(knock_key(authority))
 
 
 def peer_name(connection: ssl.SSLObject | ssl.SSLSocket) -> str:

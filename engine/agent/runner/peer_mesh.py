@@ -20,8 +20,9 @@ from typing import Any
 from ...errors import WorkFailed
 from ...protocol.store_words import MAX_LINE_BYTES
 from ..system.timeout import with_timeout
-from .door import HANDSHAKE_TIMEOUT_S, Door, Stranger, Stream
+from .door import HANDSHAKE_TIMEOUT_S, Door, Stream
 from .identity import Identity, peer_name
+from .knock import Stranger, knock
 
 PEER_TIMEOUT_S = 60
 """Seconds without an acknowledged keep-alive after which a silent peer counts as lost."""
@@ -127,19 +128,28 @@ class PeerMesh:
             await asyncio.sleep(RETRY_PAUSE_S * random.uniform(0.5, 1.5))
 
     async def _greet(self, peer: str, address: str, port: int, hello: dict[str, Any]) -> Stream:
-        """One attempt: TLS, who it is, our hello, its welcome (TLS 1.3 tells a client late that it was refused).
+        """One attempt: knock, TLS, who it is, our hello, its welcome (TLS 1.3 tells a client late that it was refused).
 
         Raises OSError, ValueError, or Stranger where another node answers.
         """
         assert self._identity is not None
-        reader, writer = await asyncio.open_connection(
-            address,
-            port,
-            limit=MAX_LINE_BYTES,
-            ssl=self._identity.client,
-            server_hostname="",
-            ssl_handshake_timeout=HANDSHAKE_TIMEOUT_S,
-        )
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        connection = socket.socket(family)
+        connection.setblocking(False)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # two short words follow each other
+        try:
+            await asyncio.get_running_loop().sock_connect(connection, (address, port))
+            await knock(connection, self._identity.knock_keys[0])
+            reader, writer = await asyncio.open_connection(
+                sock=connection,
+                limit=MAX_LINE_BYTES,
+                ssl=self._identity.client,
+                server_hostname="",
+                ssl_handshake_timeout=HANDSHAKE_TIMEOUT_S,
+            )
+        except BaseException:
+            connection.close()
+            raise
         try:
             name = peer_name(writer.get_extra_info("ssl_object"))
             if name != peer:

@@ -14,6 +14,9 @@ async def with_timeout(seconds: float, work: Awaitable[T]) -> T:
     task = asyncio.ensure_future(work)
     try:
         done, _ = await asyncio.wait({task}, timeout=seconds)
+    except asyncio.CancelledError:
+        task.add_done_callback(_forget)
+        raise
     finally:
         if not task.done():
             task.cancel()
@@ -21,3 +24,9 @@ async def with_timeout(seconds: float, work: Awaitable[T]) -> T:
         await asyncio.wait({task})
         raise asyncio.TimeoutError
     return task.result()
+
+
+def _forget(task: asyncio.Task[T]) -> None:
+    """Take note of the end of work that nobody waits for any more: asyncio would report its error as never retrieved."""
+    if not task.cancelled():
+        task.exception()

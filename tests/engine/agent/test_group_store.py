@@ -144,7 +144,8 @@ async def test_torch_sees_a_store_like_its_own(tmp_path: Path) -> None:
     try:
         store = RunStore(tmp_path)
         results = []
-        for one in (PrefixStore("p", store), PrefixStore("p", HashStore())):
+        pair: tuple[Any, Any] = (PrefixStore("p", store), PrefixStore("p", HashStore()))
+        for one in pair:
             one.set("a", "1")
             one.append("a", "2")
             one.multi_set(["b", "c"], ["3", "4"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import ssl
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from cryptography import x509
 from paceline.engine.agent.runner.door import MAX_OPEN_HANDSHAKES
 from paceline.engine.agent.runner.identity import Identity
+from paceline.engine.agent.runner.knock import knock
 from paceline.engine.agent.runner.peer_mesh import PeerMesh
 from paceline.engine.errors import WorkFailed
 from paceline.engine.jobs.launch.certificates import make_certificates
@@ -55,8 +57,11 @@ class Meshes:
 
 async def greet(port: int, identity: Identity, hello: object) -> bytes:
     """Connect with an identity, say hello, and return the answer; empty where there is none."""
+    connection = socket.create_connection(("127.0.0.1", port))
+    connection.setblocking(False)
     try:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=identity.client, server_hostname="")
+        await knock(connection, identity.knock_keys[0])
+        reader, writer = await asyncio.open_connection(sock=connection, ssl=identity.client, server_hostname="")
         writer.write(json.dumps(hello).encode() + b"\n")
         answer = await reader.readline()
         writer.close()
@@ -89,14 +94,18 @@ async def test_a_peer_that_the_centre_did_not_tell_hears_the_addresses_from_the_
 async def test_a_certificate_opens_for_its_own_name_and_run_only(tmp_path: Path) -> None:
     meshes = Meshes(tmp_path)
     port = meshes.ports["n0"]
-    others = make_certificates("a run", ["n1"])["n1"]
     hello = {"hello": "n1", "peers": meshes.peers}
-    assert await greet(port, Identity(tmp_path / "other", others), hello) == b""
+    other, authority = make_certificates("a run", ["n1"])["n1"], meshes.certificates["n0"]["authority"]
+    assert await greet(port, Identity(tmp_path / "other", other), hello) == b""  # it cannot even knock
+    foreign = Identity(tmp_path / "foreign", {**other, "authority": authority})
+    assert await greet(port, foreign, hello) == b""
     assert await greet(port, meshes.identities["n0"], hello) == b""  # the name is that of the certificate, and it is its own
     wrong: object
     for wrong in ([], {}, {"hello": "n1"}, {"hello": "n1", "peers": {}}, {"hello": "n1", "peers": {"n0": 1}}):
         assert await greet(port, meshes.identities["n1"], wrong) == b"", wrong
-    await until(lambda: len(meshes.strangers) == 7)
+    await until(lambda: len(meshes.strangers) == 8)
+    assert meshes.strangers[0] == ("127.0.0.1", "it does not know the run")
+    assert meshes.strangers[1] == ("127.0.0.1", "certificate verify failed")
     assert not meshes.of["n0"].peers.done()
     assert b"welcome" in await greet(port, meshes.identities["n1"], {"introduce": "n1", "peers": meshes.peers})
     assert meshes.of["n0"].peers.done()
@@ -106,14 +115,9 @@ async def test_a_certificate_opens_for_its_own_name_and_run_only(tmp_path: Path)
 async def test_a_second_connection_of_one_node_is_refused(tmp_path: Path) -> None:
     meshes = Meshes(tmp_path)
     hello = {"hello": "n1", "peers": meshes.peers}
-    reader, writer = await asyncio.open_connection(
-        "127.0.0.1", meshes.ports["n0"], ssl=meshes.identities["n1"].client, server_hostname=""
-    )
-    writer.write(json.dumps(hello).encode() + b"\n")
-    assert b"welcome" in await reader.readline()
+    assert b"welcome" in await greet(meshes.ports["n0"], meshes.identities["n1"], hello)
     assert await greet(meshes.ports["n0"], meshes.identities["n1"], hello) == b""
     assert [reason for _, reason in meshes.strangers] == ["n1 is connected already"]
-    writer.close()
     await meshes.close()
 
 
@@ -133,6 +137,7 @@ async def test_a_node_that_another_centre_adds_is_believed_once_its_authority_is
     hello = {"introduce": "n1", "peers": meshes.peers}
     assert await greet(meshes.ports["n0"], identity, hello) == b""
     meshes.identities["n0"].trust(later["authority"])
+    assert await greet(meshes.ports["n0"], identity, hello) == b""  # it does not believe n0
     identity.trust(meshes.certificates["n0"]["authority"])
     assert b"welcome" in await greet(meshes.ports["n0"], identity, hello)
     await meshes.close()
