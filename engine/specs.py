@@ -176,6 +176,8 @@ class TrainSpec:
     compression: Compression = "none"
     local_steps: int = 1
     """Optimizer steps between two averages of the weights (local SGD); 1: gradients are summed in every step."""
+    is_norm_synchronized: bool = False
+    """Whether batch normalisation sums its statistics over all ranks; CUDA devices only."""
     precision: Precision | None = None
     """Number format of matrix products; None: the workload's, where all devices have hardware for it."""
     is_shared: bool = False

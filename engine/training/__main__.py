@@ -54,6 +54,7 @@ def train(run_dir: Path, plan: Plan, rank: RankPlan, log: RankLog) -> None:
 
     config = TrainerConfig(
         max_micro_batch=max_micro_batches[rank.rank],
+        synchronized_limits=tuple(max_micro_batches) if plan.is_norm_synchronized else (),
         max_gradient_norm=workload.max_gradient_norm,
         reads_one_step_late=plan_has_gpu(plan),
         link=link,

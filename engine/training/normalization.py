@@ -3,6 +3,10 @@
 Each rank normalises by its own local batch, as under any DDP. DDP would also overwrite all running statistics by rank 0's in every
 step, which discards the other ranks' data and costs a message; here each rank keeps its own. At the end of an epoch, before
 evaluation, they are pooled, weighted by the samples each rank trained, and are then the same on all ranks.
+
+So with batch normalisation the gradient of unequal shares is not that of one process with the whole batch. ``--sync-batch-norm``
+makes it so: torch's SyncBatchNorm sums the statistics of every layer over all ranks, each weighted by its samples. It computes on
+CUDA devices only and costs a message a layer. Every rank then runs the model equally often, without samples too.
 """
 
 from __future__ import annotations
@@ -12,8 +16,11 @@ from contextlib import contextmanager
 from typing import Protocol
 
 import torch
+import torch.distributed as dist
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from ..errors import PlanImpossible
 
 
 class ExactSum(Protocol):
@@ -31,6 +38,28 @@ def batch_norm_layers(model: nn.Module) -> list[_BatchNorm]:
 def min_local_batch(model: nn.Module) -> int:
     """Return the least local batch size of a rank: 2 with batch normalisation, because one sample has no variance."""
     return 2 if batch_norm_layers(model) else 1
+
+
+def synchronize(model: nn.Sequential, workload: str) -> nn.Sequential:
+    """Return the model with SyncBatchNorm in place of batch normalisation. Raises PlanImpossible where it has none."""
+    if not batch_norm_layers(model):
+        raise PlanImpossible(f"{workload} has no batch normalisation", hint="leave --sync-batch-norm out")
+    converted: nn.Sequential = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    return converted
+
+
+@contextmanager
+def unsynchronized(norms: Sequence[_BatchNorm], rank: int) -> Iterator[None]:
+    """Let this rank normalise alone, where other ranks take no step."""
+    synchronized = [norm for norm in norms if isinstance(norm, nn.SyncBatchNorm)]
+    alone = dist.new_group([rank], use_local_synchronization=True) if synchronized else None
+    for norm in synchronized:
+        norm.process_group = alone
+    try:
+        yield
+    finally:
+        for norm in synchronized:
+            norm.process_group = None
 
 
 @contextmanager

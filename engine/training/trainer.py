@@ -19,7 +19,7 @@ from .data import Split, copy_to
 from .emulation.network import EmulatedLink
 from .group.process_group import Group
 from .models import build_model
-from .normalization import batch_norm_layers, eval_for_single_sample, pool_running_statistics
+from .normalization import batch_norm_layers, eval_for_single_sample, pool_running_statistics, synchronize, unsynchronized
 from .precision import LossScale
 from .shares.comm_hook import CommHook
 from .shares.local_sgd import LocalSGD
@@ -35,6 +35,9 @@ class TrainerConfig:
 
     max_micro_batch: int
     """Samples that fit in memory at once; a larger local batch is trained in micro-batches."""
+    synchronized_limits: tuple[int, ...] = ()
+    """``max_micro_batch`` of every rank, where batch normalisation is synchronised: all ranks run the model equally often. Empty:
+    each normalises its own samples."""
     max_gradient_norm: float | None = None
     """Bound of the gradient's norm; None: no clipping."""
     reads_one_step_late: bool = False
@@ -89,7 +92,7 @@ class Trainer:
         batch = self._take(state.rows(first, last))
         if self.data.prefetcher is not None:
             self.data.prefetcher.prefetch(state.advance(size).rows(first, last))
-        self._backward(step, batch, weight, fingerprint)
+        self._backward(step, batch, weight, fingerprint, self._runs(sizes))
         overflow, scale = self.comm_hook.overflow_flag(), self.loss_scale.value
         report = self.step_stats.read(step, size, weight, fingerprint, overflow)
         if report is not None:
@@ -118,7 +121,7 @@ class Trainer:
         fingerprint = compute_fingerprint(step, (state.seed, state.epoch, state.offset, *sizes))
         self.timer.begin(step, last - first)
         with self.ddp.no_sync():
-            self._backward(step, self._take(rows), own, fingerprint)
+            self._backward(step, self._take(rows), own, fingerprint, self._runs(sizes))
         self._step_optimizer(None, self.loss_scale.value)
         report = None
         if local.is_due(own, weight, is_last=state.advance(size).epoch != state.epoch):
@@ -130,9 +133,10 @@ class Trainer:
 
     def step_alone(self, step: int, rows: Rows) -> None:
         """Take the same step without communication; this rank's weights then differ from the others'."""
-        with self.ddp.no_sync():
+        with self.ddp.no_sync(), unsynchronized(self.norms, self.replica.rank):
             self.timer.begin(step, len(rows))
-            self._backward(step, self._take(rows), self.data.total_weight(rows), 0.0)
+            runs = count_micro_batches(len(rows), self.config.max_micro_batch)
+            self._backward(step, self._take(rows), self.data.total_weight(rows), 0.0, runs)
         self._update(None, self.loss_scale.value)
 
     def state(self) -> dict[str, Any]:
@@ -178,9 +182,15 @@ class Trainer:
         self.ddp.zero_grad(set_to_none=True)  # with the slot's gradient, which the optimizer does not have
         return x, y
 
-    def _backward(self, step: int, batch: tuple[torch.Tensor, torch.Tensor], weight: int, fingerprint: float) -> None:
+    def _runs(self, sizes: Sequence[int]) -> int:
+        """Micro-batches of this rank in a step; with synchronised normalisation those of the rank that needs most."""
+        if limits := self.config.synchronized_limits:
+            return max(map(count_micro_batches, sizes, limits))
+        return count_micro_batches(sizes[self.replica.rank], self.config.max_micro_batch)
+
+    def _backward(self, step: int, batch: tuple[torch.Tensor, torch.Tensor], weight: int, fingerprint: float, runs: int) -> None:
         x, y = batch
-        *early, last = micro_batches(len(x), self.config.max_micro_batch)
+        *early, last = even_slices(len(x), runs)
         loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
         scale = self.loss_scale.value / max(weight, 1)  # a step of weight 0 has no gradient
         for part in early:
@@ -200,11 +210,11 @@ class Trainer:
 
     def _loss(self, x: torch.Tensor, y: torch.Tensor, *, is_last: bool) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the loss sum of a micro-batch and the anchor of the slot. Without samples the sum is a zero of every parameter."""
-        if not len(x):
+        if not len(x) and not self.config.synchronized_limits:
             zero: torch.Tensor
             zero, anchor = self.ddp(None)
             return zero, anchor
-        with eval_for_single_sample(self.norms, len(x)):
+        with eval_for_single_sample(() if self.config.synchronized_limits else self.norms, len(x)):
             output, anchor = self.ddp(x, is_last)
         return self.task.loss_sum(output, y), anchor
 
@@ -226,7 +236,16 @@ class Trainer:
 
 def micro_batches(samples: int, max_micro_batch: int) -> list[slice]:
     """Split a local batch into as few and as even slices as memory allows; no samples give one empty slice."""
-    parts = max(1, -(-samples // max_micro_batch))
+    return even_slices(samples, count_micro_batches(samples, max_micro_batch))
+
+
+def count_micro_batches(samples: int, max_micro_batch: int) -> int:
+    """Return the least number of micro-batches of a local batch; 1 without samples."""
+    return max(1, -(-samples // max_micro_batch))
+
+
+def even_slices(samples: int, parts: int) -> list[slice]:
+    """Split samples into as even slices as possible; there may be more slices than samples."""
     return [slice(samples * part // parts, samples * (part + 1) // parts) for part in range(parts)]
 
 
@@ -243,7 +262,10 @@ def make_trainer(
 ) -> Trainer:
     """Return a trainer with a new model from the seed, so that all cases of a launch start with the same weights. Collective."""
     torch.manual_seed(seed)
-    replica = Replica(build_model(workload.name).to(group.device), timer, group.rank, group.size, precision=precision)
+    model = build_model(workload.name)
+    if config.synchronized_limits:
+        model = synchronize(model, workload.name)
+    replica = Replica(model.to(group.device), timer, group.rank, group.size, precision=precision)
     # Adam keeps the learning rate of the workload for all shares: the global batch, and so the gradient, is the same.
     # The fused implementation skips a step on the device, without its host, and takes a quarter of the time on a CPU.
     optimizer = torch.optim.Adam(replica.model.parameters(), lr=workload.learning_rate, fused=True)

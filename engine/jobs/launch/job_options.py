@@ -120,6 +120,7 @@ JOB_OPTIONS: tuple[JobOption, ...] = (
         "precision",
         choices=PRECISIONS,
     ),
+    JobOption("sync_batch_norm", OptionKind.FLAG, "normalise over all ranks (CUDA devices only)", field="is_norm_synchronized"),
     JobOption("local_steps", OptionKind.COUNT, "optimizer steps between two averages of the weights (1)", "H", "local_steps"),
     JobOption("name", OptionKind.TEXT, "a name for the run, by which other verbs find it", "NAME", "name", to_field=_name),
     JobOption("wait", OptionKind.FLAG, "wait until the devices are free, then start", group="devices in use"),

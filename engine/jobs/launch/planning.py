@@ -57,6 +57,9 @@ def make_plan(
         raise PlanImpossible("no device can take part", hint="see paceline status")
     if workload is not None and batch < len(ranks):
         raise PlanImpossible(f"a global batch of {batch} cannot be shared by {len(ranks)} ranks", hint="raise --global-batch-size")
+    if spec.is_norm_synchronized and (other := next((rank for rank in ranks if rank.device_kind != "cuda"), None)) is not None:
+        reason = f"--sync-batch-norm needs CUDA devices, and {other.device_name} of {other.node} is none"
+        raise PlanImpossible(reason, hint="GroupNorm in the model normalises alike on every device")
     return Plan(
         run_id=run_id,
         workload=spec.workload,
@@ -74,8 +77,8 @@ def make_plan(
         compression=spec.compression,
         local_steps=spec.local_steps,
         precision=spec.precision,
+        is_norm_synchronized=spec.is_norm_synchronized,
         is_shared=spec.is_shared,
-        name=spec.name,
         name=spec.name,
         checkpoints=None if spec.is_bench else checkpoint_plan(spec.checkpoint_every),
         resume=spec.resume,

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from paceline.engine.errors import PlanImpossible
 from paceline.engine.events import DeviceReading
 from paceline.engine.jobs.launch.dry_run import plan_document
 from paceline.engine.jobs.launch.planning import NodeCandidate, make_plan
@@ -119,3 +120,14 @@ def test_rounds_of_a_benchmark_follow_one_another_each_with_every_policy() -> No
     plan = make_plan(spec, "r1", [found], DataPlan("0" * 64, "made up", 1800, "0" * 64), WORKLOADS["digits-cnn"])
     assert [case.name for case in plan.cases] == ["equal", "hybrid", "equal 2", "hybrid 2", "equal 3", "hybrid 3"]
     assert [case.repeat for case in plan.cases] == [0, 0, 1, 1, 2, 2]
+
+
+def test_synchronised_normalisation_is_planned_for_cuda_devices_only() -> None:
+    data, spec = DataPlan("0" * 64, "made up", 1800, "0" * 64), TrainSpec(is_norm_synchronized=True)
+    for kind, is_refused in (("cuda", False), ("cpu", True)):
+        found = NodeCandidate(NodeSpec("lab0"), (DeviceReading(index=0, name="A", kind=kind),), "127.0.0.1", "lo", "python3")
+        if is_refused:
+            with pytest.raises(PlanImpossible, match="needs CUDA devices, and A of lab0 is none .*GroupNorm"):
+                make_plan(spec, "r1", [found], data, WORKLOADS["digits-cnn"])
+        else:
+            assert make_plan(spec, "r1", [found], data, WORKLOADS["digits-cnn"]).is_norm_synchronized
