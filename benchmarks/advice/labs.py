@@ -1,8 +1,8 @@
 """Predictions for labs drawn at random: ``python -m benchmarks.advice.labs [LABS] [--real N]`` (120 by default, none of them real).
 
-SIMULATED: each lab is profiled, advised and then run in a simulation that shares no formula with the advisor. Labs have devices that
-training leaves out, fixed costs, micro-batches, batches smaller than the devices and larger than the data. EMULATED, with ``--real``:
-the first labs as embedded nodes, profiled and run by Paceline itself, about a minute each.
+SIMULATED: each lab is profiled, advised and then run in a simulation that shares no formula with the advisor. Labs have devices
+that training leaves out, fixed costs, micro-batches, batches smaller than the devices and larger than the data. EMULATED, with
+``--real``: the first labs as embedded nodes, profiled and run by Paceline itself, about two minutes each.
 """
 
 from __future__ import annotations

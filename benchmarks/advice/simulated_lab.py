@@ -1,7 +1,7 @@
 """A simulated emulated lab: what its ranks, buckets and links do step by step, and what a profile of it would measure.
 
-It shares no formula with the advisor: every rank has its own clock, every bucket waits for the last rank's gradient and for the wire,
-and shares come from the probe of the run, not from the profile.
+It shares no formula with the advisor: every rank has its own clock, every bucket waits for the last rank's gradient and for the
+wire, and shares come from the probe of the run, not from the profile.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class SimulatedLab:
         return exact * random.gauss(1.0, TIMER_NOISE) + random.expovariate(1 / SCHEDULER_SECONDS)
 
     def gradient_moments(self, index: int, samples: int, seconds: float) -> list[float]:
-        """When each stage's gradient is there, last stage first: only the last micro-batch sends; the first stage's comes at the end."""
+        """When each stage's gradient is there, last stage first; only the last micro-batch sends."""
         count = len(self.stage_bytes)
         if not samples:
             return [0.0] * count
@@ -152,7 +152,7 @@ class SimulatedLab:
 
 
 def draw_lab(seed: int) -> SimulatedLab:
-    """A lab with all that predictions stumble over: fixed costs, micro-batches, useless devices, batches too small and too large."""
+    """A lab with fixed costs, micro-batches, useless devices, and batches that are too small or too large."""
     random = Random(f"lab {seed}")
     world = random.randint(2, 5)
     most_fixed = random.choice((0.0, 0.005, 0.03, 0.06))

@@ -165,6 +165,8 @@ class Narrator:
                 left = "" if event.seconds_left is None else f", about {duration(event.seconds_left)} left"
                 which = f", part {event.part} of {event.parts}" if event.parts else ""
                 return f"{event.fraction * 100:.0f} %: measuring {event.phase}{which}{left}"
+            case StepTimesProfiled(crowding=float() as crowding, error=""):  # its second line: the first had all the rest
+                return f"rank {event.rank} on {event.node}: {crowding:.2f}x as long while all ranks of its machine compute"
             case StepTimesProfiled():
                 each = event.seconds_per_sample
                 rate_text = f"{1 / each:.1f} samples/s, " if each and each > 0 else ""
