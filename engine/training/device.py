@@ -21,7 +21,9 @@ def select_device(rank: RankPlan) -> torch.device:
         return torch.device("cpu")
     if rank.device_index >= torch.cuda.device_count():
         count = torch.cuda.device_count()
-        raise WorkFailed(f"no CUDA device {rank.device_index}, torch finds {count}", node=rank.node, hint="paceline doctor")
+        raise WorkFailed(
+            f"no CUDA device {rank.device_index}, torch finds {count}", node=rank.node, hint="nvidia-smi there lists them"
+        )
     torch.cuda.set_device(rank.device_index)
     return torch.device("cuda", rank.device_index)
 

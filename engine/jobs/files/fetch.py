@@ -26,6 +26,8 @@ from ..retry import call_with_retry
 from .safe_names import RefusedFile, RemoteFile, check_entries, match_names
 from .safe_write import DownloadDir, PartialFile
 
+MAX_OFFERED = 8
+"""Files and directories that are named where a pattern matches none."""
 CHUNK_BYTES = 256 << 10
 """Maximum bytes of one answer."""
 READ_AHEAD_CHUNKS = 8
@@ -61,6 +63,7 @@ async def fetch(
     is_complete = all(node["state"] == "ok" for node in nodes) and all(
         file["state"] in ("fetched", "present", "skipped") for file in files
     )
+    is_complete = is_complete and (bool(files) or not patterns)
     return {
         "type": "fetch",
         "run_id": row["run_id"],
@@ -98,7 +101,7 @@ class _NodeFetch:
         try:
             if not is_connected:
                 raise NodeUnreachable("out of reach")
-            await self._fetch(patterns)
+            reason = await self._fetch(patterns)
         except (NodeUnreachable, NodeRefused) as error:
             state, reason = "lost" if isinstance(error, NodeUnreachable) else "refused", error.reason
         except UsageError as error:  # the run was removed from the node
@@ -109,10 +112,12 @@ class _NodeFetch:
             state, reason = "failed", error.reason
         return {"name": self.name, "state": state, "reason": reason}, self._files
 
-    async def _fetch(self, patterns: Sequence[str]) -> None:
+    async def _fetch(self, patterns: Sequence[str]) -> str | None:
+        """Fetch the chosen files; where there is none, returns what there is."""
         answer = await self._ask("list_files")
         entries, refusals = check_entries(answer.get("entries"))
-        chosen = set(match_names([file.name for file in entries], patterns))
+        names = [file.name for file in entries]
+        chosen = set(match_names(names, patterns))
         entries = [file for file in entries if file.name in chosen]
         if answer.get("is_cut"):
             refusals.append(RefusedFile("", "refused", "the node has more files than one list holds: give a pattern"))
@@ -120,7 +125,7 @@ class _NodeFetch:
             if not patterns or match_names([refusal.name], patterns):
                 self._add_row(refusal.name, None, refusal.state, refusal.reason)
         if not entries:
-            return
+            return _nothing_reason(names, patterns)
         target = DownloadDir(self._context.directory, self.name)
         try:
             target.discard_stale_parts(entries)
@@ -130,6 +135,7 @@ class _NodeFetch:
                 await self._fetch_one(target, file)
         finally:
             target.close()
+        return None
 
     async def _fetch_one(self, target: DownloadDir, file: RemoteFile) -> None:
         state: FileStatus
@@ -204,6 +210,14 @@ class _NodeFetch:
 
     def _add_row(self, name: str, size: int | None, state: FileStatus, reason: str | None) -> None:
         self._files.append({"node": self.name, "name": name, "size": size, "state": state, "reason": reason})
+
+
+def _nothing_reason(names: Sequence[str], patterns: Sequence[str]) -> str:
+    """Why nothing was chosen of these files, and what there is."""
+    offered = list(dict.fromkeys(name.partition("/")[0] for name in match_names(names, ())))
+    there = f"there are {', '.join(offered[:MAX_OFFERED])}" if offered else "it has no files beside its logs"
+    there += " ..." if len(offered) > MAX_OFFERED else ""
+    return f"nothing matches {' '.join(patterns)}; {there}" if patterns else there
 
 
 def _decode_chunk(answer: Body, node: str) -> bytes:

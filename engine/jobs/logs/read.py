@@ -75,8 +75,8 @@ class _NodeLog:
 
     def __init__(self, node: str, ranks: tuple[int, ...], clock: Clock, link: Link | None, context: _ReadContext) -> None:
         """``link``: where the node is read; None: its copies are read."""
-        self.node, self.clock = node, clock
-        self._ranks, self._link, self._context = ranks, link, context
+        self.node, self.clock, self.ranks = node, clock, ranks
+        self._link, self._context = link, context
         self._copies = context.run_dir / "nodes" / node
         self._readers: dict[str, LineReader] = {}
         self._offsets: dict[str, int] = {}
@@ -89,7 +89,7 @@ class _NodeLog:
             is_tail = query.lines and query.grep is None and query.rank is None and not name.endswith(".jsonl")
             start = max(0, size - TYPICAL_LINE_BYTES * query.lines) if is_tail else 0
             self._offsets[name] = start
-            self._readers[name] = LineReader(self.node, name, self._ranks, self.clock, is_cut=start > 0)
+            self._readers[name] = LineReader(self.node, name, self.ranks, self.clock, is_cut=start > 0)
             lines[name] = collections.deque(maxlen=query.lines or None)
         async for name, data in self._bytes(sizes):
             if name in lines:
@@ -103,7 +103,7 @@ class _NodeLog:
     async def follow(self, query: LogQuery, show: Callable[[MergedLine], None]) -> None:
         """Show new lines until the run has ended on this node."""
         async for name, data in self._bytes(None):
-            reader = self._readers.setdefault(name, LineReader(self.node, name, self._ranks, self.clock))
+            reader = self._readers.setdefault(name, LineReader(self.node, name, self.ranks, self.clock))
             for line in reader.feed(data):
                 if query.matches(line):
                     show(line)
@@ -207,8 +207,8 @@ async def read_logs(
 
     ``show``: called with each line instead, until the run has ended. ``patience``: seconds to wait for a lost node.
 
-    A node that cannot be read is named in ``nodes``; the lines of the others are shown. Raises UsageError for a node that is not of
-    the run, and the error of the first node where none can be read.
+    A node that cannot be read is named in ``nodes``; the lines of the others are shown. Raises UsageError for a node or a rank that
+    is not of the run, and the error of the first node where none can be read.
     """
     context = _ReadContext(runs / row["run_id"], fleet, patience)
     if unknown := [name for name in query.nodes or () if name not in row["nodes"]]:
@@ -219,6 +219,14 @@ async def read_logs(
     failures |= unread
     if failures and not backlogs:
         raise next(iter(failures.values()))
+    if query.rank is not None and not failures:
+        ranks = sorted(rank for log in opened.values() for rank in log.ranks)
+        if ranks and query.rank not in ranks:
+            where = f"run {row['run_id']}" if query.nodes is None else ", ".join(names)
+            raise UsageError(
+                f"{where} has no rank {query.rank}",
+                hint=f"ranks {', '.join(map(str, ranks[:8]))}" + (" ..." if len(ranks) > 8 else ""),
+            )
     logs = [opened[name] for name in backlogs]
     lines = list(merge([file for files in backlogs.values() for file in files]))
     if show is None:

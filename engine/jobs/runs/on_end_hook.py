@@ -1,4 +1,7 @@
-"""The option ``--on-end``: a command that runs when a run has ended, with the run in its environment and a time limit."""
+"""The option ``--on-end``: a shell command that runs when a run has ended, with the run in its environment and a time limit.
+
+The shell reads what the person typed; what nodes wrote reaches it in variables only.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,8 @@ from typing import Protocol
 from ...errors import UsageError
 from ...events import Event, RunEnded, Warned
 
+NOT_FOUND_STATUS = 127
+"""Exit status of a shell that finds no such command (POSIX)."""
 HOOK_TIMEOUT_S = 60.0
 """Seconds until the command and its process group are killed."""
 MAX_REASON_CHARS = 2000
@@ -36,15 +41,15 @@ class RunStream(Protocol):
         ...
 
 
-def split_command(command: str) -> list[str]:
-    """The arguments of a command as typed. No shell interprets it. Raises UsageError."""
+def shell_command(command: str) -> list[str]:
+    """A command as a person types it, for ``/bin/sh``. Raises UsageError where it is empty, or a quote is not closed."""
     try:
-        argv = shlex.split(command)
+        words = shlex.split(command)
     except ValueError as error:
         raise UsageError(f"cannot read the command {command!r}: {error}") from None
-    if not argv:
+    if not words:
         raise UsageError("--on-end needs a command", hint="such as  --on-end 'notify-send paceline'")
-    return argv
+    return ["/bin/sh", "-c", command]
 
 
 @contextlib.asynccontextmanager
@@ -56,7 +61,7 @@ async def with_on_end_hook(stream: RunStream, command: str | None) -> AsyncItera
     if command is None:
         yield
         return
-    argv = split_command(command)
+    argv = shell_command(command)
     ends: list[RunEnded] = []
     stop = stream.subscribe(lambda event: ends.append(event) if isinstance(event, RunEnded) else None)
     try:
@@ -65,7 +70,7 @@ async def with_on_end_hook(stream: RunStream, command: str | None) -> AsyncItera
         stop()
         run_ends = [end for end in ends if end.run_id == stream.run_id]
         if run_ends and (failure := await run_hook(argv, run_ends[-1])):
-            stream.publish(Warned(reason=f"--on-end {argv[0]}: {failure}"))
+            stream.publish(Warned(reason=f"--on-end {command}: {failure}"))
 
 
 async def run_hook(argv: list[str], ended: RunEnded, timeout_s: float = HOOK_TIMEOUT_S) -> str:
@@ -89,6 +94,8 @@ async def run_hook(argv: list[str], ended: RunEnded, timeout_s: float = HOOK_TIM
         if isinstance(error, asyncio.CancelledError):
             raise
         return f"killed after {timeout_s:g} s"
+    if status == NOT_FOUND_STATUS:
+        return "there is no such command"
     return f"ended with status {status}" if status else ""
 
 

@@ -7,6 +7,7 @@ import errno
 import functools
 import os
 import random
+import shutil
 import socket
 import stat
 from collections.abc import Callable
@@ -100,6 +101,15 @@ async def test_checkpoints_are_fetched_byte_for_byte_and_for_this_user_alone(run
 async def test_a_pattern_or_a_directory_chooses_and_then_logs_come_too(run: Path, tmp_path: Path) -> None:
     assert set(states(await fetch_run(NodeFiles(run), tmp_path / "a", "*.log"))) == {"out.log"}
     assert set(states(await fetch_run(NodeFiles(run), tmp_path / "b", "checkpoints"))) == {"checkpoints/1.pt", "checkpoints/2.pt"}
+
+
+async def test_a_pattern_that_matches_nothing_says_what_there_is(run: Path, tmp_path: Path) -> None:
+    document = await fetch_run(NodeFiles(run), tmp_path / "a", "models", "*.onnx")
+    assert (document["state"], document["files"]) == ("incomplete", [])
+    assert [node["reason"] for node in document["nodes"]] == ["nothing matches models *.onnx; there are checkpoints"]
+    shutil.rmtree(run / "checkpoints")
+    document = await fetch_run(NodeFiles(run), tmp_path / "b")
+    assert (document["state"], document["nodes"][0]["reason"]) == ("done", "it has no files beside its logs")
 
 
 async def test_fetching_again_finds_the_same_files_and_writes_none(run: Path, tmp_path: Path) -> None:

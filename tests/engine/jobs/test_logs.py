@@ -119,6 +119,13 @@ async def test_logs_are_filtered_and_cut_to_the_last_lines(centre: Centre) -> No
         await read_logs(ROW, LogQuery(nodes=("b",)), centre.fleet(), connected=["a"], runs=centre.runs)
 
 
+async def test_a_rank_that_the_run_does_not_have_is_refused_with_those_it_has(centre: Centre) -> None:
+    await centre.written.write()
+    await centre.attach(centre.runs, [])
+    with pytest.raises(UsageError, match=r"has no rank 9 \(ranks 0"):
+        await read_logs(ROW, LogQuery(rank=9), centre.fleet(), connected=["a"], runs=centre.runs)
+
+
 async def test_followed_logs_show_every_line_once_until_the_run_has_ended(centre: Centre) -> None:
     shown: list[MergedLine] = []
 

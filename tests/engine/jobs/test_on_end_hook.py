@@ -11,7 +11,7 @@ import pytest
 from paceline.engine.agent.system.processes import boot_id, is_alive, start_time
 from paceline.engine.errors import UsageError, WorkFailed
 from paceline.engine.events import Event, RunEnded, Warned
-from paceline.engine.jobs.runs.on_end_hook import run_hook, split_command, with_on_end_hook
+from paceline.engine.jobs.runs.on_end_hook import run_hook, shell_command, with_on_end_hook
 
 from tests.support.waiting import until
 
@@ -80,7 +80,7 @@ async def test_without_an_end_the_command_does_not_run(told: tuple[str, Path]) -
     assert not told[1].exists()
 
 
-@pytest.mark.parametrize(("command", "said"), [("/nowhere/it", "No such file"), (f"{sys.executable} -c 'exit(3)'", "status 3")])
+@pytest.mark.parametrize(("command", "said"), [("/nowhere/it", "no such command"), (f"{sys.executable} -c 'exit(3)'", "status 3")])
 async def test_a_command_that_fails_is_one_line(command: str, said: str) -> None:
     stream = Stream()
     async with with_on_end_hook(stream, command):
@@ -105,4 +105,13 @@ async def test_a_command_that_hangs_is_killed_with_all_it_started(tmp_path: Path
 @pytest.mark.parametrize("command", ["", "   ", "'open"])
 def test_a_command_that_cannot_be_read_is_a_usage_error(command: str) -> None:
     with pytest.raises(UsageError):
-        split_command(command)
+        shell_command(command)
+
+
+async def test_the_command_may_use_the_syntax_of_a_shell(tmp_path: Path) -> None:
+    stream = Stream()
+    line = f"echo $PACELINE_STATE > {tmp_path}/a && cat < {tmp_path}/a | tr a-z A-Z >> {tmp_path}/b; X=1 true"
+    async with with_on_end_hook(stream, line):
+        stream.publish(RunEnded(run_id="r1", state="failed", reason="`touch {tmp_path}/evil`; $(exit 3)"))
+    assert (tmp_path / "b").read_text() == "FAILED\n"
+    assert [event.reason for event in stream.heard if isinstance(event, Warned)] == []
