@@ -29,7 +29,7 @@ _ADVICE = {
     "data": "keep the data on a local disk, make samples smaller, or give the node's loaders more cores",
     "host-to-device": "make samples smaller, as integers instead of floats; batches are copied from pinned memory already",
     "host": "another program, or another rank of this node, takes the processor of this rank: leave it a core of its own",
-    "optimizer": "take fewer and larger steps (--accumulation 4); on GPUs the optimizer is a fused one already",
+    "optimizer": "take fewer and larger steps (--accumulation {factor}); on GPUs the optimizer is a fused one already",
     COMPUTE: "nothing to fix: the devices compute; add devices to be faster",
 }
 
@@ -120,13 +120,22 @@ def _advice(plan: Plan, case: CasePlan, phase: str, last: int) -> str:
             return "share the batch by measured speed (--policy hybrid)"
         whom = f"rank {last} ({plan.ranks[last].node})"
         return f"{whom} takes longer than its share should: see stragglers, or raise the batch if it is only a few samples a rank"
+    factor = _larger_batch(plan)
     if phase == "communication":
-        tries = ["a larger batch (--accumulation 4)"]
+        tries = [f"a larger batch (--accumulation {factor}, with as many times the epochs)"] if factor > 1 else []
         tries += ["fewer bytes (--compression bf16)"] if plan.compression == "none" else []
         tries += ["fewer exchanges (--local-steps 8)"] if plan.local_steps == 1 else []
         tries += ["fewer devices (--devices auto)"] if len(plan.ranks) > 1 else []
         return "try " + ", ".join(tries)
-    return _ADVICE[phase]
+    if phase == "optimizer" and factor < 2:
+        return "the batch is all of the data already; on GPUs the optimizer is a fused one"
+    return _ADVICE[phase].format(factor=factor)
+
+
+def _larger_batch(plan: Plan) -> int:
+    """The accumulation to try: up to 4, as far as the data has samples; 1: the batch has no room to grow."""
+    rows = plan.data.training_rows
+    return 4 if rows is None else max(1, min(4, rows // max(1, plan.global_batch_size)))
 
 
 def steady_phases(plan: Plan, lines: RunLines, case: CasePlan) -> dict[int, StepPhases]:

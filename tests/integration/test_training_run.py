@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from paceline.engine.events import (
+    BaselineMeasured,
     CaseEnded,
     CaseStarted,
     DeviceProbed,
@@ -94,6 +95,15 @@ def test_standalone_rates_are_measured_once_for_sizes_alike(bench: Lab) -> None:
         for i, one in enumerate(measured):
             assert one.samples_per_second == pytest.approx(RATE * SPEEDS[rank][0], rel=0.25)
             assert all(abs(one.local_batch_size - b.local_batch_size) > 0.05 * b.local_batch_size for b in measured[:i])
+
+
+def test_the_faster_device_trains_the_global_batch_alone_once_per_launch(bench: Lab) -> None:
+    (baseline,) = [event for rank in (0, 1) for event in bench.of(BaselineMeasured, rank)]
+    fastest = max((0, 1), key=lambda rank: SPEEDS[rank][0])
+    assert (baseline.rank, baseline.case) == (fastest, "equal")
+    assert baseline.local_batch_size == min(bench.plan.global_batch_size, 96)
+    assert baseline.samples_per_second == pytest.approx(RATE * SPEEDS[fastest][0], rel=0.25)
+    assert baseline.steps >= 3
 
 
 def test_a_device_that_is_probed_or_measured_alone_tells_that_it_works(bench: Lab) -> None:

@@ -405,6 +405,33 @@ def test_the_largest_batch_is_found_in_log2_plus_3_probes_and_never_too_large(li
     assert len(asked) <= limit.bit_length() + 1 + 3
 
 
+def test_a_slow_device_is_timed_at_two_sizes_so_that_its_fixed_part_is_seen() -> None:
+    from types import SimpleNamespace
+
+    from paceline.engine.profiling.steps import MIN_STEP_REPEATS, measure_steps, relative_spread
+
+    class Slow:
+        """1.5 s a step and 1 s a sample, a quarter of it in another program's hands."""
+
+        timer, device = object(), SimpleNamespace(type="cpu")
+
+        def __init__(self) -> None:
+            self.measured: list[tuple[int, float, float]] = []
+
+        def measure(self, size: int) -> float:
+            self.measured.append((size, 1.5 + size, (1.5 + size) / 4))
+            return 1.5 + size
+
+    slow = Slow()
+    found = measure_steps(slow, 0)  # type: ignore[arg-type]  # it has what is used
+    assert found.sizes == (1, 2)
+    assert (found.fixed_seconds, found.seconds_per_sample) == pytest.approx((1.5, 1.0))
+    assert (found.stalled, found.spread) == pytest.approx((0.25, 0.0))
+    assert len(slow.measured) <= 2 * (MIN_STEP_REPEATS + 1)
+    steps = [(size, size * (1 + off), 0.0) for size in (1, 64) for off in (-0.1, 0.0, 0.0, 0.1, 0.1, -0.1, 5.0)]
+    assert relative_spread(steps) == pytest.approx(0.148, abs=0.01)  # the outliers do not count
+
+
 def test_a_device_without_room_for_one_sample_and_one_without_limit_are_told_apart() -> None:
     from paceline.engine.profiling.steps import find_largest
 
@@ -516,6 +543,10 @@ def test_a_disk_is_measured_and_a_full_one_is_said_plainly(tmp_path: Path, monke
     monkeypatch.setattr(host, "DISK_TEST_BYTES", 8 << 20)
     system = host.measure_host(tmp_path, {})
     assert system.error == ""
+    assert system.processor_tflops is not None
+    assert 1e-4 < system.processor_tflops < 1e3
+    assert system.memory_bandwidth is not None
+    assert 1e8 < system.memory_bandwidth < 1e13
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(StorageFailed, match="cannot measure"):
         host.measure_disk(tmp_path / "gone" / "file", host.DISK_TEST_BYTES)
@@ -524,6 +555,7 @@ def test_a_disk_is_measured_and_a_full_one_is_said_plainly(tmp_path: Path, monke
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "write", full)
+    monkeypatch.setattr(host, "measure_processor", lambda: (1.0, 2.0))
     system = host.measure_host(tmp_path, {})
     assert "is full" in system.error
     assert system.disk_write is None

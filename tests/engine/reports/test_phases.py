@@ -130,7 +130,7 @@ def test_a_slow_loader_of_one_rank_is_named_before_the_wait_it_causes() -> None:
 def test_what_is_in_use_already_is_not_advised_again() -> None:
     plan = plan_of(compression="bf16", local_steps=4)
     advice = told([line(rank, forward=10, wait=90, communication=90) for rank in (0, 1)], plan)["bottleneck"]["advice"]
-    assert advice == "try a larger batch (--accumulation 4), fewer devices (--devices auto)"
+    assert advice == "try a larger batch (--accumulation 4, with as many times the epochs), fewer devices (--devices auto)"
 
 
 def test_where_no_rank_tells_communication_it_is_the_least_of_their_waits() -> None:
@@ -232,3 +232,12 @@ def test_the_report_splits_the_steps_of_every_epoch_too() -> None:
     assert "### Epoch by epoch" not in report_markdown(told(lines[:2]))
     many = [line(rank, epoch, forward=10, backward=20) for epoch in range(40) for rank in range(2)]
     assert "| 16 more, in result.json |" in report_markdown(told(many))
+
+
+def test_no_larger_batch_is_advised_than_the_data_has() -> None:
+    lines = [line(rank, forward=10, wait=30, communication=30) for rank in (0, 1)]
+    for rows, told in ((None, "--accumulation 4"), (1000, "--accumulation 4"), (150, "--accumulation 2"), (100, "")):
+        plan = plan_of(data=DataPlan("0" * 16, "made up", 1000, "0" * 64, training_rows=rows))
+        advice = train_document(plan, lines, "done", "x")["bottleneck"]["advice"]
+        assert ("--accumulation" in advice) == bool(told)
+        assert told in advice
