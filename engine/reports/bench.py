@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..events import EpochEnded, Event
-from ..plan import CasePlan, Plan
+from ..plan import Plan
 from ..states import RunStatus
 from ..wire import to_plain
 from ..workloads import parameters_of
@@ -166,7 +166,7 @@ def train_document(plan: Plan, events: Iterable[Event], state: RunStatus, run_di
             **_prediction(one.case, one.samples_per_second),
             "joules_per_sample": joules_per_sample(plan, lines, one.case),
         }
-        | script_results(plan, lines, one.case)
+        | script_results(plan, lines, one)
         | _shares(one)
         | _step_phases(plan, lines, one)
         | {
@@ -211,15 +211,16 @@ def script_document(plan: Plan) -> dict[str, Any]:
     return {"script": {"path": plan.script.target, "digest": plan.script.digest, "args": list(plan.script.args)}}
 
 
-def script_results(plan: Plan, lines: RunLines, case: CasePlan) -> dict[str, Any]:
-    """How a script was balanced, and what it logged; empty for a workload. ``balance`` is None where it took no step."""
+def script_results(plan: Plan, lines: RunLines, one: CaseFigures) -> dict[str, Any]:
+    """Its global batch, how it was balanced, and what it logged; empty for a workload. None is what it did not come to."""
     if plan.script is None:
         return {}
+    case, sizes = one.case, one.local_batch_sizes
     judged = lines.balance.get(case.name)
     balance = judged and {key: getattr(judged, key) for key in ("state", "door", "loss", "reason")}
     metrics = lines.metrics.get(case.name, {})
     curves = {name: [[epoch + 1, value] for epoch, value in sorted(curve.items())] for name, curve in metrics.items()}
-    return {"balance": balance, "metrics": curves}
+    return {"global_batch_size": sum(sizes) if sizes else None, "balance": balance, "metrics": curves}
 
 
 def exchange_document(plan: Plan) -> dict[str, Any]:

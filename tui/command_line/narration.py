@@ -245,7 +245,8 @@ class Narrator:
         loss = "" if event.loss is None else f", loss {event.loss:.4f}"
         done = progress(run, self._state.at)
         left = "" if done.seconds_left is None or self._has_bar else f", {duration(done.seconds_left)} left"
-        return f"{event.case}: epoch {event.epoch + 1}/{event.epochs}, {rate}{loss}{metric}{left}"
+        of = f"/{event.epochs}" if event.epochs else ""  # a script alone knows how many there will be
+        return f"{event.case}: epoch {event.epoch + 1}{of}, {rate}{loss}{metric}{left}"
 
     def _phase_sentence(self, event: Progress) -> str | None:
         """The name of a new phase, or its progress at each part where no bar is drawn; None: nothing to report."""
