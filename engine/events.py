@@ -290,8 +290,6 @@ class RunPlanned(Event):
     is_bench: bool = False
     name: str = ""
     """Name that a person gave the run."""
-    name: str = ""
-    """Name that a person gave the run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -305,16 +303,6 @@ class RunListed(Event):
     started: float | None = None
     """Clock of its node, seconds since 1970."""
     step: int | None = None
-    name: str = ""
-    """Name that a person gave it."""
-    policies: tuple[str, ...] = ()
-    seconds: float | None = None
-    """From its start to its end; None: unknown, or it goes on."""
-    samples_per_second: float | None = None
-    """Throughput of its result, as are the next three; None: no result here."""
-    loss: float | None = None
-    metric: float | None = None
-    metric_name: str = ""
     name: str = ""
     """Name that a person gave it."""
     policies: tuple[str, ...] = ()
@@ -741,6 +729,8 @@ class StepTimesProfiled(RankEvent):
     """Relative standard deviation of single steps of one size; None: not measured."""
     stalled: float | None = None
     """Fraction of its step time in which its thread was runnable and did not run, 0 to 1; None: not measured."""
+    precision_speedups: dict[str, float] = field(default_factory=dict)
+    """Step seconds in float32 over those in another number format, at the largest of the sizes; formats in hardware only."""
     error: str = ""
 
 

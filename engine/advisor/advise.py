@@ -11,6 +11,7 @@ from ..balancer.participation import EXACT_SEARCH_DEVICES
 from ..errors import PlanImpossible
 from ..profiles.profile import AllReduceProfile, Profile
 from ..states import Compression, Policy, VerdictKind
+from .causes import causes
 from .doubt import Doubt, doubt_of
 from .predict import Candidate, Prediction, predict
 from .remedies import Remedy, remedies
@@ -54,6 +55,8 @@ class Advice:
     """The batch as it was asked for: larger than that of ``recommended`` where the data has fewer samples."""
     now: float | None = None
     """Unix time of the advice, for the age of the profile; None: unknown."""
+    causes: tuple[str, ...] = ()
+    """Why these devices are slower than they could be, as sentences."""
 
     def speedup(self, prediction: Prediction) -> float:
         """Throughput over that of the best single device at its best batch."""
@@ -150,6 +153,7 @@ def advise(
         break_even_bandwidth=break_even_bandwidth,
         requested_batch=requested_batch,
         now=now,
+        causes=causes(profile, asked),
     )
     return replace(advice, verdict=_verdict(advice))
 

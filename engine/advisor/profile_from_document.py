@@ -32,6 +32,8 @@ class _Device:
     crowding: float | None = None
     spread: float | None = None
     stalled: float | None = None
+    precision_speedups: dict[str, float | None] = field(default_factory=dict)
+    facts: tuple[dict[str, str], ...] = ()
     error: str | None = None
 
 
@@ -134,6 +136,10 @@ def _device(parsed: _Device) -> DeviceProfile:
         crowding=parsed.crowding if parsed.crowding is not None and parsed.crowding > 0 else None,
         spread=parsed.spread if parsed.spread is not None and parsed.spread >= 0 else None,
         stalled=parsed.stalled if parsed.stalled is not None and 0 <= parsed.stalled <= 1 else None,
+        precision_speedups={
+            word: factor for word, factor in parsed.precision_speedups.items() if factor is not None and factor > 0
+        },
+        facts={fact["name"]: fact["value"] for fact in parsed.facts if {"name", "value"} <= fact.keys()},
         error=parsed.error or "",
     )
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from ..errors import PlanImpossible
-from ..profiles.profile import Profile
+from ..profiles.profile import DeviceProfile, Profile
+from ..states import PRECISIONS
 from .predict import Candidate, Prediction, predict
 
 MIN_IMPROVEMENT = 1.01
@@ -33,9 +34,10 @@ class Remedy:
 def remedies(profile: Profile, asked: Prediction, best_single: Prediction) -> tuple[Remedy, ...]:
     """Every change that improves on the requested candidate, best first."""
     improvements = []
-    for name, options, cost, candidate in _changes(profile, asked.candidate):
+    changes = [(*change, profile) for change in _changes(profile, asked.candidate)]
+    for name, options, cost, candidate, changed in (*changes, *_formats(profile, asked.candidate)):
         try:
-            prediction = predict(profile, candidate)
+            prediction = predict(changed, candidate)
         except PlanImpossible:
             continue
         if prediction.samples_per_second > MIN_IMPROVEMENT * asked.samples_per_second:
@@ -72,6 +74,24 @@ def _changes(profile: Profile, asked: Candidate) -> Iterator[tuple[str, str, str
         device_set = ",".join("{}:{}".format(*profile.devices[index].key) for index in devices)
         name = "the fastest device alone" if count == 1 else f"the {count} fastest devices only"
         yield name, f"--devices {device_set}", "", replace(asked, devices=devices)
+
+
+def _formats(profile: Profile, asked: Candidate) -> Iterator[tuple[str, str, str, Candidate, Profile]]:
+    """The same candidate in another number format, on a profile whose devices are as much faster as was measured."""
+    for precision in PRECISIONS:
+        if all(precision in profile.devices[index].precision_speedups for index in asked.devices):
+            devices = tuple(_faster(device, device.precision_speedups.get(precision, 1.0)) for device in profile.devices)
+            cost = f"products are rounded to {precision}: compare the loss"
+            yield f"products in {precision}", f"--precision {precision}", cost, asked, replace(profile, devices=devices)
+
+
+def _faster(device: DeviceProfile, factor: float) -> DeviceProfile:
+    """A device whose samples take less by a factor that was measured on a large batch; fixed costs stay."""
+    if device.seconds_per_sample is None or device.fixed_seconds is None:
+        return device
+    rest = [max(0.0, taken - device.fixed_seconds) for taken in device.seconds]
+    seconds = tuple(taken - own + own / factor for taken, own in zip(device.seconds, rest, strict=True))
+    return replace(device, seconds_per_sample=device.seconds_per_sample / factor, seconds=seconds)
 
 
 def _cost_of_batch(factor: float) -> str:

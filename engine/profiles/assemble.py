@@ -115,6 +115,7 @@ def _device(
                 crowding=_positive(steps.crowding),
                 spread=steps.spread if steps.spread is not None and steps.spread >= 0 else None,
                 stalled=steps.stalled if steps.stalled is not None and 0 <= steps.stalled <= 1 else None,
+                precision_speedups={word: factor for word, factor in steps.precision_speedups.items() if 0 < factor < 100},
             )
         if steps.largest_batch is not None and steps.largest_batch > 0:
             profile = replace(profile, largest_batch=steps.largest_batch)

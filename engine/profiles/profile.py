@@ -52,6 +52,8 @@ class DeviceProfile:
     """Relative standard deviation of single steps; None: not measured."""
     stalled: float | None = None
     """Fraction of its step time in which another program had the processor, 0 to 1; None: not measured."""
+    precision_speedups: dict[str, float] = field(default_factory=dict)
+    """Step seconds in float32 over those in another number format, at the largest of the sizes; formats in hardware only."""
     facts: dict[str, str] = field(default_factory=dict)
     """Driver facts: compute capability, power limit, PCIe link, driver."""
     error: str = ""

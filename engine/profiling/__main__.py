@@ -37,6 +37,7 @@ from .device import measure_device
 from .gradients import measure_gradient
 from .host import measure_host
 from .network import measure_all_reduce, measure_links
+from .precisions import measure_precisions
 from .rank_sync import RankSync
 from .steps import StepBenchmark, measure_crowding, measure_steps
 
@@ -74,6 +75,7 @@ def profile(run_dir: Path, plan: Plan, rank: RankPlan, log: RankLog) -> None:
         try:
             new_steps = StepBenchmark(workload, task, load_splits(run_dir, plan, task)[0], timer, device)
             measured = measure_steps(new_steps, rank.device_index)
+            measured = replace(measured, precision_speedups=measure_precisions(new_steps, measured.sizes[-1]))
             steps = new_steps
         except (RuntimeError, PacelineError) as error:
             measured = StepTimesProfiled(error=_reason(error))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from statistics import median
+from typing import Any
 
 import torch
 
@@ -23,6 +24,8 @@ GPU_MATRIX_ROWS, CPU_MATRIX_ROWS = 8192, 1024
 """Rows of the matrices on a GPU, and on a CPU, where the large ones would take minutes."""
 EMULATED_MATRIX_ROWS, COMPUTED_MATRIX_ROWS = 4096, 256
 """Rows of the product whose time an emulated device takes, and of the product that is actually computed."""
+MAX_NVLINKS = 18
+"""Of a card: an H100 has as many."""
 COPY_BYTES = 256 << 20
 """Bytes of a copy; fewer where memory is small."""
 
@@ -60,6 +63,8 @@ def device_facts(device: torch.device, index: int) -> dict[str, str]:
             results["power limit"] = f"{read.power_limit:.0f} W"
         if len(read.pcie) == 4:
             results["PCIe link"] = f"generation {read.pcie[0]} x{read.pcie[1]} of generation {read.pcie[2]} x{read.pcie[3]}"
+        if (links := _nvlinks(module, index)) is not None:
+            results["NVLink"] = f"{links} links" if links else "none"
         if read.clock is not None:
             results["clock"] = f"{read.clock:.0f} MHz"
         if read.memory_clock is not None:
@@ -69,6 +74,21 @@ def device_facts(device: torch.device, index: int) -> dict[str, str]:
         if read.throttle:
             results["clocks held down by"] = ", ".join(read.throttle)
     return results
+
+
+def _nvlinks(module: Any, index: int) -> int | None:
+    """Return the active NVLinks of a card, 0 for a card without any; None: unknown."""
+    try:
+        handle = module.nvmlDeviceGetHandleByIndex(index)
+    except module.NVMLError:
+        return None
+    active = 0
+    for link in range(MAX_NVLINKS):
+        try:
+            active += module.nvmlDeviceGetNvLinkState(handle, link) == 1
+        except (module.NVMLError, AttributeError):  # not supported, or no such link
+            break
+    return active
 
 
 def _emulated_tflops(timer: EmulatedTimer) -> float:

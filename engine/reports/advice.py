@@ -37,6 +37,7 @@ def advice_document(profile: Profile, advice: Advice) -> Document:
         "break_even_bandwidth": advice.break_even_bandwidth,
         "verdict": advice.verdict,
         "verdict_kind": advice.verdict_kind,
+        "causes": list(advice.causes),
         "doubts": [{"reason": reason, "fraction": part} for reason, part in advice.doubt(advice.headline).parts],
         "remedies": [
             {

@@ -100,6 +100,7 @@ def _device(device: DeviceProfile, fastest: float, drift: Drift | None) -> Docum
         "crowding": device.crowding,
         "spread": device.spread,
         "stalled": device.stalled,
+        "precision_speedups": {form: device.precision_speedups.get(form) for form in ("tf32", "bf16", "fp16")},
         "facts": [{"name": name, "value": value} for name, value in device.facts.items()],
         "drift": None if drift is None else {"slowdown": drift.slowdown, "since": drift.since, "reason": drift.reason or None},
         "error": device.error or None,

@@ -224,6 +224,7 @@ def _advise(document: Document) -> str:
     min_batch, min_bandwidth = document["break_even_batch"], document["break_even_bandwidth"]
     lines.append(f"all devices give 1.1x from a global batch of {UNKNOWN if min_batch is None else f'{min_batch:,}'}")
     lines[-1] += ", with any link" if min_bandwidth == 0 else f", or from links of {_per_second(min_bandwidth)}"
+    lines += document.get("causes") or []
     for remedy in document["remedies"]:
         cost = f"; {remedy['cost']}" if remedy.get("cost") else ""
         lines.append(f"{ratio(remedy['speedup'])}  {remedy['name']}: {remedy['options']}{cost}")

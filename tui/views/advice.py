@@ -209,6 +209,10 @@ def remedy_lines(view: AdviceView | None, width: int, height: int) -> list[Strip
     serial = f"{percent(advice.serial_part)} of a step is serial"
     break_even = f"1.1x from a batch of {number(batch)}, or from links of {bandwidth_text}; {serial}"
     lines = [line(width, (pad("turns at", 10), PALETTE.dim), (break_even, PALETTE.text))]
+    for cause in advice.causes:
+        wrapped = wrap(sanitize(cause, 400), max(20, width - 10))
+        for row, text in enumerate(wrapped):
+            lines.append(line(width, (pad("" if row else "because", 10), PALETTE.dim), (text, PALETTE.warning)))
     best_speedup = max((remedy.speedup for remedy in advice.remedies), default=1.0)
     bar_cells = 9 if width >= ADVICE_WIDE_COLUMNS else 6
     options_width = max((len(remedy.options) for remedy in advice.remedies), default=0)

@@ -96,6 +96,10 @@ class Replica(nn.Module):
         self._timer.forward_ends()
         return output if self._autocast is None else output.float(), anchor
 
+    def set_precision(self, precision: Precision) -> None:
+        """Compute in another number format from now on."""
+        self._autocast = AUTOCAST.get(precision)
+
     def set_step(self, loss_sum: torch.Tensor, fingerprint: float) -> None:
         """Set this rank's loss and the fingerprint of its shares, before backward."""
         self._loss, self._fingerprint = loss_sum.detach(), fingerprint
