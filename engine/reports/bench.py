@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..events import EpochEnded, Event
-from ..plan import Plan
+from ..plan import CasePlan, Plan
 from ..states import RunStatus
 from ..wire import to_plain
 from ..workloads import parameters_of
