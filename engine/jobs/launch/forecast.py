@@ -52,7 +52,9 @@ def recommended_spec(profile: Profile, advice: Advice, policy: Policy) -> tuple[
     """The devices to use under a policy, as ``--devices`` takes them, and a sentence with the prediction for them."""
     best = recommend(advice.candidates, advice.recommended.candidate.global_batch_size, policy != "equal")
     devices = ",".join("{}:{}".format(*profile.devices[index].key) for index in best.candidate.devices)
-    prediction = f"{best.samples_per_second:,.0f} samples/s predicted, {advice.speedup(best):.2f}x of the best single device"
+    doubt = f"± {advice.doubt(best).fraction * 100:.0f} %"
+    gain = f"{advice.speedup_at_batch(best):.2f}x of the best single device"
+    prediction = f"{best.samples_per_second:,.0f} samples/s predicted ({doubt}), {gain}"
     return devices, f"recommended for a batch of {best.candidate.global_batch_size}: {devices}; {prediction}"
 
 
