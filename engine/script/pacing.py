@@ -31,6 +31,8 @@ class PacedTimer(ScriptTimer):
         """``speeds``: sum of all devices' speeds; ``rate``: samples per second of speed 1, None until it is fixed."""
         super().__init__()
         self.rate = rate
+        self.first_paced_step = 0 if rate is not None else None
+        """First step whose seconds are those of the device; None: not known yet. Steps before it teach nothing."""
         self._emulation, self._speeds = emulation, speeds
         self._seed = f"{emulation.seed} {rank.node} {rank.device_index}"
         self._model_seconds = self._backward_fault = 0.0
@@ -42,12 +44,13 @@ class PacedTimer(ScriptTimer):
         self._busy: list[tuple[float, float]] = []
         self._pace = 1.0
 
-    def fix(self, seconds: Sequence[float], samples: int) -> float | None:
+    def fix(self, step: int, seconds: Sequence[float], samples: int) -> float | None:
         """Fix the rate by the seconds of all ranks in an unpaced step of so many samples; return it, None if it was fixed."""
         if self.rate is not None or samples < 1:
             return None
-        step = max(BALANCED_STEP_S, SLOWEST_FACTOR * max(seconds, default=0.0))
-        self.rate = samples / (step * self._speeds)
+        balanced = max(BALANCED_STEP_S, SLOWEST_FACTOR * max(seconds, default=0.0))
+        self.rate = samples / (balanced * self._speeds)
+        self.first_paced_step = step + 2  # the next report may still hold seconds of this step
         return self.rate
 
     def begin(self, step: int, samples: int) -> None:

@@ -123,7 +123,7 @@ class RankRecorder(ScriptRecorder):
             self._is_epoch_open, self._started = True, self._step_started
 
     def report(self, step: int, size: int, works: Sequence[StepWork], loss: float | None) -> None:
-        """Keep the sizes and loss of a step, and look for stragglers."""
+        """Keep the sizes and loss of a step, and look for stragglers. ``works``: empty where their seconds mean nothing yet."""
         self._last_gradient = time.perf_counter()
         self._reports[step] = (size, loss)
         self._global_samples += size
@@ -132,9 +132,9 @@ class RankRecorder(ScriptRecorder):
         if len(self._reports) > 64:
             self._reports.pop(next(iter(self._reports)))
         waits = [work.wait_seconds for work in works if work.seconds > 0]
-        if step > 1 and len(waits) == len(works):
+        if step > 1 and works and len(waits) == len(works):
             self._waits.append(min(waits))
-        if self._rank == 0 and size == self._full_size:
+        if self._rank == 0 and works and size == self._full_size:
             self._border.attempt("alerts", self._watch, step, tuple(works), otherwise=None)
 
     def _watch(self, step: int, works: tuple[StepWork, ...]) -> None:

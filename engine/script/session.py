@@ -309,6 +309,7 @@ class ScriptSession:
                 self.judge.notice("samples of a batch meet" if meets else "its loss cannot be read", reading.unknown)
             return Weights() if cut.is_own else self.weighing.of_samples(cut, self._part)
         if cut.is_own:
+            self.weighing.remember(reading, cut)
             return Weights()
         if self._part != 1.0:
             return self.weighing.of_samples(cut, self._part)
@@ -406,13 +407,15 @@ class ScriptSession:
             )
         ]
         if isinstance(self.timer, PacedTimer) and step == UNPACED_STEPS - 1:
-            rate = self.timer.fix(column["seconds"], sum(cut.total for cut in cuts))
+            rate = self.timer.fix(step, column["seconds"], sum(cut.total for cut in cuts))
             if rate is not None:
                 self.recorder.pace_fixed(rate)
-        self.recorder.report(step, sum(cut.total for cut in cuts), works, _mean_loss(column["loss"], cuts))
+        first = self.timer.first_paced_step if isinstance(self.timer, PacedTimer) else 0
+        is_paced = first is not None and step >= first
+        self.recorder.report(step, sum(cut.total for cut in cuts), works if is_paced else [], _mean_loss(column["loss"], cuts))
         if not self.is_library and self.judge.agree(column["code"]):
             self._tell()
-        if self.balance is None or self.judge.state != "balanced" or not cuts:
+        if self.balance is None or self.judge.state != "balanced" or not cuts or not is_paced:
             return
         sizes = cuts[0].sizes if all(cut.sizes == cuts[0].sizes for cut in cuts) else ()
         adopted = self.balance.observe(sizes, works, len(cuts), column["shares"])
