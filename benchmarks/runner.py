@@ -14,7 +14,7 @@ from benchmarks.table import Figure, parse_figures, print_figures
 GROUPS: dict[str, tuple[str, ...]] = {
     "balancer": ("gradients", "cost", "adaptation", "causes", "alerts", "simulation"),
     "advice": ("profile", "labs", "emulated", "real", "cases", "netns", "contended"),
-    "fleet": ("trust", "doors", "scale", "files", "node", "tails", "hostile"),
+    "fleet": ("trust", "doors", "scale", "files", "node", "tails", "hostile", "openssh"),
     "tui": ("agent", "store", "replay", "paint", "fleet", "many"),
 }
 """Benchmarks by group, in the order in which they run. In ``balancer`` those that need idle cores come first."""

@@ -12,7 +12,7 @@ import getpass
 import logging
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import asyncssh
@@ -22,7 +22,7 @@ from ..specs import NodeSpec
 from .config import HostSettings, read_config
 from .embedded import EmbeddedNode
 from .greeting import GreetingTap
-from .host_keys import HostKeys, NotPinned, Rejected, Unknown, Untrusted, add_known_host, refusal
+from .host_keys import HostKeys, NotPinned, Rejected, Unknown, Untrusted, add_known_host, known_hosts_warnings, refusal
 from .login import AUTHENTICATION_HINT, Client, ClientKeys, Login, read_keys, unlock
 from .prompts import AskPerson, LoginPrompt, PromptBroker
 
@@ -79,8 +79,11 @@ class _Hop:
 class Connector:
     """Opens the connections of one control process. Limits the logins at each jump host and shares a person's answers."""
 
-    def __init__(self, ask: AskPerson | None = None) -> None:
+    def __init__(self, ask: AskPerson | None = None, warn: Callable[[str, str], None] = lambda node, text: None) -> None:
+        """``warn(node, text)`` is called once for each line of ssh's files that is left out."""
         self._ask = PromptBroker(ask) if ask is not None else None
+        self._warn = warn
+        self._warned: set[str] = set()
         self._login_slots: dict[tuple[str, int], asyncio.Semaphore] = {}
 
     def unattended(self) -> Connector:
@@ -103,13 +106,23 @@ class Connector:
                 connection = await attempt.open_embedded(embedded)
             else:
                 target = _Target(spec.host or spec.name, spec.port, spec.user, spec.key, spec.jump, spec.host_key, spec.inherited)
-                connection = await attempt.open_route(await _route(target, False, MAX_JUMPS))
+                route = await _route(target, False, MAX_JUMPS)
+                self._warn_of(spec.name, route)
+                connection = await attempt.open_route(route)
         except PacelineError as error:
             error.node = spec.name
             logger.debug("%s: connection failed: %s: %r", spec.name, type(error).__name__, error.reason)
             raise
         logger.debug("%s: logged in", spec.name)
         return connection
+
+    def _warn_of(self, node: str, route: list[_Hop]) -> None:
+        """Tell what of ssh's files was left out. Raises NodeRefused for a known_hosts that cannot be read."""
+        for hop in route:
+            for text in (*hop.settings.warnings, *known_hosts_warnings(hop.settings)):
+                if text not in self._warned:
+                    self._warned.add(text)
+                    self._warn(node, text)
 
 
 class _NodeLogin:
@@ -210,15 +223,20 @@ class _NodeLogin:
     ) -> asyncssh.SSHClientConnection | Untrusted:
         """Connect to one machine and log in, if its host key is trusted."""
         host_keys = HostKeys.read(hop.host, hop.settings, hop.port, hop.pin, shown)
-        is_direct = tunnel is None and not hop.settings.has_proxy_command
+        is_direct = tunnel is None and hop.settings.proxy_command is None
         greeting_tap = GreetingTap(hop.settings, self._on_contact) if is_direct else None
         keys = hop.keys
+        algorithms = hop.settings.host_key_algorithms if hop.pin is None else None
         options: dict[str, Any] = {
+            "encryption_algs": _PREFERRED_CIPHERS,
+            **hop.settings.options,
+            "config": [],  # asyncssh's own reader differs from ssh
             "tunnel": tunnel if tunnel is not None else greeting_tap,
+            "proxy_command": hop.settings.proxy_command if tunnel is None else None,
             "username": hop.user,
             "known_hosts": host_keys.known_hosts,
-            "server_host_key_algs": () if hop.settings.has_host_key_algorithms and hop.pin is None else host_keys.algorithms,
-            "encryption_algs": () if hop.settings.has_ciphers else _PREFERRED_CIPHERS,
+            "host_key_alias": hop.settings.known_hosts_name if hop.settings.has_alias else None,
+            "server_host_key_algs": host_keys.algorithms if algorithms is None else algorithms,
             # An iterator instead of an empty list, which asyncssh would replace by the default keys.
             "client_keys": keys.ready or iter(()),
             "client_certs": hop.settings.certificate_files,
@@ -228,7 +246,7 @@ class _NodeLogin:
         login = Login(self._node, hop.address, self._ask)
         try:
             with _translated_errors(hop.host):
-                return await _connect(hop.host, hop.port, login, host_keys, self._on_contact, **options)
+                return await _connect(hop.settings.host, hop.port, login, host_keys, self._on_contact, **options)
         except NodeRefused:
             if login.is_unanswered:
                 raise NodeRefused(f"the login prompt of {hop.host} was not answered", hint=AUTHENTICATION_HINT) from None
@@ -260,8 +278,8 @@ async def _route(target: _Target, is_behind_jump_host: bool, jumps_left: int) ->
     host = target.host
     if jumps_left < 0:
         raise NodeRefused(f"more than {MAX_JUMPS} jump hosts on the way to {host}", hint="look for a cycle of ProxyJump")
-    with _translated_errors(host):
-        settings = await read_config(host, None if "user" in target.inherited else target.user)
+    own = {name: getattr(target, name) for name in ("user", "port") if name not in target.inherited}
+    settings = await read_config(host, own.get("user"), own.get("port"))
     if target.pin is None:
         settings.refuse_unsafe_options(host)
 
@@ -274,6 +292,8 @@ async def _route(target: _Target, is_behind_jump_host: bool, jumps_left: int) ->
         keys = await asyncio.to_thread(read_keys, settings, key)
     hops: list[_Hop] = []
     jump = None if is_behind_jump_host else effective("jump", settings.proxy_jump)
+    if jump is not None and "jump" not in target.inherited and target.jump is not None:
+        settings = replace(settings, proxy_command=None)  # a jump host of nodes.toml wins over a ProxyCommand
     if jump is not None and jump.lower() != "none":
         for jump_host in jump.split(","):
             hops += await _route(_parse_jump(jump_host), bool(hops), jumps_left - 1)
@@ -292,6 +312,7 @@ async def _connect(
     """
     loop = asyncio.get_running_loop()
     timeout = asyncio.timeout(CONNECT_TIMEOUT)
+    name = host if host_keys is None else host_keys.host
     has_begun_login = False
 
     def set_timer(is_running: bool) -> None:
@@ -323,19 +344,19 @@ async def _connect(
         if client.untrusted is not None:  # whatever ended the connection afterwards
             return client.untrusted
         if isinstance(error, asyncssh.HostKeyNotVerifiable):
-            return Rejected(host, error.reason)
+            return Rejected(name, error.reason)
         if not isinstance(error, TimeoutError):
             raise
         if has_begun_login:
-            raise NodeUnreachable(f"login at {host} timed out after {LOGIN_TIMEOUT:.0f} s", hint="is it overloaded?") from None
+            raise NodeUnreachable(f"login at {name} timed out after {LOGIN_TIMEOUT:.0f} s", hint="is it overloaded?") from None
         raise NodeUnreachable(
-            f"{host} does not answer within {CONNECT_TIMEOUT:.0f} s", hint="is it up, and the address right?"
+            f"{name} does not answer within {CONNECT_TIMEOUT:.0f} s", hint="is it up, and the address right?"
         ) from None
 
 
 def _parse_jump(text: str) -> _Target:
-    """``user@host:port``, ``host``, ``[ipv6]:port``. Raises NodeRefused."""
-    user, _, address = text.strip().rpartition("@")
+    """``user@host:port``, ``host``, ``[ipv6]:port``, ``ssh://user@host:port``. Raises NodeRefused."""
+    user, _, address = text.strip().removeprefix("ssh://").rstrip("/").rpartition("@")
     host, _, port = address.rpartition(":") if address.count(":") == 1 or "]:" in address else (address, "", "")
     if not host or host.startswith("-") or (port and not port.isdigit()):
         raise NodeRefused(f"not a jump host: {text!r}", hint="expected user@host:port")
@@ -353,8 +374,6 @@ def _translated_errors(host: str) -> Iterator[None]:
         ) from None
     except (asyncssh.KeyEncryptionError, asyncssh.KeyImportError) as error:
         raise _unreadable_key(host, error) from None
-    except asyncssh.ConfigParseError as error:
-        raise NodeRefused(f"~/.ssh/config: {error}", hint="ssh -G HOST shows what is wrong") from None
     except asyncssh.Error as error:
         if "Too many authentication failures" in error.reason:  # OpenSSH's text; the protocol has no code for it
             raise NodeRefused(

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import base64
 import fcntl
-import functools
 import hmac
 import os
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ import asyncssh
 
 from ..errors import NodeRefused
 from .config import HostSettings
+from .known_hosts import KnownHost, KnownHosts, KnownHostsError, RevokedKeys, read_known_hosts, read_revoked_keys
 
 HOST_KEY_ALGORITHMS: dict[str, tuple[str, ...]] = {
     "ssh-ed25519": ("ssh-ed25519",),
@@ -33,6 +33,7 @@ HOST_KEY_ALGORITHMS: dict[str, tuple[str, ...]] = {
 _CERTIFICATE_ALGORITHMS = tuple(
     f"{algorithm}-cert-v01@openssh.com" for algorithms in HOST_KEY_ALGORITHMS.values() for algorithm in algorithms
 )
+MARKERS = ("", "cert-authority", "revoked")
 _CHECK_FINGERPRINT = "this may be an attack: compare the fingerprint on the machine itself"
 
 
@@ -98,9 +99,11 @@ class HostKeys:
     authorities: tuple[asyncssh.SSHKey, ...]
     revoked: tuple[asyncssh.SSHKey, ...]
     is_known: bool
-    """Whether any key or authority of the host is known."""
+    """Whether any key of the host is known."""
     shown: tuple[asyncssh.SSHKey, ...] = ()
     """Keys that the host has shown and that are not the pinned one: it is asked for other types first."""
+    revoked_keys: RevokedKeys = field(default_factory=RevokedKeys)
+    """Those of RevokedHostKeys, for every host."""
 
     @classmethod
     def read(
@@ -113,9 +116,13 @@ class HostKeys:
         name = settings.known_hosts_name
         quoted = f"'[{name}]:{port}'" if port != asyncssh.DEFAULT_PORT else name
         keys, authorities, revoked, is_known = _look_up(settings, port)
+        revoked_keys = _read_revoked(settings)
         if pin is not None:
             keys, authorities, is_known = [], [], True
-        return cls(host, quoted, pin, tuple(keys), tuple(authorities), tuple(revoked), is_known, shown)
+        if revoked_keys.has_certificates:  # which of them is not read: none is trusted
+            authorities = []
+        trusted = [key for key in keys if not revoked_keys.holds(key)]
+        return cls(host, quoted, pin, tuple(trusted), tuple(authorities), tuple(revoked), is_known, shown, revoked_keys)
 
     @property
     def known_hosts(self) -> tuple[Sequence[asyncssh.SSHKey], Sequence[asyncssh.SSHKey], Sequence[asyncssh.SSHKey]]:
@@ -133,6 +140,8 @@ class HostKeys:
 
     def verdict(self, key: asyncssh.SSHKey) -> HostKeyVerdict:
         """The verdict on a key that known_hosts neither lists nor revokes."""
+        if self.revoked_keys.holds(key):
+            return Rejected(self.host, "it is revoked (RevokedHostKeys)")
         if self.pin is not None:
             is_pinned = hmac.compare_digest(key.get_fingerprint(), self.pin)
             return Trusted() if is_pinned else NotPinned(self.host, self.pin, (*self.shown, key))
@@ -182,7 +191,7 @@ def add_known_host(settings: HostSettings, port: int, key: asyncssh.SSHKey) -> N
 
 def _known_hosts_name(settings: HostSettings, port: int) -> str:
     """The host name as ssh writes it into known_hosts."""
-    name = settings.known_hosts_name.lower()
+    name = settings.known_hosts_name
     if not settings.has_alias and port != asyncssh.DEFAULT_PORT:
         name = f"[{name}]:{port}"
     if not settings.has_hashed_hosts:
@@ -197,29 +206,41 @@ def _look_up(settings: HostSettings, port: int) -> tuple[list[Any], list[Any], l
 
     As in ssh, a key listed for the bare name holds on every port. A different key on a non-standard port is unknown, not changed.
     """
-    try:
-        known = _read_known_hosts(tuple(_file_version(name) for name in settings.known_hosts_files if os.path.exists(name)))
-    except (OSError, ValueError) as error:  # an unreadable line may hold the key or its revocation
-        raise NodeRefused(f"known_hosts cannot be read: {error}", hint="repair that line or file") from None
-    name = settings.known_hosts_name.lower()
-    keys, authorities, revoked, *_ = known.match(name, "", None)
-    is_known = bool(keys or authorities)
+    known = _read_known_hosts(settings)
+    name = settings.known_hosts_name
+    keys, authorities, revoked = _by_marker(known.of(name))
+    is_known = bool(keys)  # as for ssh, an authority does not make a plain key a changed one
     if not settings.has_alias and port != asyncssh.DEFAULT_PORT:
-        port_keys, port_authorities, port_revoked, *_ = known.match(f"[{name}]:{port}", "", None)
+        port_keys, port_authorities, port_revoked = _by_marker(known.of(f"[{name}]:{port}"))
         revoked = [*revoked, *port_revoked]
-        is_known = bool(port_keys or port_authorities)
-        if is_known:
-            keys, authorities = port_keys, port_authorities
-    return list(keys), list(authorities), list(revoked), is_known
+        authorities = port_authorities or authorities
+        is_known = bool(port_keys)
+        keys = port_keys or keys
+    return keys, authorities, revoked, is_known
 
 
-def _file_version(name: str) -> tuple[str, int, int, int]:
-    """What changes whenever the file does."""
-    status = os.stat(name)
-    return name, status.st_ino, status.st_size, status.st_mtime_ns
+def _by_marker(lines: list[KnownHost]) -> tuple[list[asyncssh.SSHKey], list[asyncssh.SSHKey], list[asyncssh.SSHKey]]:
+    """Keys, authorities and revoked keys of these lines."""
+    keys, authorities, revoked = ([line.key for line in lines if line.marker == marker] for marker in MARKERS)
+    return keys, authorities, revoked
 
 
-@functools.lru_cache(maxsize=4)
-def _read_known_hosts(versions: tuple[tuple[str, int, int, int], ...]) -> asyncssh.SSHKnownHosts:
-    """Parse known_hosts files. Cached: many nodes share them, and a thousand lines take about ten milliseconds."""
-    return asyncssh.read_known_hosts([name for name, *_ in versions])
+def _read_known_hosts(settings: HostSettings) -> KnownHosts:
+    try:
+        return read_known_hosts(settings.known_hosts_files)
+    except (OSError, KnownHostsError) as error:
+        raise NodeRefused(f"known_hosts cannot be read: {error}", hint="repair that line or file") from None
+
+
+def _read_revoked(settings: HostSettings) -> RevokedKeys:
+    if settings.revoked_keys_file is None:
+        return RevokedKeys()
+    try:
+        return read_revoked_keys(settings.revoked_keys_file)
+    except KnownHostsError as error:
+        raise NodeRefused(f"RevokedHostKeys cannot be read: {error}", hint="repair that line or file") from None
+
+
+def known_hosts_warnings(settings: HostSettings) -> tuple[str, ...]:
+    """Lines of known_hosts that are skipped, as ssh skips them. Raises NodeRefused."""
+    return tuple(f"{place}: not a line of known_hosts: skipped" for place in _read_known_hosts(settings).skipped)

@@ -329,11 +329,24 @@ async def test_a_key_known_by_address_does_not_speak_for_a_name(machine: Machine
         await open_connection(machine.spec(host="localhost"))
 
 
-async def test_an_unreadable_known_hosts_file_refuses_every_key(machine: Machine) -> None:
+async def test_a_broken_line_of_known_hosts_is_skipped_and_named(machine: Machine) -> None:
+    known_hosts = machine.home / ".ssh" / "known_hosts"
+    known_hosts.write_bytes(b"# caf\xe9\n<<<<<<< HEAD\n=\nbroken\nhost ssh-ed25519 AAAA\n|1|x|y ssh-ed25519 AAAA\n")
+    machine.known(machine.host_key)
+    warnings: list[tuple[str, str]] = []
+    connector = connect.Connector(warn=lambda node, text: warnings.append((node, text)))
+    for _ in range(2):
+        connection = await connector.open(machine.spec())
+        connection.close()
+        await connection.wait_closed()
+    assert warnings == [("atlas", f"{known_hosts}:{number}: not a line of known_hosts: skipped") for number in range(2, 7)]
+
+
+async def test_a_known_hosts_file_whose_revocations_cannot_be_read_refuses_every_key(machine: Machine) -> None:
     machine.known(machine.host_key)
     with (machine.home / ".ssh" / "known_hosts").open("a") as file:
-        file.write("broken\n")
-    with pytest.raises(NodeRefused, match="known_hosts cannot be read"):
+        file.write("@revoked * ssh-ed25519 broken\n")
+    with pytest.raises(NodeRefused, match=r"known_hosts:2: this revocation cannot be read"):
         await open_connection(machine.spec())
 
 
