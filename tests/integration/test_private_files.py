@@ -30,6 +30,10 @@ NODES = "".join(
 )
 
 
+LOOK_S = 0.05
+"""Seconds between two looks at all arguments: each look costs milliseconds."""
+
+
 class Watch:
     """Looks at the arguments of every process there is, again and again, for what must not stand there."""
 
@@ -49,7 +53,7 @@ class Watch:
         self._thread.join()
 
     def _look(self) -> None:
-        while not self._is_over.wait(0.01):
+        while not self._is_over.wait(LOOK_S):
             self.looks += 1
             for path in Path("/proc").glob("[0-9]*/cmdline"):
                 try:
@@ -77,7 +81,7 @@ async def session(directory: Path) -> dict[str, Any]:
     narrator = Narrator(narration, control.subscribe)
     try:
         await control.open()
-        trained = await control.run(TrainSpec(epochs=1, global_batch_size=256))
+        trained = await control.run(TrainSpec(epochs=1, global_batch_size=256, checkpoint_every="never"))
         run_id = trained["run_id"]
         (directory / "logs/nodes/n0/runs" / run_id / "model.pt").write_bytes(b"weights")
         documents = {
