@@ -300,6 +300,16 @@ def test_no_function_takes_more_than_six_parameters_by_place() -> None:
     none_of(long)
 
 
+def test_no_test_file_imports_what_every_worker_would_pay_for() -> None:
+    """Each worker collects all files: an import of seconds belongs into the test, or in ``pytest.importorskip`` there."""
+    heavy = re.compile(r"^(?:import|from) (?:scipy|sklearn|pandas|yfinance)\b.*", re.MULTILINE)
+    none_of(
+        f"{path.relative_to(CHECKOUT)}: {found}"
+        for path in (CHECKOUT / "tests").rglob("*.py")
+        for found in heavy.findall(path.read_text())
+    )
+
+
 # Snapshots ----------------------------------------------------------------------------------------------------------------------
 
 

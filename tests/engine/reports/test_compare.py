@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from paceline.engine.reports.compare import compare_results, regressions
 from paceline.engine.reports.statistics import welch_interval
-from scipy import stats
 
 
 def bench(run_id: str, rates: list[float], **changes: Any) -> dict[str, Any]:
@@ -34,6 +33,7 @@ def train(run_id: str, rate: float, **changes: Any) -> dict[str, Any]:
 
 
 def test_intervals_are_those_of_scipy(seed: int) -> None:
+    stats = pytest.importorskip("scipy.stats")  # here, as every worker that collects this file would pay for the import
     generator = random.Random(seed)
     for _ in range(50):
         one = [generator.gauss(100, 5) for _ in range(generator.randrange(2, 12))]
