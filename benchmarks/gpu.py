@@ -142,7 +142,8 @@ def main(words: Sequence[str] | None = None) -> int:
         package.mkdir()
         (package / "__init__.py").touch()
         (package / "engine").symlink_to(ROOT / "engine")
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join((mount, str(ROOT))), "PYTHONDONTWRITEBYTECODE": "1"}
+        places = [mount, str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(places), "PYTHONDONTWRITEBYTECODE": "1"}
         return measure_all(options, [step for step in STEPS if step.module in wanted], environment)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from ..errors import PlanImpossible
 from ..profiles.profile import DeviceProfile, Profile
-from ..states import PRECISIONS
+from ..states import PRECISIONS, Precision
 from .predict import Candidate, Prediction, predict
 
 MIN_IMPROVEMENT = 1.01
@@ -76,13 +76,19 @@ def _changes(profile: Profile, asked: Candidate) -> Iterator[tuple[str, str, str
         yield name, f"--devices {device_set}", "", replace(asked, devices=devices)
 
 
+def in_format(profile: Profile, precision: Precision | None) -> Profile:
+    """The profile of devices that compute in a number format: as much faster as was measured, unknown counts as no faster."""
+    if precision is None:
+        return profile
+    return replace(profile, devices=tuple(_faster(one, one.precision_speedups.get(precision, 1.0)) for one in profile.devices))
+
+
 def _formats(profile: Profile, asked: Candidate) -> Iterator[tuple[str, str, str, Candidate, Profile]]:
     """The same candidate in another number format, on a profile whose devices are as much faster as was measured."""
     for precision in PRECISIONS:
         if all(precision in profile.devices[index].precision_speedups for index in asked.devices):
-            devices = tuple(_faster(device, device.precision_speedups.get(precision, 1.0)) for device in profile.devices)
             cost = f"products are rounded to {precision}: compare the loss"
-            yield f"products in {precision}", f"--precision {precision}", cost, asked, replace(profile, devices=devices)
+            yield f"products in {precision}", f"--precision {precision}", cost, asked, in_format(profile, precision)
 
 
 def _faster(device: DeviceProfile, factor: float) -> DeviceProfile:

@@ -56,7 +56,7 @@ def is_related(name: str) -> bool:
 
 def delimiter_of(text: str) -> str:
     """The sign between cells, by the first line with content."""
-    first = next(line for line in text.splitlines() if line.strip())
+    first = text.lstrip().partition("\n")[0]
     return next((sign for sign in (";", "\t") if sign in first and "," not in first), ",")
 
 

@@ -13,6 +13,7 @@ from ...advisor.advise import Advice, advise, recommend
 from ...advisor.calibrate import PROBE_STEPS, calibrate_overlap
 from ...advisor.doubt import HostLoad, doubt_of
 from ...advisor.predict import Candidate, Prediction, predict
+from ...advisor.remedies import in_format
 from ...advisor.whatif import WhatIf, apply_what_if
 from ...errors import PlanImpossible
 from ...events import HostReading
@@ -89,8 +90,8 @@ def _with_prediction(
 
 
 def _with_data_of(profile: Profile, plan: Plan) -> Profile:
-    """The profile with the size of the data of this job, which may be another than it was measured with."""
-    return replace(profile, samples=plan.data.training_rows or profile.samples)
+    """The profile with the size of the data and the number format of this job, which may be others than it was measured with."""
+    return replace(in_format(profile, plan.precision), samples=plan.data.training_rows or profile.samples)
 
 
 def calibrate_from(profile: Profile, plan: Plan, document: Mapping[str, Any]) -> Profile:
