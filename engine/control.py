@@ -139,6 +139,7 @@ class Control:
                 "name": node.name,
                 "state": node.state,
                 "reason": node.reason or (NOT_YET if node.state == "connecting" else None),
+                "hint": node.hint or None,
                 "devices": [_device(device.reading) for device in node.devices] if node.at is not None else [],
             }
             for node in self._live.state.nodes.values()

@@ -202,6 +202,8 @@ class NodeLost(Event):
     """The link to the node is gone; runs on the node continue."""
 
     reason: str = ""
+    hint: str = ""
+    """What a person can do about it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -63,6 +63,8 @@ class Agent:
         return 0
 
     def _on_line(self, line: bytes) -> None:
+        if not line.strip():  # sent for a start file of the shell that reads its input
+            return
         try:
             message = json.loads(line)
         except (ValueError, RecursionError):

@@ -228,7 +228,7 @@ class Fleet:
         member.is_settled = True
         if is_news or member.reconnect is None:
             logger.warning("%s: lost: %r", member.spec.name, error.reason)
-            self._publish(NodeLost(node=member.spec.name, reason=error.reason))
+            self._publish(NodeLost(node=member.spec.name, reason=error.reason, hint=error.hint or ""))
         self._wake_waiters()
 
     async def _open(self, member: _Member, embedded: EmbeddedNode | None, on_contact: Callable[[], None]) -> Link:

@@ -8,15 +8,16 @@ from __future__ import annotations
 import asyncio
 import collections
 import dataclasses
+import functools
 import itertools
 import json
 import logging
 import shlex
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import asyncssh
 
@@ -73,12 +74,20 @@ MAX_SILENT_LOOKS = 4
 """Looks in a row without an answer after which the link counts as lost. Looks are counted, not seconds: this process may have been
 stopped meanwhile."""
 DEFAULT_STATE_DIR = "~/.local/state/paceline"
+CHANNEL_RETRIES, CHANNEL_RETRY_INTERVAL = 4, 0.25
+"""How often a refused channel is asked for again, and the seconds between."""
+END_TIMEOUT = 2.0
+"""Seconds for the start command, and for an SFTP channel, to end."""
+NO_SHELL_HINT = "Paceline needs a login that runs commands with /bin/sh: no nologin, ForceCommand or menu"
+HELLO_HINT = "its Python starts slowly, or a start file of its shell waits for input"
+HELLO_START = b'{"hello"'
 HOME_PREFIX, BUNDLE_MISSING = b"paceline home ", b"paceline bundle missing"
 """Lines that the start command prints before the agent: the home directory, and a marker where the bundle has to be uploaded."""
 AGENT_EVENTS = (NodeReported, NodeWarned)
 """Events that an agent may send on its own; the centre makes all others."""
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class Link:
@@ -112,6 +121,10 @@ class Link:
         """Whether the hello of the agent has arrived."""
         self._is_bundle_missing = False
         """Whether the bundle has to be uploaded first."""
+        self._setup: dict[str, Any] = {}
+        """First message to the agent, sent once the start files of the shell are done: one of them may read its input."""
+        self._last_banner = ""
+        """Last line of output before the agent."""
         self._started = asyncio.Event()
         """Set when either flag is set, and when the process ends."""
         self._gate = FloodGate(1.0)
@@ -157,14 +170,21 @@ class Link:
             if self._sftp is None:
                 try:
                     async with asyncio.timeout(SFTP_TIMEOUT):
-                        self._sftp = await self._connection.start_sftp_client()
+                        self._sftp = await _open_channel(self._connection.start_sftp_client)
                 except TimeoutError:
                     raise NodeUnreachable(f"no SFTP channel within {SFTP_TIMEOUT:.0f} s", node=self.node) from None
                 except (asyncssh.Error, OSError) as error:
-                    raise NodeUnreachable(
-                        f"no SFTP channel: {_error_text(error)}", node=self.node, hint="sshd needs its sftp subsystem"
-                    ) from None
+                    reason = f"no SFTP channel: {_error_text(error)}"
+                    raise NodeUnreachable(reason, node=self.node, hint=_sftp_hint(error)) from None
         return self._sftp
+
+    async def _close_sftp(self) -> None:
+        if self._sftp is not None:
+            self._sftp.exit()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(END_TIMEOUT):
+                    await self._sftp.wait_closed()
+            self._sftp = None
 
     async def ask(self, kind: str, **body: Any) -> dict[str, Any]:
         """Send a request to the agent and return its answer.
@@ -232,6 +252,7 @@ class Link:
             with upload_progress.transfer(len(bundle().data)) as on_sent:
                 logger.debug("%s: uploading the bundle", self.node)
                 await upload_bundle(await self.sftp(), self.node, self.root, on_sent)
+            await self._close_sftp()  # sshd may allow one session only, which is the agent's
             if not await self._start_agent(root, python, interval):
                 raise StorageFailed(f"the bundle was uploaded to {self.root}/bundles but is missing there", node=self.node)
 
@@ -242,26 +263,48 @@ class Link:
         self._gate, self._noise = FloodGate(interval), 0
         try:
             async with asyncio.timeout(HELLO_TIMEOUT):
-                command = start_command(root, python, self.node, bundle().name)
-                self._process = await self._connection.create_process(command, encoding=None)
+                is_embedded = self._spec.kind == "embedded"
+                command = start_command(root, python, self.node, bundle().name, is_embedded)
+                start = functools.partial(self._connection.create_process, command, encoding=None)
+                self._process = await _open_channel(start)
+                self._setup = {"setup": {"devices": list(self._spec.devices), "interval": interval}}
                 self._tasks = [asyncio.ensure_future(self._read_stdout()), asyncio.ensure_future(self._read_stderr())]
-                with suppress(NodeUnreachable):  # it has ended already; its output says why
-                    self._send({"setup": {"devices": list(self._spec.devices), "interval": interval}})
+                with suppress(OSError):  # it has ended already; its output says why
+                    self._process.stdin.write(b"\n")  # for a start file that reads a line; else it would eat the setup
                 await self._started.wait()
                 if self._is_bundle_missing:
-                    await asyncio.gather(*self._tasks)  # until the process has ended
+                    await self._end_process()
         except TimeoutError:
-            raise NodeUnreachable(f"no hello from the agent within {HELLO_TIMEOUT:.0f} s", node=self.node) from None
+            said = f"; it printed {self._last_banner!r}" if self._last_banner else ""
+            hint = HELLO_HINT if self.home else NO_SHELL_HINT
+            raise NodeUnreachable(
+                f"no hello from the agent within {HELLO_TIMEOUT:.0f} s{said}", node=self.node, hint=hint
+            ) from None
         if not self.home:
-            raise NodeUnreachable(f"no shell: {self._exit_reason()}", node=self.node, hint="Paceline needs /bin/sh on the node")
+            raise NodeUnreachable(f"no shell: {self._exit_reason(with_banner=True)}", node=self.node, hint=NO_SHELL_HINT)
         if self._has_hello:
             self._tasks.append(asyncio.ensure_future(self._watch()))
         self.root, self.python = self.expand(root), self.expand(python)
+        if ":" in self.root:
+            reason = f"{self.root} contains a colon, at which Python splits the path of our modules"
+            raise StorageFailed(reason, node=self.node, hint="set state_dir in nodes.toml to a directory without one")
         self.bundle = f"{self.root}/bundles/{bundle().name}"
         if not (self._has_hello or self._is_bundle_missing):
             hint = "set python in nodes.toml to an interpreter of 3.10 or newer"
             raise NodeUnreachable(f"the agent did not start: {self.lost.result()}", node=self.node, hint=hint)
         return not self._is_bundle_missing
+
+    async def _end_process(self) -> None:
+        """End the start command. A process of a start file may hold its output open, so its end is not waited for long."""
+        assert self._process is not None
+        with suppress(TimeoutError):
+            async with asyncio.timeout(END_TIMEOUT):
+                await asyncio.gather(*self._tasks)
+                return
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._process.close()
 
     def _parse_hello(self, hello: dict[str, Any]) -> NodeConnected:
         """The event of a hello, with address and interface of nodes.toml taking precedence."""
@@ -303,6 +346,8 @@ class Link:
                     await asyncio.sleep(rest)
                 if len(buffer) > (MAX_LINE_BYTES if self._has_hello else MAX_BANNER_BYTES):
                     raise ValueError("a line is too long")
+            if buffer and not self._has_hello:
+                self._on_banner_line(buffer)
             await self._process.wait_closed()
             reason = self._exit_reason()
         except (asyncssh.Error, OSError) as error:
@@ -328,6 +373,9 @@ class Link:
             message = json.loads(line)
         except (ValueError, RecursionError):
             message = None
+        if message is None and not self._has_hello and HELLO_START in line:  # after words of a wrapper around Python
+            with suppress(ValueError, RecursionError):
+                message = json.loads(line[line.index(HELLO_START) :])
         if not isinstance(message, dict):
             if self._has_hello:
                 raise ValueError(f"not a JSON object: {line[:60]!r}")
@@ -384,12 +432,20 @@ class Link:
             await self.ask("read_clock")
 
     def _on_banner_line(self, line: bytes) -> None:
-        """Handle a line that precedes the hello: a marker of the start command, or output of the login shell, which is ignored."""
-        if line.startswith(HOME_PREFIX + b"/"):
-            self.home = line.removeprefix(HOME_PREFIX).decode()
+        """Handle a line that precedes the hello: a marker of the start command, or output of the login shell, which is ignored.
+
+        A start file may have printed words without a line end before the marker.
+        """
+        _, marker, home = line.rpartition(HOME_PREFIX)
+        if marker and home.startswith(b"/"):
+            self.home = home.rstrip(b"\r").decode(errors="surrogateescape")
+            with suppress(NodeUnreachable):  # it has ended already; its output says why
+                self._send(self._setup)
         elif line == BUNDLE_MISSING:
             self._is_bundle_missing = True
             self._started.set()
+        elif text := line[:MAX_STDERR_LINE_BYTES].decode(errors="backslashreplace").strip():
+            self._last_banner = text
 
     async def _read_stderr(self) -> None:
         assert self._process is not None
@@ -407,10 +463,11 @@ class Link:
     def _add_stderr_line(self, line: bytes) -> None:
         self._stderr_lines.append(line[:MAX_STDERR_LINE_BYTES].decode(errors="backslashreplace").strip())
 
-    def _exit_reason(self) -> str:
+    def _exit_reason(self, with_banner: bool = False) -> str:
+        """Why the process ended, by its last line. ``with_banner``: by its output too, as nologin or a forced command prints it."""
         assert self._process is not None
         status = self._process.returncode
-        last_line = next((line for line in reversed(self._stderr_lines) if line), "")
+        last_line = next((line for line in reversed(self._stderr_lines) if line), "") or (self._last_banner if with_banner else "")
         return last_line or (f"the agent ended with status {status}" if status is not None else "the connection was closed")
 
     def _mark_lost(self, reason: str) -> None:
@@ -422,14 +479,16 @@ class Link:
                 answer.set_exception(NodeUnreachable(f"the link was lost: {reason}", node=self.node))
 
 
-def start_command(root: str, python: str, node: str, zip_name: str) -> str:
+def start_command(root: str, python: str, node: str, zip_name: str, is_embedded: bool = False) -> str:
     """The command that starts the agent under any login shell. It first prints the home directory.
 
-    ``~`` in ``root`` and ``python`` is the directory in which the command starts. The agent starts in the directory of bundles:
-    ``-m`` imports from the working directory first, and a home directory may contain a package of the same name.
+    ``~`` in ``root`` and ``python`` is the home directory, whatever directory a start file changes to; of an embedded node it is
+    the directory in which the command starts. The agent starts in the directory of bundles: ``-m`` imports from the working
+    directory first, and a home directory may contain a package of the same name.
     """
+    go_home = "" if is_embedded else 'cd "$HOME" 2>/dev/null; '
     script = (
-        f"h=$(pwd -P); printf '{HOME_PREFIX.decode()}%s\\n' \"$h\"; r={_shell_path(root)}; "
+        f"{go_home}h=$(pwd -P); printf '{HOME_PREFIX.decode()}%s\\n' \"$h\"; r={_shell_path(root)}; "
         f'cd "$r/bundles" 2>/dev/null && [ -f {zip_name} ] || {{ echo {BUNDLE_MISSING.decode()}; exit; }}; '
         f'exec env PYTHONPATH="$r/bundles/{zip_name}" {_shell_path(python)} -m paceline.engine.agent "$r" {shlex.quote(node)}'
     )
@@ -453,6 +512,24 @@ def _resolve(answer: asyncio.Future[dict[str, Any]], message: dict[str, Any], no
         error_class = WorkFailed
     hint = error.get("hint")
     answer.set_exception(error_class(str(error.get("reason")), node=node, hint=hint if isinstance(hint, str) else None))
+
+
+async def _open_channel(start: Callable[[], Awaitable[T]]) -> T:
+    """A channel of a connection. sshd may still be ending the one before it where it allows one session at a time."""
+    for _ in range(CHANNEL_RETRIES):
+        with suppress(asyncssh.ChannelOpenError):
+            return await start()
+        await asyncio.sleep(CHANNEL_RETRY_INTERVAL)
+    return await start()
+
+
+def _sftp_hint(error: BaseException) -> str:
+    """What to look at where no SFTP channel opens."""
+    if isinstance(error, asyncssh.ChannelOpenError):
+        return "MaxSessions of its sshd may be 1: Paceline needs 2 to send data"
+    if "packet" in _error_text(error).lower():
+        return "a start file of its shell prints text: print in interactive shells only"
+    return "sshd needs its sftp subsystem"
 
 
 def _error_text(error: BaseException) -> str:

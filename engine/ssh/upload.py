@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+import os
 import secrets
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path, PurePosixPath
@@ -19,7 +20,10 @@ import asyncssh
 from ..errors import NodeUnreachable, StorageFailed
 from .bundle import bundle
 
-_BLOCK_BYTES = 256 << 10
+_MIN_BLOCK_BYTES, _MAX_BLOCK_BYTES = 8 << 10, 256 << 10
+"""A block is not acknowledged before all of it has arrived: on a slow line a large one would delay our keep-alive behind it."""
+_QUICK_BLOCK_S, _SLOW_BLOCK_S = 0.25, 1.0
+"""Seconds of a block below which the next one is twice as large, and above which it is half as large."""
 STALL_TIMEOUT = 30.0
 """Seconds for a node to accept one block or to answer. A slow link that makes progress does not time out."""
 CLEANUP_TIMEOUT = 3.0
@@ -89,11 +93,17 @@ async def _write(
     reset_timeout: Callable[[], None],
     on_sent: Callable[[int], None] = lambda size: None,
 ) -> None:
-    size = 0
+    size, block_bytes = 0, _MIN_BLOCK_BYTES
     file = await sftp.open(path, "wb", asyncssh.SFTPAttrs(permissions=0o600))
+    clock = asyncio.get_running_loop().time
     try:
-        while block := source.read(_BLOCK_BYTES):
+        while block := source.read(block_bytes):
+            began = clock()
             await file.write(block)
+            if (took := clock() - began) < _QUICK_BLOCK_S:
+                block_bytes = min(_MAX_BLOCK_BYTES, 2 * block_bytes)
+            elif took > _SLOW_BLOCK_S:
+                block_bytes = max(_MIN_BLOCK_BYTES, block_bytes // 2)
             size += len(block)
             reset_timeout()
             on_sent(len(block))
@@ -168,7 +178,19 @@ async def _uploading(sftp: asyncssh.SFTPClient, node: str, path: str, size: int)
             reason = f"no space left for {path}: {size / 2**20:.1f} MiB needed"
             hint = "free some space there, or set state_dir in nodes.toml"
             raise StorageFailed(reason, node=node, hint=hint) from None
-        raise StorageFailed(f"cannot write {path}: {error.reason}", node=node, hint="set state_dir in nodes.toml") from None
+        reason = "its file system is read-only" if await _is_read_only(sftp, path) else error.reason
+        raise StorageFailed(f"cannot write {path}: {reason}", node=node, hint="set state_dir in nodes.toml") from None
+
+
+async def _is_read_only(sftp: asyncssh.SFTPClient, path: str) -> bool:
+    """Whether the server says so of the file system of a path, or of the nearest directory that exists."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(CLEANUP_TIMEOUT):
+            while path not in ("", "/"):
+                path = path.rpartition("/")[0]
+                with contextlib.suppress(asyncssh.SFTPError):  # does not exist, or not supported
+                    return bool((await sftp.statvfs(path or "/")).flags & os.ST_RDONLY)
+    return False
 
 
 async def _free_bytes(sftp: asyncssh.SFTPClient, path: str) -> int | None:

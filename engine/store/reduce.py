@@ -104,8 +104,8 @@ def _apply(state: State, event: Event) -> State:  # noqa: C901 - one flat match
                 state, ("node", event.node), "critical", f"refused: {event.reason}", hint=event.hint, node=event.node
             )
         case NodeLost():
-            state = _with_node(state, replace(_node(state, event), state="lost", reason=event.reason))
-            hint = "runs on it go on; it is tried again by itself"
+            state = _with_node(state, replace(_node(state, event), state="lost", reason=event.reason, hint=event.hint))
+            hint = "; ".join(filter(None, (event.hint, "runs on it go on; it is tried again by itself")))
             return raise_alert(state, ("node", event.node), "critical", f"lost: {event.reason}", hint=hint, node=event.node)
         case NodeWarned():
             key = ("warned", event.node, event.reason)

@@ -140,7 +140,7 @@ class Narrator:
                 return None  # another attempt failed for the same reason
             case NodeLost():
                 self._lost[event.node] = event.reason
-                return f"{event.node} lost: {event.reason}"
+                return f"{event.node} lost: {event.reason}" + (f" ({event.hint})" if event.hint else "")
             case NodeDenied():
                 return f"{event.node} refused: {event.reason}" + (f" ({event.hint})" if event.hint else "")
             case NodeWarned():

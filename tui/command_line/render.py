@@ -75,12 +75,17 @@ def _status(document: Document) -> str:
     for node in document["nodes"]:
         head = pad(sanitize(node["name"]), 13) + " " + pad(node["state"], 11) + " "
         if not node["devices"]:
-            lines.append(head + sanitize(node["reason"] or "—"))
+            hint = f" ({node['hint']})" if node.get("hint") else ""
+            lines.append(head + (node["reason"] or UNKNOWN) + hint)
         for device in node["devices"]:
             used = memory(device["memory_used"], device["memory_total"])
             name = f"{device['index']} {sanitize(device['name'])}"
             util = pad_left(percent(device["utilization"]), 6)
             user = sanitize(device["holder_user"] or "unknown user")
+            if device["error"]:
+                lines.append(head + pad(name, 20) + device["error"])
+                head = " " * 26
+                continue
             holder = f"  {sanitize(device['holder'])} of {user}" if device["holder"] else ""
             lines.append(head + pad(name, 20) + pad(device["kind"], 10) + util + "  " + pad_left(used, 20) + holder)
             head = " " * 26

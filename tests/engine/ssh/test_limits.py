@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 import subprocess
 from collections.abc import AsyncIterator
@@ -128,12 +129,16 @@ def test_the_start_command_quotes_whatever_a_path_holds(tmp_path: Path, root: st
     (place / "bundles").mkdir(parents=True)
     given = root if root.startswith("~") else str(place)
     command = start_command(given, python, "n1", "x.zip")
-    missing = subprocess.run(["sh", "-c", command], cwd=home if home.exists() else tmp_path, capture_output=True, text=True)
     here = home if home.exists() else tmp_path
+    env = {**os.environ, "HOME": str(here)}
+    missing = subprocess.run(["sh", "-c", command], cwd="/", env=env, capture_output=True, text=True)
     assert missing.stdout.splitlines() == [f"paceline home {here}", "paceline bundle missing"]
     (place / "bundles" / "x.zip").touch()
-    found = subprocess.run(["sh", "-c", command], cwd=here, capture_output=True, text=True)
+    found = subprocess.run(["sh", "-c", command], cwd="/", env=env, capture_output=True, text=True)
     assert found.stdout.splitlines() == [f"paceline home {here}", "-m", "paceline.engine.agent", str(place), "n1"]
+    command = start_command(given, python, "n1", "x.zip", is_embedded=True)
+    found = subprocess.run(["sh", "-c", command], cwd=here, env={**env, "HOME": "/"}, capture_output=True, text=True)
+    assert found.stdout.splitlines()[0] == f"paceline home {here}", "the directory of an embedded node is its home"
 
 
 HELLO = b'{"hello": {"hostname": "a"}}'
