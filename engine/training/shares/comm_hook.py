@@ -2,13 +2,14 @@
 
 It replaces DDP's mean over ranks by a sum, so that no gradient has to be multiplied by the number of ranks first. A rank whose own
 gradient is not finite marks its own element of the slot, which travels in the last bucket: after the sum every rank's gradient is
-NaN, and the marks are the only trace of the rank that caused it. Compression may lose a gradient that was finite before, so what it
-summed is checked too: all ranks hold the same bits of it and find the same.
+NaN, and the marks are the only trace of the rank that caused it. Finite gradients may overflow in their sum: a rank with huge ones
+tells the largest instead of a mark. Compression may lose a gradient that was finite before, so what it summed is checked too: all
+ranks hold the same bits of it and find the same.
 """
 
 from __future__ import annotations
 
-from math import isfinite
+from math import isfinite, isnan
 from typing import Any
 
 import torch
@@ -33,8 +34,9 @@ class CommHook:
         self._compress = None if compression == "none" else make_hook(compression)
         self._group = dist.distributed_c10d._get_default_group()
         self._max_norm = torch.zeros((), dtype=replica.slot.dtype, device=replica.slot.device)
-        self._needs_norm = self._max_norm.is_cuda or compression == "fp16"
-        self._is_non_finite = False
+        self._is_peak_needed = compression == "fp16"
+        self._peak = 0.0
+        """Largest gradient of this step on a CPU, as far as it has to be told; not finite where a gradient is not."""
         self._summed: list[torch.Tensor] = []
         """Buckets of this step that were summed compressed."""
 
@@ -59,8 +61,10 @@ class CommHook:
         """
         if not self._summed:
             return None
-        norms = torch.stack([torch.linalg.vector_norm(buffer, torch.inf) for buffer in self._summed])
-        self._summed = []
+        buffers, self._summed = self._summed, []
+        if not self._max_norm.is_cuda:
+            return torch.tensor(float(not all(map(_is_finite, buffers))))
+        norms = torch.stack([torch.linalg.vector_norm(buffer, torch.inf) for buffer in buffers])
         return (~norms.isfinite()).any().float()
 
     def follow(self, peak: float) -> None:
@@ -116,21 +120,27 @@ class CommHook:
         return self._group.allreduce([buffer]).get_future()
 
     def _check_finite(self, buffer: torch.Tensor) -> None:
-        """Note whether a value is not finite. On a GPU the norm keeps it, so that the host does not wait for the device."""
-        if self._needs_norm:
+        """Note whether a value is not finite, or so large that the sum may not be."""
+        if self._max_norm.is_cuda:  # the norm keeps it, so that the host does not wait for the device
             self._max_norm = torch.maximum(self._max_norm, torch.linalg.vector_norm(buffer, torch.inf).to(self._max_norm.dtype))
-        # On a CPU the sum is the fastest check; finite numbers may overflow in it, so isfinite decides.
-        elif not isfinite(buffer.sum()) and not bool(buffer.isfinite().all()):
-            self._is_non_finite = True
+        # On a CPU the Euclidean norm is as fast as a sum. Squares overflow from 1e19 on, and a few such values in their sum.
+        elif self._is_peak_needed or not isfinite(torch.linalg.vector_norm(buffer)):
+            peak = max(map(abs, map(float, torch.aminmax(buffer))))
+            self._peak = peak if self._peak <= peak or isnan(peak) else self._peak  # NaN stays
 
     def _report_check(self, slot: torch.Tensor | None) -> None:
-        """Write this rank's check into the slot: its largest gradient where that is known, or NaN where one is not finite."""
-        if self._needs_norm:
+        """Write this rank's check into the slot: its largest gradient where that has to be told, not finite where it is not."""
+        if self._max_norm.is_cuda:
             self._replica.write_check(self._max_norm, slot)
             self._max_norm = torch.zeros_like(self._max_norm)
-        elif self._is_non_finite:
-            self._replica.write_check(torch.full_like(self._max_norm, torch.nan), slot)
-            self._is_non_finite = False
+        elif self._peak != 0.0:
+            self._replica.write_check(torch.full_like(self._max_norm, self._peak), slot)
+            self._peak = 0.0
+
+
+def _is_finite(buffer: torch.Tensor) -> bool:
+    """Whether all values on a CPU are finite; finite numbers may overflow in their sum, so isfinite decides."""
+    return isfinite(buffer.sum()) or bool(buffer.isfinite().all())
 
 
 def _first_result(done: Any) -> torch.Tensor:

@@ -223,7 +223,8 @@ class StepStats:
         if not self.reads_one_step_late or slot is None:
             return None
         fingerprints = slot[3 * self._world_size : 4 * self._world_size]
-        flag = ((fingerprints.round() != fingerprint).any() | ~slot.isfinite().all()).float()
+        is_sum_finite = slot[-self._world_size :].sum().isfinite()  # of the largest gradients, so of all
+        flag = ((fingerprints.round() != fingerprint).any() | ~slot.isfinite().all() | ~is_sum_finite).float()
         return flag if overflow is None else torch.maximum(flag, overflow)
 
     def check_pending(self) -> RankReport | None:
@@ -273,6 +274,9 @@ class StepStats:
                     hint = "lower the learning rate or look at the data"
                     raise (WorkFailed if rank == self._rank else PeerFailed)(reason, hint=hint)
         if all(map(isfinite, checks)) and not has_overflow:
+            if sum(checks) > torch.finfo(self._replica.slot.dtype).max:
+                reason = f"the gradients of all ranks are finite and their sum may not be in step {step}"
+                raise WorkFailed(reason, hint="lower the learning rate or look at the data")
             self._skipped_in_a_row = 0
             return ""
         self._skipped_in_a_row += 1

@@ -99,6 +99,11 @@ def act(rank: int, world: int) -> dict[str, Any]:
         mine, whole = trainer_of(rank, factor, "fp16"), trainer_of(rank, factor)
         reasons = steps(mine, 3) + steps(whole, 3)
         found[name] = (reasons, difference(gradient_of(mine), gradient_of(whole)), float(gradient_of(whole).norm()))
+    huge = trainer_of(rank, 1.0)
+    for weight in huge.replica.model.parameters():
+        weight.register_hook(lambda gradient: torch.full_like(gradient, 1.2e38))
+    before = weights_of(huge)
+    found["huge"] = (failure(huge, 1), torch.equal(before, weights_of(huge)))
     found["own"] = failure(trainer_of(rank, float("inf") if rank == 1 else 1.0, "fp16"), 1)
     low_rank = trainer_of(rank, 1e30, "powersgd")
     found["low rank"] = failure(low_rank, UNCOMPRESSED_STEPS + 6)
@@ -146,6 +151,13 @@ def test_a_step_that_overflows_in_transit_is_skipped_by_all_ranks_and_the_next_i
 def test_a_gradient_that_is_not_finite_before_compression_is_not_blamed_on_it(ranks: list[dict[str, Any]]) -> None:
     for rank in ranks:
         assert "the loss of rank 1 is not finite in step 0" in rank["own"]
+
+
+def test_finite_gradients_whose_sum_is_not_reach_no_weight(ranks: list[dict[str, Any]]) -> None:
+    for rank in ranks:
+        reason, is_unchanged = rank["huge"]
+        assert "the gradients of all ranks are finite and their sum may not be in step 0" in reason
+        assert is_unchanged
 
 
 def test_low_rank_that_overflows_ends_the_run_and_names_the_option(ranks: list[dict[str, Any]]) -> None:
