@@ -21,6 +21,7 @@ from .jobs.runs.run_names import KnownRun, find_run, is_whole_id
 from .reports.document_type import Document
 from .specs import Inventory, TrainSpec
 from .ssh.prompts import AskPerson
+from .store.software import INSTALL_HINT, missing_packages, torch_warnings
 from .store.state import WAITING_JOB_ID, State
 from .telemetry.bus import Bus
 from .telemetry.live_state import LiveState
@@ -140,11 +141,19 @@ class Control:
                 "state": node.state,
                 "reason": node.reason or (NOT_YET if node.state == "connecting" else None),
                 "hint": node.hint or None,
+                "warnings": self._node_warnings(node.name),
                 "devices": [_device(device.reading) for device in node.devices] if node.at is not None else [],
             }
             for node in self._live.state.nodes.values()
         ]
-        return {"type": "status", "nodes": nodes}
+        connected = [facts for name, facts in self._live.facts.items() if self._live.state.nodes[name].state == "ok"]
+        return {"type": "status", "nodes": nodes, "warnings": torch_warnings(connected)}
+
+    def _node_warnings(self, node: str) -> list[str]:
+        """What a connected node lacks for a training, with what to do."""
+        facts = self._live.facts.get(node)
+        text = missing_packages(facts) if facts is not None and self._live.state.nodes[node].state == "ok" else ""
+        return [f"{text} ({INSTALL_HINT})"] if text else []
 
     async def run(self, spec: TrainSpec, is_waiting: bool = False, resume_from: Path | None = None) -> Document:
         """Launch a job and follow it to its result (verbs train and bench). ``is_waiting``: wait until its devices are free.

@@ -187,6 +187,8 @@ class NodeConnected(Event):
     """Version of torch in its Python; empty: unknown or not installed."""
     driver: str = ""
     """Version of the driver of its accelerators; empty: unknown or not installed."""
+    packages: dict[str, str] = field(default_factory=dict)
+    """Versions of torch and numpy in its Python; empty: not installed, ``?``: of unknown version. No entry: not reported."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

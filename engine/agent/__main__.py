@@ -32,7 +32,7 @@ from .system.processes import boot_id
 from .system.state_dir import StateDir
 from .telemetry.host import connection_address, interface_addresses
 from .telemetry.sampler import Sampler
-from .telemetry.versions import driver_version, torch_version
+from .telemetry.versions import driver_version, package_version, torch_version
 
 MAX_REQUEST_BYTES = 16 << 20
 """Input without a line end that is longer ends the agent; a plan for hundreds of ranks is far shorter."""
@@ -130,6 +130,7 @@ def hello() -> Body:
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "boot_id": boot_id(),
         "torch": torch_version(),
+        "packages": {name: package_version(name) for name in ("torch", "numpy")},
         "driver": driver_version(),
         "address": address,
         "interface": interface,

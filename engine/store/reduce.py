@@ -68,6 +68,7 @@ from .alerts import (
 from .history import MAX_CLOCK_SAMPLES, MAX_ENTRIES, MAX_RECORDED_READINGS, append_recent
 from .run_summary import summary_of
 from .run_time import date_event, with_clock
+from .software import INSTALL_HINT, missing_packages
 from .state import STALE_AFTER, DeviceState, NodeState, RunState, State, WaitingJob
 
 
@@ -97,7 +98,10 @@ def _apply(state: State, event: Event) -> State:  # noqa: C901 - one flat match
             node = replace(_node(state, event), state="ok", reason="", hint="", at=state.at, clock_ahead=None)
             node = replace(node, hostname=event.hostname, system=event.system, python=event.python)
             state = _with_node(state, replace(node, address=event.address, interface=event.interface))
-            return clear_alerts(clear_alert(state, ("node", event.node)), ("warned", event.node))
+            state = clear_alerts(clear_alert(state, ("node", event.node)), ("warned", event.node))
+            if text := missing_packages(event):
+                state = raise_alert(state, ("warned", event.node, text), "warning", text, hint=INSTALL_HINT, node=event.node)
+            return state
         case NodeDenied():
             state = _with_node(state, replace(_node(state, event), state="refused", reason=event.reason, hint=event.hint))
             return raise_alert(

@@ -89,7 +89,8 @@ def _status(document: Document) -> str:
             holder = f"  {sanitize(device['holder'])} of {user}" if device["holder"] else ""
             lines.append(head + pad(name, 20) + pad(device["kind"], 10) + util + "  " + pad_left(used, 20) + holder)
             head = " " * 26
-    return "\n".join(lines)
+        lines += [f"{'':<14}{'warned':<12}{text}" for text in node["warnings"]]
+    return "\n".join([*lines, *document["warnings"]])
 
 
 def _emulated(document: Document) -> str:
@@ -110,6 +111,7 @@ def _plan(document: Document) -> str:
         + (f", {document['samples_per_epoch']:,} training samples" if document["samples_per_epoch"] else "")
         + (f"; network of {weights:,} parameters" if weights else ""),
         *_gradient_lines(document),
+        *(f"warning: {text}" for text in document["warnings"]),
         f"{'rank':>4}  {'node':<14}{'device':<22}{'kind':<10}{'memory':>8}",
     ]
     for device in document["devices"]:

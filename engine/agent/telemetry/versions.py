@@ -6,6 +6,7 @@ import importlib.util
 import re
 from pathlib import Path
 
+UNKNOWN_VERSION = "?"
 DRIVER_VERSION_FILE = Path("/sys/module/nvidia/version")
 
 
@@ -19,10 +20,20 @@ def driver_version(path: Path = DRIVER_VERSION_FILE) -> str:
 
 def torch_version() -> str:
     """The value of ``torch.__version__``, without the import, which takes seconds; empty if torch is not installed."""
+    return package_version("torch").removeprefix(UNKNOWN_VERSION)
+
+
+def package_version(name: str) -> str:
+    """The version that a package's ``version.py`` states, without the import; empty: not installed, ``?``: it states none."""
     try:
-        spec = importlib.util.find_spec("torch")
-        text = Path(spec.origin).with_name("version.py").read_text("utf-8", "replace") if spec and spec.origin else ""
-    except (ImportError, OSError, ValueError):
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None or spec.origin is None:  # a directory of that name is no package
         return ""
-    match = re.search(r"^__version__\s*=\s*['\"]([^'\"]+)['\"]", text, re.M)
-    return match[1] if match else ""
+    try:
+        text = Path(spec.origin).with_name("version.py").read_text("utf-8", "replace")
+    except OSError:
+        text = ""
+    match = re.search(r"^(?:__version__|version)\b[^=\n]*=\s*['\"]([^'\"]+)['\"]", text, re.M)
+    return match[1] if match else UNKNOWN_VERSION

@@ -45,7 +45,9 @@ async def dry_run(session: LaunchSession, spec: TrainSpec) -> Document:
     plan = with_forecast(session.profile_cache(plan).load(), plan, time.time(), loads)
     paths = sorted(session.runs.glob("*/result.json"), reverse=True)
     results = (result for path in paths if (result := read_json(path)) is not None)
-    return plan_document(plan, count_training_rows(source), device_users(plan, nodes), results)
+    document = plan_document(plan, count_training_rows(source), device_users(plan, nodes), results)
+    document["warnings"] += planner.software_warnings(plan)
+    return document
 
 
 def plan_document(

@@ -72,8 +72,9 @@ class JobLauncher:
             try:
                 loads = host_loads((name, node.host) for name, node in self._session.live.state.nodes.items())
                 plan = with_forecast(profile, plan, time.time(), loads)
-                if (sentence := batch_warning(plan)) is not None:
-                    self._session.publish(Warned(reason=sentence))
+                for sentence in (batch_warning(plan), *self._planner.software_warnings(plan)):
+                    if sentence is not None:
+                        self._session.publish(Warned(reason=sentence))
                 document = await self._launcher.launch(spec, plan, source)
             except DeviceInUse:
                 if not is_waiting:

@@ -8,10 +8,11 @@ import math
 from collections.abc import Sequence
 from datetime import datetime
 
-from ...errors import DeviceInUse, WaitGivenUp
+from ...errors import DeviceInUse, PlanImpossible, WaitGivenUp
 from ...events import JobWaited, Progress, Warned
 from ...plan import DataPlan, Plan
 from ...specs import NodeSpec, TrainSpec
+from ...store.software import INSTALL_HINT, missing_packages, torch_warnings
 from ...telemetry.progress import ProgressReporter
 from ...workloads import WORKLOADS
 from .device_selection import nodes_of_devices, select_devices
@@ -60,8 +61,26 @@ class LivePlanner:
         inventory = self._session.inventory
         nodes = [await self._candidate(node, patience) for node in inventory.nodes if node.name in names]
         nodes = select_devices(spec.devices, nodes)
+        self._check_packages(nodes)
         workload = None if spec.script is not None else WORKLOADS[spec.workload]
         return make_plan(spec, new_run_id(datetime.now()), nodes, data, workload, inventory.link), nodes
+
+    def _check_packages(self, nodes: Sequence[NodeCandidate]) -> None:
+        """Raise PlanImpossible where the Python of a node cannot train: before anything is sent."""
+        faults = {
+            node.spec.name: text
+            for node in nodes
+            if node.devices and (facts := self._session.live.facts.get(node.spec.name)) and (text := missing_packages(facts))
+        }
+        if faults:
+            first, *others = faults
+            also = f"; also: {', '.join(others)}" if others else ""
+            raise PlanImpossible(f"{faults[first]}{also}", node=first, hint=f"{INSTALL_HINT}; --devices or --only excludes nodes")
+
+    def software_warnings(self, plan: Plan) -> list[str]:
+        """Doubts about the software of the nodes of a plan, each a sentence."""
+        facts = self._session.live.facts
+        return torch_warnings(facts[node.name] for node in plan.nodes if node.name in facts)
 
     async def plan_when_ready(self, spec: TrainSpec, data: DataPlan, is_waiting: bool = False) -> Plan:
         """The plan, as soon as its nodes are connected. ``is_waiting``: as soon as its devices are free, too; otherwise devices in

@@ -379,3 +379,22 @@ def test_parcels_are_told_as_one_but_not_where_they_are_soon_there() -> None:
         ("bringing our modules", "0.8 of 2.0 MiB"),
         ("", ""),
     ]
+
+
+def test_a_python_that_cannot_train_is_told_before_anything_is_sent(tmp_path: Path) -> None:
+    bare = tmp_path / "bare-python"
+    bare.write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')  # without site-packages: no torch, no numpy
+    bare.chmod(0o755)
+    (tmp_path / "nodes.toml").write_text(EMBEDDED + f'python = "{bare}"\n')
+    told = paceline("status", cwd=tmp_path)
+    assert told.returncode == 0
+    assert "warned" in told.stdout
+    assert "has no torch and no numpy" in told.stdout
+    assert "set python in nodes.toml" in told.stdout
+    for verb in ("train", "plan"):
+        done = paceline(verb, "--epochs", "1", cwd=tmp_path)
+        assert done.returncode == 5, done.stderr
+        assert "paceline: demo1: its Python" in done.stderr
+        assert "set python in nodes.toml" in done.stderr
+    assert not list((tmp_path / "logs").glob("**/data/*"))
+    assert not list((tmp_path / "logs").glob("**/runs/2*"))
