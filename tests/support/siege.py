@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from paceline.engine.agent.system.processes import pids, read_stat
+from paceline.engine.protocol.json_files import read_json
 
 from tests.support.attackers import ATTACKS, Attack
 from tests.support.listeners import listening_ports, read_listeners
@@ -30,6 +31,8 @@ class Siege:
         """Every port that was attacked, with the name of its process."""
         self.peaks: dict[int, int] = {}
         """Largest memory of every process of the run, bytes, by pid."""
+        self.let_in, self.open_seconds = 0, 0.0
+        """Connections that gloo's ports took, and for how long they did."""
         self.marker = lab.path / "code-was-run"
         self._lab, self._attacks = lab, attacks
         self._is_over = threading.Event()
@@ -44,23 +47,41 @@ class Siege:
         self._thread.join()
 
     async def _besiege(self) -> None:
+        loop = asyncio.get_running_loop()
         attacking: list[asyncio.Task[None]] = []
         members: dict[int, str] = {}
+        runners: list[int] = []
         searched, known = 0.0, set[str]()
         while not self._is_over.is_set():
             if time.monotonic() - searched > MEMBERS_S:
                 searched = time.monotonic()
-                members = await asyncio.get_running_loop().run_in_executor(None, self._members)
+                members |= await loop.run_in_executor(None, self._members)
+            for start in (self._lab.path / "logs" / "nodes").glob("*/runs/*/start.json"):
+                if (facts := read_json(start)) is not None and facts["pid"] not in runners:
+                    runners.append(facts["pid"])
+                    members[facts["pid"]], known = "runner", set()
             new = {inode for inode, _ in read_listeners("self")} - known
             known |= new
             for pid, name in members.items() if new else ():
                 for place in listening_ports(pid) - self.ports.keys():
                     self.ports[place] = name
+                    if name != "runner":
+                        attacking.append(asyncio.ensure_future(self._enter(place)))
                     attacking += [asyncio.ensure_future(self._attack(attack, place)) for attack in self._attacks]
             await asyncio.sleep(LOOK_S)
         for task in attacking:
             task.cancel()
         await asyncio.gather(*attacking, return_exceptions=True)
+
+    async def _enter(self, place: tuple[str, int]) -> None:
+        """Connect to a port of gloo's again and again; note whether it lets in, and until when."""
+        began = time.monotonic()
+        with contextlib.suppress(OSError, asyncio.TimeoutError):
+            while True:
+                _, writer = await asyncio.wait_for(asyncio.open_connection(*place), 1.0)
+                self.let_in += 1
+                self.open_seconds = max(self.open_seconds, time.monotonic() - began)
+                writer.close()
 
     async def _attack(self, attack: Attack, place: tuple[str, int]) -> None:
         """Attack again and again for as long as the port is there."""

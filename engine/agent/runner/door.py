@@ -102,7 +102,7 @@ class Door:
         except Stranger as error:
             self._on_stranger(address, str(error))
         except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-            reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or type(error).__name__
+            reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or str(error) or type(error).__name__
             self._on_stranger(address, str(reason).lower().replace("_", " ")[:100])
         else:
             return
