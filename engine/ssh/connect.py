@@ -379,13 +379,24 @@ def _translated_errors(host: str) -> Iterator[None]:
             raise NodeRefused(
                 f"authentication at {host} failed: {error.reason}", hint=f"too many keys? {AUTHENTICATION_HINT}"
             ) from None
-        raise NodeUnreachable(f"{host}: {error.reason or type(error).__name__}") from None
+        raise NodeUnreachable(f"{host}: {error.reason or type(error).__name__}", hint=_hint_of(error)) from None
     except OSError as error:
         if error.filename is not None:  # a local file, not the network
             raise _unreadable_key(host, error) from None
         raise NodeUnreachable(f"{host}: {error.strerror or error}", hint="is it up, and the address right?") from None
     except ValueError as error:  # what asyncssh raises for an invalid setting
         raise NodeRefused(f"{host}: {error}", hint="check ~/.ssh/config") from None
+
+
+def _hint_of(error: asyncssh.Error) -> str | None:
+    """What to look at for an error of the protocol; None: its text says all."""
+    if isinstance(error, asyncssh.ChannelOpenError):
+        if error.code == asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED:
+            return "the jump host forbids forwarding: AllowTcpForwarding or PermitOpen of its sshd"
+        return "the jump host does not reach it: is it up, and the address right from there?"
+    if isinstance(error, asyncssh.KeyExchangeFailed):
+        return "it and this machine have no such algorithm in common: KexAlgorithms, HostKeyAlgorithms or Ciphers in ~/.ssh/config"
+    return None
 
 
 def _unreadable_key(host: str, error: Exception) -> NodeRefused:

@@ -198,3 +198,22 @@ async def slow_line(target: int, bytes_per_second: float, delay: float) -> Async
         for task in pumps:
             task.cancel()
         await asyncio.gather(*pumps, return_exceptions=True)
+
+
+async def test_a_jump_host_that_forbids_forwarding_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    async with node(tmp_path, "", AllowTcpForwarding="no") as spec:
+        ssh = tmp_path / ".ssh"
+        ssh.mkdir()
+        shutil.copy(spec.key or "", ssh / "id_ed25519")
+        host = (tmp_path / "sshd" / "host0").read_bytes()
+        known = asyncssh.import_private_key(host).export_public_key().decode()
+        (ssh / "known_hosts").write_text(f"[127.0.0.1]:{spec.port} {known}")
+        error = await refusal(replace(spec, jump=f"{spec.user}@127.0.0.1:{spec.port}"))
+    assert "AllowTcpForwarding" in (error.hint or ""), error
+
+
+async def test_a_server_without_a_common_algorithm_is_named(tmp_path: Path) -> None:
+    async with node(tmp_path, "", Ciphers="aes128-cbc") as spec:
+        error = await refusal(spec)
+    assert "ciphers" in (error.hint or "").lower(), error
