@@ -10,6 +10,7 @@ from typing import Any
 
 from paceline.engine.errors import PacelineError
 from paceline.engine.events import (
+    BaselineMeasured,
     CaseEnded,
     CaseStarted,
     DeviceProbed,
@@ -358,6 +359,9 @@ def _case(case: str, at: float) -> Generator[Event, None, tuple[float, float]]:
         yield StandaloneMeasured(
             at=at, node=node, rank=rank, local_batch_size=sizes[rank], samples_per_second=rate, steps=10, **common
         )
+    if case == "equal":
+        rate = DEVICES[0][3]
+        yield BaselineMeasured(at=at, node="demo1", local_batch_size=BATCH, samples_per_second=rate, steps=5, **common)
     return at + 1.0, SAMPLES * (EPOCHS - 1) / counted
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from paceline.engine.store.selectors import case_throughput, ideal_throughput, recent_throughput
+from paceline.engine.store.selectors import case_throughput, recent_throughput
 from paceline.engine.store.state import CaseState, RunState
 from textual.strip import Strip
 
@@ -11,6 +11,7 @@ from ...terminal.format import age, loss, number, percent, ratio, sanitize
 from ...theme import PALETTE
 from ..drawing.chart import ChartFrame, ChartMark, Curve, Level, chart
 from ..drawing.lines import Piece, line, nice_ceiling
+from ..results.policies import throughput_limit
 from .ranks import SILENT_AFTER_S
 
 MAX_STEP_GAP_S = 3.0
@@ -64,8 +65,8 @@ def _span(run: RunState, at: float) -> tuple[float, float]:
 
 def _levels(run: RunState, is_named: bool) -> list[Level]:
     """Reference values, where known: the sum of the standalone rates, and the throughput with equal shares."""
-    limits = (ideal_throughput(run, case) for case in reversed(run.cases))
-    levels = [Level(limit, f"limit {number(limit)}" if is_named else "") for limit in limits if limit is not None][:1]
+    limit = throughput_limit(run)
+    levels = [] if limit is None else [Level(limit, f"limit {number(limit)}" if is_named else "")]
     equal = _equal_throughput(run, run.current)
     return [*levels, Level(equal, f"equal {number(equal)}" if is_named else "")] if equal is not None else levels
 
@@ -84,8 +85,8 @@ def _throughput_summary(run: RunState, case: CaseState | None, width: int, at: f
     equal_rate = _equal_throughput(run, case)
     if now is not None and equal_rate:
         pieces.append((f" · {ratio(now / equal_rate)} equal", PALETTE.text))
-    limit = next((limit for limit in (ideal_throughput(run, run_case) for run_case in reversed(run.cases)) if limit), None)
-    if now is not None and limit is not None:
+    limit = throughput_limit(run)
+    if now is not None and limit:
         pieces.append((f" · {percent(now / limit)} of the sum of rates", PALETTE.text))
     signs = " · ▲ rebalance" if any(run_case.decisions for run_case in run.cases) else ""
     signs += " · ▼ straggler" if any(run_case.stragglers for run_case in run.cases) else ""
