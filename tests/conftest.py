@@ -29,7 +29,7 @@ GROUPS = {
         "integration/test_cuts.py",
         "integration/test_sshd_restart.py",
     ),
-    "torch": ("engine/training/", "engine/profiling/", "engine/profiles/"),
+    "torch": ("engine/training/", "engine/script/", "engine/profiling/", "engine/profiles/"),
     "terminal": ("tui/terminal/test_terminal.py",),
 }
 """Tests that share a worker, and so never run two at once, by the start of their path; the first match counts.

@@ -66,6 +66,8 @@ class Term:
     """Its outermost node: the gradient that reaches it is the factor of the term."""
     is_shape: bool
     """Whether v comes from a shape, so that it grows with the samples of the batch."""
+    is_data: bool = False
+    """Whether v was counted in the data: valid tokens, class weights."""
     scores: Any = None
     """Node of the log probabilities below a cross-entropy or its label smoothing: terms of the same have the same targets."""
 
@@ -171,10 +173,11 @@ class _Reader:
             raise _Unknown(name)
         for child in children:
             self._per_sample(child)
+        is_data = _is(_NLL, name) and kind != "sum"
         if kind == "sum" and not (isinstance(count, float) and count == 1.0):
             kind = "mean"
         total = own_count * count
-        self.terms.append(Term(total, kind, outer, is_shape, _scores(node, name)))
+        self.terms.append(Term(total, kind, outer, is_shape, is_data, _scores(node, name)))
 
     def _per_sample(self, top: Edge) -> None:
         """Raise _Unknown unless every sample below a reduction is treated by itself, down to the network's last layers."""

@@ -8,8 +8,8 @@ gradients of several backward passes add up, or terms differ. A rank whose sampl
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from math import isfinite
+from dataclasses import dataclass, field
+from math import isfinite, nan
 from typing import Any
 
 import torch
@@ -45,7 +45,8 @@ class Weighing:
     """Newest sum of counts over samples of a step, the same on every rank."""
     is_slot_broken: bool = False
     """Whether a hook of the script changes what the slot carries, so that counts need a message."""
-    _last: dict[tuple[str, ...], tuple[tuple[float, int], ...]] | None = None
+    _seen: dict[tuple[str, ...], list[tuple[float, set[int]]]] = field(default_factory=dict)
+    """For each loss, the count of each term while it never changed, NaN after that, and local batch sizes it was seen with."""
 
     def of_loss(self, reading: Reading, cut: Cut, *, adds_up: bool) -> Weights:
         """Return the factors for a loss that was read. ``adds_up``: other backward passes share its optimizer step."""
@@ -94,27 +95,39 @@ class Weighing:
         """Mean count of a rank that the factor of this step assumes."""
         return cut.total * self.ratio / self.world
 
+    def remember(self, reading: Reading, cut: Cut) -> None:
+        """Note which counts stay the same whatever the samples of the batch."""
+        if not cut.own:
+            return
+        counts = [_fixed(term.count) for term in reading.terms]
+        if reading.signature not in self._seen:
+            self._seen[reading.signature] = [(count, {cut.own}) for count in counts]
+            return
+        for place, (count, (known, owns)) in enumerate(zip(counts, self._seen[reading.signature], strict=False)):
+            if count != known:
+                self._seen[reading.signature][place] = (nan, owns)
+            elif len(owns) < 3:
+                owns.add(cut.own)
+
     def _without_stand_ins(self, reading: Reading, cut: Cut) -> list[Number]:
         """Counts as they enter the sum: those of samples that only stand in do not, a constant divisor does."""
-        last = self._last or {}
-        known = last.get(reading.signature)
+        self.remember(reading, cut)
         if cut.own:
-            plain = tuple((term.count if isinstance(term.count, float) else -1.0, cut.own) for term in reading.terms)
-            if known is None or any(own != cut.own for _, own in known):
-                self._last = {**last, reading.signature: plain}
             return [term.count for term in reading.terms]
+        known = self._seen.get(reading.signature, [])
         result: list[Number] = []
         for place, term in enumerate(reading.terms):
+            value, owns = known[place] if place < len(known) else (nan, set[int]())
             is_constant = term.kind == "sum" or (
-                not term.is_shape
-                and known is not None
-                and len(known) > place
-                and isinstance(term.count, float)
-                and known[place][0] == term.count
-                and known[place][1] != cut.seen
+                not term.is_shape and not term.is_data and len(owns) > 1 and value == _fixed(term.count)
             )
             result.append(term.count if is_constant else 0.0)
         return result
+
+
+def _fixed(count: Number) -> float:
+    """A count that the host knows; NaN, which equals nothing, where only the device does."""
+    return count if isinstance(count, float) else nan
 
 
 def _ratio(value: Number, total: Number) -> Number:
