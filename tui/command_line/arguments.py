@@ -170,6 +170,17 @@ def seconds(text: str) -> float:
     return value
 
 
+def fraction(text: str) -> float:
+    """A part of a whole, as ``5%`` or ``0.05``."""
+    try:
+        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < 100:
+        raise argparse.ArgumentTypeError(f'expected a part such as "5%" or 0.05, got {text[:40]!r}')
+    return value
+
+
 def seed(text: str) -> int:
     """An integer of 63 bits, which every random generator takes."""
     value = int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else -1

@@ -40,6 +40,10 @@ def run(args: argparse.Namespace, nodes: Path) -> int:
 
         _print(args, recorded_result(args.file))
         return 0
+    if verb.read_files is not None:
+        document = verb.read_files(nodes.parent / "logs" / "runs", args)
+        _print(args, document)
+        return exit_status(document)
     devices = getattr(args, "devices", "all")
     inventory = load_inventory(nodes, args.only, is_embedded_only=verb.is_on_embedded_lab, devices=devices)
     with control_log(log_path(nodes)):

@@ -25,6 +25,7 @@ from .arguments import (
     add_arguments,
     bandwidth,
     did_you_mean,
+    fraction,
     job_arguments,
     latency,
     positive,
@@ -53,6 +54,8 @@ class Verb:
     """Short names at the ``:`` prompt."""
     acts: bool = False
     """Whether it starts, ends or removes something on a node: refused in a read-only session."""
+    read_files: Callable[[Path, argparse.Namespace], Document] | None = None
+    """Of a verb that reads files here only: its document, from the runs directory and the arguments. No node is connected."""
     needs_consent: bool = False
     """Whether it only reports what it would do until ``--yes`` is given: a screen asks then."""
 
@@ -163,6 +166,16 @@ async def _clean(control: Control, args: argparse.Namespace) -> Document:
 
 async def _kill(control: Control, args: argparse.Namespace) -> Document:
     return await control.kill(args.node, args.pid, args.started, args.yes)
+
+
+def _compare_files(runs: Path, args: argparse.Namespace) -> Document:
+    from paceline.engine.jobs.runs.compare import compare_runs
+
+    return compare_runs(runs, args.a, args.b, args.max_regression)
+
+
+async def _compare(control: Control, args: argparse.Namespace) -> Document:
+    return _compare_files(control.runs, args)
 
 
 async def _replay(control: Control, args: argparse.Namespace) -> Document:
@@ -289,6 +302,17 @@ VERBS: dict[str, Verb] = {
             ),
             acts=True,
             needs_consent=True,
+        ),
+        Verb(
+            "compare",
+            "two results: what differed, what came of it, what is noise",
+            _compare,
+            (
+                Argument("a", "a run, a result.json, or a directory with one", "A"),
+                Argument("b", "the other one; changes are from A to B", "B"),
+                Argument("--max-regression", 'end with status 1 if a metric is worse by more, such as "5%"', "X", fraction),
+            ),
+            read_files=_compare_files,
         ),
         Verb(
             "replay",

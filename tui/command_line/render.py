@@ -318,6 +318,27 @@ def _clean(document: Document) -> str:
     return "\n".join([*(lines if len(lines) > 1 else []), f"{size(document['bytes'])} {outcome}"])
 
 
+def _compare(document: Document) -> str:
+    lines = [f"{document['a'] or 'A'} against {document['b'] or 'B'}"]
+    lines += [f"not comparable: {document['reason']}"] if not document["comparable"] else []
+    for difference in document["differences"]:
+        lines.append(f"  {pad(difference['name'], 20)} {_short(difference['a'])} -> {_short(difference['b'])}")
+    if document["metrics"]:
+        lines.append(f"{pad('metric', 34)}{pad_left('A', 12)}{pad_left('B', 12)}{pad_left('change', 10)}")
+    verdicts = {True: "beyond the noise", False: "within the noise", None: ""}
+    for metric in document["metrics"]:
+        change = UNKNOWN if metric["change"] is None else f"{metric['change'] * 100:+.1f} %"
+        values = "".join(pad_left(f"{metric[side]:.6g}", 12) for side in ("a", "b"))
+        lines.append(f"{pad(metric['name'], 34)}{values}{pad_left(change, 10)}  {verdicts[metric['is_beyond_noise']]}".rstrip())
+    lines += [f"regression: {sentence}" for sentence in document["regressions"]]
+    return "\n".join(lines)
+
+
+def _short(value: Any) -> str:
+    text = UNKNOWN if value is None else ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return text if len(text) <= 60 else text[:59] + "…"
+
+
 def _replay(document: Document) -> str:
     return f"{document['recording']}: {count(document['events'], 'event')}, no result"
 
@@ -326,6 +347,7 @@ _RENDERERS = {
     "advise": _advise,
     "cancel": _cancel,
     "clean": _clean,
+    "compare": _compare,
     "fetch": _fetch,
     "jobs": _jobs,
     "kill": _kill,
