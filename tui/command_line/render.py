@@ -111,7 +111,7 @@ def _plan(document: Document) -> str:
         + (f", {document['samples_per_epoch']:,} training samples" if document["samples_per_epoch"] else "")
         + (f"; network of {weights:,} parameters" if weights else ""),
         *_gradient_lines(document),
-        *(f"warning: {text}" for text in document["warnings"]),
+        *(f"warning: {text}" for text in document.get("warnings", ())),
         f"{'rank':>4}  {'node':<14}{'device':<22}{'kind':<10}{'memory':>8}",
     ]
     for device in document["devices"]:
