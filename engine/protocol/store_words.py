@@ -24,7 +24,7 @@ MAX_VALUE_BYTES = 8 << 20
 """Bytes of one value."""
 MAX_STORE_BYTES = 256 << 20
 """Bytes of all keys and values together."""
-MAX_LINE_BYTES = 16 << 20
+MAX_STORE_LINE_BYTES = 16 << 20
 """Bytes of one line: holds one value as base64, or some smaller ones."""
 TIMED_OUT, FULL, REFUSED, LOST = "timed out", "full", "refused", "lost"
 """Kinds of errors: keys were not set in time, no space is left, the request makes no sense, the keeper of the store is gone."""

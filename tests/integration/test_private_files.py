@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import io
 import os
-import secrets
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from paceline.engine.control import Control
 from paceline.engine.inventory.nodes_file import read_inventory
+from paceline.engine.jobs.launch import submit
+from paceline.engine.jobs.launch.certificates import Certificates, make_certificates
 from paceline.engine.jobs.runs.clean import CleanRequest
 from paceline.engine.specs import TrainSpec
 from paceline.tui.command_line.narration import Narrator
@@ -22,7 +23,7 @@ from paceline.tui.command_line.render import render
 
 from tests.support.screens.documents import documented, paths
 
-CANARIES = {"env": "canary-in-the-environment-4711", "token": "cafecafecafecafecafecafecafecafe"}
+CANARIES = {"env": "canary-in-the-environment-4711", "key": "cafecafe4711cafecafe4711"}
 NODES = "".join(
     f'[[node]]\nname = "n{i}"\nkind = "embedded"\nenv = {{ LAB_TOKEN = "{CANARIES["env"]}" }}\n'
     f'devices = [{{ name = "device {i}", speed = 50.0, memory = "4GiB" }}]\n'
@@ -68,7 +69,12 @@ def careless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A lab whose person has a home of their own and no umask at all."""
     (tmp_path / "nodes.toml").write_text(NODES)
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(secrets, "token_hex", lambda amount=16: CANARIES["token"][: 2 * amount])
+
+    def marked(run_id: str, nodes: Iterable[str]) -> dict[str, Certificates]:
+        """Certificates whose keys hold a word that can be looked for; OpenSSL skips what stands before the first line of dashes."""
+        return {name: {**own, "key": f"{CANARIES['key']}\n{own['key']}"} for name, own in make_certificates(run_id, nodes).items()}
+
+    monkeypatch.setattr(submit, "make_certificates", marked)
     before = os.umask(0)
     yield tmp_path
     os.umask(before)

@@ -58,6 +58,8 @@ def local_outcome(run: Path, plan: Plan, node: NodePlan, status: int, oom_before
             return Outcome("failed", f"{_rank_label(plan, rank)}: {_signal_reason(-code, oom_before)}", rank, node.name)
         if rank is not None and rank not in reported:  # it died before it wrote an event, as when a module is missing
             last = _last_line(run / "out.log", _TORCHRUN_LOG_LINE)
+            if any(last[:60] in failed.reason for failed in failures):  # the line of another rank, which lost this one
+                last = ""
             cause = f"exit status {code}" + (f": {last}" if last else "")
             return Outcome("failed", f"{_rank_label(plan, rank)}: {cause}", rank, node.name)
     for failed in failures:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ...protocol import runner_socket
-from ...protocol.store_words import MAX_LINE_BYTES
+from ...protocol.store_words import MAX_STORE_LINE_BYTES
 
 Request = dict[str, Any]
 Handler = Callable[[Request], Awaitable[dict[str, Any]]]
@@ -35,7 +35,7 @@ class LocalService:
     async def start(self) -> None:
         """Open the socket. Raises OSError."""
         listener = runner_socket.bind(self._run)
-        self._server = await asyncio.start_unix_server(self._serve, sock=listener, limit=MAX_LINE_BYTES)
+        self._server = await asyncio.start_unix_server(self._serve, sock=listener, limit=MAX_STORE_LINE_BYTES)
 
     async def close(self) -> None:
         """Close the socket and all connections, and remove the private directory."""

@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from ...errors import WorkFailed
-from ...protocol.store_words import MAX_LINE_BYTES
+from ...protocol.store_words import MAX_STORE_LINE_BYTES
 from ..system.timeout import with_timeout
 from .door import HANDSHAKE_TIMEOUT_S, Door, Stream
 from .identity import Identity, peer_name
@@ -52,7 +52,7 @@ class PeerMesh:
         self._writers: dict[str, asyncio.StreamWriter] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._ended: set[str] = set()
-        self._door = Door(identity, self._admit, on_stranger, MAX_LINE_BYTES) if identity is not None else None
+        self._door = Door(identity, self._admit, on_stranger, MAX_STORE_LINE_BYTES) if identity is not None else None
         self.peers: asyncio.Future[Peers] = asyncio.get_running_loop().create_future()
         """Done when the addresses have arrived from the control centre or a peer."""
 
@@ -142,7 +142,7 @@ class PeerMesh:
             await knock(connection, self._identity.knock_keys[0])
             reader, writer = await asyncio.open_connection(
                 sock=connection,
-                limit=MAX_LINE_BYTES,
+                limit=MAX_STORE_LINE_BYTES,
                 ssl=self._identity.client,
                 server_hostname="",
                 ssl_handshake_timeout=HANDSHAKE_TIMEOUT_S,
