@@ -24,6 +24,7 @@ from .stragglers import straggler_entries
 
 RESULT_SCHEMA = 1
 ONE_EPOCH = "only one epoch was trained: samples_per_second leaves the first epoch out, so train two or more"
+NO_TRAINING = "the script ended without an epoch that could be seen: no loader of torch was iterated, or no gradient was summed"
 
 
 def bench_document(plan: Plan, events: Iterable[Event]) -> dict[str, Any]:
@@ -280,5 +281,6 @@ def _warnings(plan: Plan, lines: RunLines, figures: list[CaseFigures]) -> list[s
     short = any(len(epochs) == 1 for epochs in lines.epochs.values())
     one_epoch = [ONE_EPOCH] if short and plan.epochs == 1 else []
     capped = batch_warning(plan)
-    told = [*plan.data.warnings, *([capped] if capped is not None else []), *one_epoch]
+    untrained = [NO_TRAINING] if plan.script is not None and not lines.epochs else []
+    told = [*plan.data.warnings, *untrained, *([capped] if capped is not None else []), *one_epoch]
     return [*told, *busy_warnings(plan, lines, figures), *prediction_warnings(plan, lines, figures)]
