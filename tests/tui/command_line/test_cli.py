@@ -52,15 +52,19 @@ def paceline(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         (("replay", "missing.jsonl"), "missing.jsonl"),
     ],
 )
-def test_what_does_not_exist_is_refused_in_one_line_with_status_2(tmp_path: Path, words: tuple[str, ...], told: str) -> None:
+def test_what_does_not_exist_is_refused_in_one_line_with_status_2(
+    tmp_path: Path, words: tuple[str, ...], told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "nodes.toml").write_text(EMBEDDED)
-    done = paceline(*words, cwd=tmp_path)
-    assert done.returncode == 2
-    assert done.stdout == ""
-    errors = [line for line in done.stderr.splitlines() if line.startswith("paceline: ")]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert main(list(words)) == 2  # in this process: the next test starts the command itself
+    out, err = capsys.readouterr()
+    assert out == ""
+    errors = [line for line in err.splitlines() if line.startswith("paceline: ")]
     assert len(errors) == 1
     assert told in errors[0]
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in err
 
 
 def test_a_broken_nodes_file_is_refused_with_its_line(tmp_path: Path) -> None:
