@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
 import sys
+import types
 from pathlib import Path
+from typing import Any
 
 import pytest
+from paceline.engine.events import DeviceReading
 
 from benchmarks.card.published import CARDS, published
 from benchmarks.card.rows import FAILED, GOOD, LOOK, UNMEASURED, Part, Row
@@ -106,3 +110,66 @@ def test_every_part_runs_on_a_processor(tmp_path: Path) -> None:
     assert {row["verdict"] for row in rows} == {GOOD, "note", UNMEASURED}
     parts = {"readings", "profile", "workloads", "timing", "late reading", "formats", "memory", "two ranks", "energy"}
     assert {row["part"] for row in rows} == parts
+
+
+SMI = {
+    "name": "NVIDIA A10",
+    "utilization.gpu": "100",
+    "memory.used": "1000",
+    "memory.total": "23028",
+    "temperature.gpu": "60",
+    "power.draw": "140.0",
+    "power.limit": "150.0",
+    "clocks.sm": "1500",
+    "clocks.mem": "[N/A]",
+    "pcie.link.gen.current": "4",
+    "pcie.link.width.current": "16",
+}
+
+
+def readings_beside(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], **changes: Any) -> dict[str, str]:
+    """Verdicts of our readings beside nvidia-smi's, by figure; of a card that another program would keep busy."""
+    from benchmarks.card import readings
+
+    ours = DeviceReading(
+        index=0,
+        name="NVIDIA A10",
+        kind="cuda",
+        utilization=0.98,
+        memory_used=1000 << 20,
+        memory_total=23028 << 20,
+        temperature=61.0,
+        power=145.0,
+        power_limit=150.0,
+        clock=1510.0,
+        memory_clock=None,
+    )
+    devices = types.SimpleNamespace(read=lambda: (dataclasses.replace(ours, **changes),))
+    monkeypatch.setattr("paceline.engine.agent.telemetry.nvml.load_pynvml", lambda: types.ModuleType("pynvml"))
+    monkeypatch.setattr("paceline.engine.agent.telemetry.nvml.NvidiaDevices", lambda module: devices)
+    monkeypatch.setattr(readings, "_load", lambda is_over: is_over.wait())
+    monkeypatch.setattr(readings, "LOAD_SECONDS", 0.0)
+    monkeypatch.setattr(readings, "nvidia_smi", lambda index: SMI)
+    readings.measure(Part("readings"), "cuda")
+    rows = [json.loads(line.removeprefix("row ")) for line in capsys.readouterr().out.splitlines()]
+    return {row["figure"]: row["verdict"] for row in rows}
+
+
+def test_readings_like_those_of_nvidia_smi_are_good_and_others_are_pointed_at(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    verdicts = readings_beside(monkeypatch, capsys)
+    assert {figure for figure, verdict in verdicts.items() if verdict == GOOD} == {
+        "name",
+        "utilization",
+        "memory used",
+        "memory",
+        "temperature",
+        "power",
+        "power limit",
+        "clock",
+        "memory clock",
+    }
+    wrong = readings_beside(monkeypatch, capsys, power=14.5, memory_clock=7000.0, clock=None)
+    assert {figure for figure, verdict in wrong.items() if verdict == LOOK} == {"power", "memory clock", "clock"}
+    assert readings_beside(monkeypatch, capsys, error="lost") == {"device": LOOK}
