@@ -35,6 +35,21 @@ def _argument(value: Any) -> str:
     return value
 
 
+def _host(value: Any) -> str:
+    """A name, an address or an alias of ~/.ssh/config alone: user and port have keys of their own, which an error names."""
+    host = _argument(value)
+    rest = host.removeprefix("ssh://")
+    user, _, address = rest.rpartition("@")
+    match = re.fullmatch(r"\[([0-9A-Fa-f:.%]+)\](?::(\d+))?/?|([^:/]+)(?::(\d+))?/?", address)
+    if match is None:
+        return host  # such as an IPv6 address without brackets
+    found = {"user": user, "host": match[1] or match[3], "port": match[2] or match[4]}
+    if found["host"] == host:
+        return host
+    keys = [f"{key} = {item}" if key == "port" else f'{key} = "{item}"' for key, item in found.items() if item]
+    raise InvalidValue(f"expected the host alone: write {', '.join(keys)}")
+
+
 def _name(value: Any) -> str:
     if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", value):
         raise InvalidValue("expected a letter or digit, then up to 63 letters, digits, dots, underscores or dashes")
@@ -220,7 +235,7 @@ SHARED_KEYS: Readers = {
     "tags": _tags,
 }
 """Keys of a node that [defaults] may hold too."""
-NODE_KEYS: Readers = {"name": _name, "host": _argument, "host_key": _host_key, "address": _address}
+NODE_KEYS: Readers = {"name": _name, "host": _host, "host_key": _host_key, "address": _address}
 """Keys of a node that [defaults] may not hold."""
 DEVICE_KEYS: Readers = {
     "name": text,

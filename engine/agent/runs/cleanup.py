@@ -19,7 +19,7 @@ from typing import Any
 
 from ...errors import UsageError
 from ...protocol.json_files import read_json
-from ..system.processes import PROC, RUN_ID_VARIABLE
+from ..system.processes import RUN_ID_VARIABLE, pids, read_environment
 from ..system.state_dir import StateDir
 from .run_dir import runner_is_alive
 
@@ -175,12 +175,9 @@ def _try_lock(handle: int) -> bool:
 
 
 def _read_environments() -> Iterator[bytes]:
-    """Yield the environment of every process that this user may read."""
-    with contextlib.suppress(OSError), os.scandir(PROC) as entries:
-        for entry in entries:
-            if entry.name.isdigit():
-                with contextlib.suppress(OSError):
-                    yield (PROC / entry.name / "environ").read_bytes()
+    """Yield the environment of every process of this user."""
+    for pid in pids():
+        yield b"\0".join(read_environment(pid))
 
 
 def _size(handle: int, name: str, depth: int = 0) -> int:

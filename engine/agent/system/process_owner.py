@@ -10,7 +10,7 @@ from pathlib import Path
 from ...events import ProcessReading
 from ...protocol.json_files import read_json
 from ...protocol.run_files import RANK_NAME
-from .processes import PROC, RUN_ID_VARIABLE, STATE_ROOT_VARIABLE
+from .processes import PROC, RUN_ID_VARIABLE, STATE_ROOT_VARIABLE, read_environment
 
 OWNER_CACHE_LOOKUPS = 12
 """Lookups after which a pid is read again, since it may belong to another process by then."""
@@ -49,7 +49,7 @@ def describe(pid: int) -> ProcessReading:
         owner = directory.stat().st_uid
         name = (directory / "comm").read_text(errors="replace").strip()
         user = user_name(owner)
-        pairs = (pair.partition("=") for pair in (directory / "environ").read_bytes().decode(errors="replace").split("\0"))
+        pairs = (pair.decode(errors="replace").partition("=") for pair in read_environment(pid))
         environ = {key: value for key, _, value in pairs}
         run_id = environ.get(RUN_ID_VARIABLE, "")
         rank = _rank(environ, name)

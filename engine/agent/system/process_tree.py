@@ -155,11 +155,7 @@ class ProcessTree:
         return leader is None or leader.state in "ZX" or leader.start_ticks == started
 
     def _is_marked(self, pid: int) -> bool:
-        try:
-            environ = (processes.PROC / str(pid) / "environ").read_bytes()
-        except OSError:  # it has ended, or belongs to another user
-            return False
-        return self._environment_marks <= set(environ.split(b"\0"))
+        return self._environment_marks <= set(processes.read_environment(pid))
 
 
 def _leader_start(table: dict[int, ProcessStat], session: int) -> int:

@@ -74,19 +74,29 @@ def is_alive(pid: int, boot: str, started: int) -> bool:
 
 
 def pids_of_run(run_id: str, root: Path) -> list[int]:
-    """Pids of all living processes with the environment of this run on this node, except this process."""
+    """Pids of all living processes of this user with the environment of this run on this node, except this process.
+
+    Root could read the environments of other users, who can write there what they like.
+    """
     marks = {f"{RUN_ID_VARIABLE}={run_id}".encode(), f"{STATE_ROOT_VARIABLE}={root}".encode()}
     members = []
     for pid in pids():
         if pid == os.getpid():
             continue
-        try:
-            environ = (PROC / str(pid) / "environ").read_bytes()
-        except OSError:  # it has ended, or belongs to another user
-            continue
-        if marks <= set(environ.split(b"\0")) and start_time(pid) is not None:
+        if marks <= set(read_environment(pid)) and start_time(pid) is not None:
             members.append(pid)
     return members
+
+
+def read_environment(pid: int) -> list[bytes]:
+    """The variables of a process of this user, each as NAME=VALUE; empty where it has ended or belongs to another user."""
+    try:
+        with open(PROC / str(pid) / "environ", "rb") as file:
+            if os.fstat(file.fileno()).st_uid != os.geteuid():
+                return []
+            return file.read().split(b"\0")
+    except OSError:
+        return []
 
 
 def send_signal(signum: int, targets: Iterable[int]) -> None:

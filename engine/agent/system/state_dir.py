@@ -34,12 +34,26 @@ class StateDir:
         return self.root / "bundles"
 
     def prepare(self) -> None:
-        """Make the directories with mode 0700. Raises StorageFailed."""
+        """Make the directories with mode 0700. Raises StorageFailed, also where other users could replace what is in them."""
         for path in (self.runs, self.data, self.bundles):
             try:
                 path.mkdir(mode=0o700, parents=True, exist_ok=True)
             except OSError as error:
                 raise StorageFailed(f"cannot make {path}: {error.strerror}", hint="set state_dir in nodes.toml") from None
+            if reason := unsafe_reason(path):
+                raise StorageFailed(f"{reason}: other users could run code here", hint="set state_dir in nodes.toml")
+
+
+def unsafe_reason(path: Path) -> str:
+    """Why other users could replace what a directory holds; empty if they cannot. Of the directories above, only their modes count:
+    in a container they may belong to anybody."""
+    for directory in (path, *path.parents):
+        status = directory.stat()
+        if directory in (path, path.parent) and status.st_uid not in (0, os.geteuid()):
+            return f"{directory} belongs to another user"
+        if status.st_mode & 0o002 and not status.st_mode & 0o1000:
+            return f"every user may write to {directory}"
+    return ""
 
 
 NETWORK_FILE_SYSTEMS = (

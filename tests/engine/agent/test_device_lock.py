@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,9 +30,14 @@ REAL = replace(EMULATED, device_kind="cuda")
 
 @pytest.fixture
 def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(device_lock, "LOCK_DIRECTORY", tmp_path / "devices")
+    """The directory of the machine, played by one of this test."""
+    directory = tmp_path / "devices"
+    directory.mkdir()
+    directory.chmod(0o1777)
+    monkeypatch.setattr(device_lock, "LOCK_DIRECTORIES", (directory,))
+    monkeypatch.setattr(device_lock, "machine_directory", lambda: directory)
     monkeypatch.setattr(device_lock, "LOCK_PATIENCE_S", 0.0)
-    return tmp_path / "devices"
+    return directory
 
 
 def test_a_held_device_is_refused_naming_run_and_user_until_it_is_free(tmp_path: Path, shared: Path) -> None:
@@ -71,24 +78,22 @@ def test_a_run_that_shares_is_never_refused_and_keeps_out_runs_that_do_not(tmp_p
 def test_an_owner_that_was_killed_is_forgotten(tmp_path: Path, shared: Path) -> None:
     held = device_lock.acquire(tmp_path, [REAL], "one", is_shared=False)
     os.close(held.locked[0])  # as the kernel does
-    assert (shared / "cuda0").stat().st_size > 0
+    assert (shared / "paceline-cuda0").stat().st_size > 0
     assert device_lock.holder(tmp_path, "cuda", 0) == ("", "")
 
 
-def test_the_shared_directory_is_sticky_and_its_locks_are_for_all_users_under_any_umask(tmp_path: Path, shared: Path) -> None:
+def test_locks_of_the_machine_are_for_all_users_under_any_umask(tmp_path: Path, shared: Path) -> None:
     before = os.umask(0o077)
     try:
         device_lock.acquire(tmp_path, [REAL], "one", is_shared=False).release()
     finally:
         os.umask(before)
-    assert (shared.stat().st_mode & 0o7777, (shared / "cuda0").stat().st_mode & 0o777) == (0o1777, 0o666)
+    assert (shared / "paceline-cuda0").stat().st_mode & 0o777 == 0o666
 
 
 @pytest.mark.parametrize("trap", ["symlink", "hard link", "fifo", "directory"])
 def test_a_foreign_file_in_place_of_a_lock_is_refused_and_untouched(tmp_path: Path, shared: Path, trap: str) -> None:
-    shared.mkdir()
-    shared.chmod(0o1777)
-    victim, path = tmp_path / "victim", shared / "cuda0"
+    victim, path = tmp_path / "victim", shared / "paceline-cuda0"
     victim.write_text("precious")
     if trap == "symlink":
         path.symlink_to(victim)
@@ -104,15 +109,57 @@ def test_a_foreign_file_in_place_of_a_lock_is_refused_and_untouched(tmp_path: Pa
     assert victim.read_text() == "precious"
 
 
-def test_a_directory_in_which_other_users_may_remove_locks_is_refused(tmp_path: Path, shared: Path) -> None:
-    shared.mkdir()
-    shared.chmod(0o777)
-    with pytest.raises(StorageFailed, match="not a sticky directory"):
+def test_a_lock_whose_file_was_removed_is_taken_again_and_a_new_run_is_refused(tmp_path: Path, shared: Path) -> None:
+    held = device_lock.acquire(tmp_path, [REAL], "one", is_shared=False)
+    (shared / "paceline-cuda0").unlink()  # as the user who made it may
+    held.refresh()
+    assert device_lock.holder(tmp_path, "cuda", 0) == ("one", user_name())
+    with pytest.raises(DeviceInUse, match="in use by run one"):
+        device_lock.acquire(tmp_path, [REAL], "two", is_shared=False)
+    (shared / "paceline-cuda0").unlink()
+    faster = device_lock.acquire(tmp_path, [REAL], "two", is_shared=False)
+    held.refresh()
+    assert device_lock.holder(tmp_path, "cuda", 0)[0] == "two"
+    faster.release()
+    held.refresh()
+    assert device_lock.holder(tmp_path, "cuda", 0)[0] == "one"
+    (shared / "paceline-cuda0").unlink()
+    (shared / "paceline-cuda0").mkdir()
+    held.refresh()
+    held.release()
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o755, 0o1755])
+def test_only_a_sticky_directory_of_root_is_safe_for_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int) -> None:
+    first, link = tmp_path / "first", tmp_path / "link"
+    first.mkdir()
+    first.chmod(mode)
+    link.symlink_to(tmp_path)
+    monkeypatch.setattr(device_lock, "LOCK_DIRECTORIES", (first, link, tmp_path / "missing"))
+    assert device_lock.machine_directory() is None
+    with pytest.raises(StorageFailed, match="devices cannot be locked: neither of"):
         device_lock.acquire(tmp_path, [REAL], "one", is_shared=False)
-    shared.rmdir()
-    shared.symlink_to(tmp_path)
-    with pytest.raises(StorageFailed, match="not a sticky directory"):
-        device_lock.acquire(tmp_path, [REAL], "one", is_shared=False)
+    device_lock.acquire(tmp_path, [REAL], "one", is_shared=True).release()
+    assert device_lock.holders(tmp_path, "cuda", (0,)) == {}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become other users")
+def test_another_user_can_neither_remove_nor_forge_nor_hide_a_lock(tmp_path: Path, shared: Path) -> None:
+    for directory in (tmp_path, *tmp_path.parents[:3]):
+        directory.chmod(directory.stat().st_mode | 0o011)
+    held = device_lock.acquire(tmp_path, [REAL], "one", is_shared=False)
+    path = shared / "paceline-cuda0"
+    attacks = [
+        *("os.unlink(p)", "os.rename(p, p + 'x')", "os.symlink('/etc/passwd', p)", "os.mkdir(p)", "os.rmdir(d)", "os.chmod(p, 0)"),
+        *("os.chmod(d, 0o700)", "os.rename(d, d + 'x')", "fcntl.flock(open(p, 'r+'), fcntl.LOCK_EX | fcntl.LOCK_NB)"),
+    ]
+    for attack in attacks:
+        program = f"import os, fcntl; os.setgid(65534); os.setuid(65534); p, d = {str(path)!r}, {str(shared)!r}; {attack}"
+        assert subprocess.run([sys.executable, "-S", "-c", program], capture_output=True, check=False).returncode != 0, attack
+    assert device_lock.holder(tmp_path, "cuda", 0) == ("one", user_name())
+    with pytest.raises(DeviceInUse, match="in use by run one"):
+        device_lock.acquire(tmp_path, [REAL], "two", is_shared=False)
+    held.release()
 
 
 async def test_readings_name_the_holder_of_a_device_until_its_runner_is_killed(tmp_path: Path) -> None:

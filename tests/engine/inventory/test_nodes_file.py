@@ -118,6 +118,13 @@ EMBEDDED = NODE + 'kind = "embedded"\ndevices = [{ name = "d", speed = 1, memory
         (NODE + "port = 70000\n", ":3: port: expected a whole number from 1 to 65535, got 70000"),
         (NODE + "port = '22'\n", ":3: port: expected a whole number from 1 to 65535, got '22'"),
         (NODE + "port = true\n", ":3: port: expected a whole number"),
+        (NODE + "host = '10.0.0.1:2222'\n", ':3: host: expected the host alone: write host = "10.0.0.1", port = 2222, got'),
+        (NODE + "host = 'root@10.0.0.1'\n", ':3: host: expected the host alone: write user = "root", host = "10.0.0.1", got'),
+        (
+            NODE + "host = 'ssh://me@[::1]:22'\n",
+            ':3: host: expected the host alone: write user = "me", host = "::1", port = 22, got',
+        ),
+        (NODE + "host = '[::1]'\n", ':3: host: expected the host alone: write host = "::1", got'),
         (NODE + "host = '-oProxyCommand=sh'\n", ":3: host: expected one word that does not begin with a dash"),
         (NODE + "user = '-l'\n", ":3: user: expected one word that does not begin with a dash"),
         (NODE + "jump = 'a,-b'\n", ":3: jump: expected one word that does not begin with a dash"),
