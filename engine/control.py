@@ -36,8 +36,10 @@ if TYPE_CHECKING:
     from .jobs.runs.clean import CleanRequest
     from .profiles.profile import Profile
 
-ASKING_PATIENCE_S = 5.0
+ASKING_PATIENCE_S = 4.0
 """Seconds without a sign of life after which a verb that only asks goes on without the nodes that have not connected yet."""
+RUNS_PER_TURN = 100
+"""Runs to announce before other tasks of the event loop run."""
 NOT_YET = "has not answered yet; --patience waits longer"
 
 
@@ -135,6 +137,7 @@ class Control:
     async def status(self) -> Document:
         """Nodes and devices, once each node has answered or failed."""
         await self._live.wait_settled(patience=self._asking_patience)
+        self._warn_of_shared_devices()
         nodes = [
             {
                 "name": node.name,
@@ -154,6 +157,17 @@ class Control:
         facts = self._live.facts.get(node)
         text = missing_packages(facts) if facts is not None and self._live.state.nodes[node].state == "ok" else ""
         return [f"{text} ({INSTALL_HINT})"] if text else []
+
+    def _warn_of_shared_devices(self) -> None:
+        """Warn of each machine that has two names in nodes.toml."""
+        from .jobs.launch.same_machine import shared_devices
+
+        devices = [(node.name, device.reading) for node in self.state.nodes.values() for device in node.devices]
+        warned = set()
+        for shared in shared_devices(devices, self._live.facts):
+            if (shared.node, shared.other) not in warned:
+                warned.add((shared.node, shared.other))
+                self.publish(NodeWarned(node=shared.node, reason=str(shared), hint="take one of them out of nodes.toml"))
 
     async def run(self, spec: TrainSpec, is_waiting: bool = False, resume_from: Path | None = None) -> Document:
         """Launch a job and follow it to its result (verbs train and bench). ``is_waiting``: wait until its devices are free.
@@ -178,7 +192,7 @@ class Control:
         spec = await prepare_resume(
             await self._row(run_id),
             self._fleet,
-            connected=self._live.connected,
+            connected=self._live.answering,
             runs=self.runs,
             packed=session.checkpoints_dir,
             publish=self.publish,
@@ -226,8 +240,11 @@ class Control:
             patience=self._patience,
         )
 
-    async def jobs(self) -> Document:
-        """All runs that any connected node knows, and those with copies here whose nodes are silent."""
+    async def jobs(self, only: Sequence[str] | None = None) -> Document:
+        """All runs that any connected node knows, and those with copies here whose nodes are silent.
+
+        ``only``: ask these nodes, None: all.
+        """
         from .jobs.runs.listing import list_runs
 
         await self._live.wait_settled(patience=self._asking_patience)
@@ -237,9 +254,12 @@ class Control:
             silent[node] = error.reason
             self.publish(NodeWarned(node=node, reason=f"its runs are not listed: {error.reason}", hint=error.hint or ""))
 
-        rows = await list_runs(self._fleet, self.runs, self._live.connected, on_failure)
-        for row in reversed(rows):
+        asked = [name for name in self._live.answering if only is None or name in only]
+        rows = await list_runs(self._fleet, self.runs, asked, on_failure)
+        for count, row in enumerate(reversed(rows)):
             self.publish(_listed(row))
+            if count % RUNS_PER_TURN == 0:
+                await asyncio.sleep(0)
         return {"type": "jobs", "runs": rows, "silent": [{"name": name, "reason": reason} for name, reason in silent.items()]}
 
     async def cancel(self, run_id: str) -> Document:
@@ -255,9 +275,9 @@ class Control:
         row = await self._row(run_id)
         run_id = row["run_id"]
         read_only = [node.name for node in self.inventory.nodes if node.read_only]
-        survivors = await cancel(row, self._fleet, self._live.connected, read_only)
+        survivors = await cancel(row, self._fleet, self._live.answering, read_only)
         await copy_remaining(row, self._fleet, self.runs, self.publish)
-        after = await self._row(run_id)
+        after = await self._row(run_id, row["nodes"])
         return {"type": "cancel", "run_id": run_id, "state": after["state"], "nodes": row["nodes"], "survivors": survivors}
 
     async def kill(self, node: str, pid: int, started: int | None, is_agreed: bool) -> Document:
@@ -286,7 +306,7 @@ class Control:
                     await asyncio.sleep(0)
             return
         row = await self._row(run_id)
-        nodes = self._live.connected
+        nodes = self._live.answering
         await attach(row, self._fleet, connected=nodes, runs=self.runs, publish=self.publish, patience=self._asking_patience)
 
     async def attach(self, run_id: str) -> Document:
@@ -296,7 +316,7 @@ class Control:
         row = await self._row(run_id)
         self._launcher, self._attached = None, row["run_id"]
         return await attach(
-            row, self._fleet, connected=self._live.connected, runs=self.runs, publish=self.publish, patience=self._patience
+            row, self._fleet, connected=self._live.answering, runs=self.runs, publish=self.publish, patience=self._patience
         )
 
     async def logs(self, run_id: str, query: LogQuery, show: Callable[[MergedLine], None] | None = None) -> Document:
@@ -305,7 +325,7 @@ class Control:
 
         row = await self._row(run_id)
         document = await read_logs(
-            row, query, self._fleet, connected=self._live.connected, runs=self.runs, show=show, patience=self._patience
+            row, query, self._fleet, connected=self._live.answering, runs=self.runs, show=show, patience=self._patience
         )
         for node in document["nodes"]:
             if node["reason"] is not None:
@@ -324,7 +344,7 @@ class Control:
 
         row = await self._row(run_id)
         directory = to.absolute() if to is not None else self.runs / row["run_id"] / "files"
-        return await fetch(row, patterns, directory, self._fleet, connected=self._live.connected, publish=self.publish)
+        return await fetch(row, patterns, directory, self._fleet, connected=self._live.answering, publish=self.publish)
 
     async def clean(self, request: CleanRequest, is_agreed: bool) -> Document:
         """List what Paceline stores on the nodes and no longer needs, and remove it when ``is_agreed``."""
@@ -340,9 +360,9 @@ class Control:
             request, self._fleet, nodes=[node.name for node in nodes], runs=self.runs, is_agreed=is_agreed, read_only=read_only
         )
 
-    async def _row(self, run_id: str) -> Document:
-        """A run as ``jobs`` lists it, by any of its names. Raises UsageError when no node knows it."""
-        rows = {row["run_id"]: row for row in (await self.jobs())["runs"]}
+    async def _row(self, run_id: str, nodes: Sequence[str] | None = None) -> Document:
+        """A run as ``jobs`` lists it from these nodes, by any of its names. Raises UsageError when no node knows it."""
+        rows = {row["run_id"]: row for row in (await self.jobs(nodes))["runs"]}
         run: Document = rows[find_run(_known_runs(rows.values()), run_id)]
         return run
 

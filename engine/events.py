@@ -66,6 +66,8 @@ class DeviceReading:
     """Uncorrected memory errors since the driver was loaded; None: the device does not count them."""
     performance_state: int | None = None
     """0 (fastest) to 15 (slowest)."""
+    uuid: str = ""
+    """Identity of an accelerator, as its driver gives it; empty: unknown, or no accelerator."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +185,8 @@ class NodeConnected(Event):
     address: str = ""
     interface: str = ""
     boot_id: str = ""
+    pid_namespace: str = ""
+    """Number of the agent's process namespace: together with the boot id it names one machine, or one container."""
     torch: str = ""
     """Version of torch in its Python; empty: unknown or not installed."""
     driver: str = ""

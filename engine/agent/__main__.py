@@ -28,7 +28,7 @@ from ..specs import DeviceSpec
 from ..wire import dumps, encode, from_plain
 from .rpc.dispatch import find_handler
 from .rpc.send_queue import SendQueue
-from .system.processes import boot_id
+from .system.processes import boot_id, pid_namespace
 from .system.state_dir import StateDir
 from .telemetry.host import connection_address, interface_addresses
 from .telemetry.sampler import Sampler
@@ -129,6 +129,7 @@ def hello() -> Body:
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "boot_id": boot_id(),
+        "pid_namespace": pid_namespace(),
         "torch": torch_version(),
         "packages": {name: package_version(name) for name in ("torch", "numpy")},
         "driver": driver_version(),

@@ -17,7 +17,7 @@ from pathlib import Path
 import asyncssh
 
 from ..errors import NodeRefused, NodeUnreachable, PacelineError, StorageFailed, UsageError
-from ..events import Event, NodeConnecting, NodeDenied, NodeLost, NodeReported
+from ..events import Event, NodeConnecting, NodeDenied, NodeLost, NodeReported, NodeWarned
 from ..specs import Inventory, NodeSpec
 from ..telemetry.bus import Publish
 from ..telemetry.progress import TransferProgress
@@ -78,7 +78,7 @@ class Fleet:
         self._embedded: list[EmbeddedNode] = []
         self._waiters: set[asyncio.Future[None]] = set()
         self._connect_slots = asyncio.Semaphore(MAX_CONNECTING)
-        self._connector = Connector(ask)
+        self._connector = Connector(ask, lambda node, text: publish(NodeWarned(node=node, reason=text)))
         self._upload_progress = TransferProgress("sending Paceline's modules to the nodes", publish)
         self._random = random.Random()
 

@@ -254,7 +254,11 @@ class Link:
                 await upload_bundle(await self.sftp(), self.node, self.root, on_sent)
             await self._close_sftp()  # sshd may allow one session only, which is the agent's
             if not await self._start_agent(root, python, interval):
-                raise StorageFailed(f"the bundle was uploaded to {self.root}/bundles but is missing there", node=self.node)
+                raise StorageFailed(
+                    f"the bundle was uploaded to {self.root}/bundles but is missing there",
+                    node=self.node,
+                    hint="does that directory belong to this user? Else set state_dir in nodes.toml",
+                )
 
     async def _start_agent(self, root: str, python: str, interval: float) -> bool:
         """Start the agent and wait for its hello; False: the bundle is missing. Raises NodeUnreachable."""
@@ -266,11 +270,11 @@ class Link:
                 is_embedded = self._spec.kind == "embedded"
                 command = start_command(root, python, self.node, bundle().name, is_embedded)
                 start = functools.partial(self._connection.create_process, command, encoding=None)
-                self._process = await _open_channel(start)
+                process = self._process = await _open_channel(start)
                 self._setup = {"setup": {"devices": list(self._spec.devices), "interval": interval}}
                 self._tasks = [asyncio.ensure_future(self._read_stdout()), asyncio.ensure_future(self._read_stderr())]
                 with suppress(OSError):  # it has ended already; its output says why
-                    self._process.stdin.write(b"\n")  # for a start file that reads a line; else it would eat the setup
+                    process.stdin.write(b"\n")  # for a start file that reads a line; else it would eat the setup
                 await self._started.wait()
                 if self._is_bundle_missing:
                     await self._end_process()
@@ -484,12 +488,14 @@ def start_command(root: str, python: str, node: str, zip_name: str, is_embedded:
 
     ``~`` in ``root`` and ``python`` is the home directory, whatever directory a start file changes to; of an embedded node it is
     the directory in which the command starts. The agent starts in the directory of bundles: ``-m`` imports from the working
-    directory first, and a home directory may contain a package of the same name.
+    directory first, and a home directory may contain a package of the same name. A bundle, or a directory of bundles, of another user
+    counts as missing (``-O``).
     """
     go_home = "" if is_embedded else 'cd "$HOME" 2>/dev/null; '
     script = (
         f"{go_home}h=$(pwd -P); printf '{HOME_PREFIX.decode()}%s\\n' \"$h\"; r={_shell_path(root)}; "
-        f'cd "$r/bundles" 2>/dev/null && [ -f {zip_name} ] || {{ echo {BUNDLE_MISSING.decode()}; exit; }}; '
+        f'cd "$r/bundles" 2>/dev/null && [ -f {zip_name} ] && [ -O . ] && [ -O {zip_name} ] || '
+        f"{{ echo {BUNDLE_MISSING.decode()}; exit; }}; "
         f'exec env PYTHONPATH="$r/bundles/{zip_name}" {_shell_path(python)} -m paceline.engine.agent "$r" {shlex.quote(node)}'
     )
     return "exec " + shlex.join(["/bin/sh", "-c", script])

@@ -43,6 +43,14 @@ def boot_id() -> str:
         return ""
 
 
+def pid_namespace() -> str:
+    """Number of the namespace of process ids in which this process is; empty where the system has none."""
+    try:
+        return os.readlink(PROC / "self/ns/pid")
+    except OSError:
+        return ""
+
+
 def pids() -> Iterator[int]:
     """Pids of all processes; none without /proc."""
     if PROC.is_dir():

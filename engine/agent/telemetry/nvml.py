@@ -43,6 +43,8 @@ _REOPEN_CODES = (_UNINITIALIZED_CODE, 15, 16, 28)
 """Also NVML_ERROR_GPU_IS_LOST, _RESET_REQUIRED and _GPU_NOT_FOUND: only a new initialization can help."""
 DEVICE_GONE = "the driver no longer knows this device"
 
+MAX_TEMPERATURE_C, MAX_POWER_W, MAX_CLOCK_MHZ, MAX_FAN = 150.0, 10_000.0, 10_000.0, 2.0
+"""Readings above these are errors of a driver, and count as unknown."""
 Query = Callable[..., Any]
 """Calls an NVML function of one device by name; None where it fails."""
 
@@ -127,7 +129,7 @@ class NvidiaDevices:
         nvml = self._nvml
         try:
             handle = nvml.nvmlDeviceGetHandleByIndex(index)
-            name, uuid = _text(nvml.nvmlDeviceGetName(handle)), _text(nvml.nvmlDeviceGetUUID(handle))
+            name, uuid = _read_text(nvml.nvmlDeviceGetName, handle), _read_text(nvml.nvmlDeviceGetUUID, handle)
             return _Device(handle, name, uuid, _reading_queries(nvml, handle))
         except nvml.NVMLError as error:
             self._open_at = self._count + REOPEN_EVERY_READINGS
@@ -157,18 +159,20 @@ class NvidiaDevices:
             reasons = self._query(handle)("nvmlDeviceGetCurrentClocksThrottleReasons")
         if self._count % LIMITS_EVERY_READINGS == 0 or not device.limits:
             device.limits = _read_limits(nvml, self._query(handle))
+        used = None if memory is None or not 0 <= memory.used <= memory.total else int(memory.used)
         return DeviceReading(
             index=index,
             name=device.name,
             kind="cuda",
-            utilization=None if rates is None else rates.gpu / 100,
-            memory_used=None if memory is None else int(memory.used),
+            utilization=None if rates is None else _plausible(rates.gpu / 100, 1.0),
+            memory_used=used,
             memory_total=None if memory is None else int(memory.total),
-            temperature=_number(temperature),
-            power=_number(milliwatts, 1000),
-            clock=_number(clock),
+            temperature=_plausible(_number(temperature), MAX_TEMPERATURE_C),
+            power=_plausible(_number(milliwatts, 1000), MAX_POWER_W),
+            clock=_plausible(_number(clock), MAX_CLOCK_MHZ),
             throttle=_throttle(reasons) if reasons else (),
             processes=device.processes,
+            uuid=device.uuid,
             **device.limits,
         )
 
@@ -224,7 +228,7 @@ def _read_limits(nvml: Any, query: Query) -> dict[str, Any]:
     return {
         "power_limit": _number(query("nvmlDeviceGetEnforcedPowerLimit"), 1000),
         "memory_clock": _number(query("nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_MEM)),
-        "fan": _number(query("nvmlDeviceGetFanSpeed"), 100),
+        "fan": _plausible(_number(query("nvmlDeviceGetFanSpeed"), 100), MAX_FAN),
         "pcie": () if None in link else link,
         "ecc_errors": query("nvmlDeviceGetTotalEccErrors", nvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, nvml.NVML_VOLATILE_ECC),
         "performance_state": state if state is not None and 0 <= state <= 15 else None,
@@ -240,6 +244,8 @@ def _processes(query: Query) -> tuple[ProcessReading, ...] | None:
     by_pid = {}
     for is_graphics, processes in ((True, graphics), (False, compute)):
         for process in processes or ():
+            if not 0 < process.pid < 1 << 31:
+                continue
             by_pid[process.pid] = ProcessReading(process.pid, memory=process.usedGpuMemory, is_graphics=is_graphics)
     return tuple(by_pid[pid] for pid in sorted(by_pid))
 
@@ -252,5 +258,15 @@ def _number(value: Any, divisor: int = 1) -> float | None:
     return None if value is None else float(value) / divisor
 
 
-def _text(value: Any) -> str:
+def _read_text(function: Callable[[Any], Any], handle: Any) -> str:
+    """The text that a function of the driver gives, which pynvml decodes; bytes that are no UTF-8 become U+FFFD."""
+    try:
+        value = function(handle)
+    except UnicodeDecodeError as error:
+        value = error.object
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+
+def _plausible(value: float | None, maximum: float) -> float | None:
+    """A value from 0 to ``maximum``; None for what a driver cannot have measured."""
+    return value if value is not None and 0 <= value <= maximum else None

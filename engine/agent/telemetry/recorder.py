@@ -71,6 +71,7 @@ def _compact(device: DeviceReading) -> DeviceReading:
         device,
         name="",
         processes=None,
+        uuid="",
         holder="",
         holder_user="",
         memory_total=None,

@@ -18,6 +18,7 @@ from ...workloads import WORKLOADS
 from .device_selection import nodes_of_devices, select_devices
 from .device_usage import busy_devices, device_users
 from .planning import NodeCandidate, make_plan
+from .same_machine import shared_devices
 from .session import LaunchSession
 from .submit import new_run_id
 
@@ -62,6 +63,9 @@ class LivePlanner:
         nodes = [await self._candidate(node, patience) for node in inventory.nodes if node.name in names]
         nodes = select_devices(spec.devices, nodes)
         self._check_packages(nodes)
+        devices = [(node.spec.name, device) for node in nodes for device in node.devices]
+        if shared := shared_devices(devices, self._session.live.facts):
+            raise PlanImpossible(str(shared[0]), hint="take one of them out of nodes.toml, or choose devices with --devices")
         workload = None if spec.script is not None else WORKLOADS[spec.workload]
         return make_plan(spec, new_run_id(datetime.now()), nodes, data, workload, inventory.link), nodes
 

@@ -129,6 +129,19 @@ def test_an_unsupported_value_is_unknown_and_the_others_stay(driver: Driver, fun
     assert (unknown, device.error) == ({FIELD_OF_FUNCTION[function]}, "")
 
 
+def test_a_name_that_is_no_utf8_is_shown_as_far_as_it_is(driver: Driver) -> None:
+    driver.set("driver devices=2", "0 name=RTX\udcf8\udcde")
+    assert [device.name for device in read()][0] == "RTX\ufffd\ufffd"
+
+
+def test_a_value_that_no_device_can_have_is_unknown(driver: Driver) -> None:
+    wild = "0 utilization=4294967295 temperature=511 memory=200000 gibibytes=8"
+    driver.set("driver devices=2", wild, "1 utilization=101 temperature=-5")
+    for device in read():
+        assert (device.utilization, device.temperature, device.error) == (None, None, "")
+    assert (read()[0].memory_used, read()[0].memory_total) == (None, 8 << 30)
+
+
 @pytest.mark.parametrize("answer", [TIMEOUT, UNKNOWN])
 def test_a_call_that_fails_leaves_its_value_unknown_and_is_repeated_in_the_next_reading(driver: Driver, answer: int) -> None:
     devices = NvidiaDevices(pynvml)

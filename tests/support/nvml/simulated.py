@@ -55,7 +55,7 @@ class Driver:
     def set(self, *lines: str) -> None:
         """From now on these lines hold, and no others; nvml.c says what they mean."""
         fresh = self._directory / "control.new"
-        fresh.write_text("".join(f"{line}\n" for line in lines))
+        fresh.write_text("".join(f"{line}\n" for line in lines), errors="surrogateescape")
         fresh.rename(self._directory / "control")
         (version,) = struct.unpack_from("<Q", self._board)
         struct.pack_into("<Q", self._board, 0, version + 1)
