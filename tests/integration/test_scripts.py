@@ -1,0 +1,96 @@
+"""Scripts on a real embedded lab: an unchanged one is balanced and its file comes home; odd ones end in one clear line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from tests.support.runs.labs import LabDirectory
+
+pytestmark = pytest.mark.slow
+
+PLAIN = """
+import argparse, torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--epochs", type=int, required=True)
+epochs = parser.parse_args().epochs
+dist.init_process_group("gloo")
+torch.manual_seed(0)
+x = torch.randn(2000, 20)
+data = TensorDataset(x, (x[:, 0] > 0).long())
+sampler = DistributedSampler(data)
+loader = DataLoader(data, batch_size=50, sampler=sampler)
+model = DistributedDataParallel(nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 2)))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for epoch in range(epochs):
+    sampler.set_epoch(epoch)
+    for inputs, targets in loader:
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(inputs), targets).backward()
+        optimizer.step()
+if dist.get_rank() == 0:
+    torch.save(model.module.state_dict(), "model.pt")
+dist.destroy_process_group()
+"""
+GROUP = "import os, sys, torch.distributed as dist\ndist.init_process_group('gloo')\n"
+ODD = {
+    "no training": ("print('hello')", 0, "the script ended without an epoch that could be seen"),
+    "exit status": (GROUP + "if dist.get_rank() == 1:\n    os._exit(7)\ndist.barrier()", 1, "rank 1 on n1 (slow): exit status 7"),
+    "an error": (GROUP + "if dist.get_rank() == 1:\n    raise ValueError('mine')\ndist.barrier()", 1, "ValueError: mine"),
+    "an early end": (
+        GROUP + "if dist.get_rank() == 1:\n    sys.exit()\ndist.barrier()",
+        1,
+        "rank 1 had ended while",
+    ),
+    "a fork": ("import os\nif not os.fork():\n    import time\n    time.sleep(1000)", 0, "without an epoch"),
+    "much output": ("for _ in range(400_000):\n    print('x' * 99)", 0, "without an epoch"),
+}
+"""Program, exit status, and what the document says."""
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[LabDirectory]:
+    lab = LabDirectory(tmp_path, {"fast": 4.0, "slow": 1.0})
+    yield lab
+    lab.end_runs()
+
+
+def test_an_unchanged_script_is_balanced_and_only_what_it_wrote_is_fetched(lab: LabDirectory) -> None:
+    (lab.path / "train.py").write_text(PLAIN)
+    (lab.path / "helper.py").write_text("unused = True\n")
+    status, document = lab.run("train", "train.py", "--epochs", "4")
+    assert status == 0, lab.narration()
+    assert document["balance"] == {"state": "balanced", "door": "torch", "loss": "mean", "reason": None}
+    assert document["global_batch_size"] == 100
+    assert abs(document["local_batch_sizes"][0] - 80) <= 4
+    assert document["stragglers"] == []
+    assert len(document["epochs"]) == 4
+    status, fetched = lab.run("fetch", document["run_id"])
+    assert [file["name"] for file in fetched["files"]] == ["work/model.pt"]
+
+
+def test_a_bench_of_a_script_compares_policies_by_runs_of_their_own(lab: LabDirectory) -> None:
+    (lab.path / "train.py").write_text(PLAIN)
+    status, document = lab.run("bench", "--policies", "equal,hybrid", "train.py", "--epochs", "4")
+    assert status == 0, lab.narration()
+    assert [case["policy"] for case in document["cases"]] == ["equal", "hybrid"]
+    assert document["cases"][1]["speedup_over_equal"] > 1.3
+    assert len(document["runs"]) == 2
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_an_odd_script_ends_in_one_clear_line_and_leaves_nothing(lab: LabDirectory, kind: str) -> None:
+    program, expected, text = ODD[kind]
+    (lab.path / "odd.py").write_text(dedent(program) + "\n")
+    status, document = lab.run("train", "odd.py")
+    assert status == expected, lab.narration()
+    assert text in (document["reason"] or "") or any(text in warning for warning in document["warnings"])
+    assert lab.marked(document["run_id"]) == []
