@@ -30,7 +30,7 @@ def measure(part: Part, device: str) -> None:
         trainer = trainer_on(group, workload, data, precision=precision)
         losses = train(trainer, steps, (batch,))
         loss = sum(losses[-5:]) / len(losses[-5:])
-        seconds = step_seconds(trainer, 10, batch, steps)
+        seconds = step_seconds(trainer, 10 if device == "cuda" else 2, batch, steps)
         if base is None:
             base = seconds, loss
         speed = f"{1000 * seconds:.3g} ms, {base[0] / seconds:.2f}x of fp32"

@@ -98,20 +98,22 @@ def train(trainer: Trainer, steps: int, sizes: Sequence[int], first: int = 0) ->
 
 
 def step_seconds(trainer: Trainer, steps: int, size: int, first: int = 0) -> float:
-    """Median compute seconds of steps by the trainer's own timer, after three that warm up."""
-    train(trainer, 3, (size,), first)
+    """Median compute seconds of steps by the trainer's own timer, after some that warm up."""
+    warm_up = 3 if trainer.device.type == "cuda" else 1
+    train(trainer, warm_up, (size,), first)
     trainer.timer.synchronize()
     trainer.timer.take_measured()
-    train(trainer, steps, (size,), first + 3)
+    train(trainer, steps, (size,), first + warm_up)
     trainer.timer.synchronize()
     return median(times.compute_seconds for times in trainer.timer.take_measured())
 
 
 def place(device: str) -> torch.device:
-    """The device of a part; a processor computes with one thread per core that it may use."""
+    """The device of a part; a processor computes with one thread, which other programs disturb least."""
     if device == "cuda":
         torch.cuda.set_device(0)
         return torch.device("cuda", 0)
+    torch.set_num_threads(1)
     return torch.device("cpu")
 
 

@@ -67,8 +67,6 @@ def measure(part: Part, device: str) -> None:
 
 def _rank(rank: int, device: str, directory: str) -> None:
     on = place(device)
-    if device != "cuda":
-        torch.set_num_threads(1)
     group = form_group(on, rank, 2, f"{directory}/meet", "gloo")
     workload, batch = small("agnews-small", device)
     data = made_data(workload, 8 * batch)

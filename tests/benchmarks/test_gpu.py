@@ -59,7 +59,7 @@ def test_a_part_that_crashes_or_hangs_keeps_its_rows_and_is_named(tmp_path: Path
     assert [(one.figure, one.verdict) for one in rows] == [("f", GOOD), ("the whole part", FAILED)]
     assert rows[1].value == "status 1: a driver error"
     assert "a driver error" in log
-    rows, _ = run_step(Step("hangs", "", 9), "cpu", 1.5, environment(tmp_path))
+    rows, _ = run_step(Step("hangs", "", 9), "cuda", 1.5, environment(tmp_path))
     assert [(one.figure, one.verdict) for one in rows[-1:]] == [("the whole part", FAILED)]
     assert "stopped after" in rows[-1].value
 
