@@ -12,9 +12,9 @@ from benchmarks.places import CHECKOUT, RESULTS
 from benchmarks.table import Figure, parse_figures, print_figures
 
 GROUPS: dict[str, tuple[str, ...]] = {
-    "balancer": ("gradients", "cost", "adaptation", "causes", "alerts", "simulation"),
+    "balancer": ("gradients", "cost", "adaptation", "causes", "alerts", "simulation", "hindsight"),
     "advice": ("profile", "labs", "emulated", "real", "cases", "netns", "contended"),
-    "fleet": ("trust", "doors", "scale", "files", "node", "tails", "hostile", "openssh"),
+    "fleet": ("trust", "doors", "doors_cost", "scale", "files", "node", "tails", "hostile", "openssh"),
     "tui": ("agent", "store", "replay", "paint", "fleet", "many"),
 }
 """Benchmarks by group, in the order in which they run. In ``balancer`` those that need idle cores come first."""

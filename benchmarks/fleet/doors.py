@@ -24,7 +24,7 @@ from typing import Any
 
 from paceline.engine.agent.runner.identity import Identity
 from paceline.engine.agent.runner.peer_mesh import PeerMesh
-from paceline.engine.jobs.launch.certificates import make_certificates
+from paceline.engine.jobs.doors.certificates import make_certificates
 
 from benchmarks.places import CHECKOUT
 from benchmarks.table import Figure, print_figures

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from paceline.engine.control import Control
 from paceline.engine.inventory.nodes_file import read_inventory
+from paceline.engine.jobs.doors.certificates import Certificates, make_certificates
 from paceline.engine.jobs.launch import submit
-from paceline.engine.jobs.launch.certificates import Certificates, make_certificates
 from paceline.engine.jobs.runs.clean import CleanRequest
 from paceline.engine.specs import TrainSpec
 from paceline.tui.command_line.narration import Narrator

@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
-from paceline.engine.jobs.launch.certificates import make_certificates
+from paceline.engine.jobs.doors.certificates import make_certificates
 
 Place = tuple[str, int]
 Attack = Callable[[Place, Path], Awaitable[None]]

@@ -132,6 +132,11 @@ def _plan(document: Document) -> str:
             lasts = f", {duration(case['expected_seconds'])} expected" if case["expected_seconds"] is not None else ""
             expected = f"{rate:,.0f} samples/s{lasts}, as in run {case['as_measured_in']}"
         lines.append(f"{case['policy']}: {expected}")
+    if document.get("firewall"):
+        lines += [
+            "to let only its nodes reach the ports of a run, on a network that is shared (SECURITY.md):",
+            *document["firewall"],
+        ]
     return "\n".join(lines)
 
 
@@ -149,7 +154,7 @@ def _gradient_lines(document: Document) -> list[str]:
 
 def _profile(document: Document) -> str:
     lines = [f"{document['workload']} on {count(len(document['devices']), 'device')}{_emulated(document)}"]
-    heads = (("score", 7), ("TFLOPS", 9), ("samples/s", 11), ("a, ms", 8), ("residual", 10), ("at once", 11))
+    heads = (("score", 7), ("TFLOPS", 9), ("samples/s", 11), ("fixed, ms", 11), ("error", 8), ("max batch", 11))
     lines.append(pad("node", 14) + pad("device", 22) + "".join(pad_left(name, width) for name, width in heads))
     for device in document["devices"]:
         each, fixed, off = device["fit"]["c"], device["fit"]["a"], device["fit"]["residual"]

@@ -1,6 +1,6 @@
 """Who a runner is to its peers: a certificate made for this run and this node, and whom it believes. TLS 1.3, both ways.
 
-The centre makes an authority for the run, signs one certificate a node with it, and forgets its key (``jobs.launch.certificates``).
+The centre makes an authority for the run, signs one certificate a node with it, and forgets its key (``jobs.doors.certificates``).
 Names are compared by ``peer_name``'s callers: they are names of nodes, no host names. The key is on disk while OpenSSL reads it.
 """
 

@@ -15,6 +15,7 @@ from ...reports.document_type import Document
 from ...reports.prediction import batch_warning
 from ...specs import TrainSpec
 from ...workloads import parameters_of
+from ..doors.firewall import firewall_lines
 from .data import count_training_rows, prepare_job
 from .device_usage import device_users
 from .forecast import advice_for, host_loads, recommended_spec, with_forecast
@@ -83,6 +84,7 @@ def plan_document(
             for rank, user in zip(plan.ranks, device_users, strict=True)
         ],
         "cases": [_case(plan, case, samples_per_epoch, results) for case in plan.cases],
+        "firewall": firewall_lines(plan),
     }
 
 

@@ -23,6 +23,7 @@ from ...specs import NodeSpec, TrainSpec
 from ...ssh.fleet import Fleet
 from ...telemetry.bus import Publish
 from ...wire import to_plain
+from ..doors.certificates import make_certificates
 from ..gather import gather_all
 from ..mirror.checkpoint_copies import CheckpointCopies
 from ..mirror.follow import Follower
@@ -31,7 +32,6 @@ from ..retry import call_with_retry, holder_name, require_int
 from ..runs.result import finalize_run
 from ..runs.resume import COPIES_DIR
 from ..runs.run_planned import run_planned
-from .certificates import make_certificates
 from .data import count_training_rows, push_data, push_directory
 from .session import LaunchSession
 

@@ -16,7 +16,7 @@ from paceline.engine.agent.runner.identity import Identity
 from paceline.engine.agent.runner.knock import knock
 from paceline.engine.agent.runner.peer_mesh import PeerMesh
 from paceline.engine.errors import WorkFailed
-from paceline.engine.jobs.launch.certificates import make_certificates
+from paceline.engine.jobs.doors.certificates import make_certificates
 
 from tests.support import attackers
 from tests.support.waiting import loop_turns, until

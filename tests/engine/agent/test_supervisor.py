@@ -21,7 +21,7 @@ from paceline.engine.agent.system.oom import OomKills
 from paceline.engine.agent.system.processes import pids_of_run
 from paceline.engine.errors import StorageFailed, UsageError, WorkFailed
 from paceline.engine.events import RankFailed, RunnerEnded, StrangersRefused
-from paceline.engine.jobs.launch.certificates import make_certificates
+from paceline.engine.jobs.doors.certificates import make_certificates
 from paceline.engine.protocol.json_files import read_json
 from paceline.engine.protocol.run_files import PRIVATE_DIR
 from paceline.engine.protocol.runner_socket import PLACE_FILE

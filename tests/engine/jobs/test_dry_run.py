@@ -9,6 +9,7 @@ import pytest
 from paceline.engine.errors import PlanImpossible
 from paceline.engine.events import DeviceReading
 from paceline.engine.jobs.launch.dry_run import plan_document
+from paceline.engine.jobs.doors.firewall import firewall_lines
 from paceline.engine.jobs.launch.planning import NodeCandidate, make_plan
 from paceline.engine.plan import DataPlan, Plan
 from paceline.engine.specs import LinkSpec, NodeSpec, TrainSpec
@@ -131,3 +132,20 @@ def test_synchronised_normalisation_is_planned_for_cuda_devices_only() -> None:
                 make_plan(spec, "r1", [found], data, WORKLOADS["digits-cnn"])
         else:
             assert make_plan(spec, "r1", [found], data, WORKLOADS["digits-cnn"]).is_norm_synchronized
+
+
+def test_firewall_lines_let_in_the_other_nodes_and_nobody_else() -> None:
+    plan = planned("hybrid", nodes=3)
+    assert firewall_lines(plan) == []
+    places = [replace(node, address=f"10.0.0.{node.node_rank + 1}", interface="eth0") for node in plan.nodes]
+    lines = firewall_lines(replace(plan, nodes=tuple(places)))
+    assert lines[:4] == [
+        "# on lab0",
+        "nft add table inet paceline",
+        "nft add chain inet paceline input '{ type filter hook input priority 0; }'",
+        "nft add rule inet paceline input iifname eth0 tcp dport 32768-60999 ip saddr != '{ 10.0.0.2, 10.0.0.3 }' drop",
+    ]
+    assert len(lines) == 12
+    places = [replace(node, address=f"fd00::{node.node_rank + 1}") for node in places]
+    assert "ip6 saddr != '{ fd00::2, fd00::3 }'" in firewall_lines(replace(plan, nodes=tuple(places)))[3]
+    assert firewall_lines(replace(plan, nodes=tuple(places[:1]))) == []

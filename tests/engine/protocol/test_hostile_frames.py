@@ -21,7 +21,7 @@ from paceline.engine.agent.runner.identity import Identity
 from paceline.engine.agent.runner.peer_mesh import PeerMesh
 from paceline.engine.errors import WorkFailed
 from paceline.engine.events import EVENTS, Event, RankEvent
-from paceline.engine.jobs.launch.certificates import make_certificates
+from paceline.engine.jobs.doors.certificates import make_certificates
 from paceline.engine.jobs.mirror.event_log import parse_events
 from paceline.engine.jobs.mirror.frame_queue import FrameQueue
 from paceline.engine.jobs.mirror.run_mirror import RunMirror

@@ -10,7 +10,7 @@ from typing import Any
 from paceline.engine.agent.rpc.dispatch import REQUESTS
 from paceline.engine.agent.runs.run_dir import runner_is_alive
 from paceline.engine.agent.system.state_dir import StateDir
-from paceline.engine.jobs.launch.certificates import make_certificates
+from paceline.engine.jobs.doors.certificates import make_certificates
 from paceline.engine.plan import CasePlan, DataPlan, NodePlan, Plan, RankPlan
 from paceline.engine.protocol.json_files import read_json
 from paceline.engine.wire import to_plain
