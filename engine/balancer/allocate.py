@@ -46,14 +46,7 @@ def _bisect_sizes(times: Sequence[StepTime], samples: int, low: Sequence[int], h
     """Return the sizes that all ranks finish within a time slightly too short for the whole step."""
 
     def sizes_within(seconds: float) -> list[int]:
-        sizes = []
-        for time, lower, upper in zip(times, low, high, strict=True):
-            extra = (seconds - time.fixed_seconds) / time.seconds_per_sample - lower
-            if extra >= upper - lower:
-                sizes.append(upper)
-            else:
-                sizes.append(lower + int(extra / quantum) * quantum if extra > 0.0 else lower)
-        return sizes
+        return [time.largest_within(seconds, lower, upper, quantum) for time, lower, upper in zip(times, low, high, strict=True)]
 
     best, ranks = list(low), len(times)
     too_short, long_enough = 0.0, max(time.at(upper) for time, upper in zip(times, high, strict=True))

@@ -11,7 +11,6 @@ from statistics import median_low
 
 from .slowdown_cause import parts_of
 from .step_phases import StepWork
-from .tracker import MAX_SIGMA, MIN_SIGMA
 
 BASELINE_MIN_STEPS, BASELINE_WARM_UP_STEPS = 4, 8
 """From the first to the last of these numbers of steps, the factor is the median of all steps: at the start and at a new size."""
@@ -23,6 +22,8 @@ CALM_ERROR = 0.05
 """Median error of the last steps below which a rank is calm; a size change of a rank that is not calm starts nothing over."""
 MIN_BASELINE_GAIN, BASELINE_NOISE_DECAY = 0.01, 0.98
 """Least weight of one ordinary step on the factor; weight of the old noise estimate after one more step."""
+MIN_SIGMA, MAX_SIGMA = 0.02, 0.10
+"""Bounds of the relative noise of one step."""
 ORDINARY_SIGMAS = 3.0
 """Errors beyond so many sigmas change neither factor nor noise."""
 BASELINE_HISTORY_STEPS = 24

@@ -11,14 +11,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from ..states import ADAPTIVE_POLICIES, Policy
+from .evidence import Comparison, Promise, compare, high_level, verdict
 from .participation import allocate_among, allocate_participating
 from .rank_estimate import RankEstimate, reset, update
 from .step_time import StepTime, ideal_seconds, slowest_seconds
+from .tracker import LITTLE_NOISE, MUCH_NOISE, RARE_RATE
 
 MIN_GAIN = 0.005
 """Predicted relative gain below which shares rest, however certain it is."""
-CERTAINTY_SIGMAS = 1.5
-"""Least gain in standard errors of the least certain speed: less is noise."""
+CERTAINTY_SIGMAS, FEW_STEPS_SIGMAS = 1.5, 3.0
+"""Least gain in standard errors of the least certain speed: after a jump, and before the steps are enough to compare."""
+EVIDENCE_SIGMAS = 1.5
+"""Least gain in standard errors over the last steps."""
+HIGH_LEVELS = (0.4, 0.7, 1.0, 1.4)
+"""Fractions of a rank's steps that a level covers: shares by the mean, or by a level that long steps raise."""
+PROMISE_STEPS, MIN_PROMISE_STEPS = 10, 5
+"""Steps over which a change is judged, and the least number of steps before it to compare them with."""
+MAX_MISSES, REST_STEPS, MIN_GAIN_AT_REST = 2, 100, 0.05
+"""After so many missed promises in a row shares rest for so many steps, unless a speed jumps or so large a gain is certain."""
 COOL_DOWN_STEPS = 5
 """Least steps between two changes, unless a speed has jumped."""
 HORIZON_STEPS = 100
@@ -75,6 +85,14 @@ class Memory:
     """Predicted compute seconds of a step with the newest shares, until the first such step has measured the cost of the change."""
     steps_since_change: int = 0
     changes: int = 0
+    seconds: tuple[float, ...] = ()
+    """Of the slowest rank in the last steps with these shares, at most PROMISE_STEPS; the first step after a change is left out."""
+    promise: Promise | None = None
+    """Of the newest change, until PROMISE_STEPS steps have shown its effect; None after a jump, which changes what is compared."""
+    is_noisy: bool = False
+    """Whether shares are compared over the last steps, and not by expected times."""
+    misses: int = 0
+    """Changes in a row that did not keep their promise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +130,13 @@ def decide(problem: Problem, memory: Memory, observed: Sequence[Observation]) ->
     sizes = memory.local_batch_sizes
     if not problem.is_adaptive:
         return Decision(sizes, f"{problem.policy} shares are fixed", memory)
+    estimates = memory.estimates
     memory, news = _update_estimates(memory, observed)
+    is_new_speed = any(new.tracker.length < old.tracker.length for old, new in zip(estimates, memory.estimates, strict=True))
+    memory = replace(memory, is_noisy=_is_noisy(memory))
+    memory, effect = _judge_last_change(memory, is_new_speed=is_new_speed or bool(news))
+    if effect is not None:
+        return effect
     unchanged = Decision(sizes, "", memory)
     silent = [estimate.silent_steps if size else 0 for estimate, size in zip(memory.estimates, sizes, strict=True)]
     if any(size and silent[rank] <= MAX_SILENT_STEPS and not memory.estimates[rank].is_measured for rank, size in enumerate(sizes)):
@@ -134,9 +158,25 @@ def decide(problem: Problem, memory: Memory, observed: Sequence[Observation]) ->
     highs = [sizes[rank] if rank in pinned else high for rank, high in enumerate(problem.highs)]
     best = allocate_participating(times, problem.global_batch_size, lows, highs, problem.quantum)
     after = slowest_seconds(times, best)
+    evidence = None
+    if memory.is_noisy and not news and not pinned:
+        if memory.steps_since_change % COOL_DOWN_STEPS:
+            return replace(
+                unchanged, reason="shares rest: compared every few steps", predicted_before=before, predicted_after=before
+            )
+        best, evidence = _most_evident(problem, memory, best, lows, highs)
+    if evidence is not None:
+        before, after = evidence.before, evidence.after
     gain = before - after
-    if best == sizes or not _is_certain(gain / before, memory, pinned):
+    is_certain = (
+        _is_certain(gain / before, memory, pinned, FEW_STEPS_SIGMAS if memory.is_noisy and not news else CERTAINTY_SIGMAS)
+        if evidence is None
+        else gain > MIN_GAIN * before and evidence.is_certain(EVIDENCE_SIGMAS)
+    )
+    if best == sizes or not is_certain:
         reason = f"shares rest: a change would save {gain / before * 100:.1f} %"
+    elif memory.misses >= MAX_MISSES and not news and memory.steps_since_change < REST_STEPS and gain < MIN_GAIN_AT_REST * before:
+        reason = f"shares rest: the last {memory.misses} changes did not save what they promised"
     elif gain * max(HORIZON_STEPS, memory.steps_since_change) <= memory.switching_seconds:
         reason = f"shares rest: {gain * 1000:.0f} ms a step do not earn the {memory.switching_seconds:.1f} s that a change costs"
     elif memory.changes and not news and memory.steps_since_change < COOL_DOWN_STEPS:
@@ -159,19 +199,73 @@ def _update_estimates(memory: Memory, observed: Sequence[Observation]) -> tuple[
     is_complete = all(one.samples == size for one, size in zip(observed, sizes, strict=True)) and not any(
         estimate.silent_steps for estimate, size in zip(estimates, sizes, strict=True) if size
     )
-    if memory.predicted is None or not is_complete:
+    if not is_complete:
         return memory, news
-    # The first step at new sizes includes allocating their buffers and loading their kernels.
     slowest = max(one.seconds for one, size in zip(observed, sizes, strict=True) if size)
+    if memory.predicted is None:
+        return replace(memory, seconds=(*memory.seconds[-(PROMISE_STEPS - 1) :], slowest)), news
+    # The first step at new sizes includes allocating their buffers and loading their kernels.
     cost = (memory.switching_seconds + max(0.0, slowest - memory.predicted)) / 2
     return replace(memory, switching_seconds=cost, predicted=None), news
 
 
-def _is_certain(gain: float, memory: Memory, pinned: Sequence[int]) -> bool:
+def _is_noisy(memory: Memory) -> bool:
+    """Whether noise decides how long a step takes, so that expected times are not enough; with hysteresis, as it is an estimate."""
+    limit = LITTLE_NOISE if memory.is_noisy else MUCH_NOISE
+    return any(
+        size and (estimate.tracker.sigma > limit or estimate.tracker.rate > RARE_RATE)
+        for estimate, size in zip(memory.estimates, memory.local_batch_sizes, strict=True)
+    )
+
+
+def _most_evident(
+    problem: Problem, memory: Memory, best: tuple[int, ...], lows: Sequence[int], highs: Sequence[int]
+) -> tuple[tuple[int, ...], Comparison | None]:
+    """Return the shares that would have been fastest in the last steps, and their comparison with the present ones."""
+    sizes, estimates = memory.local_batch_sizes, memory.estimates
+    models = [estimate.model for estimate in estimates]
+    ratios = [estimate.tracker.usual_ratios() for estimate in estimates]
+    chosen = compare(models, ratios, sizes, best)
+    if chosen is None:
+        return best, None
+    total = 0.0
+    for size in best:
+        total += size
+    for often in HIGH_LEVELS:
+        levels = [
+            model.scaled(high_level(window, 1.0 - often * size / total) if window else estimate.tracker.factor)
+            for model, window, estimate, size in zip(models, ratios, estimates, best, strict=True)
+        ]
+        other = allocate_participating(levels, problem.global_batch_size, lows, highs, problem.quantum)
+        comparison = compare(models, ratios, sizes, other)
+        if comparison is not None and comparison.after < chosen.after:
+            best, chosen = other, comparison
+    return best, chosen
+
+
+def _judge_last_change(memory: Memory, *, is_new_speed: bool) -> tuple[Memory, Decision | None]:
+    """Compare the effect of the newest change with its promise once it is measured; take the change back where it did harm."""
+    promise = memory.promise
+    if is_new_speed:
+        return replace(memory, promise=None, seconds=()), None
+    if promise is None or len(memory.seconds) < PROMISE_STEPS:
+        return memory, None
+    effect = verdict(promise, memory.seconds)
+    misses = memory.misses if effect == "unclear" else 0 if effect == "kept" else memory.misses + 1
+    memory = replace(memory, promise=None, misses=misses)
+    if effect != "harmful":
+        return memory, None
+    seconds, sizes = memory.seconds, promise.sizes
+    now, then = sorted(seconds)[len(seconds) // 2], sorted(promise.seconds)[len(promise.seconds) // 2]
+    back = _change(Decision(memory.local_batch_sizes, "", memory), sizes, "the last change did harm and is taken back", now, then)
+    return back.memory, back
+
+
+def _is_certain(gain: float, memory: Memory, pinned: Sequence[int], sigmas: float) -> bool:
     """Whether a relative gain exceeds the noise left in the estimates. Compared as squares, because roots are not + - * /."""
     compared = [rank for rank, size in enumerate(memory.local_batch_sizes) if size and rank not in pinned]
     variance = max(memory.estimates[rank].tracker.variance for rank in compared)
-    return gain > MIN_GAIN and gain * gain > CERTAINTY_SIGMAS * CERTAINTY_SIGMAS * variance
+    return gain > MIN_GAIN and gain * gain > sigmas * sigmas * variance
 
 
 def _retry_left_out_rank(
@@ -211,6 +305,10 @@ def _change(unchanged: Decision, sizes: tuple[int, ...], reason: str, before: fl
         predicted=after,
         steps_since_change=0,
         changes=old.changes + 1,
+        seconds=(),
+        promise=Promise(old.local_batch_sizes, old.seconds, before - after)
+        if after < before and len(old.seconds) >= MIN_PROMISE_STEPS
+        else None,
     )
     effect = f"a step takes {after * 1000:.0f} instead of {before * 1000:.0f} ms"
     return Decision(sizes, f"{reason}: {effect}", memory, True, before, after)

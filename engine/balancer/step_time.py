@@ -23,13 +23,56 @@ class StepTime:
         return self.fixed_seconds + self.seconds_per_sample * local_batch_size if local_batch_size else 0.0
 
     def in_parts(self, samples: int, largest: int) -> float:
-        """Return the compute seconds of samples that are trained in micro-batches of at most ``largest``: each pays the fixed part."""
+        """Return the compute seconds of samples trained in micro-batches of at most ``largest``: each pays the fixed part."""
         parts = -(-samples // max(1, largest))
         return parts * self.fixed_seconds + self.seconds_per_sample * samples
+
+    def largest_within(self, seconds: float, low: int, high: int, quantum: int = 1) -> int:
+        """Return the largest batch of ``low`` and whole quanta, at most ``high``, that ends in time; ``low`` where none does."""
+        extra = (seconds - self.fixed_seconds) / self.seconds_per_sample - low
+        if extra >= high - low:
+            return high
+        return low + int(extra / quantum) * quantum if extra > 0.0 else low
 
     def scaled(self, factor: float) -> StepTime:
         """Return the same device, ``factor`` times slower."""
         return StepTime(self.fixed_seconds * factor, self.seconds_per_sample * factor)
+
+
+@dataclass(frozen=True, slots=True)
+class CurvedStepTime(StepTime):
+    """A step time in pieces: the line, bent so that it passes through measured points."""
+
+    points: tuple[tuple[int, float], ...] = ()
+    """(local batch size, seconds), at least one, rising in both."""
+
+    def at(self, local_batch_size: int) -> float:
+        """Return the compute seconds: straight between points, in proportion to the line before them, parallel after them."""
+        if not local_batch_size:
+            return 0.0
+        first, first_seconds = self.points[0]
+        line = self.fixed_seconds + self.seconds_per_sample * local_batch_size
+        if local_batch_size <= first:
+            return line * first_seconds / (self.fixed_seconds + self.seconds_per_sample * first)
+        size, seconds = first, first_seconds
+        for next_size, next_seconds in self.points[1:]:
+            if local_batch_size <= next_size:
+                return seconds + (next_seconds - seconds) * (local_batch_size - size) / (next_size - size)
+            size, seconds = next_size, next_seconds
+        return seconds + self.seconds_per_sample * (local_batch_size - size)
+
+    def largest_within(self, seconds: float, low: int, high: int, quantum: int = 1) -> int:
+        """Return the largest batch of ``low`` and whole quanta, at most ``high``, that ends in time; ``low`` where none does."""
+        fits, too_large = 0, (high - low) // quantum + 1
+        while too_large - fits > 1:
+            middle = (fits + too_large) // 2
+            fits, too_large = (middle, too_large) if self.at(low + middle * quantum) <= seconds else (fits, middle)
+        return low + fits * quantum
+
+    def scaled(self, factor: float) -> StepTime:
+        """Return the same device, ``factor`` times slower."""
+        points = tuple((size, seconds * factor) for size, seconds in self.points)
+        return CurvedStepTime(self.fixed_seconds * factor, self.seconds_per_sample * factor, points)
 
 
 def fit_step_time(small: tuple[int, float], large: tuple[int, float]) -> StepTime:
@@ -57,8 +100,10 @@ def slowest_seconds(times: Sequence[StepTime], local_batch_sizes: Sequence[int])
 def ideal_seconds(times: Sequence[StepTime], samples: int) -> float:
     """Return a lower bound of any step's compute seconds: all ranks end together, samples are divisible. 0 where it gives no bound.
 
-    T = (B + sum a/c) / sum 1/c, valid where T is not less than any a.
+    T = (B + sum a/c) / sum 1/c, valid where T is not less than any a, and for lines only.
     """
+    if any(isinstance(time, CurvedStepTime) for time in times):
+        return 0.0
     fixed = rates = 0.0
     for time in times:
         rates += 1.0 / time.seconds_per_sample

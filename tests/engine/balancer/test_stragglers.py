@@ -163,7 +163,8 @@ def test_the_network_is_the_cause_when_all_ranks_wait_and_none_works_longer() ->
 
 
 def test_a_slowdown_that_ended_before_its_alert_opens_is_told_all_the_same() -> None:
-    state, events = initial_state(1), []
+    state = initial_state(1)
+    events: list[RankEvent] = []
     for step, error in enumerate([0.0] * 20 + [1, 1, 1, 1, 0.3, 0.3, 0, 0.3]):
         seconds = LAB[0].at(100) * (1.0 + error)
         state, new_events = detect_stragglers(LAB[:1], state, step, [StepWork(seconds, 100)])
