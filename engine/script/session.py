@@ -34,6 +34,8 @@ from .timing import ScriptTimer
 
 _MESSAGE_VALUES = 8
 """Counts that one message carries: losses of more terms are weighed by samples."""
+LARGE_TENSOR = 256
+"""Elements from which a tensor that the script sums over ranks holds gradients or samples; smaller ones are metrics."""
 _COLUMN = {name: place for place, name in enumerate(VALUES)}
 
 
@@ -72,10 +74,12 @@ class ScriptSession:
     _is_trained: bool = False
     """Whether a model of this session has computed gradients since the optimizer stepped."""
     _untrained_steps: int = 0
+    _reduced: set[int] = field(default_factory=set)
+    """Addresses of tensors that the script has summed over ranks since the optimizer stepped."""
     _given: Number | None = None
     """Count that the script gave with its sum of losses."""
-    _part: float = 1.0
-    """Fraction of the local batch in the loss."""
+    _part: float | None = None
+    """Fraction of the local batch in the loss, where the library trains it in micro-batches."""
     _is_open: bool = False
     _is_exchanged: bool = False
     _is_sent: bool = False
@@ -163,7 +167,7 @@ class ScriptSession:
         try:
             torch.autograd.backward(loss)
         finally:
-            self._part = 1.0
+            self._part = None
 
     def backward(
         self, engine: Callable[..., None], roots: list[torch.Tensor], gradients: list[torch.Tensor | None], **options: Any
@@ -206,8 +210,18 @@ class ScriptSession:
         """Gradients were set to zero or None."""
         self._adds_up = False
 
-    def stepped(self) -> None:
+    def reduced(self, tensor: torch.Tensor) -> None:
+        """The script sums a tensor over ranks, between a backward and the optimizer's step or without DDP."""
+        self._reduced.add(tensor.data_ptr())
+        if tensor.numel() >= LARGE_TENSOR and (self._is_exchanged or not self.models):
+            self.judge.notice("it averages gradients itself")
+
+    def stepped(self, optimizer: torch.optim.Optimizer) -> None:
         """The optimizer has stepped."""
+        weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+        if self._reduced and any(weight.grad is not None and weight.grad.data_ptr() in self._reduced for weight in weights):
+            self.judge.notice("it averages gradients itself")
+        self._reduced.clear()
         if self._is_open and self._is_exchanged:
             self._close()
         if self._is_trained or self.is_library or self.judge.state == "as-is":
@@ -215,12 +229,12 @@ class ScriptSession:
             return
         self._untrained_steps += 1
         if self._untrained_steps >= OBSERVED_STEPS:  # no exchange will tell the others, and none is needed: nothing is balanced
-            self.judge.notice(self._why_untrained())
+            self.judge.notice(self._why_untrained(weights))
             self.judge.agree([self.judge.own_code])
             self._tell()
 
-    def _why_untrained(self) -> str:
-        if "torch.distributed.fsdp" in sys.modules and not self.models:
+    def _why_untrained(self, weights: Sequence[torch.Tensor]) -> str:
+        if any(type(weight).__name__ in ("DTensor", "FlatParameter") for weight in weights):
             return "it trains with FSDP"
         if "deepspeed" in sys.modules:
             return "it shares its model through DeepSpeed"
@@ -238,14 +252,9 @@ class ScriptSession:
         return self._is_open and not self._is_exchanged and torch.is_grad_enabled()
 
     @property
-    def is_between_backward_and_step(self) -> bool:
-        """Whether gradients are exchanged, or computed without DDP, and the optimizer has not stepped."""
-        return (self._is_open and self._is_exchanged) or not self.models
-
-    def is_gradient(self, tensor: torch.Tensor) -> bool:
-        """Whether a tensor is the gradient of a parameter."""
-        pointer = tensor.data_ptr()
-        return any(gradient.data_ptr() == pointer for model in self.models for gradient in model.gradients())
+    def is_before_step(self) -> bool:
+        """Whether gradients are computed, and the optimizer has not stepped."""
+        return (self._is_open and self._is_exchanged) or self._adds_up or not self.models
 
     @property
     def is_exchanging(self) -> bool:
@@ -267,7 +276,7 @@ class ScriptSession:
 
     def use_library(self) -> None:
         """The script uses the library: nothing has to be found out."""
-        self.is_library = self.weighing.is_library = True
+        self.is_library = self.weighing.is_library = self.weighing.has_messages = True
         self.judge = Judge("balanced")
         self.recorder.judged(self.judge, None, "library")
 
@@ -307,15 +316,23 @@ class ScriptSession:
             if not self.is_library:
                 meets = "meet each other" in reading.unknown
                 self.judge.notice("samples of a batch meet" if meets else "its loss cannot be read", reading.unknown)
-            return Weights() if cut.is_own else self.weighing.of_samples(cut, self._part)
+            return Weights() if cut.is_own else self._by_samples(cut)
         if cut.is_own:
             self.weighing.remember(reading, cut)
+            self.weighing.wants_message |= self.weighing.needs_message(reading, adds_up=adds_up)
             return Weights()
-        if self._part != 1.0:
-            return self.weighing.of_samples(cut, self._part)
+        if self._part is not None:
+            return self.weighing.of_samples(cut, self._part)  # ranks have unlike numbers of parts: no messages
         if reading.unknown is not None or len(reading.terms) > _MESSAGE_VALUES:
-            return self.weighing.of_samples(cut)
+            return self._by_samples(cut)
         return self.weighing.of_loss(reading, cut, adds_up=adds_up)
+
+    def _by_samples(self, cut: Cut) -> Weights:
+        if self._part is not None:
+            return self.weighing.of_samples(cut, self._part)
+        if self.weighing.has_messages:
+            self._sum_counts([])  # the other ranks may have read the loss
+        return self.weighing.of_samples(cut)
 
     def _fill(self, wrapped: Wrapped, weights: Weights, loss: torch.Tensor | None, fingerprint: float) -> torch.Tensor:
         """Return this rank's row of the slot: all of its gradients are computed now."""
@@ -330,6 +347,7 @@ class ScriptSession:
             fingerprint,
             float(self.judge.own_code),
             0.0 if self.balance is None else self.balance.fingerprint(),
+            float(self.weighing.wants_message),
         )
         return wrapped.slot.fill(values, weights.count, loss)
 
@@ -389,6 +407,7 @@ class ScriptSession:
             raise WorkFailed(
                 f"ranks trained different batches in step {step}", hint="every rank has to take as many batches, in the same order"
             )
+        self.weighing.agree(column["wants"])
         factor = self.weighing.correction(column["count"], total)
         if corrects and factor != 1.0:  # a GPU has corrected its gradients already
             torch._foreach_mul_(wrapped.gradients(), factor)
@@ -442,6 +461,7 @@ class ScriptSession:
     def _sum_counts(self, counts: list[Number]) -> list[Number]:
         """Sum some counts over all ranks. Collective."""
         message = torch.zeros(_MESSAGE_VALUES, dtype=torch.float64, device=self.device)
+        # A rank without terms sends zeros: all ranks send in every backward.
         for place, count in enumerate(counts):
             message[place] = count
         dist.all_reduce(message)

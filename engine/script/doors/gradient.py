@@ -82,7 +82,7 @@ def open_gradient_door(session: ScriptSession, patches: Patches) -> None:
     patches.replace(DistributedDataParallel, "_sync_buffers", buffers)
     patches.replace(torch.optim.Optimizer, "zero_grad", zero)
     patches.replace(nn.Module, "zero_grad", zero)
-    handle = optimizers.register_optimizer_step_post_hook(lambda *_: session.stepped())
+    handle = optimizers.register_optimizer_step_post_hook(lambda optimizer, *_: session.stepped(optimizer))
     patches.add(handle.remove)
 
 

@@ -17,15 +17,13 @@ from torch.utils.data import dataloader as loaders
 
 from ..balance import Balance
 from ..gradient.cuts import Cut, positions
-from ..session import ScriptSession
+from ..session import LARGE_TENSOR, ScriptSession
 from .gradient import carry_slot, open_gradient_door
 from .patches import Patches
 
 _EPOCH_SET = "_paceline_epoch_set"
 _REASON = "_paceline_reason"
 _GATHERS = ("all_gather", "all_gather_into_tensor", "_all_gather_base", "gather", "all_to_all", "all_to_all_single")
-_LARGE = 256
-"""Elements from which an all-reduce of the script, between backward and the optimizer, is one of gradients; smaller: of metrics."""
 
 
 def open_doors(session: ScriptSession) -> Patches:
@@ -211,11 +209,9 @@ def _reduced(session: ScriptSession, original: Any) -> Any:
     def reduce(tensor: Any, *args: Any, **kwargs: Any) -> Any:
         if not isinstance(tensor, torch.Tensor) or _caller().startswith(("torch.nn.modules", "paceline")):
             return original(tensor, *args, **kwargs)
-        is_large = tensor.numel() >= _LARGE
-        if session.is_between_backward_and_step:
-            if is_large or session.is_gradient(tensor):
-                session.judge.notice("it averages gradients itself")
-        elif session.is_between_batch_and_backward and (is_large or tensor.requires_grad):
+        if session.is_before_step:
+            session.reduced(tensor)
+        elif session.is_between_batch_and_backward and (tensor.numel() >= LARGE_TENSOR or tensor.requires_grad):
             session.judge.notice("its loss collects samples")
         return original(tensor, *args, **kwargs)
 

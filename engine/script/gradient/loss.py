@@ -48,6 +48,8 @@ _PARAMETRIC = re.compile(
 """Layers with weights: what lies below them is the network."""
 
 
+_SINK = "_DDPSinkBackward"
+"""Through which DDP passes outputs where it looks for unused parameters, each at its own place."""
 _SUM_OF_TERMS = re.compile(r"(Add|Sub|Rsub)Backward\d$")
 _SCALED = re.compile(r"(Mul|Div)Backward\d$")
 _PRODUCT = re.compile(r"(Mm|Addmv|Mv|Matmul|Linear)Backward\d$")
@@ -86,9 +88,9 @@ class Reading:
     @property
     def is_one_count(self) -> bool:
         """Whether one count weighs all terms: told from the code of the loss alone, so that all ranks say the same."""
-        first = self.terms[0].scores
+        first = self.terms[0].scores if self.terms else None
         is_smoothed = first is not None and all(term.scores == first for term in self.terms)
-        return len(self.terms) == 1 or is_smoothed or all(term.is_shape for term in self.terms)
+        return len(self.terms) < 2 or is_smoothed or all(term.is_shape for term in self.terms)
 
     @property
     def kind(self) -> str | None:
@@ -119,6 +121,8 @@ class _Reader:
         if self.is_end(node):  # the model returns its loss
             return self.walk(_through_output(edge), count, outer or node)
         name = _name(node)
+        if name == _SINK:
+            return self.walk(_children(node)[edge[1]], count, outer or node)
         children = _children(node)
         if _is(_SUM_OF_TERMS, name):
             for child in children:
@@ -194,6 +198,9 @@ class _Reader:
                 stack.append(_through_output(edge))
                 continue
             name = _name(node)
+            if name == _SINK:
+                stack.append(_children(node)[edge[1]])
+                continue
             if name == "AccumulateGrad" or _is(_PARAMETRIC, name):
                 continue
             children = _children(node)
@@ -312,7 +319,7 @@ def read_loss(loss: torch.Tensor, seen: int, is_end: Any) -> Reading:
         return Reading(unknown=str(error), signature=(*reader.names, "?"))
     except (AttributeError, TypeError, RuntimeError) as error:
         return Reading(unknown=f"{type(error).__name__}: {error}", signature=(*reader.names, "?"))
-    return Reading(tuple(reader.terms), None if reader.terms else "a loss that does not depend on the batch", tuple(reader.names))
+    return Reading(tuple(reader.terms), None, tuple(reader.names))
 
 
 def reaches(roots: Sequence[torch.Tensor], is_end: Any) -> Iterator[Any]:

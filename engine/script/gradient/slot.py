@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-VALUES = ("seconds", "samples", "data", "copy", "host", "wait", "fingerprint", "code", "shares", "count", "loss")
+VALUES = ("seconds", "samples", "data", "copy", "host", "wait", "fingerprint", "code", "shares", "wants", "count", "loss")
 """A row. The last two may be known to the device only."""
 _HOST_VALUES = len(VALUES) - 2
 _DIGITS = 10

@@ -19,6 +19,9 @@ from .loss import Reading
 
 Number = float | torch.Tensor
 
+FIRST_EXCHANGES = 2
+"""Exchanges of the library in which counts are always sent, until it is known whether they have to be."""
+
 
 @dataclass(frozen=True, slots=True)
 class Weights:
@@ -45,39 +48,71 @@ class Weighing:
     """Newest sum of counts over samples of a step, the same on every rank."""
     is_slot_broken: bool = False
     """Whether a hook of the script changes what the slot carries, so that counts need a message."""
+    has_messages: bool = False
+    """Whether every backward exchanges its counts: agreed by all ranks, as a message that one rank does not send is a deadlock."""
+    wants_message: bool = False
+    """Whether a loss of this rank has needed one since the last exchange."""
+    _is_wanted: bool = False
+    _exchanges: int = 0
     _seen: dict[tuple[str, ...], list[tuple[float, set[int]]]] = field(default_factory=dict)
     """For each loss, the count of each term while it never changed, NaN after that, and local batch sizes it was seen with."""
+
+    def __post_init__(self) -> None:
+        self.has_messages = self.is_library
+
+    def needs_message(self, reading: Reading | None, *, adds_up: bool) -> bool:
+        """Whether the counts of a loss have to be exchanged before backward. ``reading``: None for a sum with its count."""
+        if self.is_slot_broken:
+            return True
+        if reading is None:
+            return adds_up
+        if not reading.terms or all(term.is_shape for term in reading.terms):
+            return False
+        return adds_up or not reading.is_one_count
 
     def of_loss(self, reading: Reading, cut: Cut, *, adds_up: bool) -> Weights:
         """Return the factors for a loss that was read. ``adds_up``: other backward passes share its optimizer step."""
         counts = [term.count for term in reading.terms]
-        if all(term.kind == "sum" for term in reading.terms):
-            return Weights(root=(float(self.world) if self.is_library else 1.0) if cut.own else 0.0)
+        if self.is_library and counts and all(term.kind == "sum" for term in reading.terms):
+            return Weights(root=float(self.world) if cut.own else 0.0)
+        self.wants_message |= self.needs_message(reading, adds_up=adds_up)
         weighed = self._without_stand_ins(reading, cut)
-        if not adds_up and not self.is_slot_broken and reading.is_one_count:
-            reference = self._reference(cut)
-            return Weights(root=counts[0] / reference if cut.own else 0.0, count=weighed[0])
-        if all(term.is_shape for term in reading.terms):
-            return self.of_samples(cut)
-        sums = self.exchange(weighed)
-        factors = [_ratio(self.world * count, total) if cut.own else 0.0 for count, total in zip(counts, sums, strict=False)]
-        if len(factors) == 1:
-            return Weights(root=factors[0])
-        return Weights(terms=tuple((term.node, factor) for term, factor in zip(reading.terms, factors, strict=True)))
+        if self.has_messages:
+            sums = self.exchange(weighed)
+            if not counts:
+                return Weights(root=0.0)
+            # A penalty on the weights is no term: it keeps the factor 1 on every rank where terms have factors of their own.
+            factors = [_ratio(self.world * count, total) if cut.own else 0.0 for count, total in zip(counts, sums, strict=True)]
+            if len(factors) == 1:
+                return Weights(root=factors[0])
+            return Weights(terms=tuple((term.node, factor) for term, factor in zip(reading.terms, factors, strict=True)))
+        if adds_up or not reading.is_one_count:  # exact where all counts grow with the samples; else the next step is
+            return self.of_samples(cut, count=nan if adds_up else cut.own * self.ratio)
+        if not counts:
+            return Weights(root=0.0, count=0.0)
+        return Weights(root=counts[0] / self._reference(cut) if cut.own else 0.0, count=weighed[0])
 
     def of_sum(self, count: Number, cut: Cut | None, *, adds_up: bool) -> Weights:
         """Return the factor for a sum of losses with its count."""
         is_counted = cut is None or cut.own > 0
         own = count if is_counted else 0.0
-        if adds_up or self.is_slot_broken or cut is None:
+        self.wants_message |= self.needs_message(None, adds_up=adds_up)
+        if self.has_messages or adds_up or cut is None:  # ``accumulate`` is the same code on every rank
             (total,) = self.exchange([own])
             return Weights(root=_ratio(float(self.world), total) if is_counted else 0.0)
-        reference = self._reference(cut)
-        return Weights(root=1.0 / reference if is_counted else 0.0, count=own)
+        return Weights(root=1.0 / self._reference(cut) if is_counted else 0.0, count=own)
 
-    def of_samples(self, cut: Cut, part: float = 1.0) -> Weights:
+    def agree(self, wants: Sequence[float]) -> None:
+        """Take what all ranks said in one exchange: whether one of them needs messages."""
+        self._exchanges += 1
+        self.wants_message = False
+        if any(wants):
+            self._is_wanted = True
+        self.has_messages = self._is_wanted or (self.is_library and self._exchanges < FIRST_EXCHANGES)
+
+    def of_samples(self, cut: Cut, part: float = 1.0, count: float = nan) -> Weights:
         """Return the factor for a mean over the samples of the cut, or over a ``part`` of them."""
-        return Weights(root=part * self.world * cut.own / cut.total)
+        return Weights(root=part * self.world * cut.own / cut.total, count=count)
 
     def correction(self, counts: Sequence[float], samples: int) -> float:
         """Return the factor that all gradients need after the exchange; remember the ratio for the next step.

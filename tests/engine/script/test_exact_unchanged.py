@@ -113,10 +113,12 @@ def reference(shape: str) -> torch.Tensor:
 SHAPES = ["plain", "accumulation", "workers", "scheduler", "evaluation", "drop_last", "fp16 hook"]
 
 
-def through_the_doors(deed: Callable[..., Any], rank: int, world: int, *words: Any, seed: int, batch: int = BATCH) -> Any:
+def through_the_doors(
+    deed: Callable[..., Any], rank: int, world: int, *words: Any, seed: int, batch: int = BATCH, least: int = 0
+) -> Any:
     """What an unchanged script returns when the doors are open, and the verdict on it."""
     session = script_session(rank, world)
-    session.balance = ChangingShares(batch * world, world, seed)
+    session.balance = ChangingShares(batch * world, world, seed, least)
     patches = open_doors(session)
     try:
         return deed(rank, world, *words), session.judge.state, session.judge.reason
