@@ -31,6 +31,8 @@ SAMPLES = 1438
 TRAINING_SECONDS = 10.0
 """Seconds of training after the first epoch that a case should take."""
 NEUTRAL = 0.05
+MIN_EQUAL_SHARE = 0.3
+"""Equal shares are measured where they are predicted to reach this fraction of the best shares."""
 COMMAND_SECONDS = 400.0
 
 
@@ -149,9 +151,22 @@ def run_lab(lab: SimulatedLab, profile_load: int = 0, run_load: int = 0) -> Real
     return RealResult(advice["verdict_kind"], is_consistent, gain, cases, tuple(run["warnings"]))
 
 
+def _policies(head: dict[str, Any], groups: list[dict[str, Any]]) -> list[str]:
+    """Both policies, unless equal shares of the headline's devices would take too long to measure."""
+    (equal,) = [one for one in groups if one["devices"] == head["devices"] and one["policy"] == "equal"]
+    is_slow = equal["samples_per_second"] < MIN_EQUAL_SHARE * head["samples_per_second"]
+    return ["hybrid"] if is_slow else ["hybrid", "equal"]
+
+
 def _paceline(nodes: Path, *words: str) -> dict[str, Any]:
     command = [sys.executable, "-m", "paceline.tui", "--batch", "--json", "-q", "--nodes", str(nodes), *words]
-    ended = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False)
+    try:
+        ended = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        if words[0] not in ("jobs", "cancel"):
+            for run in _paceline(nodes, "jobs")["runs"]:  # runs are detached: they would go on without this process
+                _paceline(nodes, "cancel", run["run_id"])
+        raise
     if ended.returncode:
         raise RuntimeError(f"{' '.join(words)} ended with {ended.returncode}: {ended.stderr[-2000:]}")
     document: dict[str, Any] = json.loads(ended.stdout)

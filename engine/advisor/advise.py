@@ -66,9 +66,10 @@ class Advice:
         """Throughput over that of the best single device at the requested batch."""
         return prediction.samples_per_second / self.best_at_batch.samples_per_second
 
-    def best_single_at(self, batch: int) -> Prediction:
-        """The fastest device alone at one of the batches that were tried."""
-        return next(one for one in self.candidates if _batch_of(one) == batch and len(one.candidate.devices) == 1)
+    def best_singles(self) -> dict[int, Prediction]:
+        """The fastest device alone, by batch."""
+        slowest_first = reversed(self.candidates)
+        return {_batch_of(one): one for one in slowest_first if len(one.candidate.devices) == 1}
 
     def doubt(self, prediction: Prediction) -> Doubt:
         """How far a run may miss the prediction, and why."""
@@ -100,8 +101,9 @@ class Advice:
 
     def efficiency(self, prediction: Prediction) -> float:
         """Throughput over the sum of the devices' standalone throughputs, each at its own share."""
+        profile = replace(self.profile, samples=None)  # the end of an epoch is no part of a rate alone
         own = zip(prediction.candidate.devices, prediction.local_batch_sizes, strict=True)
-        alone = sum(size / predict(self.profile, Candidate((place,), size)).step_seconds for place, size in own if size)
+        alone = sum(size / predict(profile, Candidate((place,), size)).step_seconds for place, size in own if size)
         return prediction.samples_per_second / alone
 
 

@@ -3,10 +3,10 @@
     ready_k = t - t_b (1 - phi) (1 - u_k) o        e_k = max(ready_k, e_(k-1)) + c_k + m_k alpha_W + n_k / beta_W
     T = max(t, e_K) + optimizer seconds
 
-t: compute seconds of the slowest rank; t_b: those of a rank's last micro-batch, the only one whose backward sends (of the rank whose
-bucket is ready last); phi: the forward share; u_k: the part of backward that is done when bucket k closes; o: the calibrated overlap
-(below 0: how much longer communication takes beside compute); c_k: seconds to compress bucket k; m_k: all-reduces that it needs;
-n_k: its bytes. For a ring
+t: compute seconds of the slowest rank; t_b: those of a rank's last micro-batch, the only one whose backward sends, of the rank
+whose bucket is ready last; phi: the forward share; u_k: the part of backward that is done when bucket k closes; o: the calibrated
+overlap (below 0: how much longer communication takes beside compute); c_k: seconds to compress bucket k; m_k: all-reduces that it
+needs; n_k: its bytes. For a ring
 of W ranks alpha_W = 2 (W - 1) hop and beta_W = BW W / (2 (W - 1)); hop and BW come from the all-reduce measured over the whole
 group (Patarasuk and Yuan 2009). CPUs that share a machine are slower together than alone, by a measured factor. Shares are those of
 training: the same function decides them, so a device that is left out there is left out here. An epoch's last step has what is left
@@ -109,6 +109,8 @@ def local_batch_sizes(times: Sequence[StepTime], policy: Policy, samples: int) -
     Memory bounds no size: a batch that does not fit at once is trained in micro-batches.
     """
     world = len(times)
+    if world == 1:
+        return (samples,)
     settled: Policy = "hybrid" if policy == "dynamic" else policy
     problem = Problem(settled, samples, tuple(times), lows=(MIN_LOCAL_BATCH,) * world, highs=(samples,) * world)
     return start(problem).local_batch_sizes

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ..advisor.advise import Advice
 from ..advisor.predict import Prediction
 from ..profiles.profile import Profile
@@ -10,7 +12,7 @@ from .document_type import Document
 
 def advice_document(profile: Profile, advice: Advice) -> Document:
     """The document; unknown is None. Devices are the profile's, what-if devices included."""
-    best = advice.best_single
+    best, alone = advice.best_single, advice.best_singles()
     device = profile.devices[best.candidate.devices[0]]
     return {
         "type": "advise",
@@ -29,9 +31,9 @@ def advice_document(profile: Profile, advice: Advice) -> Document:
             "global_batch_size": best.candidate.global_batch_size,
             "samples_per_second": best.samples_per_second,
         },
-        "candidates": [candidate_document(profile, advice, one) for one in advice.candidates],
-        "recommended": candidate_document(profile, advice, advice.recommended),
-        "asked": candidate_document(profile, advice, advice.asked),
+        "candidates": [_candidate(profile, advice, one, alone) for one in advice.candidates],
+        "recommended": _candidate(profile, advice, advice.recommended, alone),
+        "asked": _candidate(profile, advice, advice.asked, alone),
         "serial_part": advice.serial_part,
         "break_even_batch": advice.break_even_batch,
         "break_even_bandwidth": advice.break_even_bandwidth,
@@ -52,8 +54,8 @@ def advice_document(profile: Profile, advice: Advice) -> Document:
     }
 
 
-def candidate_document(profile: Profile, advice: Advice, one: Prediction) -> Document:
-    """One way to train."""
+def _candidate(profile: Profile, advice: Advice, one: Prediction, alone: Mapping[int, Prediction]) -> Document:
+    """One way to train; ``alone``: the best single device by batch."""
     devices = [profile.devices[place] for place in one.candidate.devices]
     return {
         "devices": [{"node": device.node, "index": device.index} for device in devices],
@@ -64,7 +66,7 @@ def candidate_document(profile: Profile, advice: Advice, one: Prediction) -> Doc
         "step_seconds": one.step_seconds,
         "doubt": advice.doubt(one).fraction,
         "speedup": advice.speedup(one),
-        "speedup_at_batch": one.samples_per_second / advice.best_single_at(one.candidate.global_batch_size).samples_per_second,
+        "speedup_at_batch": one.samples_per_second / alone[one.candidate.global_batch_size].samples_per_second,
         "efficiency": advice.efficiency(one),
         "exposed_communication_seconds": one.exposed_seconds,
         "ratio": one.ratio,
