@@ -28,6 +28,8 @@ from .rank_sync import RankSync
 
 LINK_TIMEOUT_S = 4.0
 """Timeout of a connection, and of each answer."""
+TOKEN_TIMEOUT_S, MAX_CONNECTIONS = 1.0, 64
+"""Seconds within which each part of the token must arrive, and connections at once: one that knows no token costs little."""
 PING_BYTES, PING_COUNT = 1, 9
 FIRST_MESSAGE_BYTES, MAX_MESSAGE_BYTES = 32 << 10, 16 << 20
 """Sizes of the messages: doubled from the first until one takes longer than MAX_MESSAGE_SECONDS."""
@@ -117,24 +119,37 @@ def _round_trip_seconds(connection: socket.socket, size: int, link: EmulatedLink
 
 
 def _serve_echo(listener: socket.socket, token: str, link: EmulatedLink | None) -> None:
-    """Answer the messages of peers that know the token, one connection after another, until the listener is closed."""
+    """Answer the messages of peers that know the token, until the listener is closed. Strangers hold up nobody but each other."""
+    places = threading.BoundedSemaphore(MAX_CONNECTIONS)
+
+    def answer(connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            _answer_messages(connection, token, link)
+        places.release()
+
     while True:
         try:
             connection, _ = listener.accept()
         except OSError:
             return
-        with connection, contextlib.suppress(OSError):
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connection.settimeout(LINK_TIMEOUT_S)
-            if hmac.compare_digest(_receive(connection, len(token)), token.encode()):
-                while True:
-                    size = int.from_bytes(_receive(connection, _HEADER_BYTES), "big")
-                    if size > MAX_MESSAGE_BYTES:
-                        break
-                    _receive(connection, size)
-                    if link is not None:
-                        time.sleep(link.hop_seconds(size))
-                    connection.sendall(b"!")
+        if places.acquire(blocking=False):
+            threading.Thread(target=answer, args=(connection,), daemon=True).start()
+        else:
+            connection.close()
+
+
+def _answer_messages(connection: socket.socket, token: str, link: EmulatedLink | None) -> None:
+    """Answer one connection until its peer closes it. Raises OSError."""
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection.settimeout(TOKEN_TIMEOUT_S)
+    if not hmac.compare_digest(_receive(connection, len(token)), token.encode()):
+        return
+    connection.settimeout(LINK_TIMEOUT_S)
+    while (size := int.from_bytes(_receive(connection, _HEADER_BYTES), "big")) <= MAX_MESSAGE_BYTES:
+        _receive(connection, size)
+        if link is not None:
+            time.sleep(link.hop_seconds(size))
+        connection.sendall(b"!")
 
 
 def _receive(connection: socket.socket, size: int) -> bytes:
