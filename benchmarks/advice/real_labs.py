@@ -138,7 +138,7 @@ def run_lab(lab: SimulatedLab, profile_load: int = 0, run_load: int = 0) -> Real
             head = recommended if len(recommended["devices"]) > 1 else groups[0]
             devices = ",".join(f"{device['node']}:{device['index']}" for device in head["devices"])
             epochs = 2 + round(TRAINING_SECONDS * head["samples_per_second"] / SAMPLES)
-            policies = ("--policies", "hybrid,equal" if head["policy"] != "equal" else "equal,hybrid")
+            policies = ("--policies", ",".join(_policies(head, groups)))
             run = _paceline(nodes, "bench", *batch, "--devices", devices, "--epochs", str(min(40, max(3, epochs))), *policies)
     cases = tuple(
         CaseResult(case["policy"], case["predicted_samples_per_second"], case["predicted_doubt"], case["samples_per_second"])
