@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 import os
 import socket
 from typing import Any
 
 from ..errors import NodeUnreachable, WorkFailed
 from ..protocol.messages import Body
+from ..ssh.config_file import local_user
 from ..ssh.fleet import Fleet
 
 
 def holder_name() -> str:
     """This control process, as the holder of a lease on a node: user, host, process id."""
-    return f"{getpass.getuser()}@{socket.gethostname()}/{os.getpid()}"
+    return f"{local_user()}@{socket.gethostname()}/{os.getpid()}"
 
 
 async def call_with_retry(fleet: Fleet, node: str, request: str, patience: float, **body: Any) -> Body:

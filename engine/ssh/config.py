@@ -91,7 +91,7 @@ async def read_config(host: str, user: str | None = None, port: int | None = Non
 
 
 def _read(query: HostQuery) -> HostSettings:
-    home = Path("~").expanduser()
+    home = Path(os.path.expanduser("~"))
     config = read_host(query, home)
     tokens = expansion_tokens(query, config, config.host, home)
 

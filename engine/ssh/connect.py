@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import getpass
 import logging
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
@@ -20,6 +19,7 @@ import asyncssh
 from ..errors import NodeRefused, NodeUnreachable, PacelineError
 from ..specs import NodeSpec
 from .config import HostSettings, read_config
+from .config_file import local_user
 from .embedded import EmbeddedNode
 from .greeting import GreetingTap
 from .host_keys import HostKeys, NotPinned, Rejected, Unknown, Untrusted, add_known_host, known_hosts_warnings, refusal
@@ -298,7 +298,7 @@ async def _route(target: _Target, is_behind_jump_host: bool, jumps_left: int) ->
         for jump_host in jump.split(","):
             hops += await _route(_parse_jump(jump_host), bool(hops), jumps_left - 1)
     port = effective("port", settings.port) or asyncssh.DEFAULT_PORT
-    user = effective("user", settings.user) or getpass.getuser()
+    user = effective("user", settings.user) or local_user()
     return [*hops, _Hop(host, port, user, target.pin, settings, keys, key is None and settings.identity_files is None)]
 
 

@@ -488,8 +488,8 @@ def start_command(root: str, python: str, node: str, zip_name: str, is_embedded:
 
     ``~`` in ``root`` and ``python`` is the home directory, whatever directory a start file changes to; of an embedded node it is
     the directory in which the command starts. The agent starts in the directory of bundles: ``-m`` imports from the working
-    directory first, and a home directory may contain a package of the same name. A bundle, or a directory of bundles, of another user
-    counts as missing (``-O``).
+    directory first, and a home directory may contain a package of the same name. A bundle of another user, or in a directory of
+    another user, counts as missing (``-O``).
     """
     go_home = "" if is_embedded else 'cd "$HOME" 2>/dev/null; '
     script = (

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from paceline.engine.errors import STATUS_ORDER, Interrupted
+from paceline.engine.errors import STATUS_ORDER, Interrupted, WorkFailed
 from paceline.engine.inventory.choice import load_inventory
 from paceline.engine.reports.document_type import Document, document_type
 from paceline.engine.specs import Inventory
@@ -136,8 +137,26 @@ def exit_status(document: Document) -> int:
 
 def _print(args: argparse.Namespace, document: Document) -> None:
     if args.json:
-        line = json.dumps({"schema": 1, **document}, allow_nan=False)
-        print(line.replace("\x7f", "\\u007f"))  # the only control byte that JSON does not escape
+        line = json.dumps({"schema": 1, **without_surrogates(document)}, allow_nan=False)
+        text = line.replace("\x7f", "\\u007f")  # the only control byte that JSON does not escape
     else:
-        print(render(document))
-    sys.stdout.flush()
+        text = render(document)
+    try:
+        print(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is buffered would fail once more at the end
+        raise WorkFailed(f"cannot write the output: {error.strerror or error}") from None
+
+
+def without_surrogates(value: Any) -> Any:
+    """A document without lone surrogates, which stand for bytes of a node that are no text: other programs refuse them in JSON."""
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, dict):
+        return {without_surrogates(key): without_surrogates(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_surrogates(item) for item in value]
+    return value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import io
 import os
 import shlex
 import sys
@@ -101,7 +102,10 @@ def _general_words(verb: Verb, words: Sequence[str]) -> tuple[list[str], list[st
 def nodes_file(args: argparse.Namespace) -> Path:
     """The nodes.toml to use: --nodes, else that of the current directory, else that of the checkout."""
     checkout = Path(__file__).resolve().parents[2] / "nodes.toml"
-    here = Path.cwd() / "nodes.toml"
+    try:
+        here = Path.cwd() / "nodes.toml"
+    except FileNotFoundError:
+        raise UsageError("the current directory was removed", hint="change to another one: cd ~") from None
     is_demo = args.verb is not None and VERBS[args.verb].is_on_embedded_lab
     path: Path = args.nodes or (here if here.exists() and not is_demo else checkout)
     return path.resolve()
@@ -124,6 +128,19 @@ def _open_missing_streams() -> None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - open until the process ends
 
 
+def _prepare_environment() -> None:
+    """Take what is missing on small machines: characters beyond ASCII, a name of the user, a home."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    if not {"USER", "LOGNAME", "HOME"} <= os.environ.keys():
+        from paceline.engine.ssh.config_file import local_user
+
+        os.environ.setdefault("LOGNAME", local_user())
+        if "HOME" not in os.environ and os.path.expanduser("~") == "~":  # a container's user without a line in passwd
+            os.environ["HOME"] = "/"
+
+
 def _require(open_session: OpenSession | None) -> OpenSession:
     if open_session is None:
         raise UsageError("this program has no screen", hint="add --batch")
@@ -133,6 +150,7 @@ def _require(open_session: OpenSession | None) -> OpenSession:
 def main(argv: list[str] | None = None, open_screen: OpenSession | None = None, open_plain: OpenSession | None = None) -> int:
     """Run one command line; returns its exit status. Without ``open_screen`` and ``open_plain`` it is headless."""
     _open_missing_streams()
+    _prepare_environment()
     try:
         words, line = _split_words(sys.argv[1:] if argv is None else argv)
         args = build_parser().parse_args(words)

@@ -1,4 +1,4 @@
-"""A terminal driver that sends the same picture in fewer bytes, for slow links.
+"""A terminal driver that sends the same picture in fewer bytes, for slow links, and takes any byte of the keyboard.
 
 Textual writes the whole style before each piece of text and a reset after it. A terminal keeps its SGR state, so it is enough to
 send what changes.
@@ -6,11 +6,21 @@ send what changes.
 
 from __future__ import annotations
 
+import codecs
 import re
-from functools import lru_cache
-from typing import NamedTuple
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
 
+from textual.drivers import linux_driver
 from textual.drivers.linux_driver import LinuxDriver
+
+
+def _lenient_decoder(encoding: str) -> Any:
+    """As ``codecs.getincrementaldecoder``; a byte that is no text becomes U+FFFD."""
+    return partial(codecs.getincrementaldecoder(encoding), "replace")
+
+
+linux_driver.getincrementaldecoder = _lenient_decoder  # Textual's own ends the input thread, and so the program, at such a byte
 
 SGR_OR_CURSOR_MOVE = re.compile(r"(\x1b\[[0-9;]*[mH])")
 ATTRIBUTE_OFF_CODES = {

@@ -43,6 +43,8 @@ async def attach(
     is_published = False
     while True:
         if (result := read_json(path / "result.json")) is not None:
+            if not isinstance(result.get("state"), str):
+                raise WorkFailed(f"{path / 'result.json'} is no result", hint="remove it, then attach again: it is derived again")
             if is_published:  # the process that follows it has published the end to its own listeners only
                 publish(end_event(path.name, result))
             else:

@@ -131,7 +131,7 @@ def test_an_unsupported_value_is_unknown_and_the_others_stay(driver: Driver, fun
 
 def test_a_name_that_is_no_utf8_is_shown_as_far_as_it_is(driver: Driver) -> None:
     driver.set("driver devices=2", "0 name=RTX\udcf8\udcde")
-    assert [device.name for device in read()][0] == "RTX\ufffd\ufffd"
+    assert next(device.name for device in read()) == "RTX\ufffd\ufffd"
 
 
 def test_a_value_that_no_device_can_have_is_unknown(driver: Driver) -> None:

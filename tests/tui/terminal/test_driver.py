@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from paceline.tui.terminal.driver import minimize_sgr
 from rich.color import ColorSystem
 from rich.style import Style
+from textual.drivers import linux_driver
 
 ATTRIBUTES = ("bold", "dim", "italic", "underline", "blink", "reverse", "strike", "underline2", "overline")
 Cells = list[tuple[str, object]]
@@ -87,3 +88,8 @@ def test_a_row_of_one_background_sends_it_once() -> None:
 @pytest.mark.parametrize("data", ["\x1b[31mred", "\x1b[58;2;1;2;3mcurly\x1b[0m", "\x1b[38mbroken\x1b[0m", "\x1b[12;3H", "plain"])
 def test_output_with_unknown_codes_is_unchanged(data: str) -> None:
     assert minimize_sgr(data) == data
+
+
+def test_a_byte_of_the_keyboard_that_is_no_text_is_a_sign_and_not_the_end() -> None:
+    decode = linux_driver.getincrementaldecoder("utf-8")().decode
+    assert decode(b"\xe9") + decode(b"a\xc3") + decode(b"\xa9") + decode(b"\x1b[M \xa2%") == "\ufffda\xe9\x1b[M \ufffd%"
