@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from paceline.engine.store.selectors import case_throughput, recent_throughput
+from paceline.engine.reports.table import limit_over
+from paceline.engine.store.selectors import case_throughput, limit_throughput, recent_throughput
 from paceline.engine.store.state import CaseState, RunState
 from textual.strip import Strip
 
@@ -11,7 +12,6 @@ from ...terminal.format import age, loss, number, percent, ratio, sanitize
 from ...theme import PALETTE
 from ..drawing.chart import ChartFrame, ChartMark, Curve, Level, chart
 from ..drawing.lines import Piece, line, nice_ceiling
-from ..results.policies import throughput_limit
 from .ranks import SILENT_AFTER_S
 
 MAX_STEP_GAP_S = 3.0
@@ -65,10 +65,20 @@ def _span(run: RunState, at: float) -> tuple[float, float]:
 
 def _levels(run: RunState, is_named: bool) -> list[Level]:
     """Reference values, where known: the sum of the standalone rates, and the throughput with equal shares."""
-    limit = throughput_limit(run)
-    levels = [] if limit is None else [Level(limit, f"limit {number(limit)}" if is_named else "")]
+    limit = _limit(run)
+    best = max((rate for case in run.cases if (rate := case_throughput(case)) is not None), default=0.0)
+    # What was measured alone may be a little less than what the group reaches: then it is no limit, and is not called one.
+    name = "limit" if limit is not None and limit >= best else "alone"
+    levels = [] if limit is None else [Level(limit, f"{name} {number(limit)}" if is_named else "")]
     equal = _equal_throughput(run, run.current)
     return [*levels, Level(equal, f"equal {number(equal)}" if is_named else "")] if equal is not None else levels
+
+
+def _limit(run: RunState) -> float | None:
+    """The sum of the rates of all devices alone; None while it is unknown, and where a case exceeds it: it is no limit then."""
+    alone = next((limit for case in reversed(run.cases) if (limit := limit_throughput(run, case)) is not None), None)
+    measured = [rate for case in run.cases if (rate := case_throughput(case)) is not None]
+    return None if alone is None else limit_over(alone, measured)
 
 
 def _equal_throughput(run: RunState, but: CaseState | None) -> float | None:
@@ -85,7 +95,7 @@ def _throughput_summary(run: RunState, case: CaseState | None, width: int, at: f
     equal_rate = _equal_throughput(run, case)
     if now is not None and equal_rate:
         pieces.append((f" · {ratio(now / equal_rate)} equal", PALETTE.text))
-    limit = throughput_limit(run)
+    limit = _limit(run)
     if now is not None and limit:
         pieces.append((f" · {percent(now / limit)} of the sum of rates", PALETTE.text))
     signs = " · ▲ rebalance" if any(run_case.decisions for run_case in run.cases) else ""
@@ -127,11 +137,10 @@ def loss_chart(view: View, width: int, height: int) -> list[Strip]:
         curves,
         frame,
         width,
-        height,
+        height - 1,
         label_style=PALETTE.dim,
         faint_style=PALETTE.faint,
         marks=marks,
-        number_format="{:.2f}",
     )
     summary: list[Piece] = [(sanitize(case.name), PALETTE.accent_strong), (f"  loss {loss(values[-1])}", PALETTE.text)]
     if case.epochs:
@@ -142,4 +151,4 @@ def loss_chart(view: View, width: int, height: int) -> list[Strip]:
             summary.append((f" · {sanitize(last.metric_name)} {shown}", PALETTE.text))
         if sum(len(text) for text, _ in summary) > width and len(summary) == 4:
             del summary[2]  # the chart shows it too
-    return [*lines[:-1], line(width, *summary)]
+    return [*lines, line(width, *summary)]
