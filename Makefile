@@ -6,7 +6,7 @@ INSTALL = $(PY) -m pip --disable-pip-version-check install $$([ -t 2 ] || echo -
 # Compiled modules are kept even where the environment forbids it: hundreds of processes import the same ones.
 PYTEST = PYTHONDONTWRITEBYTECODE= $(PY) -m pytest
 
-.PHONY: help demo bench test check soak clean
+.PHONY: help demo bench test check soak audit clean
 .DELETE_ON_ERROR:
 
 help:           ## this list
@@ -33,6 +33,11 @@ check: .venv/test.stamp     ## only what can be told without running it: style, 
 
 soak: .venv/test.stamp      ## the heavier tests, which take minutes
 	$(PYTEST) -m slow
+
+audit: .venv/test.stamp     ## licences, a bill of materials, and known faults of what is installed
+	@[ -x build/audit/bin/pip-audit ] || { $(PY) -m venv build/audit && build/audit/bin/python -m pip -q install "pip-audit>=2.10"; } || \
+	  echo "make: pip-audit cannot be installed: known faults are not checked" >&2
+	@$(PY) deploy/audit.py
 
 clean:                      ## remove .venv and caches; logs and data stay
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -113,7 +113,7 @@ def _home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         unset = ["SSH_AUTH_SOCK", "NO_COLOR", "COLUMNS", "LINES"]  # pytest-xdist sets a size of the terminal for its workers
         for variable in [name for name in os.environ if name.startswith("XDG_")] + unset:
             patch.delenv(variable, raising=False)
-        patch.setattr("paceline.engine.ssh.config_file.SYSTEM_CONFIG", Path("/nonexistent/ssh_config"))
+        patch.setattr("paceline.engine.ssh.openssh.config_file.SYSTEM_CONFIG", Path("/nonexistent/ssh_config"))
         yield
 
 

@@ -13,7 +13,7 @@ from collections import Counter
 from pathlib import Path
 
 import asyncssh
-from paceline.engine.ssh import config_file
+from paceline.engine.ssh.openssh import config_file
 
 from benchmarks.table import Figure, print_figures
 from tests.support.ssh.beside_openssh import REASONS, TrustSample, differences, host

@@ -9,8 +9,8 @@ from typing import Any
 
 from ..errors import NodeUnreachable, WorkFailed
 from ..protocol.messages import Body
-from ..ssh.config_file import local_user
 from ..ssh.fleet import Fleet
+from ..ssh.openssh.config_file import local_user
 
 
 def holder_name() -> str:

@@ -16,8 +16,8 @@ from asyncssh.mac import get_mac_algs
 from asyncssh.public_key import get_public_key_algs
 
 from ..errors import NodeRefused
-from .config_file import HostConfig, HostQuery, expand, expansion_tokens, read_host
-from .config_lines import ConfigError
+from .openssh.config_file import HostConfig, HostQuery, expand, expansion_tokens, read_host
+from .openssh.config_lines import ConfigError
 
 _SAFE_STRICT_VALUES = ("yes", "true", "ask")
 """Values of StrictHostKeyChecking that leave the decision to known_hosts and a person."""

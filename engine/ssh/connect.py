@@ -19,11 +19,11 @@ import asyncssh
 from ..errors import NodeRefused, NodeUnreachable, PacelineError
 from ..specs import NodeSpec
 from .config import HostSettings, read_config
-from .config_file import local_user
 from .embedded import EmbeddedNode
 from .greeting import GreetingTap
 from .host_keys import HostKeys, NotPinned, Rejected, Unknown, Untrusted, add_known_host, known_hosts_warnings, refusal
 from .login import AUTHENTICATION_HINT, Client, ClientKeys, Login, read_keys, unlock
+from .openssh.config_file import local_user
 from .prompts import AskPerson, LoginPrompt, PromptBroker
 
 CONNECT_TIMEOUT = 10.0

@@ -20,7 +20,7 @@ import asyncssh
 
 from ..errors import NodeRefused
 from .config import HostSettings
-from .known_hosts import KnownHost, KnownHosts, KnownHostsError, RevokedKeys, read_known_hosts, read_revoked_keys
+from .openssh.known_hosts import KnownHost, KnownHosts, KnownHostsError, RevokedKeys, read_known_hosts, read_revoked_keys
 
 HOST_KEY_ALGORITHMS: dict[str, tuple[str, ...]] = {
     "ssh-ed25519": ("ssh-ed25519",),

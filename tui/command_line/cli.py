@@ -134,7 +134,7 @@ def _prepare_environment() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     if not {"USER", "LOGNAME", "HOME"} <= os.environ.keys():
-        from paceline.engine.ssh.config_file import local_user
+        from paceline.engine.ssh.openssh.config_file import local_user
 
         os.environ.setdefault("LOGNAME", local_user())
         if "HOME" not in os.environ and os.path.expanduser("~") == "~":  # a container's user without a line in passwd

@@ -11,10 +11,10 @@ from pathlib import Path
 import asyncssh
 import pytest
 from paceline.engine.errors import NodeRefused
-from paceline.engine.ssh import config_file
 from paceline.engine.ssh.config import read_config
-from paceline.engine.ssh.config_file import HostConfig, HostQuery, read_host
-from paceline.engine.ssh.config_lines import ConfigError, matches_list, matches_pattern, seconds_of, split_words
+from paceline.engine.ssh.openssh import config_file
+from paceline.engine.ssh.openssh.config_file import HostConfig, HostQuery, read_host
+from paceline.engine.ssh.openssh.config_lines import ConfigError, matches_list, matches_pattern, seconds_of, split_words
 
 from tests.support.ssh.beside_openssh import TrustSample, differences, host
 from tests.support.ssh.config_samples import ConfigSample

@@ -139,7 +139,7 @@ class Server:
             process.stdout.write(HOME_PREFIX + str(home.root).encode() + b"\n")
             await send({"hello": {"hostname": "played"}})
             while line := await process.stdin.readline():
-                message = json.loads(line)
+                message = json.loads(line) if line.strip() else {}  # the first line is empty: for a start file that reads one
                 if "ask" in message:
                     generations.add(message.get("gen", 0))
                     task = asyncio.ensure_future(answer(message))

@@ -18,9 +18,9 @@ from typing import Any
 import asyncssh
 from paceline.engine.errors import NodeRefused
 from paceline.engine.ssh.config import read_config
-from paceline.engine.ssh.config_file import HostConfig, HostQuery, local_user, read_host
-from paceline.engine.ssh.config_lines import ConfigError
 from paceline.engine.ssh.host_keys import Changed, HostKeys, Unknown
+from paceline.engine.ssh.openssh.config_file import HostConfig, HostQuery, local_user, read_host
+from paceline.engine.ssh.openssh.config_lines import ConfigError
 
 from .config_samples import ConfigSample
 

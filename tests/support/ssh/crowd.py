@@ -157,7 +157,7 @@ class PlayedNode:
         reporting: asyncio.Task[None] | None = None
         try:
             while line := await process.stdin.readline():
-                message = json.loads(line)
+                message = json.loads(line) if line.strip() else {}  # the first line is empty
                 if "setup" in message and reporting is None:
                     reporting = asyncio.create_task(self._report(process, self._interval(message["setup"])))
                 elif "ask" in message:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import asyncssh
 
-from ..protocol.regular_files import read_regular
+from ...protocol.regular_files import read_regular
 from .config_lines import WHITESPACE, matches_list
 
 MAX_KNOWN_HOSTS_BYTES = 64 << 20

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ..protocol.regular_files import read_regular
+from ...protocol.regular_files import read_regular
 from .config_lines import ConfigError, ConfigLine, config_lines, matches_list, matches_pattern, next_word, seconds_of
 
 SYSTEM_CONFIG = Path("/etc/ssh/ssh_config")

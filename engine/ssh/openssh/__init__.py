@@ -1,0 +1,1 @@
+"""The files of OpenSSH that decide whom one talks to: configurations, known hosts, revoked keys."""
