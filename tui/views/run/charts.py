@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from paceline.engine.reports.table import limit_over
 from paceline.engine.store.selectors import case_throughput, limit_throughput, recent_throughput
 from paceline.engine.store.state import CaseState, RunState
 from textual.strip import Strip
@@ -65,7 +64,7 @@ def _span(run: RunState, at: float) -> tuple[float, float]:
 
 def _levels(run: RunState, is_named: bool) -> list[Level]:
     """Reference values, where known: the sum of the standalone rates, and the throughput with equal shares."""
-    limit = _limit(run)
+    limit = _alone(run)
     best = max((rate for case in run.cases if (rate := case_throughput(case)) is not None), default=0.0)
     # What was measured alone may be a little less than what the group reaches: then it is no limit, and is not called one.
     name = "limit" if limit is not None and limit >= best else "alone"
@@ -74,11 +73,9 @@ def _levels(run: RunState, is_named: bool) -> list[Level]:
     return [*levels, Level(equal, f"equal {number(equal)}" if is_named else "")] if equal is not None else levels
 
 
-def _limit(run: RunState) -> float | None:
-    """The sum of the rates of all devices alone; None while it is unknown, and where a case exceeds it: it is no limit then."""
-    alone = next((limit for case in reversed(run.cases) if (limit := limit_throughput(run, case)) is not None), None)
-    measured = [rate for case in run.cases if (rate := case_throughput(case)) is not None]
-    return None if alone is None else limit_over(alone, measured)
+def _alone(run: RunState) -> float | None:
+    """The sum of the rates of all devices alone, left-out ones included; None while it is unknown."""
+    return next((limit for case in reversed(run.cases) if (limit := limit_throughput(run, case)) is not None), None)
 
 
 def _equal_throughput(run: RunState, but: CaseState | None) -> float | None:
@@ -95,7 +92,7 @@ def _throughput_summary(run: RunState, case: CaseState | None, width: int, at: f
     equal_rate = _equal_throughput(run, case)
     if now is not None and equal_rate:
         pieces.append((f" · {ratio(now / equal_rate)} equal", PALETTE.text))
-    limit = _limit(run)
+    limit = _alone(run)
     if now is not None and limit:
         pieces.append((f" · {percent(now / limit)} of the sum of rates", PALETTE.text))
     signs = " · ▲ rebalance" if any(run_case.decisions for run_case in run.cases) else ""
