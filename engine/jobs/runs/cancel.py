@@ -58,12 +58,15 @@ async def cancel(
         return [{"node": name, "pid": pid} for pid in pids if isinstance(pid, int)]
 
     survivors, refusals = await gather_answers({name: cancel_on(name) for name in epochs}, CANCEL_TIMEOUT_S)
-    _raise_first({**failures, **refusals}, silent if row["state"] not in ENDED_STATUSES else [])
+    _raise_first({**failures, **refusals}, silent if row["state"] not in ENDED_STATUSES else [], bool(survivors))
     return [process for processes in survivors.values() for process in processes]
 
 
-def _raise_first(failures: dict[str, PacelineError], silent: list[str]) -> None:
-    """Raise what keeps the run from having ended everywhere, if anything does; the first failure, with the names of the others."""
+def _raise_first(failures: dict[str, PacelineError], silent: list[str], is_ended_elsewhere: bool) -> None:
+    """Raise what keeps the run from having ended everywhere, if anything does; the first failure, with the names of the others.
+
+    ``is_ended_elsewhere``: it was ended on some node, whose runner tells its peers so.
+    """
     out_of_reach = [*silent, *(name for name, error in failures.items() if isinstance(error, NodeUnreachable | NodeRefused))]
     for name, error in failures.items():
         if name not in out_of_reach:
@@ -71,7 +74,10 @@ def _raise_first(failures: dict[str, PacelineError], silent: list[str]) -> None:
             raise type(error)(error.reason + (f"; also: {', '.join(also)}" if also else ""), node=name, hint=error.hint)
     if out_of_reach:
         reasons = "; ".join(f"{name}: {failures[name].reason}" for name in out_of_reach if name in failures)
-        reason = f"{', '.join(out_of_reach)} out of reach: what runs there goes on" + (f" ({reasons})" if reasons else "")
+        effect = "what runs there goes on"
+        if is_ended_elsewhere:
+            effect = "cancelled on the other nodes; their runners end it there, too, unless they cannot reach it"
+        reason = f"{', '.join(out_of_reach)} out of reach: {effect}" + (f" ({reasons})" if reasons else "")
         raise NodeUnreachable(reason, hint="cancel again when it is back")
 
 
