@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import shlex
 from datetime import datetime
 
@@ -14,6 +15,7 @@ from .screens.base_screen import BaseScreen
 from .screens.dialogs import ConfirmModal, HelpPage
 from .screens.jobs import JobsScreen
 from .terminal.format import count, sanitize
+from .views.column_help import COLUMN_HELP
 from .views.fleet.order import device_set
 
 
@@ -42,7 +44,8 @@ class Actions:
         lists = [binding for name, binding in bindings.items() if name.startswith("list.")]
         own = [binding for name, binding in bindings.items() if not name.startswith("list.")]
         verbs = [(verb, refusal(verb, self._app.is_read_only)) for verb in VERBS.values()]
-        self._app.push_screen(HelpPage(own, everywhere, lists, verbs))
+        columns = COLUMN_HELP.get(getattr(self._app.screen, "NAME", ""), ())
+        self._app.push_screen(HelpPage(own, everywhere, lists, verbs, columns))
 
     # Jobs -----------------------------------------------------------------------------------------------------------------------
 
@@ -116,14 +119,19 @@ class Actions:
         if not text:
             self._app.show_notice("nothing to write here", "ok")
             return
+        table = screen.export_table() if isinstance(screen, BaseScreen) else ()
         name = f"{self._file_stem()}.txt"
         try:
             with open(name, "x", encoding="utf-8") as file:
                 file.write(text)
+            if table:
+                with open(f"{self._file_stem()}.csv", "x", encoding="utf-8", newline="") as file:
+                    csv.writer(file).writerows(table)
         except OSError as error:
             self._app.show_notice(f"cannot write {name}: {error.strerror}", "critical")
         else:
-            self._app.show_notice(f"wrote {count(text.count(chr(10)), 'line')} to {name}", "done")
+            also = ", and as data to the .csv beside it" if table else ""
+            self._app.show_notice(f"wrote {count(text.count(chr(10)), 'line')} to {name}{also}", "done")
 
     def _file_stem(self) -> str:
         return f"paceline-{self._app.current_mode}-{datetime.fromtimestamp(self._app.view.state.clock or 0.0):%H%M%S}"

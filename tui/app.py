@@ -190,12 +190,21 @@ class PacelineApp(App[None]):
     def _paint(self) -> None:
         if not self.view.is_paused:
             self.view = replace(self.view, state=self._state)
+        if isinstance(self.session, Seekable):
+            self.view = replace(
+                self.view, replay=f"{duration(self.session.at)} of {duration(self.session.length)} at {self.session.speed:g}x"
+            )
         self.screen.post_message(StateChanged(self.view))
 
     def show_notice(self, text: str, severity: NoticeTone = "warning") -> None:
         """Show one line in the bottom bar for a few seconds."""
         self.notice = ShortNotice(sanitize(text), severity)
         self._notice_until = asyncio.get_running_loop().time() + NOTICE_S
+        self._paint()
+
+    def clear_notice(self) -> None:
+        """Remove the notice: what it told is over."""
+        self.notice = None
         self._paint()
 
     def apply_theme(self, name: str) -> None:

@@ -20,6 +20,8 @@ class View:
     is_paused: bool = False
     """Whether the screens are frozen; events are still collected."""
     is_replay: bool = False
+    replay: str = ""
+    """Position, length and speed of a replay, as text."""
     run_id: str = ""
     """The run that the person chose; empty: the current run."""
     acknowledged: frozenset[str] = frozenset()

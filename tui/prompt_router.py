@@ -135,6 +135,8 @@ class PromptRouter:
         except PacelineError as error:
             self._app.show_notice(str(error), "critical")
             return
+        if self._app.notice is not None and self._app.notice.severity == "critical":
+            self._app.clear_notice()
         confirmation = confirmation_for(answer) if answer is not None and not self._app.is_read_only else None
         if confirmation is None:
             await self.show_answer(answer)

@@ -51,6 +51,8 @@ class ReplaySession:
         self.speed = _checked_speed(speed)
         self.at = 0.0
         """The current stream time, in seconds."""
+        self.length: float | None = None
+        """Seconds of the whole recording; None until it has been read once."""
         self._listeners: list[Callable[[Event], None]] = []
         self._seek_listeners: list[Callable[[State], None]] = []
         self._changed = asyncio.Event()
@@ -91,12 +93,24 @@ class ReplaySession:
         if self._is_playing:
             return
         self._is_playing = True
+        measuring = asyncio.create_task(asyncio.to_thread(self._measure))
         try:
             while await self._play():
                 async with self._seeking:
                     self._has_seeked = False
         finally:
             self._is_playing = False
+            await measuring
+
+    def _measure(self) -> None:
+        """Read the recording to its end once, for its length. Runs in a thread."""
+        if self.length is None:
+            last = 0.0
+            for event in self.recording:
+                if self._is_closed:
+                    return
+                last = event.at
+            self.length = last
 
     async def _play(self) -> bool:
         """Publish the events from here on. Returns whether a seek interrupted it."""

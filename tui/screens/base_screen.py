@@ -85,6 +85,10 @@ class BaseScreen(Screen[None]):
         """The list of this screen as text, including rows out of sight; empty where there is none."""
         return "".join(rows.first().export_text() for rows in [self.query(RowList)] if rows)
 
+    def export_table(self) -> Sequence[Sequence[object]]:
+        """The list as data, a heading first, including rows out of sight; empty where the screen has no such list."""
+        return ()
+
     def _draw_bottom_bar(self, view: View, width: int, height: int) -> Sequence[Strip]:
         notice = self.host.notice
         if notice is not None:

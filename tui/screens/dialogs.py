@@ -20,6 +20,8 @@ from ..keymap import key_label
 from ..terminal.format import sanitize
 from ..theme import PALETTE
 
+HELP_COLUMNS = 52
+"""Width of a column of the help."""
 DIALOG_COLUMNS = 64
 """Width of the text of a login question: it fits into 80 columns."""
 
@@ -76,21 +78,37 @@ class HelpPage(TextPage):
     """Every key of this screen and every verb, generated from the tables of bindings and verbs."""
 
     def __init__(
-        self, here: Sequence[Binding], everywhere: Sequence[Binding], lists: Sequence[Binding], verbs: Sequence[tuple[Verb, str]]
+        self,
+        here: Sequence[Binding],
+        everywhere: Sequence[Binding],
+        lists: Sequence[Binding],
+        verbs: Sequence[tuple[Verb, str]],
+        columns: Sequence[tuple[str, str]] = (),
     ) -> None:
-        """``verbs``: each with the reason why it cannot be used now, or an empty text."""
+        """``verbs``: each with the reason why it cannot be used now, or an empty text. ``columns``: what each means."""
         keys = [*_keys("this screen", here), *_keys("everywhere", everywhere)]
+        keys += [("columns", "strong")] if columns else []
+        for name, meaning in columns:
+            keys += _definition(f"{name:<16} ", meaning, "text")
         verb_lines = [*_keys("lists", lists), ("verbs, after : or in the shell", "strong")]
         for verb, refusal in verbs:
             names = f"{verb.name} {' '.join(verb.aliases)}".strip()
-            verb_lines.append((f"{names:<16} {verb.summary}{f'  ({refusal})' if refusal else ''}", "faint" if refusal else "text"))
+            told = f"{verb.summary}{f'  ({refusal})' if refusal else ''}"
+            verb_lines += _definition(f"{names:<16} ", told, "faint" if refusal else "text")
         verb_lines += [("", "text"), ("screens by their names, theme NAME, help, q", "text")]
         super().__init__("keys and verbs", [_styled_lines(keys), _styled_lines(verb_lines)])
 
 
 def _keys(title: str, bindings: Sequence[Binding]) -> list[tuple[str, str]]:
-    rows = [(f"{key_names(binding):<10} {binding.description}", "text") for binding in bindings if binding.description]
+    described = [binding for binding in bindings if binding.description]
+    rows = [row for one in described for row in _definition(f"{key_names(one):<10} ", one.description, "text")]
     return [(title, "strong"), *dict.fromkeys(rows), ("", "text")] if rows else []
+
+
+def _definition(start: str, text: str, style: str) -> list[tuple[str, str]]:
+    """A name and its meaning in as many lines as it needs, so that two columns fit into 120 cells and nothing is cut."""
+    rows = textwrap.wrap(text, HELP_COLUMNS - len(start)) or [""]
+    return [((start if not row else " " * len(start)) + words, style) for row, words in enumerate(rows)]
 
 
 def _styled_lines(lines: Sequence[tuple[str, str]]) -> Content:

@@ -16,7 +16,7 @@ from ..messages import View
 from ..views.fleet.device_facts import DeviceUse, device_use
 from ..views.fleet.heat_map import device_at, heat_lines, heat_map_layout
 from ..views.fleet.history_cards import history_cards
-from ..views.fleet.order import FLEET_ORDERS, FleetListing, FleetQuery, list_devices
+from ..views.fleet.order import FLEET_ORDERS, FleetListing, FleetQuery, device_table, list_devices
 from ..views.fleet.rows import fleet_heading, fleet_row, fleet_summary, hidden_line
 from ..widgets.line_canvas import LineCanvas, RowList
 from .base_screen import TALL_MIN_LINES
@@ -56,6 +56,7 @@ class FleetScreen(ListScreen):
         Binding("f", "faults", "faults only, or all", id="fleet.faults"),
         Binding("x", "reveal", "show what is hidden", id="fleet.reveal"),
         Binding("space", "mark", "mark a device: + starts a job on those marked", id="fleet.mark"),
+        Binding("u", "sort('user')", "group by user", id="fleet.users"),
         Binding("d", "density", "curves, lines or heat map", id="fleet.density"),
     ]
 
@@ -73,6 +74,9 @@ class FleetScreen(ListScreen):
         self._heat_map: tuple[object, Sequence[Strip]] = (None, ())
         """Its inputs and its lines."""
         self._rows = RowList(lambda width: fleet_heading(width, self.order), self._draw_row)
+
+    def export_table(self) -> Sequence[Sequence[object]]:
+        return device_table(self.host.view.state, self._use, self.listing.keys)
 
     @property
     def fleet_query(self) -> FleetQuery:

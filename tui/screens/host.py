@@ -40,6 +40,10 @@ class ScreenHost(Protocol):
         """Show one line in the bottom bar for a few seconds."""
         ...
 
+    def clear_notice(self) -> None:
+        """Remove the line of the bottom bar: what it told is over."""
+        ...
+
     def keys_of(self, screen: Any) -> list[tuple[str, str, str]]:
         """The keys in the bottom bar of a screen: label, description and Textual's name of each."""
         ...

@@ -6,16 +6,17 @@ from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 from paceline.engine.store.state import WAITING_JOB_ID
-from textual.binding import BindingType
+from textual.binding import Binding, BindingType
 from textual.strip import Strip
 from textual.widget import Widget
 
 from ..messages import View
 from ..views.job_pane import job_pane
-from ..views.jobs import JOB_ORDERS, job_fields, job_heading, job_keys, job_row, job_summary
+from ..views.jobs import JOB_ORDERS, job_fields, job_heading, job_keys, job_row, job_summary, job_table
 from ..widgets.line_canvas import LineCanvas, RowList
 from .base_screen import TALL_MIN_LINES
 from .list_screen import ListScreen, list_bindings
+from .logs import show_logs
 
 
 class JobsScreen(ListScreen):
@@ -26,6 +27,7 @@ class JobsScreen(ListScreen):
     FILTER_EXAMPLE = "state:failed    node:lab[1-3]    busy & straggler    digits"
     BINDINGS: ClassVar[list[BindingType]] = [
         *list_bindings("jobs", "state:failed   node:lab[1-3]   busy"),
+        Binding("l", "log", "its log", id="jobs.log"),
     ]
 
     FOOTER_KEYS = (
@@ -33,6 +35,7 @@ class JobsScreen(ListScreen):
         ("jobs.filter", "filter"),
         ("jobs.order", "order"),
         ("list.choose", "its run"),
+        ("jobs.log", "log"),
         ("cancel", "cancel"),
         ("help", "help"),
         ("quit", "quit"),
@@ -66,6 +69,14 @@ class JobsScreen(ListScreen):
     def run_id(self) -> str:
         """The run under the cursor; ``waiting`` for the job that waits for devices."""
         return self.query_one(RowList).cursor_key or ""
+
+    def action_log(self) -> None:
+        """Show the log of the run under the cursor."""
+        if self.host.view.state.runs.get(self.run_id) is not None:
+            show_logs(self.host, self.run_id, None, None)
+
+    def export_table(self) -> Sequence[Sequence[object]]:
+        return job_table(self.host.view.state, self.query_one(RowList).keys)
 
     def on_row_list_selected(self, message: RowList.Selected) -> None:
         if message.key == WAITING_JOB_ID:

@@ -26,6 +26,8 @@ class Seekable(Protocol):
 
     at: float
     """The current moment, in seconds of the stream."""
+    length: float | None
+    """Seconds of the whole stream; None: not known yet."""
     speed: float
 
     def on_jump(self, listener: Callable[[State], None]) -> None:

@@ -11,7 +11,7 @@ from textual.strip import Strip
 
 from ..filter import FilterFields
 from ..messages import View
-from ..terminal.format import age, clock, count, pad, pad_left, sanitize
+from ..terminal.format import age, clock, pad, pad_left, sanitize
 from ..theme import GLYPHS, PALETTE
 from .drawing.lines import NO_STYLE, Piece, justified_line, line
 from .drawing.sorting import Order, sortable_heading, sorted_keys
@@ -19,7 +19,7 @@ from .drawing.sorting import Order, sortable_heading, sorted_keys
 ALERT_ORDERS = ("severity", "time", "node")
 """Sort keys of the list."""
 WORST_ALERTS_FIRST = Order(ALERT_ORDERS[0])
-STATE_COLUMNS = 9
+STATE_COLUMNS = 13
 """Width of the state column."""
 
 
@@ -61,10 +61,10 @@ def alert_heading(width: int, order: Order) -> Strip:
     columns = (
         sortable_heading(f"  {pad('state', STATE_COLUMNS)}", "severity", order),
         sortable_heading(pad("since", 9), "time", order),
-        (pad_left("for", 7) + "  ", PALETTE.dim),
+        (pad_left("lasts", 7) + "  ", PALETTE.dim),
         sortable_heading(pad("node", 10), "node", order),
     )
-    return line(width, *columns, ("trouble", PALETTE.dim))
+    return line(width, *columns, ("alert", PALETTE.dim))
 
 
 def alert_row(state: State, alert: Alert, is_acknowledged: bool, width: int, is_under_cursor: bool) -> Strip:
@@ -87,9 +87,9 @@ def alert_row(state: State, alert: Alert, is_acknowledged: bool, width: int, is_
 
 def _displayed_state(alert: Alert, is_acknowledged: bool) -> tuple[str, str, Style]:
     if alert.ended_at is not None:
-        return GLYPHS["done"], "over", PALETTE.dim
+        return GLYPHS["done"], "resolved", PALETTE.dim
     if is_acknowledged:
-        return GLYPHS[alert.severity], "seen", PALETTE.dim
+        return GLYPHS[alert.severity], "acknowledged", PALETTE.dim
     return GLYPHS[alert.severity], alert.severity, PALETTE.state_style(alert.severity)
 
 
@@ -100,12 +100,12 @@ def alert_summary(view: View, width: int, order: Order) -> list[Strip]:
         return [line(width, (f"{GLYPHS['ok']} ", PALETTE.ok), ("nothing has gone wrong in this session", PALETTE.dim))]
     now = open_alerts(state)
     acknowledged = len(now) - len(unacknowledged_alerts(view))
-    text = f"{count(len(now), 'trouble')} now" if now else "nothing is wrong now"
-    acknowledged_text = f"   {acknowledged} of them seen" if acknowledged else ""
-    over = len(state.alerts) - len(now)
+    text = f"{len(now)} active" if now else "no active alert"
+    acknowledged_text = f"   {acknowledged} acknowledged" if acknowledged else ""
+    resolved = len(state.alerts) - len(now)
     return [
         justified_line(
-            width, [(text, PALETTE.text), (acknowledged_text, PALETTE.dim), (f"   {over} over", PALETTE.dim)], [order.label]
+            width, [(text, PALETTE.text), (acknowledged_text, PALETTE.dim), (f"   {resolved} resolved", PALETTE.dim)], [order.label]
         )
     ]
 
@@ -119,8 +119,7 @@ def alert_detail(state: State, alert: Alert | None, is_acknowledged: bool, width
     where += [f"rank {alert.rank}"] if alert.rank is not None else []
     where += [sanitize(alert.run_id)] if alert.run_id and width >= 100 else []
     until = alert.ended_at if alert.ended_at is not None else state.at
-    lasted = "lasted" if alert.ended_at is not None else "for"
-    since = f"since {clock(wall_clock(state, alert.at))}, {lasted} {age(until - alert.at)}"
+    since = f"since {clock(wall_clock(state, alert.at))}, duration {age(until - alert.at)}"
     lines = [line(width, (f"{glyph} {word}", style), (f"  {' · '.join((*where, since))}", PALETTE.dim))]
     lines += _wrapped("what", alert.text, width, PALETTE.strong)
     lines += _wrapped("done", alert.action_taken, width, PALETTE.text)

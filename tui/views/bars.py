@@ -55,7 +55,7 @@ def top_bar(view: View, current: str, width: int) -> Strip:
     if warning:
         badges.append((f" {GLYPHS['warning']}{warning}", PALETTE.warning + click_style("app.visit('alerts')")))
     if view.is_replay:
-        badges.append(("  replay ", PALETTE.accent))
+        badges.append((f"  replay {view.replay} ".replace("  ", " "), PALETTE.accent))
     is_emulated = any(device.reading.kind == "emulated" for node in state.nodes.values() for device in node.devices)
     label = "emulated" if is_emulated else ""
     clock_piece = (f" {clock(state.clock)} ", PALETTE.text)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 from paceline.engine.store.selectors import progress, recent_throughput, seconds_taken, started_at, wall_clock
 from paceline.engine.store.state import WAITING_JOB_ID, RunState, State, WaitingJob
 from rich.style import Style
@@ -205,6 +207,34 @@ def job_row(view: View, key: str, width: int, is_under_cursor: bool) -> Strip:
             pieces.append((f"{'  ' if policies else ''}{FOUND_AGAIN_TEXT}{follows}", PALETTE.accent))
         pieces.append((f"  {sanitize(run.reason)}" if run.reason else "", PALETTE.state_style(run.state)))
     return line(width, *pieces, background=background)
+
+
+JOB_COLUMNS = (
+    "run_id",
+    "name",
+    "state",
+    "workload",
+    "policies",
+    "nodes",
+    "started",
+    "seconds",
+    "samples_per_second",
+    "loss",
+    "metric",
+    "metric_name",
+    "reason",
+)
+
+
+def job_table(state: State, keys: Iterable[str]) -> list[Sequence[object]]:
+    """The rows as data: a heading, then one row a run; None: unknown. Times are seconds since 1970."""
+    rows: list[Sequence[object]] = [JOB_COLUMNS]
+    for run in (state.runs[key] for key in keys if key in state.runs):
+        summary = run.summary
+        start: list[object] = [run.run_id, run.name, run.state, run.workload, " ".join(summary.policies), " ".join(run.nodes)]
+        figures: list[object] = [started_at(state, run), seconds_taken(run) if run.is_over else None, _current_rate(run)]
+        rows.append([*start, *figures, summary.loss, summary.metric, summary.metric_name, run.reason])
+    return rows
 
 
 def job_summary(view: View, width: int, order: Order) -> list[Strip]:

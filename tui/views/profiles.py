@@ -132,8 +132,8 @@ def _bar_cells(width: int) -> int:
 def profile_heading(width: int) -> Strip:
     """Column headings."""
     text = f"  {pad('node', 10)}{pad('device', 16)}{pad('score', _bar_cells(width) + 7)}"
-    text += f"{pad_left('samples/s', 9)}{pad_left('off', 7)}{pad_left('at once', 10)}"
-    return line(width, (text + ("   TFLOPS    a, ms        drift" if width >= PROFILE_WIDE_COLUMNS else "  drift"), PALETTE.dim))
+    text += f"{pad_left('samples/s', 9)}{pad_left('error', 7)}{pad_left('max batch', 10)}"
+    return line(width, (text + ("   TFLOPS    fixed, ms    drift" if width >= PROFILE_WIDE_COLUMNS else "  drift"), PALETTE.dim))
 
 
 def profile_row(shown: ProfileView | None, key: str, width: int, is_under_cursor: bool) -> Strip:

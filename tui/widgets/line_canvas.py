@@ -146,6 +146,11 @@ class RowList(ScrollView, can_focus=True):
         top = round(self.scroll_offset.y)
         return self._keys[top] if top < len(self._keys) else None
 
+    @property
+    def keys(self) -> Sequence[str]:
+        """Keys of all rows, in their order."""
+        return self._keys
+
     def update_rows(self, view: View, keys: Sequence[str]) -> None:
         """Show these rows; the cursor follows its row to its new index, and stays visible if it was."""
         key = self.cursor_key

@@ -146,7 +146,7 @@ def test_a_wrong_prediction_is_a_cross_with_its_error() -> None:
 
 def test_limit_and_equal_are_named_at_the_end_of_their_lines() -> None:
     text = [strip.text for strip in throughput_chart(view_of(story.healthy()), 100, 16)]
-    assert any(line.endswith("limit 930 ") or line.rstrip().endswith("limit 930") for line in text)
+    assert any(line.rstrip().endswith("alone 930") for line in text), "what a case exceeded is no limit"
     assert any(line.rstrip().endswith("equal 401") for line in text)
 
 
@@ -189,7 +189,7 @@ async def test_a_acknowledges_an_alert_and_enter_opens_the_log_of_its_rank(tmp_p
         await pilot.press("4")
         await until_app(pilot, lambda: app.current_mode == "alerts")
         await pilot.press("a")
-        await until_app(pilot, lambda: "1 of them seen" in screen_text(app))
+        await until_app(pilot, lambda: "1 acknowledged" in screen_text(app))
         assert "✖1" in screen_text(app).splitlines()[0]
         await pilot.press("g", "a")
         await until_app(pilot, lambda: "✖" not in screen_text(app).splitlines()[0])

@@ -13,7 +13,7 @@ from ...terminal.format import duration, pad, pad_left
 from .lines import Piece, line
 
 _DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
-AXIS_COLUMNS = 7
+AXIS_COLUMNS = 8
 """Width of the labels at the left, tick included."""
 Point = tuple[float, float]
 
@@ -96,7 +96,6 @@ def chart(
     faint_style: Style,
     levels: Sequence[Level] = (),
     marks: Sequence[ChartMark] = (),
-    number_format: str = "{:,.0f}",
 ) -> list[Strip]:
     """A chart with labelled axes, levels, curves and marks. The last two lines are the time axis and, below it, the names of marks
     and the time since the start of the frame, where there is room."""
@@ -128,7 +127,9 @@ def chart(
         ticks[_row(middle, frame, rows)] = middle
     strips = []
     for y, row in enumerate(grid):
-        label = pad_left(number_format.format(ticks[y]), AXIS_COLUMNS - 2) + " ┤" if y in ticks else " " * (AXIS_COLUMNS - 1) + "│"
+        label = (
+            pad_left(axis_number(ticks[y], frame.high), AXIS_COLUMNS - 2) + " ┤" if y in ticks else " " * (AXIS_COLUMNS - 1) + "│"
+        )
         strips.append(line(width, (label, label_style), *row, (f" {ends[y]}" if ends[y] else "", label_style)))
     axis, names = ["─"] * inner, [" "] * inner
     free = 0
@@ -145,6 +146,19 @@ def chart(
     strips.append(line(width, (" " * (AXIS_COLUMNS - 1) + "└" + "".join(axis), label_style)))
     strips.append(line(width, (" " * AXIS_COLUMNS + pad("".join(names), inner), label_style)))
     return strips
+
+
+def axis_number(value: float, high: float) -> str:
+    """A value beside the axis, in six characters at most and as exact as the highest value asks for: 0.0012 is not 0.00."""
+    size = abs(high)
+    if value == 0:
+        return "0"
+    for unit, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e5, "k")):
+        if size >= unit:
+            return f"{value / min(unit, 1e3 if letter == 'k' else unit):.3g}{letter}" if size < 1e15 else f"{value:.0e}"
+    if size >= 10:
+        return f"{value:,.0f}"
+    return f"{value:.2f}" if size >= 0.1 else f"{value:.4f}" if size >= 0.001 else f"{value:.0e}"
 
 
 def _times(frame: ChartFrame, columns: int) -> list[tuple[int, str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from paceline.engine.events import DeviceReading
@@ -12,7 +12,7 @@ from ...filter import Filter
 from ..drawing.sorting import Order
 from .device_facts import SEVERITY, DeviceUse, device_fields, device_state
 
-FLEET_ORDERS = ("trouble", "node", "utilization", "memory", "temperature", "power")
+FLEET_ORDERS = ("trouble", "node", "utilization", "memory", "temperature", "power", "user")
 """Sort keys of the list; the first one is the default."""
 TROUBLE_FIRST = Order(FLEET_ORDERS[0])
 _NO_DEVICE = DeviceState(DeviceReading(kind=""))
@@ -78,6 +78,41 @@ def device_set(state: State, keys: Iterable[str]) -> str:
     return ",".join(names)
 
 
+DEVICE_COLUMNS = (
+    "node",
+    "state",
+    "index",
+    "device",
+    "kind",
+    "utilization",
+    "memory_used",
+    "memory_total",
+    "power",
+    "temperature",
+    "clock",
+    "users",
+    "job",
+    "fault",
+)
+
+
+def device_table(state: State, use: DeviceUse, keys: Iterable[str]) -> list[Sequence[object]]:
+    """The rows as data: a heading, then one row a device; None: unknown. Bytes, watts, degrees Celsius and MHz."""
+    rows: list[Sequence[object]] = [DEVICE_COLUMNS]
+    for key in keys:
+        node, device = device_at_key(state, key)
+        if node is None or device is None:
+            rows.append(
+                [key.rpartition(" ")[0], "" if node is None else node.state, *[None] * 11, "" if node is None else node.reason]
+            )
+            continue
+        one, texts = device.reading, device_fields(node, device, use, state.at).texts
+        start: list[object] = [node.name, node.state, one.index, one.name, one.kind, one.utilization, one.memory_used]
+        rest: list[object] = [one.memory_total, one.power, one.temperature, one.clock, texts["user"].replace("\n", " ")]
+        rows.append([*start, *rest, texts["job"], one.error or ", ".join(one.throttle)])
+    return rows
+
+
 def list_devices(state: State, use: DeviceUse, query: FleetQuery) -> FleetListing:
     """List the devices that match a query. Unknown values come last in both directions; a node without known devices is not
     healthy, so faults only keeps it."""
@@ -102,11 +137,26 @@ def list_devices(state: State, use: DeviceUse, query: FleetQuery) -> FleetListin
             else:
                 shown += 1
                 rows.append((value(device, severity), number, place, row_key(name, place)))
+    if query.order.by == "user":
+        rows = _by_user(state, use, rows)
     known = sorted((row for row in rows if row[0] is not None), reverse=query.order.is_reversed)
     keys = tuple(row[3] for row in (*known, *(row for row in rows if row[0] is None)))
     nodes = [key.rpartition(" ")[0] for key in keys]
     named = frozenset(key for place, key in enumerate(keys) if not place or nodes[place - 1] != nodes[place])
     return FleetListing(keys, named, devices, shown, healthy, filtered)
+
+
+def _by_user(
+    state: State, use: DeviceUse, rows: Iterable[tuple[float | None, int, int, str]]
+) -> list[tuple[float | None, int, int, str]]:
+    """The rows with the place of their user among all users as the sort value; None: nobody uses the device."""
+    users: dict[str, str] = {}
+    kept = list(rows)
+    for *_, key in kept:
+        node, device = device_at_key(state, key)
+        users[key] = device_fields(node, device, use, state.at).texts["user"] if node is not None and device is not None else ""
+    places = {user: float(place) for place, user in enumerate(sorted(set(users.values())))}
+    return [(places[users[key]] if users[key] else None, number, place, key) for _, number, place, key in kept]
 
 
 def _descending(read: Callable[[DeviceState], float | None]) -> Callable[[DeviceState, int], float | None]:
@@ -129,5 +179,6 @@ _SORT_VALUES: dict[str, Callable[[DeviceState, int], float | None]] = {
     "memory": _descending(_fill),
     "temperature": _descending(lambda device: device.reading.temperature),
     "power": _descending(lambda device: device.reading.power),
+    "user": lambda device, severity: 0,  # replaced by the place of the user
 }
 """Sort value of a device by sort key, smallest first."""

@@ -246,7 +246,13 @@ def _summary_pieces(
     fresh = [device.reading.utilization for node in nodes if node.state == "ok" for device in node.devices]
     used = [utilization for utilization in fresh if utilization is not None]
     if used:
-        pieces.append((f"mean utilization {percent(sum(used) / len(used))}", PALETTE.dim))
+        pieces.append((f"{'util' if is_short else 'mean utilization'} {percent(sum(used) / len(used))}  ", PALETTE.dim))
+    totals = [(one.memory_used, one.memory_total) for one in readings if one.memory_used is not None and one.memory_total]
+    if totals:
+        pieces.append((f"memory {memory(sum(one for one, _ in totals), sum(total for _, total in totals))}  ", PALETTE.dim))
+    watts = [one.power for one in readings if one.power is not None]
+    if watts:
+        pieces.append((f"{sum(watts):,.0f} W", PALETTE.dim))
     return pieces
 
 

@@ -76,7 +76,6 @@ def _progress_line(view: View, run: RunState, width: int) -> Strip:
         return line(width, (f"{unreachable} out of reach: the view is missing, the run goes on there", PALETTE.warning))
     run_progress = progress(run, view.state.at)
     case = run.current
-    model = _model_forecast(run, run_progress.steps_total - run_progress.steps)
     text = ""
     if run.cases and all(finished.state == "done" for finished in run.cases):
         return line(width, ("all cases are done, collecting the result", PALETTE.text))
@@ -88,9 +87,10 @@ def _progress_line(view: View, run: RunState, width: int) -> Strip:
         if case.state == "measuring":
             measured, all_of_them = standalone_progress(run, case)
             text = f"  {sanitize(case.name)}: measuring each device alone, {measured} of {all_of_them}"
-    left = "" if run_progress.seconds_left is None else f" · about {duration(run_progress.seconds_left)} left"
+    left = "" if run_progress.seconds_left is None else f" · ETA {duration(run_progress.seconds_left)}"
     tail = f" {percent(run_progress.fraction)}{left}"
-    text += model if width >= 120 else ""
+    predicted = predicted_seconds_left(run)
+    text += f" · predicted before the launch {duration(predicted)}" if width >= 120 and predicted is not None else ""
     room = max(8, width - len(tail) - len(text) - 1)
     return line(width, *gauge(run_progress.fraction, room, PALETTE.accent, PALETTE.rest), (tail, PALETTE.text), (text, PALETTE.dim))
 
@@ -114,27 +114,14 @@ def _preparation_line(view: View, run: RunState, width: int) -> Strip:
 
 
 def time_left(view: View) -> list[Piece]:
-    """The time predicted before the launch beside the measured one: what is left while it runs, what it took at the end."""
+    """The duration of all epochs of a run that is over, beside the one predicted before the launch, if it was predicted."""
     run = view.run
-    if run is None or not run.cases or not run.epochs or run.state not in ("running", "done"):
+    if run is None or not run.cases or not run.epochs or run.state != "done":
         return []
-    if run.is_over:
-        samples = run.samples_per_epoch * run.epochs
-        rates = [case.predicted_samples_per_second for case in run.cases]
-        predicted = sum(samples / rate for rate in rates if rate) if all(rates) and samples else None
-        measured = sum(epoch.seconds for case in run.cases for epoch in case.epochs)
-        text = f"epochs predicted {duration(predicted)} · took {duration(measured)} "
-    else:
-        left = progress(run, view.state.at).seconds_left
-        text = f"left: predicted {duration(predicted_seconds_left(run))} · real {duration(left)} "
-    return [(text, PALETTE.dim)]
-
-
-def _model_forecast(run: RunState, steps: int) -> str:
-    """Time left of the current case by its measured step time, beside the prediction of its last decision."""
-    case = run.current
-    last = case.decisions[-1] if case is not None and case.decisions else None
-    if last is None or last.predicted_after is None or last.measured is None or steps <= 0:
-        return ""
-    predicted, measured = duration(last.predicted_after * steps), duration(last.measured * steps)
-    return f" · of this case {measured} left, predicted {predicted}"
+    samples = run.samples_per_epoch * run.epochs
+    rates = [case.predicted_samples_per_second for case in run.cases]
+    if not all(rates) or not samples:
+        return []
+    predicted = sum(samples / rate for rate in rates if rate)
+    measured = sum(epoch.seconds for case in run.cases for epoch in case.epochs)
+    return [(f"training {duration(measured)} · predicted {duration(predicted)} ", PALETTE.dim)]

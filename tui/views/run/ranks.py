@@ -133,7 +133,7 @@ def rank_legend(view: View, width: int, hidden: int) -> list[Strip]:
         return [line(width)]
     sums = [
         ("data", "▒", PALETTE.bar_past, sum(one.data for one in parts)),
-        ("host", "▓", PALETTE.warning, sum(one.host for one in parts)),
+        ("stall", "▓", PALETTE.warning, sum(one.host for one in parts)),
         ("compute", FULL_BLOCK, PALETTE.bar, sum(one.compute for one in parts)),
         ("communication" if width >= 100 else "comm.", "·", PALETTE.dim, sum(one.communication for one in parts)),
         ("wait", "░", PALETTE.wait, sum(one.wait for one in parts)),
