@@ -6,11 +6,12 @@ import stat
 from pathlib import Path
 
 import pytest
-from paceline.engine.errors import DataRefused, StorageFailed, UsageError
-from paceline.engine.events import Event, NodeLost, SharesChanged, Ticked
+from paceline.engine.errors import DataRefused, NodeUnreachable, StorageFailed, UsageError
+from paceline.engine.events import Event, InventoryRead, NodeConnected, NodeLost, NodeReported, NodeSummary, SharesChanged, Ticked
 from paceline.engine.store.reduce import reduce
 from paceline.engine.store.state import State
 from paceline.engine.telemetry.bus import Bus
+from paceline.engine.telemetry.live_state import LiveState
 from paceline.engine.telemetry.recording import Recorder, Recording
 from paceline.engine.telemetry.replay import ReplaySession
 
@@ -212,3 +213,34 @@ async def test_a_seek_interrupts_a_playing_replay(tmp_path: Path) -> None:
     await playing
     assert heard[-1].at == 9990.0
     assert len(heard) == 2
+
+
+async def test_a_question_waits_for_silent_nodes_once_and_only_beside_nodes_that_have_settled() -> None:
+    live = LiveState(["a", "b"])
+    live(InventoryRead(nodes=(NodeSummary("a"), NodeSummary("b"))))
+    waiting = asyncio.ensure_future(live.wait_settled(patience=0.0))
+    await loop_turns(20)
+    assert not waiting.done(), "no node has settled: all may be slow"
+    live(NodeConnected(node="a", at=1.0))
+    live(NodeReported(node="a", at=1.0))
+    await waiting
+    live(NodeConnected(node="b", at=2.0))
+    assert (live.connected, live.answering) == (["a", "b"], ["a"])
+    await live.wait_settled(patience=1e6)  # not again
+    live(NodeReported(node="b", at=3.0))
+    assert live.answering == ["a", "b"]
+
+
+async def test_a_node_without_a_first_reading_and_a_silent_one_are_not_waited_for() -> None:
+    live = LiveState(["a", "b"])
+    live(InventoryRead(nodes=(NodeSummary("a"), NodeSummary("b"))))
+    for node in ("a", "b"):
+        live(NodeConnected(node=node, at=0.0))
+    live(NodeReported(node="a", at=0.0))
+    waiting = asyncio.ensure_future(live.wait_reported())
+    for second in range(1, 18):
+        live(Ticked(at=float(second)))
+        await loop_turns()
+    assert live.state.nodes["a"].state == "stale"
+    with pytest.raises(NodeUnreachable, match="b: no reading of its devices within 15 s"):
+        await waiting
