@@ -15,6 +15,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "balancer": ("gradients", "cost", "adaptation", "causes", "alerts", "simulation", "hindsight"),
     "advice": ("profile", "labs", "emulated", "real", "cases", "netns", "contended"),
     "fleet": ("trust", "doors", "doors_cost", "scale", "files", "node", "tails", "hostile", "openssh"),
+    "scripts": ("cost",),
     "tui": ("agent", "store", "replay", "paint", "fleet", "many"),
 }
 """Benchmarks by group, in the order in which they run. In ``balancer`` those that need idle cores come first."""

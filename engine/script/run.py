@@ -93,11 +93,12 @@ class Run:
         model = model.to(self.device)
         if not dist.is_initialized():
             return model
-        options = {"broadcast_buffers": False, "gradient_as_bucket_view": True, **options}
+        options = {"gradient_as_bucket_view": True, **options}
         if self.device.type == "cuda":
             options = {"device_ids": [self.device.index], **options}
         ddp = DistributedDataParallel.__new__(DistributedDataParallel)
         carry_slot(self._session, ddp, model, lambda: DistributedDataParallel.__init__(ddp, model, **options))
+        ddp.broadcast_buffers = False  # statistics are pooled after an epoch; newer torch names the argument differently
         self._models.append((model, ddp))
         return ddp  # type: ignore[return-value]  # behaves as the model does
 

@@ -2,13 +2,47 @@
 
 from __future__ import annotations
 
+import time
+
 import torch
 
+from ..balancer.step_phases import StepWork
 from ..training.timing.timers import CpuTimer, CudaTimer
+
+SHORT_STEP_S = 0.1
+"""Below it stalls of the host are not measured: reading a thread's clock may take a quarter of a millisecond."""
 
 
 class ScriptTimer(CpuTimer):
     """Timer on a CPU."""
+
+    _is_short = False
+    """Whether the step before was short."""
+
+    def copied(self) -> None:
+        """Mark: forward begins."""
+        if not self._is_short:
+            return super().copied()
+        self._copied = self._forward = time.perf_counter()
+        self._forward_spent = 0.0
+        return None
+
+    def last_gradient(self) -> StepWork:
+        """Mark: the last gradient is computed. Return the newest measured step."""
+        if not self._is_short:
+            work = super().last_gradient()
+        else:
+            self._last, self._host = time.perf_counter(), self._data_queued
+            work = StepWork(
+                seconds=self._last - self._start,
+                samples=self._samples,
+                data_seconds=self._loaded - self._start - self._data_queued,
+                copy_seconds=self._copied - self._loaded,
+                host_seconds=self._host,
+                wait_seconds=self._wait,
+            )
+        self._is_short = work.seconds < SHORT_STEP_S
+        return work
 
     def resize(self, samples: int) -> None:
         """Set the samples of the step that has begun."""

@@ -194,6 +194,7 @@ def test_weights_after_steps_of_changing_shares_are_those_of_one_process(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_weights_after_99_steps_are_those_of_one_process(tmp_path: Path) -> None:
     for weights in run_on_ranks(train_long, tmp_path, 3):
         for kind in KINDS:

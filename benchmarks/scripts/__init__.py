@@ -1,0 +1,1 @@
+"""Measured claims about people's own training scripts."""
