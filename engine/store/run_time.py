@@ -11,7 +11,7 @@ from dataclasses import replace
 from ..events import Event, LaunchStarted, NodeReported, PeerLost, RankEvent, RunnerEnded, RunnerStarted
 from .state import NodeState, RunState, State
 
-NODE_EVENTS = (RankEvent, RunnerStarted, LaunchStarted, PeerLost, RunnerEnded)
+DATED_EVENTS = (RankEvent, RunnerStarted, LaunchStarted, PeerLost, RunnerEnded)
 """Events of a run that a node writes and a centre may receive much later."""
 
 
@@ -29,7 +29,7 @@ def date_event(state: State, event: Event) -> tuple[State, Event]:
     The clock of a node is corrected for a run once, by its first event, so that durations within the run stay what they were.
     Unchanged where the node's clock or the centre's is unknown.
     """
-    if state.clock is None or event.node_time is None or not event.run_id or not isinstance(event, NODE_EVENTS):
+    if state.clock is None or event.node_time is None or not event.run_id or not isinstance(event, DATED_EVENTS):
         return state, event
     run = state.runs.get(event.run_id)
     ahead = None if run is None else run.clocks_ahead.get(event.node)

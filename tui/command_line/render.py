@@ -228,6 +228,7 @@ def _advise(document: Document) -> str:
         mark = "> " if candidate == document["recommended"] else "  "
         cells = "".join(pad_left(text, width) for text, (_, width) in zip(figures, heads, strict=True))
         lines.append(mark + pad(devices, 33) + " " + pad(candidate["policy"], 14) + cells)
+    lines.append("  exposed: exchanging gradients while nothing is computed; ratio: computing over exchanging, high is good")
     if len(candidates) > MAX_CANDIDATES:
         lines.append(f"  {len(candidates) - MAX_CANDIDATES} more; --json has them all")
     best = document["best_single"]

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 QUIET_KINDS = frozenset({"StepsTaken", "RankEpochEnded", "ReadingsRecorded", "ReadingsKept"})
 """Events that only carry figures for charts."""
 _HEADER_FIELDS = frozenset({"kind", "at", "node", "node_time", "run_id", "rank", "case", "before", "after"})
+_WORD = re.compile(r"(?<!^)[A-Z](?=[a-z])")
 _RANK = re.compile(r"\[(?:rank ?)?(\d{1,5})\]:? ?")
 _MAX_TIME_S = 1e12
 """Largest valid time, seconds since 1970."""
@@ -38,10 +39,16 @@ def event_text(line: str | bytes) -> EventText | None:
         kind = str(event["kind"])
         rank = event.get("rank", 0 if "case" in event else None)  # rank 0 is the default and not written
         is_rank = isinstance(rank, int) and not isinstance(rank, bool)
-        text = f"{kind}  {' · '.join(parts)}".strip()
+        text = ": ".join(filter(None, (_sentence(kind), " · ".join(parts))))
         return EventText(valid_time(event.get("node_time")), rank if is_rank else None, text, kind in QUIET_KINDS)
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError):
         return None
+
+
+def _sentence(kind: str) -> str:
+    """The kind of an event in words: ``RankJoined`` as ``Rank joined``."""
+    words = _WORD.sub(lambda match: f" {match[0].lower()}", kind).strip()
+    return words[:1].upper() + words[1:]
 
 
 def valid_time(value: Any) -> float | None:

@@ -58,7 +58,7 @@ async def node(tmp_path: Path, start_file: str, python: str = sys.executable, **
     shell.chmod(0o755)
     (tmp_path / "home").mkdir()
     settings = {"ForceCommand": str(shell), "LogLevel": "INFO"} | options
-    async with sshd(tmp_path / "sshd", [host], client, **settings) as server:
+    async with sshd(tmp_path / "sshd", [host], client, (), **settings) as server:
         yield NodeSpec(
             "odd",
             host="127.0.0.1",

@@ -207,7 +207,7 @@ def test_a_fault_of_ours_leaves_one_line_a_log_for_its_owner_and_the_terminal_as
 
 
 EXPECTED_TEXTS = {
-    **{b"2": b"progress", b"1": b"by trouble", b"3": b"throughput", b"4": b"troubles", b"5": b"over equal"},
+    **{b"2": b"progress", b"1": b"by trouble", b"3": b"throughput", b"4": b"active", b"5": b"over equal"},
     **{b"6": b"speed-up", b"7": b"recording", b"8": b"all-reduce", b"\x10": b"by any part of its name"},
 }
 """Keys, and a text that only the screen of that key shows. The first key leads away from fleet and run, where the app begins."""
