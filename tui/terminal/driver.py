@@ -20,7 +20,8 @@ def _lenient_decoder(encoding: str) -> Any:
     return partial(codecs.getincrementaldecoder(encoding), "replace")
 
 
-linux_driver.getincrementaldecoder = _lenient_decoder  # Textual's own ends the input thread, and so the program, at such a byte
+# Textual's own decoder ends the input thread, and so the program, at such a byte.
+setattr(linux_driver, "getincrementaldecoder", _lenient_decoder)  # noqa: B010 - the name is imported there, not exported
 
 SGR_OR_CURSOR_MOVE = re.compile(r"(\x1b\[[0-9;]*[mH])")
 ATTRIBUTE_OFF_CODES = {

@@ -219,8 +219,8 @@ async def test_an_agent_that_answers_but_reports_nothing_stays(
     answer = '*read_clock*) echo "{\\"id\\":${id%%,*},\\"answer\\":{}}";;'
     asked = f'while read line; do id=${{line#*\\"id\\":}}; case $line in {answer} esac; done'
     busy = await opened(node, python=stand_in(tmp_path, f"echo '{HELLO.decode()}'; {asked}"))
-    asked = busy._answers_heard
-    await until(lambda: busy._answers_heard > asked + 2)  # it was asked whether it lives, and answered, more than once
+    before = busy._answers_heard
+    await until(lambda: busy._answers_heard > before + 2)  # it was asked whether it lives, and answered, more than once
     assert not busy.lost.done()
     await busy.close()
 
