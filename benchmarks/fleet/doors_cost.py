@@ -3,8 +3,8 @@
 REAL torchruns, two nodes on this machine with one gloo rank each, and a small program that forms its group as torch's documentation
 has it, wraps a network in DDP and steps 200 times. It is started in turn (ABBA) with every door closed, as a run does (our
 rendezvous, the store of the runners, sealed ports), and as torchrun does by itself (c10d rendezvous, TCPStore). A difference counts
-where its 95 % bootstrap interval leaves out nought. Processor seconds are those of all processes together. Of the 200 steps the 20th
-fastest counts, which other work on the machine disturbs least. Two minutes.
+where its 95 % bootstrap interval leaves out nought. Processor seconds are those of all processes together. Of the 200 steps the
+20th fastest counts, which other work on the machine disturbs least. Two minutes.
 """
 
 from __future__ import annotations
