@@ -270,7 +270,8 @@ class Link:
                 is_embedded = self._spec.kind == "embedded"
                 command = start_command(root, python, self.node, bundle().name, is_embedded)
                 start = functools.partial(self._connection.create_process, command, encoding=None)
-                process = self._process = await _open_channel(start)
+                process = await _open_channel(start)
+                self._process = process
                 self._setup = {"setup": {"devices": list(self._spec.devices), "interval": interval}}
                 self._tasks = [asyncio.ensure_future(self._read_stdout()), asyncio.ensure_future(self._read_stderr())]
                 with suppress(OSError):  # it has ended already; its output says why
