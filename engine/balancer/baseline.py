@@ -1,11 +1,13 @@
 """The baseline of one rank: how long its step takes when nothing is wrong, from its own fitted line and its own measured steps.
 
-The correction of the line is bounded: a rank may stay slightly slower than its fit without being called a straggler, but a slowdown
-that grows step by step cannot become the baseline. A rank is never compared with other ranks: a slow device is no straggler.
+The correction of the line is bounded, and it ends after the first steps: a rank may stay slightly slower than its fit without being
+called a straggler, but a slowdown that grows step by step becomes neither the baseline nor noise. A rank is never compared with
+other ranks: a slow device is no straggler.
 """
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 from statistics import median_low
 
@@ -22,11 +24,25 @@ CALM_ERROR = 0.05
 """Median error of the last steps below which a rank is calm; a size change of a rank that is not calm starts nothing over."""
 MIN_BASELINE_GAIN, BASELINE_NOISE_DECAY = 0.01, 0.98
 """Least weight of one ordinary step on the factor; weight of the old noise estimate after one more step."""
-MIN_SIGMA, MAX_SIGMA = 0.02, 0.10
+MAX_BASELINE_SIGMAS, NOISY_SIGMA = 2.5, 0.08
+"""The same in sigmas, for ranks with more noise than that: their fit is as uncertain."""
+LEARNED_STEPS = 64
+"""Steps after which the factor no longer changes."""
+MIN_SIGMA, MAX_SIGMA = 0.02, 0.25
 """Bounds of the relative noise of one step."""
+SIGMA_OF_DIFFERENCE, MAX_DIFFERENCE_SIGMAS = 0.886, 4.5
+"""Of a Gaussian, sigma over the mean absolute difference of two steps; bound of one difference. A bias does not count as noise."""
+CREEP_STEPS, CREEP_STEPS_PER_VARIANCE = (20, 60), 2700.0
+"""Bounds of the steps whose median error tells a creeping rank; more for a noisy one, so that MIN_CREEP is five standard errors."""
+CREEP_NEWEST_STEPS, MIN_CREEP, CREEP_SIGMAS = 10, 0.125, 0.81
+"""The median error from which a rank creeps, alone and in sigmas; half of it has to hold for so many of the newest steps."""
 ORDINARY_SIGMAS = 3.0
-"""Errors beyond so many sigmas change neither factor nor noise."""
-BASELINE_HISTORY_STEPS = 24
+"""Bound of one error in the estimate of the factor."""
+NOISE_STEPS = 24
+"""First steps, in which the learned noise is too uncertain alone."""
+CALM_STEPS = 30
+"""Steps whose median error tells a calm rank."""
+BASELINE_HISTORY_STEPS = 120
 """Steps kept in the history."""
 
 
@@ -69,6 +85,50 @@ class Baseline:
         """Return how much longer than the baseline a step took, as a fraction."""
         return record.work.seconds / (self.factor * record.fitted_seconds) - 1.0
 
+    def is_creeping(self, fraction: float = 1.0, *, needs_newest: bool = True) -> bool:
+        """Whether the last steps together are too slow, or by a fraction of that, though single ones may not be."""
+        steps = min(max(int(CREEP_STEPS_PER_VARIANCE * self.sigma * self.sigma), CREEP_STEPS[0]), CREEP_STEPS[1])
+        records = self.recent(steps)
+        if len(records) < steps or self.count < LEARNED_STEPS:
+            return False
+        errors = [self.relative_error(one) for one in records]
+        least = fraction * max(MIN_CREEP, CREEP_SIGMAS * self.sigma)
+        is_over = needs_newest and median_low(errors[-CREEP_NEWEST_STEPS:]) < least / 2
+        return median_low(errors) >= least and not is_over
+
+    def onset(self) -> int:
+        """Return the step where a slowdown that grows evenly began: the bend of the best line that is 0 before it.
+
+        Where it began before the history, the line through the medians of the history's halves is continued back.
+        """
+        records = self.recent(len(self.history))
+        errors = [self.relative_error(record) for record in records]
+        best, least = 0, float("inf")
+        for first in range(0, len(records) - CREEP_NEWEST_STEPS, 4):
+            products = squares = total = 0.0
+            for record, error in zip(records, errors, strict=True):
+                since = max(record.step - records[first].step, 0)
+                products += since * error
+                squares += since * since
+                total += error * error
+            if total - products * products / squares < least:  # the squares that this line leaves
+                best, least = first, total - products * products / squares
+        if best > 0:
+            return records[best].step
+        half = len(records) // 2
+        old, new = median_low(errors[:half]), median_low(errors[-half:])
+        growth = (new - old) / max(records[-half].step - records[0].step, 1)
+        return max(self.valid_from, records[half // 2].step - int(old / growth)) if growth > 0.0 < old else records[0].step
+
+    @property
+    def noise(self) -> float:
+        """Relative noise of one step; in the first steps also from their own differences, as too little is learned."""
+        if self.count >= NOISE_STEPS or len(self.history) < 3:
+            return self.sigma
+        errors = [self.relative_error(record) for record in self.history[-NOISE_STEPS:]]
+        differences = sorted(abs(later - earlier) for earlier, later in itertools.pairwise(errors))
+        return min(max(self.sigma, 1.05 * differences[len(differences) // 2]), MAX_SIGMA)  # of a Gaussian: 1.05 medians
+
     def expected_parts(self, record: StepRecord) -> tuple[float, ...]:
         """Return the baseline seconds of each part of that step."""
         return tuple(part * self.factor * record.fitted_seconds for part in self.parts)
@@ -101,16 +161,17 @@ def learn_newest_step(baseline: Baseline) -> Baseline:
         factor = min(median_low([record.work.seconds / record.fitted_seconds for record in recent]), baseline.max_factor)
         return replace(baseline, factor=factor, count=count, parts=_median_parts(recent))
     error = baseline.relative_error(newest)
-    if abs(error) > ORDINARY_SIGMAS * baseline.sigma:
-        return replace(baseline, count=count)
+    difference = min(abs(error - baseline.relative_error(baseline.history[-2])), MAX_DIFFERENCE_SIGMAS * baseline.sigma)
+    weight = max(1.0 - BASELINE_NOISE_DECAY, 1.0 / count)
+    sigma = baseline.sigma + weight * (SIGMA_OF_DIFFERENCE * difference - baseline.sigma)
+    baseline = replace(baseline, sigma=min(max(sigma, MIN_SIGMA), MAX_SIGMA), count=count)
+    error = min(max(error, -ORDINARY_SIGMAS * baseline.sigma), ORDINARY_SIGMAS * baseline.sigma)
     gain = max(MIN_BASELINE_GAIN, 1.0 / count)
-    sigma = BASELINE_NOISE_DECAY * baseline.sigma + (1.0 - BASELINE_NOISE_DECAY) * 1.25 * abs(error)
+    bound = max(baseline.max_factor, 1.0 + MAX_BASELINE_SIGMAS * baseline.sigma if baseline.sigma > NOISY_SIGMA else 0.0)
     fractions = [part / newest.work.seconds for part in parts_of(newest.work)]
     return replace(
         baseline,
-        factor=min(baseline.factor * (1.0 + gain * error), baseline.max_factor),
-        count=count,
-        sigma=min(max(sigma, MIN_SIGMA), MAX_SIGMA),
+        factor=min(baseline.factor * (1.0 + gain * error), bound) if count <= LEARNED_STEPS else baseline.factor,
         parts=tuple(part + gain * (fraction - part) for part, fraction in zip(baseline.parts, fractions, strict=True)),
     )
 
@@ -125,5 +186,8 @@ def _median_parts(recent: tuple[StepRecord, ...]) -> tuple[float, ...]:
 
 
 def _is_calm(baseline: Baseline) -> bool:
-    errors = sorted(baseline.relative_error(record) for record in baseline.recent(3))
-    return not errors or (median_low(errors) < CALM_ERROR and errors[-1] < max(2 * CALM_ERROR, ORDINARY_SIGMAS * baseline.sigma))
+    errors = [baseline.relative_error(record) for record in baseline.recent(CALM_STEPS)]
+    if not errors:
+        return True
+    is_quiet = median_low(errors[-3:]) < CALM_ERROR and max(errors[-3:]) < max(2 * CALM_ERROR, ORDINARY_SIGMAS * baseline.sigma)
+    return is_quiet and median_low(errors) < CALM_ERROR

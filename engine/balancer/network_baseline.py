@@ -14,8 +14,11 @@ MIN_WAIT_GROWTH = 0.075
 """Fraction of a baseline step below which growth opens no alert; less than a rank's 10 %, as unequal ranks hide part of a delay."""
 WAIT_NOISE_FACTOR = 3.0
 """Growth below so many mean absolute errors opens no alert."""
-WAIT_GAIN = 0.02
-"""Weight of one ordinary wait on the usual wait."""
+WAIT_GAIN, LEARNED_WAITS = 0.02, 60
+"""Least weight of one ordinary wait on the usual wait, and the number of waits after which it no longer changes: a network that
+worsens slowly does not become usual."""
+WAIT_HISTORY_STEPS = 120
+"""Waits kept in the history."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,16 @@ class NetworkBaseline:
         slow = [wait for wait in self.history[-WINDOW_STEPS:] if self.is_slow(wait)]
         return slow if self.count >= WINDOW_STEPS and len(slow) >= REQUIRED_STEPS else []
 
+    def since(self) -> int:
+        """Return the first step of the slowdown whose last steps are slow: where waits first exceeded a third of the threshold."""
+        first, misses = self.history[-1].step, 0
+        for wait in reversed(self.history):
+            if self.is_slow(wait, 1 / 3):
+                first, misses = wait.step, 0
+            elif (misses := misses + 1) > WINDOW_STEPS - REQUIRED_STEPS:
+                break
+        return first
+
     def calm_steps(self) -> list[ExposedWait]:
         """Return the calm steps of the window, or none where fewer than REQUIRED_STEPS are calm."""
         calm = [wait for wait in self.history[-WINDOW_STEPS:] if not self.is_slow(wait, 0.5)]
@@ -57,7 +70,7 @@ class NetworkBaseline:
 
 def record_wait(network: NetworkBaseline, wait: ExposedWait) -> NetworkBaseline:
     """Add a step to the history without learning from it."""
-    return replace(network, history=(*network.history[-(WINDOW_STEPS - 1) :], wait))
+    return replace(network, history=(*network.history[-(WAIT_HISTORY_STEPS - 1) :], wait))
 
 
 def learn_newest_wait(network: NetworkBaseline) -> NetworkBaseline:
@@ -71,5 +84,8 @@ def learn_newest_wait(network: NetworkBaseline) -> NetworkBaseline:
     if network.is_slow(newest):
         return replace(network, count=count)
     error = newest.wait_seconds - network.wait_seconds
-    noise = network.noise_seconds + WAIT_GAIN * (abs(error) - network.noise_seconds)
-    return replace(network, wait_seconds=network.wait_seconds + WAIT_GAIN * error, noise_seconds=noise, count=count)
+    # Of a Gaussian, two waits differ 1.41 times as much as one from the mean; a bias does not count as noise.
+    difference = abs(newest.wait_seconds - network.history[-2].wait_seconds) / 1.41
+    noise = network.noise_seconds + WAIT_GAIN * (difference - network.noise_seconds)
+    gain = max(WAIT_GAIN, 1.0 / count) if count <= LEARNED_WAITS else 0.0
+    return replace(network, wait_seconds=network.wait_seconds + gain * error, noise_seconds=noise, count=count)

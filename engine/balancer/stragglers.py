@@ -15,7 +15,7 @@ from ..errors import PlanImpossible
 from ..events import RankEvent, StragglerEnded, StragglerFound
 from ..states import WORK_CAUSES
 from .allocate import allocate
-from .baseline import Baseline, StepRecord, learn_newest_step, record_step
+from .baseline import CREEP_STEPS, Baseline, StepRecord, learn_newest_step, record_step
 from .network_baseline import REQUIRED_STEPS, WINDOW_STEPS, ExposedWait, NetworkBaseline, learn_newest_wait, record_wait
 from .slowdown_cause import find_cause, parts_of
 from .step_phases import StepWork
@@ -25,6 +25,8 @@ MIN_EXCESS = 0.10
 """Slowdown less 1 below which no alert opens."""
 THRESHOLD_SIGMAS = 2.2
 """Threshold in sigmas: seven of ten steps exceed it by chance less than once in a million steps."""
+_ALL_RANKS = -1
+"""Key of the one alert about all ranks that slowed down together."""
 _MAX_PLAUSIBLE_SECONDS = 1e6
 """A longer time, or one shorter than its reciprocal, comes from a broken clock."""
 
@@ -34,6 +36,8 @@ class OpenAlert:
     """An alert that has not ended, and the costs counted for it."""
 
     event: StragglerFound
+    is_creep: bool = False
+    """Whether the steps were too slow together only: the alert then ends by them together."""
     slow_steps: int = 0
     """Slow full steps since it opened."""
     slowdown_sum: float = 0.0
@@ -52,7 +56,7 @@ class StragglerState:
     """By rank."""
     network: NetworkBaseline = field(default_factory=NetworkBaseline)
     open_alerts: tuple[tuple[int | None, OpenAlert], ...] = ()
-    """By rank; None: the network."""
+    """By rank; None: the network; -1: all ranks together."""
 
 
 def initial_state(ranks: int) -> StragglerState:
@@ -78,6 +82,8 @@ def detect_stragglers(
         if _is_plausible(work):
             state, events = _check_rank(models, state, rank, step)
             all_events += events
+    state, events = _check_all_ranks(state, step)
+    all_events += events
     state, events = _check_network(models, state, step, works)
     all_events += events
     return _accumulate_costs(models, state, works), tuple(all_events)
@@ -99,17 +105,22 @@ def _is_plausible(work: StepWork) -> bool:
 def _check_rank(models: Sequence[StepTime], state: StragglerState, rank: int, step: int) -> tuple[StragglerState, list[RankEvent]]:
     """Learn from the newest step of a rank, or open, renew or close its alert."""
     baseline, alert = state.baselines[rank], dict(state.open_alerts).get(rank)
-    threshold = max(MIN_EXCESS, THRESHOLD_SIGMAS * baseline.sigma)
+    threshold = max(MIN_EXCESS, THRESHOLD_SIGMAS * baseline.noise)
     recent = baseline.recent(WINDOW_STEPS)
     errors = [baseline.relative_error(record) for record in recent]
-    is_slow = sum(error >= threshold for error in errors) >= REQUIRED_STEPS
-    if alert is None and not is_slow:
+    is_clear = sum(error >= threshold for error in errors) >= REQUIRED_STEPS
+    is_slow = is_clear or baseline.is_creeping()
+    if alert is None and (not is_slow or _ALL_RANKS in dict(state.open_alerts)):
         baselines = (*state.baselines[:rank], learn_newest_step(baseline), *state.baselines[rank + 1 :])
         return replace(state, baselines=baselines), []
     if alert is None:
         alert_event = _straggler_event(models, state, rank, step)
-        return _open_alert(state, rank, alert_event), [alert_event]
-    if sum(error < threshold / 2 for error in errors) >= REQUIRED_STEPS:
+        if _are_all_slow(state, step):
+            alert_event = replace(alert_event, straggler=None)
+            return _open_alert(state, _ALL_RANKS, alert_event), [alert_event]
+        return _open_alert(state, rank, alert_event, is_creep=not is_clear), [alert_event]
+    is_calm = sum(error < threshold / 2 for error in errors) >= REQUIRED_STEPS
+    if is_calm and not baseline.is_creeping(0.5, needs_newest=not alert.is_creep):
         return _close_alert(state, rank, _since(baseline, lambda error: error < threshold / 2))
     if not is_slow or step - alert.event.step < WINDOW_STEPS or _is_cause_present(baseline, alert.event.cause, threshold / 2):
         return state, []
@@ -119,6 +130,28 @@ def _check_rank(models: Sequence[StepTime], state: StragglerState, rank: int, st
     return _open_alert(state, rank, renewed), [*events, renewed]
 
 
+def _are_all_slow(state: StragglerState, step: int) -> bool:
+    """Whether every rank with samples, of at least two, has been slow in most of the last steps: they share a cause."""
+    working = [baseline for baseline in state.baselines if baseline.history and baseline.history[-1].step == step]
+    return len(working) > 1 and not state.open_alerts and all(_is_mostly_slow(baseline) for baseline in working)
+
+
+def _is_mostly_slow(baseline: Baseline) -> bool:
+    threshold = max(MIN_EXCESS, THRESHOLD_SIGMAS * baseline.noise) / 2
+    errors = [baseline.relative_error(record) for record in baseline.recent(WINDOW_STEPS)]
+    return sum(error >= threshold for error in errors) > WINDOW_STEPS // 2
+
+
+def _check_all_ranks(state: StragglerState, step: int) -> tuple[StragglerState, list[RankEvent]]:
+    """Close the alert of all ranks once one of them is no longer slow; the others may then get alerts of their own."""
+    if _ALL_RANKS not in dict(state.open_alerts):
+        return state, []
+    working = [baseline for baseline in state.baselines if baseline.history and baseline.history[-1].step == step]
+    if all(_is_mostly_slow(baseline) for baseline in working):
+        return state, []
+    return _close_alert(state, _ALL_RANKS, step)
+
+
 def _straggler_event(models: Sequence[StepTime], state: StragglerState, rank: int, step: int) -> StragglerFound:
     """Return the alert of a slow rank. Its slow steps are those above half of the error that REQUIRED_STEPS steps reach."""
     baseline = state.baselines[rank]
@@ -126,6 +159,8 @@ def _straggler_event(models: Sequence[StepTime], state: StragglerState, rank: in
     half = sorted(baseline.relative_error(record) for record in recent)[-(REQUIRED_STEPS + 1) // 2] / 2
     slow = [record for record in recent if baseline.relative_error(record) >= half]  # at least four, wherever in the window
     since = min(_since(baseline, lambda error: error >= half), slow[0].step)
+    if baseline.is_creeping():
+        since, slow = baseline.onset(), list(baseline.recent(CREEP_STEPS[0]))
     cause, part_expected, part_measured = find_cause(
         [record.work for record in slow], [baseline.expected_parts(record) for record in slow]
     )
@@ -194,21 +229,21 @@ def _is_costly(models: Sequence[StepTime], state: StragglerState, rank: int, slo
         return False
 
 
-def _open_alert(state: StragglerState, rank: int | None, event: StragglerFound) -> StragglerState:
-    return replace(state, open_alerts=(*state.open_alerts, (rank, OpenAlert(event))))
+def _open_alert(state: StragglerState, rank: int | None, event: StragglerFound, *, is_creep: bool = False) -> StragglerState:
+    return replace(state, open_alerts=(*state.open_alerts, (rank, OpenAlert(event, is_creep))))
 
 
 def _close_alert(state: StragglerState, rank: int | None, until: int) -> tuple[StragglerState, list[RankEvent]]:
     alert = dict(state.open_alerts)[rank]
     event = alert.event
     ended = StragglerEnded(
-        straggler=rank,
+        straggler=event.straggler,
         cause=event.cause,
         since=event.since,
         step=until,
         slowdown=alert.slowdown_sum / alert.slow_steps if alert.slow_steps else event.slowdown,
         gain=min(max(alert.saved_seconds / alert.lost_seconds, 0.0), 1.0)
-        if alert.lost_seconds > 0.0 and rank is not None
+        if alert.lost_seconds > 0.0 and event.straggler is not None
         else None,
     )
     return replace(state, open_alerts=tuple(item for item in state.open_alerts if item[0] != rank)), [ended]
@@ -242,7 +277,7 @@ def _network_event(network: NetworkBaseline, slow: Sequence[ExposedWait], step: 
         straggler=None,
         cause="network",
         slowdown=(seconds + wait) / (seconds + network.wait_seconds),
-        since=slow[0].step,
+        since=min(network.since(), slow[0].step),
         step=step,
         expected_seconds=seconds + network.wait_seconds,
         seconds=seconds + wait,
@@ -269,7 +304,7 @@ def _accumulate_costs(models: Sequence[StepTime], state: StragglerState, works: 
     actual = [time.scaled(1.0 + max(errors[i], 0.0)) if i in slow else time for i, time in enumerate(times)]
     open_alerts = []
     for rank, alert in state.open_alerts:
-        slowdown = alert.event.slowdown if rank is None else 1.0 + errors[rank]
+        slowdown = alert.event.slowdown if rank is None or rank == _ALL_RANKS else 1.0 + errors[rank]
         if slowdown < 1.0 + MIN_EXCESS / 2:  # recovered, but not yet in enough steps to close the alert
             open_alerts.append((rank, alert))
             continue
@@ -279,6 +314,7 @@ def _accumulate_costs(models: Sequence[StepTime], state: StragglerState, works: 
                 rank,
                 OpenAlert(
                     alert.event,
+                    alert.is_creep,
                     alert.slow_steps + 1,
                     alert.slowdown_sum + slowdown,
                     alert.lost_seconds + max(before - slowest_seconds(times, alert.event.before), 0.0),

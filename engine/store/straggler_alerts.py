@@ -78,7 +78,8 @@ def clear_straggler_alerts(state: State, run_id: str) -> State:
 
 def alert_key(run: RunState, event: StragglerFound | StragglerEnded) -> AlertKey:
     """The key of the alert for one rank, or for the network, of a run."""
-    return "straggler", run.run_id, "network" if event.straggler is None else str(event.straggler)
+    shared = "network" if event.cause == "network" else "all ranks"
+    return "straggler", run.run_id, shared if event.straggler is None else str(event.straggler)
 
 
 def describe(run: RunState, straggler: Straggler) -> str:
@@ -196,6 +197,8 @@ def _advice(case: CaseState, straggler: Straggler) -> str:
     evidence = straggler.evidence.kind if straggler.evidence is not None else None
     if event.is_costly:
         return "the other ranks are faster without this one: restart without it"
+    if event.straggler is None and event.cause != "network":
+        return "all devices slowed down together: look for what they share, such as power, cooling, a host or a disk"
     if evidence == "shared device":
         return "find the owner of that process, or use another device"
     if evidence == "reduced clock":
