@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from paceline.engine.advisor.advise import advise
@@ -231,8 +232,9 @@ def test_a_prediction_doubts_more_what_is_old_busy_shared_noisy_or_unprobed() ->
     way = predict(profile, Way((0, 1, 2, 3), 128))
     calm = doubt_of(profile, way).fraction
     assert calm == pytest.approx(MODEL_DOUBT)
-    for place, value in (("spread", 0.1), ("stalled", 0.2), ("residual", 0.05), ("crowding", 1.4)):
-        devices = tuple(replace(device, **{place: value}) for device in profile.devices)
+    changes: list[dict[str, Any]] = [{"spread": 0.1}, {"stalled": 0.2}, {"residual": 0.05}, {"crowding": 1.4}]
+    for change in changes:
+        devices = tuple(replace(device, **change) for device in profile.devices)
         found = doubt_of(replace(profile, devices=devices), way)
         assert found.fraction > calm
         assert found.parts[0][1] >= found.parts[-1][1]
