@@ -37,6 +37,8 @@ MAX_SILENT_STEPS = 10
 """Steps without a measurement after which a rank keeps its share and the other ranks are balanced around it."""
 RETRY_COST = 0.01
 """Fraction of the time that may be spent on trying left-out devices again."""
+FIRST_TRY_STEPS = 10
+"""Steps until a device without samples is tried whose speed nothing tells."""
 RETRY_STEPS = (100, 5000)
 """Bounds of the number of steps until a left-out device is tried again."""
 _SILENT_RANK_TIME = StepTime(0.0, 1e-12)
@@ -281,11 +283,16 @@ def _retry_left_out_rank(
         if sizes[rank] or problem.highs[rank] < low:
             continue
         lost = (times[rank].at(low) - seconds) / seconds
-        if estimate.silent_steps < min(max(lost / RETRY_COST, min_steps), max_steps):
+        is_unknown = not estimate.is_measured and not estimate.is_prior_known
+        if estimate.silent_steps < (FIRST_TRY_STEPS if is_unknown else min(max(lost / RETRY_COST, min_steps), max_steps)):
             continue
-        group = [peer for peer, size in enumerate(sizes) if size or peer == rank]
+        working = [peer for peer, size in enumerate(sizes) if size]
         lows = [max(bound, 1) for bound in problem.lows]
-        retry = allocate_among(group, times, problem.global_batch_size, lows, problem.highs, problem.quantum)
+        retry = allocate_among([*working, rank], times, problem.global_batch_size, lows, problem.highs, problem.quantum)
+        if retry is None:  # fewer samples than devices: it takes the place of the slowest
+            slowest = max(working, key=lambda peer: (times[peer].at(lows[peer]), peer))
+            group = [rank, *(peer for peer in working if peer != slowest)]
+            retry = allocate_among(group, times, problem.global_batch_size, lows, problem.highs, problem.quantum)
         if retry is not None:
             return retry, f"rank {rank} is tried again after {estimate.silent_steps} steps without samples"
     return None

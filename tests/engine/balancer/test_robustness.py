@@ -192,6 +192,12 @@ def test_fewer_samples_than_devices_are_trained_by_the_fastest(policy: Policy, b
         assert memory.local_batch_sizes[0] >= 1
 
 
+def test_a_fast_device_that_a_small_batch_leaves_out_is_tried_and_used() -> None:
+    truth = (*(StepTime(0.0, 0.1),) * 3, StepTime(0.0, 0.001))
+    memory, _ = run(problem("dynamic", profile=truth, batch=3), true_times(truth), 60)
+    assert memory.local_batch_sizes[3] == 3
+
+
 @pytest.mark.parametrize("policy", POLICIES)
 def test_memory_that_does_not_hold_the_batch_is_refused_before_the_first_step(policy: Policy) -> None:
     with pytest.raises(PlanImpossible):
