@@ -20,6 +20,8 @@ MIN_HARM, MIN_SHORTFALL = 0.08, 0.05
 """The same as fractions of a step: a device that slows down slowly makes steps longer meanwhile, under any shares."""
 MAX_CORRELATION = 0.9
 """Upper bound of the correlation of successive differences."""
+MAX_COMPARED_TIMES = 240
+"""Steps times ranks of one comparison: with many ranks fewer steps are compared, so that it stays a matter of milliseconds."""
 MIN_EVIDENCE_STEPS = 8
 """Steps below which there is no comparison."""
 
@@ -52,6 +54,7 @@ def compare(
     steps = min(len(ratios[rank]) for rank in ranks)
     if steps < MIN_EVIDENCE_STEPS:
         return None
+    steps = min(steps, max(MAX_COMPARED_TIMES // len(ranks), MIN_EVIDENCE_STEPS + 4))
     before, after = ([0.0] * steps for _ in range(2))
     for rank in ranks:
         window = ratios[rank][-steps:]
