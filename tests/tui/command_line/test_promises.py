@@ -22,7 +22,7 @@ GENERAL_OPTIONS = {*GENERAL_FLAGS, *OPTIONS_WITH_VALUE, "--help", "-h", "--versi
 OPTIONS_OF_OTHERS = {"--snapshot-update", "--dist", "--group", "--nnodes", "--standalone", "--nproc-per-node", "--lr"}
 """Options of pytest, torchrun and scripts that the documents show."""
 EVERY_OPTION = GENERAL_OPTIONS | {argument.name for verb in VERBS.values() for argument in verb.arguments if argument.is_option}
-NO_VERBS = {"runner", "needs"}
+NO_VERBS = {"runner", "needs", "input"}
 """Words after the name of the program where it is the subject of a sentence."""
 
 
@@ -111,7 +111,7 @@ OTHER_PROGRAMS = re.compile(r"torchrun|ssh|systemd|--local-addr|--nnodes|git |pi
 def test_every_command_that_a_hint_names_exists() -> None:
     wrong = []
     for where, text in texts_of_source():
-        for word, words in re.findall(r"\bpaceline ((?:--[a-z-]+ )*[a-z]+)\b((?: (?:--[a-z-]+|[A-Z][A-Z]*))*)", text):
+        for word, words in re.findall(r"(?<!inet )\bpaceline ((?:--[a-z-]+ )*[a-z]+)\b((?: (?:--[a-z-]+|[A-Z][A-Z]*))*)", text):
             name = word.split()[-1]
             verb = verb_of(name)
             if verb is None:

@@ -26,22 +26,34 @@ LONGEST = 500
 # Lines --------------------------------------------------------------------------------------------------------------------------
 
 
+RUN: dict[str, Any] = {
+    **dict.fromkeys(("run_id", "name", "state", "workload", "metric_name"), "X"),
+    **dict.fromkeys(("started", "step", "seconds", "samples_per_second", "loss", "metric")),
+    "nodes": ["X", "X"],
+    "policies": ["X"],
+}
+"""A row of ``jobs``."""
 DOCUMENTS: dict[str, dict[str, Any]] = {
     "status": {
         "nodes": [
-            {"name": "X", "state": "lost", "reason": "X", "devices": []},
+            {"name": "X", "state": "lost", "reason": "X", "hint": "X", "warnings": [], "devices": []},
             {
                 "name": "X",
                 "state": "ok",
                 "reason": None,
+                "hint": None,
+                "warnings": ["X"],
                 "devices": [
+                    dict.fromkeys(("index", "name", "kind", "holder", "holder_user", "error"), "X")
+                    | dict.fromkeys(("utilization", "memory_used", "memory_total")),
                     dict.fromkeys(("index", "name", "kind", "holder", "holder_user"), "X")
-                    | {"utilization": None, "memory_used": None, "memory_total": None}
+                    | dict.fromkeys(("utilization", "memory_used", "memory_total", "error")),
                 ],
             },
-        ]
+        ],
+        "warnings": ["X"],
     },
-    "jobs": {"runs": [{"run_id": "X", "state": "X", "workload": "X", "nodes": ["X", "X"], "started": None, "step": None}]},
+    "jobs": {"runs": [RUN]},
     "cancel": {"run_id": "X", "state": "X", "survivors": [{"node": "X", "pid": "X"}]},
     "fetch": {
         "directory": "X",
@@ -117,7 +129,7 @@ def test_a_hundred_thousand_hostile_lines_are_printed_harmlessly() -> None:
 
 @pytest.mark.parametrize("at", [1e308, -1e308, 2.0**53, 253402300800.0, -1e15, float("nan"), None])
 def test_a_time_outside_the_calendar_is_unknown(at: float | None) -> None:
-    run: dict[str, Any] = {"run_id": "r", "state": "done", "workload": "w", "nodes": [], "started": at, "step": None}
+    run = {**RUN, "state": "done", "started": at, "seconds": 1.0, "samples_per_second": 1.0, "loss": 0.1, "metric": 0.5}
     assert "—" in render({"type": "jobs", "runs": [run]})
     assert clock(at) == "--:--:--"
     assert log_line("n0", None, at, "x", False) == "n0  x"
