@@ -36,6 +36,7 @@ HINDRANCES: tuple[str, ...] = (
     "its own communication hook changes what is sent",
     "it trains batches that come from no loader",
     "its policy is equal",
+    "one backward of it trains several batches",
 )
 """Reasons, by the code that a slot carries."""
 CODES = {reason: code for code, reason in enumerate(HINDRANCES)}

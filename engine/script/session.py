@@ -71,6 +71,10 @@ class ScriptSession:
     """Whether a script that cannot be balanced ends instead of running as it is."""
     _foreign: str | None = None
     """Why the newest batch, of a loader that is no door, cannot be balanced."""
+    _hindrance: str | None = None
+    """The same, of the batch that the newest forward took."""
+    _taken: int = 0
+    """Batches that forwards took since the last backward."""
     _is_trained: bool = False
     """Whether a model of this session has computed gradients since the optimizer stepped."""
     _untrained_steps: int = 0
@@ -130,14 +134,16 @@ class ScriptSession:
         self._open()
         if len({loader for loader, _ in self.pending}) > 1:
             self.judge.notice("it takes the batches of several loaders")
+        self._hindrance = self._foreign
         if self._foreign is not None:
-            self.judge.notice(self._foreign)
             self.current = None
         elif self.pending:
             cut = self.pending.popleft()[1]
             while self.pending and sizes and cut.seen not in sizes and self.pending[0][1].seen in sizes:
                 cut = self.pending.popleft()[1]  # the script left a batch out
             self.current = cut
+            self._taken += 1
+            wrapped.forget()  # what a forward without backward left
             self._cuts.append(cut)
             self.trained_samples += cut.own
         elif self.current is None:
@@ -180,6 +186,11 @@ class ScriptSession:
         if wrapped.has_no_gradient():
             self._adds_up = False
         cut = self.current
+        if self._hindrance is not None:
+            self.judge.notice(self._hindrance)
+        if self._taken > 1:
+            self.judge.notice("one backward of it trains several batches")
+        self._taken = 0
         weights = self._weigh(roots, cut, adds_up=self._adds_up or not is_exchange)
         scaled = [_scale(root, gradient, weights.root) for root, gradient in zip(roots, gradients, strict=True)]
         handles = [node.register_prehook(_multiply_by(factor)) for node, factor in weights.terms]

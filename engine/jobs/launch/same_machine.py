@@ -38,6 +38,7 @@ def shared_devices(devices: Iterable[tuple[str, DeviceReading]], facts: Mapping[
         hello = facts.get(node)
         if hello is None or not hello.boot_id or device.kind == "emulated":
             continue
+        key: tuple[str, ...]
         if device.kind == "cpu":
             key = (hello.boot_id, hello.pid_namespace, "cpu", str(device.index)) if hello.pid_namespace else ()
         else:

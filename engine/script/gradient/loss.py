@@ -112,6 +112,8 @@ class _Reader:
     terms: list[Term] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     visited: int = 0
+    is_divided: bool = False
+    """Whether the path to the newest term has a factor or a divisor."""
     _known: dict[Any, bool] = field(default_factory=dict)
 
     def walk(self, edge: Edge, count: float | torch.Tensor, outer: Any) -> None:
@@ -125,7 +127,9 @@ class _Reader:
             return self.walk(_children(node)[edge[1]], count, outer or node)
         children = _children(node)
         if _is(_SUM_OF_TERMS, name):
+            is_divided = self.is_divided
             for child in children:
+                self.is_divided = is_divided
                 self.walk(child, count, None)
             return None
         self.names.append(name)
@@ -148,6 +152,7 @@ class _Reader:
         if isinstance(factor, torch.Tensor) and factor.numel() != 1:
             raise _Unknown(name)
         value = _number(factor)
+        self.is_divided = True
         if value is None:
             raise _Unknown(name)
         if name.startswith("Div"):
@@ -178,7 +183,7 @@ class _Reader:
         for child in children:
             self._per_sample(child)
         is_data = _is(_NLL, name) and kind != "sum"
-        if kind == "sum" and not (isinstance(count, float) and count == 1.0):
+        if kind == "sum" and self.is_divided:  # by 1 too: a batch of one sample is no other loss
             kind = "mean"
         total = own_count * count
         self.terms.append(Term(total, kind, outer, is_shape, is_data, _scores(node, name)))

@@ -228,6 +228,7 @@ def test_a_plan_takes_no_larger_batch_than_the_data_and_the_prediction_is_for_it
 
 
 def test_a_prediction_doubts_more_what_is_old_busy_shared_noisy_or_unprobed() -> None:
+    approx: Any = pytest.approx
     profile = replace(lab(bandwidth=3e8), is_calibrated=True, measured=0.0)
     way = predict(profile, Way((0, 1, 2, 3), 128))
     calm = doubt_of(profile, way).fraction
@@ -238,11 +239,11 @@ def test_a_prediction_doubts_more_what_is_old_busy_shared_noisy_or_unprobed() ->
         found = doubt_of(replace(profile, devices=devices), way)
         assert found.fraction > calm
         assert found.parts[0][1] >= found.parts[-1][1]
-    assert doubt_of(profile, way, now=20 * 86400).parts[0] == ("an old profile", pytest.approx(0.1))
+    assert doubt_of(profile, way, now=20 * 86400).parts[0] == ("an old profile", approx(0.1))
     loads = host_loads([("n0", HostReading(cpu=0.75, cores=4)), ("n1", HostReading())])
     assert doubt_of(profile, way, loads=loads).fraction == pytest.approx(calm)  # one thread and three busy cores of four
     loads = host_loads([("n0", HostReading(cpu=1.0, cores=4))])
-    assert doubt_of(profile, way, loads=loads).parts[0] == ("a machine that is busy now", pytest.approx(0.25))
+    assert doubt_of(profile, way, loads=loads).parts[0] == ("a machine that is busy now", approx(0.25))
     unprobed = doubt_of(lab(bandwidth=1e8), predict(lab(bandwidth=1e8), Way((0, 1, 2, 3), 128)))
     assert unprobed.parts[0][0] == "an overlap that no run has shown yet"
 

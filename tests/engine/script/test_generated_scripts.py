@@ -188,20 +188,20 @@ def whole_batches(script: Script, rows: list[list[list[int]]], states: Iterable[
             draw.manual_seed(place // steps)
             start = place % steps * script.batch * WORLD
             whole = torch.randperm(script.samples, generator=draw)[start : start + script.batch * WORLD]
-            scale = _scale(script, ranks, whole, data)
+            scale = _scale(script, whole, data)
             (loss_of(script, model, data.x[whole], data.y[whole]) * scale).backward()
         if is_last_of_window(script, place % steps, steps):
             take_step(script, model, optimizer)
     return torch.cat([weight.detach().flatten() for weight in model.parameters()])
 
 
-def _scale(script: Script, ranks: list[torch.Tensor], whole: torch.Tensor, data: Rows) -> float:
+def _scale(script: Script, whole: torch.Tensor, data: Rows) -> float:
     """DDP divides a sum by the ranks, and adds up the divisors of the ranks where a rank has its own."""
     if script.loss in ("sum", "per constant"):
         return 1 / WORLD
-    if script.loss == "sum over tokens":  # each rank adds one to its tokens
+    if script.loss == "sum over tokens":  # each rank with samples adds one to its tokens
         valid = int((data.x[whole, 0] <= 0.7).sum())
-        return (valid + 1) / (valid + WORLD)
+        return (valid + 1) / (valid + (WORLD if len(whole) >= WORLD else 1))
     return 1.0
 
 

@@ -102,13 +102,19 @@ def script(rank: int, world: int, kind: str) -> torch.Tensor:
         models.append(DistributedDataParallel(network()))
     optimizer = torch.optim.SGD([weight for one in models for weight in one.parameters()], lr=0.1)
     second = iter(DataLoader(Rows(SAMPLES), BATCH, sampler=OwnSampler(rank))) if kind == "two loaders" else None
+    waiting: list[torch.Tensor] = []
     for epoch in range(2):
         sampler.set_epoch(epoch)
         joined = Join([model]) if kind == "join" else contextlib.nullcontext()  # type: ignore[list-item]  # DDP is Joinable
         with joined:
             for x, y, *_ in loader:
                 optimizer.zero_grad()
-                if kind == "parts":
+                if kind == "two batches":
+                    waiting.append(loss_of(kind, model, x, y))
+                    if len(waiting) == 2:
+                        sum(waiting, torch.zeros(())).backward()
+                        waiting.clear()
+                elif kind == "parts":
                     for part in range(0, len(x), 2):
                         loss_of(kind, model, x[part : part + 2], y[part : part + 2]).backward()
                 elif kind in ("own average", "weights"):
@@ -151,6 +157,7 @@ REASONS = {
     "rows by rank": "samples of a batch meet each other in its loss",
     "unreadable": "its loss cannot be read",
     "parts": "it trains a batch in parts",
+    "two batches": "one backward of it trains several batches",
     "two loaders": "its loader has a sampler of its own",
 }
 

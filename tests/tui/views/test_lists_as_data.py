@@ -10,8 +10,9 @@ from paceline.engine.store.reduce import reduce
 from paceline.engine.store.state import State
 from paceline.tui.views.column_help import COLUMN_HELP
 from paceline.tui.views.drawing.chart import axis_number
+from paceline.tui.views.drawing.sorting import Order
 from paceline.tui.views.fleet.device_facts import device_use
-from paceline.tui.views.fleet.order import DEVICE_COLUMNS, FleetQuery, Order, device_table, list_devices
+from paceline.tui.views.fleet.order import DEVICE_COLUMNS, FleetQuery, device_table, list_devices
 from paceline.tui.views.jobs import JOB_COLUMNS, job_keys, job_table
 
 from tests.support.screens import fleets, story

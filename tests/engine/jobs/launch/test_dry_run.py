@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from paceline.engine.errors import PlanImpossible
 from paceline.engine.events import DeviceReading
-from paceline.engine.jobs.launch.dry_run import plan_document
 from paceline.engine.jobs.doors.firewall import firewall_lines
+from paceline.engine.jobs.launch.dry_run import plan_document
 from paceline.engine.jobs.launch.planning import NodeCandidate, make_plan
 from paceline.engine.plan import DataPlan, Plan
 from paceline.engine.specs import LinkSpec, NodeSpec, TrainSpec
@@ -128,7 +128,7 @@ def test_synchronised_normalisation_is_planned_for_cuda_devices_only() -> None:
     for kind, is_refused in (("cuda", False), ("cpu", True)):
         found = NodeCandidate(NodeSpec("lab0"), (DeviceReading(index=0, name="A", kind=kind),), "127.0.0.1", "lo", "python3")
         if is_refused:
-            with pytest.raises(PlanImpossible, match="needs CUDA devices, and A of lab0 is none .*GroupNorm"):
+            with pytest.raises(PlanImpossible, match=r"needs CUDA devices, and A of lab0 is none .*GroupNorm"):
                 make_plan(spec, "r1", [found], data, WORKLOADS["digits-cnn"])
         else:
             assert make_plan(spec, "r1", [found], data, WORKLOADS["digits-cnn"]).is_norm_synchronized

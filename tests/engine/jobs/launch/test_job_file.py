@@ -75,7 +75,8 @@ def test_every_option_of_a_job_is_a_key() -> None:
 
 
 def test_every_field_of_a_job_has_an_option_with_its_default() -> None:
-    assert {option.field for option in JOB_OPTIONS if option.field} == set(TrainSpec.__dataclass_fields__) - {"is_bench", "script", "resume"}
+    not_options = {"is_bench", "script", "resume"}
+    assert {option.field for option in JOB_OPTIONS if option.field} == set(TrainSpec.__dataclass_fields__) - not_options
     assert train_spec("train", vars(asked("train"))) == TrainSpec()
     assert train_spec("bench", vars(asked("bench"))) == TrainSpec(policies=POLICIES, is_bench=True)
 
