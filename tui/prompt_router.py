@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
-from paceline.engine.errors import PacelineError, UsageError
+from paceline.engine.errors import PacelineError
 from paceline.engine.store.state import WAITING_JOB_ID
 from textual.screen import Screen
 
@@ -90,7 +90,9 @@ class PromptRouter:
             return [f"theme {name}" for name in THEMES if name.startswith(line[6:]) and name != line[6:]]
         is_waiting = state.waiting is not None and line.startswith("cancel ")
         values = {
-            "RUN": [WAITING_JOB_ID] * is_waiting + [sanitize(run_id) for run_id in reversed(state.runs)],
+            "RUN": [WAITING_JOB_ID] * is_waiting
+            + [sanitize(run_id) for run_id in reversed(state.runs)]
+            + [sanitize(run.name) for run in state.runs.values() if run.name],
             "SET": [sanitize(name) for name in state.nodes],
             "NODE": [sanitize(name) for name in state.nodes],
             "PID": [str(pid) for name in line.split()[1:2] if name in state.nodes for pid in pids_of(state.nodes[name])],
@@ -169,6 +171,7 @@ class PromptRouter:
 
     def _show_logs(self, line: str) -> None:
         from paceline.engine.inventory.nodeset import expand_node_set
+        from paceline.engine.jobs.runs.run_names import KnownRun, find_run
 
         from .command_line.commands import parse
         from .screens.logs import show_logs
@@ -176,9 +179,9 @@ class PromptRouter:
         try:
             _, args = parse(line)
             nodes = sorted(expand_node_set(args.node)) if args.node is not None else []
-            if args.run_id not in self._app.view.state.runs:
-                raise UsageError(f"no run {args.run_id!r} is known here", hint="the verb jobs lists the runs of all nodes")
+            runs = sorted(self._app.view.state.runs.values(), key=lambda run: run.run_id, reverse=True)
+            run_id = find_run([KnownRun(run.run_id, run.name, run.state) for run in runs], args.run_id)
         except PacelineError as error:
             self._app.show_notice(str(error), "critical")
             return
-        show_logs(self._app, args.run_id, nodes[0] if nodes else None, args.rank)
+        show_logs(self._app, run_id, nodes[0] if nodes else None, args.rank)

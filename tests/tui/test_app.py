@@ -334,3 +334,16 @@ def test_a_line_that_is_cut_says_so(text: str, width: int) -> None:
     drawn = line(width, (text, Style()))
     assert drawn.cell_length == width
     assert ("…" in drawn.text) == (cell_len(text) > width)
+
+
+async def test_a_log_is_shown_by_the_end_of_an_id_and_by_last(tmp_path: Path) -> None:
+    session = story.StorySession(story.healthy())
+    session.copies = tmp_path
+    async with PacelineApp(session).run_test(size=(100, 30)) as pilot:
+        app = await shown(pilot)
+        for word in (story.RUN[-6:], "last"):
+            await app.action_visit("fleet")
+            app.execute(f"logs {word}")
+            await until_app(pilot, lambda: app.current_mode == "logs" and app.view.run_id == story.RUN)
+        app.execute("logs zzzzzz")
+        await until_app(pilot, lambda: "no run 'zzzzzz'" in screen_text(app))
