@@ -60,8 +60,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """One worker more than processors: many tests wait for a process, a link or a screen rather than compute."""
-    return len(os.sched_getaffinity(0)) + 1
+    """Two workers more than processors: many tests wait for a process, a link or a screen rather than compute."""
+    return len(os.sched_getaffinity(0)) + 2
 
 
 def group_of(name: str) -> str:

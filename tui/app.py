@@ -21,6 +21,7 @@ from paceline.engine.ssh.prompts import LoginPrompt
 from paceline.engine.store.state import State
 from textual.app import App
 from textual.binding import Binding, BindingType
+from textual.css.query import NoMatches
 from textual.driver import Driver
 from textual.filter import LineFilter
 from textual.screen import ModalScreen, Screen
@@ -357,6 +358,11 @@ class PacelineApp(App[None]):
 
     def action_leave(self) -> None:
         self.exit()
+
+    def _handle_exception(self, error: Exception) -> None:
+        """Pass over missing widgets while the app leaves: Textual no longer composes a screen that was opened just before."""
+        if not (self._exit and isinstance(error, NoMatches)):
+            super()._handle_exception(error)
 
     def _fatal_error(self) -> None:
         """End the screen in order after a bug: the traceback goes to the log, and one line names the file. Runs go on."""

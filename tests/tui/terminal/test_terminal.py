@@ -149,7 +149,7 @@ def test_ctrl_c_quits_from_every_screen_and_dialog(replaying: Terminal, keys: by
     replaying.type(keys)
     replaying.read()
     replaying.type(b"\x03")
-    assert replaying.ended() == 0
+    assert replaying.ended() == 0, replaying.seen[-3000:].decode(errors="replace")
     assert replaying.is_as_before
 
 
