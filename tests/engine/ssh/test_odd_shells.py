@@ -215,5 +215,8 @@ async def test_a_jump_host_that_forbids_forwarding_is_named(tmp_path: Path, monk
 
 async def test_a_server_without_a_common_algorithm_is_named(tmp_path: Path) -> None:
     async with node(tmp_path, "", Ciphers="aes128-cbc") as spec:
-        error = await refusal(spec)
+        for _ in range(20):  # a server that hangs up before its last words are read is tried again, as the fleet does
+            error = await refusal(spec)
+            if error.hint:
+                break
     assert "ciphers" in (error.hint or "").lower(), error
