@@ -814,11 +814,11 @@ class CaseEnded(RankEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WatchingFailed(RankEvent):
-    """A part that only watches failed on this rank; the training goes on, its log holds the trace. Once a part and case."""
+class MonitoringFailed(RankEvent):
+    """A monitoring part failed on this rank; training continues. Once a part and case; the traceback is in the log."""
 
     part: str = ""
-    """``timing``, ``balancing``, ``alerts``, ``telling`` or ``checkpoints``."""
+    """``timing``, ``balancing``, ``alerts``, ``logging`` or ``checkpoints``."""
     reason: str = ""
 
 
@@ -931,7 +931,7 @@ EVENTS: dict[str, type[Event]] = {
         GradientProfiled,
         SystemProfiled,
         CaseEnded,
-        WatchingFailed,
+        MonitoringFailed,
         BalanceJudged,
         MetricLogged,
         PaceFixed,

@@ -204,7 +204,7 @@ class PacelineApp(App[None]):
         self._paint()
 
     def clear_notice(self) -> None:
-        """Remove the notice: what it told is over."""
+        """Remove the notice, which no longer holds."""
         self.notice = None
         self._paint()
 

@@ -26,10 +26,10 @@ from paceline.engine.balancer.policies import Problem
 from paceline.engine.balancer.step_time import StepTime
 from paceline.engine.plan import Emulation, RankPlan
 from paceline.engine.training import loop, trainer
-from paceline.engine.training.border import Border
 from paceline.engine.training.data import Split
 from paceline.engine.training.emulation.device import FORWARD_SHARE, EmulatedTimer
 from paceline.engine.training.group.process_group import Group
+from paceline.engine.training.guard import Guard
 from paceline.engine.training.models import build_model
 from paceline.engine.training.rank_log import RankLog
 from paceline.engine.training.shares.agreed_shares import AgreedShares
@@ -170,8 +170,8 @@ def run_rank(rank: int, place: str, pairs: int) -> None:
 
     group = Group(rank, world, torch.device("cpu"), 60.0, dist.distributed_c10d._get_default_store())
     log = RankLog(Path(place, f"{rank}.jsonl"), rank)
-    border = Border(log)
-    timer = SafeTimer(EmulatedTimer(device, emulation, WORKLOAD, build_model(WORKLOAD.name)), border)
+    guard = Guard(log)
+    timer = SafeTimer(EmulatedTimer(device, emulation, WORKLOAD, build_model(WORKLOAD.name)), guard)
     config = trainer.TrainerConfig(max_micro_batch=BATCH)
     balanced_trainer = trainer.make_trainer(WORKLOAD, Task(True), data, timer, group, config, seed=0)
     problem = Problem("hybrid", BATCH, profile, (1,) * world, (BATCH,) * world)
@@ -182,7 +182,7 @@ def run_rank(rank: int, place: str, pairs: int) -> None:
         validation=data,
         group=group,
         log=log,
-        border=border,
+        guard=guard,
         seed=0,
         epochs=1,
     )

@@ -87,7 +87,7 @@ def _balance(group: Any, workload: Any, data: Any, batch: int, directory: Path) 
     """Train a case with the dynamic policy and a handicap on rank 1; return the shares it ends with."""
     from paceline.engine.balancer.policies import Problem
     from paceline.engine.balancer.step_time import StepTime
-    from paceline.engine.training.border import Border
+    from paceline.engine.training.guard import Guard
     from paceline.engine.training.loop import Case
     from paceline.engine.training.rank_log import RankLog
 
@@ -104,7 +104,7 @@ def _balance(group: Any, workload: Any, data: Any, batch: int, directory: Path) 
         validation=data,
         group=group,
         log=log,
-        border=Border(log),
+        guard=Guard(log),
         seed=0,
         epochs=EPOCHS,
     )

@@ -33,7 +33,7 @@ MIN_SIGMA, MAX_SIGMA = 0.02, 0.25
 SIGMA_OF_DIFFERENCE, MAX_DIFFERENCE_SIGMAS = 0.886, 4.5
 """Of a Gaussian, sigma over the mean absolute difference of two steps; bound of one difference. A bias does not count as noise."""
 CREEP_STEPS, CREEP_STEPS_PER_VARIANCE = (20, 60), 2700.0
-"""Bounds of the steps whose median error tells a creeping rank; more for a noisy one, so that MIN_CREEP is five standard errors."""
+"""Bounds of the steps whose median error shows a creep; more for a noisy one, so that MIN_CREEP is five standard errors."""
 CREEP_NEWEST_STEPS, MIN_CREEP, CREEP_SIGMAS = 10, 0.125, 0.81
 """The median error from which a rank creeps, alone and in sigmas; half of it has to hold for so many of the newest steps."""
 ORDINARY_SIGMAS = 3.0
@@ -41,7 +41,7 @@ ORDINARY_SIGMAS = 3.0
 NOISE_STEPS = 24
 """First steps, in which the learned noise is too uncertain alone."""
 CALM_STEPS = 30
-"""Steps whose median error tells a calm rank."""
+"""Steps whose median error identifies a calm rank."""
 BASELINE_HISTORY_STEPS = 120
 """Steps kept in the history."""
 

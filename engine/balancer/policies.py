@@ -38,7 +38,7 @@ MAX_SILENT_STEPS = 10
 RETRY_COST = 0.01
 """Fraction of the time that may be spent on trying left-out devices again."""
 FIRST_TRY_STEPS = 10
-"""Steps until a device without samples is tried whose speed nothing tells."""
+"""Steps until a device without samples, whose speed is unknown, is tried."""
 RETRY_STEPS = (100, 5000)
 """Bounds of the number of steps until a left-out device is tried again."""
 _SILENT_RANK_TIME = StepTime(0.0, 1e-12)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import re
 from dataclasses import asdict, dataclass, fields
@@ -125,5 +124,5 @@ def read_info(directory: Path, name: str) -> CheckpointInfo | None:
         info = CheckpointInfo(**{key: value for key, value in (document or {}).items() if key in known})
         is_valid = info.name == Path(name).with_suffix(".pt").name and info.is_well_named
         return info if is_valid and isinstance(info.size, int) and isinstance(info.sha256, str) else None
-    except (TypeError, ValueError, json.JSONDecodeError):
+    except (TypeError, ValueError):
         return None

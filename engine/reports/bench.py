@@ -282,5 +282,5 @@ def _warnings(plan: Plan, lines: RunLines, figures: list[CaseFigures]) -> list[s
     one_epoch = [ONE_EPOCH] if short and plan.epochs == 1 else []
     capped = batch_warning(plan)
     untrained = [NO_TRAINING] if plan.script is not None and not lines.epochs else []
-    told = [*plan.data.warnings, *untrained, *([capped] if capped is not None else []), *one_epoch]
-    return [*told, *busy_warnings(plan, lines, figures), *prediction_warnings(plan, lines, figures)]
+    warnings = [*plan.data.warnings, *untrained, *([capped] if capped is not None else []), *one_epoch]
+    return [*warnings, *busy_warnings(plan, lines, figures), *prediction_warnings(plan, lines, figures)]

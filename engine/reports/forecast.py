@@ -1,6 +1,6 @@
 """How good a forecast is, beside the one that repeats the last value: figures of both, part by part, and a verdict. Pure.
 
-A model that beats nothing is told so. The verdict compares squared errors sample by sample: a difference within its 95 % interval
+The verdict compares squared errors sample by sample: a difference within its 95 % interval
 is none (Diebold and Mariano 1995).
 """
 

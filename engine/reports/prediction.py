@@ -1,4 +1,4 @@
-"""Predictions held against what was measured: a miss beyond the stated doubt is told, with the likely reason. Pure."""
+"""Compares predictions with measurements: a miss beyond the stated doubt becomes a warning with its likely reason. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a script can be balanced: what every rank notices, agreed on through the slots, told once with its reason.
+"""Decides whether a script can be balanced: ranks agree on hindrances through their slots, and rank 0 reports the verdict once.
 
 A script begins unchanged. After some steps in which no rank noticed a hindrance it is balanced; a hindrance that shows later ends
 that on all ranks together, from the next batch that is cut.

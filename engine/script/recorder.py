@@ -1,4 +1,7 @@
-"""What a script does, as the events of our own trainer: epochs, steps, shares, stragglers, metrics. Alone nothing is kept."""
+"""Records what a script does as the events that our own trainer writes: epochs, steps, shares, stragglers, metrics.
+
+A script that runs without Paceline is not recorded.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,9 @@ import math
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from ..balancer.policies import Decision, Memory
-from ..balancer.step_phases import StepTimes, StepWork
+from ..balancer.step_phases import StepWork
 from ..balancer.step_time import StepTime
 from ..balancer.stragglers import StragglerState, detect_stragglers, initial_state
 from ..events import (
@@ -19,17 +21,16 @@ from ..events import (
     EpochEnded,
     MetricLogged,
     PaceFixed,
-    RankEpochEnded,
-    SharesChanged,
 )
 from ..states import Policy
-from ..training.border import Border
-from ..training.rank_log import LoggedStep, RankLog, StepLog
+from ..training.guard import Guard
+from ..training.rank_log import EpochSums, LoggedStep, RankLog, StepLog
+from ..training.shares.agreed_shares import shares_changed
 from .judge import Judge
 from .timing import ScriptTimer
 
 MIN_FITTED_STEPS = 5
-"""Steps whose median is a rank's healthy speed: without a profile, stragglers are told after them."""
+"""Steps whose median is a rank's healthy speed: without a profile, stragglers are detected after them only."""
 
 
 class ScriptRecorder:
@@ -66,27 +67,11 @@ class ScriptRecorder:
         """The script has ended."""
 
 
-@dataclass(slots=True)
-class _EpochSums:
-    """Sums of one rank's full steps in an epoch."""
-
-    steps: int = 0
-    times: dict[str, float] = field(default_factory=dict)
-
-    def add(self, times: StepTimes) -> None:
-        self.steps += 1
-        for name in ("compute", "wait", "data", "copy", "host", "backward", "optimizer"):
-            self.times[name] = self.times.get(name, 0.0) + float(getattr(times, f"{name}_seconds"))
-
-    def of(self, name: str) -> float:
-        return self.times.get(name, 0.0)
-
-
 class RankRecorder(ScriptRecorder):
-    """Writes the file of one rank, inside the border: nothing here can end a training."""
+    """Writes the file of one rank, inside the guard: nothing here can end a training."""
 
     def __init__(self, log: RankLog, rank: int, world: int, door: str) -> None:
-        self._log, self._border, self._rank, self._world, self._door = log, Border(log), rank, world, door
+        self._log, self._guard, self._rank, self._world, self._door = log, Guard(log), rank, world, door
         self._steps = StepLog(log)
         self._unmeasured: deque[tuple[int, float]] = deque()
         self._reports: dict[int, tuple[int, float | None]] = {}
@@ -97,7 +82,7 @@ class RankRecorder(ScriptRecorder):
         self._is_epoch_open = False
         self._step = 0
         self._full_size = 0
-        self._sums = _EpochSums()
+        self._sums = EpochSums()
         self._samples = 0
         self._global_samples = 0
         self._waits: list[float] = []
@@ -107,13 +92,13 @@ class RankRecorder(ScriptRecorder):
         self._healthy: tuple[StepTime, ...] | None = None
         self._is_changed = False
         self._changes = 0
-        self._told: tuple[str, str | None] | None = None
+        self._reported: tuple[str, str | None] | None = None
 
     def begin_epochs(self, policy: Policy, sizes: tuple[int, ...]) -> None:
         """Write the start of the case."""
         self._full_size = sum(sizes)
         if self._rank == 0 and not self._epochs_begun:
-            self._border.write(CaseStarted(policy=policy, local_batch_sizes=sizes))
+            self._guard.write(CaseStarted(policy=policy, local_batch_sizes=sizes))
         self._epochs_begun = True
 
     def begin_step(self, step: int) -> None:
@@ -135,7 +120,7 @@ class RankRecorder(ScriptRecorder):
         if step > 1 and works and len(waits) == len(works):
             self._waits.append(min(waits))
         if self._rank == 0 and works and size == self._full_size:
-            self._border.attempt("alerts", self._watch, step, tuple(works), otherwise=None)
+            self._guard.attempt("alerts", self._watch, step, tuple(works), otherwise=None)
 
     def _watch(self, step: int, works: tuple[StepWork, ...]) -> None:
         if self._healthy is None:
@@ -149,39 +134,30 @@ class RankRecorder(ScriptRecorder):
             self._healthy = tuple(rates)
         self._stragglers, events = detect_stragglers(self._healthy, self._stragglers, step, works)
         for event in events:
-            self._border.write(event)
+            self._guard.write(event)
 
     def shares_changed(self, step: int, decision: Decision, before: Memory) -> None:
         """Write the change."""
         self._is_changed = True
         self._changes += 1
         if self._rank == 0:
-            self._border.write(
-                SharesChanged(
-                    step=step,
-                    before=before.local_batch_sizes,
-                    after=decision.local_batch_sizes,
-                    reason=decision.reason,
-                    predicted_before=decision.predicted_before,
-                    predicted_after=decision.predicted_after,
-                )
-            )
+            self._guard.write(shares_changed(step, before, decision))
 
     def judged(self, judge: Judge, loss: str | None, door: str | None = None) -> None:
         """Write the verdict; a script that runs as it is also says so in its output."""
         self._door = door or self._door
         reason = judge.reason if judge.state == "as-is" else None
-        if self._rank != 0 or self._told == (judge.state, reason):
+        if self._rank != 0 or self._reported == (judge.state, reason):
             return
-        self._told = (judge.state, reason)
-        self._border.write(BalanceJudged(state=judge.state, door=self._door, loss=loss, reason=reason))
+        self._reported = (judge.state, reason)
+        self._guard.write(BalanceJudged(state=judge.state, door=self._door, loss=loss, reason=reason))
         if reason is not None:
             print(f"paceline: not balanced, the script runs as it is: {reason}", flush=True)
 
     def end_step(self, timer: ScriptTimer) -> None:
         """Write what is measured by now."""
         self._unmeasured.append((self._step, time.perf_counter() - self._step_started))
-        self._border.attempt("telling", self._log_measured, timer, otherwise=None)
+        self._guard.attempt("logging", self._log_measured, timer, otherwise=None)
 
     def _log_measured(self, timer: ScriptTimer) -> None:
         for times in timer.take_measured():
@@ -208,29 +184,13 @@ class RankRecorder(ScriptRecorder):
             return
         self._is_epoch_open = False
         timer.synchronize()
-        self._border.attempt("telling", self._log_measured, timer, otherwise=None)
+        self._guard.attempt("logging", self._log_measured, timer, otherwise=None)
         seconds = max(self._last_gradient - self._started, 0.0)
-        self._border.attempt("telling", self._steps.flush, timer.utilization(), timer.memory_used(), otherwise=None)
-        sums = self._sums
-        self._border.write(
-            RankEpochEnded(
-                epoch=self._epoch,
-                samples=self._samples,
-                seconds=seconds,
-                full_steps=sums.steps,
-                full_compute_seconds=sums.of("compute"),
-                full_wait_seconds=sums.of("wait"),
-                full_data_seconds=sums.of("data"),
-                full_copy_seconds=sums.of("copy"),
-                full_host_seconds=sums.of("host"),
-                full_backward_seconds=sums.of("backward"),
-                full_optimizer_seconds=sums.of("optimizer"),
-                communication_seconds=sum(self._waits) / len(self._waits) if self._waits else None,
-            )
-        )
+        self._guard.attempt("logging", self._steps.flush, timer.utilization(), timer.memory_used(), otherwise=None)
+        self._guard.write(self._sums.event(self._epoch, self._samples, seconds, self._waits))
         if self._rank == 0:
             weight = sum(size for _, size in self._losses)
-            self._border.write(
+            self._guard.write(
                 EpochEnded(
                     epoch=self._epoch,
                     samples=self._global_samples,
@@ -240,22 +200,22 @@ class RankRecorder(ScriptRecorder):
                 )
             )
         self._epoch += 1
-        self._sums, self._waits, self._losses = _EpochSums(), [], []
+        self._sums, self._waits, self._losses = EpochSums(), [], []
         self._samples = self._global_samples = 0
 
     def log(self, name: str, value: float) -> None:
         """Write a value of the newest epoch, which may still run or just have ended."""
         epoch = self._epoch if self._is_epoch_open else max(0, self._epoch - 1)
         if self._rank == 0:
-            self._border.write(MetricLogged(name=name, epoch=epoch, value=value if math.isfinite(value) else None))
+            self._guard.write(MetricLogged(name=name, epoch=epoch, value=value if math.isfinite(value) else None))
 
     def pace_fixed(self, rate: float) -> None:
         """Write the pace."""
         if self._rank == 0:
-            self._border.write(PaceFixed(rate=rate))
+            self._guard.write(PaceFixed(rate=rate))
 
     def close(self, timer: ScriptTimer, sizes: tuple[int, ...]) -> None:
         """End a last epoch that was broken off, and the case."""
         self.end_epoch(timer, sizes)
         if self._rank == 0 and self._epochs_begun:
-            self._border.write(CaseEnded(local_batch_sizes=sizes, changes=self._changes))
+            self._guard.write(CaseEnded(local_batch_sizes=sizes, changes=self._changes))

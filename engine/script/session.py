@@ -239,10 +239,10 @@ class ScriptSession:
             self._is_trained = False
             return
         self._untrained_steps += 1
-        if self._untrained_steps >= OBSERVED_STEPS:  # no exchange will tell the others, and none is needed: nothing is balanced
+        if self._untrained_steps >= OBSERVED_STEPS:  # no exchange reaches the others; none is needed
             self.judge.notice(self._why_untrained(weights))
             self.judge.agree([self.judge.own_code])
-            self._tell()
+            self._report_verdict()
 
     def _why_untrained(self, weights: Sequence[torch.Tensor]) -> str:
         if any(type(weight).__name__ in ("DTensor", "FlatParameter") for weight in weights):
@@ -411,7 +411,7 @@ class ScriptSession:
             self.weighing.is_slot_broken = True
             self.judge.notice("its own communication hook")
             self.judge.agree([self.judge.own_code])
-            self._tell()
+            self._report_verdict()
             return
         column = {name: rows[:, place].tolist() for name, place in _COLUMN.items()}
         if any(value != fingerprint for value in column["fingerprint"]):
@@ -444,7 +444,7 @@ class ScriptSession:
         is_paced = first is not None and step >= first
         self.recorder.report(step, sum(cut.total for cut in cuts), works if is_paced else [], _mean_loss(column["loss"], cuts))
         if not self.is_library and self.judge.agree(column["code"]):
-            self._tell()
+            self._report_verdict()
         if self.balance is None or self.judge.state != "balanced" or not cuts or not is_paced:
             return
         sizes = cuts[0].sizes if all(cut.sizes == cuts[0].sizes for cut in cuts) else ()
@@ -452,8 +452,8 @@ class ScriptSession:
         if adopted is not None:
             self.recorder.shares_changed(self.step, *adopted)
 
-    def _tell(self) -> None:
-        """Tell the verdict; before the first unequal batch each device's memory bounds its share."""
+    def _report_verdict(self) -> None:
+        """Report the verdict; before the first unequal batch each device's memory bounds its share."""
         if self.judge.state == "balanced" and self.balance is not None and self.device.type == "cuda":
             self.balance.bound(self._max_samples(self.balance))
         if self.is_strict and self.judge.state == "as-is":

@@ -23,6 +23,7 @@ from ..events import (
     JobWaited,
     LaunchStarted,
     MetricLogged,
+    MonitoringFailed,
     NodeConnected,
     NodeConnecting,
     NodeDenied,
@@ -52,7 +53,6 @@ from ..events import (
     StrangersRefused,
     Ticked,
     Warned,
-    WatchingFailed,
 )
 from ..states import NODE_KINDS, member
 from . import profiles, runs, straggler_alerts
@@ -204,7 +204,7 @@ def _apply(state: State, event: Event) -> State:  # noqa: C901 - one flat match
             )
         case StepsTaken():
             return _with_run(state, runs.apply_steps(_run(state, event), event))
-        case WatchingFailed():
+        case MonitoringFailed():
             text = f"rank {event.rank}: {event.part} failed, the training goes on without it: {event.reason}"
             key = ("watching", event.run_id, f"{event.rank} {event.part}")
             state = _with_run(state, runs.mark_reachable(_run(state, event), event))

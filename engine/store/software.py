@@ -30,8 +30,8 @@ def torch_warnings(nodes: Iterable[NodeConnected]) -> list[str]:
     old = [name for version, names in by_version.items() if _number(version) < WANTED_TORCH for name in names]
     warnings = [f"torch is older than {'.'.join(map(str, WANTED_TORCH))} on {', '.join(old)}, which is not tested"] if old else []
     if len({_number(version) for version in by_version}) > 1:
-        told = "; ".join(f"{version} on {', '.join(names)}" for version, names in by_version.items())
-        warnings.append(f"nodes differ in torch, so their ranks may not understand each other: {told}")
+        listed = "; ".join(f"{version} on {', '.join(names)}" for version, names in by_version.items())
+        warnings.append(f"nodes differ in torch, so their ranks may not understand each other: {listed}")
     return warnings
 
 

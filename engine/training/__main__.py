@@ -12,7 +12,6 @@ from ..errors import PacelineError, PlanImpossible
 from ..plan import Plan, RankPlan
 from ..wire import from_plain
 from ..workloads import WORKLOADS
-from .border import Border
 from .checkpoints.resume import make_checkpointer, read_resumed, resumed_place
 from .data import load_splits, load_test
 from .device import make_timer, select_device
@@ -20,6 +19,7 @@ from .emulation.network import EmulatedLink
 from .group.peer_failure import is_collateral
 from .group.process_group import join_group
 from .group.rank_process import own_rank
+from .guard import Guard
 from .loop import Case
 from .normalization import min_local_batch
 from .precision import agree_precision, set_precision
@@ -40,16 +40,16 @@ def train(run_dir: Path, plan: Plan, rank: RankPlan, log: RankLog) -> None:
     test = load_test(run_dir, plan, task)
     batch = min(plan.global_batch_size, len(training))
     device = select_device(rank)
-    border = Border(log)
-    timer = SafeTimer(make_timer(rank, workload, device), border)
+    guard = Guard(log)
+    timer = SafeTimer(make_timer(rank, workload, device), guard)
 
     group = join_group(plan, rank, device, run_dir, log)
     precision = agree_precision(group, plan.ranks, plan.precision, prefers_bfloat16=workload.is_bfloat16)
     set_precision(plan.precision)
     profile, max_micro_batches = probe_devices(
-        workload, task, training, timer, group, batch=batch, border=border, precision=precision
+        workload, task, training, timer, group, batch=batch, guard=guard, precision=precision
     )
-    standalone = StandaloneBenchmark(group, training, border)
+    standalone = StandaloneBenchmark(group, training, guard)
     link = None if plan.link is None else EmulatedLink(plan.link, group.size, plan.seed)
 
     config = TrainerConfig(
@@ -83,7 +83,7 @@ def train(run_dir: Path, plan: Plan, rank: RankPlan, log: RankLog) -> None:
             test=test,
             group=group,
             log=log,
-            border=border,
+            guard=guard,
             seed=seed,
             epochs=plan.epochs,
             checkpointer=checkpointer,

@@ -53,7 +53,7 @@ class PlannedRendezvous(RendezvousHandler):
         return False
 
     def next_rendezvous(self) -> RendezvousInfo:
-        """This node alone, with a store in memory. No address of a store is told: nothing listens there."""
+        """This node alone, with a store in memory, whose address nothing listens on."""
         return RendezvousInfo(self._store, 0, 1, RendezvousStoreInfo(self._address, 0))
 
     def is_closed(self) -> bool:

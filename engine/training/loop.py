@@ -8,17 +8,16 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 
 from ..balancer.policies import Decision, Memory, Problem
-from ..balancer.step_phases import StepTimes
 from ..balancer.stragglers import StragglerState, detect_stragglers, initial_state
-from ..events import CaseEnded, CaseStarted, CaseTested, EpochEnded, RankEpochEnded, RankEvent, SharesChanged, StepSkipped
+from ..events import CaseEnded, CaseStarted, CaseTested, EpochEnded, RankEvent, SharesChanged, StepSkipped
 from ..workloads import Workload
-from .border import Border
 from .checkpoints.writer import Checkpointer
 from .data import Split
 from .evaluation import evaluate
 from .group.process_group import Group
-from .rank_log import LoggedStep, RankLog, StepLog
-from .shares.agreed_shares import AgreedShares
+from .guard import Guard
+from .rank_log import EpochSums, LoggedStep, RankLog, StepLog
+from .shares.agreed_shares import AgreedShares, shares_changed
 from .shares.sampler import SamplerState
 from .shares.step_stats import RankReport
 from .trainer import Trainer
@@ -36,8 +35,8 @@ class Case:
     """Evaluated once, after the last epoch; None: the data have no such part."""
     group: Group
     log: RankLog
-    border: Border
-    """What watches the training fails inside of it: timing, balancing, alerts, telling."""
+    guard: Guard
+    """Catches failures of timing, balancing, alerts, logging and checkpoints."""
     seed: int
     epochs: int
     checkpointer: Checkpointer | None = None
@@ -54,17 +53,17 @@ class Case:
 
     def train(self) -> tuple[Memory, int]:
         """Train all epochs. Return the balancer's memory and the number of steps taken."""
-        self._shares = AgreedShares(self.problem, self.border)
+        self._shares = AgreedShares(self.problem, self.guard)
         self._stragglers = initial_state(self.group.size)
         if self.group.rank == 0:
-            self.border.write(CaseStarted(policy=self.problem.policy, local_batch_sizes=self._shares.memory.local_batch_sizes))
+            self.guard.write(CaseStarted(policy=self.problem.policy, local_batch_sizes=self._shares.memory.local_batch_sizes))
         steps = self.first_step
         for epoch in range(0 if self.place is None else self.place.epoch, self.epochs):
             steps = self._train_epoch(epoch, steps)
         self._evaluate_test()
         memory = self._shares.memory
         if self.group.rank == 0:
-            self.border.write(CaseEnded(local_batch_sizes=memory.local_batch_sizes, changes=memory.changes))
+            self.guard.write(CaseEnded(local_batch_sizes=memory.local_batch_sizes, changes=memory.changes))
         return memory, steps
 
     def _train_epoch(self, epoch: int, step: int) -> int:
@@ -82,32 +81,32 @@ class Case:
                     break
             begun.append((step, state))
             size = state.next_size(self.problem.global_batch_size)
-            self.border.attempt("telling", recorder.begin_step, step, size, otherwise=None)
+            self.guard.attempt("logging", recorder.begin_step, step, size, otherwise=None)
             sizes = self._shares.sizes_for(step, size)
             trainer.replica.is_undecided = self._shares.is_undecided
             report = trainer.step(step, state, sizes)
             state = self._rewind(report, state.advance(size), begun, step)
             if state.epoch != epoch:
                 trainer.timer.synchronize()  # a GPU runs behind its host: an epoch ends with the device's last gradient
-            self.border.attempt("telling", recorder.mark_last_gradient, otherwise=None)
+            self.guard.attempt("logging", recorder.mark_last_gradient, otherwise=None)
             is_change = self._rebalance(report, step)
             step += 1
             own = 0 if report is not None and report.is_void else sizes[self.group.rank]
-            self.border.attempt("telling", recorder.end_step, own, report, is_change, otherwise=None)
+            self.guard.attempt("logging", recorder.end_step, own, report, is_change, otherwise=None)
             if self.checkpointer is not None and trainer.local_sgd is None and self.checkpointer.is_due(step):
                 self._save(state, step)
-        self.border.attempt("telling", recorder.close, otherwise=None)
+        self.guard.attempt("logging", recorder.close, otherwise=None)
         score = self._evaluate(epoch, samples, recorder.seconds)
         if self.checkpointer is not None:
             self._save(state, step, score)
         return step
 
     def _save(self, place: SamplerState, step: int, score: float | None = None) -> None:
-        """Write a checkpoint beside training. A failure is told, and ends nothing."""
+        """Write a checkpoint beside training. A failure is reported and does not end the run."""
         assert self.checkpointer is not None
         state = {**self.trainer.state(), "place": asdict(place), "workload": self.workload.name}
         save = partial(self.checkpointer.save, state, case=self.log.case, epoch=place.epoch, step=step, score=score)
-        self.border.attempt("checkpoints", save, otherwise=None)
+        self.guard.attempt("checkpoints", save, otherwise=None)
 
     def _rewind(
         self, report: RankReport | None, state: SamplerState, begun: deque[tuple[int, SamplerState]], step: int
@@ -126,9 +125,9 @@ class Case:
         """Decide the shares after a full step; return whether they changed. Smaller last steps are ignored."""
         if (error := self.trainer.replica.fill_error) is not None:
             self.trainer.replica.fill_error = None
-            self.border.tell("timing", error)
+            self.guard.report("timing", error)
         if report is not None and report.skipped and self.group.rank == 0:
-            self.border.write(StepSkipped(step=report.step, reason=report.skipped))
+            self.guard.write(StepSkipped(step=report.step, reason=report.skipped))
         if report is None or report.is_void or report.step <= self._void_until:
             return False
         if report.undecided and not self._shares.is_resting:
@@ -145,7 +144,7 @@ class Case:
             return False
         if decision is None or not decision.is_change:
             return False
-        self._tell_change(decision, before, step + 1)
+        self._log_change(decision, before, step + 1)
         return True
 
     def _must_agree_at_once(self) -> bool:
@@ -158,29 +157,20 @@ class Case:
         if before != after and self.group.rank == 0:
             ranks = " and ".join(map(str, report.undecided))
             reason = f"rank {ranks} could not decide: the last shares stay"
-            self.border.write(SharesChanged(step=report.step + 1, before=before, after=after, reason=reason))
+            self.guard.write(SharesChanged(step=report.step + 1, before=before, after=after, reason=reason))
         return before != after
 
     def _detect_stragglers(self, report: RankReport) -> None:
         nothing: tuple[StragglerState, tuple[RankEvent, ...]] = initial_state(self.group.size), ()
-        self._stragglers, events = self.border.attempt(
+        self._stragglers, events = self.guard.attempt(
             "alerts", detect_stragglers, self.problem.profile, self._stragglers, report.step, report.work, otherwise=nothing
         )
         for event in events:
-            self.border.write(event)
+            self.guard.write(event)
 
-    def _tell_change(self, decision: Decision, before: Memory, step: int) -> None:
+    def _log_change(self, decision: Decision, before: Memory, step: int) -> None:
         if self.group.rank == 0:
-            self.border.write(
-                SharesChanged(
-                    step=step,
-                    before=before.local_batch_sizes,
-                    after=decision.local_batch_sizes,
-                    reason=decision.reason,
-                    predicted_before=decision.predicted_before,
-                    predicted_after=decision.predicted_after,
-                )
-            )
+            self.guard.write(shares_changed(step, before, decision))
 
     def _evaluate(self, epoch: int, samples: int, seconds: float) -> float:
         """Evaluate the validation data, without pacing. Collective. Return a score, higher is better."""
@@ -191,7 +181,7 @@ class Case:
         is_whole = samples == len(trainer.data)  # of an epoch that another run began, that run has the other part of the sum
         trained = trainer.data.total_weight() if is_whole else 0
         if self.group.rank == 0:
-            self.border.write(
+            self.guard.write(
                 EpochEnded(
                     epoch=epoch,
                     epochs=self.epochs,
@@ -216,7 +206,7 @@ class Case:
             return
         quality = evaluate(self.trainer.replica.model, self.trainer.task, self.test, self.group)
         if self.group.rank == 0:
-            self.border.write(
+            self.guard.write(
                 CaseTested(
                     samples=quality.samples,
                     loss=quality.loss,
@@ -230,42 +220,17 @@ class Case:
             )
 
 
-@dataclass(slots=True)
-class _StepSums:
-    """Number of some steps, and the sums of their times."""
-
-    steps: int = 0
-    compute_seconds: float = 0.0
-    wait_seconds: float = 0.0
-    data_seconds: float = 0.0
-    copy_seconds: float = 0.0
-    host_seconds: float = 0.0
-    backward_seconds: float = 0.0
-    optimizer_seconds: float = 0.0
-
-    def add(self, times: StepTimes) -> None:
-        """Add one step."""
-        self.steps += 1
-        self.compute_seconds += times.compute_seconds
-        self.wait_seconds += times.wait_seconds
-        self.data_seconds += times.data_seconds
-        self.copy_seconds += times.copy_seconds
-        self.host_seconds += times.host_seconds
-        self.backward_seconds += times.backward_seconds
-        self.optimizer_seconds += times.optimizer_seconds
-
-
 class _EpochRecorder:
-    """Records one rank's epoch: logs its steps and their sums, inside the border."""
+    """Records one rank's epoch: logs its steps and their sums."""
 
     def __init__(self, case: Case, epoch: int) -> None:
-        self._case, self._epoch, self._timer, self._border = case, epoch, case.trainer.timer, case.border
+        self._case, self._epoch, self._timer, self._guard = case, epoch, case.trainer.timer, case.guard
         self._step_log = StepLog(case.log)
         self._unmeasured: deque[tuple[int, int, float]] = deque()
         """(step, size, step seconds) of steps whose compute seconds are not measured yet."""
         self._start = self._step_start = time.perf_counter()
         self._step = self._size = self._samples = 0
-        self._full_steps = _StepSums()
+        self._full_steps = EpochSums()
         """Of the full-size steps."""
         self._least_waits: list[float] = []
         self._first_step = -1
@@ -283,8 +248,8 @@ class _EpochRecorder:
         """Log what is measured by now. ``samples``: of this rank in the step."""
         self._samples += samples
         self._unmeasured.append((self._step, self._size, time.perf_counter() - self._step_start))
-        self._border.attempt("telling", self._log_measured_steps, report, is_change, otherwise=None)
-        self._border.attempt("telling", self._record_least_wait, report, otherwise=None)
+        self._guard.attempt("logging", self._log_measured_steps, report, is_change, otherwise=None)
+        self._guard.attempt("logging", self._record_least_wait, report, otherwise=None)
 
     def _record_least_wait(self, report: RankReport | None) -> None:
         """Keep the least wait of a step: the last rank waits for communication only. Waits come one step late, a GPU's two."""
@@ -296,23 +261,8 @@ class _EpochRecorder:
 
     def close(self) -> None:
         """Log the remaining steps and the sums of the epoch."""
-        self._border.attempt("telling", self._step_log.flush, self._timer.utilization(), self._timer.memory_used(), otherwise=None)
-        self._border.write(
-            RankEpochEnded(
-                epoch=self._epoch,
-                samples=self._samples,
-                seconds=self.seconds,
-                full_steps=self._full_steps.steps,
-                full_compute_seconds=self._full_steps.compute_seconds,
-                full_wait_seconds=self._full_steps.wait_seconds,
-                full_data_seconds=self._full_steps.data_seconds,
-                full_copy_seconds=self._full_steps.copy_seconds,
-                full_host_seconds=self._full_steps.host_seconds,
-                full_backward_seconds=self._full_steps.backward_seconds,
-                full_optimizer_seconds=self._full_steps.optimizer_seconds,
-                communication_seconds=sum(self._least_waits) / len(self._least_waits) if self._least_waits else None,
-            )
-        )
+        self._guard.attempt("logging", self._step_log.flush, self._timer.utilization(), self._timer.memory_used(), otherwise=None)
+        self._guard.write(self._full_steps.event(self._epoch, self._samples, self.seconds, self._least_waits))
 
     def _log_measured_steps(self, report: RankReport | None, is_change: bool) -> None:
         for times in self._timer.take_measured():

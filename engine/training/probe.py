@@ -15,9 +15,9 @@ from ..balancer.step_time import StepTime, fit_step_time, is_same_size
 from ..events import BaselineMeasured, DeviceProbed, DeviceUsed, StandaloneMeasured
 from ..states import Precision
 from ..workloads import Workload
-from .border import Border
 from .data import Split, copy_to
 from .group.process_group import Group
+from .guard import Guard
 from .models import build_model
 from .rank_log import LINE_INTERVAL_S
 from .shares.sampler import epoch_order
@@ -43,7 +43,7 @@ MIN_BASELINE_STEPS, MAX_BASELINE_SECONDS = 3, 5.0
 class UsageLog:
     """Writes the utilization of an emulated device outside of epochs; the agent reads that of a real device."""
 
-    border: Border
+    guard: Guard
     timer: CpuTimer
     _written_at: float = float("-inf")
 
@@ -52,7 +52,7 @@ class UsageLog:
         utilization, now = self.timer.utilization(), time.monotonic()
         if utilization is not None and now - self._written_at >= LINE_INTERVAL_S:
             self._written_at = now
-            self.border.write(DeviceUsed(step=step, utilization=utilization, memory_used=self.timer.memory_used()))
+            self.guard.write(DeviceUsed(step=step, utilization=utilization, memory_used=self.timer.memory_used()))
 
 
 def probe_devices(
@@ -63,7 +63,7 @@ def probe_devices(
     group: Group,
     *,
     batch: int,
-    border: Border,
+    guard: Guard,
     precision: Precision = "fp32",
 ) -> tuple[tuple[StepTime, ...], tuple[int, ...]]:
     """Time all devices at the same time, at two local batch sizes, in about 3 seconds. Collective.
@@ -76,11 +76,11 @@ def probe_devices(
     replica = Replica(build_model(workload.name).to(group.device), timer, 0, 1, precision=precision)
     unknown = StepTime(0.0, 0.0), max_micro_batch
     try:
-        step_time, max_micro_batch = _probe_device(replica, task, data, timer, max_micro_batch, border)
+        step_time, max_micro_batch = _probe_device(replica, task, data, timer, max_micro_batch, guard)
     except torch.OutOfMemoryError:  # not even one sample fits: the training itself would fail
         raise
     except Exception as error:
-        border.tell("timing", error)
+        guard.report("timing", error)
         step_time, max_micro_batch = unknown
         replica.zero_grad(set_to_none=True)
     table = group.gather([step_time.fixed_seconds, step_time.seconds_per_sample, float(max_micro_batch)])
@@ -98,13 +98,13 @@ def _known_times(times: Sequence[StepTime]) -> tuple[StepTime, ...]:
 
 
 def _probe_device(
-    replica: Replica, task: Task, data: Split, timer: CpuTimer, max_micro_batch: int, border: Border
+    replica: Replica, task: Task, data: Split, timer: CpuTimer, max_micro_batch: int, guard: Guard
 ) -> tuple[StepTime, int]:
     """Fit t = a + c b to this rank's device; also return how many of ``max_micro_batch`` samples fit in its memory at once.
 
     An out-of-memory error is a result here: the size that did not fit is never tried again.
     """
-    device, usage = replica.slot.device, UsageLog(border, timer)
+    device, usage = replica.slot.device, UsageLog(guard, timer)
 
     def seconds(size: int) -> float:
         rows = epoch_order(len(data), 0, 0, 0, size)
@@ -153,7 +153,7 @@ def _probe_device(
         peaks.append((size, timer.peak_memory()))
     max_micro_batch = min(max_micro_batch, max_samples_in_memory(peaks[0], peaks[1], timer.memory_total()))
     step_time = fit_step_time((small, times[small]), (large, times[large]))
-    border.write(
+    guard.write(
         DeviceProbed(
             local_batch_sizes=(small, large),
             seconds=(times[small], times[large]),
@@ -179,7 +179,7 @@ class StandaloneBenchmark:
 
     group: Group
     data: Split
-    border: Border
+    guard: Guard
     _measured: list[int] = field(default_factory=list)
     _has_baseline: bool = False
 
@@ -193,10 +193,10 @@ class StandaloneBenchmark:
         def measure_alone() -> None:
             measured = None
             if self.group.rank == fastest:
-                measured = self.border.attempt("timing", self._rate, trainer, step, batch, MAX_BASELINE_SECONDS, otherwise=None)
+                measured = self.guard.attempt("timing", self._rate, trainer, step, batch, MAX_BASELINE_SECONDS, otherwise=None)
             if measured is not None:
                 rate, steps = measured
-                self.border.write(BaselineMeasured(local_batch_size=batch, samples_per_second=rate, steps=steps))
+                self.guard.write(BaselineMeasured(local_batch_size=batch, samples_per_second=rate, steps=steps))
 
         self.group.take_turns("baseline", measure_alone, max_seconds=10 * MIN_BASELINE_STEPS * alone[fastest])
 
@@ -205,11 +205,11 @@ class StandaloneBenchmark:
         is_known = size == 0 or any(is_same_size(size, known) for known in self._measured)
 
         def measure_alone() -> None:
-            measured = None if is_known else self.border.attempt("timing", self._rate, trainer, step, size, otherwise=None)
+            measured = None if is_known else self.guard.attempt("timing", self._rate, trainer, step, size, otherwise=None)
             if measured is not None:
                 rate, steps = measured
                 self._measured.append(size)
-                self.border.write(StandaloneMeasured(local_batch_size=size, samples_per_second=rate, steps=steps))
+                self.guard.write(StandaloneMeasured(local_batch_size=size, samples_per_second=rate, steps=steps))
 
         seconds = max(row[0] for row in self.group.gather([trainer.timer.newest_seconds()]))
         self.group.take_turns(f"standalone/{case}", measure_alone, max_seconds=10 * STANDALONE_STEPS * seconds)
@@ -218,7 +218,7 @@ class StandaloneBenchmark:
         """Samples per second of this rank alone, and the steps of which it is the median; fewer steps after ``max_seconds``."""
         rows = epoch_order(len(self.data), 0, 0, 0, min(size, len(self.data)))
         seconds: list[float] = []
-        usage = UsageLog(self.border, trainer.timer)
+        usage = UsageLog(self.guard, trainer.timer)
         while len(seconds) <= STANDALONE_STEPS and (len(seconds) <= MIN_BASELINE_STEPS or sum(seconds) < max_seconds):
             start = time.perf_counter()
             trainer.step_alone(step + len(seconds), rows)

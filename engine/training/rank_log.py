@@ -1,4 +1,4 @@
-"""The event log of one rank: writes whole, flushed lines to ranks/<rank>.jsonl, with steps folded into summaries."""
+"""The event log of one rank: writes whole, flushed lines to ranks/<rank>.jsonl, with steps folded into summaries and epochs."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import contextlib
 import dataclasses
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..balancer.step_phases import StepTimes
 from ..errors import StorageFailed
-from ..events import RankEvent, RankFailed, StepsTaken
+from ..events import RankEpochEnded, RankEvent, RankFailed, StepsTaken
 from ..wire import encode
 
 LINE_INTERVAL_S = 0.25
@@ -114,4 +115,46 @@ class StepLog:
                 utilization=utilization,
                 memory_used=memory_used,
             )
+        )
+
+
+@dataclasses.dataclass(slots=True)
+class EpochSums:
+    """Sums of one rank's full-size steps in an epoch."""
+
+    steps: int = 0
+    compute_seconds: float = 0.0
+    wait_seconds: float = 0.0
+    data_seconds: float = 0.0
+    copy_seconds: float = 0.0
+    host_seconds: float = 0.0
+    backward_seconds: float = 0.0
+    optimizer_seconds: float = 0.0
+
+    def add(self, times: StepTimes) -> None:
+        """Add one step."""
+        self.steps += 1
+        self.compute_seconds += times.compute_seconds
+        self.wait_seconds += times.wait_seconds
+        self.data_seconds += times.data_seconds
+        self.copy_seconds += times.copy_seconds
+        self.host_seconds += times.host_seconds
+        self.backward_seconds += times.backward_seconds
+        self.optimizer_seconds += times.optimizer_seconds
+
+    def event(self, epoch: int, samples: int, seconds: float, least_waits: Sequence[float]) -> RankEpochEnded:
+        """The end of the epoch for this rank. ``least_waits``: of any rank, step by step, seconds."""
+        return RankEpochEnded(
+            epoch=epoch,
+            samples=samples,
+            seconds=seconds,
+            full_steps=self.steps,
+            full_compute_seconds=self.compute_seconds,
+            full_wait_seconds=self.wait_seconds,
+            full_data_seconds=self.data_seconds,
+            full_copy_seconds=self.copy_seconds,
+            full_host_seconds=self.host_seconds,
+            full_backward_seconds=self.backward_seconds,
+            full_optimizer_seconds=self.optimizer_seconds,
+            communication_seconds=sum(least_waits) / len(least_waits) if least_waits else None,
         )

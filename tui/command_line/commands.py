@@ -16,6 +16,7 @@ from paceline.engine.errors import UsageError
 from paceline.engine.jobs.launch.job_options import exclusive_groups, job_file_options, train_spec
 from paceline.engine.reports.document_type import Document
 from paceline.engine.states import POLICIES
+from paceline.engine.workloads import WORKLOADS
 
 from .arguments import (
     JOB_FILE,
@@ -178,6 +179,16 @@ async def _compare(control: Control, args: argparse.Namespace) -> Document:
     return _compare_files(control.runs, args)
 
 
+def _example_file(runs: Path, args: argparse.Namespace) -> Document:
+    from paceline.engine.jobs.scripts.examples import example
+
+    return example(args.name)
+
+
+async def _example(control: Control, args: argparse.Namespace) -> Document:
+    return _example_file(control.runs, args)
+
+
 async def _replay(control: Control, args: argparse.Namespace) -> Document:
     raise UsageError("a replay is a session of its own", hint=f"leave with q, then: paceline replay {args.file}")
 
@@ -313,6 +324,13 @@ VERBS: dict[str, Verb] = {
                 Argument("--max-regression", 'end with status 1 if a metric is worse by more, such as "5%"', "X", fraction),
             ),
             read_files=_compare_files,
+        ),
+        Verb(
+            "example",
+            "print a training script to start from",
+            _example,
+            (Argument("name", f"one of {', '.join(WORKLOADS)}", "NAME", choices=tuple(WORKLOADS)),),
+            read_files=_example_file,
         ),
         Verb(
             "replay",

@@ -21,6 +21,7 @@ from paceline.engine.events import (
     GradientProfiled,
     LinkProfiled,
     MetricLogged,
+    MonitoringFailed,
     NodeConnected,
     NodeDenied,
     NodeLost,
@@ -45,7 +46,6 @@ from paceline.engine.events import (
     SystemProfiled,
     Ticked,
     Warned,
-    WatchingFailed,
 )
 from paceline.engine.store.profiles import drift_sentence
 from paceline.engine.store.reduce import reduce
@@ -74,8 +74,8 @@ class Narrator:
         is_quiet: bool = False,
         is_terse: bool = False,
     ) -> None:
-        """``is_plain``: sentences only, no line that is redrawn, as for a screen reader. ``is_quiet``: no event is told.
-        ``is_terse``: that a node has connected is not told."""
+        """``is_plain``: sentences only, no line that is redrawn, as for a screen reader. ``is_quiet``: no event is printed.
+        ``is_terse``: connected nodes are not printed."""
         self._stream = stream
         self._has_bar = stream.isatty() and os.environ.get("TERM") != "dumb" and not is_plain
         self._is_open = True
@@ -214,7 +214,7 @@ class Narrator:
             case BaselineMeasured():
                 rate, batch = event.samples_per_second, event.local_batch_size
                 return f"rank {event.rank} alone with the whole batch of {batch}: {rate:.1f} samples/s"
-            case WatchingFailed():
+            case MonitoringFailed():
                 what = f"{event.part} failed, the training goes on without it: {event.reason}"
                 return f"rank {event.rank} on {event.node}: {what} (its log has the trace)"
             case CaseTested(r2=float(r2), mae=float(mae), loss=float(loss)):

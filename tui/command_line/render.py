@@ -34,6 +34,8 @@ from .log_printer import log_text
 def render(document: Document) -> str:
     """The document as aligned text, without a final newline. Every text in it is made safe, as other machines wrote it."""
     kind = document_type(document)
+    if kind == "example":  # a file of this installation, with its own lines
+        return str(document["source"]).rstrip("\n")
     return log_text(document) if kind == "logs" else _text(kind, _made_safe(document))  # a log line may be longer than a name
 
 

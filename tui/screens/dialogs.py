@@ -93,8 +93,8 @@ class HelpPage(TextPage):
         verb_lines = [*_keys("lists", lists), ("verbs, after : or in the shell", "strong")]
         for verb, refusal in verbs:
             names = f"{verb.name} {' '.join(verb.aliases)}".strip()
-            told = f"{verb.summary}{f'  ({refusal})' if refusal else ''}"
-            verb_lines += _definition(f"{names:<16} ", told, "faint" if refusal else "text")
+            summary = f"{verb.summary}{f'  ({refusal})' if refusal else ''}"
+            verb_lines += _definition(f"{names:<16} ", summary, "faint" if refusal else "text")
         verb_lines += [("", "text"), ("screens by their names, theme NAME, help, q", "text")]
         super().__init__("keys and verbs", [_styled_lines(keys), _styled_lines(verb_lines)])
 

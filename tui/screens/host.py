@@ -41,7 +41,7 @@ class ScreenHost(Protocol):
         ...
 
     def clear_notice(self) -> None:
-        """Remove the line of the bottom bar: what it told is over."""
+        """Remove the line of the bottom bar, which no longer holds."""
         ...
 
     def keys_of(self, screen: Any) -> list[tuple[str, str, str]]:

@@ -121,10 +121,10 @@ def quality(run: RunState) -> str:
 def _progress_pieces(run: RunState, fraction: float | None, width: int) -> list[Piece]:
     """How far an active run is; how long an ended one took, and in narrow terminals how good it is."""
     if run.is_over:
-        told = (
+        outcome = (
             duration(seconds_taken(run)) if width >= 110 else f"{duration(seconds_taken(run))} {quality(run).removeprefix('acc. ')}"
         )
-        return [(pad(told, 14) + " ", PALETTE.text)]
+        return [(pad(outcome, 14) + " ", PALETTE.text)]
     return [*gauge(fraction or 0.0, 8, PALETTE.accent, PALETTE.rest), (pad_left(percent(fraction), 6) + " ", PALETTE.text)]
 
 

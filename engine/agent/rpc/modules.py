@@ -1,4 +1,4 @@
-"""Which modules the interpreter of this node lacks, told before a script starts that imports them."""
+"""Finds which modules the interpreter of this node lacks, before a script that imports them is launched."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class Door:
         on_stranger: Callable[[str, str], None],
         max_line_bytes: int,
     ) -> None:
-        """``on_stranger(address, reason)`` is told of each that does not."""
+        """``on_stranger(address, reason)`` is called for each that does not."""
         self._identity, self._on_peer, self._on_stranger = identity, on_peer, on_stranger
         self._max_line_bytes = max_line_bytes
         self._listener: socket.socket | None = None

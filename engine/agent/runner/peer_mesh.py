@@ -27,7 +27,7 @@ from .knock import Stranger, knock
 PEER_TIMEOUT_S = 60
 """Seconds without an acknowledged keep-alive after which a silent peer counts as lost."""
 INTRODUCTION_DELAY_S = 1.0
-"""Seconds after which a peer that has not connected is told the addresses by us: the centre may have died before it told them."""
+"""Seconds after which this runner sends the addresses to a peer that has not connected: the centre may have died before that."""
 RETRY_PAUSE_S = 0.2
 """Mean pause before a refused handshake is tried again: strangers may have taken all places."""
 
@@ -128,7 +128,7 @@ class PeerMesh:
             await asyncio.sleep(RETRY_PAUSE_S * random.uniform(0.5, 1.5))
 
     async def _greet(self, peer: str, address: str, port: int, hello: dict[str, Any]) -> Stream:
-        """One attempt: knock, TLS, who it is, our hello, its welcome (TLS 1.3 tells a client late that it was refused).
+        """One attempt: knock, TLS, who it is, our hello, its welcome (under TLS 1.3 a client learns late that it was refused).
 
         Raises OSError, ValueError, or Stranger where another node answers.
         """

@@ -1,4 +1,4 @@
-"""The training data of a job: prepared at the centre, pushed to the nodes that lack it."""
+"""What a job needs on its nodes, training data or the project of a script: prepared at the centre, pushed where it is missing."""
 
 from __future__ import annotations
 

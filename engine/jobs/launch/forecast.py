@@ -43,7 +43,7 @@ def what_if_document(profile: Profile, spec: TrainSpec, what_if: WhatIf, now: fl
 
 
 def host_loads(hosts: Iterable[tuple[str, HostReading]]) -> dict[str, HostLoad]:
-    """What the machines do now, by node, from their newest readings; without those that tell nothing."""
+    """What the machines do now, by node, from their newest readings; without machines that report none."""
     return {
         name: HostLoad(host.cpu * host.cores, host.cores) for name, host in hosts if host.cpu is not None and host.cores is not None
     }
@@ -117,7 +117,7 @@ def calibrate_from(profile: Profile, plan: Plan, document: Mapping[str, Any]) ->
 
 
 def _is_explained_by_overlap(predicted: Prediction, result: Mapping[str, Any]) -> bool:
-    """Whether the ranks computed as long as predicted, and with samples where predicted, as far as the result tells."""
+    """Whether the ranks computed as long as predicted, and with samples where predicted, as far as the result shows."""
     sizes = result.get("local_batch_sizes")
     if sizes and [size > 0 for size in sizes] != [size > 0 for size in predicted.local_batch_sizes]:
         return False

@@ -1,6 +1,6 @@
-"""Brings the newest checkpoint of a run home while the run is followed: a lab may be switched off with all its nodes.
+"""Copies the newest checkpoints of a followed run to the centre, because all nodes may be switched off together.
 
-One copy at a time, at a limited rate, and the last few stay. What fails here is no failure of the run: ``resume`` asks the nodes.
+One copy at a time, at a limited rate; the last few are kept. A failed copy is ignored: ``resume`` also asks the nodes.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class CheckpointCopies:
         self._is_new = asyncio.Event()
 
     def publish(self, event: Event) -> None:
-        """Publish an event of the run, and note the checkpoint that it tells of."""
+        """Publish an event of the run; a new checkpoint is remembered for the next copy."""
         if isinstance(event, CheckpointWritten) and event.rank == 0 and event.name and event.node and not event.error:
             self._newest = event
             self._is_new.set()
@@ -71,4 +71,4 @@ class CheckpointCopies:
 
 
 def _ignore(event: Event) -> None:
-    """Progress of a copy that nobody asked for is not shown."""
+    """Drop progress of a copy in the background."""

@@ -1,4 +1,4 @@
-"""A script becomes part of a job: its project packed, its place in the plan, and what its nodes lack told before the launch."""
+"""Prepares a script for a launch: packs its project, fills its part of the job, and checks that nodes have what it imports."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ class Reading:
 
     @property
     def is_one_count(self) -> bool:
-        """Whether one count weighs all terms: told from the code of the loss alone, so that all ranks say the same."""
+        """Whether one count weighs all terms: decided from the code of the loss alone, so that all ranks decide alike."""
         first = self.terms[0].scores if self.terms else None
         is_smoothed = first is not None and all(term.scores == first for term in self.terms)
         return len(self.terms) < 2 or is_smoothed or all(term.is_shape for term in self.terms)

@@ -1,7 +1,7 @@
 """Checkpoints written beside training: a step waits only until the weights are copied off the device.
 
 One thread writes the copy aside, syncs it, renames it, and makes it visible last (protocol/checkpoints.py). A write that fails, on
-a full disk for instance, is told once and ends nothing. See docs/design/durable-runs.md.
+for instance on a full disk, is reported once and does not end the run. See docs/design/durable-runs.md.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class Checkpointer:
             for old in checkpoints_to_remove([one for one in list_checkpoints(self._directory) if one.case == case], self._keep):
                 remove_checkpoint(self._directory, old)
         except Exception as error:  # no failure of a checkpoint may end the training
-            self._tell_failure(step, f"{type(error).__name__}: {error}")
+            self._report_failure(step, f"{type(error).__name__}: {error}")
             return
         self._failure = ""
         with contextlib.suppress(Exception):
@@ -118,7 +118,7 @@ class Checkpointer:
                 )
             )
 
-    def _tell_failure(self, step: int, reason: str) -> None:
+    def _report_failure(self, step: int, reason: str) -> None:
         """Publish a failure once, and again only after a checkpoint that succeeded."""
         if not self._failure:
             with contextlib.suppress(Exception):

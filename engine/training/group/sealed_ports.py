@@ -23,7 +23,7 @@ LAZY_VARIABLE = "TORCH_GLOO_LAZY_INIT"
 
 
 def listening_descriptors() -> set[int]:
-    """Descriptors of this process that are listening TCP sockets; none where the system does not tell."""
+    """Descriptors of this process that are listening TCP sockets; none where the system does not report them."""
     found = set()
     with contextlib.suppress(OSError):
         for name in os.listdir("/proc/self/fd"):

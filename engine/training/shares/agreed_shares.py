@@ -14,7 +14,8 @@ from dataclasses import replace
 
 from ...balancer.policies import Decision, Memory, Observation, Problem, decide, sizes_for, start
 from ...errors import PlanImpossible, WorkFailed
-from ..border import Border
+from ...events import SharesChanged
+from ..guard import Guard
 from .step_stats import RankReport
 
 _REMEMBERED_STEPS = 4
@@ -22,11 +23,11 @@ _REMEMBERED_STEPS = 4
 
 
 class AgreedShares:
-    """The balancer of one case on one rank, inside the border."""
+    """The balancer of one case on one rank; its failures change no share."""
 
-    def __init__(self, problem: Problem, border: Border) -> None:
+    def __init__(self, problem: Problem, guard: Guard) -> None:
         """Raises PlanImpossible, on all ranks alike, where the devices' memory does not hold the batch."""
-        self._problem, self._border = problem, border
+        self._problem, self._guard = problem, guard
         self.is_undecided = False
         """Whether this rank could not decide; all ranks have to know it before shares can rest."""
         self.is_resting = False
@@ -82,7 +83,7 @@ class AgreedShares:
 
     def _fail(self, error: Exception) -> None:
         self.is_undecided = True
-        self._border.tell("balancing", error)
+        self._guard.report("balancing", error)
 
 
 def _check(sizes: Sequence[int], samples: int) -> None:
@@ -99,3 +100,15 @@ def _split_like(shares: Sequence[int], samples: int) -> tuple[int, ...]:
         sizes.append(upto - given)
         given = upto
     return tuple(sizes)
+
+
+def shares_changed(step: int, before: Memory, decision: Decision) -> SharesChanged:
+    """The event of a decision that changes the shares from a step on."""
+    return SharesChanged(
+        step=step,
+        before=before.local_batch_sizes,
+        after=decision.local_batch_sizes,
+        reason=decision.reason,
+        predicted_before=decision.predicted_before,
+        predicted_after=decision.predicted_after,
+    )

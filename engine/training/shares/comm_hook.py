@@ -36,7 +36,7 @@ class CommHook:
         self._max_norm = torch.zeros((), dtype=replica.slot.dtype, device=replica.slot.device)
         self._is_peak_needed = compression == "fp16"
         self._peak = 0.0
-        """Largest gradient of this step on a CPU, as far as it has to be told; not finite where a gradient is not."""
+        """Largest gradient of this step on a CPU, where a report is required; not finite where a gradient is not."""
         self._summed: list[torch.Tensor] = []
         """Buckets of this step that were summed compressed."""
 
@@ -129,7 +129,7 @@ class CommHook:
             self._peak = peak if self._peak <= peak or isnan(peak) else self._peak  # NaN stays
 
     def _report_check(self, slot: torch.Tensor | None) -> None:
-        """Write this rank's check into the slot: its largest gradient where that has to be told, not finite where it is not."""
+        """Write this rank's check into the slot: its largest gradient where that is required, not finite where it is not."""
         if self._max_norm.is_cuda:
             self._replica.write_check(self._max_norm, slot)
             self._max_norm = torch.zeros_like(self._max_norm)

@@ -72,9 +72,9 @@ class Replica(nn.Module):
         self._loss = torch.zeros((), dtype=torch.float64, device=weight.device)
         self._fingerprint = 0.0
         self.is_undecided = False
-        """Whether this rank could not decide the shares of the step; told to all ranks in the slot."""
+        """Whether this rank could not decide the shares of the step; the slot carries it to all ranks."""
         self.fill_error: Exception | None = None
-        """What filling the slot raised, until somebody tells it."""
+        """The error that filling the slot raised, until it is reported."""
         # Autograd copies a gradient it does not own, so one tensor serves all steps; on a CPU numpy writes it in one call.
         self._slot_values = torch.zeros_like(self.slot, requires_grad=False)
         self._own_values = None if weight.is_cuda else self._slot_values.numpy()[rank::world_size]

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ...balancer.step_phases import StepTimes, StepWork
-from ..border import Border
+from ..guard import Guard
 from .timers import CpuTimer
 
 NOT_MEASURED = StepWork(0.0, 0)
@@ -18,11 +18,11 @@ T = TypeVar("T")
 
 
 class SafeTimer(CpuTimer):
-    """Passes every call on to the timer of the device, inside the border. Only ``run``, which computes, may raise."""
+    """Passes every call on to the timer of the device, through the guard. Only ``run``, which computes, may raise."""
 
-    def __init__(self, timer: CpuTimer, border: Border) -> None:
+    def __init__(self, timer: CpuTimer, guard: Guard) -> None:
         # Without super().__init__(): all state is the inner timer's.
-        self._timer, self._border = timer, border
+        self._timer, self._guard = timer, guard
         self._is_measured = True
         """Whether no call of this step has failed."""
 
@@ -57,13 +57,13 @@ class SafeTimer(CpuTimer):
             work = self._timer.last_gradient()
         except Exception as error:
             self._is_measured = False
-            self._border.tell("timing", error)
+            self._guard.report("timing", error)
             return NOT_MEASURED
         return work if self._is_measured else NOT_MEASURED
 
     def newest_seconds(self) -> float:
         """Return the compute seconds of the newest measured step; 0 where unknown."""
-        return self._border.attempt("timing", self._timer.newest_seconds, otherwise=0.0)
+        return self._guard.attempt("timing", self._timer.newest_seconds, otherwise=0.0)
 
     def end(self) -> None:
         """Mark: the gradients of all ranks have arrived."""
@@ -76,39 +76,39 @@ class SafeTimer(CpuTimer):
 
     def take_measured(self) -> list[StepTimes]:
         """Return the measured steps since the last call."""
-        return self._border.attempt("timing", self._timer.take_measured, otherwise=[])
+        return self._guard.attempt("timing", self._timer.take_measured, otherwise=[])
 
     def synchronize(self) -> None:
         """Wait until every step begun is measured."""
-        self._border.attempt("timing", self._timer.synchronize, otherwise=None)
+        self._guard.attempt("timing", self._timer.synchronize, otherwise=None)
 
     def utilization(self) -> float | None:
         """Return the utilization; None where unknown."""
-        return self._border.attempt("timing", self._timer.utilization, otherwise=None)
+        return self._guard.attempt("timing", self._timer.utilization, otherwise=None)
 
     def memory_used(self) -> int | None:
         """Return the bytes of the device that this rank holds; None where unknown."""
-        return self._border.attempt("timing", self._timer.memory_used, otherwise=None)
+        return self._guard.attempt("timing", self._timer.memory_used, otherwise=None)
 
     def max_samples(self) -> int | None:
         """Return the largest batch that fits in memory at once; None where unknown."""
-        return self._border.attempt("timing", self._timer.max_samples, otherwise=None)
+        return self._guard.attempt("timing", self._timer.max_samples, otherwise=None)
 
     def memory_total(self) -> int | None:
         """Return the bytes of the device; None where unknown."""
-        return self._border.attempt("timing", self._timer.memory_total, otherwise=None)
+        return self._guard.attempt("timing", self._timer.memory_total, otherwise=None)
 
     def peak_memory(self) -> int | None:
         """Return the peak of bytes in use since the last call; None where unknown."""
-        return self._border.attempt("timing", self._timer.peak_memory, otherwise=None)
+        return self._guard.attempt("timing", self._timer.peak_memory, otherwise=None)
 
     def free_cached_memory(self) -> None:
         """Free cached memory, after an out-of-memory error."""
-        self._border.attempt("timing", self._timer.free_cached_memory, otherwise=None)
+        self._guard.attempt("timing", self._timer.free_cached_memory, otherwise=None)
 
     def _stamp(self, mark: Callable[..., None], *args: object) -> None:
         try:
             mark(*args)
         except Exception as error:
             self._is_measured = False
-            self._border.tell("timing", error)
+            self._guard.report("timing", error)

@@ -13,6 +13,7 @@ from paceline.engine.events import (
     DeviceReading,
     Event,
     InventoryRead,
+    MonitoringFailed,
     NodeConnected,
     NodeDenied,
     NodeLost,
@@ -35,7 +36,6 @@ from paceline.engine.events import (
     StragglerEnded,
     StragglerFound,
     Ticked,
-    WatchingFailed,
 )
 from paceline.engine.store.history import MAX_CURVE_POINTS, MAX_RECENT_SAMPLES, append_recent, append_to_curve
 from paceline.engine.store.reduce import reduce
@@ -58,8 +58,9 @@ from tests.support.screens import story
 
 
 def test_a_part_that_failed_to_watch_is_one_alert_per_rank_and_part() -> None:
-    told = [WatchingFailed(run_id="r", rank=rank, part=part, reason="no clock") for rank in (0, 1) for part in ("timing", "alerts")]
-    alerts = fold([*told, *told]).alerts
+    parts = [(rank, part) for rank in (0, 1) for part in ("timing", "alerts")]
+    failures = [MonitoringFailed(run_id="r", rank=rank, part=part, reason="no clock") for rank, part in parts]
+    alerts = fold([*failures, *failures]).alerts
     assert [(alert.rank, alert.severity) for alert in alerts] == [(0, "warning"), (0, "warning"), (1, "warning"), (1, "warning")]
     assert alerts[0].text == "rank 0: timing failed, the training goes on without it: no clock"
 

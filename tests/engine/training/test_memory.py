@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from paceline.engine.balancer.step_phases import StepTimes
 from paceline.engine.training import probe
-from paceline.engine.training.border import Border
 from paceline.engine.training.data import Split
+from paceline.engine.training.guard import Guard
 from paceline.engine.training.models import build_model
 from paceline.engine.training.probe import max_samples_in_memory
 from paceline.engine.training.rank_log import RankLog
@@ -48,7 +48,7 @@ def test_a_probe_that_runs_out_of_memory_finds_a_size_that_fits(tmp_path: Path, 
     data = Split(rng.random((600, 1, 8, 8), dtype=np.float32), rng.integers(0, 10, 600))
     timer = SmallDevice(holds)
     replica = Replica(build_model("digits-cnn"), timer, 0, 1)
-    line, most = probe._probe_device(replica, Task(True), data, timer, 512, Border(RankLog(tmp_path / "0.jsonl", 0)))
+    line, most = probe._probe_device(replica, Task(True), data, timer, 512, Guard(RankLog(tmp_path / "0.jsonl", 0)))
     assert 1 <= most <= holds
     assert line.seconds_per_sample > 0.0
 

@@ -156,10 +156,10 @@ def _table(rows: list[PolicyRow], width: int) -> list[Strip]:
             for row in rows
             if row.predicted_samples_per_second is not None
         ]
-        told = f"predicted before launch: {', '.join(predictions)}" if predictions else ""
+        forecast = f"predicted before launch: {', '.join(predictions)}" if predictions else ""
         lines += [
             line(width, (part, PALETTE.dim))
-            for part in textwrap.wrap(told, max(20, width - 2), initial_indent="  ", subsequent_indent="  ")
+            for part in textwrap.wrap(forecast, max(20, width - 2), initial_indent="  ", subsequent_indent="  ")
         ]
     return lines
 

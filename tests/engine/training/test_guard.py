@@ -15,12 +15,12 @@ import torch
 from paceline.engine.balancer.policies import Problem
 from paceline.engine.balancer.step_phases import StepWork
 from paceline.engine.balancer.step_time import StepTime
-from paceline.engine.events import EpochEnded, WatchingFailed
+from paceline.engine.events import EpochEnded, MonitoringFailed
 from paceline.engine.plan import Emulation, RankPlan
 from paceline.engine.training import loop
-from paceline.engine.training.border import Border
 from paceline.engine.training.data import Split
 from paceline.engine.training.emulation.device import EmulatedTimer
+from paceline.engine.training.guard import Guard
 from paceline.engine.training.loop import Case
 from paceline.engine.training.models import build_model
 from paceline.engine.training.rank_log import RankLog, StepLog
@@ -77,8 +77,8 @@ def train(rank: int, world: int, log: RankLog, *, is_late: bool = False, local_s
     model = nn.Sequential(nn.Flatten(), nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3)).double()
     chance = np.random.default_rng(2)
     data = Split(chance.normal(0.0, 1.0, (SAMPLES, 4)), chance.integers(0, 3, SAMPLES))
-    border = Border(log)
-    timer = SafeTimer(PlannedTimer(SPEEDS[rank]), border)
+    guard = Guard(log)
+    timer = SafeTimer(PlannedTimer(SPEEDS[rank]), guard)
     config = TrainerConfig(max_micro_batch=5, reads_one_step_late=is_late, local_steps=local_steps)
     # As in a run: only Adam's fused implementation skips a step on the device's own flag.
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01, fused=True)
@@ -91,7 +91,7 @@ def train(rank: int, world: int, log: RankLog, *, is_late: bool = False, local_s
         validation=data,
         group=group_of(rank, world),
         log=log,
-        border=border,
+        guard=guard,
         seed=1,
         epochs=EPOCHS,
     )
@@ -204,7 +204,7 @@ def told(rank: int, world: int) -> list[Any]:
 
 def test_each_failure_is_told_once_and_every_epoch_has_its_figures(tmp_path: Path) -> None:
     for rank, lines in enumerate(run_on_ranks(told, tmp_path)):
-        failures = [(line.part, line.reason) for line in lines if isinstance(line, WatchingFailed)]
+        failures = [(line.part, line.reason) for line in lines if isinstance(line, MonitoringFailed)]
         assert failures == [(part, "RuntimeError: made to raise") for part in ("timing", "balancing")[: rank + 1]]
         epochs = [line for line in lines if isinstance(line, EpochEnded)]
         assert len(epochs) == (EPOCHS if rank == 0 else 0)
@@ -216,7 +216,7 @@ def test_an_emulated_device_that_cannot_pace_still_computes(name: str, tmp_path:
     log = RankLog(tmp_path / "0.jsonl", 0)
     workload = WORKLOADS["digits-cnn"]
     rank = RankPlan(0, "n", 0, 0, 0, "emulated", "toy", None)
-    timer = SafeTimer(EmulatedTimer(rank, Emulation(10.0), workload, build_model(workload.name)), Border(log))
+    timer = SafeTimer(EmulatedTimer(rank, Emulation(10.0), workload, build_model(workload.name)), Guard(log))
     replica = Replica(build_model(workload.name), timer, 0, 1)
     with made_to_raise(EmulatedTimer, name, lambda call: True):
         timer.begin(0, 4)
@@ -229,4 +229,4 @@ def test_an_emulated_device_that_cannot_pace_still_computes(name: str, tmp_path:
     assert replica.slot.grad is not None
     assert float(replica.slot.grad[0]) == 0.0, "not measured"
     lines = [decode(line) for line in (tmp_path / "0.jsonl").read_bytes().splitlines()]
-    assert [line.part for line in lines if isinstance(line, WatchingFailed)] == ["timing"]
+    assert [line.part for line in lines if isinstance(line, MonitoringFailed)] == ["timing"]
