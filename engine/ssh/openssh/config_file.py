@@ -195,8 +195,12 @@ class _Reading:
     def _set(self, line: ConfigLine) -> None:
         name, options = _ALIASES.get(line.keyword, line.keyword), self._config.options
         if name in ("proxycommand", "proxyjump"):
-            if "proxycommand" not in options and "proxyjump" not in options:  # the first proxy counts
-                value = line.rest if name == "proxycommand" else " ".join(line.words()[:1])
+            value = line.rest if name == "proxycommand" else " ".join(line.words()[:1])
+            has_jump = str(options.get("proxyjump", "none")).lower() != "none"
+            is_first = (
+                "proxycommand" not in options and not has_jump
+            )  # ``ProxyJump none`` leaves the choice to a later ProxyCommand
+            if is_first and name not in options:
                 options[name] = value or _fail(line, "value is missing")
         elif name == "pubkeyauthentication":
             options.setdefault(name, {"host-bound": True, "unbound": True}.get(_first(line).lower(), _flag_or_none(line)))
