@@ -27,7 +27,10 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def write_directory(path: Path, files: dict[str, bytes]) -> None:
-    """Write a temporary directory and rename it into place; a broken one that exists is replaced. Raises StorageFailed."""
+    """Write a temporary directory and rename it into place; a broken one that exists is replaced. Raises StorageFailed.
+
+    ``files``: content by path below the directory.
+    """
     with _translated_errors(path):
         make_directory(path.parent)
         temporary = Path(tempfile.mkdtemp(prefix=".preparing-", dir=path.parent))
@@ -35,6 +38,7 @@ def write_directory(path: Path, files: dict[str, bytes]) -> None:
             new = temporary / "new"
             new.mkdir(mode=0o700)
             for name, content in files.items():
+                make_directory((new / name).parent)
                 write_bytes(new / name, content)
             if path.exists():
                 path.rename(temporary / "broken")

@@ -9,16 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import stat
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from ...datasets.storage import is_intact, write_directory
 from ...errors import StorageFailed, UsageError
-from ...protocol.private_files import make_directory, write_bytes
 from ...protocol.project_files import FILES, MANIFEST
 from ...specs import ScriptSpec
 
@@ -101,28 +99,11 @@ def pack_project(project: Project, directory: Path) -> Path:
     Raises StorageFailed.
     """
     path = directory / project.digest
-    if (path / MANIFEST).is_file():
-        return path
-    manifest = {name: {"size": len(content), "executable": name in project.executables} for name, content in project.files.items()}
-    try:
-        make_directory(directory)
-        temporary = Path(tempfile.mkdtemp(prefix=".packing-", dir=directory))
-        try:
-            for name, content in project.files.items():
-                target = temporary / FILES / name
-                make_directory(target.parent)
-                write_bytes(target, content)
-            make_directory(temporary / FILES)
-            write_bytes(temporary / MANIFEST, json.dumps({"files": manifest}, indent=0).encode())
-            try:
-                temporary.rename(path)
-            except OSError:
-                if not (path / MANIFEST).is_file():  # otherwise another process has packed the same project
-                    raise
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-    except OSError as error:
-        raise StorageFailed(f"cannot write {path}: {error.strerror or error}", hint="free space there") from None
+    entries = {name: {"size": len(content), "executable": name in project.executables} for name, content in project.files.items()}
+    files = {f"{FILES}/{name}": content for name, content in project.files.items()}
+    files[MANIFEST] = json.dumps({"files": entries}, indent=0).encode()
+    if not is_intact(path, files):
+        write_directory(path, files)
     return path
 
 
