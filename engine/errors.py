@@ -81,5 +81,5 @@ class WaitGivenUp(Interrupted):
     """A person cancelled the wait for devices; nothing was started."""
 
 
-STATUS_ORDER = (130, 4, 3, 5, 2, 1, 6)
+STATUS_ORDER = (130, 4, 3, 5, 2, 1)
 """Exit statuses by precedence, for when several apply."""

@@ -1,4 +1,4 @@
-"""The four policies: ``decide(problem, memory) -> Decision``, the same on every rank, with one printable sentence of reason.
+"""The four policies: ``decide(problem, memory, observed) -> Decision``, alike on every rank, with one printable sentence of reason.
 
 equal: the same share for all. proportional: shares by profile scores 1/c, fixed. dynamic: by measurement only, starting equal.
 hybrid: the fitted profile as prior, measurement takes over. All four run the same allocation on different step times. No measured

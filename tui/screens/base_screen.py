@@ -69,8 +69,8 @@ class BaseScreen(Screen[None]):
 
     def update_view(self, view: View) -> None:
         """Draw a view: updates every canvas; screens with lists override this to update those too."""
-        for sheet in self.query(LineCanvas):
-            sheet.update_view(view)
+        for canvas in self.query(LineCanvas):
+            canvas.update_view(view)
 
     def on_mount(self) -> None:
         self.update_view(self.host.view)

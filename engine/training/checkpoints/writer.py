@@ -1,7 +1,7 @@
 """Checkpoints written beside training: a step waits only until the weights are copied off the device.
 
-One thread writes the copy aside, syncs it, renames it, and makes it visible last (protocol/checkpoints.py). A write that fails, on
-for instance on a full disk, is reported once and does not end the run. See docs/design/durable-runs.md.
+One thread writes the copy aside, syncs it, renames it, and makes it visible last (protocol/checkpoints.py). A write that fails, for
+instance on a full disk, is reported once and does not end the run. See docs/design/durable-runs.md.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ class FleetListing:
 
 
 def row_key(node: str, index: int) -> str:
-    """The key of a row; ``place`` is the position of the device in its node, -1 for a node without known devices."""
+    """The key of a row; ``index`` is the position of the device in its node, -1 for a node without known devices."""
     return f"{node} {index}"
 
 
