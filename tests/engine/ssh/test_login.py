@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import getpass
-import os
 import shutil
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -119,14 +118,15 @@ async def agent_with(house: House, *keys: str, passphrases: dict[str, str] | Non
     if program is None:
         pytest.skip("no ssh-agent: apt-get install openssh-client")
     socket = str(house.home / "agent")
-    process = await asyncio.create_subprocess_exec(program, "-D", "-a", socket, stdout=asyncio.subprocess.DEVNULL)
+    process = await asyncio.create_subprocess_exec(program, "-D", "-a", socket, stdout=asyncio.subprocess.PIPE)
 
     async def end() -> None:
         process.terminate()
         await process.wait()
 
     house.stack.push_async_callback(end)
-    await until(lambda: os.path.exists(socket))
+    assert process.stdout is not None
+    await process.stdout.readline()  # written when it listens; the socket's name is there before
     async with asyncssh.connect_agent(socket) as agent:
         for name in keys:
             key = asyncssh.read_private_key(str(house.home / name), (passphrases or {}).get(name))
