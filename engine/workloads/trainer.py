@@ -1,10 +1,10 @@
-"""The built-in workloads, as one torch-free table that the centre and the ranks share."""
+"""The workloads of Paceline's own trainer, with all that the centre and the ranks must agree on."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .states import TaskKind
+from ..states import TaskKind
 
 VOCABULARY = 20_000
 """Size of the vocabulary of the text workloads: word ids are below it, and 0 is padding."""
