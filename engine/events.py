@@ -412,6 +412,21 @@ class PeerLost(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PeerSilent(Event):
+    """A rank, a node, or the path between two nodes has been silent for some seconds; or is heard again (``is_over``)."""
+
+    peer: str = ""
+    """The silent node, or that of the silent rank; empty for a path."""
+    ranks: tuple[int, ...] = ()
+    """The silent rank, or those of the silent node."""
+    path: tuple[str, ...] = ()
+    """The two nodes that do not hear each other, though a third one hears both."""
+    seconds: float = 0.0
+    reason: str = ""
+    is_over: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StrangersRefused(Event):
     """Connections to the node's runner that proved no membership of the run were refused."""
 
@@ -906,6 +921,7 @@ EVENTS: dict[str, type[Event]] = {
         LaunchStarted,
         ReadingsRecorded,
         PeerLost,
+        PeerSilent,
         StrangersRefused,
         RunnerEnded,
         StoreOpened,

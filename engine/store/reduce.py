@@ -31,6 +31,7 @@ from ..events import (
     NodeReported,
     NodeWarned,
     PeerLost,
+    PeerSilent,
     ProfileStored,
     ProfilingAdvanced,
     Progress,
@@ -68,6 +69,7 @@ from .alerts import (
 from .history import MAX_CLOCK_SAMPLES, MAX_ENTRIES, MAX_RECORDED_READINGS, append_recent
 from .run_summary import summary_of
 from .run_time import date_event, with_clock
+from .silence import silence_text
 from .software import INSTALL_HINT, missing_packages
 from .state import STALE_AFTER, DeviceState, NodeState, RunState, State, WaitingJob
 
@@ -167,6 +169,14 @@ def _apply(state: State, event: Event) -> State:  # noqa: C901 - one flat match
             key = ("peer", event.peer, event.run_id)
             text = f"runner gone: {event.reason}"
             return raise_alert(state, key, "critical", text, node=event.peer, run_id=event.run_id, at=event.at)
+        case PeerSilent():
+            key = ("silent", event.peer or "-".join(event.path), event.run_id, *map(str, event.ranks))
+            if event.is_over:
+                return clear_alert(state, key)
+            text, hint = silence_text(event), "where it stays silent, the run ends with it as the cause"
+            rank = event.ranks[0] if len(event.ranks) == 1 else None
+            node = event.peer or (event.path[0] if event.path else "")
+            return raise_alert(state, key, "warning", text, hint=hint, node=node, run_id=event.run_id, rank=rank, at=event.at)
         case StrangersRefused():
             key = ("strangers", event.node, event.run_id)
             who = "one stranger" if event.count == 1 else f"{event.count} strangers"

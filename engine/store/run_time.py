@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..events import Event, LaunchStarted, NodeReported, PeerLost, RankEvent, RunnerEnded, RunnerStarted
+from ..events import Event, LaunchStarted, NodeReported, PeerLost, PeerSilent, RankEvent, RunnerEnded, RunnerStarted
 from .state import NodeState, RunState, State
 
-DATED_EVENTS = (RankEvent, RunnerStarted, LaunchStarted, PeerLost, RunnerEnded)
+DATED_EVENTS = (RankEvent, RunnerStarted, LaunchStarted, PeerLost, PeerSilent, RunnerEnded)
 """Events of a run that a node writes and a centre may receive much later."""
 
 

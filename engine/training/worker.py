@@ -18,6 +18,7 @@ from pathlib import Path
 
 from ..plan import Plan, RankPlan
 from ..wire import from_plain
+from .group.pulse import start_pulse
 from .group.rank_process import die_with_parent, name_process, own_rank
 
 
@@ -54,6 +55,7 @@ def prepare_rank(run_dir: Path, node: str) -> None:
     plan = from_plain(Plan, json.loads((run_dir / "plan.json").read_text()))
     rank = own_rank(plan, node)
     name_process(rank.rank)
+    start_pulse(run_dir, rank.rank)
     os.environ.update(rank_environment(plan, rank))
     from .group.default_store import offer_store  # imports torch: seconds, for which the rank would outlive its torchrun
 

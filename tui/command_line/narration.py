@@ -29,6 +29,7 @@ from paceline.engine.events import (
     NodeWarned,
     PaceFixed,
     PeerLost,
+    PeerSilent,
     ProfilingAdvanced,
     Progress,
     RankFailed,
@@ -50,6 +51,7 @@ from paceline.engine.events import (
 from paceline.engine.store.profiles import drift_sentence
 from paceline.engine.store.reduce import reduce
 from paceline.engine.store.selectors import phase_seconds_left, progress
+from paceline.engine.store.silence import silence_text
 from paceline.engine.store.state import NodeState, RunState, State
 from paceline.engine.store.straggler_alerts import describe
 
@@ -226,6 +228,8 @@ class Narrator:
             case StrangersRefused():
                 who = "one stranger" if event.count == 1 else f"{event.count} strangers"
                 return f"{event.node} refused {who} at its runner's port, the last one from {event.address}: {event.reason}"
+            case PeerSilent():
+                return silence_text(event)
             case PeerLost():
                 return f"{event.node} has lost {event.peer}: {event.reason}"
             case RunUnreachable(nodes=nodes) if nodes:

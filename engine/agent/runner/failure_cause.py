@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...events import RankFailed
+from ...membership.silence import Silence
 from ...plan import NodePlan, Plan
 from ...states import EndedStatus
 from ...wire import decode, to_plain
@@ -19,6 +20,12 @@ from ..system.state_dir import disk_free
 _EXIT_REPORT = re.compile(r"rank\s*:\s*\d+ \(local_rank: (\d+)\)\s*exitcode\s*:\s*(-?\d+)", re.S)
 _TORCHRUN_LOG_LINE = re.compile(r"^[EW]\d{4} [^\n]*torch/distributed/", re.M)
 """Start of torchrun's report of a failed rank; the rank's own output stands before it."""
+
+_FATAL = re.compile(r"^Fatal Python error: [^\n]+", re.M)
+"""Why an interpreter did not start, as with a wrong PYTHONHOME; what it prints behind that says less."""
+_TRACEBACK = re.compile(r"^Traceback \(most recent call last\):\n(?:[ \t][^\n]*\n|\n)+", re.M)
+MAX_MESSAGE_LINES = 12
+"""Lines of an exception's message behind its first one, at most."""
 
 _OOM_MESSAGE = re.compile(r"MemoryError|OutOfMemoryError|can't allocate memory|Cannot allocate memory|CUBLAS_STATUS_ALLOC_FAILED")
 """Messages of Python, torch's allocators and cuBLAS when memory runs out."""
@@ -72,6 +79,16 @@ def local_outcome(run: Path, plan: Plan, node: NodePlan, status: int, oom_before
     return Outcome("failed", f"torchrun on {node.name}: {cause}" + (f": {last}" if last else ""), None, node.name)
 
 
+def silence_outcome(plan: Plan, silence: Silence) -> Outcome:
+    """The outcome of a run whose collectives broke because somebody was silent."""
+    if silence.rank is not None and silence.rank < len(plan.ranks):
+        who = _rank_label(plan, silence.rank)
+        return Outcome("failed", f"{who}: {silence.reason}, silent for {silence.seconds:.0f} s", silence.rank, silence.node)
+    ranks = next((node.ranks for node in plan.nodes if node.name == silence.node), ())
+    reason = f"{silence.reason} (for {silence.seconds:.0f} s)"
+    return Outcome("failed", reason, ranks[0] if ranks else None, silence.node)
+
+
 def _signal_reason(number: int, before: OomKills) -> str:
     """Name the signal; lack of memory is given as the reason only where the kernel has counted such a kill."""
     why = oom_explanation(before, oom_kills()) if number == signal.SIGKILL else ""
@@ -105,12 +122,29 @@ def _reported_exits(log: Path) -> list[tuple[int, int]]:
 
 
 def _last_line(log: Path, before: re.Pattern[str] | None = None) -> str:
-    """The last line that is not blank or a rule, of the whole log or of the part before a pattern."""
+    """The line that says most, of the whole log or of the part before a pattern: the exception at its end, else its last line."""
     text = log.read_text(errors="replace")[-20000:] if log.exists() else ""
     if before is not None and (match := before.search(text)) is not None:
         text = text[: match.start()]
-    lines = [line.strip() for line in text.splitlines() if line.strip(" =-")]
-    return lines[-1][:200] if lines else ""
+    return spoken_line(text)[:200]
+
+
+def spoken_line(text: str) -> str:
+    """The line of an output that says why its program ended; blank lines and rules say nothing."""
+    if (fatal := _FATAL.search(text)) is not None:
+        return fatal[0]
+    lines = _told(text)
+    for traceback in reversed(list(_TRACEBACK.finditer(text))):
+        message = _told(text[traceback.end() :])
+        if 0 < len(message) <= MAX_MESSAGE_LINES:
+            first, *more = message
+            return f"{first} {more[0]}" if first.endswith(":") and more else first
+        break
+    return lines[-1] if lines else ""
+
+
+def _told(text: str) -> list[str]:
+    return [line.strip() for line in text.splitlines() if line.strip(" =-")]
 
 
 def _signal_name(number: int) -> str:

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import PacelineError, WorkFailed
-from ...events import Event, LaunchStarted, PeerLost, RunnerEnded, RunnerStarted, StrangersRefused
+from ...events import Event, LaunchStarted, PeerLost, PeerSilent, RunnerEnded, RunnerStarted, StrangersRefused
+from ...membership.silence import Silence
 from ...plan import NodePlan, Plan
 from ...protocol.json_files import write_json
 from ...protocol.run_files import FIRST_LEASE_EPOCH
@@ -34,9 +35,10 @@ from ..system.state_dir import StateDir
 from ..system.timeout import with_timeout
 from ..telemetry.recorder import ReadingRecorder
 from .daemon import answer_once
-from .failure_cause import Outcome, local_outcome
+from .failure_cause import Outcome, local_outcome, silence_outcome
 from .group_store import GroupStore
 from .identity import Identity
+from .heartbeat import Heartbeat
 from .local_service import LocalService
 from .peer_mesh import PeerMesh
 from .store_relay import StoreRelay
@@ -78,6 +80,7 @@ class Supervisor:
         self._relay = StoreRelay(store, keeper, self._mesh.send)
         self._local_service = LocalService(self.run, self._answer)
         self._strangers = self._strangers_told = 0
+        self._heartbeat = Heartbeat(node.name, self._mesh.send, self._on_silence)
         self._last_stranger = ("", "")
         self._finished_peers: set[str] = set()
         self._process_tree: ProcessTree | None = None
@@ -142,18 +145,20 @@ class Supervisor:
         lower = [node.name for node in self._plan.nodes if node.node_rank < self._node.node_rank]
         await self._mesh.join(lower, PEERS_TIMEOUT_S)
         self._tell_strangers()
-        process = await self._start_torchrun()
-        self._process_tree = ProcessTree(self.run, exclude=(process.pid,))
-        recorders = [asyncio.ensure_future(task) for task in (self._record_processes(), self._record_readings())]
+        self._heartbeat.expect([peer.name for peer in self._plan.nodes if peer.name != self._node.name])
+        recorders = [asyncio.ensure_future(self._heartbeat.run())]
         try:
             status = await process.wait()
+            process = await self._start_torchrun()
+            self._process_tree = ProcessTree(self.run, exclude=(process.pid,))
+            recorders += [asyncio.ensure_future(task) for task in (self._record_processes(), self._record_readings())]
         finally:
             for task in recorders:
                 task.cancel()
         if status == 0:
             return Outcome("done")
         outcome = local_outcome(self.run, self._plan, self._node, status, self._oom_before)
-        if outcome.is_collateral:  # another node knows the cause: its outcome ends this wait
+        if outcome.is_collateral and self._heartbeat.cause() is None:  # another node knows the cause: its outcome ends this wait
             await asyncio.sleep(PEER_OUTCOME_TIMEOUT_S)
         return outcome
 
@@ -165,7 +170,6 @@ class Supervisor:
         env |= {RUN_ID_VARIABLE: plan.run_id, STATE_ROOT_VARIABLE: str(self._root)}
         env |= {"GLOO_SOCKET_IFNAME": node.interface, "NCCL_SOCKET_IFNAME": node.interface}
         env["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # device indices are NVML's
-        env |= {"PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": env.get("OMP_NUM_THREADS", "1")}
         with (self.run / "out.log").open("ab") as log:
             process = await asyncio.create_subprocess_exec(
                 *command,
@@ -203,6 +207,10 @@ class Supervisor:
         """On the runner that keeps the store: every rank has finished, which decides the outcome everywhere."""
         self._is_finished = True
         self._mesh.send({"finished": True})
+        if request["ask"] == "beat":
+            if (rank := int(request["rank"])) in self._node.ranks:
+                self._heartbeat.hear_rank(rank, int(request["pid"]))
+            return {"value": None}
 
     def _on_stranger(self, address: str, reason: str) -> None:
         """Count a connection that proved nothing; the first and every tenfold count become an event."""
@@ -217,8 +225,8 @@ class Supervisor:
             self._write_event(StrangersRefused(count=self._strangers, address=address, reason=reason))
 
     def _on_peer_message(self, peer: str, message: dict[str, Any]) -> None:
-        """Handle a message of a peer: a word of the store, that all ranks have finished, the peer's outcome, or its loss."""
-        if self._relay.on_message(peer, message):
+        """Handle a message of a peer: a sign of life, a word of the store, that all have finished, its outcome, or its loss."""
+        if self._heartbeat.hear(peer, message) or self._relay.on_message(peer, message):
             return
         if "finished" in message:
             self._is_finished = True
@@ -235,11 +243,22 @@ class Supervisor:
             self._decide(Outcome("failed", reason, rank=ranks[0] if ranks else None, node=peer))
 
     def _decide(self, outcome: Outcome) -> None:
-        """Settle the outcome of the run; the first one counts."""
+        """Settle the outcome of the run; the first one counts. The cause of a broken collective is whoever was silent, if anybody."""
+        if outcome.is_collateral and (silence := self._heartbeat.cause()) is not None:
+            outcome = silence_outcome(self._plan, silence)
         if outcome.state == "failed" and self._is_finished:
             outcome = Outcome("done")
         if not self._outcome.done():
             self._outcome.set_result(outcome)
+    def _on_silence(self, silence: Silence, is_over: bool) -> None:
+        """Write down who is silent, or is heard again."""
+        there = next((node.ranks for node in self._plan.nodes if node.name == silence.node), ())
+        ranks = there if silence.rank is None else (silence.rank,)
+        path = silence.path or ()
+        seconds = round(silence.seconds, 1)
+        reason = silence.reason
+        self._write_event(PeerSilent(peer=silence.node, ranks=ranks, path=path, reason=reason, seconds=seconds, is_over=is_over))
+
 
     def _write_event(self, event: Event) -> None:
         """Append an event to events.jsonl. A full disk is ignored: it must not keep the runner from ending its processes."""

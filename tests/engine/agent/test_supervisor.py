@@ -162,6 +162,26 @@ async def test_a_rank_that_only_saw_its_peer_vanish_is_not_blamed(lab: Callable[
     assert (await two.until(0, "exit.json"))["rank"] == 1
 
 
+async def test_a_stopped_rank_is_told_within_the_heartbeat_and_is_the_cause_of_the_collectives_that_break(
+    lab: Callable[..., Lab],
+) -> None:
+    broken = f'while [ ! -e $RUN/go ]; do sleep 0.05; done; echo "{COLLATERAL}" > $RUN/ranks/0.jsonl; exit 1'
+    two = lab(broken, STAYS)
+    await two.start()
+    await two.until_text(1, "events.jsonl", "LaunchStarted")
+    sleeper = await asyncio.create_subprocess_exec("sleep", "600")
+    os.kill(sleeper.pid, signal.SIGSTOP)
+    await ask_runner(two.run(1), {"ask": "beat", "rank": 1, "pid": sleeper.pid}, 60)
+    await two.until_text(1, "events.jsonl", "PeerSilent")
+    (two.run(0) / "go").touch()
+    for node in (0, 1):
+        ended = await two.until(node, "exit.json")
+        assert (ended["state"], ended["rank"], ended["failed_node"]) == ("failed", 1, "n1")
+        assert "rank 1 on n1 (device 1): its process is stopped by a signal, silent for" in ended["reason"]
+    sleeper.kill()
+    await sleeper.wait()
+
+
 async def test_a_killed_rank_is_reported_with_its_signal(lab: Callable[..., Lab]) -> None:
     report = "rank      : 0 (local_rank: 0)\\n  exitcode  : -9 (pid: 12)"
     two = lab(STAYS, f'printf "{report}\\n"; exit 1')

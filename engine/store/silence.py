@@ -1,0 +1,17 @@
+"""What a silence is called, of a rank, of a node or of the path between two nodes. Pure."""
+
+from __future__ import annotations
+
+from ..events import PeerSilent
+
+
+def silence_text(event: PeerSilent) -> str:
+    """One sentence: who is silent for how long and why, or is heard again."""
+    who = event.peer or "a node"
+    if event.path:
+        who = f"the path between {' and '.join(event.path)}"
+    elif len(event.ranks) == 1 and event.peer not in event.reason:
+        who = f"rank {event.ranks[0]} on {event.peer}"
+    if event.is_over:
+        return f"{who} is heard again"
+    return f"{who} has been silent for {event.seconds:.0f} s" + (f": {event.reason}" if event.reason else "")
