@@ -37,8 +37,8 @@ from ..telemetry.recorder import ReadingRecorder
 from .daemon import answer_once
 from .failure_cause import Outcome, local_outcome, silence_outcome
 from .group_store import GroupStore
-from .identity import Identity
 from .heartbeat import Heartbeat
+from .identity import Identity
 from .local_service import LocalService
 from .peer_mesh import PeerMesh
 from .store_relay import StoreRelay
@@ -79,8 +79,8 @@ class Supervisor:
         store = GroupStore(len(plan.ranks), self._on_finished) if node.name == keeper else None
         self._relay = StoreRelay(store, keeper, self._mesh.send)
         self._local_service = LocalService(self.run, self._answer)
-        self._strangers = self._strangers_told = 0
         self._heartbeat = Heartbeat(node.name, self._mesh.send, self._on_silence)
+        self._strangers = self._strangers_told = 0
         self._last_stranger = ("", "")
         self._finished_peers: set[str] = set()
         self._process_tree: ProcessTree | None = None
@@ -148,10 +148,10 @@ class Supervisor:
         self._heartbeat.expect([peer.name for peer in self._plan.nodes if peer.name != self._node.name])
         recorders = [asyncio.ensure_future(self._heartbeat.run())]
         try:
-            status = await process.wait()
             process = await self._start_torchrun()
             self._process_tree = ProcessTree(self.run, exclude=(process.pid,))
             recorders += [asyncio.ensure_future(task) for task in (self._record_processes(), self._record_readings())]
+            status = await process.wait()
         finally:
             for task in recorders:
                 task.cancel()
@@ -170,6 +170,7 @@ class Supervisor:
         env |= {RUN_ID_VARIABLE: plan.run_id, STATE_ROOT_VARIABLE: str(self._root)}
         env |= {"GLOO_SOCKET_IFNAME": node.interface, "NCCL_SOCKET_IFNAME": node.interface}
         env["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # device indices are NVML's
+        env |= {"PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": env.get("OMP_NUM_THREADS", "1")}
         with (self.run / "out.log").open("ab") as log:
             process = await asyncio.create_subprocess_exec(
                 *command,
@@ -201,16 +202,16 @@ class Supervisor:
         if request["ask"] == "introduce":
             self._mesh.introduce(request["peers"])
             return {"value": None}
+        if request["ask"] == "beat":
+            if (rank := int(request["rank"])) in self._node.ranks:
+                self._heartbeat.hear_rank(rank, int(request["pid"]))
+            return {"value": None}
         return await self._relay.ask(request)
 
     def _on_finished(self) -> None:
         """On the runner that keeps the store: every rank has finished, which decides the outcome everywhere."""
         self._is_finished = True
         self._mesh.send({"finished": True})
-        if request["ask"] == "beat":
-            if (rank := int(request["rank"])) in self._node.ranks:
-                self._heartbeat.hear_rank(rank, int(request["pid"]))
-            return {"value": None}
 
     def _on_stranger(self, address: str, reason: str) -> None:
         """Count a connection that proved nothing; the first and every tenfold count become an event."""
@@ -242,14 +243,6 @@ class Supervisor:
             reason = f"rank {numbers} on {peer} is gone: {message['lost']}"
             self._decide(Outcome("failed", reason, rank=ranks[0] if ranks else None, node=peer))
 
-    def _decide(self, outcome: Outcome) -> None:
-        """Settle the outcome of the run; the first one counts. The cause of a broken collective is whoever was silent, if anybody."""
-        if outcome.is_collateral and (silence := self._heartbeat.cause()) is not None:
-            outcome = silence_outcome(self._plan, silence)
-        if outcome.state == "failed" and self._is_finished:
-            outcome = Outcome("done")
-        if not self._outcome.done():
-            self._outcome.set_result(outcome)
     def _on_silence(self, silence: Silence, is_over: bool) -> None:
         """Write down who is silent, or is heard again."""
         there = next((node.ranks for node in self._plan.nodes if node.name == silence.node), ())
@@ -259,6 +252,14 @@ class Supervisor:
         reason = silence.reason
         self._write_event(PeerSilent(peer=silence.node, ranks=ranks, path=path, reason=reason, seconds=seconds, is_over=is_over))
 
+    def _decide(self, outcome: Outcome) -> None:
+        """Settle the outcome of the run; the first one counts. The cause of a broken collective is whoever was silent, if anybody."""
+        if outcome.is_collateral and (silence := self._heartbeat.cause()) is not None:
+            outcome = silence_outcome(self._plan, silence)
+        if outcome.state == "failed" and self._is_finished:
+            outcome = Outcome("done")
+        if not self._outcome.done():
+            self._outcome.set_result(outcome)
 
     def _write_event(self, event: Event) -> None:
         """Append an event to events.jsonl. A full disk is ignored: it must not keep the runner from ending its processes."""
