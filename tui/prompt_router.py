@@ -98,6 +98,8 @@ class PromptRouter:
             "PID": [str(pid) for name in line.split()[1:2] if name in state.nodes for pid in pids_of(state.nodes[name])],
             "JOB": job_files(line),
         }
+        if line.startswith("results "):
+            return [f"results {name}" for name in values["RUN"] if name.startswith(line[8:]) and name != WAITING_JOB_ID]
         return complete_line(line, values, (*SCREEN_NAMES, "theme", "help", "q"))
 
     def submit(self, line: str) -> None:
@@ -124,8 +126,10 @@ class PromptRouter:
                 self._app.apply_theme(name)
             case [name] if name in SCREEN_NAMES and name != "jobs":  # jobs is a verb too, which asks the nodes
                 self._app.call_later(self._app.run_action, f"visit('{name}')")
-            case [word, run_id, *_] if verb_of(word) is VERBS["logs"] and not run_id.startswith("-"):
+            case [word, run, *_] if verb_of(word) is VERBS["logs"] and not run.startswith("-"):
                 self._show_logs(line)
+            case ["results", run] | ["run", run] if self._is_run(run) or line.startswith("results"):  # run is short for train too
+                self._show_run(line.split()[0], run)
             case _:
                 self._app.has_navigated = False
                 self._app.run_worker(self.perform(line), group="verbs")
@@ -169,9 +173,31 @@ class PromptRouter:
         answer = await self._app.session.perform(line)
         return render(answer.document) if answer is not None else ""
 
+    def _find_run(self, name: str) -> str:
+        """The id of a run of this session by any of its names. Raises UsageError."""
+        from paceline.engine.jobs.runs.run_names import KnownRun, find_run
+
+        runs = sorted(self._app.view.state.runs.values(), key=lambda run: run.run_id, reverse=True)
+        return find_run([KnownRun(run.run_id, run.name, run.state) for run in runs], name)
+
+    def _is_run(self, name: str) -> bool:
+        try:
+            return bool(self._find_run(name))
+        except PacelineError:
+            return False
+
+    def _show_run(self, mode: str, name: str) -> None:
+        """Show the Run or the Results screen of a run, a past one too."""
+        try:
+            run_id = self._find_run(name)
+        except PacelineError as error:
+            self._app.show_notice(str(error), "critical")
+            return
+        self._app.call_later(self._app.action_visit, mode, run_id)
+
     def _show_logs(self, line: str) -> None:
         from paceline.engine.inventory.nodeset import expand_node_set
-        from paceline.engine.jobs.runs.run_names import KnownRun, find_run
+        from paceline.engine.jobs.logs.line_index import LineFilter
 
         from .command_line.commands import parse
         from .screens.logs import show_logs
@@ -179,9 +205,8 @@ class PromptRouter:
         try:
             _, args = parse(line)
             nodes = sorted(expand_node_set(args.node)) if args.node is not None else []
-            runs = sorted(self._app.view.state.runs.values(), key=lambda run: run.run_id, reverse=True)
-            run_id = find_run([KnownRun(run.run_id, run.name, run.state) for run in runs], args.run_id)
+            run_id = self._find_run(args.run_id)
         except PacelineError as error:
             self._app.show_notice(str(error), "critical")
             return
-        show_logs(self._app, run_id, nodes[0] if nodes else None, args.rank)
+        show_logs(self._app, run_id, LineFilter(nodes[0] if nodes else None, args.rank, args.level, args.since))

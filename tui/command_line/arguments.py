@@ -190,6 +190,18 @@ def seed(text: str) -> int:
 
 
 def bandwidth(text: str) -> float:
+def since(text: str) -> float:
+    """A moment in the past, seconds since 1970, from ``10m``, ``14:02`` or a date."""
+    import time
+
+    from paceline.engine.jobs.logs.since import parse_since
+
+    try:
+        return parse_since(text, time.time())
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
     """Bytes per second, in the notation of nodes.toml."""
     return _link_value("bandwidth", text)
 

@@ -16,6 +16,8 @@ from paceline.engine.errors import UsageError
 from paceline.engine.jobs.launch.job_options import exclusive_groups, job_file_options, train_spec
 from paceline.engine.reports.document_type import Document
 from paceline.engine.states import POLICIES
+from paceline.engine.jobs.logs.levels import LEVELS
+from paceline.engine.jobs.logs.since import SINCE_EXAMPLES
 from paceline.engine.workloads import WORKLOADS
 
 from .arguments import (
@@ -34,6 +36,7 @@ from .arguments import (
     seed,
 )
 from .script_words import script_of_file, split_script
+    since,
 
 if TYPE_CHECKING:
     from paceline.engine.control import Control
@@ -149,7 +152,7 @@ async def _logs(control: Control, args: argparse.Namespace) -> Document:
     except re.error as error:
         raise UsageError(f"--grep {args.grep!r}: {error}") from None
     nodes = tuple(expand_node_set(args.node)) if args.node is not None else None
-    query = LogQuery(args.rank, nodes, grep, args.lines)
+    query = LogQuery(args.rank, nodes, grep, args.lines, args.level, args.since)
     return await control.logs(args.run_id, query, print_line if args.follow and not args.json else None)
 
 
@@ -311,6 +314,10 @@ VERBS: dict[str, Verb] = {
                 Argument("--started", "only if it started then, as printed without --yes", "N", seed),
                 Argument("--yes", "end it; without it only print whose it is"),
             ),
+                Argument(
+                    "--level", "only warnings and errors, or only errors", "LEVEL", choices=LEVELS, is_strict=True, default="info"
+                ),
+                Argument("--since", f"only lines from then on: {SINCE_EXAMPLES}", "TIME", since),
             acts=True,
             needs_consent=True,
         ),

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
+from paceline.engine.jobs.logs.line_index import LineFilter
 from paceline.engine.store.selectors import wall_clock
 from paceline.engine.store.state import Alert, RunState
 from textual.binding import Binding, BindingType
@@ -97,7 +98,8 @@ class AlertsScreen(ListScreen):
             self.action_moment()
             return
         node = alert.node or next((rank.node for rank in run.ranks.values() if rank.rank == alert.rank), "")
-        show_logs(self.host, run.run_id, node or None, alert.rank, wall_clock(self.host.view.state, alert.at))
+        wanted = LineFilter(node or None, alert.rank)
+        show_logs(self.host, run.run_id, wanted, wall_clock(self.host.view.state, alert.at))
 
     def _run_of(self, alert: Alert) -> RunState | None:
         """The run of an alert: its own, else the newest with its node."""

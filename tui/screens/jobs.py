@@ -73,7 +73,7 @@ class JobsScreen(ListScreen):
     def action_log(self) -> None:
         """Show the log of the run under the cursor."""
         if self.host.view.state.runs.get(self.run_id) is not None:
-            show_logs(self.host, self.run_id, None, None)
+            show_logs(self.host, self.run_id)
 
     def export_table(self) -> Sequence[Sequence[object]]:
         return job_table(self.host.view.state, self.query_one(RowList).keys)

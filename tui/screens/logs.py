@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import ClassVar
 
-from paceline.engine.jobs.logs.line_index import LineIndex
+from paceline.engine.jobs.logs.levels import LEVELS
+from paceline.engine.jobs.logs.line_index import LineFilter, LineIndex
+from paceline.engine.jobs.logs.since import SINCE_EXAMPLES, parse_since
 from textual.binding import Binding, BindingType
 from textual.strip import Strip
 from textual.widget import Widget
@@ -24,32 +28,40 @@ SHIFT_COLUMNS = 40
 """Columns by which one key press scrolls long lines."""
 SCAN_INTERVAL_S = 0.5
 """Time between two scans of log files that have not grown."""
+EVERY_LINE = LineFilter()
 
 
-def show_logs(host: ScreenHost, run_id: str, node: str | None, rank: int | None, at: float | None = None) -> None:
-    """Show the logs of a run, restricted to a node or rank. ``at``: Unix time of the line to go to."""
+def show_logs(host: ScreenHost, run_id: str, wanted: LineFilter = EVERY_LINE, at: float | None = None) -> None:
+    """Show the logs of a run, restricted to some lines. ``at``: Unix time of the line to go to."""
 
     async def show() -> None:
         await host.action_visit("logs", run_id)
         if isinstance(host.screen, LogsScreen):
-            host.screen.narrow(node, rank, at)
+            host.screen.narrow(wanted, at)
 
     host.call_later(show)
 
 
-class SearchLine(Input):
-    """The input for the search text; hidden until ``/`` opens it."""
+class LogInput(Input):
+    """An input at the bottom, hidden until its key opens it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "back", show=False)]
 
-    def __init__(self) -> None:
-        super().__init__(placeholder="text to look for; n and N go to the next and the one before", id="search", compact=True)
+    def __init__(self, widget_id: str, placeholder: str) -> None:
+        super().__init__(placeholder=placeholder, id=widget_id, classes="log-input", compact=True)
         self.cursor_blink = False
         self.can_focus = False  # while hidden: it would take the keys of the screen
 
+    def open(self, text: str) -> None:
+        """Show it with this text, and take the keys."""
+        self.value = text
+        self.can_focus = True
+        self.screen.add_class(f"typing-{self.id}")
+        self.screen.set_focus(self)  # at once: the next key may be queued already
+
     def action_leave(self) -> None:
         self.can_focus = False
-        self.screen.remove_class("searching")
+        self.screen.remove_class(f"typing-{self.id}")
         self.screen.set_focus(self.screen.query_one(RowList))
 
 
@@ -63,6 +75,8 @@ class LogsScreen(BaseScreen):
         Binding("N", "hit(-1)", "hit before", id="logs.previous"),
         Binding("f", "follow", "stay with the newest line", id="logs.follow"),
         Binding("o", "only", "only this node, this rank, or all", id="logs.only"),
+        Binding("w", "level", "warnings and errors only, errors only, or all", id="logs.level"),
+        Binding("s", "since", f"only lines since  {SINCE_EXAMPLES}", id="logs.since"),
         Binding("right", f"shift({SHIFT_COLUMNS})", "the rest of long lines", id="logs.right"),
         Binding("left", f"shift(-{SHIFT_COLUMNS})", "their beginning", id="logs.left"),
     ]
@@ -70,6 +84,8 @@ class LogsScreen(BaseScreen):
         ("logs.search", "search"),
         ("logs.next", "next"),
         ("logs.only", "only"),
+        ("logs.level", "warnings"),
+        ("logs.since", "since"),
         ("logs.follow", "follow"),
         *BaseScreen.FOOTER_KEYS,
     )
@@ -77,7 +93,7 @@ class LogsScreen(BaseScreen):
     def __init__(self) -> None:
         super().__init__()
         self._index: LineIndex | None = None
-        self._scope: tuple[str | None, int | None] = (None, None)
+        self._wanted = EVERY_LINE
         self._run_id = ""
         self._search_text = ""
         self._shift = 0
@@ -89,7 +105,8 @@ class LogsScreen(BaseScreen):
     def compose_body(self) -> Iterable[Widget]:
         yield LineCanvas(self._draw_summary, widget_id="summary")
         yield RowList(log_heading, self._draw_row)
-        yield SearchLine()
+        yield LogInput("search", "text to look for; n and N go to the next and the one before")
+        yield LogInput("since", f"only lines since  {SINCE_EXAMPLES};  empty: all")
 
     # Reading --------------------------------------------------------------------------------------------------------------------
 
@@ -97,8 +114,8 @@ class LogsScreen(BaseScreen):
         run_id = view.run.run_id if view.run is not None else ""
         if run_id != self._run_id:
             self._open_run(run_id)
-        if self._index is not None and self._scope != (self._index.node, self._index.rank):
-            self._index.set_filter(*self._scope)
+        if self._index is not None and self._wanted != self._index.filter:
+            self._index.set_filter(self._wanted)
             self._is_following = self._target_time is None
         super().update_view(view)
         self._update_rows(view)
@@ -137,9 +154,9 @@ class LogsScreen(BaseScreen):
 
     # Looking --------------------------------------------------------------------------------------------------------------------
 
-    def narrow(self, node: str | None, rank: int | None, at: float | None = None) -> None:
-        """Show only lines of a node or rank; None: of all. ``at``: Unix time of the line to go to instead of the newest."""
-        self._scope, self._target_time = (node, rank), at
+    def narrow(self, wanted: LineFilter, at: float | None = None) -> None:
+        """Show only some lines. ``at``: Unix time of the line to go to instead of the newest."""
+        self._wanted, self._target_time = wanted, at
         self._is_following = at is None
         if self.is_mounted:  # else mounting draws the view
             self.update_view(self.host.view)
@@ -164,7 +181,7 @@ class LogsScreen(BaseScreen):
                 width,
                 self._run_id,
                 line_count=len(index),
-                scope=(index.node, index.rank),
+                wanted=index.filter,
                 search_text=self._search_text,
                 is_following=self._is_following,
                 is_reading=self._is_reading,
@@ -192,31 +209,46 @@ class LogsScreen(BaseScreen):
         if index is None or key is None:
             return
         entry = index.line(int(key))
-        if index.node is None:
-            self.narrow(entry.node, None)
-        elif index.rank is None and entry.rank is not None:
-            self.narrow(entry.node, entry.rank)
+        wanted = self._wanted
+        if wanted.node is None:
+            self.narrow(replace(wanted, node=entry.node))
+        elif wanted.rank is None and entry.rank is not None:
+            self.narrow(replace(wanted, rank=entry.rank))
         else:
-            self.narrow(None, None)
+            self.narrow(replace(wanted, node=None, rank=None))
+
+    def action_level(self) -> None:
+        """Restrict to warnings and errors, then to errors, then to nothing."""
+        self.narrow(replace(self._wanted, level=LEVELS[(LEVELS.index(self._wanted.level) + 1) % len(LEVELS)]))
+
+    def action_since(self) -> None:
+        """Ask for the time from which lines are shown."""
+        self.query_one("#since", LogInput).open("")
+
+    def _show_since(self, text: str) -> None:
+        try:
+            self.narrow(replace(self._wanted, since=parse_since(text, time.time()) if text.strip() else None))
+        except ValueError as error:
+            self.host.show_notice(str(error), "critical")
 
     # Searching ------------------------------------------------------------------------------------------------------------------
 
     def action_search(self) -> None:
-        search = self.query_one(SearchLine)
-        search.value = self._search_text
-        search.can_focus = True
-        self.add_class("searching")
-        self.set_focus(search)  # at once: the next key may be queued already
+        self.query_one("#search", LogInput).open(self._search_text)
 
     def on_input_submitted(self, message: Input.Submitted) -> None:
-        if isinstance(message.input, SearchLine):
-            message.stop()
-            self._search_text = message.value
-            message.input.action_leave()
-            self.query_one("#summary", LineCanvas).update_view(self.host.view)
-            self.query_one(RowList).update_rows(self.host.view, LineNumberKeys(len(self._index) if self._index is not None else 0))
-            # While following, the cursor is at the end: search upwards for the newest hit.
-            self._search(0, -1 if self._is_following else 1)
+        if not isinstance(message.input, LogInput):
+            return
+        message.stop()
+        message.input.action_leave()
+        if message.input.id == "since":
+            self._show_since(message.value)
+            return
+        self._search_text = message.value
+        self.query_one("#summary", LineCanvas).update_view(self.host.view)
+        self.query_one(RowList).update_rows(self.host.view, LineNumberKeys(len(self._index) if self._index is not None else 0))
+        # While following, the cursor is at the end: search upwards for the newest hit.
+        self._search(0, -1 if self._is_following else 1)
 
     def action_hit(self, step: int) -> None:
         self._search(step, step)

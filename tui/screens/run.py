@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
+from paceline.engine.jobs.logs.line_index import LineFilter
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.strip import Strip
@@ -112,7 +113,7 @@ class RunScreen(BaseScreen):
         if run is None or rank is None:
             return
         if self.host.session.logs(run.run_id) is not None:
-            show_logs(self.host, run.run_id, rank.node, rank.rank)
+            show_logs(self.host, run.run_id, LineFilter(rank.node, rank.rank))
         else:
             self.app.push_screen(NodeScreen(rank.node))
 

@@ -6,11 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import overload
 
-from paceline.engine.jobs.logs.line_index import IndexedLine
+from paceline.engine.jobs.logs.levels import Level
+from paceline.engine.jobs.logs.line_index import IndexedLine, LineFilter
 from paceline.engine.jobs.logs.merge import Clock
+from rich.style import Style
 from textual.strip import Strip
 
-from ..terminal.format import UNKNOWN, clock, pad, pad_left, sanitize
+from ..terminal.format import UNKNOWN, clock, local_time, pad, pad_left, sanitize
 from ..theme import PALETTE
 from .drawing.lines import NO_STYLE, Piece, line
 
@@ -62,19 +64,28 @@ def log_line(entry: IndexedLine, node_index: int, search_text: str, shift: int, 
     ]
     text = sanitize(entry.text, MAX_LOG_LINE_CHARS)
     text = f"…{text[shift + 1 :]}" if shift and text else text
-    return line(width, *pieces, *_highlighted(pad(text, width - NODE_COLUMNS - 15).rstrip(), search_text), background=background)
+    return line(
+        width,
+        *pieces,
+        *_highlighted(pad(text, width - NODE_COLUMNS - 15).rstrip(), search_text, _level_style(entry.level)),
+        background=background,
+    )
 
 
-def _highlighted(text: str, search_text: str) -> list[Piece]:
+def _level_style(level: Level) -> Style:
+    return {"error": PALETTE.critical, "warning": PALETTE.warning}.get(level, PALETTE.text)
+
+
+def _highlighted(text: str, search_text: str, style: Style) -> list[Piece]:
     """The text as pieces, with the search text highlighted."""
     pieces: list[Piece] = []
     folded, needle = text.casefold(), search_text.casefold()
     # Casefolding can change the length, that of ß for example: such a line is shown without highlights.
     start = 0
     while needle and len(folded) == len(text) and (at := folded.find(needle, start)) >= 0:
-        pieces += [(text[start:at], PALETTE.text), (text[at : at + len(needle)], PALETTE.tab)]
+        pieces += [(text[start:at], style), (text[at : at + len(needle)], PALETTE.tab)]
         start = at + len(needle)
-    return [*pieces, (text[start:], PALETTE.text)]
+    return [*pieces, (text[start:], style)]
 
 
 def clock_summary(clocks: Mapping[str, Clock], nodes: Sequence[str]) -> str:
@@ -93,25 +104,40 @@ def clock_summary(clocks: Mapping[str, Clock], nodes: Sequence[str]) -> str:
     )
 
 
+def _restriction(wanted: LineFilter) -> str:
+    """What the lines are restricted to, with the key that changes each part."""
+    source = " ".join(
+        filter(
+            None,
+            (
+                f"node {sanitize(wanted.node, 40)}" if wanted.node is not None else "",
+                f"rank {wanted.rank}" if wanted.rank is not None else "",
+            ),
+        )
+    )
+    level = {"warning": "warnings and errors", "error": "errors"}.get(wanted.level, "")
+    since = "" if wanted.since is None else f"since {local_time(wanted.since, '%d %b %H:%M:%S') or UNKNOWN}"
+    parts = (f"{source} (o)" if source else "", f"{level} (w)" if level else "", f"{since} (s)" if since else "")
+    return ", ".join(filter(None, parts))
+
+
 def log_summary(
     width: int,
     run_id: str,
     *,
     line_count: int,
-    scope: tuple[str | None, int | None],
+    wanted: LineFilter,
     search_text: str,
     is_following: bool,
     is_reading: bool,
     clocks: str = "",
 ) -> Strip:
-    """The line above the log. ``scope``: node and rank that the lines are restricted to; ``clocks``: text of ``clock_summary``."""
-    node, rank = scope
+    """The line above the log. ``wanted``: what the lines are restricted to; ``clocks``: text of ``clock_summary``."""
     pieces: list[Piece] = [(sanitize(run_id) or "no run", PALETTE.strong), (f"  {line_count:,} lines", PALETTE.text)]
     if is_reading:
         pieces.append((" so far, reading", PALETTE.accent))
-    if node is not None or rank is not None:
-        which = " ".join(filter(None, (f"node {sanitize(node)}" if node else "", f"rank {rank}" if rank is not None else "")))
-        pieces += [(f"   only {which}", PALETTE.accent), ("  (o changes it)", PALETTE.dim)]
+    if restricted := _restriction(wanted):
+        pieces.append((f"   only {restricted}", PALETTE.accent))
     if search_text:
         pieces += [("   / ", PALETTE.dim), (sanitize(search_text, 40), PALETTE.accent)]
     pieces.append((f"   {clocks}" if clocks and width >= 100 else "", PALETTE.dim))

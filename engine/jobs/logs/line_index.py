@@ -11,13 +11,15 @@ import os
 import time
 from bisect import bisect_left, bisect_right, insort
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
 
 from ...protocol.regular_files import open_regular
 from .event_text import QUIET_KINDS, event_text
+from .levels import Level, OutputLevels
 from .merge import Clock
 
 SCAN_BYTES = 1 << 20
@@ -40,6 +42,23 @@ class LineBlock(NamedTuple):
     lines: int
     is_timed: bool
     """Whether ``at`` is the time of these lines, not only their place in the order."""
+    warnings: tuple[int, ...] = ()
+    """Numbers of its lines, within it, that are warnings or errors."""
+    errors: tuple[int, ...] = ()
+    """Those that are errors."""
+
+
+@dataclass(frozen=True, slots=True)
+class LineFilter:
+    """Which lines are shown."""
+
+    node: str | None = None
+    rank: int | None = None
+    """Only lines of this rank and of its node's output; None: of all."""
+    level: Level = "info"
+    """Only lines as serious as this."""
+    since: float | None = None
+    """Only lines from then on, seconds since 1970. Output without times counts where its node still wrote something by then."""
 
 
 class IndexedLine(NamedTuple):
@@ -50,6 +69,7 @@ class IndexedLine(NamedTuple):
     node: str
     rank: int | None
     text: str
+    level: Level = "info"
 
 
 class _File:
@@ -58,6 +78,7 @@ class _File:
     def __init__(self, path: Path, node: str, rank: int | None) -> None:
         self.path, self.node, self.rank = path, node, rank
         self.is_events = path.suffix == ".jsonl"
+        self.levels = OutputLevels()
         self.position = 0
         self.last_time = 0.0
         self.scanned_size = -1
@@ -78,8 +99,7 @@ class LineIndex:
         self._shown: list[LineBlock] = []
         self._ends: list[int] = []
         self._text: OrderedDict[LineBlock, list[str]] = OrderedDict()
-        self.node: str | None = None
-        self.rank: int | None = None
+        self.filter = LineFilter()
         self.clocks: Mapping[str, Clock] = {}
         """Clock offsets by node. Set them before the first ``scan``: indexed lines are not moved."""
 
@@ -109,20 +129,41 @@ class LineIndex:
             self._blocks = sorted((*self._blocks, *blocks))
         self._apply_filter()
 
-    def set_filter(self, node: str | None, rank: int | None) -> None:
-        """Show only lines of this node, or only of this rank and of its node's output; None: all."""
-        self.node, self.rank = node, rank
+    def set_filter(self, wanted: LineFilter) -> None:
+        """Show only the lines that pass the filter."""
+        self.filter = wanted
         self._apply_filter()
 
     def _apply_filter(self) -> None:
+        wanted = self.filter
         selected = {
             number
             for number, file in enumerate(self._files)
-            if self.node in (None, file.node) and (self.rank is None or file.rank in (None, self.rank))
+            if wanted.node in (None, file.node) and (wanted.rank is None or file.rank in (None, wanted.rank))
         }
         is_all = len(selected) == len(self._files)
-        self._shown = self._blocks if is_all else [block for block in self._blocks if block.file in selected]
-        self._ends = list(accumulate(block.lines for block in self._shown))
+        blocks = self._blocks if is_all else [block for block in self._blocks if block.file in selected]
+        blocks = blocks if wanted.since is None else self._since(blocks, wanted.since)
+        self._shown = blocks if wanted.level == "info" else [block for block in blocks if self._lines_of(block)]
+        self._ends = list(accumulate(len(self._lines_of(block)) for block in self._shown))
+
+    def _since(self, blocks: list[LineBlock], since: float) -> list[LineBlock]:
+        last: dict[str, float] = {}
+        for block in self._blocks:
+            last[self._files[block.file].node] = block.at  # in the order of time
+        return [
+            block for block in blocks if block.at >= since or (not block.is_timed and last[self._files[block.file].node] >= since)
+        ]
+
+    def _lines_of(self, block: LineBlock) -> Sequence[int]:
+        """Numbers, within the block, of its lines that are shown."""
+        match self.filter.level:
+            case "info":
+                return range(block.lines)
+            case "warning":
+                return block.warnings
+            case _:
+                return block.errors
 
     def _scan(self, number: int, file: _File) -> Iterator[LineBlock]:
         try:
@@ -153,8 +194,11 @@ class LineIndex:
             is_last = is_at_end and end == len(data)
             at = (modified if is_last else file.last_time or self._start_time(file)) if file.is_backlog else time.time()
             file.last_time = max(file.last_time, at)
-            lines = data.count(b"\n", start, end) + (not data.endswith(b"\n", start, end))
-            yield LineBlock(file.last_time, number, file.position + start, end - start, lines, not file.is_backlog)
+            text = data[start:end].decode("utf-8", "replace").removesuffix("\n")
+            texts = text.split("\n")
+            size, is_timed = end - start, not file.is_backlog
+            troubles = file.levels.troubles(texts, text)
+            yield LineBlock(file.last_time, number, file.position + start, size, len(texts), is_timed, *troubles)
             start = end
 
     def _timed(self, number: int, file: _File, data: bytes) -> Iterator[LineBlock]:
@@ -165,7 +209,10 @@ class LineIndex:
             if not any(hidden in data[start : start + 40] for hidden in _HIDDEN):
                 event = event_text(data[start:end])
                 file.last_time = max(file.last_time, event.at - offset if event is not None and event.at is not None else 0.0)
-                yield LineBlock(file.last_time, number, file.position + start, end - start, 1, file.last_time > 0)
+                level = event.level if event is not None else "info"
+                warnings, errors = (() if level == "info" else (0,)), ((0,) if level == "error" else ())
+                size, is_timed = end - start, file.last_time > 0
+                yield LineBlock(file.last_time, number, file.position + start, size, 1, is_timed, warnings, errors)
             start = end
 
     def _start_time(self, file: _File) -> float:
@@ -181,18 +228,19 @@ class LineIndex:
         """One of the lines shown, by its number."""
         index = bisect_right(self._ends, number)
         block = self._shown[index]
-        file = self._files[block.file]
-        first = self._ends[index] - block.lines
+        file, places = self._files[block.file], self._lines_of(block)
+        place = places[number - (self._ends[index] - len(places))]
         texts = self._read(block)
-        text = texts[number - first] if number - first < len(texts) else ""
-        return IndexedLine(
-            block.at if block.is_timed else None, file.node, file.rank, _event_line(text) if file.is_events else text
-        )
+        text = texts[place] if place < len(texts) else ""
+        event = event_text(text) if file.is_events else None
+        level: Level = "error" if place in block.errors else "warning" if place in block.warnings else "info"
+        at = block.at if block.is_timed else None
+        return IndexedLine(at, file.node, file.rank, event.text if event else text, level)
 
     def line_at(self, at: float) -> int:
         """Number of the first line shown at or after ``at``, seconds since 1970; the last line where all are older."""
         index = bisect_left(self._shown, at, key=lambda block: block.at)
-        return self._ends[index] - self._shown[index].lines if index < len(self._shown) else max(0, len(self) - 1)
+        return self._ends[index] - len(self._lines_of(self._shown[index])) if index < len(self._shown) else max(0, len(self) - 1)
 
     def find(self, text: str, start: int, step: int) -> int | None:
         """The next line from ``start`` on that contains the text, ignoring case; ``step``: 1 or -1. None: there is no such line."""
@@ -200,11 +248,13 @@ class LineIndex:
         index = bisect_right(self._ends, start)
         while 0 <= index < len(self._shown):
             block = self._shown[index]
-            first = self._ends[index] - block.lines
+            places = self._lines_of(block)
+            first = self._ends[index] - len(places)
             texts = self._read(block, is_cached=False)
             if self._files[block.file].is_events:
                 texts = list(map(_event_line, texts))
-            hits = [first + offset for offset, line in enumerate(texts) if needle in line.casefold()]
+            found = [place < len(texts) and needle in texts[place].casefold() for place in places]
+            hits = [first + number for number, is_hit in enumerate(found) if is_hit]
             for hit in hits if step > 0 else reversed(hits):
                 if (hit - start) * step >= 0:
                     return hit

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from .event_text import event_text, parse_rank
+from .levels import Level, OutputLevels
 
 MAX_LOG_LINE_BYTES = 16 << 10
 """A longer line is split into several."""
@@ -22,6 +23,7 @@ class MergedLine:
     """Clock of the centre, seconds since 1970; None: the line carries no time."""
     text: str
     """As the node wrote it. Untrusted: escape it before it is shown."""
+    level: Level = "info"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,7 @@ class LineReader:
         self._node, self._ranks, self._clock = node, ranks, clock
         self._is_events = name.endswith(".jsonl")
         self._rest, self._is_cut = b"", is_cut
+        self._levels = OutputLevels()
 
     def feed(self, data: bytes) -> Iterator[MergedLine]:
         """The lines that end within these bytes."""
@@ -63,7 +66,8 @@ class LineReader:
         else:
             text = line.decode(errors="backslashreplace").rstrip("\r")
             rank = parse_rank(text)
-            yield MergedLine(self._node, self._ranks[0] if rank is None and len(self._ranks) == 1 else rank, None, text)
+            rank = self._ranks[0] if rank is None and len(self._ranks) == 1 else rank
+            yield MergedLine(self._node, rank, None, text, self._levels.level(text))
 
     def _event(self, line: bytes) -> Iterator[MergedLine]:
         event = event_text(line)
@@ -72,11 +76,13 @@ class LineReader:
                 yield MergedLine(self._node, None, None, line[:MAX_LOG_LINE_BYTES].decode(errors="backslashreplace"))
         elif not event.is_quiet:
             at = event.at - self._clock.offset if event.at is not None else None
-            yield MergedLine(self._node, event.rank, at, event.text[:MAX_LOG_LINE_BYTES])
+            yield MergedLine(self._node, event.rank, at, event.text[:MAX_LOG_LINE_BYTES], event.level)
 
 
-def merge(files: Sequence[Sequence[MergedLine]]) -> Iterator[MergedLine]:
+def merge(files: Sequence[Sequence[MergedLine]], since: float | None = None) -> Iterator[MergedLine]:
     """Lines of many files in one order: by time between files, unchanged within a file.
+
+    ``since``: seconds since 1970, only lines from then on; a line without a time counts by the place that it has in the order.
 
     A line without a time follows the line before it. A file without times, such as a program's output, is placed as a whole before
     the last event of its node, where a person looks for the cause of a failure.
@@ -95,4 +101,5 @@ def merge(files: Sequence[Sequence[MergedLine]]) -> Iterator[MergedLine]:
             at = max(at, line.at or 0.0)
             yield (at, 1), line
 
-    return (line for _, line in heapq.merge(*(keyed(lines) for lines in files), key=lambda pair: pair[0]))
+    ordered = heapq.merge(*(keyed(lines) for lines in files), key=lambda pair: pair[0])
+    return (line for (at, _), line in ordered if since is None or at >= since)

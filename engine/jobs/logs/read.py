@@ -30,6 +30,7 @@ from ...wire import from_plain
 from ..gather import gather_all, gather_answers
 from ..mirror.frame_queue import FLOW_WINDOW_BYTES, FrameQueue
 from .event_text import valid_time
+from .levels import Level, is_at_least
 from .merge import Clock, LineReader, MergedLine, merge
 
 TYPICAL_LINE_BYTES = 512
@@ -53,10 +54,20 @@ class LogQuery:
     grep: re.Pattern[str] | None = None
     lines: int = 0
     """Number of last lines; 0: all."""
+    level: Level = "info"
+    """Only lines as serious as this."""
+    since: float | None = None
+    """Only lines from then on, seconds since 1970; None: all."""
 
     def matches(self, line: MergedLine) -> bool:
-        """Whether this line is to be shown."""
-        return (self.rank is None or line.rank == self.rank) and (self.grep is None or self.grep.search(line.text) is not None)
+        """Whether this line is to be shown, whatever its time."""
+        is_of_rank = self.rank is None or line.rank == self.rank
+        return is_of_rank and is_at_least(line.level, self.level) and (self.grep is None or self.grep.search(line.text) is not None)
+
+    @property
+    def takes_every_line(self) -> bool:
+        """Whether no line is left out, so that the last N lines are found at the end of a file."""
+        return self.grep is None and self.rank is None and self.level == "info"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +97,7 @@ class _NodeLog:
         sizes = await self._sizes()
         lines: dict[str, collections.deque[MergedLine]] = {}
         for name, size in sizes.items():
-            is_tail = query.lines and query.grep is None and query.rank is None and not name.endswith(".jsonl")
+            is_tail = query.lines and query.takes_every_line and not name.endswith(".jsonl")
             start = max(0, size - TYPICAL_LINE_BYTES * query.lines) if is_tail else 0
             self._offsets[name] = start
             self._readers[name] = LineReader(self.node, name, self.ranks, self.clock, is_cut=start > 0)
@@ -228,7 +239,7 @@ async def read_logs(
                 hint=f"ranks {', '.join(map(str, ranks[:8]))}" + (" ..." if len(ranks) > 8 else ""),
             )
     logs = [opened[name] for name in backlogs]
-    lines = list(merge([file for files in backlogs.values() for file in files]))
+    lines = list(merge([file for files in backlogs.values() for file in files], query.since))
     if show is None:
         lines += [line for log in logs for line in log.unterminated_lines(query)]
     lines = lines[-query.lines :] if query.lines else lines
@@ -241,9 +252,13 @@ async def read_logs(
         "type": "logs",
         "run_id": row["run_id"],
         "nodes": [_node_state(name, failures.get(name)) for name in names],
-        "lines": [] if show else [{"node": line.node, "rank": line.rank, "at": line.at, "text": line.text} for line in lines],
+        "lines": [] if show else [_line_document(line) for line in lines],
         "clocks": [{"node": log.node, "offset": log.clock.offset, "uncertainty": log.clock.uncertainty} for log in logs],
     }
+
+
+def _line_document(line: MergedLine) -> Document:
+    return {"node": line.node, "rank": line.rank, "at": line.at, "level": line.level, "text": line.text}
 
 
 def _node_state(name: str, error: PacelineError | None) -> Document:

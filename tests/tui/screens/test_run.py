@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from paceline.engine.events import CaseStarted, Event, NodeConnected, RankFailed, RankSummary, RunPlanned, StepsTaken, Ticked
-from paceline.engine.jobs.logs.line_index import SCAN_BYTES, LineIndex
+from paceline.engine.jobs.logs.line_index import SCAN_BYTES, LineFilter, LineIndex
 from paceline.engine.jobs.logs.merge import Clock
 from paceline.engine.store.reduce import reduce
 from paceline.engine.store.state import State
@@ -359,9 +359,9 @@ def test_a_last_line_without_a_newline_is_shown(tmp_path: Path) -> None:
 def test_logs_can_be_restricted_to_a_node_or_rank(tmp_path: Path) -> None:
     write_logs(tmp_path)
     index = read(tmp_path)
-    index.set_filter("demo2", 1)
+    index.set_filter(LineFilter("demo2", 1))
     assert {index.line(number).node for number in range(len(index))} == {"demo2"}
-    index.set_filter(None, None)
+    index.set_filter(LineFilter())
     assert len(index) == 10
 
 
