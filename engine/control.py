@@ -11,13 +11,14 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import PacelineError
+from .errors import PacelineError, UsageError
 from .events import DeviceReading, Event, InventoryRead, NodeSummary, NodeWarned, ProfileStored, RunListed, Ticked, Warned
-from .jobs.runs.run_names import KnownRun, find_run, is_whole_id
+from .jobs.runs.run_names import KnownRun, check_run_name, find_run, is_whole_id
 from .reports.document_type import Document
 from .specs import Inventory, TrainSpec
 from .ssh.prompts import AskPerson
@@ -29,6 +30,7 @@ from .telemetry.recording import Recorder
 
 if TYPE_CHECKING:
     from .advisor.whatif import WhatIf
+    from .jobs.experiments.scale import ScaleRequest, Scaling
     from .jobs.launch.job import JobLauncher
     from .jobs.launch.session import LaunchSession
     from .jobs.logs.merge import Clock, MergedLine
@@ -80,6 +82,7 @@ class Control:
         self._live(inventory_event(inventory))  # the state names all nodes before the stream begins, as in a replay
         self._bus.subscribe(self._live)
         self._launcher: JobLauncher | None = None
+        self._experiment: Scaling | None = None
         self._attached: str | None = None
         self._recorder = Recorder(record, version("paceline"), self._recording_failed) if record else None
         if self._recorder:
@@ -88,7 +91,14 @@ class Control:
     @property
     def run_id(self) -> str | None:
         """The run that this process launched or attached to last, for an interrupt to name; None while there is none."""
+        if self._experiment is not None:
+            return self._experiment.run_id
         return self._launcher.run_id if self._launcher else self._attached
+
+    @property
+    def resume_hint(self) -> str:
+        """What goes on with the experiment of this process after an interrupt; empty where there is none."""
+        return self._experiment.resume_hint if self._experiment else ""
 
     @property
     def state(self) -> State:
@@ -198,6 +208,27 @@ class Control:
             publish=self.publish,
         )
         return await self.run(replace(spec, **changes), is_waiting)
+
+    async def scale(self, request: ScaleRequest, name: str | None, resumed: str | None = None) -> Document:
+        """Train on growing sets of devices and compare them. ``name``: of the experiment; None: its kind, date and time.
+
+        ``resumed``: name of an experiment to go on with; then ``request`` is ignored.
+        """
+        from .jobs.experiments.scale import Scaling
+
+        self._experiment = Scaling(self._launch_session(), self._attach_if_known)
+        experiments = self.runs.parent / "experiments"
+        if resumed is not None:
+            return await self._experiment.resume(experiments / check_run_name(resumed))
+        directory = check_run_name(name) if name else f"scale-{datetime.now():%Y%m%d-%H%M%S}"
+        return await self._experiment.begin(experiments / directory, request)
+
+    async def _attach_if_known(self, run_id: str) -> Document | None:
+        """Follow a run to its result; None where no node knows it."""
+        try:
+            return await self.attach(run_id)
+        except UsageError:
+            return None
 
     async def plan(self, spec: TrainSpec) -> Document:
         """What ``run`` would do, without doing it."""

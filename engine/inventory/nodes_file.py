@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigurationError
 from ..specs import DeviceSpec, FaultSpec, Inventory, LinkSpec, NodeSpec
+from .link_presets import LINK_PRESETS
 from .toml_file import TomlFile
 from .toml_positions import KeyPath
 from .values import DEVICE_KEYS, FAULT_KEYS, LINK_KEYS, NODE_KEYS, SHARED_KEYS
@@ -72,9 +74,12 @@ class _NodesFile(TomlFile):
 
     def _link(self, value: Any) -> LinkSpec:
         values = self.read_values(("link",), self.table(("link",), value), LINK_KEYS, "[link]")
+        preset = values.pop("preset", None)
+        if preset is not None:
+            return replace(LINK_PRESETS[preset], **values)
         for name in ("latency", "bandwidth"):
             if name not in values:
-                self.refuse(("link", name), "expected latency and bandwidth for an emulated network")
+                self.refuse(("link", name), "expected latency and bandwidth, or a preset, for an emulated network")
         return LinkSpec(**values)
 
     def _device(self, key: KeyPath, value: Any) -> DeviceSpec:

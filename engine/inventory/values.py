@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..states import FAULT_CAUSES, FaultCause, NodeKind, member
+from .link_presets import LINK_PRESETS
 
 SUPPORTED_KINDS: tuple[NodeKind, ...] = ("ssh", "embedded")
 SIZE_UNITS = {"B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
@@ -63,6 +64,12 @@ def _kind(value: Any) -> NodeKind:
     if kind is None:
         raise InvalidValue(f"expected one of {', '.join(SUPPORTED_KINDS)}")
     return kind
+
+
+def _preset(value: Any) -> str:
+    if value not in LINK_PRESETS:
+        raise InvalidValue(f"expected one of {', '.join(LINK_PRESETS)}")
+    return str(value)
 
 
 def integer(value: Any, minimum: int, maximum: int, expected: str) -> int:
@@ -245,5 +252,5 @@ DEVICE_KEYS: Readers = {
     "outliers": _fraction,
     "fixed": _seconds,
 }
-LINK_KEYS: Readers = {"latency": _seconds, "bandwidth": _bandwidth, "jitter": _noise}
+LINK_KEYS: Readers = {"preset": _preset, "latency": _seconds, "bandwidth": _bandwidth, "jitter": _noise}
 FAULT_KEYS: Readers = {"at_step": _step, "slowdown": _slowdown, "until_step": _step, "cause": _cause, "device": _step}

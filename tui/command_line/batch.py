@@ -94,7 +94,7 @@ async def _with_interrupts(
         return work.result()
     run_id = control.run_id
     is_embedded = all(node.kind == "embedded" for node in control.inventory.nodes)
-    is_cancelling = verb.name in ("bench", "demo") and is_embedded and run_id is not None
+    is_cancelling = verb.name in ("bench", "demo", "scale") and is_embedded and run_id is not None
     if run_id is not None and not is_cancelling and interrupt.result() == signal.SIGINT:
         narrator.print_line(f"run {run_id} goes on; again within {INTERRUPT_CONFIRM_S:.0f} s stops it")
         again = asyncio.create_task(interrupts.get())
@@ -107,17 +107,18 @@ async def _with_interrupts(
     work.cancel()
     await asyncio.gather(work, return_exceptions=True)
     run_id = control.run_id  # None where the launch was cut off and withdrawn
+    then = control.resume_hint or None
     if run_id is None:
-        raise Interrupted("interrupted; nothing was started")
+        raise Interrupted("interrupted; no run goes on" if then else "interrupted; nothing was started", hint=then)
     if not is_cancelling:
-        hint = f"paceline attach {run_id} follows it again, paceline cancel {run_id} stops it"
+        hint = then or f"paceline attach {run_id} follows it again, paceline cancel {run_id} stops it"
         raise Interrupted(f"interrupted; run {run_id} goes on", hint=hint)
     narrator.print_line(f"stopping run {run_id} ...")
     survivors = (await control.cancel(run_id))["survivors"]
     if survivors:
         processes = ", ".join(f"{process['pid']} on {process['node']}" for process in survivors)
-        raise Interrupted(f"interrupted; run {run_id} was cancelled, but these processes still run: {processes}")
-    raise Interrupted(f"interrupted; run {run_id} was cancelled, no process is left")
+        raise Interrupted(f"interrupted; run {run_id} was cancelled, but these processes still run: {processes}", hint=then)
+    raise Interrupted(f"interrupted; run {run_id} was cancelled, no process is left", hint=then)
 
 
 def exit_status(document: Document) -> int:

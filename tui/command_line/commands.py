@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paceline.engine.errors import UsageError
+from paceline.engine.experiments.scale import ORDERS
+from paceline.engine.inventory.link_presets import LINK_PRESETS
 from paceline.engine.jobs.launch.job_options import exclusive_groups, job_file_options, train_spec
-from paceline.engine.reports.document_type import Document
-from paceline.engine.states import POLICIES
 from paceline.engine.jobs.logs.levels import LEVELS
 from paceline.engine.jobs.logs.since import SINCE_EXAMPLES
+from paceline.engine.reports.document_type import Document
+from paceline.engine.states import COMPRESSIONS, POLICIES, PRECISIONS
 from paceline.engine.workloads import WORKLOADS
 
 from .arguments import (
@@ -34,9 +36,9 @@ from .arguments import (
     positive,
     seconds,
     seed,
+    since,
 )
 from .script_words import script_of_file, split_script
-    since,
 
 if TYPE_CHECKING:
     from paceline.engine.control import Control
@@ -105,6 +107,23 @@ async def _bench(control: Control, args: argparse.Namespace) -> Document:
     check_explicit_devices(args.devices)
     async with with_on_end_hook(control, args.on_end):
         return await control.run(train_spec("bench", vars(args)), args.wait)
+
+
+async def _scale(control: Control, args: argparse.Namespace) -> Document:
+    from paceline.engine.experiments.policies import check_explicit_devices, check_policies
+    from paceline.engine.jobs.experiments.scale import ScaleRequest
+    from paceline.engine.specs import TrainSpec
+
+    check_explicit_devices(args.devices)
+    names = ("workload", "epochs", "global_batch_size", "seed", "compression", "precision", "csv", "devices")
+    job = TrainSpec(
+        policies=check_policies((args.policy,)),
+        is_shared=args.share,
+        **{name: getattr(args, name) for name in names},
+    )
+    links = tuple(word.strip() for word in args.links.split(",")) if args.links is not None else ()
+    request = ScaleRequest(job, args.order, args.sets, args.weak, links, args.repeats)
+    return await control.scale(request, args.name, args.resume)
 
 
 async def _plan(control: Control, args: argparse.Namespace) -> Document:
@@ -235,6 +254,34 @@ VERBS: dict[str, Verb] = {
         ),
         Verb("bench", "policies against each other", _bench, (JOB_FILE, *job_arguments("bench")), is_launch=True, acts=True),
         Verb(
+            "scale",
+            "growing sets of devices: speed-up, efficiency, where it ends",
+            _scale,
+            (
+                Argument("--workload", "what to train (default: digits-cnn)", "W", default="digits-cnn", choices=tuple(WORKLOADS)),
+                Argument("--devices", "all, or a set such as lab[1-3],atlas:0 (default: all)", "SET", default="all"),
+                Argument("--order", "which come first (default: fastest)", "O", choices=ORDERS, is_strict=True, default=ORDERS[0]),
+                Argument("--sets", 'these sets instead of growing ones, such as "lab1;lab1,lab2"', "SETS"),
+                Argument("--weak", "let the global batch grow with the devices (weak scaling)"),
+                Argument("--links", f"over emulated networks, one after another: {', '.join(LINK_PRESETS)}", "A,B"),
+                Argument("--policy", f"one of {', '.join(POLICIES)} (default: hybrid)", "P", default="hybrid", choices=POLICIES),
+                Argument("--repeats", "rounds over all sets, interleaved (default: 3)", "N", positive, default=3),
+                Argument("--epochs", "passes over the data in each run (default: 3)", "N", positive, default=3),
+                Argument("--global-batch-size", "samples per optimizer step of all ranks together", "N", positive),
+                Argument(
+                    "--compression", f"one of {', '.join(COMPRESSIONS)}", "C", choices=COMPRESSIONS, is_strict=True, default="none"
+                ),
+                Argument("--precision", f"one of {', '.join(PRECISIONS)}", "P", choices=PRECISIONS, is_strict=True),
+                Argument("--csv", "own data, as for train", "FILE"),
+                Argument("--seed", "seed of the first round (default: 0)", "N", seed, default=0),
+                Argument("--share", "start although others use the devices"),
+                Argument("--name", "a name for the experiment (default: scale and the time)", "NAME"),
+                Argument("--resume", "go on with this experiment, by the plan it began with", "NAME"),
+            ),
+            is_launch=True,
+            acts=True,
+        ),
+        Verb(
             "resume",
             "go on from the newest checkpoint of an ended run",
             _resume,
@@ -267,6 +314,10 @@ VERBS: dict[str, Verb] = {
                 Argument("--rank", "only lines of this rank", "N", seed),
                 Argument("--node", "only these nodes, such as lab[1-4]", "SET"),
                 Argument("--grep", "only lines that match this regular expression", "TEXT"),
+                Argument(
+                    "--level", "only warnings and errors, or only errors", "LEVEL", choices=LEVELS, is_strict=True, default="info"
+                ),
+                Argument("--since", f"only lines from then on: {SINCE_EXAMPLES}", "TIME", since),
                 Argument("--lines", "number of last lines; 0: all (default: 1000)", "N", seed, default=1000),
                 Argument("--follow", "print new lines until the run has ended"),
             ),
@@ -314,10 +365,6 @@ VERBS: dict[str, Verb] = {
                 Argument("--started", "only if it started then, as printed without --yes", "N", seed),
                 Argument("--yes", "end it; without it only print whose it is"),
             ),
-                Argument(
-                    "--level", "only warnings and errors, or only errors", "LEVEL", choices=LEVELS, is_strict=True, default="info"
-                ),
-                Argument("--since", f"only lines from then on: {SINCE_EXAMPLES}", "TIME", since),
             acts=True,
             needs_consent=True,
         ),

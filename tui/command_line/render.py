@@ -342,6 +342,43 @@ def _compare(document: Document) -> str:
     return "\n".join(lines)
 
 
+def _scale(document: Document) -> str:
+    title = f"{document['name']}: {document['mode']} scaling of {document['workload']}, {document['policy']}"
+    lines = [f"{title}, {count(document['repeats'], 'round')}{_emulated(document)}"]
+    lines += [f"{document['state']}: {document['reason']}"] if document["reason"] else []
+    for link in document["links"]:
+        if link is not None:
+            jitter = f", jitter {percent(link['jitter'])}" if link["jitter"] else ""
+            latency, bandwidth = _microseconds(link["latency"]), _per_second(link["bandwidth"])
+            lines.append(f"network {link['name']}: {latency} a hop, {bandwidth}{jitter} (emulated)")
+        lines.append(
+            f"{pad('devices', 34)}{pad_left('samples/s', 11)}{pad_left('±', 7)}{pad_left('speed-up', 10)}{pad_left('ideal', 8)}"
+            f"{pad_left('predicted', 11)}{pad_left('efficiency', 12)}{pad_left('comm', 7)}{pad_left('R', 7)}  zone"
+        )
+        name = link and link["name"]
+        lines += [_scale_row(row) for row in document["rows"] if row["link"] == name]
+        serial = next((fit["serial_part"] for fit in document["amdahl"] if fit["link"] == name), None)
+        lines += [f"Amdahl: {percent(serial)} of a step does not shrink with the devices"] if serial is not None else []
+    lines += document["verdict"] + [f"warning: {sentence}" for sentence in document["warnings"]]
+    return "\n".join(lines)
+
+
+def _scale_row(row: Document) -> str:
+    rate, devices = row["samples_per_second"], ",".join(row["devices"])
+    cells = (
+        (number(rate["mean"]), 11),
+        (number(rate["ci95"]), 7),
+        (ratio(row["speedup"]), 10),
+        (ratio(row["ideal_speedup"]), 8),
+        (ratio(row["predicted_speedup"]), 11),
+        (percent(row["efficiency"]), 12),
+        (percent(row["communication_share"]), 7),
+        (UNKNOWN if row["ratio"] is None else f"{row['ratio']:.1f}", 7),
+    )
+    text = devices if len(devices) <= 33 else devices[:32] + "…"
+    return pad(text, 34) + "".join(pad_left(cell, width) for cell, width in cells) + f"  {row['zone'] or ''}".rstrip()
+
+
 def _short(value: Any) -> str:
     text = UNKNOWN if value is None else ", ".join(map(str, value)) if isinstance(value, list) else str(value)
     return text if len(text) <= 60 else text[:59] + "…"
@@ -362,6 +399,7 @@ _RENDERERS = {
     "plan": _plan,
     "profile": _profile,
     "replay": _replay,
+    "scale": _scale,
     "status": _status,
 }
 """Renderer of each document type, except results and logs."""
