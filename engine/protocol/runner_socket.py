@@ -6,22 +6,20 @@ path of the run is too long for a socket, or its file system holds none, the dir
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import socket
-import stat
-import tempfile
 from pathlib import Path
 
 from .run_files import PRIVATE_DIR
+from .short_directory import make_noted, read_note, remove_noted, write_note
+from .temporary_files import remove_temporary
 
 SOCKET_FILE = "runner.sock"
 PLACE_FILE = "socket"
 """In the private directory of the run: the path of the socket."""
 MAX_SOCKET_PATH_BYTES = 100
 """Paths of Unix sockets end at 104 bytes on some systems, at 108 on Linux (unix(7))."""
-SHORT_DIRECTORY_PREFIX = "paceline-"
 _BACKLOG = 512
 
 
@@ -34,11 +32,9 @@ def bind(run: Path) -> socket.socket:
         try:
             path = _bind_at(listener, private / SOCKET_FILE)
         except OSError:
-            path = _bind_at(listener, Path(tempfile.mkdtemp(prefix=SHORT_DIRECTORY_PREFIX)) / SOCKET_FILE)
+            path = _bind_at(listener, make_noted(private / PLACE_FILE) / SOCKET_FILE)
         listener.listen(_BACKLOG)
-        aside = private / f".{PLACE_FILE}"
-        aside.write_bytes(os.fsencode(path))
-        aside.rename(private / PLACE_FILE)
+        write_note(private / PLACE_FILE, path)
     except OSError:
         listener.close()
         raise
@@ -59,13 +55,10 @@ def connect(run: Path, timeout: float | None) -> socket.socket:
 
 
 def remove_private(run: Path) -> None:
-    """Remove the private directory of a run and its socket, wherever that is. Missing parts are no error."""
-    with contextlib.suppress(OSError):
-        directory = Path(os.fsdecode((run / PRIVATE_DIR / PLACE_FILE).read_bytes())).parent
-        status = directory.lstat()
-        is_ours = stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
-        if is_ours and directory.name.startswith(SHORT_DIRECTORY_PREFIX):
-            shutil.rmtree(directory, ignore_errors=True)
+    """Remove the private directory of a run with its socket and temporary files, wherever they are. Missing parts are no error."""
+    if (path := read_note(run / PRIVATE_DIR / PLACE_FILE)) is not None:
+        remove_noted(path.parent)
+    remove_temporary(run)
     shutil.rmtree(run / PRIVATE_DIR, ignore_errors=True)
 
 

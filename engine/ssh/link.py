@@ -80,6 +80,9 @@ END_TIMEOUT = 2.0
 """Seconds for the start command, and for an SFTP channel, to end."""
 NO_SHELL_HINT = "Paceline needs a login that runs commands with /bin/sh: no nologin, ForceCommand or menu"
 HELLO_HINT = "its Python starts slowly, or a start file of its shell waits for input"
+PYTHON_HINT = "set python in nodes.toml to an interpreter of 3.10 or newer"
+PYTHON_FATAL = "Fatal Python error: "
+ENVIRONMENT_HINT = "look for PYTHONHOME and other PYTHON variables in the start files of its shell"
 HELLO_START = b'{"hello"'
 HOME_PREFIX, BUNDLE_MISSING = b"paceline home ", b"paceline bundle missing"
 """Lines that the start command prints before the agent: the home directory, and a marker where the bundle has to be uploaded."""
@@ -295,8 +298,9 @@ class Link:
             raise StorageFailed(reason, node=self.node, hint="set state_dir in nodes.toml to a directory without one")
         self.bundle = f"{self.root}/bundles/{bundle().name}"
         if not (self._has_hello or self._is_bundle_missing):
-            hint = "set python in nodes.toml to an interpreter of 3.10 or newer"
-            raise NodeUnreachable(f"the agent did not start: {self.lost.result()}", node=self.node, hint=hint)
+            reason = self.lost.result()
+            hint = ENVIRONMENT_HINT if reason.startswith(PYTHON_FATAL) else PYTHON_HINT
+            raise NodeUnreachable(f"the agent did not start: {reason}", node=self.node, hint=hint)
         return not self._is_bundle_missing
 
     async def _end_process(self) -> None:
@@ -472,7 +476,9 @@ class Link:
         """Why the process ended, by its last line. ``with_banner``: by its output too, as nologin or a forced command prints it."""
         assert self._process is not None
         status = self._process.returncode
-        last_line = next((line for line in reversed(self._stderr_lines) if line), "") or (self._last_banner if with_banner else "")
+        lines = [line for line in self._stderr_lines if line]
+        fatal = next((line for line in lines if line.startswith(PYTHON_FATAL)), "")  # what follows it says nothing to a person
+        last_line = fatal or (lines[-1] if lines else "") or (self._last_banner if with_banner else "")
         return last_line or (f"the agent ended with status {status}" if status is not None else "the connection was closed")
 
     def _mark_lost(self, reason: str) -> None:

@@ -10,11 +10,15 @@ of a processor and 200 MB, and twice that with what DDP imports. A rank with a G
 
 from __future__ import annotations
 
+import contextlib
+import getpass
 import importlib
 import json
 import os
+import re
 import signal
 import sys
+import tempfile
 from pathlib import Path
 
 from torch.distributed import HashStore, run  # type: ignore[attr-defined]  # torch re-exports it implicitly
@@ -29,6 +33,7 @@ from torch.distributed.elastic.rendezvous import (
 from torch.distributed.launcher.api import elastic_launch
 
 from ..plan import NodePlan, Plan
+from ..protocol.temporary_files import make_temporary, remove_temporary
 from ..wire import from_plain
 from .worker import prepare_rank
 
@@ -89,10 +94,27 @@ def main(run_dir: Path, name: str) -> None:
     node = next(node for node in plan.nodes if node.name == name)
     rendezvous_handler_registry.register(BACKEND, PlannedRendezvous)
     words = torchrun_arguments(plan, node, run_dir)
-    if can_fork(plan, node):
-        _launch_forked(words, run_dir, name, f"paceline.engine.{plan.program}")
-    else:
-        run.main(words)
+    use_temporary_directory(run_dir)
+    try:
+        if can_fork(plan, node):
+            _launch_forked(words, run_dir, name, f"paceline.engine.{plan.program}")
+        else:
+            run.main(words)
+    finally:
+        remove_temporary(run_dir)
+
+
+def use_temporary_directory(run_dir: Path) -> None:
+    """Have this process and its ranks put temporary files into the run: torchrun and torch.multiprocessing leave theirs behind.
+
+    What torch.compile has compiled stays where torch puts it by itself, as later runs use it. On a full disk nothing changes.
+    """
+    with contextlib.suppress(OSError, KeyError):  # KeyError: a user without a name
+        user = re.sub(r'[\\/:*?"<>|]', "_", getpass.getuser())  # as torch._inductor names its directory
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", os.path.join(tempfile.gettempdir(), f"torchinductor_{user}"))
+    with contextlib.suppress(OSError):
+        os.environ["TMPDIR"] = str(make_temporary(run_dir))
+        tempfile.tempdir = None
 
 
 def can_fork(plan: Plan, node: NodePlan) -> bool:

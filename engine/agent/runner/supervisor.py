@@ -26,6 +26,7 @@ from ...protocol.run_files import FIRST_LEASE_EPOCH
 from ...protocol.runner_socket import remove_private
 from ...wire import encode, from_plain
 from ..runs import device_lock, lease
+from ..runs.environment import run_environment
 from ..runs.run_dir import create, finish
 from ..runs.work_dir import make_work_dir
 from ..system.oom import oom_kills
@@ -166,12 +167,15 @@ class Supervisor:
         node, plan = self._node, self._plan
         directory = await asyncio.to_thread(make_work_dir, self.run, plan, self._root / "data")
         command = [node.python, "-m", "paceline.engine.training.launcher", str(self.run), node.name]
-        env = {**os.environ, **self._env, "PACELINE_NODE": node.name}
+        env, told = run_environment(os.environ, self._env, os.cpu_count() or 1)
+        env |= {"PACELINE_NODE": node.name, "PYTHONUNBUFFERED": "1"}
         env |= {RUN_ID_VARIABLE: plan.run_id, STATE_ROOT_VARIABLE: str(self._root)}
         env |= {"GLOO_SOCKET_IFNAME": node.interface, "NCCL_SOCKET_IFNAME": node.interface}
         env["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # device indices are NVML's
-        env |= {"PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": env.get("OMP_NUM_THREADS", "1")}
         with (self.run / "out.log").open("ab") as log:
+            with contextlib.suppress(OSError):
+                log.write("".join(f"paceline: {sentence}\n" for sentence in told).encode(errors="backslashreplace"))
+                log.flush()
             process = await asyncio.create_subprocess_exec(
                 *command,
                 cwd=directory,
