@@ -14,16 +14,17 @@ from ..states import RunStatus
 from ..wire import to_plain
 from ..workloads import parameters_of
 from .busy import busy_warnings
-from .energy import joules_per_sample
+from .energy import device_hours, joules_per_sample
 from .figures import CaseFigures, RunLines, best_known_rates, case_figures, gather_lines, ratio, throughput_over
 from .forecast import forecast_rows
-from .phases import bottleneck, phase_rows
+from .phases import bottleneck, phase_rows, utilization
 from .prediction import batch_warning, prediction_warnings
 from .statistics import deviation, half_width, mean
 from .stragglers import straggler_entries
 
 RESULT_SCHEMA = 1
 ONE_EPOCH = "only one epoch was trained: samples_per_second leaves the first epoch out, so train two or more"
+JOULES_PER_KILOWATT_HOUR = 3.6e6
 NO_TRAINING = "the script ended without an epoch that could be seen: no loader of torch was iterated, or no gradient was summed"
 
 
@@ -42,7 +43,7 @@ def bench_document(plan: Plan, events: Iterable[Event]) -> dict[str, Any]:
         "planned_repeats": max((len(rounds) for rounds in policies.values()), default=0),
         "devices": _devices(plan, rates),
         "best_device": baseline,
-        "cases": [_policy(plan, lines, rounds, policies.get("equal", []), best) for rounds in policies.values()],
+        **_with_targets([_policy(plan, lines, rounds, policies.get("equal", []), best) for rounds in policies.values()]),
         "forecast": _forecast(plan, lines, policies),
         "stragglers": straggler_entries(plan, lines),
         "warnings": _warnings(plan, lines, figures),
@@ -59,7 +60,7 @@ def _forecast(plan: Plan, lines: RunLines, cases: Mapping[str, Sequence[CaseFigu
         )
         for name, rounds in cases.items()
     ]
-    return forecast_rows(plan.data, rows)
+    return forecast_rows(plan.trained_data, rows)
 
 
 def _policy(plan: Plan, lines: RunLines, rounds: list[CaseFigures], equal: list[CaseFigures], best: float | None) -> dict[str, Any]:
@@ -84,6 +85,9 @@ def _policy(plan: Plan, lines: RunLines, rounds: list[CaseFigures], equal: list[
         "imbalance": mean(one.imbalance for one in rounds),
         **_quality([one.last_epoch for one in rounds]),
         "joules_per_sample": mean(joules_per_sample(plan, lines, one.case) for one in rounds),
+        **_use(plan, lines, rounds),
+        "epochs": _course(lines, last),
+        "share_changes": _share_changes(lines, last),
         "half_widths": {
             "samples_per_second": half_width(rate_of_rounds),
             "speedup_over_equal": half_width(paired),
@@ -166,6 +170,8 @@ def train_document(plan: Plan, events: Iterable[Event], state: RunStatus, run_di
             "samples_per_second_all": one.samples_per_second_all,
             **_prediction(one.case, one.samples_per_second),
             "joules_per_sample": joules_per_sample(plan, lines, one.case),
+            **_use(plan, lines, [one]),
+            "share_changes": _share_changes(lines, one),
         }
         | script_results(plan, lines, one)
         | _shares(one)
@@ -181,14 +187,14 @@ def train_document(plan: Plan, events: Iterable[Event], state: RunStatus, run_di
 
 def _header(verb: str, plan: Plan) -> dict[str, Any]:
     """The fields that begin both documents: what was run, and on what."""
-    data = plan.data
+    data = plan.trained_data
     return {
         "schema": RESULT_SCHEMA,
         "type": verb,
         "run_id": plan.run_id,
         "workload": plan.workload,
         "parameters": parameters_of(plan.workload),
-        "data": {"source": data.source, "rows": data.rows, "sha256": data.sha256, "baseline_mse": data.baseline_mse},
+        "data": {"source": data.source, "rows": data.rows or None, "sha256": data.sha256, "baseline_mse": data.baseline_mse},
         "emulated": plan.is_emulated,
         "global_batch_size": plan.global_batch_size or None,
         "planned_epochs": plan.epochs or None,
@@ -248,6 +254,61 @@ def _devices(plan: Plan, rates: tuple[float | None, ...]) -> list[dict[str, Any]
     ]
 
 
+def _use(plan: Plan, lines: RunLines, rounds: Sequence[CaseFigures]) -> dict[str, Any]:
+    """How well and how long the devices were used: means over the rounds."""
+    joules = [joules_per_sample(plan, lines, one.case) for one in rounds]
+    samples = [sum(line.samples for line in lines.epochs.get(one.case.name, {}).values()) for one in rounds]
+    return {
+        "utilization": mean(utilization(plan, lines, one.case) for one in rounds),
+        "device_hours": mean(device_hours(plan, lines, one.case) for one in rounds),
+        "kilowatt_hours": mean(
+            None if each is None else each * count / JOULES_PER_KILOWATT_HOUR for each, count in zip(joules, samples, strict=True)
+        ),
+    }
+
+
+def _course(lines: RunLines, one: CaseFigures) -> list[dict[str, Any]]:
+    """Quality after each epoch, and the seconds of training up to it: evaluation and checkpoints do not count."""
+    rows, seconds = [], 0.0
+    for number, epoch in sorted(lines.epochs.get(one.case.name, {}).items()):
+        seconds += epoch.seconds
+        own = {key: getattr(epoch, key) for key in ("training_loss", "loss", "metric")}
+        rows.append({"epoch": number + 1, "seconds": seconds, **own})
+    return rows
+
+
+def _share_changes(lines: RunLines, one: CaseFigures) -> list[dict[str, Any]]:
+    """The local batch sizes from step 0 on, and from each step at which they changed."""
+    changes = [change for _, change in sorted(lines.changes.get(one.case.name, {}).items())]
+    start = changes[0].before if changes else one.local_batch_sizes
+    first = [] if start is None else [{"step": 0, "local_batch_sizes": list(start)}]
+    return first + [{"step": change.step, "local_batch_sizes": list(change.after)} for change in changes]
+
+
+def seconds_to(target: float | None, course: Sequence[Mapping[str, Any]], is_more_better: bool) -> float | None:
+    """Seconds of training until the metric first reached a target; None where it never did."""
+    if target is None:
+        return None
+    reached = (one["seconds"] for one in course if one["metric"] is not None and _is_reached(one["metric"], target, is_more_better))
+    return next(reached, None)
+
+
+def _is_reached(value: float, target: float, is_more_better: bool) -> bool:
+    return value >= target if is_more_better else value <= target
+
+
+def _with_targets(cases: list[dict[str, Any]]) -> dict[str, Any]:
+    """The cases with the seconds to a quality that all of them reach: the least good of their best metrics."""
+    is_more_better = any(case["metric_name"] == "accuracy" for case in cases)
+    best = max if is_more_better else min
+    bests = [best(known) for case in cases if (known := [one["metric"] for one in case["epochs"] if one["metric"] is not None])]
+    target = (min(bests) if is_more_better else max(bests)) if bests and len(bests) == len(cases) else None
+    return {
+        "target_metric": target,
+        "cases": [case | {"seconds_to_target": seconds_to(target, case["epochs"], is_more_better)} for case in cases],
+    }
+
+
 def _shares(one: CaseFigures) -> dict[str, Any]:
     sizes = one.local_batch_sizes
     return {
@@ -282,5 +343,5 @@ def _warnings(plan: Plan, lines: RunLines, figures: list[CaseFigures]) -> list[s
     one_epoch = [ONE_EPOCH] if short and plan.epochs == 1 else []
     capped = batch_warning(plan)
     untrained = [NO_TRAINING] if plan.script is not None and not lines.epochs else []
-    warnings = [*plan.data.warnings, *untrained, *([capped] if capped is not None else []), *one_epoch]
+    warnings = [*plan.trained_data.warnings, *untrained, *([capped] if capped is not None else []), *one_epoch]
     return [*warnings, *busy_warnings(plan, lines, figures), *prediction_warnings(plan, lines, figures)]

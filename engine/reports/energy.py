@@ -24,6 +24,12 @@ def joules_per_sample(plan: Plan, lines: RunLines, case: CasePlan) -> float | No
     return fsum(known) / samples if samples > 0 and joules and len(known) == len(joules) else None
 
 
+def device_hours(plan: Plan, lines: RunLines, case: CasePlan) -> float | None:
+    """Hours of all devices together in the epochs of a case, the first included; None before the first has ended."""
+    seconds = [line.seconds for line in lines.epochs.get(case.name, {}).values()]
+    return fsum(seconds) * len(plan.ranks) / 3600 if seconds else None
+
+
 def _joules(plan: Plan, lines: RunLines, case: CasePlan, rank: int, epochs: set[int]) -> float | None:
     """Joules of one rank's device: its mean power times the seconds of the given epochs."""
     place = plan.ranks[rank]

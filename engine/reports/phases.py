@@ -81,6 +81,19 @@ def phase_rows(plan: Plan, lines: RunLines, case: CasePlan) -> list[dict[str, An
     ]
 
 
+def utilization(plan: Plan, lines: RunLines, case: CasePlan) -> float | None:
+    """Fraction of a step in which a device computes (forward, backward, optimizer), mean over all ranks; None: unknown.
+
+    A rank without samples computes nothing: it counts with 0, as its device stands idle.
+    """
+    steps = steady_phases(plan, lines, case)
+    working = working_ranks(plan, lines, case)
+    if not steps or len(steps) != len(working):
+        return None
+    parts = [fsum(step.share(phase) for phase in ("forward", "backward", "optimizer")) for step in steps.values()]
+    return fsum(parts) / len(plan.ranks)
+
+
 def bottleneck(plan: Plan, lines: RunLines, case: CasePlan) -> dict[str, Any] | None:
     """The phase that costs most, its rank, and what to try; None if any rank with samples has unknown phases.
 

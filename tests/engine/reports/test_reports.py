@@ -44,6 +44,9 @@ FAST, SLOW = (64, 64, 64, 64), (116, 84, 28, 28)
 """Local batch sizes: equal, and by speed."""
 
 
+COMPUTING = ("forward", "backward", "optimizer")
+
+
 def made_plan(*policies: Policy, speeds: tuple[float, ...] = SPEEDS, epochs: int = 3, **changes: Any) -> Plan:
     """A plan of four emulated devices on four nodes."""
     emulations = [Emulation(speed) for speed in speeds]
@@ -171,7 +174,14 @@ def test_what_was_not_measured_is_null_and_not_zero() -> None:
     document = bench_document(EQUAL_AND_HYBRID, [])
     for case in document["cases"]:
         assert case["standalone_samples_per_second"] == [None] * 4
-        lists = {"standalone_samples_per_second", "samples_per_second_of_repeats", "half_widths", "deviations"}
+        lists = {
+            "standalone_samples_per_second",
+            "samples_per_second_of_repeats",
+            "half_widths",
+            "deviations",
+            "epochs",
+            "share_changes",
+        }
         assert {key for key, value in case.items() if value is not None} == {"policy", "repeats", *lists}
         assert (case["repeats"], set(case["half_widths"].values())) == (0, {None})
     assert "—" in bench_table(document)
@@ -183,6 +193,22 @@ def test_a_failed_case_keeps_the_figures_of_the_others() -> None:
     assert cases["equal"]["samples_per_second"] == 250
     assert cases["equal"]["balance_efficiency"] == pytest.approx(250 / sum(RATES))
     assert cases["hybrid"]["samples_per_second"] is None
+
+
+def test_the_course_of_a_case_says_when_it_reached_what_all_reached() -> None:
+    document = bench_document(EQUAL_AND_HYBRID, LINES)
+    for case in document["cases"]:
+        ends = [one["seconds"] for one in case["epochs"]]
+        assert ends == sorted(ends)
+        reached = next(one["seconds"] for one in case["epochs"] if one["metric"] >= document["target_metric"])
+        assert case["seconds_to_target"] == reached
+        assert case["device_hours"] == pytest.approx(ends[-1] * 4 / 3600)
+        assert case["share_changes"][0]["step"] == 0
+        computing = [
+            sum(entry["share"] for entry in case["phases"] if entry["rank"] == rank and entry["phase"] in COMPUTING)
+            for rank in range(4)
+        ]
+        assert case["utilization"] == pytest.approx(sum(computing) / 4)
 
 
 def test_one_epoch_gives_no_throughput_and_says_why() -> None:
