@@ -109,6 +109,8 @@ class DataPlan:
     """What is doubtful about the source, each a sentence with file and line."""
     training_rows: int | None = None
     """Samples of the training part; None: unknown. No global batch is larger."""
+    name: str = ""
+    """Name by which a script finds them below ``PACELINE_DATA``; empty: they are those of a workload, or a project."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +140,8 @@ class ScriptPlan:
     """Whether the run fails where its batches cannot be balanced, instead of running as it is."""
     rate: float | None = None
     """Samples per second of an emulated device of speed 1; None: the first unpaced steps fix it."""
+    data: tuple[DataPlan, ...] = ()
+    """Data sets and folders that stand under their names below ``PACELINE_DATA``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +194,12 @@ class Plan:
     def is_network_emulated(self) -> bool:
         """Whether the network between its ranks is emulated. A single rank has no network."""
         return self.link is not None and len(self.ranks) > 1
+
+    @property
+    def trained_data(self) -> DataPlan:
+        """The data that it trains on: of a script its first data set, else its first folder, else its project."""
+        named = self.script.data if self.script is not None else ()
+        return next((data for data in named if data.training_rows is not None), named[0] if named else self.data)
 
     def node_of(self, rank: int) -> NodePlan:
         """The machine that a rank runs on."""

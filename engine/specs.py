@@ -126,11 +126,18 @@ class ScriptSpec:
     """Whether a script that cannot be balanced is refused instead of run as it is."""
     digest: str = ""
     """Of the file and the arguments; empty until the project is packed. Then ``path`` and ``workdir`` are below the project."""
+    data: tuple[str, ...] = ()
+    """Data that are brought to its nodes beside those it asks for by name: names of data sets, and folders at the centre as ``DIR``
+    or ``NAME=DIR``."""
+    is_packaged: bool = False
+    """Whether ``path`` is the name of a script that comes with Paceline instead of a file."""
+    workload: str = ""
+    """Name in lists and results instead of that of the file."""
 
     @property
     def name(self) -> str:
         """Its name in lists and results: that of the file or the module."""
-        return self.path if self.is_module else self.path.rpartition("/")[2]
+        return self.workload or (self.path if self.is_module else self.path.rpartition("/")[2])
 
 
 @dataclass(frozen=True, slots=True)

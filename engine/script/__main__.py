@@ -25,6 +25,7 @@ from torch.distributed import PrefixStore  # type: ignore[attr-defined]  # torch
 from ..errors import PacelineError, PlanImpossible
 from ..events import RankJoined
 from ..plan import NodePlan, Plan, RankPlan, ScriptPlan
+from ..protocol.data_names import DATA_VARIABLE
 from ..protocol.project_files import WORK_DIRECTORY
 from ..training.group.default_store import run_store
 from ..training.group.peer_failure import is_collateral
@@ -94,7 +95,8 @@ def note_group(patches: Patches, plan: Plan, log: RankLog) -> None:
 
 def run_script(run_dir: Path, script: ScriptPlan, node: NodePlan) -> None:
     """Become the script: its arguments, its place on Python's path, its name ``__main__``. Raises what it raises."""
-    arguments = [substituted(argument, node.paths) for argument in script.args]
+    named = {data.name: os.path.join(os.environ.get(DATA_VARIABLE, ""), data.name) for data in script.data}
+    arguments = [substituted(argument, {**node.paths, **named}) for argument in script.args]
     # Our bundle comes last, so that nothing of the script's is shadowed by what lies in it.
     bundles = [entry for entry in sys.path if entry.endswith(".zip") and "bundles" in entry]
     sys.path[:] = [entry for entry in sys.path if entry not in bundles and entry != ""] + bundles

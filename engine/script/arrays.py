@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,9 @@ import torch
 from torch.utils.data import Dataset
 
 from ..errors import DataRefused
+from ..protocol.data_names import DATA_VARIABLE, SHORT_NAMES
 from ..workloads import WORKLOADS
-
-DATA_VARIABLE = "PACELINE_DATA"
-"""Directory with a directory of prepared arrays for each workload, by its name."""
-SHORT_NAMES = {"digits": "digits-cnn", "sp500": "sp500-mlp", "agnews": "agnews-small"}
+from ..workloads.datasets import DATASETS
 
 
 class ArrayDataset(Dataset[Any]):
@@ -36,31 +35,59 @@ class ArrayDataset(Dataset[Any]):
         x, y = torch.as_tensor(self.x[rows]), torch.as_tensor(self.y[rows])
         return list(zip(x, y, strict=True))
 
+    def blocks(self, length: int) -> ArrayDataset:
+        """Return a stream of tokens, x and y [tokens], cut into rows of ``length``; what is left at its end is dropped.
 
-def dataset(name: str) -> tuple[ArrayDataset, ArrayDataset]:
-    """Return the training and the validation part of a built-in data set. Raises DataRefused where it is not there.
+        Raises DataRefused for a stream shorter than that.
+        """
+        rows = len(self.x) // length
+        if rows == 0:
+            raise DataRefused(f"a text of {len(self.x)} tokens has no block of {length}", hint="give a longer text, or --length")
+        return ArrayDataset(*(array[: rows * length].reshape(rows, length) for array in (self.x, self.y)))
 
-    ``name``: ``digits``, ``sp500``, ``agnews``, or that of a workload.
+
+def dataset(name: str, *parts: str) -> tuple[ArrayDataset, ...]:
+    """Return the training and the validation part of a data set, or the parts that are named. Raises DataRefused.
+
+    ``name``: of a data set such as ``cifar10`` or ``sp500``, or of a workload. ``parts``: of ``train``, ``validation``, ``test``.
     """
-    workload = SHORT_NAMES.get(name, name)
-    if workload not in WORKLOADS:
-        raise DataRefused(f"there is no data set {name!r}", hint="known: " + ", ".join([*SHORT_NAMES, *WORKLOADS]))
-    directory = _directory(workload)
-    train, validation = (
-        ArrayDataset(*(_array(directory / f"{part}_{kind}.npy") for kind in "xy")) for part in ("train", "validation")
+    directory = _directory(*_names(name))
+    return tuple(
+        ArrayDataset(*(_array(directory / f"{part}_{kind}.npy") for kind in "xy")) for part in parts or ("train", "validation")
     )
-    return train, validation
 
 
-def _directory(workload: str) -> Path:
-    root = os.environ.get(DATA_VARIABLE)
-    if root is not None and (Path(root) / workload / "manifest.json").exists():
-        return Path(root) / workload
+def manifest(name: str) -> dict[str, Any]:
+    """Return what is known about a data set: its source, and by its kind ``classes``, ``vocabulary``, ``shape`` and more.
+
+    ``path`` is its directory, where a ``tokenizer.json`` may lie. docs/design/workloads.md lists all keys. Raises DataRefused.
+    """
+    directory = _directory(*_names(name))
+    try:
+        facts: dict[str, Any] = json.loads((directory / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataRefused(f"cannot read {directory / 'manifest.json'}: {error}") from None
+    return facts | {"path": str(directory)}
+
+
+def _names(name: str) -> tuple[str, str]:
+    """A name, and that of the workload whose data it is. Raises DataRefused for an unknown one."""
+    workload = SHORT_NAMES.get(name, name)
+    if workload not in WORKLOADS and name not in DATASETS:
+        raise DataRefused(f"there is no data set {name!r}", hint="known: " + ", ".join(dict.fromkeys([*DATASETS, *WORKLOADS])))
+    return name, workload
+
+
+def _directory(name: str, workload: str) -> Path:
+    if root := os.environ.get(DATA_VARIABLE):
+        for known in (name, workload):
+            if (Path(root) / known / "manifest.json").exists():
+                return Path(root) / known
     try:  # only where the whole of Paceline is installed: a node has its prepared arrays
         preparation = importlib.import_module("paceline.engine.datasets.preparation")
     except ImportError:
         raise DataRefused(
-            f"the data of {workload} are not on this machine", hint="start the script with paceline train, which pushes them"
+            f"the data set {name} is not on this machine", hint=f"paceline train --data {name} SCRIPT brings it to every node"
         ) from None
     _, directory = preparation.prepare(workload, None, Path("data"))
     return Path(directory)

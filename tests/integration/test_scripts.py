@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from textwrap import dedent
@@ -40,6 +41,14 @@ if dist.get_rank() == 0:
     torch.save(model.module.state_dict(), "model.pt")
 dist.destroy_process_group()
 """
+WITH_DATA = """
+import sys, paceline
+from pathlib import Path
+run = paceline.init()
+training, validation = paceline.dataset("digits")
+notes = sorted(path.name for path in Path(sys.argv[1]).iterdir())
+print(f"rank {run.rank} sees {len(training)} digits and {notes}", flush=True)
+"""
 GROUP = "import os, sys, torch.distributed as dist\ndist.init_process_group('gloo')\n"
 ODD = {
     "no training": ("print('hello')", 0, "the script ended without an epoch that could be seen"),
@@ -75,6 +84,22 @@ def test_an_unchanged_script_is_balanced_and_only_what_it_wrote_is_fetched(lab: 
     assert len(document["epochs"]) == 4
     status, fetched = lab.run("fetch", document["run_id"])
     assert [file["name"] for file in fetched["files"]] == ["work/model.pt"]
+
+
+def test_data_sets_by_name_and_folders_stand_on_every_node(lab: LabDirectory) -> None:
+    (lab.path / "notes").mkdir()
+    (lab.path / "notes" / "one.txt").write_text("1")
+    (lab.path / "code").mkdir()
+    (lab.path / "code" / "train.py").write_text(WITH_DATA)
+    for _ in range(2):  # pushed once: the second launch finds them
+        status, document = lab.run("train", "--data", "./notes", "code/train.py", "{notes}")
+        assert status == 0, lab.narration()
+        held = [sorted(os.listdir(lab.node(name) / "data")) for name in ("n0", "n1")]
+        status, logs = lab.run("logs", document["run_id"], "--grep", "rank . sees")
+        said = sorted(line["text"] for line in logs["lines"])
+        assert said == [f"rank {rank} sees 1438 digits and ['one.txt']" for rank in range(2)]
+        assert document["data"]["rows"] == 1797
+    assert [len(names) for names in held] == [3, 3], held  # project, digits, notes
 
 
 def test_a_bench_of_a_script_compares_policies_by_runs_of_their_own(lab: LabDirectory) -> None:

@@ -144,6 +144,7 @@ def _argument(option: JobOption) -> Argument:
         default=option.default_value,
         choices=option.choices,
         is_strict=option.kind is OptionKind.STRICT_CHOICE,
+        is_repeatable=option.kind is OptionKind.DATA_SETS,
         group=option.group,
     )
 
@@ -189,7 +190,6 @@ def seed(text: str) -> int:
     return value
 
 
-def bandwidth(text: str) -> float:
 def since(text: str) -> float:
     """A moment in the past, seconds since 1970, from ``10m``, ``14:02`` or a date."""
     import time
@@ -202,6 +202,7 @@ def since(text: str) -> float:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def bandwidth(text: str) -> float:
     """Bytes per second, in the notation of nodes.toml."""
     return _link_value("bandwidth", text)
 

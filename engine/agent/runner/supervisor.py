@@ -28,7 +28,7 @@ from ...wire import encode, from_plain
 from ..runs import device_lock, lease
 from ..runs.environment import run_environment
 from ..runs.run_dir import create, finish
-from ..runs.work_dir import make_work_dir
+from ..runs.work_dir import link_data, make_work_dir
 from ..system.oom import oom_kills
 from ..system.process_tree import SESSIONS_FILE, ProcessTree
 from ..system.processes import RUN_ID_VARIABLE, STATE_ROOT_VARIABLE, boot_id, start_time
@@ -166,9 +166,10 @@ class Supervisor:
     async def _start_torchrun(self) -> asyncio.subprocess.Process:
         node, plan = self._node, self._plan
         directory = await asyncio.to_thread(make_work_dir, self.run, plan, self._root / "data")
+        named = link_data(self.run, plan, self._root / "data")
         command = [node.python, "-m", "paceline.engine.training.launcher", str(self.run), node.name]
         env, told = run_environment(os.environ, self._env, os.cpu_count() or 1)
-        env |= {"PACELINE_NODE": node.name, "PYTHONUNBUFFERED": "1"}
+        env |= {"PACELINE_NODE": node.name, "PYTHONUNBUFFERED": "1", **named}
         env |= {RUN_ID_VARIABLE: plan.run_id, STATE_ROOT_VARIABLE: str(self._root)}
         env |= {"GLOO_SOCKET_IFNAME": node.interface, "NCCL_SOCKET_IFNAME": node.interface}
         env["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # device indices are NVML's

@@ -116,9 +116,10 @@ class _UsageIndex:
         self._state_dir = state_dir
         self._environments = list(_read_environments())
         self._data = {
-            str(data.get("digest"))
+            digest
             for run in (state_dir.runs.iterdir() if state_dir.runs.is_dir() else ())
-            if _is_running(run) and isinstance(data := (read_json(run / "plan.json") or {}).get("data"), dict)
+            if _is_running(run)
+            for digest in _digests_of(read_json(run / "plan.json") or {})
         }
 
     def reason_in_use(self, kind: str, name: str, status: os.stat_result) -> str:
@@ -134,6 +135,15 @@ class _UsageIndex:
             return "a run uses it" if name in self._data else ""
         path = os.fsencode(self._state_dir.bundles / name)
         return "programs run from it" if any(path in environ for environ in self._environments) else ""
+
+
+def _digests_of(plan: dict[str, Any]) -> Iterator[str]:
+    """Digests of the data that a run of this plan reads: its own, and what its script finds by name."""
+    script = plan.get("script")
+    named = script.get("data") if isinstance(script, dict) else None
+    for data in (plan.get("data"), *(named if isinstance(named, list) else ())):
+        if isinstance(data, dict):
+            yield str(data.get("digest"))
 
 
 def _stored_item(state_dir: StateDir, usage: _UsageIndex, kind: str, name: str, handle: int) -> StoredItem:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 from ...errors import StorageFailed, WorkFailed
 from ...plan import Plan
+from ...protocol.data_names import DATA_VARIABLE
 from ...protocol.private_files import write_bytes
 from ...protocol.project_files import FILES, MANIFEST, WORK_DIRECTORY
+from ...protocol.run_files import PRIVATE_DIR
 
 COPIES_FILE = ".copies.json"
 """``{name below the run: [mtime in ns, size]}`` of the copied files: those that stay so are no output of the run."""
@@ -22,6 +24,23 @@ def unchanged_copies(run: Path) -> dict[str, tuple[int, int]]:
         return {str(name): (int(mtime), int(size)) for name, (mtime, size) in copies.items()}
     except (OSError, ValueError, TypeError, AttributeError):  # a run without a script, or a file that a script spoilt
         return {}
+
+
+def link_data(run: Path, plan: Plan, data: Path) -> dict[str, str]:
+    """Let the data of a run's script stand under their names in one directory; return the environment that names it.
+
+    ``data``: where a node keeps data by digest. The directory goes with the run's end. Raises StorageFailed.
+    """
+    if plan.script is None or not plan.script.data:
+        return {}
+    directory = run / PRIVATE_DIR / "data"
+    try:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for one in plan.script.data:
+            (directory / one.name).symlink_to(data / one.digest)
+    except OSError as error:
+        raise StorageFailed(f"cannot link the data in {directory}: {error.strerror or error}", hint="start the run again") from None
+    return {DATA_VARIABLE: str(directory)}
 
 
 def make_work_dir(run: Path, plan: Plan, data: Path) -> Path:

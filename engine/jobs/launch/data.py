@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ...datasets import PREPARATION_STEPS, Columns, prepare
 from ...errors import Interrupted, UsageError
-from ...events import Warned
-from ...plan import DataPlan
+from ...events import Progress, Warned
+from ...plan import DataPlan, Plan
 from ...protocol.json_files import read_json
 from ...specs import NodeSpec, TrainSpec
 from ...ssh.fleet import Fleet
@@ -20,6 +21,8 @@ from ...telemetry.progress import ProgressReporter
 from ...workloads import WORKLOADS
 from ..gather import gather_all
 from ..mirror.run_mirror import check_writable
+from ..scripts.data_sets import NamedData
+from ..scripts.folder import read_folder
 from ..scripts.prepare import check_modules, prepare_script
 from .device_selection import nodes_of_devices
 from .session import LaunchSession
@@ -59,22 +62,81 @@ async def prepare_data(session: LaunchSession, spec: TrainSpec) -> tuple[DataPla
     return data, path
 
 
-async def prepare_job(session: LaunchSession, spec: TrainSpec) -> tuple[TrainSpec, DataPlan, Path]:
-    """The job with its paths resolved, its prepared data or packed project, and their directory here.
+@dataclass(frozen=True, slots=True)
+class PreparedJob:
+    """A job whose data, and whose project where it is a script, lie here."""
+
+    spec: TrainSpec
+    """The job with its paths resolved."""
+    data: DataPlan
+    """Its training data, or the project of its script."""
+    sources: Mapping[str, Path]
+    """Directory here of everything that its nodes need, by digest."""
+    named: tuple[DataPlan, ...] = ()
+    """What a script finds by name."""
+
+    @property
+    def training_rows(self) -> int:
+        """Training rows of its data; 0 for a script."""
+        return count_training_rows(self.sources[self.data.digest])
+
+    def complete(self, plan: Plan) -> Plan:
+        """The plan with what the script finds by name."""
+        return plan if plan.script is None else replace(plan, script=replace(plan.script, data=self.named))
+
+
+async def prepare_job(session: LaunchSession, spec: TrainSpec) -> PreparedJob:
+    """The job with its prepared data or its packed project.
 
     Raises as ``prepare_data``; PlanImpossible where a connected node lacks a module that the script imports.
     """
     if spec.script is None:
-        return spec, *await prepare_data(session, spec)
+        data, source = await prepare_data(session, spec)
+        return PreparedJob(spec, data, {data.digest: source})
     check_writable(session.runs)
-    spec, data, source, modules = await prepare_script(spec, session.data_dir / "projects")
+    script = await prepare_script(spec, session.data_dir / "projects")
     if spec.devices == "auto":
         raise UsageError("--devices auto needs a profile, and a script has none", hint="name the devices, or leave the option out")
+    built_in = [one for one in script.named if one.folder is None]
+    if spec.csv is not None and len(built_in) != 1:
+        reason = f"--csv replaces the source of one built-in data set, and the script asks for {len(built_in)}"
+        raise UsageError(reason, hint="name one with --data")
+    named, sources = [], {script.project.digest: script.directory}
+    for one in script.named:
+        data, source = await _named_data(session, spec, one)
+        named.append(data)
+        sources[data.digest] = source
     names = nodes_of_devices(spec.devices, [node.name for node in session.inventory.nodes if not node.read_only])
     await session.live.wait_settled(names)
     connected = [node for node in session.inventory.nodes if node.name in names and node.name in session.live.connected]
-    await check_modules(session.fleet, connected, modules)
-    return spec, data, source
+    await check_modules(session.fleet, connected, script.modules)
+    return PreparedJob(script.spec, script.project, sources, tuple(named))
+
+
+async def _named_data(session: LaunchSession, spec: TrainSpec, one: NamedData) -> tuple[DataPlan, Path]:
+    """Data of a script and their directory here."""
+    if one.folder is None:
+        data, source = await prepare_data(session, replace(spec, workload=one.workload, script=None))
+        return replace(data, name=one.name), source
+    session.publish(Progress(phase=f"reading {one.folder}"))
+    is_cancelled = threading.Event()
+
+    def check() -> None:
+        if is_cancelled.is_set():
+            raise Interrupted("reading the data was interrupted")
+
+    try:
+        data = await asyncio.to_thread(read_folder, one.name, one.folder, session.data_dir / "folders", check)
+    finally:
+        is_cancelled.set()
+    return data, one.folder
+
+
+async def push_sources(session: LaunchSession, nodes: Sequence[NodeSpec], plan: Plan, sources: Mapping[str, Path]) -> None:
+    """Push what a plan needs to every node that does not have it yet: its data or project, and what its script finds by name."""
+    await push_data(session.fleet, nodes, plan.data, sources[plan.data.digest], session.publish)
+    for data in () if plan.script is None else plan.script.data:
+        await push_directory(session.fleet, nodes, data.digest, sources[data.digest], f"data ({data.name})", session.publish)
 
 
 async def push_data(fleet: Fleet, nodes: Sequence[NodeSpec], data: DataPlan, source: Path, publish: Publish) -> None:

@@ -16,7 +16,7 @@ from ...reports.prediction import batch_warning
 from ...specs import TrainSpec
 from ...workloads import parameters_of
 from ..doors.firewall import firewall_lines
-from .data import count_training_rows, prepare_job
+from .data import prepare_job
 from .device_usage import device_users
 from .forecast import advice_for, host_loads, recommended_spec, with_forecast
 from .live_plan import LivePlanner
@@ -29,7 +29,8 @@ async def dry_run(session: LaunchSession, spec: TrainSpec) -> Document:
 
     Raises NotProfiled where devices are to be recommended and no stored profile is valid.
     """
-    spec, data, source = await prepare_job(session, spec)
+    job = await prepare_job(session, spec)
+    spec, data = job.spec, job.data
     planner = LivePlanner(session)
     if spec.devices == "auto":
         spec = replace(spec, devices=await planner.reachable_devices())
@@ -42,11 +43,12 @@ async def dry_run(session: LaunchSession, spec: TrainSpec) -> Document:
         spec = replace(spec, devices=recommended_spec(profile, advice_for(profile, spec, time.time()), spec.policies[0])[0])
     await session.live.wait_reported(planner.node_names(spec.devices))
     plan, nodes = await planner.plan(spec, data)
+    plan = job.complete(plan)
     loads = host_loads((name, node.host) for name, node in session.live.state.nodes.items())
     plan = with_forecast(session.profile_cache(plan).load(), plan, time.time(), loads)
     paths = sorted(session.runs.glob("*/result.json"), reverse=True)
     results = (result for path in paths if (result := read_json(path)) is not None)
-    document = plan_document(plan, count_training_rows(source), device_users(plan, nodes), results)
+    document = plan_document(plan, job.training_rows, device_users(plan, nodes), results)
     document["warnings"] += planner.software_warnings(plan)
     return document
 
@@ -56,12 +58,13 @@ def plan_document(
 ) -> Document:
     """The document of the verb. ``device_users``: who else uses each rank's device; ``earlier``: results, newest first. Pure."""
     results = list(earlier)
+    data = plan.trained_data
     return {
         "type": "plan",
         "workload": plan.workload,
         "parameters": parameters_of(plan.workload),
-        "data": {"source": plan.data.source, "rows": plan.data.rows, "sha256": plan.data.sha256},
-        "warnings": [*plan.data.warnings, *([sentence] if (sentence := batch_warning(plan)) is not None else [])],
+        "data": {"source": data.source, "rows": data.rows or None, "sha256": data.sha256},
+        "warnings": [*data.warnings, *([sentence] if (sentence := batch_warning(plan)) is not None else [])],
         "emulated": plan.is_emulated,
         "precision": plan.precision,
         **exchange_document(plan),

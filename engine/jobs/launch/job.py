@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from pathlib import Path
 
 from ...errors import DeviceInUse
 from ...events import Progress, Warned
-from ...plan import CasePlan, DataPlan, Plan
+from ...plan import CasePlan, Plan
 from ...reports.document_type import Document
 from ...reports.prediction import batch_warning
 from ...specs import TrainSpec
 from ...states import Policy
 from ..scripts.bench import bench_script
-from .data import prepare_job
+from .data import PreparedJob, prepare_job
 from .forecast import advice_for, calibrate_from, host_loads, recommended_spec, with_forecast
 from .live_plan import LivePlanner
 from .planning import make_case
@@ -49,23 +48,21 @@ class JobLauncher:
         """
         if spec.devices != "auto":
             self._planner.node_names(spec.devices)  # an unknown node is refused before data is prepared
-        spec, data, source = await prepare_job(self._session, spec)
-        if spec.devices == "auto":
-            spec = await self._recommended(spec)
-        if spec.script is not None and spec.is_bench:
+        job = await prepare_job(self._session, spec)
+        if job.spec.devices == "auto":
+            job = replace(job, spec=await self._recommended(job.spec))
+        if job.spec.script is not None and job.spec.is_bench:
 
-            async def launch(one: TrainSpec, data: DataPlan, source: Path, policy: Policy, repeat: int) -> tuple[Plan, Document]:
-                return await self._launch(one, data, source, is_waiting, make_case(policy, repeat))
+            async def launch(one: TrainSpec, policy: Policy, repeat: int) -> tuple[Plan, Document]:
+                return await self._launch(replace(job, spec=one), is_waiting, make_case(policy, repeat))
 
-            return await bench_script(spec, data, source, self._session.runs, launch)
-        return (await self._launch(spec, data, source, is_waiting))[1]
+            return await bench_script(job.spec, self._session.runs, launch)
+        return (await self._launch(job, is_waiting))[1]
 
-    async def _launch(
-        self, spec: TrainSpec, data: DataPlan, source: Path, is_waiting: bool, case: CasePlan | None = None
-    ) -> tuple[Plan, Document]:
+    async def _launch(self, job: PreparedJob, is_waiting: bool, case: CasePlan | None = None) -> tuple[Plan, Document]:
         """Launch and follow one run; returns its plan and its result. ``case``: instead of those of the job."""
         while True:
-            plan = await self._planner.plan_when_ready(spec, data, is_waiting)
+            plan = job.complete(await self._planner.plan_when_ready(job.spec, job.data, is_waiting))
             plan = plan if case is None else replace(plan, cases=(case,))
             cache = self._session.profile_cache(plan)
             profile = cache.load()
@@ -75,7 +72,7 @@ class JobLauncher:
                 for sentence in (batch_warning(plan), *self._planner.software_warnings(plan)):
                     if sentence is not None:
                         self._session.publish(Warned(reason=sentence))
-                document = await self._launcher.launch(spec, plan, source)
+                document = await self._launcher.launch(job.spec, plan, job.sources)
             except DeviceInUse:
                 if not is_waiting:
                     raise

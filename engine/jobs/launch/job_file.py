@@ -35,7 +35,17 @@ def read_job_file(path: Path) -> dict[str, Any]:
     for name in values:
         if options[name].kind is OptionKind.PATH:
             values[name] = str(path.absolute().parent / Path(values[name]).expanduser())
+        elif options[name].kind is OptionKind.DATA_SETS:
+            values[name] = [_below(path.absolute().parent, text) for text in values[name]]
     return values
+
+
+def _below(directory: Path, text: str) -> str:
+    """A folder of data below the directory of the file; the name of a data set stays."""
+    name, equals, folder = text.rpartition("=")
+    if not equals and "/" not in text and not (directory / text).is_dir():
+        return text
+    return f"{name}{equals}{directory / Path(folder).expanduser()}"
 
 
 def _reader(option: JobOption) -> Callable[[Any], Any]:
@@ -63,6 +73,14 @@ def _texts(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(item, str) and "\0" not in item for item in value):
         raise InvalidValue('expected a list of texts, such as ["--lr", "0.1"]')
     return tuple(value)
+
+
+def _data_sets(value: Any) -> list[str]:
+    """One or several data sets and folders."""
+    items = value if isinstance(value, list) and value else [value]
+    if not all(isinstance(item, str) and item.strip() and item.isprintable() for item in items):
+        raise InvalidValue('expected a data set such as "digits", a folder such as "images=./images", or a list of them')
+    return list(items)
 
 
 def _count(value: Any) -> int:
@@ -100,5 +118,6 @@ _READERS: dict[OptionKind, Callable[[Any], Any]] = {
     OptionKind.TEXT: text,
     OptionKind.TEXTS: _texts,
     OptionKind.PATH: text,
+    OptionKind.DATA_SETS: _data_sets,
     OptionKind.DEVICES: _devices,
 }

@@ -10,6 +10,7 @@ from dataclasses import KW_ONLY, dataclass, replace
 from enum import Enum, auto
 from typing import Any
 
+from ...errors import UsageError
 from ...experiments.policies import check_policies
 from ...specs import ScriptSpec, TrainSpec
 from ...states import COMPRESSIONS, POLICIES, PRECISIONS
@@ -31,6 +32,8 @@ class OptionKind(Enum):
     TEXT = auto()
     TEXTS = auto()
     """A list of texts, in a job file only."""
+    DATA_SETS = auto()
+    """A name of data or a folder of the centre; may be given several times. In a job file one or a list, folders relative to it."""
     PATH = auto()
     """A file of the centre; in a job file relative to that file."""
     CHOICE = auto()
@@ -74,6 +77,8 @@ class JobOption:
         """Value where a person gives none."""
         if self.kind is OptionKind.FLAG:
             return False
+        if self.kind is OptionKind.DATA_SETS:
+            return ()
         return _DEFAULTS[self.field] if self.default is None and self.field is not None else self.default
 
 
@@ -183,6 +188,7 @@ JOB_OPTIONS: tuple[JobOption, ...] = (
     JobOption("module", OptionKind.TEXT, "a module as after python -m" + _IN_FILES, "MODULE", is_file_only=True),
     JobOption("args", OptionKind.TEXTS, "arguments of the script" + _IN_FILES, "LIST", is_file_only=True),
     JobOption("workdir", OptionKind.PATH, "directory that travels with a script (default: its git checkout)", "DIR"),
+    JobOption("data", OptionKind.DATA_SETS, "a data set, or a folder here, that a script finds by name; repeatable", "NAME[=DIR]"),
     JobOption("strict", OptionKind.FLAG, "refuse a script whose batches cannot be balanced"),
     JobOption("repeats", OptionKind.COUNT, "rounds, for a mean and its 95 % interval (1)", "N", "repeats", verbs=("bench",)),
 )
@@ -222,6 +228,8 @@ def train_spec(verb: str, values: Mapping[str, Any]) -> TrainSpec:
     spec = TrainSpec(**fields, is_bench=verb == "bench")
     script: ScriptSpec | None = values.get("script")
     if script is None:
+        if values.get("data"):
+            raise UsageError("--data is for a script; a workload has its data", hint="--csv gives a workload other data")
         return spec
-    script = replace(script, workdir=values["workdir"], is_strict=values["strict"])
+    script = replace(script, workdir=values["workdir"], is_strict=values["strict"], data=(*script.data, *values.get("data", ())))
     return replace(spec, script=script, workload=script.name)

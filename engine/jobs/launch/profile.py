@@ -28,7 +28,7 @@ class ProfileLauncher:
         data, source = await prepare_data(self._session, spec)
         spec = replace(spec, global_batch_size=PROFILING_BATCH_SIZE)
         plan = replace(await self._planner.plan_when_ready(spec, data), program="profiling")
-        result = await self._launcher.launch(spec, plan, source)
+        result = await self._launcher.launch(spec, plan, {data.digest: source})
         profile, document = self._session.profile_cache(plan).save(self._session.runs / plan.run_id)
         return profile, document | {key: result.get(key) for key in ("state", "reason", "failed_rank", "failed_node")}
 

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import secrets
 import string
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -32,7 +32,7 @@ from ..retry import call_with_retry, holder_name, require_int
 from ..runs.result import finalize_run
 from ..runs.resume import COPIES_DIR
 from ..runs.run_planned import run_planned
-from .data import count_training_rows, push_data, push_directory
+from .data import count_training_rows, push_directory, push_sources
 from .session import LaunchSession
 
 LAUNCH_PATIENCE_S = 30.0
@@ -92,20 +92,21 @@ class RunLauncher:
         self.run_id: str | None = None
         """The run that was submitted last, for an interrupt to name; None while there is none."""
 
-    async def launch(self, spec: TrainSpec, plan: Plan, source: Path) -> Document:
+    async def launch(self, spec: TrainSpec, plan: Plan, sources: Mapping[str, Path]) -> Document:
         """Push the data, submit, follow to the end; returns the result. What fails before the runners know their peers starts
-        nothing. Raises DeviceInUse where another launch took a device first."""
+        nothing. ``sources``: directory here of everything to push, by digest. Raises DeviceInUse where another launch took a device
+        first."""
         session = self._session
         names = tuple(node.name for node in plan.nodes)
         nodes = [node for node in session.inventory.nodes if node.name in names]
-        await push_data(session.fleet, nodes, plan.data, source, session.publish)
+        await push_sources(session, nodes, plan, sources)
         if plan.resume is not None:
             checkpoint = session.checkpoints_dir / plan.resume.digest
             await push_directory(session.fleet, nodes, plan.resume.digest, checkpoint, "checkpoint", session.publish)
         mirror = RunMirror(session.runs, plan.run_id)
         try:
             await self._submit(spec, plan, mirror)
-            session.publish(run_planned(plan, count_training_rows(source)))
+            session.publish(run_planned(plan, count_training_rows(sources[plan.data.digest])))
             session.publish(Progress(run_id=plan.run_id, phase="starting torchrun on every node"))
             copies = CheckpointCopies(plan.run_id, session.fleet, mirror.path / COPIES_DIR, session.publish)
             copying = asyncio.create_task(copies.run(), name="checkpoint copies")

@@ -19,7 +19,7 @@ def run_planned(plan: Plan, samples_per_epoch: int) -> RunPlanned:
         epochs=plan.epochs if is_training else 0,
         global_batch_size=plan.global_batch_size if is_training else 0,
         samples_per_epoch=samples_per_epoch,
-        source=plan.data.source,
+        source=plan.trained_data.source,
         is_emulated=plan.is_emulated,
         is_network_emulated=plan.is_network_emulated,
         is_bench=plan.is_bench,

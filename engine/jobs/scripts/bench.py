@@ -8,25 +8,28 @@ from pathlib import Path
 
 from ...errors import WorkFailed
 from ...events import Event
-from ...plan import DataPlan, Plan
+from ...plan import Plan
 from ...reports.bench import bench_document
 from ...reports.document_type import Document
 from ...specs import TrainSpec
 from ...states import Policy
 from ..mirror.follow import copied_events
 
-LaunchCase = Callable[[TrainSpec, DataPlan, Path, Policy, int], Awaitable[tuple[Plan, Document]]]
+LaunchCase = Callable[[TrainSpec, Policy, int], Awaitable[tuple[Plan, Document]]]
 """Launches one policy of one round and follows it: its plan and its result."""
 
 
-async def bench_script(spec: TrainSpec, data: DataPlan, source: Path, runs: Path, launch: LaunchCase) -> Document:
-    """The document of the bench, from the runs of all its cases. Raises WorkFailed at the first case that does not end well."""
+async def bench_script(spec: TrainSpec, runs: Path, launch: LaunchCase) -> Document:
+    """The document of the bench, from the runs of all its cases. ``runs``: where runs are copied.
+
+    Raises WorkFailed at the first case that does not end well.
+    """
     events: list[Event] = []
     plans: list[Plan] = []
     for repeat in range(spec.repeats):
         for policy in spec.policies:
             one = replace(spec, policies=(policy,), repeats=1, is_bench=False)
-            plan, result = await launch(one, data, source, policy, repeat)
+            plan, result = await launch(one, policy, repeat)
             if result["state"] != "done":
                 hint = f"paceline logs {plan.run_id}; the cases before it have results of their own"
                 raise WorkFailed(f"{plan.cases[0].name}: run {plan.run_id} {result['state']}: {result.get('reason')}", hint=hint)

@@ -1,4 +1,4 @@
-"""The example scripts that come with the library, one for each workload, to print and to change."""
+"""The example scripts that come with the library, one for each workload and model, to print and to change."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from importlib import resources
 from ...errors import UsageError
 from ...reports.document_type import Document
 from ...workloads import WORKLOADS
+from ...workloads.models import MODELS
 
-EXAMPLES = tuple(WORKLOADS)
+EXAMPLES = tuple(dict.fromkeys([*WORKLOADS, *MODELS]))
 """Names of all examples."""
 _PACKAGE = "paceline.engine.script.examples"
 

@@ -1,4 +1,4 @@
-"""What a script imports, read from its source, to name before the launch what a node lacks. Pure.
+"""What a script and its project import, read from their sources, to name before the launch what a node lacks. Pure.
 
 Only imports that always run count: those inside ``try`` or under a condition may be optional.
 """
@@ -14,15 +14,16 @@ OWN_PACKAGE = "paceline"
 """It travels to every node."""
 
 
-def required_modules(files: Mapping[str, bytes], program: bytes, directory: str) -> tuple[str, ...]:
-    """Top-level names of the modules that a program needs from outside its project, sorted.
+def read_modules(files: Mapping[str, bytes], program: bytes, directory: str) -> tuple[list[ast.Module], tuple[str, ...]]:
+    """Syntax trees of a program and of its project's modules that it imports, and top-level names of what it needs from outside.
 
-    ``files``: the project; ``directory``: that of the script, where Python looks for its neighbours first. Modules of the project
-    are followed. Raises SyntaxError where the program itself cannot be read; other files that cannot be read are skipped.
+    ``files``: the project; ``directory``: that of the script, where Python looks for its neighbours first. Raises SyntaxError where
+    the program itself cannot be read; other files that cannot be read are skipped.
     """
+    trees = [ast.parse(program)]
     required: set[str] = set()
     followed: set[str] = set()
-    waiting = list(_imports(ast.parse(program)))
+    waiting = list(_imports(trees[0]))
     while waiting:
         name = waiting.pop()
         if name in followed:
@@ -35,10 +36,12 @@ def required_modules(files: Mapping[str, bytes], program: bytes, directory: str)
                 required.add(top)
             continue
         try:
-            waiting += _imports(ast.parse(source), name if is_package else name.rpartition(".")[0])
+            tree = ast.parse(source)
         except (SyntaxError, ValueError):
             continue
-    return tuple(sorted(required))
+        trees.append(tree)
+        waiting += _imports(tree, name if is_package else name.rpartition(".")[0])
+    return trees, tuple(sorted(required))
 
 
 def _imports(tree: ast.Module, package: str = "") -> Iterator[str]:

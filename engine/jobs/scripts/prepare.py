@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import hashlib
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from ...errors import PlanImpossible, UsageError
@@ -14,45 +15,61 @@ from ...specs import NodeSpec, ScriptSpec, TrainSpec
 from ...ssh.fleet import Fleet
 from ..gather import gather_all
 from ..retry import call_with_retry
-from .imports import required_modules
+from .data_calls import asked_data_sets
+from .data_sets import NamedData, named_data
+from .imports import read_modules
 from .project import Project, pack_project, read_project
 
 CHECK_PATIENCE_S = 30.0
 """Seconds to wait for a node that is asked for its modules."""
 
 
-async def prepare_script(spec: TrainSpec, directory: Path) -> tuple[TrainSpec, DataPlan, Path, tuple[str, ...]]:
-    """Read and pack the project of a script.
+@dataclass(frozen=True, slots=True)
+class PreparedScript:
+    """A script that is ready for a launch."""
 
-    Returns the job with paths below the project, the project as data of the plan, its packed directory here, and the modules that
-    the script imports. ``directory``: where packed projects are kept. Raises UsageError, StorageFailed.
-    """
+    spec: TrainSpec
+    """The job with paths below the project."""
+    project: DataPlan
+    """The packed project as data of the plan,"""
+    directory: Path
+    """and where it lies here."""
+    modules: tuple[str, ...]
+    """Top-level names of what it imports from outside its project."""
+    named: tuple[NamedData, ...]
+    """Data that it is given by name."""
+
+
+async def prepare_script(spec: TrainSpec, directory: Path) -> PreparedScript:
+    """Read and pack the project of a script. ``directory``: where packed projects are kept. Raises UsageError, StorageFailed."""
     return await asyncio.to_thread(_prepare, spec, directory)
 
 
-def _prepare(spec: TrainSpec, directory: Path) -> tuple[TrainSpec, DataPlan, Path, tuple[str, ...]]:
+def _prepare(spec: TrainSpec, directory: Path) -> PreparedScript:
     script = spec.script
     assert script is not None
-    project = read_project(script, Path.cwd())
-    modules = _required(project, script)
+    here = Path.cwd()
+    project = read_project(script, here)
+    trees, modules = _read_modules(project, script)
+    named = named_data(script.data, asked_data_sets(trees, script.args), here)
     packed = pack_project(project, directory)
     digest = hashlib.sha256(project.program + b"\0".join(argument.encode() for argument in ("", *script.args))).hexdigest()
     resolved = replace(script, path=project.target, workdir=project.workdir, digest=digest[:16])
     data = DataPlan(digest=project.digest, source=f"project {project.root.name}", rows=0, sha256=project.digest)
-    return replace(spec, script=resolved, workload=script.name), data, packed, modules
+    return PreparedScript(replace(spec, script=resolved, workload=script.name), data, packed, modules, named)
 
 
-def _required(project: Project, script: ScriptSpec) -> tuple[str, ...]:
+def _read_modules(project: Project, script: ScriptSpec) -> tuple[list[ast.Module], tuple[str, ...]]:
     folder = str(PurePosixPath(project.target).parent) if not script.is_module else project.workdir
     try:
-        required = required_modules(project.files, project.program, folder)
+        trees, required = read_modules(project.files, project.program, folder)
     except (SyntaxError, ValueError) as error:
         line = getattr(error, "lineno", None)
         where = f"{script.path}:{line}" if line else script.path
         raise UsageError(f"{where}: not Python: {getattr(error, 'msg', None) or error}") from None
     if script.is_module and not project.program:
-        return tuple(sorted({*required, script.path.partition(".")[0]}))
-    return required
+        return trees, tuple(sorted({*required, script.path.partition(".")[0]}))
+    return trees, required
 
 
 async def check_modules(fleet: Fleet, nodes: Iterable[NodeSpec], modules: tuple[str, ...]) -> None:

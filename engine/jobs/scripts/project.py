@@ -19,6 +19,7 @@ from ...datasets.storage import is_intact, write_directory
 from ...errors import StorageFailed, UsageError
 from ...protocol.project_files import FILES, MANIFEST
 from ...specs import ScriptSpec
+from .packaged import read_packaged
 
 MAX_PROJECT_BYTES = 100 << 20
 MAX_PROJECT_FILES = 20_000
@@ -68,6 +69,8 @@ def read_project(script: ScriptSpec, here: Path) -> Project:
 
     Raises UsageError where the script is missing or the project is too large, StorageFailed where a file cannot be read.
     """
+    if script.is_packaged:
+        return Project(Path("paceline"), {script.path: read_packaged(script.path)}, frozenset(), script.path, ".")
     path = here if script.is_module else (here / Path(script.path).expanduser())
     if not script.is_module and not path.is_file():
         what = "is a directory" if path.is_dir() else "no such file"

@@ -13,7 +13,7 @@ from paceline.engine.agent.runs.artifacts import list_files
 from paceline.engine.agent.runs.work_dir import make_work_dir
 from paceline.engine.errors import StorageFailed, UsageError, WorkFailed
 from paceline.engine.jobs.scripts import project as projects
-from paceline.engine.jobs.scripts.imports import required_modules
+from paceline.engine.jobs.scripts.imports import read_modules
 from paceline.engine.jobs.scripts.project import pack_project, read_project
 from paceline.engine.plan import DataPlan, Plan, ScriptPlan
 from paceline.engine.protocol.project_files import FILES
@@ -155,4 +155,4 @@ def test_required_modules_are_those_that_are_always_imported_from_outside() -> N
         "lib/tools.py": b"import pandas.core\nbroken = \n",
         "unused.py": b"import never\n",
     }
-    assert required_modules(files, files["src/train.py"], "src") == ("einops", "numpy", "torch")
+    assert read_modules(files, files["src/train.py"], "src")[1] == ("einops", "numpy", "torch")
