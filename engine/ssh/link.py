@@ -15,9 +15,9 @@ import logging
 import shlex
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any
 
 import asyncssh
 
@@ -33,12 +33,11 @@ from .bundle import bundle
 from .connect import Connector
 from .embedded import EmbeddedNode
 from .flood import MAX_DEVICES, MAX_EVENT_BYTES, TURN_S, FloodGate
+from .sftp import open_channel, open_sftp
 from .upload import upload_bundle
 
 HELLO_TIMEOUT = 30.0
 """Seconds for a shell and Python to start on the node, which takes long on a cold network file system."""
-SFTP_TIMEOUT = 15.0
-"""Seconds for the SFTP channel to open."""
 CLOSE_TIMEOUT = 3.0
 """Seconds for an orderly close of a connection; then it is aborted."""
 MAX_LINE_BYTES = 8 << 20
@@ -74,8 +73,6 @@ MAX_SILENT_LOOKS = 4
 """Looks in a row without an answer after which the link counts as lost. Looks are counted, not seconds: this process may have been
 stopped meanwhile."""
 DEFAULT_STATE_DIR = "~/.local/state/paceline"
-CHANNEL_RETRIES, CHANNEL_RETRY_INTERVAL = 4, 0.25
-"""How often a refused channel is asked for again, and the seconds between."""
 END_TIMEOUT = 2.0
 """Seconds for the start command, and for an SFTP channel, to end."""
 NO_SHELL_HINT = "Paceline needs a login that runs commands with /bin/sh: no nologin, ForceCommand or menu"
@@ -90,7 +87,6 @@ AGENT_EVENTS = (NodeReported, NodeWarned)
 """Events that an agent may send on its own; the centre makes all others."""
 
 logger = logging.getLogger(__name__)
-T = TypeVar("T")
 
 
 class Link:
@@ -128,6 +124,8 @@ class Link:
         """First message to the agent, sent once the start files of the shell are done: one of them may read its input."""
         self._last_banner = ""
         """Last line of output before the agent."""
+        self._is_noisy = False
+        """Whether start files of the shell print anything."""
         self._started = asyncio.Event()
         """Set when either flag is set, and when the process ends."""
         self._gate = FloodGate(1.0)
@@ -171,14 +169,7 @@ class Link:
         """The SFTP channel of this connection, opened at the first call. Raises NodeUnreachable."""
         async with self._opening_sftp:
             if self._sftp is None:
-                try:
-                    async with asyncio.timeout(SFTP_TIMEOUT):
-                        self._sftp = await _open_channel(self._connection.start_sftp_client)
-                except TimeoutError:
-                    raise NodeUnreachable(f"no SFTP channel within {SFTP_TIMEOUT:.0f} s", node=self.node) from None
-                except (asyncssh.Error, OSError) as error:
-                    reason = f"no SFTP channel: {_error_text(error)}"
-                    raise NodeUnreachable(reason, node=self.node, hint=_sftp_hint(error)) from None
+                self._sftp = await open_sftp(self._connection, self.node, self._is_noisy)
         return self._sftp
 
     async def _close_sftp(self) -> None:
@@ -273,7 +264,7 @@ class Link:
                 is_embedded = self._spec.kind == "embedded"
                 command = start_command(root, python, self.node, bundle().name, is_embedded)
                 start = functools.partial(self._connection.create_process, command, encoding=None)
-                process = await _open_channel(start)
+                process = await open_channel(start)
                 self._process = process
                 self._setup = {"setup": {"devices": list(self._spec.devices), "interval": interval}}
                 self._tasks = [asyncio.ensure_future(self._read_stdout()), asyncio.ensure_future(self._read_stderr())]
@@ -445,7 +436,8 @@ class Link:
 
         A start file may have printed words without a line end before the marker.
         """
-        _, marker, home = line.rpartition(HOME_PREFIX)
+        noise, marker, home = line.rpartition(HOME_PREFIX)
+        self._is_noisy = self._is_noisy or bool(noise) or not (marker or line == BUNDLE_MISSING)
         if marker and home.startswith(b"/"):
             self.home = home.rstrip(b"\r").decode(errors="surrogateescape")
             with suppress(NodeUnreachable):  # it has ended already; its output says why
@@ -525,24 +517,6 @@ def _resolve(answer: asyncio.Future[dict[str, Any]], message: dict[str, Any], no
         error_class = WorkFailed
     hint = error.get("hint")
     answer.set_exception(error_class(str(error.get("reason")), node=node, hint=hint if isinstance(hint, str) else None))
-
-
-async def _open_channel(start: Callable[[], Awaitable[T]]) -> T:
-    """A channel of a connection. sshd may still be ending the one before it where it allows one session at a time."""
-    for _ in range(CHANNEL_RETRIES):
-        with suppress(asyncssh.ChannelOpenError):
-            return await start()
-        await asyncio.sleep(CHANNEL_RETRY_INTERVAL)
-    return await start()
-
-
-def _sftp_hint(error: BaseException) -> str:
-    """What to look at where no SFTP channel opens."""
-    if isinstance(error, asyncssh.ChannelOpenError):
-        return "MaxSessions of its sshd may be 1: Paceline needs 2 to send data"
-    if "packet" in _error_text(error).lower():
-        return "a start file of its shell prints text: print in interactive shells only"
-    return "sshd needs its sftp subsystem"
 
 
 def _error_text(error: BaseException) -> str:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from paceline.engine.errors import NodeUnreachable, PacelineError
 from paceline.engine.events import Event, NodeConnected
 from paceline.engine.specs import NodeSpec
-from paceline.engine.ssh import embedded, link, upload
+from paceline.engine.ssh import embedded, link, sftp, upload
 from paceline.engine.ssh.bundle import bundle
 from paceline.engine.ssh.embedded import EmbeddedNode
 from paceline.engine.ssh.flood import Allowance, FloodGate
@@ -67,9 +67,9 @@ async def test_an_sftp_channel_that_never_opens_times_out(node: EmbeddedNode, mo
     async def never(*_: object) -> None:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(link, "SFTP_TIMEOUT", 0.1)
+    monkeypatch.setattr(sftp, "SFTP_TIMEOUT", 0.1)
     monkeypatch.setattr(asyncssh.SSHClientConnection, "start_sftp_client", never)
-    with pytest.raises(NodeUnreachable, match="demo1: no SFTP channel within"):
+    with pytest.raises(NodeUnreachable, match="demo1: no SFTP channel: no answer within"):
         await opened(node)
 
 

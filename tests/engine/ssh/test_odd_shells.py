@@ -27,7 +27,7 @@ pytestmark = needs_sshd
 BASH = shutil.which("bash")
 DEVICES = (DeviceSpec("a declared one", 1.0, 1 << 30), DeviceSpec("another", 1.0, 1 << 30))
 SFTP_SERVER = shutil.which("sftp-server", path="/usr/lib/openssh:/usr/libexec/openssh:/usr/libexec:/usr/lib/ssh")
-SFTP = f"case $SSH_ORIGINAL_COMMAND in *sftp*) exec {SFTP_SERVER};; esac"
+SFTP = f"case $SSH_ORIGINAL_COMMAND in internal-sftp) exec {SFTP_SERVER};; esac"
 """First line of a start file: the sftp subsystem reads no start file."""
 SPED_UP = 12.0
 """How much faster than the line it stands for: rates, delays and limits alike."""
@@ -94,12 +94,12 @@ async def refusal(spec: NodeSpec) -> PacelineError:
     return raised.value
 
 
-@pytest.mark.parametrize("start_file", LOUD.values(), ids=LOUD)
+@pytest.mark.parametrize(
+    "start_file",
+    [pytest.param(text, marks=() if what == "all of it" else pytest.mark.slow, id=what) for what, text in LOUD.items()],
+)
 async def test_a_start_file_changes_nothing(tmp_path: Path, start_file: str) -> None:
-    sftp = (
-        f"case $SSH_ORIGINAL_COMMAND in *sftp*) exec {shutil.which('sftp-server', path='/usr/lib/openssh:/usr/libexec')};; esac\n"
-    )
-    async with node(tmp_path, sftp + start_file) as spec:
+    async with node(tmp_path, f"{SFTP}\n{start_file}") as spec:
         assert await devices_of(spec) == [device.name for device in DEVICES]
         assert (tmp_path / "state" / "odd" / "bundles").exists(), "in its own place, whatever directory the shell is in"
         assert await devices_of(spec) == [device.name for device in DEVICES], "again, without an upload"
@@ -144,10 +144,25 @@ async def test_a_start_file_that_never_ends_is_named_with_what_it_printed(tmp_pa
     assert error.reason == "no hello from the agent within 2 s; it printed 'Choose a project'"
 
 
-async def test_text_in_front_of_files_is_named(tmp_path: Path) -> None:
-    async with node(tmp_path, f"case $SSH_ORIGINAL_COMMAND in *sftp*) echo Welcome;; esac\n{SFTP}") as spec:
+@pytest.mark.parametrize("start_file", ["echo Welcome", "printf 'Loading '", "read answer"])
+async def test_files_are_sent_although_a_start_file_speaks_or_reads_in_front_of_sftp(
+    tmp_path: Path, start_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("paceline.engine.ssh.sftp.SFTP_TIMEOUT", 3.0)
+    async with node(tmp_path, start_file, Subsystem=f"sftp {SFTP_SERVER}") as spec:
+        assert await devices_of(spec) == [device.name for device in DEVICES]
+
+
+async def test_files_are_sent_where_the_server_has_no_subsystem_for_them(tmp_path: Path) -> None:
+    async with node(tmp_path, "", Subsystem="other /bin/false") as spec:
+        assert await devices_of(spec) == [device.name for device in DEVICES]
+
+
+async def test_a_node_without_any_way_to_send_files_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("paceline.engine.ssh.sftp.SERVER_PLACES", ("/nowhere",))
+    async with node(tmp_path, "", Subsystem="other /bin/false") as spec:
         error = await refusal(spec)
-    assert "start file" in (error.hint or ""), error
+    assert "needs its sftp subsystem, or the program sftp-server" in (error.hint or ""), error
 
 
 async def test_a_colon_in_the_state_directory_is_refused_with_the_reason(tmp_path: Path) -> None:
