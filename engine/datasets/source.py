@@ -1,14 +1,17 @@
-"""Which columns a loader reads, and what it returns: arrays ready for training, with their provenance."""
+"""What a loader is asked, and what it returns: arrays ready for training, with their provenance."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import UsageError
+from .csvfile import Check, never_interrupted
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,29 @@ class Columns:
 
 USUAL_COLUMNS = Columns()
 """Nobody named a column."""
+
+
+Option = int | float | str
+"""Value of an option of a data set."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a person asks of a data set."""
+
+    data_dir: Path
+    """Where prepared data lie, and downloads and ``sources/NAME`` are kept."""
+    files: tuple[Path, ...] = ()
+    """Local files or folders to read instead of the hub; empty: ``data_dir/sources/NAME`` if it exists, else the hub."""
+    options: Mapping[str, Option] = field(default_factory=dict)
+    """Every option of the data set, with its default where none was given."""
+    columns: Columns = USUAL_COLUMNS
+    check: Check = never_interrupted
+    """Called again and again; raises where a person has interrupted the work."""
+
+    def count(self, name: str) -> int:
+        """Value of an option that is an integer."""
+        return int(self.options[name])
 
 
 @dataclass(frozen=True, slots=True)

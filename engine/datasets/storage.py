@@ -17,7 +17,7 @@ from ..protocol.private_files import make_directory, write_bytes
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a temporary file and rename it into place. Raises StorageFailed."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with _translated_errors(path):
+    with translated_errors(path):
         make_directory(path.parent)
         try:
             write_bytes(temporary, content)
@@ -31,7 +31,7 @@ def write_directory(path: Path, files: dict[str, bytes]) -> None:
 
     ``files``: content by path below the directory.
     """
-    with _translated_errors(path):
+    with translated_errors(path):
         make_directory(path.parent)
         temporary = Path(tempfile.mkdtemp(prefix=".preparing-", dir=path.parent))
         try:
@@ -65,7 +65,7 @@ def sha256(content: bytes) -> str:
 
 
 @contextlib.contextmanager
-def _translated_errors(path: Path) -> Iterator[None]:
+def translated_errors(path: Path) -> Iterator[None]:
     """Translate OSError into StorageFailed with path, reason and hint."""
     try:
         yield

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from paceline.engine.datasets import prepare
-from paceline.engine.datasets.prices import Prices
-from paceline.engine.datasets.sp500 import WINDOW, cut_windows
+from paceline.engine.datasets.prices.prices import Prices
+from paceline.engine.datasets.prices.sp500 import WINDOW, cut_windows
 from paceline.engine.datasets.split import split_by_class
 from paceline.engine.errors import DataRefused, StorageFailed, UsageError
 
@@ -190,8 +190,8 @@ def test_a_byte_order_mark_crlf_and_other_columns_are_no_trouble(tmp_path: Path)
 
 
 def test_an_unknown_workload_and_a_file_for_images_are_usage_errors(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"no workload 'digits'.*known: digits-cnn, sp500-mlp"):
-        prepare("digits", None, tmp_path)
+    with pytest.raises(UsageError, match=r"no data set 'digitz'.*did you mean digits.*known: digits, fashion-mnist"):
+        prepare("digitz", None, tmp_path)
     with pytest.raises(UsageError, match="takes no CSV file"):
         prepare("digits-cnn", tmp_path / "prices.csv", tmp_path)
 

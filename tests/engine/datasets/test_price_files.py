@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from paceline.engine.datasets import Columns, prepare
-from paceline.engine.datasets.cut_prices import first_cut_row
-from paceline.engine.datasets.price_warnings import price_warnings
-from paceline.engine.datasets.prices import parse_prices
+from paceline.engine.datasets.prices.cut_prices import first_cut_row
+from paceline.engine.datasets.prices.price_warnings import price_warnings
+from paceline.engine.datasets.prices.prices import parse_prices
 from paceline.engine.errors import DataRefused, Interrupted, UsageError
 
 from tests.support.places import SHARED_DATA

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 from paceline.engine.datasets import prepare
-from paceline.engine.datasets.agnews import PADDING_WORD, UNKNOWN_WORD, build_vocabulary, encode_texts, tokenize
-from paceline.engine.datasets.news import generate_news
+from paceline.engine.datasets.text.agnews_words import PADDING_WORD, UNKNOWN_WORD, build_vocabulary, encode_texts, tokenize
+from paceline.engine.datasets.text.news import generate_news
 from paceline.engine.errors import DataRefused
 from paceline.engine.training.emulation.device import CONTEXT_BYTES, _emulated_memory
 from paceline.engine.training.models import build_model

@@ -10,14 +10,17 @@ import hashlib
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import DataRefused, UsageError
-from .csvfile import Check, never_interrupted
-from .source import USUAL_COLUMNS, Columns, PreparedData, to_little_endian
-from .split import split_by_class, split_facts
+from ...errors import DataRefused, UsageError
+from ..catalog import PART_OPTIONS, DataSource
+from ..csvfile import Check, never_interrupted
+from ..directory import DataDirectory
+from ..source import USUAL_COLUMNS, Columns, PreparedData, Request, to_little_endian
+from ..split import split_by_class, split_facts
 
 DIGITS_SPLIT_SEED = "paceline-digits-1"
 """Seed of the only split, so that accuracies of different days and machines compare."""
@@ -61,3 +64,30 @@ def _read_digits() -> npt.NDArray[np.float64]:
             with gzip.open(path) as file:
                 return np.loadtxt(file, delimiter=",")
     raise DataRefused("scikit-learn is not installed, and digits come with it", hint='pip install "paceline[data]"')
+
+
+def load_dataset(request: Request, directory: DataDirectory) -> dict[str, Any]:
+    """The same images and split as a data set with a name."""
+    data = load(None, request.data_dir)
+    for name, array in data.arrays.items():
+        directory.append(name, array[: request.count(name.rpartition("_")[0]) or None])
+    return {
+        "kind": "images",
+        "task": data.task,
+        "metric": data.metric,
+        "source": "snapshot",
+        "path": "scikit-learn",
+        "provenance": data.source,
+        "shape": [1, 8, 8],
+        "classes": [str(digit) for digit in range(10)],
+        "mean": [0.0],
+        "std": [1.0],
+        "rows": data.rows,
+        "sha256": data.sha256,
+        "split": data.split,
+        "scaler": data.scaler,
+        "versions": data.versions,
+    }
+
+
+SOURCE = DataSource("digits", load_dataset, PART_OPTIONS)

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ..workloads import VOCABULARY
-from .csvfile import Check, never_interrupted
+from ...workloads import VOCABULARY
+from ..csvfile import Check, never_interrupted
+from ..source import USUAL_COLUMNS, Columns, PreparedData, to_little_endian
+from ..split import split_by_class, split_facts
 from .news import TOPICS, generate_news, read_news
 from .news_warnings import news_warnings
-from .source import USUAL_COLUMNS, Columns, PreparedData, to_little_endian
-from .split import split_by_class, split_facts
 
 PADDING_WORD, UNKNOWN_WORD = 0, 1
 """Word ids for padding and for words outside the vocabulary."""

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .source import Columns
+from ..source import Columns
 
 _DATE_NAMES = ("date", "observation_date")
 _PRICE_NAME = "close"

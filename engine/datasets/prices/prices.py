@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-from ..errors import DataRefused
-from .csvfile import Check, Rows, never_interrupted, read_text
+from ...errors import DataRefused
+from ..csvfile import Check, Rows, never_interrupted, read_text
+from ..source import USUAL_COLUMNS, Columns
 from .cut_prices import first_cut_row
 from .price_columns import PriceColumns, delimiter_of, read_header
 from .price_warnings import price_warnings
-from .source import USUAL_COLUMNS, Columns
 
 PRICES_HINT = "expected CSV with the columns Date (YYYY-MM-DD) and Close; --column and --date-column name others"
 _DAY = re.compile(r"(\d{4}-\d{2}-\d{2})([ T]\d{2}:\d{2}(:\d{2}(\.\d+)?)?( ?(Z|UTC|[+-]\d{2}:?\d{2}))?)?")

@@ -12,8 +12,8 @@ import random
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import DataRefused
-from .csvfile import Check, Rows, never_interrupted, read_text
+from ...errors import DataRefused
+from ..csvfile import Check, Rows, never_interrupted, read_text
 
 TOPICS = ("world", "sports", "business", "science")
 NEWS_HINT = "expected CSV rows of class (1 to 4), title, description, as AG News has them"

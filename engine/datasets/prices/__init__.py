@@ -1,0 +1,1 @@
+"""Daily and monthly closing prices: read, windowed, multiplied."""

@@ -1,0 +1,1 @@
+"""Texts as rows of token ids, for classification and language models."""
