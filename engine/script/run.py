@@ -47,6 +47,7 @@ class Run:
         self._loaders: list[Loader] = []
         self._checkpoint = Checkpoint(checkpoint, session.rank, session.world, session.device)
         self._max_micro_batch: int | None = None
+        self._is_stopped = False
         self.epoch = 0
         """The epoch that ``epochs`` is in."""
 
@@ -197,6 +198,12 @@ class Run:
                 loader.epoch = epoch
             yield epoch
             self._checkpoint.save(epoch + 1)
+            if self._is_stopped:
+                return
+
+    def stop(self) -> None:
+        """Let the epoch that runs be the last one; every rank has to call it."""
+        self._is_stopped = True
 
     def keep(self, **parts: Any) -> None:
         """Name what a checkpoint holds: whatever has ``state_dict`` and ``load_state_dict``."""
@@ -205,6 +212,21 @@ class Run:
                 raise UsageError(f"{name} has no state_dict")
         models = {id(ddp): model for model, ddp in self._models}
         self._checkpoint.parts.update({name: models.get(id(part), part) for name, part in parts.items()})
+
+    def save_model(self, path: Path) -> None:
+        """Write the weights of what ``keep`` names ``model``, as a checkpoint without the rest. Raises StorageFailed."""
+        parts = {"model": self._checkpoint.parts["model"]} if "model" in self._checkpoint.parts else {}
+        best = Checkpoint(path, self.rank, self.world_size, self.device)
+        best.parts.update(parts)
+        if parts:
+            best.save(self.epoch + 1)
+
+    def sum(self, value: float | torch.Tensor) -> float:
+        """Return the sum over all ranks, in float64. Collective."""
+        total = torch.tensor(float(value), dtype=torch.float64, device=self.device)
+        if dist.is_initialized():
+            dist.all_reduce(total)
+        return float(total)
 
     def mean(self, value: float | torch.Tensor, count: float | torch.Tensor = 1) -> float:
         """Return the sum of ``value`` over all ranks, divided by the sum of ``count``. Collective."""

@@ -1,30 +1,27 @@
-"""News sorted into four topics by a transformer of 4 layers: ``python``, ``torchrun`` or ``paceline train`` starts it."""
-
-import argparse
+"""Texts sorted into topics by a transformer of 4 layers: ``python``, ``torchrun`` or ``paceline train`` starts it."""
 
 import paceline
 import torch
 from torch import nn
 from torch.nn import functional
 
-parser = argparse.ArgumentParser()
-parser.add_argument("--epochs", type=int, default=3)
-parser.add_argument("--batch", type=int, default=48, help="samples of all devices together in one step")
-parser.add_argument("--lr", type=float, default=0.0002)
-options = parser.parse_args()
-VOCABULARY, LENGTH, WIDTH, LAYERS, INNER = 20_000, 256, 256, 4, 1024
+options = paceline.options(
+    __doc__, dataset="agnews-large", epochs=3, batch=48, lr=0.0002, clip=1.0,
+    hidden_dim=256, layers=4, heads=8, length=256, dropout=0.0,
+)  # fmt: skip
 
 
-class DeepTextTransformer(nn.Module):
-    """Words and positions, encoder layers, the mean over words, one dense layer. Word 0 is padding."""
+class TextTransformer(nn.Module):
+    """Words and places, encoder layers, the mean over words, one dense layer. Word 0 is padding."""
 
-    def __init__(self) -> None:
+    def __init__(self, vocabulary: int, classes: int, length: int, width: int, layers: int, heads: int, dropout: float) -> None:
         super().__init__()
-        self.word, self.place = nn.Embedding(VOCABULARY, WIDTH), nn.Embedding(LENGTH, WIDTH)
+        self.word, self.place = nn.Embedding(vocabulary, width), nn.Embedding(length, width)
         for embedding in (self.word, self.place):
             nn.init.normal_(embedding.weight, std=0.1)
-        layers = [nn.TransformerEncoderLayer(WIDTH, WIDTH // 32, INNER, dropout=0.0, batch_first=True) for _ in range(LAYERS)]
-        self.layers, self.topic = nn.ModuleList(layers), nn.Linear(WIDTH, 4)
+        sizes = {"dropout": dropout, "batch_first": True}
+        self.layers = nn.ModuleList(nn.TransformerEncoderLayer(width, heads, 4 * width, **sizes) for _ in range(layers))
+        self.topic = nn.Linear(width, classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         is_padding = x == 0
@@ -36,26 +33,46 @@ class DeepTextTransformer(nn.Module):
         return scores
 
 
-run = paceline.init(seed=0)
-training, validation = paceline.dataset("agnews-large")
-model = run.wrap(DeepTextTransformer())
-optimizer = torch.optim.Adam(model.parameters(), lr=options.lr, fused=True)
-loader = run.loader(training, options.batch, shuffle=True)
-validation_loader = run.loader(validation, 256)
-run.keep(model=model, optimizer=optimizer)
+def build(options, facts) -> nn.Module:
+    sizes = (options.length, options.hidden_dim, options.layers, options.heads, options.dropout)
+    return TextTransformer(facts.get("vocabulary", 20_000), facts.get("classes", 4), *sizes)
 
-for _ in run.epochs(options.epochs):
-    for x, y in loader:
-        functional.cross_entropy(model(x), y).backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)  # of the whole batch's gradient
-        optimizer.step()
-        optimizer.zero_grad()
 
-    hits = seen = 0
-    model.eval()
-    with torch.no_grad():
-        for x, y in validation_loader:
-            hits += int((model(x).argmax(1) == y).sum())
-            seen += len(y)
-    model.train()
-    run.log(accuracy=run.mean(hits, count=seen))
+def cut(x: torch.Tensor) -> torch.Tensor:
+    """The columns of a batch that hold words, at most ``--length``."""
+    return x[:, : min(options.length, int((x != 0).sum(1).max()))]
+
+
+def main() -> None:
+    run = paceline.init(seed=options.seed, checkpoint=options.checkpoint or None)
+    training, validation = paceline.dataset(options.dataset)
+    model = run.wrap(build(options, paceline.manifest(options.dataset)))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=options.lr, weight_decay=options.weight_decay)
+    loader = run.loader(training, options.batch, shuffle=True)
+    validation_loader = run.loader(validation, 256)
+    update = paceline.Update(run, model, optimizer, loader.steps(options.epochs), options)
+    results = paceline.Results(run, options)
+    run.keep(model=model, optimizer=optimizer, update=update)
+
+    for _ in run.epochs(options.epochs):
+        words = 0
+        for x, y in loader:
+            with update.precision():
+                loss = functional.cross_entropy(model(cut(x)), y)
+            update(loss)
+            words += int((x != 0).sum())
+
+        losses, hits, seen = 0.0, 0, 0
+        model.eval()
+        with torch.no_grad():
+            for x, y in validation_loader:
+                scores = model(cut(x))
+                losses += float(functional.cross_entropy(scores, y, reduction="sum"))
+                hits, seen = hits + int((scores.argmax(1) == y).sum()), seen + len(y)
+        model.train()
+        accuracy, loss = run.mean(hits, count=seen), run.mean(losses, count=seen)
+        results.epoch(loader, tokens=words, accuracy=accuracy, validation_loss=loss)
+
+
+if __name__ == "__main__":
+    main()

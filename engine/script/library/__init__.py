@@ -6,12 +6,44 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from paceline.engine.script.arrays import dataset
+    from paceline.engine.script.arrays import dataset, manifest
+    from paceline.engine.script.habits.exact import ForecastSums, bleu
+    from paceline.engine.script.habits.images import Augmented
+    from paceline.engine.script.habits.options import options
+    from paceline.engine.script.habits.results import Results
+    from paceline.engine.script.habits.sentences import Sentences, translate
+    from paceline.engine.script.habits.update import Update
     from paceline.engine.script.run import Run, init
 
-__all__ = ["Run", "dataset", "init"]
+__all__ = [
+    "Augmented",
+    "ForecastSums",
+    "Results",
+    "Run",
+    "Sentences",
+    "Update",
+    "bleu",
+    "dataset",
+    "init",
+    "manifest",
+    "options",
+    "translate",
+]
 
-_MODULES = {"init": "run", "Run": "run", "dataset": "arrays"}
+_MODULES = {
+    "init": "run",
+    "Run": "run",
+    "dataset": "arrays",
+    "manifest": "arrays",
+    "options": "habits.options",
+    "Update": "habits.update",
+    "Results": "habits.results",
+    "Augmented": "habits.images",
+    "ForecastSums": "habits.exact",
+    "bleu": "habits.exact",
+    "Sentences": "habits.sentences",
+    "translate": "habits.sentences",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -7,14 +7,14 @@ import json
 from pathlib import Path
 
 import pytest
-from paceline.engine.workloads import WORKLOADS
+from paceline.engine.jobs.scripts.examples import EXAMPLES
 from paceline.tui.command_line.cli import main
 
 from tests.support.places import CHECKOUT
 from tests.support.screens.documents import documented, paths
 
 
-@pytest.mark.parametrize("name", WORKLOADS)
+@pytest.mark.parametrize("name", EXAMPLES)
 def test_what_is_printed_is_the_file_itself(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["example", name]) == 0
     printed = capsys.readouterr().out

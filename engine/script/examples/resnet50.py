@@ -1,0 +1,64 @@
+"""Images sorted by ResNet-50 of Hugging Face transformers: ``python``, ``torchrun`` or ``paceline train`` starts it."""
+
+import paceline
+import torch
+from torch import nn
+from torch.nn import functional
+from transformers import ResNetConfig, ResNetForImageClassification
+
+options = paceline.options(
+    __doc__, dataset="cifar10", epochs=30, batch=256, lr=0.1, weight_decay=5e-4, schedule="cosine", warmup_steps=200, augment=1
+)
+
+
+class ResNet50(nn.Module):
+    """Pixels of 0 to 255, normalised for each channel, through ResNet-50 from random weights."""
+
+    def __init__(self, channels: int, classes: int, mean: list[float], std: list[float]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean)[:, None, None])
+        self.register_buffer("std", torch.tensor(std)[:, None, None])
+        self.resnet = ResNetForImageClassification(ResNetConfig(num_channels=channels, num_labels=classes))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        scores: torch.Tensor = self.resnet((x / 255 - self.mean) / self.std).logits
+        return scores
+
+
+def build(options, facts) -> nn.Module:
+    return ResNet50(facts["shape"][0], facts["classes"], facts["mean"], facts["std"])
+
+
+def main() -> None:
+    run = paceline.init(seed=options.seed, checkpoint=options.checkpoint or None)
+    training, validation = paceline.dataset(options.dataset)
+    if options.augment:
+        training = paceline.Augmented(training, run, options.seed)
+    model = run.wrap(build(options, paceline.manifest(options.dataset)))
+    optimizer = torch.optim.SGD(model.parameters(), lr=options.lr, momentum=0.9, weight_decay=options.weight_decay)
+    loader = run.loader(training, options.batch, shuffle=True)
+    validation_loader = run.loader(validation, 512)
+    update = paceline.Update(run, model, optimizer, loader.steps(options.epochs), options)
+    results = paceline.Results(run, options)
+    run.keep(model=model, optimizer=optimizer, update=update)
+
+    for _ in run.epochs(options.epochs):
+        for x, y in loader:  # batch normalisation counts the samples of each device
+            with update.precision():
+                loss = functional.cross_entropy(model(x), y)
+            update(loss)
+
+        losses, hits, seen = 0.0, 0, 0
+        model.eval()
+        with torch.no_grad():
+            for x, y in validation_loader:
+                scores = model(x)
+                losses += float(functional.cross_entropy(scores, y, reduction="sum"))
+                hits += int((scores.argmax(1) == y).sum())
+                seen += len(y)
+        model.train()
+        results.epoch(loader, accuracy=run.mean(hits, count=seen), validation_loss=run.mean(losses, count=seen))
+
+
+if __name__ == "__main__":
+    main()

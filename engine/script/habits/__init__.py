@@ -1,0 +1,1 @@
+"""What most training scripts want around their loop: options, one update, results, augmentation, exact metrics."""
