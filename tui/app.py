@@ -238,6 +238,8 @@ class PacelineApp(App[None]):
     async def _show(self, mode: str, run_id: str) -> None:
         self.has_navigated = True
         self.view = replace(self.view, run_id=run_id)
+        if mode == self.current_mode:
+            self._paint()
         await self.switch_mode(mode)
         run = self.view.run
         if mode in ("run", "results") and run is not None and run.is_over and not run.ranks:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from paceline.engine.reports.document_type import document_type
@@ -65,8 +65,13 @@ def _result(run: RunState, width: int) -> list[Strip]:
 
 
 def result_runs(view: View) -> list[str]:
-    """Runs with a result or at least one epoch, oldest first."""
-    return [run.run_id for run in view.state.runs.values() if has_result(run)]
+    """Runs with a result or at least one epoch, oldest first; of earlier sessions too, whose result is read when it is shown."""
+    return [run.run_id for run in view.state.runs.values() if has_result(run) or _is_listed_with_result(run)]
+
+
+def _is_listed_with_result(run: RunState) -> bool:
+    """Whether a run that was not read here has a result: its list says so."""
+    return run.is_over and not run.ranks and (run.summary.samples_per_second is not None or run.summary.loss is not None)
 
 
 def has_result(run: RunState) -> bool:
@@ -260,13 +265,45 @@ def _totals(run: RunState, document: Mapping[str, Any]) -> list[Piece]:
     return [*pieces, (f" · {loss(joules)} J/sample", PALETTE.dim)]
 
 
+POLICY_COLUMNS = (
+    "policy",
+    "samples_per_second",
+    "half_width",
+    "repeats",
+    "predicted_samples_per_second",
+    "speedup_over_equal",
+    "speedup_over_best",
+    "balance_efficiency",
+    "imbalance",
+    "accuracy",
+    "loss",
+    "joules_per_sample",
+    "changes",
+    "local_batch_sizes",
+)
+EPOCH_COLUMNS = ("epoch", "training_loss", "loss", "metric", "metric_name", "samples_per_second", "seconds")
+
+
+def result_data(run: RunState | None) -> list[Sequence[object]]:
+    """The main table as data, a heading first: a row a policy, or a row an epoch of a training; empty where there is none."""
+    if run is None or not has_result(run):
+        return []
+    if run.document is not None and document_type(run.document) == "train":
+        return [EPOCH_COLUMNS, *([epoch.get(name) for name in EPOCH_COLUMNS] for epoch in listed(run.document, "epochs"))]
+    if run.document is None and not run.is_bench and len(run.cases) < 2:
+        return [EPOCH_COLUMNS, *([epoch.get(name) for name in EPOCH_COLUMNS] for epoch in _epochs_so_far(run))]
+    return [POLICY_COLUMNS, *([getattr(row, name) for name in POLICY_COLUMNS] for row in policy_rows(run))]
+
+
 def _epochs_so_far(run: RunState) -> list[dict[str, Any]]:
     points = run.cases[0].epochs if run.cases else ()
     return [
         {
-            "epoch": point.epoch,
+            "epoch": point.epoch + 1,
+            "training_loss": point.training_loss,
             "loss": point.loss,
             "metric": point.metric,
+            "metric_name": point.metric_name,
             "samples_per_second": point.samples_per_second,
             "seconds": point.seconds,
         }
