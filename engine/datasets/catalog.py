@@ -1,6 +1,6 @@
 """The loader of every data set by name, and how the options of a request are checked.
 
-A data set is one file with a ``SOURCE``; a new one also needs its row here, and its title and kind in
+A data set is one file with a ``data_source``; a new one also needs its row here, and its title and kind in
 ``engine/workloads/datasets.py``.
 """
 
@@ -60,9 +60,9 @@ class DataSource:
     """Whether an equal request for unchanged files is answered by what was prepared, without reading them again."""
 
 
-def data_source(name: str) -> DataSource:
+def find_source(name: str) -> DataSource:
     """The source of a data set by its name or alias. Raises UsageError with the names that exist."""
-    found: DataSource = importlib.import_module(f"{__package__}.{MODULES[find_dataset(name).name]}").SOURCE
+    found: DataSource = importlib.import_module(f"{__package__}.{MODULES[find_dataset(name).name]}").data_source
     return found
 
 

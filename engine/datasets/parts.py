@@ -22,7 +22,7 @@ from .hub import hub_parts, hub_rows
 from .rows import PlacedRow, read_rows
 from .source import Request
 
-PARTS = ("train", "validation", "test")
+DATA_PARTS = ("train", "validation", "test")
 _WORDS = {"train": "train", "training": "train", "validation": "validation", "valid": "validation", "val": "validation"}
 _WORDS |= {"dev": "validation", "test": "test", "testing": "test", "t10k": "test"}
 _WORD = re.compile(r"[a-z0-9]+")
@@ -119,13 +119,13 @@ def find_data(
         return lambda: hub_rows(source, part, parts[part], request.check)
 
     return FoundData(
-        "hub", source.hub, f"{source.hub} of the Hugging Face hub", {part: hub_reader(part) for part in PARTS if part in parts}
+        "hub", source.hub, f"{source.hub} of the Hugging Face hub", {part: hub_reader(part) for part in DATA_PARTS if part in parts}
     )
 
 
 def describe_files(found: dict[str, list[Path]]) -> tuple[str, str]:
     """The names of the files, and a sentence about them."""
-    names = [path.name for part in PARTS for path in found.get(part, ())]
+    names = [path.name for part in DATA_PARTS for path in found.get(part, ())]
     path = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
     return path, f"local file{'s' * (len(names) != 1)} {path}"
 
@@ -133,7 +133,7 @@ def describe_files(found: dict[str, list[Path]]) -> tuple[str, str]:
 def digest_of(found: dict[str, list[Path]], check: Check) -> str:
     """SHA-256 over the digests of all files, in the order of parts and names."""
     digest = hashlib.sha256()
-    for part in PARTS:
+    for part in DATA_PARTS:
         for path in found.get(part, ()):
             try:
                 digest.update(f"{part}:{file_sha256(path, check)}\n".encode())

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from ..errors import DataRefused, UsageError
 from ..plan import DataPlan, ForecastErrors
-from .catalog import check_options, data_source
+from .catalog import check_options, find_source
 from .csvfile import Check, never_interrupted
 from .directory import DataDirectory
 from .images import digits
@@ -109,7 +109,7 @@ def prepare_dataset(
     options: Mapping[str, Any] | None = None,
 ) -> tuple[DataPlan, Path]:
     """Prepare a data set by its name or alias, as ``prepare``. Arrays may be larger than memory: they are written as they come."""
-    source = data_source(name)
+    source = find_source(name)
     given = check_options(source, options or {})
     chosen = tuple(files)
     if chosen and not source.formats:

@@ -24,7 +24,7 @@ Row = dict[str, Any]
 PlacedRow = tuple[str, Row]
 """Where the row stands, as ``FILE:LINE`` or ``FILE: row N``, and its values by column."""
 
-MAX_LINE_BYTES = 64 << 20
+MAX_TEXT_LINE_BYTES = 64 << 20
 """Longest line of a text file: a file without line ends would be read whole."""
 MAX_JSON_BYTES = 1 << 30
 _ROWS_BETWEEN_CHECKS = 256
@@ -93,7 +93,7 @@ def read_lines(path: Path) -> Iterator[tuple[str, str]]:
     with open_file(path) as file:
         while True:
             try:
-                line = file.readline(MAX_LINE_BYTES + 1)
+                line = file.readline(MAX_TEXT_LINE_BYTES + 1)
             except (OSError, EOFError, zlib.error) as error:
                 raise DataRefused(f"{path}:{number + 1}: damaged: {error}", hint="get the file again") from None
             if not line:
@@ -104,8 +104,8 @@ def read_lines(path: Path) -> Iterator[tuple[str, str]]:
 
 def decoded(line: bytes, place: str, is_first: bool = False) -> str:
     """A line as text without its end. Raises DataRefused."""
-    if len(line) > MAX_LINE_BYTES:
-        raise DataRefused(f"{place}: longer than {MAX_LINE_BYTES >> 20} MiB", hint="is it a text file?")
+    if len(line) > MAX_TEXT_LINE_BYTES:
+        raise DataRefused(f"{place}: longer than {MAX_TEXT_LINE_BYTES >> 20} MiB", hint="is it a text file?")
     try:
         text = line.decode("utf-8-sig" if is_first else "utf-8")
     except UnicodeDecodeError as error:
@@ -172,7 +172,7 @@ def _csv_rows(path: Path, delimiter: str, columns: Sequence[str], headerless: Ca
     lines = (f"{line}\n" for _, line in read_lines(path))
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     names: list[str] = []
-    csv.field_size_limit(MAX_LINE_BYTES)
+    csv.field_size_limit(MAX_TEXT_LINE_BYTES)
     while True:
         try:
             cells = next(reader)

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
+from ..workloads import WORKLOADS
+from ..workloads.datasets import DATASET_ALIASES, DATASETS
+from ..workloads.pairs import plain_name
+
 DATA_VARIABLE = "PACELINE_DATA"
 """Environment variable of a rank: a directory with a directory of prepared arrays, or of a person's files, for each name."""
-SHORT_NAMES = {"digits": "digits-cnn", "sp500": "sp500-mlp", "agnews": "agnews-small"}
-"""The workload whose data a short name means; any other name is that of a workload."""
+
+
+def is_known(name: str) -> bool:
+    """Whether built-in data have this name: a data set, an alias of one, or a workload."""
+    return name in WORKLOADS or plain_name(name, DATASET_ALIASES) in DATASETS
+
+
+def known_names() -> str:
+    """The names of all built-in data, for an error."""
+    return ", ".join(dict.fromkeys([*DATASETS, *WORKLOADS]))

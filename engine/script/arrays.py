@@ -13,9 +13,7 @@ import torch
 from torch.utils.data import Dataset
 
 from ..errors import DataRefused
-from ..protocol.data_names import DATA_VARIABLE, SHORT_NAMES
-from ..workloads import WORKLOADS
-from ..workloads.datasets import DATASETS
+from ..protocol.data_names import DATA_VARIABLE, is_known, known_names
 
 
 class ArrayDataset(Dataset[Any]):
@@ -51,7 +49,7 @@ def dataset(name: str, *parts: str) -> tuple[ArrayDataset, ...]:
 
     ``name``: of a data set such as ``cifar10`` or ``sp500``, or of a workload. ``parts``: of ``train``, ``validation``, ``test``.
     """
-    directory = _directory(*_names(name))
+    directory = _directory(name)
     return tuple(
         ArrayDataset(*(_array(directory / f"{part}_{kind}.npy") for kind in "xy")) for part in parts or ("train", "validation")
     )
@@ -62,7 +60,7 @@ def manifest(name: str) -> dict[str, Any]:
 
     ``path`` is its directory, where a ``tokenizer.json`` may lie. docs/design/workloads.md lists all keys. Raises DataRefused.
     """
-    directory = _directory(*_names(name))
+    directory = _directory(name)
     try:
         facts: dict[str, Any] = json.loads((directory / "manifest.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -70,26 +68,18 @@ def manifest(name: str) -> dict[str, Any]:
     return facts | {"path": str(directory)}
 
 
-def _names(name: str) -> tuple[str, str]:
-    """A name, and that of the workload whose data it is. Raises DataRefused for an unknown one."""
-    workload = SHORT_NAMES.get(name, name)
-    if workload not in WORKLOADS and name not in DATASETS:
-        raise DataRefused(f"there is no data set {name!r}", hint="known: " + ", ".join(dict.fromkeys([*DATASETS, *WORKLOADS])))
-    return name, workload
-
-
-def _directory(name: str, workload: str) -> Path:
-    if root := os.environ.get(DATA_VARIABLE):
-        for known in (name, workload):
-            if (Path(root) / known / "manifest.json").exists():
-                return Path(root) / known
+def _directory(name: str) -> Path:
+    if not is_known(name):
+        raise DataRefused(f"there is no data set {name!r}", hint=f"known: {known_names()}")
+    if (root := os.environ.get(DATA_VARIABLE)) and (Path(root) / name / "manifest.json").exists():
+        return Path(root) / name
     try:  # only where the whole of Paceline is installed: a node has its prepared arrays
         preparation = importlib.import_module("paceline.engine.datasets.preparation")
     except ImportError:
         raise DataRefused(
             f"the data set {name} is not on this machine", hint=f"paceline train --data {name} SCRIPT brings it to every node"
         ) from None
-    _, directory = preparation.prepare(workload, None, Path("data"))
+    _, directory = preparation.prepare(name, None, Path("data"))
     return Path(directory)
 
 

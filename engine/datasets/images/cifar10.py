@@ -13,16 +13,16 @@ from ..source import Request
 from .cifar_files import load_cifar
 from .labelled import ImageFormat
 
-CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-IMAGES = ImageFormat((3, 32, 32), CLASSES, ("img", "image"), ("label", "labels"))
+_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+_IMAGES = ImageFormat((3, 32, 32), _CLASSES, ("img", "image"), ("label", "labels"))
 
 
 def load(request: Request, directory: DataDirectory) -> dict[str, Any]:
     """uint8 [n, 3, 32, 32] and int64 [n]; validation is the test part of 10,000."""
-    return load_cifar(SOURCE, IMAGES, 1, request, directory)
+    return load_cifar(data_source, _IMAGES, 1, request, directory)
 
 
-SOURCE = DataSource(
+data_source = DataSource(
     "cifar10",
     load,
     PART_OPTIONS,

@@ -13,7 +13,7 @@ from ..source import Request
 from .cifar_files import load_cifar
 from .labelled import ImageFormat
 
-_CLASSES = """
+_NAMES = """
 apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle
 caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin elephant flatfish
 forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster man maple_tree motorcycle
@@ -22,16 +22,16 @@ possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper
 sunflower sweet_pepper table tank telephone television tiger tractor train trout tulip turtle wardrobe whale
 willow_tree wolf woman worm
 """
-CLASSES = tuple(_CLASSES.split())
-IMAGES = ImageFormat((3, 32, 32), CLASSES, ("img", "image"), ("fine_label", "label"))
+_CLASSES = tuple(_NAMES.split())
+_IMAGES = ImageFormat((3, 32, 32), _CLASSES, ("img", "image"), ("fine_label", "label"))
 
 
 def load(request: Request, directory: DataDirectory) -> dict[str, Any]:
     """uint8 [n, 3, 32, 32] and int64 [n]; validation is the test part of 10,000."""
-    return load_cifar(SOURCE, IMAGES, 2, request, directory)
+    return load_cifar(data_source, _IMAGES, 2, request, directory)
 
 
-SOURCE = DataSource(
+data_source = DataSource(
     "cifar100",
     load,
     PART_OPTIONS,

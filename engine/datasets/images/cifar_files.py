@@ -15,7 +15,7 @@ import numpy as np
 from ...errors import DataRefused
 from ..catalog import DataSource
 from ..directory import DataDirectory
-from ..parts import PARTS, describe_files, digest_of, find_data, find_files
+from ..parts import DATA_PARTS, describe_files, digest_of, find_data, find_files
 from ..rows import open_file
 from ..source import Request
 from .labelled import ImageFormat, LabelledImage, Pixels, load_images, write_parts
@@ -44,7 +44,7 @@ def load_cifar(
     def reader(paths: list[Path]) -> Callable[[], Iterator[LabelledImage]]:
         return lambda: (image for path in paths for image in read_records(path, images, label_bytes))
 
-    facts = write_parts(source, images, {part: reader(found[part]) for part in PARTS if part in found}, request, directory)
+    facts = write_parts(source, images, {part: reader(found[part]) for part in DATA_PARTS if part in found}, request, directory)
     names, provenance = describe_files(found)
     return {**facts, "source": "local", "path": names, "provenance": provenance, "sha256": digest_of(found, request.check)}
 

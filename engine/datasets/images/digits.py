@@ -79,7 +79,7 @@ def load_dataset(request: Request, directory: DataDirectory) -> dict[str, Any]:
         "path": "scikit-learn",
         "provenance": data.source,
         "shape": [1, 8, 8],
-        "classes": [str(digit) for digit in range(10)],
+        "classes": 10,
         "mean": [0.0],
         "std": [1.0],
         "rows": data.rows,
@@ -90,4 +90,4 @@ def load_dataset(request: Request, directory: DataDirectory) -> dict[str, Any]:
     }
 
 
-SOURCE = DataSource("digits", load_dataset, PART_OPTIONS)
+data_source = DataSource("digits", load_dataset, PART_OPTIONS)

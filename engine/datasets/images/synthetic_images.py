@@ -56,7 +56,7 @@ def load(request: Request, directory: DataDirectory) -> dict[str, Any]:
         "path": f"seed {seed}",
         "provenance": f"generated images of {classes} classes, not real ones (seed {seed})",
         "shape": list(shape),
-        "classes": [f"pattern {number}" for number in range(classes)],
+        "classes": classes,
         "mean": [round(float(one), 6) for one in mean],
         "std": [round(float(one), 6) for one in std],
         "rows": sum(counts.values()),
@@ -90,4 +90,6 @@ def _images(
     return np.clip(127.5 + 100 * contrast * x + noise, 0, 255).astype(np.uint8), y.astype(np.int64)
 
 
-SOURCE = DataSource("synthetic-images", load, {"train": 10_000, "validation": 2_000, "classes": 10, "shape": "3x32x32", "seed": 0})
+data_source = DataSource(
+    "synthetic-images", load, {"train": 10_000, "validation": 2_000, "classes": 10, "shape": "3x32x32", "seed": 0}
+)

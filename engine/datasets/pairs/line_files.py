@@ -10,7 +10,7 @@ from ...errors import DataRefused
 from ..archives import is_archive
 from ..catalog import DataSource
 from ..directory import DataDirectory
-from ..parts import PARTS, describe_files, digest_of, find_data, find_files
+from ..parts import DATA_PARTS, describe_files, digest_of, find_data, find_files
 from ..rows import PlacedRow, read_lines
 from ..source import Request
 from .sentence_pairs import load_pairs
@@ -21,7 +21,7 @@ def load_pair_files(source: DataSource, request: Request, directory: DataDirecto
     languages = str(request.options["source"]), str(request.options["target"])
     if any(_has_lines(path, languages) for path in request.files):
         found = find_files(request.files, directory, tuple(f".{language}" for language in languages), request.check)
-        parts = {part: _reader(source, part, found[part], languages) for part in PARTS if part in found}
+        parts = {part: _reader(source, part, found[part], languages) for part in DATA_PARTS if part in found}
         path, provenance = describe_files(found)
         facts = load_pairs(source, parts, request, directory)
         digest = digest_of(found, request.check)

@@ -16,10 +16,10 @@ from .sentence_pairs import PAIR_OPTIONS
 
 def load(request: Request, directory: DataDirectory) -> dict[str, Any]:
     """int32 [n, length] of both sides; validation is its part of 1,014 pairs."""
-    return load_pair_files(SOURCE, request, directory)
+    return load_pair_files(data_source, request, directory)
 
 
-SOURCE = DataSource(
+data_source = DataSource(
     "multi30k",
     load,
     PAIR_OPTIONS,

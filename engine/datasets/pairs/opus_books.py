@@ -16,10 +16,10 @@ from .sentence_pairs import PAIR_OPTIONS
 
 def load(request: Request, directory: DataDirectory) -> dict[str, Any]:
     """int32 [n, length] of both sides; it has one part only, of which one pair of 20 is to judge by."""
-    return load_pair_files(SOURCE, request, directory)
+    return load_pair_files(data_source, request, directory)
 
 
-SOURCE = DataSource(
+data_source = DataSource(
     "opus-books",
     load,
     PAIR_OPTIONS,

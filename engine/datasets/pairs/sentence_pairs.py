@@ -120,8 +120,7 @@ def load_pairs(
     tokenizer = train_bpe((side for _, *sides in known for side in sides), request.count("vocabulary"))
     facts = write_pairs(itertools.chain(known, training), judged, tokenizer, request, directory, told)
     if judged_part == "validation" and "test" in parts:
-        test = pairs_of_rows(parts["test"](), *languages, told)
-        _write_part("test", test, tokenizer, request, directory, told, hashlib.sha256())
+        _Writer(tokenizer, request, directory, told).write("test", pairs_of_rows(parts["test"](), *languages, told))
     return facts | {
         "languages": list(languages),
         "split": {"rule": rule, "train": directory.rows("train_x"), "validation": len(judged)},
@@ -133,53 +132,50 @@ def write_pairs(
     training: Iterable[Pair], judged: list[Pair], tokenizer: Tokenizer, request: Request, directory: DataDirectory, told: Told
 ) -> dict[str, Any]:
     """Write both parts, the tokenizer and the references. ``judged`` may grow while ``training`` is read. Returns facts."""
-    digest = hashlib.sha256()
-    rows = _write_part("train", training, tokenizer, request, directory, told, digest, judged)
-    rows += _write_part("validation", judged, tokenizer, request, directory, told, digest)
-    directory.add_file("tokenizer.json", tokenizer.document)
+    writer = _Writer(tokenizer, request, directory, told)
+    rows = writer.write("train", training, judged) + writer.write("validation", judged)
     directory.add_file(REFERENCES, "".join(f"{target}\n" for _, _, target in judged).encode())
     return {
         "kind": "translation",
         "task": "translation",
         "metric": "bleu",
         "shape": [request.count("length")],
-        "vocabulary": tokenizer.vocabulary,
-        "tokenizer": "tokenizer.json",
+        **tokenizer.keep(directory),
         "references": REFERENCES,
         "scaler": {"kind": "token ids", "padding": 0, "unknown": 1, "begin": 2, "end": 3},
         "rows": rows,
-        "sha256": digest.hexdigest(),
+        "sha256": writer.digest.hexdigest(),
     }
 
 
-def _write_part(
-    part: str,
-    pairs: Iterable[Pair],
-    tokenizer: Tokenizer,
-    request: Request,
-    directory: DataDirectory,
-    told: Told,
-    digest: Any,
-    judged: list[Pair] | None = None,
-) -> int:
-    length, rows = request.count("length"), 0
-    apart = {(one, other) for _, one, other in judged or ()}
-    pairs = iter(pairs)
-    while block := list(itertools.islice(pairs, _BLOCK)):
-        request.check()
-        rows += len(block)
-        for place, one, other in block:
-            digest.update(f"{one}\t{other}\n".encode())
-            if (one, other) in apart:
-                told.repeated_count += 1
-                if not told.repeated:
-                    told.repeated.append(place)
-        (x,) = encoded_rows(tokenizer, [one for _, one, _ in block], length, ends=True)
-        (y,) = encoded_rows(tokenizer, [other for _, _, other in block], length, begins=True, ends=True)
-        told.cut_count += int((x[:, -1] != 0).sum() + (y[:, -1] != 0).sum())
-        directory.append(f"{part}_x", x)
-        directory.append(f"{part}_y", y)
-    return rows
+class _Writer:
+    """Writes the parts of one set."""
+
+    def __init__(self, tokenizer: Tokenizer, request: Request, directory: DataDirectory, told: Told) -> None:
+        self._tokenizer, self._request, self._directory, self._told = tokenizer, request, directory, told
+        self.digest = hashlib.sha256()
+        """Of all pairs that were written."""
+
+    def write(self, part: str, pairs: Iterable[Pair], judged: Iterable[Pair] = ()) -> int:
+        """Write one part; returns its rows. ``judged``: pairs that a part to train on should not hold."""
+        length, rows, told = self._request.count("length"), 0, self._told
+        apart = {(one, other) for _, one, other in judged}
+        pairs = iter(pairs)
+        while block := list(itertools.islice(pairs, _BLOCK)):
+            self._request.check()
+            rows += len(block)
+            for place, one, other in block:
+                self.digest.update(f"{one}\t{other}\n".encode())
+                if (one, other) in apart:
+                    told.repeated_count += 1
+                    if not told.repeated:
+                        told.repeated.append(place)
+            (x,) = encoded_rows(self._tokenizer, [one for _, one, _ in block], length, ends=True)
+            (y,) = encoded_rows(self._tokenizer, [other for _, _, other in block], length, begins=True, ends=True)
+            told.cut_count += int((x[:, -1] != 0).sum() + (y[:, -1] != 0).sum())
+            self._directory.append(f"{part}_x", x)
+            self._directory.append(f"{part}_y", y)
+        return rows
 
 
 def _first(pairs: Iterable[Pair], limit: int) -> Iterator[Pair]:

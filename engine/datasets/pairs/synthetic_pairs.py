@@ -70,7 +70,7 @@ class Language:
 
 def load(request: Request, directory: DataDirectory) -> dict[str, Any]:
     """int32 [n, length] of both sides; no sentence to judge by is in the training part."""
-    check_sizes(SOURCE.name, request)
+    check_sizes(data_source.name, request)
     seed = request.count("seed")
     language = Language(seed)
     judged = _sentences(language, request.count("validation"), "validation", set())
@@ -95,4 +95,4 @@ def _sentences(language: Language, count: int, part: str, apart: set[str]) -> li
     return pairs
 
 
-SOURCE = DataSource("synthetic-pairs", load, {"train": 8000, "validation": 500, "length": 24, "vocabulary": 1000, "seed": 0})
+data_source = DataSource("synthetic-pairs", load, {"train": 8000, "validation": 500, "length": 24, "vocabulary": 1000, "seed": 0})

@@ -16,10 +16,10 @@ from .sentence_pairs import PAIR_OPTIONS
 
 def load(request: Request, directory: DataDirectory) -> dict[str, Any]:
     """int32 [n, length] of both sides; validation is its part of 3,000 pairs."""
-    return load_pair_files(SOURCE, request, directory, is_streamed=True)
+    return load_pair_files(data_source, request, directory, is_streamed=True)
 
 
-SOURCE = DataSource(
+data_source = DataSource(
     "wmt14",
     load,
     PAIR_OPTIONS | {"train": 1_000_000, "vocabulary": 16_000, "shard_mb": 256},

@@ -144,7 +144,7 @@ def _describe_part(prices: Prices, part: slice) -> dict[str, Any]:
     return {"windows": len(days), "first": days[0], "last": days[-1]}
 
 
-SOURCE = DataSource(
+data_source = DataSource(
     "sp500",
     load_dataset,
     {"ticker": TICKER, "years": YEARS, "multiply": 1, "noise": 0.01, "seed": 0, "shard_mb": 0},

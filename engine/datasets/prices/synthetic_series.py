@@ -55,4 +55,4 @@ def generate_closes(days: int, seed: int) -> npt.NDArray[np.float64]:
     return np.round(100 * np.exp(logs), 4)
 
 
-SOURCE = DataSource("synthetic-series", load, {"days": 2600, "seed": 0})
+data_source = DataSource("synthetic-series", load, {"days": 2600, "seed": 0})

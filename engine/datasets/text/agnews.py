@@ -16,7 +16,7 @@ from .news import TOPICS
 
 CSV_COLUMNS = ("Class Index", "Title", "Description")
 """The columns of its CSV files, which mostly have no header."""
-COLUMNS = TextColumns(
+_COLUMNS = TextColumns(
     ("text", "Title+Description", "title+description"),
     ("label", "Class Index", "class", "Class"),
     TOPICS,
@@ -30,11 +30,11 @@ def load(request: Request, directory: DataDirectory) -> dict[str, Any]:
     def headerless(cells: list[str]) -> bool:
         return len(cells) == len(CSV_COLUMNS) and cells[0].strip().isdigit()
 
-    found = find_data(SOURCE, request, directory, columns=CSV_COLUMNS, headerless=headerless)
-    return load_texts(SOURCE, COLUMNS, found, request, directory)
+    found = find_data(data_source, request, directory, columns=CSV_COLUMNS, headerless=headerless)
+    return load_texts(data_source, _COLUMNS, found, request, directory)
 
 
-SOURCE = DataSource(
+data_source = DataSource(
     "agnews",
     load,
     TEXT_OPTIONS,

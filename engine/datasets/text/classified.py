@@ -149,15 +149,14 @@ def write_texts(
         directory.append(f"{part}_y", np.array(texts.labels, dtype="<i8"))
         for text, label in zip(texts.texts, texts.labels, strict=True):
             digest.update(f"{label}:{text}\n".encode())
-    directory.add_file("tokenizer.json", tokenizer.document)
     return {
         "kind": "text",
         "task": "classification",
         "metric": "accuracy",
         "shape": [length],
-        "classes": list(classes),
-        "vocabulary": tokenizer.vocabulary,
-        "tokenizer": "tokenizer.json",
+        "classes": len(classes),
+        "class_names": list(classes),
+        **tokenizer.keep(directory),
         "scaler": {"kind": "token ids", "padding": 0, "unknown": 1},
         "sha256": digest.hexdigest(),
         "warnings": text_warnings(classes, parts),

@@ -12,21 +12,21 @@ from typing import Any
 from ..archives import is_archive
 from ..catalog import DataSource
 from ..directory import DataDirectory
-from ..parts import PARTS, FoundData, describe_files, digest_of, find_data, find_files
+from ..parts import DATA_PARTS, FoundData, describe_files, digest_of, find_data, find_files
 from ..rows import PlacedRow, decoded, read_bytes
 from ..source import Request
 from .classified import TEXT_OPTIONS, TextColumns, load_texts
 
-CLASSES = ("negative", "positive")
-COLUMNS = TextColumns(("text", "review"), ("label", "sentiment"), CLASSES, {})
+_CLASSES = ("negative", "positive")
+_COLUMNS = TextColumns(("text", "review"), ("label", "sentiment"), _CLASSES, {})
 _FOLDERS = {"neg": 0, "pos": 1}
 _MAX_REVIEW_BYTES = 1 << 20
 
 
 def load(request: Request, directory: DataDirectory) -> dict[str, Any]:
     """int32 [n, length] and int64 [n]: 0 bad, 1 good; validation is the test part of 25,000."""
-    found = _reviews(request, directory) or find_data(SOURCE, request, directory)
-    return load_texts(SOURCE, COLUMNS, found, request, directory)
+    found = _reviews(request, directory) or find_data(data_source, request, directory)
+    return load_texts(data_source, _COLUMNS, found, request, directory)
 
 
 def _reviews(request: Request, directory: DataDirectory) -> FoundData | None:
@@ -42,7 +42,7 @@ def _reviews(request: Request, directory: DataDirectory) -> FoundData | None:
     def reader(paths: list[Path]) -> Callable[[], Iterator[PlacedRow]]:
         return lambda: map(_review, paths)
 
-    parts = {part: reader(labelled[part]) for part in PARTS if part in labelled}
+    parts = {part: reader(labelled[part]) for part in DATA_PARTS if part in labelled}
     return FoundData("local", *describe_files(labelled), parts, labelled, digest_of(labelled, request.check))
 
 
@@ -51,7 +51,7 @@ def _review(path: Path) -> PlacedRow:
     return str(path), {"text": text, "label": _FOLDERS[path.parent.name]}
 
 
-SOURCE = DataSource(
+data_source = DataSource(
     "imdb",
     load,
     TEXT_OPTIONS | {"length": 512},

@@ -22,7 +22,7 @@ def load(request: Request, directory: DataDirectory) -> dict[str, Any]:
     train, validation = split_by_class(both.labels, seed, validation_fraction(train_count, validation_count))
     parts = {"train": both.chosen(train), "validation": both.chosen(validation)}
     tokenizer = word_tokenizer(parts["train"].texts, request.count("vocabulary"))
-    facts = write_texts(SOURCE, TOPICS, parts, request, directory, tokenizer)
+    facts = write_texts(data_source, TOPICS, parts, request, directory, tokenizer)
     return facts | {
         "source": "synthetic",
         "path": f"seed {seed}",
@@ -34,4 +34,4 @@ def load(request: Request, directory: DataDirectory) -> dict[str, Any]:
     }
 
 
-SOURCE = DataSource("synthetic-text", load, {"train": 6000, "validation": 1500, "length": 64, "vocabulary": 20_000, "seed": 1})
+data_source = DataSource("synthetic-text", load, {"train": 6000, "validation": 1500, "length": 64, "vocabulary": 20_000, "seed": 1})

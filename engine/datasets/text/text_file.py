@@ -45,7 +45,6 @@ def load(request: Request, directory: DataDirectory) -> dict[str, Any]:
     unknown = 0
     for part, text in (("train", train), ("validation", validation)):
         unknown += _write(part, text, tokenizer, directory, request)
-    directory.add_file("tokenizer.json", tokenizer.document)
     path, provenance = describe_files(found)
     warnings = (f"{path}: {unknown} characters of the part to judge by are not in the training part",) if unknown else ()
     return {
@@ -58,8 +57,7 @@ def load(request: Request, directory: DataDirectory) -> dict[str, Any]:
         "sha256": digest_of(found, request.check),
         "rows": sum(map(len, texts.values())),
         "shape": [],
-        "vocabulary": tokenizer.vocabulary,
-        "tokenizer": "tokenizer.json",
+        **tokenizer.keep(directory),
         "characters": {"train": len(train), "validation": len(validation)},
         "bytes": {part: len(text.encode()) for part, text in (("train", train), ("validation", validation))},
         "split": split,
@@ -127,7 +125,7 @@ def _write(part: str, text: str, tokenizer: Tokenizer, directory: DataDirectory,
     return unknown
 
 
-SOURCE = DataSource(
+data_source = DataSource(
     "text-file",
     load,
     {"tokens": "characters", "vocabulary": 8000},

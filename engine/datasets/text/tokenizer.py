@@ -1,12 +1,12 @@
-"""Tokenizers that are trained once, on training texts only, and travel with the data as ``tokenizer.json``.
+"""Tokenizers that are trained once, on training texts only, and travel with the data.
 
-Byte-level BPE (Sennrich, Haddow and Birch 2016; Radford et al. 2019) is trained by the package tokenizers. A vocabulary of whole
-words or of characters needs no package: its file has the same format. Ids: 0 padding, 1 unknown, 2 begin, 3 end.
+Byte-level BPE (Sennrich, Haddow and Birch 2016; Radford et al. 2019) is trained by the package tokenizers and kept as its
+``tokenizer.json``. Whole words or characters need no package: their list stands in the manifest as ``tokens``. Ids: 0 padding, 1
+unknown, 2 begin, 3 end.
 """
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..directory import DataDirectory
 from ..packages import needed
 
 SPECIAL_TOKENS = ("<pad>", "<unk>", "<s>", "</s>")
@@ -29,10 +30,19 @@ class Tokenizer:
 
     vocabulary: int
     """Ids are below it."""
-    document: bytes
-    """Content of ``tokenizer.json``."""
     encode: Callable[[Sequence[str]], list[list[int]]]
     """Ids of each text, without begin and end."""
+    document: bytes | None = None
+    """Content of ``tokenizer.json``; None: the tokens are whole words or characters."""
+    tokens: tuple[str, ...] = ()
+    """Without a document, every token by its id."""
+
+    def keep(self, directory: DataDirectory) -> dict[str, Any]:
+        """Write the file, if there is one; returns the facts of the manifest. Raises StorageFailed."""
+        if self.document is None:
+            return {"vocabulary": self.vocabulary, "tokens": list(self.tokens)}
+        directory.add_file("tokenizer.json", self.document)
+        return {"vocabulary": self.vocabulary, "tokenizer": "tokenizer.json"}
 
 
 def train_bpe(texts: Iterable[str], vocabulary: int) -> Tokenizer:
@@ -50,7 +60,7 @@ def train_bpe(texts: Iterable[str], vocabulary: int) -> Tokenizer:
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    return Tokenizer(tokenizer.get_vocab_size(), tokenizer.to_str().encode(), _encoder_of(tokenizer))
+    return Tokenizer(tokenizer.get_vocab_size(), _encoder_of(tokenizer), tokenizer.to_str().encode())
 
 
 def _encoder_of(tokenizer: Any) -> Callable[[Sequence[str]], list[list[int]]]:
@@ -61,37 +71,21 @@ def word_tokenizer(texts: Iterable[str], vocabulary: int) -> Tokenizer:
     """The most frequent words between spaces, most frequent first, ties in alphabetical order."""
     counted = Counter(word for text in texts for word in text.split())
     ranked = sorted(counted, key=lambda word: (-counted[word], word))[: vocabulary - len(SPECIAL_TOKENS)]
-    return _level_tokenizer(ranked, str.split, {"type": "WhitespaceSplit"}, None)
+    return _level_tokenizer(ranked, str.split)
 
 
 def character_tokenizer(characters: Iterable[str]) -> Tokenizer:
     """Every character of the training text, in the order of Unicode."""
-    before = {"type": "Split", "pattern": {"Regex": "[\\s\\S]"}, "behavior": "Isolated", "invert": False}
-    return _level_tokenizer(sorted(set(characters)), list, before, {"type": "Fuse"})
+    return _level_tokenizer(sorted(set(characters)), list)
 
 
-def _level_tokenizer(tokens: Sequence[str], split: Callable[[str], list[str]], before: Any, decoder: Any) -> Tokenizer:
+def _level_tokenizer(tokens: Sequence[str], split: Callable[[str], list[str]]) -> Tokenizer:
     ids = {token: number for number, token in enumerate((*SPECIAL_TOKENS, *tokens))}
-    special = [
-        {"id": number, "content": token, "special": True} | dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
-        for number, token in enumerate(SPECIAL_TOKENS)
-    ]
-    document = {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": special,
-        "normalizer": None,
-        "pre_tokenizer": before,
-        "post_processor": None,
-        "decoder": decoder,
-        "model": {"type": "WordLevel", "vocab": ids, "unk_token": SPECIAL_TOKENS[UNKNOWN]},
-    }
 
     def encode(texts: Sequence[str]) -> list[list[int]]:
         return [[ids.get(token, UNKNOWN) for token in split(text)] for text in texts]
 
-    return Tokenizer(len(ids), json.dumps(document, ensure_ascii=False).encode(), encode)
+    return Tokenizer(len(ids), encode, tokens=tuple(ids))
 
 
 def encoded_rows(

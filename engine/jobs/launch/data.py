@@ -38,8 +38,13 @@ async def prepare_data(session: LaunchSession, spec: TrainSpec) -> tuple[DataPla
     """
     if spec.workload not in WORKLOADS:
         raise UsageError(f"unknown workload {spec.workload!r}", hint="known: " + ", ".join(WORKLOADS))
+    return await _prepare(session, spec, spec.workload)
+
+
+async def _prepare(session: LaunchSession, spec: TrainSpec, name: str) -> tuple[DataPlan, Path]:
+    """As ``prepare_data``, of a workload or a data set."""
     check_writable(session.runs)
-    phase = f"preparing the data of {spec.workload}"
+    phase = f"preparing the data of {name}"
     progress = ProgressReporter(phase, len(PREPARATION_STEPS), session.publish, "steps")
     loop, csv = asyncio.get_running_loop(), Path(spec.csv) if spec.csv else None
 
@@ -54,7 +59,7 @@ async def prepare_data(session: LaunchSession, spec: TrainSpec) -> tuple[DataPla
 
     columns = Columns(spec.column, spec.date_column)
     try:
-        data, path = await asyncio.to_thread(prepare, spec.workload, csv, session.data_dir, report, columns=columns, check=check)
+        data, path = await asyncio.to_thread(prepare, name, csv, session.data_dir, report, columns=columns, check=check)
     finally:
         is_cancelled.set()  # a thread cannot be cancelled: it ends itself at its next check
     for warning in data.warnings:
@@ -116,7 +121,7 @@ async def prepare_job(session: LaunchSession, spec: TrainSpec) -> PreparedJob:
 async def _named_data(session: LaunchSession, spec: TrainSpec, one: NamedData) -> tuple[DataPlan, Path]:
     """Data of a script and their directory here."""
     if one.folder is None:
-        data, source = await prepare_data(session, replace(spec, workload=one.workload, script=None))
+        data, source = await _prepare(session, spec, one.name)
         return replace(data, name=one.name), source
     session.publish(Progress(phase=f"reading {one.folder}"))
     is_cancelled = threading.Event()
@@ -160,4 +165,5 @@ async def push_directory(fleet: Fleet, nodes: Sequence[NodeSpec], digest: str, s
 def count_training_rows(source: Path) -> int:
     """Training rows of prepared data: the first dimension of ``train_x`` in its manifest; 0 for the project of a script."""
     manifest = read_json(source / "manifest.json") or {}
-    return int(manifest["arrays"]["train_x"]["shape"][0]) if "arrays" in manifest else 0
+    arrays = manifest.get("arrays", {})
+    return sum(int(facts["shape"][0]) for stem, facts in arrays.items() if stem == "train_x" or stem.startswith("train_x-"))

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import UsageError
-from ...protocol.data_names import SHORT_NAMES
-from ...workloads import WORKLOADS
+from ...protocol.data_names import is_known, known_names
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -20,17 +19,7 @@ class NamedData:
 
     name: str
     folder: Path | None = None
-    """At the centre; None: a built-in set, which ``workload`` prepares."""
-
-    @property
-    def workload(self) -> str:
-        """The workload whose data it means."""
-        return SHORT_NAMES.get(self.name, self.name)
-
-
-def is_known(name: str) -> bool:
-    """Whether a built-in data set has this name."""
-    return SHORT_NAMES.get(name, name) in WORKLOADS
+    """At the centre; None: a built-in set of that name."""
 
 
 def named_data(given: Sequence[str], asked: Sequence[str], here: Path) -> tuple[NamedData, ...]:
@@ -48,7 +37,7 @@ def named_data(given: Sequence[str], asked: Sequence[str], here: Path) -> tuple[
     for name in asked:
         if name not in found:
             if not is_known(name):
-                hint = f"known: {', '.join([*SHORT_NAMES, *WORKLOADS])}; a folder of yours is given with --data {name[:40]}=DIR"
+                hint = f"known: {known_names()}; a folder of yours is given with --data {name[:40]}=DIR"
                 raise UsageError(f"the script asks for the data set {name[:60]!r}, which there is not", hint=hint)
             found[name] = NamedData(name)
     return tuple(found.values())
@@ -65,6 +54,6 @@ def _given(text: str, here: Path) -> NamedData:
         raise UsageError(f"--data {text}: {name!r} is no name for data", hint="letters, digits, dots and dashes: --data NAME=DIR")
     folder = (here / Path(place).expanduser()).resolve()
     if not folder.exists() and not equals and "/" not in text:
-        hint = f"known: {', '.join([*SHORT_NAMES, *WORKLOADS])}; or a folder, --data NAME=DIR"
+        hint = f"known: {known_names()}; or a folder, --data NAME=DIR"
         raise UsageError(f"--data {text}: neither a data set nor a folder", hint=hint)
     return NamedData(name, folder)

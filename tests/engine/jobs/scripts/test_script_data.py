@@ -69,7 +69,7 @@ def test_a_given_word_is_a_data_set_or_a_folder_and_names_are_unique(tmp_path: P
     found = named_data(("digits", "./images", "mine=images"), ("sp500", "images"), tmp_path)
     folder = tmp_path / "images"
     assert found == (NamedData("digits"), NamedData("images", folder), NamedData("mine", folder), NamedData("sp500"))
-    assert found[0].workload == "digits-cnn"
+    assert (found[0].name, found[0].folder) == ("digits", None)
     for given, asked_names, text in [
         (("./images", "images=digits"), (), "given twice"),
         (("imagse",), (), "neither a data set nor a folder"),
