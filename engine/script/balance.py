@@ -24,19 +24,27 @@ MAX_WINDOW_STEPS = 20
 class Balance:
     """The shares of one training loader on one rank."""
 
-    def __init__(self, policy: Policy, global_batch_size: int, world: int, low: int) -> None:
-        """``low``: least samples of a rank with samples."""
+    def __init__(self, policy: Policy, global_batch_size: int, world: int, low: int, profile: tuple[StepTime, ...] = ()) -> None:
+        """``low``: least samples of a rank with samples; ``profile``: of all ranks, empty: unknown."""
         self.low = max(low, 1)
         self._is_fixed = policy == "equal" or world == 1
         # Without a profile there is nothing to start from but equal shares: hybrid and proportional then learn as dynamic does.
-        unknown = tuple(StepTime(0.0, 1.0) for _ in range(world))
+        is_known = len(profile) == world and policy in ("hybrid", "proportional")
+        times = profile if is_known else tuple(StepTime(0.0, 1.0) for _ in range(world))
+        chosen: Policy = "equal" if self._is_fixed else policy if is_known else "dynamic"
         highs = (global_batch_size,) * world
         lows = (min(self.low, global_batch_size),) * world
-        self.problem = Problem("equal" if self._is_fixed else "dynamic", global_batch_size, unknown, lows, highs)
+        self.problem = Problem(chosen, global_batch_size, times, lows, highs)
         self.memory = start(self.problem)
         self.is_resting = False
         self._candidate: Decision | None = None
         self._window: list[tuple[tuple[int, ...], tuple[StepWork, ...], int]] = []
+
+    def raise_low(self, low: int) -> None:
+        """Give every rank with samples at least that many: a model with batch normalisation came after the loader."""
+        self.low = max(self.low, low)
+        lows = tuple(min(self.low, high) for high in self.problem.highs)
+        self.problem = replace(self.problem, lows=lows)
 
     def bound(self, highs: Sequence[int]) -> None:
         """Bound the samples of every rank, by the memory of its device."""

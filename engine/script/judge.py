@@ -37,6 +37,10 @@ HINDRANCES: tuple[str, ...] = (
     "it trains batches that come from no loader",
     "its policy is equal",
     "one backward of it trains several batches",
+    "its loader hands batches out in any order",
+    "it changes gradients before they are averaged",
+    "its optimizer steps inside backward",
+    "its metrics collect samples of other ranks, which takes equal batches",
 )
 """Reasons, by the code that a slot carries."""
 CODES = {reason: code for code, reason in enumerate(HINDRANCES)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from typing import Any
@@ -15,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, default_colla
 from ..errors import UsageError
 from ..training.shares.sampler import epoch_order
 from .balance import Balance
+from .doors.gradient import pointers_of
 from .gradient.cuts import Cut, equal_sizes, positions
 from .session import ScriptSession
 
@@ -36,10 +38,15 @@ class Loader:
         """``data``: a map-style data set, an iterable one, or anything with a length and rows. Raises UsageError."""
         if global_batch_size < 1:
             raise UsageError(f"a global batch of {global_batch_size} samples")
+        global_batch_size = session.batch or global_batch_size if training else global_batch_size
         self.global_batch_size, self.training, self.epoch = global_batch_size, training, 0
         self._session, self._data, self._shuffle, self._seed = session, data, shuffle, seed
         self._is_stream = isinstance(data, IterableDataset) or not hasattr(data, "__getitem__")
         self._queue: deque[Cut] = deque()
+        self.seconds = 0.0
+        """Of the newest pass of a training,"""
+        self.samples = 0
+        """and the samples that this rank trained in it."""
         self.on_end: Callable[[], None] = lambda: None
         """Called when all batches of an epoch are trained. Collective."""
         options = {"pin_memory": session.device.type == "cuda", **options}
@@ -74,10 +81,11 @@ class Loader:
         balance = session.balance
         if balance is None:
             low = 2 if any(model.has_batch_norm for model in session.models) else 1
-            balance = session.balance = Balance(session.policy, self.global_batch_size, session.world, low)
+            balance = session.balance = Balance(session.policy, self.global_batch_size, session.world, low, session.profile)
             session.recorder.begin_epochs(session.policy, balance.sizes)
         self._queue.clear()
         session.begin_loader(id(self))
+        started, samples = time.perf_counter(), 0
         batches = iter(self._loader)
         while True:
             session.take()
@@ -85,10 +93,14 @@ class Loader:
                 batch = next(batches)
             except StopIteration:
                 break
-            session.hand_out(id(self), self._queue.popleft())
-            yield to_device(batch, session.device)
+            cut = self._queue.popleft()
+            samples += cut.own
+            batch = to_device(batch, session.device)
+            session.hand_out(id(self), cut, pointers_of(batch))
+            yield batch
         self.epoch += 1
         session.end_epoch()
+        self.seconds, self.samples = time.perf_counter() - started, samples
         self.on_end()
 
     # Inside -----------------------------------------------------------------------------------------------------------------

@@ -33,6 +33,10 @@ MIN_FITTED_STEPS = 5
 """Steps whose median is a rank's healthy speed: without a profile, stragglers are detected after them only."""
 
 
+class StopScript(BaseException):
+    """The script has taken the steps for which it is measured. No ``Exception``, so that it passes what a script catches."""
+
+
 class ScriptRecorder:
     """Keeps nothing: a script outside Paceline. Its subclass writes the rank's file."""
 

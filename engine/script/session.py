@@ -18,6 +18,7 @@ import torch
 import torch.distributed as dist
 
 from ..balancer.step_phases import StepWork
+from ..balancer.step_time import StepTime
 from ..errors import PlanImpossible, WorkFailed
 from ..states import Policy
 from ..training.probe import USABLE_MEMORY_FRACTION
@@ -29,7 +30,7 @@ from .gradient.slot import VALUES
 from .gradient.weights import Number, Weighing, Weights
 from .judge import OBSERVED_STEPS, Judge
 from .pacing import UNPACED_STEPS, PacedTimer
-from .recorder import ScriptRecorder
+from .recorder import ScriptRecorder, StopScript
 from .timing import ScriptTimer
 
 _MESSAGE_VALUES = 8
@@ -37,6 +38,16 @@ _MESSAGE_VALUES = 8
 LARGE_TENSOR = 256
 """Elements from which a tensor that the script sums over ranks holds gradients or samples; smaller ones are metrics."""
 _COLUMN = {name: place for place, name in enumerate(VALUES)}
+
+
+@dataclass(slots=True)
+class Handed:
+    """A batch that a loader handed out and that no model has trained yet."""
+
+    loader: int
+    cut: Cut
+    pointers: frozenset[int] = frozenset()
+    """Where its tensors lie."""
 
 
 @dataclass(slots=True)
@@ -56,8 +67,7 @@ class ScriptSession:
     balance: Balance | None = None
     """Of the training loader; None until it is known."""
     weighing: Weighing = field(init=False)
-    pending: deque[tuple[int, Cut]] = field(default_factory=deque)
-    """(loader, cut) of batches handed out and not yet trained."""
+    pending: deque[Handed] = field(default_factory=deque)
     current: Cut | None = None
     """Of the batch that was trained last."""
     step: int = 0
@@ -67,8 +77,26 @@ class ScriptSession:
     compared: set[tuple[str, ...]] = field(default_factory=set)
     """Signatures of losses that cannot be read, but that equal the weighted losses of their parts."""
     reader: Callable[..., Reading] = read_loss
+    profile: tuple[StepTime, ...] = ()
+    """Of all ranks, from which shares start; empty: unknown."""
+    batch: int | None = None
+    """Global batch of the library's training loaders instead of their own."""
+    max_steps: int | None = None
+    """Steps after which the script is stopped, because it is only measured."""
+    optimizer_steps: int = 0
     is_strict: bool = False
     """Whether a script that cannot be balanced ends instead of running as it is."""
+    door: str | None = None
+    """Kind of the training loader."""
+    shows_stand_ins: bool = False
+    """Whether other ranks see the samples that only stand in on a rank without samples: in counts that the script sums itself."""
+    _depth: int = 1
+    """Batches that the script holds at most when it trains one: those before them were left out."""
+    _shared: int = 0
+    """A number made of the constants of all losses of this step."""
+    _ends_epoch: bool = False
+    """Whether the training loader is exhausted, while the script still holds batches of it."""
+    _told: set[str] = field(default_factory=set)
     _foreign: str | None = None
     """Why the newest batch, of a loader that is no door, cannot be balanced."""
     _hindrance: str | None = None
@@ -104,43 +132,43 @@ class ScriptSession:
 
     def begin_loader(self, loader: int) -> None:
         """A loader starts again: what it handed out before and nobody trained is gone."""
-        self.pending = deque(entry for entry in self.pending if entry[0] != loader)
+        self.pending = deque(entry for entry in self.pending if entry.loader != loader)
+        self._end_held_epoch()
 
     def take(self) -> None:
         """A batch is asked for."""
         self._open()
 
-    def hand_out(self, loader: int, cut: Cut) -> None:
-        """A batch was handed out."""
+    def hand_out(self, loader: int, cut: Cut, pointers: frozenset[int] = frozenset()) -> None:
+        """A batch was handed out. ``pointers``: where its tensors lie."""
         self.timer.loaded()
         self._foreign = None
         if not self.models:  # alone no forward takes it
             self.pending.clear()
-        self.pending.append((loader, cut))
+        for entry in self.pending:
+            entry.pointers -= pointers  # the memory of a batch that is gone
+        self.pending.append(Handed(loader, cut, pointers))
 
     def hand_out_foreign(self, reason: str) -> None:
         """A batch of a loader that is no door was handed out; ``reason`` says why it is none."""
         self._foreign = reason
 
-    def drop(self) -> None:
-        """A batch was used without gradients: an evaluation."""
-        if self.pending:
-            self.pending.popleft()
+    def evaluated(self) -> None:
+        """A model ran without gradients: a batch of a loader that is no door was not trained."""
+        self._foreign = None
 
     # Forward ----------------------------------------------------------------------------------------------------------------
 
-    def begin_forward(self, wrapped: Wrapped, sizes: frozenset[int]) -> None:
-        """A forward with gradients begins. ``sizes``: first dimensions of its inputs."""
+    def begin_forward(self, wrapped: Wrapped, sizes: frozenset[int], pointers: frozenset[int] = frozenset()) -> None:
+        """A forward with gradients begins. ``sizes``: first dimensions of its inputs; ``pointers``: where they lie."""
         self._open()
-        if len({loader for loader, _ in self.pending}) > 1:
+        if len({entry.loader for entry in self.pending}) > 1:
             self.judge.notice("it takes the batches of several loaders")
         self._hindrance = self._foreign
         if self._foreign is not None:
             self.current = None
         elif self.pending:
-            cut = self.pending.popleft()[1]
-            while self.pending and sizes and cut.seen not in sizes and self.pending[0][1].seen in sizes:
-                cut = self.pending.popleft()[1]  # the script left a batch out
+            cut = self._next_trained(sizes, pointers)
             self.current = cut
             self._taken += 1
             wrapped.forget()  # what a forward without backward left
@@ -152,6 +180,24 @@ class ScriptSession:
             self.judge.notice("it trains a batch in parts")
         self.timer.resize(sum(cut.own for cut in self._cuts))
         self.timer.copied()
+
+    def _next_trained(self, sizes: frozenset[int], pointers: frozenset[int]) -> Cut:
+        """Take the batch that a forward trains from those that were handed out.
+
+        It is the one whose memory the forward reads; else, on a device that got a copy, the oldest that the script can still hold.
+        """
+        if self.judge.state == "observing" or (self.is_library and self.step < OBSERVED_STEPS):
+            self._depth = max(self._depth, len(self.pending))
+        for place, entry in enumerate(self.pending):
+            if entry.pointers & pointers:
+                del self.pending[place]
+                return entry.cut
+        while len(self.pending) > self._depth:
+            self.pending.popleft()
+        cut = self.pending.popleft().cut
+        while self.pending and sizes and cut.seen not in sizes and self.pending[0].cut.seen in sizes:
+            cut = self.pending.popleft().cut  # the script left a batch out
+        return cut
 
     def end_forward(self) -> None:
         """The forward has returned."""
@@ -227,8 +273,24 @@ class ScriptSession:
         if tensor.numel() >= LARGE_TENSOR and (self._is_exchanged or not self.models):
             self.judge.notice("it averages gradients itself")
 
+    def gathered(self, tensors: Sequence[torch.Tensor], *, is_evaluation: bool) -> None:
+        """The script collects these tensors, its own or what the others' will be written to, from all ranks."""
+        if not self.is_between_batch_and_backward:
+            seen = self.current.seen if self.current is not None else 0
+            is_training = self.judge.state == "observing" and self._is_open and not is_evaluation
+            if is_training and seen > 1 and any(value.dim() and len(value) == seen for value in tensors):
+                self.judge.notice("its metrics collect samples")
+            return
+        if any(value.numel() == 1 and not value.requires_grad for value in tensors):
+            self.shows_stand_ins = True  # a count
+        else:
+            self.judge.notice("its loss collects samples")
+
     def stepped(self, optimizer: torch.optim.Optimizer) -> None:
         """The optimizer has stepped."""
+        self.optimizer_steps += 1
+        if self._is_sent:
+            self.judge.notice("its optimizer steps inside backward")
         weights = [weight for group in optimizer.param_groups for weight in group["params"]]
         if self._reduced and any(weight.grad is not None and weight.grad.data_ptr() in self._reduced for weight in weights):
             self.judge.notice("it averages gradients itself")
@@ -253,9 +315,17 @@ class ScriptSession:
 
     def end_epoch(self) -> None:
         """The training loader is exhausted."""
+        self._ends_epoch = True
+        if self.pending:
+            return  # the script has fetched its last batches and not trained them yet
         if self._is_open and self._is_exchanged:
             self._close()
-        self.recorder.end_epoch(self.timer, () if self.balance is None else self.balance.sizes)
+        self._end_held_epoch()
+
+    def _end_held_epoch(self) -> None:
+        if self._ends_epoch:
+            self._ends_epoch = False
+            self.recorder.end_epoch(self.timer, () if self.balance is None else self.balance.sizes)
 
     @property
     def is_between_batch_and_backward(self) -> bool:
@@ -274,7 +344,7 @@ class ScriptSession:
 
     def next_cut(self) -> Cut | None:
         """Return the cut of the batch that is trained next."""
-        return self.pending[0][1] if self.pending else self.current
+        return self.pending[0].cut if self.pending else self.current
 
     def repeat(self, cut: Cut | None) -> None:
         """Begin a step again whose gradients nobody has seen."""
@@ -283,7 +353,7 @@ class ScriptSession:
         self._adds_up = False
         self._cuts = [cut] if cut is not None else []
         self.current = cut
-        self.pending = deque(entry for entry in self.pending if entry[1] is not cut)
+        self.pending = deque(entry for entry in self.pending if entry.cut is not cut)
 
     def use_library(self) -> None:
         """The script uses the library: nothing has to be found out."""
@@ -304,6 +374,8 @@ class ScriptSession:
             return
         if self._is_open:
             self._close()
+        if self.max_steps is not None and max(self.step, self.optimizer_steps) >= self.max_steps:
+            raise StopScript
         self._is_open, self._is_exchanged = True, False
         self._cuts = []
         self.timer.begin(self.step, 0)
@@ -314,6 +386,8 @@ class ScriptSession:
         self._is_open = False
         self.timer.stepped()
         self.recorder.end_step(self.timer)
+        if not self.pending:
+            self._end_held_epoch()
 
     def _weigh(self, roots: Sequence[torch.Tensor], cut: Cut | None, *, adds_up: bool) -> Weights:
         if self._given is not None:
@@ -321,10 +395,17 @@ class ScriptSession:
         if cut is None or (self.judge.state == "as-is" and cut.is_own):
             return Weights()
         is_single = len(roots) == 1
-        reading = self.reader(roots[0], cut.seen, is_output) if is_single else Reading(unknown="several losses at once")
+        reads_values = self.judge.state == "observing" or (self.is_library and self.step <= OBSERVED_STEPS)
+        if is_single:
+            reading = self.reader(roots[0], cut.seen, is_output, reads_values=reads_values)
+        else:
+            reading = Reading(unknown="several losses at once")
         self._kinds.add(reading.kind or "unknown")
+        self._shared = zlib.crc32(str(reading.shared).encode(), self._shared)
         if reading.unknown is not None and reading.signature not in self.compared:
-            if not self.is_library:
+            if self.is_library:
+                self._tell(f"its loss cannot be read ({reading.unknown}): the loss of each device counts by its samples")
+            else:
                 meets = "meet each other" in reading.unknown
                 self.judge.notice("samples of a batch meet" if meets else "its loss cannot be read", reading.unknown)
             return Weights() if cut.is_own else self._by_samples(cut)
@@ -337,6 +418,12 @@ class ScriptSession:
         if reading.unknown is not None or len(reading.terms) > _MESSAGE_VALUES:
             return self._by_samples(cut)
         return self.weighing.of_loss(reading, cut, adds_up=adds_up)
+
+    def _tell(self, text: str) -> None:
+        """Say something once, on rank 0."""
+        if self.rank == 0 and text not in self._told:
+            self._told.add(text)
+            print(f"paceline: {text}", flush=True)
 
     def _by_samples(self, cut: Cut) -> Weights:
         if self._part is not None:
@@ -359,6 +446,7 @@ class ScriptSession:
             float(self.judge.own_code),
             0.0 if self.balance is None else self.balance.fingerprint(),
             float(self.weighing.wants_message),
+            float(self._shared),
         )
         return wrapped.slot.fill(values, weights.count, loss)
 
@@ -370,6 +458,9 @@ class ScriptSession:
         gradient = wrapped.take_slot()
         step, self.step = self.step, self.step + 1
         cuts, self._cuts = self._cuts, []
+        self._shared = 0
+        if any(weight._backward_hooks or weight._post_accumulate_grad_hooks for weight in wrapped.parameters):
+            self.judge.notice("it changes gradients before")
         if gradient is None:
             return
         total = 0 if cut is None else cut.total
@@ -422,6 +513,8 @@ class ScriptSession:
         factor = self.weighing.correction(column["count"], total)
         if corrects and factor != 1.0:  # a GPU has corrected its gradients already
             torch._foreach_mul_(wrapped.gradients(), factor)
+        if any(value != column["shared"][0] for value in column["shared"]) and all(cut.is_own for cut in cuts):
+            self.judge.notice("its loss cannot be read", "a factor of it differs between ranks")
         if 0 < sum(isfinite(count) for count in column["count"]) < self.world:
             self.judge.notice("its loss cannot be read", "ranks read it differently")
         works = [
@@ -458,7 +551,7 @@ class ScriptSession:
             self.balance.bound(self._max_samples(self.balance))
         if self.is_strict and self.judge.state == "as-is":
             raise PlanImpossible(f"not balanced: {self.judge.reason}", hint="without --strict the script runs as it is")
-        self.recorder.judged(self.judge, " and ".join(sorted(self._kinds - {"unknown"})) or None)
+        self.recorder.judged(self.judge, " and ".join(sorted(self._kinds - {"unknown"})) or None, self.door)
 
     def _max_samples(self, balance: Balance) -> list[int]:
         """Return the samples that every rank's device holds, as if all its memory in use grew with the batch. Collective."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -51,9 +51,9 @@ def open_gradient_door(session: ScriptSession, patches: Patches) -> None:
             if wrapped is None:
                 return original(self, *inputs, **kwargs)
             if not torch.is_grad_enabled():
-                session.drop()
+                session.evaluated()
                 return original(self, *inputs, **kwargs)
-            session.begin_forward(wrapped, leading_sizes((inputs, kwargs)))
+            session.begin_forward(wrapped, leading_sizes((inputs, kwargs)), pointers_of((inputs, kwargs)))
             output = wrapped.run(functools.partial(original, self), *inputs, **kwargs)
             session.end_forward()
             return output
@@ -94,13 +94,26 @@ def carry_slot(session: ScriptSession, ddp: DistributedDataParallel, model: nn.M
     return wrapped
 
 
+def pointers_of(values: Any, depth: int = 0) -> frozenset[int]:
+    """Return where the tensors in nested tuples, lists and dicts lie: most scripts pass them on as the loader gave them."""
+    if isinstance(values, torch.Tensor):
+        return frozenset((values.data_ptr(),)) if values.numel() and type(values) is torch.Tensor else frozenset()
+    if depth > 4:
+        return frozenset()
+    if isinstance(values, Mapping):
+        values = tuple(values.values())
+    if isinstance(values, Sequence) and not isinstance(values, str | bytes) and len(values) <= 64:
+        return frozenset().union(*(pointers_of(value, depth + 1) for value in values))
+    return frozenset()
+
+
 def leading_sizes(values: Any, depth: int = 0) -> frozenset[int]:
     """Return the first dimensions of all tensors in nested tuples, lists and dicts."""
     if isinstance(values, torch.Tensor):
         return frozenset(values.shape[:1])
     if depth > 4:
         return frozenset()
-    if isinstance(values, dict):
+    if isinstance(values, Mapping):
         values = tuple(values.values())
     if isinstance(values, Sequence) and not isinstance(values, str | bytes):
         return frozenset().union(*(leading_sizes(value, depth + 1) for value in values))

@@ -16,9 +16,8 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-VALUES = ("seconds", "samples", "data", "copy", "host", "wait", "fingerprint", "code", "shares", "wants", "count", "loss")
+VALUES = ("seconds", "samples", "data", "copy", "host", "wait", "fingerprint", "code", "shares", "wants", "shared", "count", "loss")
 """A row. The last two may be known to the device only."""
-_HOST_VALUES = len(VALUES) - 2
 _DIGITS = 10
 _SHIFTS = tuple(7 * digit for digit in range(_DIGITS))
 _HIDDEN = "_paceline_slot"
