@@ -15,6 +15,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "balancer": ("gradients", "cost", "adaptation", "causes", "alerts", "simulation", "hindsight"),
     "advice": ("profile", "labs", "emulated", "real", "cases", "netns", "contended"),
     "fleet": ("trust", "doors", "doors_cost", "scale", "files", "node", "tails", "hostile", "openssh"),
+    "jobs": ("membership",),
     "scripts": ("cost",),
     "tui": ("agent", "store", "replay", "paint", "fleet", "many"),
 }

@@ -1,0 +1,394 @@
+"""How the runners of a run agree on the next generation, whoever fails meanwhile. Pure: time is given, messages are returned.
+
+The members of a generation decide its successor by single-decree Paxos (Lamport, "Paxos Made Simple", 2001): the lowest-named
+living member collects promises, then has them vote for one generation. A member that promises stops training, so a generation that
+is left behind takes no further step. What is decided is told to everybody who speaks of an older one: a member that was stopped or
+cut off meanwhile learns that it is out, and may join as a new one. Promises and votes are recorded before they are sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from .generation import Generation, Member, make_next, may_decide
+from .silence import SILENCE_S
+
+RETRY_S = 2.0
+"""Seconds after which a proposal that led nowhere is made again, and by which the next member in order of names waits longer."""
+
+Ballot = tuple[int, str]
+Phase = Literal["training", "stopped", "waiting", "joining", "out"]
+NO_BALLOT: Ballot = (0, "")
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """One message between runners about the generation after ``generation``, or the decided one."""
+
+    kind: Literal["beat", "propose", "promise", "vote", "voted", "decided", "refused"]
+    generation: int
+    ballot: Ballot = NO_BALLOT
+    value: Generation | None = None
+    """What to vote for, what was voted for, or what is decided."""
+    voted: Ballot = NO_BALLOT
+    """Of a promise: the ballot of that vote."""
+    numbers: tuple[int, ...] = ()
+    """Of a promise: the living processes of the sender; empty where it leaves."""
+    spare_numbers: tuple[int, ...] = ()
+    """Of a promise of one that leaves: its processes, for where nobody else holds the state."""
+    has_state: bool = False
+    """Of a promise: whether these processes hold the state of the training, or have only just joined."""
+    life: int = 0
+    """Of the sender."""
+    devices: int = 0
+    """Of a beat: how many devices the sender would join with; 0: it is a member."""
+    wants_change: bool = False
+    """Of a beat: whether the sender's processes differ from the generation."""
+    hears: tuple[str, ...] = ()
+    """Of a beat or a promise: who wants to join and is heard by the sender. Whoever joins is heard by all."""
+    record: Record | None = None
+    """Of the beat of one that wants to join: what its earlier life has recorded, which proves that it is over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What a member has to remember, and what speaks for it after its death."""
+
+    generation: Generation
+    promised: Ballot = NO_BALLOT
+    voted: Ballot = NO_BALLOT
+    value: Generation | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send a word to a node."""
+
+    to: str
+    word: Word
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """End the collectives in flight: the group is left behind."""
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """Form the group of this generation."""
+
+    generation: Generation
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """The run goes on without this runner."""
+
+    generation: Generation
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Nothing is trained until others are back; a person is told."""
+
+    reason: str
+
+
+Output = Send | Stop | Form | Leave | Wait
+
+
+@dataclass(slots=True)
+class _Proposal:
+    ballot: Ballot
+    since: float
+    promises: dict[str, Word] = field(default_factory=dict)
+    value: Generation | None = None
+    votes: set[str] = field(default_factory=set)
+
+
+class Agreement:
+    """The part of one runner."""
+
+    def __init__(
+        self,
+        name: str,
+        generation: Generation,
+        now: float,
+        *,
+        life: int = 0,
+        min_devices: int = 1,
+        devices: int = 0,
+        former: Record | None = None,
+    ) -> None:
+        """``generation``: the newest that is known. A runner outside of it would join with so many ``devices``; ``former``: what
+        its earlier life has recorded."""
+        self.name, self.life, self._min_devices, self._devices = name, life, min_devices, devices
+        self.record, self._former = Record(generation), former
+        self.phase: Phase = "training" if generation.member(name, life) is not None else "joining"
+        self.is_leaving = False
+        """Whether a person or the hours take this node out."""
+        self.has_state = False
+        """Whether the processes of this node hold the state of the training: they have been in a group that formed."""
+        self._own = next((one.numbers for one in generation.members if (one.name, one.life) == (name, life)), ())
+        self._heard: dict[str, float] = dict.fromkeys((one.name for one in generation.members), now)
+        self._joining: dict[str, tuple[int, int, float]] = {}
+        self._dead: dict[str, Record] = {}
+        self._changed: dict[str, float] = {}
+        self._hears: dict[str, tuple[str, ...]] = {}
+        self._ticked = now
+        self._last_ones: tuple[Member, ...] = ()
+        """Members of a generation that this node was not let out of, as nobody else holds the state."""
+        self._proposal: _Proposal | None = None
+        self._since: float | None = None
+        """When this runner first saw a reason to form the next generation."""
+        self._attempt = 0
+        self._reason = ""
+
+    @property
+    def generation(self) -> Generation:
+        """The newest that is known to be decided."""
+        return self.record.generation
+
+    def lose(self, numbers: tuple[int, ...]) -> None:
+        """Processes of this node have ended."""
+        self._own = tuple(number for number in self._own if number not in numbers)
+
+    def bury(self, name: str, life: int, record: Record, now: float) -> list[Output]:
+        """A third machine proves that a member is dead, and has read its record."""
+        if record.generation.number > self.generation.number:
+            return self._learn(record.generation, now)
+        if self.generation.member(name, life) is not None:
+            self._dead[name] = self._about_next(record)
+            self._heard.pop(name, None)
+        return []
+
+    def tick(self, now: float) -> list[Output]:
+        """Beat, and propose where somebody is missing, wants to come or wants to go. About twice a second."""
+        if now - self._ticked > SILENCE_S / 2:  # this runner was itself stopped, and knows nothing of the others
+            self._heard = dict.fromkeys(self._heard, now)
+        self._ticked = now
+        out: list[Output] = []
+        beat = Word(
+            "beat",
+            self.generation.number,
+            life=self.life,
+            devices=self._devices if self.phase == "joining" else 0,
+            wants_change=self._wants_change(),
+            hears=self._joiners(now),
+            record=self._former,
+        )
+        names = {one.name for one in self.generation.members} | self._joining.keys()
+        out += [Send(name, beat) for name in sorted(names - {self.name})]
+        if self.phase in ("out", "joining"):
+            return out
+        living, members = self._living(now), [one.name for one in self.generation.members]
+        is_due = len(living) < len(members) or self._is_change_wanted(now) or self.phase != "training"
+        if not is_due:
+            self._since = self._proposal = None
+            return out
+        self._since = now if self._since is None else self._since
+        if not may_decide(members, living, self._dead):
+            missing = ", ".join(name for name in members if name not in living)
+            return out + self._wait(f"no word from {missing}, without whom {' and '.join(living)} may not go on")
+        if self._proposal is not None and now - self._proposal.since < RETRY_S:
+            return out
+        if now - self._since < RETRY_S * living.index(self.name):
+            return out  # a lower name directs
+        return out + self._propose(now, living)
+
+    def hear(self, sender: str, word: Word, now: float) -> list[Output]:
+        """Take a message."""
+        number = self.generation.number
+        if word.kind == "decided" and word.value is not None:
+            return self._learn(word.value, now)
+        if word.generation < number and word.kind in ("beat", "propose"):
+            return self._greet_late(sender, word, now)
+        member = self.generation.member(sender, word.life)
+        if member is not None:
+            self._heard[sender] = now
+        elif word.devices:
+            self._note_joiner(sender, word, now)
+        if word.generation != number:
+            return []  # a late word, or one of a generation whose decision is on its way
+        match word.kind:
+            case "beat":
+                self._note_change(sender, word.wants_change, now)
+                self._hears[sender] = word.hears
+            case "propose" if member is not None:
+                return self._promise(sender, word)
+            case "vote":
+                return self._vote(sender, word)
+            case "promise":
+                return self._collect(sender, word, now)
+            case "voted":
+                return self._count(sender, word, now)
+            case "refused":
+                self._attempt = max(self._attempt, word.ballot[0])
+        return []
+
+    def _living(self, now: float) -> list[str]:
+        own = [self.name]
+        others = (one.name for one in self.generation.members if one.name != self.name and one.name not in self._dead)
+        return sorted(own + [name for name in others if now - self._heard.get(name, now) < SILENCE_S])
+
+    def _wants_change(self) -> bool:
+        member = self.generation.member(self.name, self.life)
+        is_leaving = self.is_leaving and self.phase == "training" and self.generation.members != self._last_ones
+        return member is not None and (is_leaving or member.numbers != self._own)
+
+    def _joiners(self, now: float) -> tuple[str, ...]:
+        return tuple(sorted(name for name, (_, _, heard) in self._joining.items() if now - heard < SILENCE_S))
+
+    def _note_joiner(self, sender: str, word: Word, now: float) -> None:
+        self._joining[sender] = word.life, word.devices, now
+        former = next((one for one in self.generation.members if one.name == sender), None)
+        if former is not None and former.life < word.life and word.record is not None:
+            self._dead[sender] = self._about_next(word.record)
+
+    def _about_next(self, record: Record) -> Record:
+        """What a dead member has promised about the next generation: nothing where it died before it knew this one."""
+        return record if record.generation.number == self.generation.number else Record(self.generation)
+
+    def _note_change(self, sender: str, is_wanted: bool, now: float) -> None:
+        if is_wanted:
+            self._changed[sender] = now
+        else:
+            self._changed.pop(sender, None)
+
+    def _is_change_wanted(self, now: float) -> bool:
+        living = self._living(now)
+        others = [self._hears.get(name, ()) for name in living if name != self.name]
+        is_joined = any(all(name in hears for hears in others) for name in self._joiners(now))
+        return is_joined or self._wants_change() or any(now - heard < SILENCE_S for heard in self._changed.values())
+
+    def _wait(self, reason: str) -> list[Output]:
+        out: list[Output] = [Stop()] if self.phase == "training" else []
+        is_news = self.phase != "waiting" or self._reason != reason
+        self.phase, self._reason, self._proposal = "waiting", reason, None
+        return [*out, Wait(reason)] if is_news else out
+
+    def _propose(self, now: float, living: list[str]) -> list[Output]:
+        self._attempt = 1 + max(self._attempt, self.record.promised[0], *(dead.promised[0] for dead in self._dead.values()), 0)
+        self._proposal = _Proposal((self._attempt, self.name), now)
+        word = Word("propose", self.generation.number, self._proposal.ballot, life=self.life)
+        out: list[Output] = [Send(name, word) for name in living if name != self.name]
+        return self._promise(self.name, word) + out + self._collect(self.name, self._own_promise(word.ballot), now)
+
+    def _own_promise(self, ballot: Ballot) -> Word:
+        numbers = () if self.is_leaving else self._own
+        record = self.record
+        return Word(
+            "promise",
+            record.generation.number,
+            ballot,
+            record.value,
+            record.voted,
+            numbers,
+            spare_numbers=self._own,
+            has_state=self.has_state,
+            life=self.life,
+            hears=self._joiners(self._ticked),
+        )
+
+    def _promise(self, sender: str, word: Word) -> list[Output]:
+        if self.phase in ("out", "joining"):
+            return []
+        if word.ballot < self.record.promised:
+            return [Send(sender, Word("refused", word.generation, self.record.promised, life=self.life))]
+        self.record = replace(self.record, promised=word.ballot)
+        out: list[Output] = [Stop()] if self.phase == "training" else []
+        self.phase = "stopped"
+        return out if sender == self.name else [*out, Send(sender, self._own_promise(word.ballot))]
+
+    def _collect(self, sender: str, word: Word, now: float) -> list[Output]:
+        proposal = self._proposal
+        if proposal is None or word.ballot != proposal.ballot or proposal.value is not None:
+            return []
+        proposal.promises[sender] = word
+        members = [one.name for one in self.generation.members]
+        expected = set(self._living(now))
+        if not may_decide(members, proposal.promises, self._dead) or expected - proposal.promises.keys():
+            return []
+        if any(dead.promised > proposal.ballot for dead in self._dead.values()):
+            return []
+        votes = [(one.voted, one.value) for one in proposal.promises.values()] + [(d.voted, d.value) for d in self._dead.values()]
+        newest, value = max(votes, key=lambda pair: pair[0])
+        if newest == NO_BALLOT or value is None:
+            value = self._next(proposal, now)
+            if value is None:
+                return self._wait("no process is left that holds the state of the training")
+            if len(value.numbers) < max(1, self._min_devices):
+                return self._wait(f"{len(value.numbers)} devices are left, and the run wants {self._min_devices}")
+        proposal.value = value
+        vote = Word("vote", self.generation.number, proposal.ballot, value, life=self.life)
+        out: list[Output] = [Send(name, vote) for name in sorted(proposal.promises) if name != self.name]
+        self.record = replace(self.record, voted=proposal.ballot, value=value)
+        return out + self._count(self.name, Word("voted", self.generation.number, proposal.ballot), now)
+
+    def _next(self, proposal: _Proposal, now: float) -> Generation | None:
+        """The members that promised, without those that leave unless they alone hold the state; None where nobody holds it."""
+        promises = proposal.promises
+        for numbers in ({n: w.numbers for n, w in promises.items()}, {n: w.spare_numbers for n, w in promises.items()}):
+            if any(numbers[name] and word.has_state for name, word in promises.items()):
+                staying = [Member(name, numbers[name], word.life) for name, word in promises.items()]
+                known = set(self._joiners(now)).intersection(*(word.hears for word in promises.values()))
+                return make_next(self.generation, staying, {name: self._joining[name][:2] for name in known})
+        return None
+
+    def _vote(self, sender: str, word: Word) -> list[Output]:
+        if self.phase in ("out", "joining") or word.value is None:
+            return []
+        if word.ballot < self.record.promised:
+            return [Send(sender, Word("refused", word.generation, self.record.promised, life=self.life))]
+        self.record = replace(self.record, promised=word.ballot, voted=word.ballot, value=word.value)
+        return [Send(sender, Word("voted", word.generation, word.ballot, life=self.life))]
+
+    def _count(self, sender: str, word: Word, now: float) -> list[Output]:
+        proposal = self._proposal
+        if proposal is None or proposal.value is None or word.ballot != proposal.ballot:
+            return []
+        proposal.votes.add(sender)
+        if not may_decide([one.name for one in self.generation.members], proposal.votes, self._dead):
+            return []
+        value = proposal.value
+        told = {one.name for one in (*self.generation.members, *value.members)} - {self.name}
+        out: list[Output] = [Send(name, Word("decided", value.number, value=value, life=self.life)) for name in sorted(told)]
+        return out + self._learn(value, now)
+
+    def _learn(self, value: Generation, now: float) -> list[Output]:
+        if value.number <= self.generation.number:
+            return []
+        was_training, is_new = self.phase == "training", self.phase == "joining"
+        self.record = Record(value)
+        self._proposal = self._since = None
+        self._dead.clear()
+        self._changed.clear()
+        self._hears.clear()
+        self._attempt = 0
+        self._joining = {name: entry for name, entry in self._joining.items() if value.member(name, entry[0]) is None}
+        self._heard = dict.fromkeys((one.name for one in value.members), now)
+        member = value.member(self.name, self.life)
+        stopped: list[Output] = [Stop()] if was_training else []
+        if member is not None:
+            self._last_ones = value.members if self.is_leaving else ()
+            self.phase, self._own = "training", member.numbers if is_new else self._own
+            return [*stopped, Form(value)]
+        if is_new:
+            return []
+        self.phase = "out"
+        return [*stopped, Leave(value)]
+
+    def _greet_late(self, sender: str, word: Word, now: float) -> list[Output]:
+        """Somebody speaks of an older generation: a member that missed the decision, or one that wants to join."""
+        if word.devices and self.generation.member(sender, word.life) is None:
+            self._note_joiner(sender, word, now)
+        return [Send(sender, Word("decided", self.generation.number, value=self.generation, life=self.life))]
+
+
+def lost_numbers(before: Generation, after: Generation) -> Mapping[str, tuple[int, ...]]:
+    """Which processes of which nodes a new generation goes on without."""
+    staying = set(after.numbers)
+    lost = {one.name: tuple(number for number in one.numbers if number not in staying) for one in before.members}
+    return {name: numbers for name, numbers in lost.items() if numbers}

@@ -1,0 +1,132 @@
+"""Who trains together after a fault: who may decide, who is told that it is out, and whole schedules by a virtual clock."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Sequence
+
+import pytest
+from paceline.engine.membership.agreement import Agreement, Form, Leave, Output, Send, Stop, Wait, lost_numbers
+from paceline.engine.membership.generation import Generation, Member, make_next, may_decide, pick_source
+
+from tests.support.runs.membership_lab import MembershipLab
+
+SCHEDULES = 6
+"""Of faults, by a virtual clock; ``benchmarks jobs/membership`` plays 10,000."""
+
+
+def first(*names: str) -> Generation:
+    return Generation(0, tuple(Member(name, (number,)) for number, name in enumerate(names)), len(names))
+
+
+class Talk:
+    """Agreements that hear each other at once."""
+
+    def __init__(self, *names: str, min_devices: int = 1) -> None:
+        self.now = 0.0
+        self.of = {name: Agreement(name, first(*names), 0.0, min_devices=min_devices) for name in names}
+        self.gone: set[str] = set()
+        self.out: dict[str, list[object]] = {name: [] for name in names}
+        for agreement in self.of.values():
+            agreement.has_state = True
+
+    def run(self, seconds: float) -> None:
+        for _ in range(int(seconds * 2)):
+            self.now += 0.5
+            for name in [name for name in self.of if name not in self.gone]:
+                self._take(name, self.of[name].tick(self.now))
+
+    def _take(self, name: str, outputs: Sequence[Output]) -> None:
+        for output in outputs:
+            if not isinstance(output, Send):
+                self.out[name].append(output)
+            elif output.to in self.of and output.to not in self.gone:
+                self._take(output.to, self.of[output.to].hear(name, output.word, self.now))
+
+
+def test_two_sides_never_both_decide_whatever_is_known_to_be_dead() -> None:
+    members = tuple("abcde")
+    for size in range(1, 6):
+        for split in itertools.product((True, False), repeat=size):
+            left = {name for name, is_left in zip(members, split, strict=False) if is_left}
+            right = set(members[:size]) - left
+            assert not (may_decide(members[:size], left) and may_decide(members[:size], right))
+            assert may_decide(members[:size], left) or may_decide(members[:size], right)
+    assert may_decide(("a", "b"), ("b",), dead=("a",))
+    assert not may_decide(("a", "b"), ("b",))
+
+
+def test_the_survivors_go_on_without_a_silent_node_and_keep_their_numbers() -> None:
+    talk = Talk("n0", "n1", "n2")
+    talk.run(5)
+    assert talk.out["n0"] == []
+    talk.gone.add("n0")
+    talk.run(4)
+    for name in ("n1", "n2"):
+        stop, form = talk.out[name]
+        assert isinstance(stop, Stop)
+        assert isinstance(form, Form)
+        assert (form.generation.number, form.generation.numbers) == (1, (1, 2))
+    assert lost_numbers(first("n0", "n1", "n2"), talk.of["n1"].generation) == {"n0": (0,)}
+    talk.gone.clear()  # it was only stopped
+    talk.run(2)
+    assert isinstance(talk.out["n0"][-1], Leave)
+
+
+def test_half_of_the_nodes_without_the_lowest_name_waits_and_says_so() -> None:
+    talk = Talk("n0", "n1")
+    talk.gone.add("n0")
+    talk.run(6)
+    waits = [output for output in talk.out["n1"] if isinstance(output, Wait)]
+    assert [wait.reason for wait in waits] == ["no word from n0, without whom n1 may not go on"]
+    talk.gone.clear()
+    talk.run(6)
+    assert talk.of["n0"].generation == talk.of["n1"].generation
+    assert talk.of["n1"].phase == "training"
+
+
+def test_fewer_devices_than_a_person_wants_wait() -> None:
+    talk = Talk("n0", "n1", "n2", min_devices=3)
+    talk.gone.add("n2")
+    talk.run(6)
+    assert talk.of["n0"].generation.number == 0
+    assert any(isinstance(one, Wait) and "2 devices are left, and the run wants 3" in one.reason for one in talk.out["n0"])
+
+
+def test_the_last_holders_of_the_state_are_not_taken_out() -> None:
+    talk = Talk("n0")
+    talk.of["n0"].is_leaving = True
+    talk.run(4)
+    assert talk.of["n0"].generation.numbers == (0,)
+
+
+def test_a_node_whose_last_process_has_ended_leaves() -> None:
+    talk = Talk("n0", "n1")
+    talk.of["n1"].lose((1,))
+    talk.run(2)
+    assert talk.of["n0"].generation.numbers == (0,)
+    assert isinstance(talk.out["n1"][-1], Leave)
+
+
+def test_whoever_joins_gets_numbers_that_nobody_has_had() -> None:
+    grown = make_next(first("n0", "n1"), [Member("n0", (0,))], {"n1": (1, 2), "n9": (0, 1)})
+    assert [(member.name, member.numbers) for member in grown.members] == [("n0", (0,)), ("n1", (2, 3)), ("n9", (4,))]
+    assert grown.next_number == 5
+
+
+def test_the_state_of_whoever_is_furthest_is_taken_over() -> None:
+    assert pick_source({4: (7, 0), 2: (8, 0), 3: (8, 0)}) == 2
+    assert pick_source({0: (8, 0), 1: (8, 1)}) == 1
+
+
+def test_every_sample_counts_once_whatever_happens_to_nodes_paths_and_centre(seed: int) -> None:
+    draw = random.Random(seed)
+    for _ in range(SCHEDULES):
+        MembershipLab(draw.randrange(1 << 30), steps=60).run(fault_seconds=20.0)
+
+
+@pytest.mark.slow
+def test_five_hundred_schedules_of_faults(seed: int) -> None:
+    for number in range(500):
+        MembershipLab(seed + number).run()
