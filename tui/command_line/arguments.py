@@ -69,7 +69,7 @@ class Argument:
     """Converts the text. Raises argparse.ArgumentTypeError."""
     _: KW_ONLY
     default: Any = None
-    nargs: Literal["?", "*"] | None = None
+    nargs: Literal["?", "*", "+"] | None = None
     """Of a positional argument: optional, or any number of values."""
     is_repeatable: bool = False
     """Whether the option may be given several times; its value is a list."""

@@ -6,6 +6,7 @@ A verb takes the control door and its arguments and returns a JSON document. Imp
 from __future__ import annotations
 
 import argparse
+import asyncio
 import shlex
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from paceline.engine.inventory.link_presets import LINK_PRESETS
 from paceline.engine.jobs.launch.job_options import exclusive_groups, job_file_options, train_spec
 from paceline.engine.jobs.logs.levels import LEVELS
 from paceline.engine.jobs.logs.since import SINCE_EXAMPLES
+from paceline.engine.publishing.formats import DEFAULT_FORMATS, FORMATS, LAYOUTS
 from paceline.engine.reports.document_type import Document
 from paceline.engine.states import COMPRESSIONS, POLICIES, PRECISIONS
 from paceline.engine.workloads import WORKLOADS
@@ -38,6 +40,7 @@ from .arguments import (
     seed,
     since,
 )
+from .data_verb import DATA_ARGUMENTS, data, data_files
 from .script_words import script_of_file, split_script
 
 if TYPE_CHECKING:
@@ -131,7 +134,7 @@ async def _plan(control: Control, args: argparse.Namespace) -> Document:
 
 
 async def _profile(control: Control, args: argparse.Namespace) -> Document:
-    return await control.profile(args.workload)
+    return await control.profile(train_spec("profile", vars(args)))
 
 
 async def _advise(control: Control, args: argparse.Namespace) -> Document:
@@ -201,6 +204,17 @@ async def _compare(control: Control, args: argparse.Namespace) -> Document:
     return _compare_files(control.runs, args)
 
 
+def _report_files(runs: Path, args: argparse.Namespace) -> Document:
+    from paceline.engine.jobs.experiments.report import report_runs
+
+    formats = None if args.formats is None else [word.strip() for word in args.formats.split(",")]
+    return report_runs(runs, args.results, args.out, formats, args.like)
+
+
+async def _report(control: Control, args: argparse.Namespace) -> Document:
+    return await asyncio.to_thread(_report_files, control.runs, args)
+
+
 def _example_file(runs: Path, args: argparse.Namespace) -> Document:
     from paceline.engine.jobs.scripts.examples import example
 
@@ -228,12 +242,20 @@ VERBS: dict[str, Verb] = {
             acts=True,
             is_on_embedded_lab=True,
         ),
-        Verb("profile", "measure devices, disks and links", _profile, job_arguments("profile"), is_launch=True, acts=True),
+        Verb(
+            "profile",
+            "measure devices, disks and links",
+            _profile,
+            (JOB_FILE, *job_arguments("profile")),
+            is_launch=True,
+            acts=True,
+        ),
         Verb(
             "advise",
             "predicted speed-up, best subset, remedies",
             _advise,
             (
+                JOB_FILE,
                 *job_arguments("advise"),
                 Argument("--without", "what if NODE or NODE:INDEX were not there", "DEVICE", is_repeatable=True),
                 Argument("--with", "what if there were one more like it; 3xNODE: three", "DEVICE", dest="more", is_repeatable=True),
@@ -379,6 +401,19 @@ VERBS: dict[str, Verb] = {
             ),
             read_files=_compare_files,
         ),
+        Verb(
+            "report",
+            "results as Markdown, HTML, CSV, LaTeX and pictures",
+            _report,
+            (
+                Argument("results", "runs, experiments, or paths of a result.json", "RESULT", nargs="+"),
+                Argument("--out", "directory of the report (default: report, beside the result)", "DIR", Path),
+                Argument("--formats", f"some of {','.join(FORMATS)} (default: {','.join(DEFAULT_FORMATS)})", "A,B"),
+                Argument("--like", "tables and figures of another project", "NAME", choices=LAYOUTS),
+            ),
+            read_files=_report_files,
+        ),
+        Verb("data", "prepare or look at a data set, or list them", data, DATA_ARGUMENTS, read_files=data_files),
         Verb(
             "example",
             "print a training script to start from",

@@ -50,7 +50,7 @@ def _next_words(verb: Verb, before: Sequence[str], part: str, values: Values) ->
     given = sum(1 for i, word in enumerate(before) if not word.startswith("-") and not _is_value(before, i, options))
     if given < len(positionals):
         return _values(positionals[given], part, values)
-    return _values(positionals[-1], part, values) if positionals and positionals[-1].nargs == "*" else []
+    return _values(positionals[-1], part, values) if positionals and positionals[-1].nargs in ("*", "+") else []
 
 
 def _is_value(before: Sequence[str], index: int, options: Mapping[str, Argument]) -> bool:

@@ -28,6 +28,7 @@ from ..terminal.format import (
     size,
     tflops,
 )
+from .data_verb import data_text
 from .log_printer import log_text
 
 
@@ -342,6 +343,11 @@ def _compare(document: Document) -> str:
     return "\n".join(lines)
 
 
+def _report(document: Document) -> str:
+    files = [f"  {path}" for path in document["files"]]
+    return "\n".join([*document["summary"], *document["notes"], f"{count(len(files), 'file')} in {document['directory']}", *files])
+
+
 def _scale(document: Document) -> str:
     title = f"{document['name']}: {document['mode']} scaling of {document['workload']}, {document['policy']}"
     lines = [f"{title}, {count(document['repeats'], 'round')}{_emulated(document)}"]
@@ -393,12 +399,14 @@ _RENDERERS = {
     "cancel": _cancel,
     "clean": _clean,
     "compare": _compare,
+    "data": data_text,
     "fetch": _fetch,
     "jobs": _jobs,
     "kill": _kill,
     "plan": _plan,
     "profile": _profile,
     "replay": _replay,
+    "report": _report,
     "scale": _scale,
     "status": _status,
 }

@@ -1,0 +1,77 @@
+"""The verb ``report``: results of runs, experiments and profiles as files to hand in. Reads files here only: no node is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ...errors import ConfigurationError, UsageError
+from ...protocol.json_files import read_json
+from ...publishing.collect import ResultFile, report_of
+from ...publishing.formats import DEFAULT_FORMATS
+from ...publishing.like import LIKES, as_like
+from ...publishing.write import write_report
+from ...reports.document_type import Document, document_type
+from ..runs.listing import copied_rows
+from ..runs.run_names import KnownRun, find_run
+from .scale import RESULT_FILE
+
+REPORTED = ("bench", "profile", "scale", "train")
+"""Types of documents that a report can be made of."""
+
+
+def report_runs(runs: Path, names: Sequence[str], to: Path | None, formats: Sequence[str] | None, like: str | None) -> Document:
+    """Write a report about results. ``names``: runs or experiments as a person names them, a result.json, or a directory with one.
+
+    ``to``: its directory; None: ``report`` beside the only result, else ``logs/reports/`` and the first name. Raises UsageError.
+    """
+    if like is not None and like not in LIKES:
+        raise UsageError(f"there is no report like {like!r}", hint=f"known: {', '.join(LIKES)}")
+    sources = [_source(runs, name) for name in names]
+    report = report_of(sources)
+    if like is not None:
+        report = as_like(report, sources, like)
+        if not report.tables and not report.charts:
+            raise UsageError(f"these results have nothing of a report like {like}", hint=LIKES[like].about)
+    directory = to if to is not None else _directory(runs, sources)
+    files = write_report(report, directory, formats if formats is not None else DEFAULT_FORMATS)
+    return {
+        "type": "report",
+        "directory": str(directory),
+        "files": [str(path) for path in files],
+        "summary": list(report.summary),
+        "notes": list(report.notes),
+    }
+
+
+def _directory(runs: Path, sources: Sequence[ResultFile]) -> Path:
+    if len(sources) == 1:
+        return Path(sources[0].path).parent / "report"
+    return runs.parent / "reports" / f"{sources[0].name}-and-{len(sources) - 1}-more"
+
+
+def _source(runs: Path, name: str) -> ResultFile:
+    path = _path(runs, name)
+    document = read_json(path)
+    if document is None:
+        raise ConfigurationError(f"{path}: no result can be read", hint="it is written when a run has ended and was followed")
+    kind = document_type(document)
+    if kind not in REPORTED:
+        raise UsageError(f"{path} holds a document of {kind or 'an unknown type'}", hint=f"reports are about {', '.join(REPORTED)}")
+    return ResultFile(str(document.get("run_id") or document.get("name") or path.stem), str(path), document)
+
+
+def _path(runs: Path, name: str) -> Path:
+    """The result that a name means: a file, a directory, an experiment, or a run."""
+    given = Path(name).expanduser()
+    if given.is_file():
+        return given
+    for directory in (given, runs.parent / "experiments" / name):
+        if (directory / RESULT_FILE).is_file():
+            return directory / RESULT_FILE
+    rows = copied_rows(runs)
+    known = [KnownRun(row["run_id"], row.get("name") or "", row["state"]) for row in rows]
+    try:
+        return runs / find_run(known, name) / RESULT_FILE
+    except UsageError as error:
+        raise UsageError(error.reason, hint="a run or an experiment with results here, or the path of a result.json") from None
