@@ -115,6 +115,21 @@ class LinkReading:
 
 
 @dataclass(frozen=True, slots=True)
+class HostProcess:
+    """One of the busiest processes of a machine."""
+
+    pid: int = 0
+    user: str = ""
+    name: str = ""
+    cpu: float | None = None
+    """Cores that it used, a mean over some seconds; None: not measured yet."""
+    memory: int | None = None
+    """Resident bytes of the machine's memory."""
+    run_id: str = ""
+    """Id of the run that it belongs to; empty: none, or it is not readable."""
+
+
+@dataclass(frozen=True, slots=True)
 class HostReading:
     """One measurement of a machine."""
 
@@ -136,6 +151,10 @@ class HostReading:
     """Seconds since boot."""
     disks: tuple[DiskReading, ...] = ()
     links: tuple[LinkReading, ...] = ()
+    core_use: tuple[int, ...] | None = None
+    """Utilization of each processor in percent, a mean over some seconds; None: not in this reading, the last one still holds."""
+    processes: tuple[HostProcess, ...] | None = None
+    """The busiest ones, busiest first; None: likewise."""
 
 
 @dataclass(frozen=True, slots=True)

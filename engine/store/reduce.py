@@ -19,6 +19,7 @@ from ..events import (
     DriftFound,
     EpochEnded,
     Event,
+    HostReading,
     InventoryRead,
     JobWaited,
     LaunchStarted,
@@ -310,7 +311,8 @@ def _apply_report(state: State, event: NodeReported) -> State:
     known = {device.reading.index: device for device in node.devices}
     devices = tuple(_device(known.get(reading.index), reading) for reading in event.devices)
     node = with_clock(state, node, event)
-    state = _with_node(state, replace(node, state="ok", reason="", host=event.host, devices=devices, at=state.at))
+    host = _with_seldom_readings(node.host, event.host)
+    state = _with_node(state, replace(node, state="ok", reason="", host=host, devices=devices, at=state.at))
     state = update_device_alerts(state, event)
     if node.state != "ok":
         state = clear_alert(state, ("node", event.node))
@@ -318,6 +320,13 @@ def _apply_report(state: State, event: NodeReported) -> State:
         if not run.is_over and (informed := straggler_alerts.with_new_evidence(state, run, event.node)) is not run:
             state = straggler_alerts.update_alerts(_with_run(state, informed), informed)
     return state
+
+
+def _with_seldom_readings(before: HostReading, now: HostReading) -> HostReading:
+    """A reading with the cores and processes of the one before where it has none: they are read seldom."""
+    if now.core_use is not None or now.processes is not None or (before.core_use is None and before.processes is None):
+        return now
+    return replace(now, core_use=before.core_use, processes=before.processes)
 
 
 def _device(known: DeviceState | None, reading: DeviceReading) -> DeviceState:

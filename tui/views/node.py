@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from paceline.engine.events import DiskReading, LinkReading, ProcessReading
+from paceline.engine.events import DiskReading, HostProcess, LinkReading, ProcessReading
 from paceline.engine.store.selectors import open_alerts
 from paceline.engine.store.state import DeviceState, NodeState, State
 from rich.cells import cell_len
@@ -16,6 +16,9 @@ from .drawing.lines import NO_STYLE, Piece, bar, justified_line, line
 from .fleet.device_facts import DeviceUse
 
 GIB = 1024**3
+MIN_BOTH_LINES = 8
+"""Height from which the processes on the processor stand below those on accelerators."""
+_CORE_LEVELS = "▁▂▃▄▅▆▇"
 
 
 def node_head(state: State, node: NodeState, width: int, height: int) -> list[Strip]:
@@ -50,7 +53,8 @@ def host_lines(state: State, node: NodeState, width: int, height: int) -> list[S
     if height < 4:
         swapped = f"   swap {percent(swap)}" if swap else ""
         text = f"cpu {percent(host.cpu)}   load {load}   memory {memory(host.memory_used, host.memory_total)}{swapped}"
-        return [line(width, (pad(text, width), style))]
+        cores_text = f"   cores {core_bars(host.core_use, width - cell_len(text) - 9)}" if host.core_use else ""
+        return [line(width, (pad(text + cores_text if cell_len(text) + 17 <= width else text, width), style))]
     used = host.memory_used / host.memory_total if host.memory_used is not None and host.memory_total else None
     room = max(4, width - 30)
     fill = PALETTE.bar if node.state == "ok" else PALETTE.faint
@@ -65,7 +69,18 @@ def host_lines(state: State, node: NodeState, width: int, height: int) -> list[S
         for name, fraction, text in rows
     ]
     free = f"{host.disk_free / GIB:,.0f} GiB" if host.disk_free is not None else UNKNOWN
-    return [*lines, line(width), line(width, (f"free where runs are kept: {free}", PALETTE.dim))][:height]
+    cores_line = line(width, (pad("cores", 8), PALETTE.dim), (core_bars(host.core_use or (), width - 8), fill))
+    lines.append(cores_line if host.core_use else line(width))
+    return [*lines, line(width, (f"free where runs are kept: {free}", PALETTE.dim))][:height]
+
+
+def core_bars(use: Sequence[int], room: int) -> str:
+    """A bar a core, of its utilization in percent; where they are too many, a bar is the busiest of its neighbours."""
+    if room < 1 or not use:
+        return ""
+    each = -(-len(use) // room)
+    busiest = [max(use[start : start + each]) for start in range(0, len(use), each)]
+    return "".join(_CORE_LEVELS[round(min(100, max(0, percent_used)) / 100 * (len(_CORE_LEVELS) - 1))] for percent_used in busiest)
 
 
 def disk_lines(state: State, node: NodeState, width: int, height: int) -> list[Strip]:
@@ -214,7 +229,37 @@ def _wrapped(parts: Iterable[str], width: int, height: int) -> list[str]:
 
 
 def process_lines(state: State, use: DeviceUse, node: NodeState, width: int, height: int) -> list[Strip]:
-    """Processes on the devices, those with most memory first; ranks of Paceline in the accent colour."""
+    """Processes on the devices, those with most memory first, ranks of Paceline in the accent colour; below, or alone on a machine
+    without accelerators, those that use its processors most."""
+    busy = busy_process_lines(use, node, width, height)
+    if busy and all(device.reading.kind == "cpu" for device in node.devices):
+        return busy
+    lines = _device_process_lines(use, node, width, height)
+    room = height - len(lines) - 1
+    return [*lines, line(width), *busy_process_lines(use, node, width, room)] if height >= MIN_BOTH_LINES and room > 2 else lines
+
+
+def busy_process_lines(use: DeviceUse, node: NodeState, width: int, height: int) -> list[Strip]:
+    """The processes that use the processors most; none where they are not known."""
+    processes = node.host.processes
+    if not processes or height < 1:
+        return []
+    start = f"{pad_left('pid', 8)}  {pad('user', 12)} {pad('process', 20)} {pad_left('cores', 7)} {pad_left('memory', 10)}  job"
+    shown = processes if len(processes) < height else processes[: max(0, height - 2)]
+    lines = [line(width, (pad(start, width), PALETTE.dim)), *(_busy_process(node, one, width) for one in shown)]
+    return _with_hidden_count(lines, len(processes) - len(shown), "process", width)[:height]
+
+
+def _busy_process(node: NodeState, one: HostProcess, width: int) -> Strip:
+    style = PALETTE.text if node.state == "ok" else PALETTE.dim
+    cores = UNKNOWN if one.cpu is None else f"{one.cpu:.2f}"
+    text = f"{pad_left(str(one.pid), 8)}  {pad(sanitize(one.user) or UNKNOWN, 12)} {pad(sanitize(one.name) or UNKNOWN, 20)}"
+    figures = f" {pad_left(cores, 7)} {pad_left(_memory_text(one.memory), 10)}  "
+    job = sanitize(one.run_id, 60)[0 if width >= 100 else -6 :]
+    return line(width, (text + figures, style), (job, PALETTE.accent if node.state == "ok" else PALETTE.dim))
+
+
+def _device_process_lines(use: DeviceUse, node: NodeState, width: int, height: int) -> list[Strip]:
     heading = f"{'gpu':<5}{pad_left('pid', 8)}  {pad('user', 12)} {pad('process', 20)} {pad_left('memory', 10)}  job"
     if all(device.reading.processes is None for device in node.devices):
         is_emulated = any(device.reading.kind == "emulated" for device in node.devices)

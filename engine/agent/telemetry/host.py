@@ -16,15 +16,18 @@ import time
 from pathlib import Path
 from types import ModuleType
 
-from ...events import DeviceReading, HostReading, LinkReading
+from ...events import DeviceReading, HostProcess, HostReading, LinkReading
 from ..system.processes import PROC
 from ..system.state_dir import disk_free
+from .busy_processes import BusyProcesses
 from .disks import Disks
 from .network import NetworkCounters
 from .proc_file import ProcFile
 
 LOAD_EVERY_READINGS = 5
-"""Disk space, load and traffic are read with every fifth reading: they change slowly, or are means."""
+"""Disk space, load, traffic, cores and processes are read with every fifth reading: they change slowly, or are means."""
+MAX_CORES = 512
+"""Processors whose use is told one by one."""
 _SIOCGIFADDR = 0x8915
 
 
@@ -43,12 +46,17 @@ class Host:
         self._traffic: tuple[LinkReading, ...] = ()
         self._count = 0
         self._disks, self._links = Disks(proc), NetworkCounters(proc)
+        self._processes = BusyProcesses(proc)
+        self._cores_before: list[tuple[int, int]] = []
 
     def read(self) -> HostReading:
         """Take a reading; unknown values are None."""
         memory = self._read_memory()
+        core_use: tuple[int, ...] | None = None
+        processes: tuple[HostProcess, ...] | None = None
         if self._count % LOAD_EVERY_READINGS == 0:
             self._disk_free, self._load, self._traffic = disk_free(self._root), _load(), self._links.read()
+            core_use, processes = (self._core_use(), self._processes.read()) if self._psutil is None else (None, None)
         self._count += 1
         return HostReading(
             cpu=self._utilization(),
@@ -62,7 +70,24 @@ class Host:
             uptime=self._uptime(),
             disks=self._disks.read(),
             links=self._traffic,
+            core_use=core_use,
+            processes=processes,
         )
+
+    def _core_use(self) -> tuple[int, ...] | None:
+        """Utilization of each processor since this was read last, in percent; None in the first reading."""
+        text = self._stat.read(256 * (MAX_CORES + 1))
+        lines = [line.split() for line in text.split(b"\n")[1 : MAX_CORES + 1] if line.startswith(b"cpu")]
+        ticks = [[int(field) for field in fields[1:9] if field.isdigit()] for fields in lines]
+        now = [(sum(core) - sum(core[3:5]), sum(core)) for core in ticks]
+        before, self._cores_before = self._cores_before, now
+        if len(before) != len(now) or not now:  # the first reading, or a processor was added
+            return None
+        passed = [
+            (busy - busy_before, total - total_before)
+            for (busy, total), (busy_before, total_before) in zip(now, before, strict=True)
+        ]
+        return tuple(min(100, max(0, round(100 * busy / total))) if total > 0 else 0 for busy, total in passed)
 
     def _utilization(self) -> float | None:
         """Share of the time since the last reading that all processors together were not idle, from 0 to 1."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from paceline.engine.agent.system.state_dir import disk_free
-from paceline.engine.agent.telemetry import disks, host, network
+from paceline.engine.agent.telemetry import busy_processes, disks, host, network
 from paceline.engine.agent.telemetry.disks import Disks, parse_mounts
 from paceline.engine.agent.telemetry.host import Host
 from paceline.engine.agent.telemetry.network import INTERFACES_EVERY_READINGS, NetworkCounters
@@ -219,3 +219,47 @@ def _wait_for_scan(reader: Disks) -> None:
     assert reader._scan_thread is not None
     reader._scan_thread.join(60)
     assert not reader._scan_thread.is_alive()
+
+
+def process(machine: Machine, pid: int, ticks: int, name: str = "python", started: int = 5) -> None:
+    """Write the status of a process: its ticks of processor time and 100 pages of memory."""
+    (machine.proc / str(pid)).mkdir(exist_ok=True)
+    fields = ["S", "1", *["0"] * 9, str(ticks), "0", *["0"] * 6, str(started), "0", "100"]
+    machine.write(f"{pid}/stat", f"{pid} ({name}) {' '.join(fields)} 0 0\n")
+
+
+def test_each_core_and_the_busiest_processes_are_told_with_every_fifth_reading(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, second = [100.0], os.sysconf("SC_CLK_TCK")
+    monkeypatch.setattr(busy_processes, "time", types.SimpleNamespace(monotonic=lambda: now[0]))
+    process(machine, 7, 1000)
+    process(machine, 8, 0, name="a (strange) one")
+    machine.write("9", "no process")
+    machine.write("stat", "cpu  0 0 0 0 0 0 0 0\ncpu0 0 0 0 0 0 0 0 0\ncpu1 0 0 0 0 0 0 0 0\nintr 1\n")
+    reader = Host(tmp_path, machine.proc)
+    first = reader.read()
+    assert (first.core_use, [one.cpu for one in first.processes or ()]) == (None, [None, None])
+    assert all((reading := reader.read()).core_use is None and reading.processes is None for _ in range(4))
+    now[0] += 5.0
+    process(machine, 7, 1000 + 10 * second)
+    process(machine, 8, 1 * second, name="a (strange) one")
+    process(machine, 9000, 50 * second)  # new: unknown
+    machine.write("stat", "cpu  9 0 0 9 0 0 0 0\ncpu0 75 0 0 25 0 0 0 0\ncpu1 0 0 0 100 0 0 0 0\nintr 1\n")
+    again = reader.read()
+    assert again.core_use == (75, 0)
+    assert [(one.pid, one.name, one.cpu) for one in again.processes or ()] == [
+        (7, "python", 2.0),
+        (8, "a (strange) one", 0.2),
+        (9000, "python", None),
+    ]
+    assert (again.processes or ())[0].memory == 100 * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_processes_of_this_machine_are_found_with_their_user(tmp_path: Path) -> None:
+    if not Path("/proc/self/stat").exists():
+        pytest.skip("no /proc")
+    found = Host(tmp_path).read().processes
+    assert found
+    assert all(one.pid > 0 and one.user and one.name for one in found)
+    assert len(found) <= busy_processes.MAX_BUSY_PROCESSES

@@ -9,6 +9,7 @@ from paceline.engine.events import (
     DeviceReading,
     DiskReading,
     Event,
+    HostProcess,
     HostReading,
     InventoryRead,
     LinkReading,
@@ -179,4 +180,9 @@ def _host(second: int) -> HostReading:
         LinkReading("eno1", 1200.0, 830.0, 1e9),
         LinkReading("docker0", 0.0, 0.0, None),
     )
-    return HostReading(0.62, 41 * GIB, 128 * GIB, 90 * GIB, 32, 19.4, GIB, 8 * GIB, 12 * 86400.0, disks, links)
+    cores = tuple(round(50 + 45 * math.sin(second + core)) for core in range(32))
+    busy = (
+        HostProcess(811, "root", "backupd", 3.4, 900 << 20),
+        HostProcess(4711, "eve", "python", 1.02, 11 * GIB, "20261120-140200-k7p3xa"),
+    )
+    return HostReading(0.62, 41 * GIB, 128 * GIB, 90 * GIB, 32, 19.4, GIB, 8 * GIB, 12 * 86400.0, disks, links, cores, busy)
