@@ -50,6 +50,8 @@ class DataSource:
     """Default of each option it takes."""
     hub: str = ""
     """Name on the Hugging Face hub; empty: it is not there."""
+    origin: str = ""
+    """Where else it comes from by itself, for people; empty: from the hub, a file of theirs, or a seed."""
     configuration: str = ""
     """Which of the hub's variants of it."""
     formats: str = ""

@@ -69,9 +69,9 @@ def prepare(
     directory is reused only if every byte is right. Raises UsageError for an unknown name, DataRefused for broken or missing input,
     StorageFailed if writing fails; nothing half-written is left.
     """
-    if workload not in LOADERS:
-        given = (*files, *([] if csv is None else [csv]))
-        return prepare_dataset(workload, given, data_dir, on_step, columns=columns, check=check, options=options or {})
+    if workload not in LOADERS or _is_npz(workload, csv):
+        given, name = (*files, *([] if csv is None else [csv])), "sp500" if workload in LOADERS else workload
+        return prepare_dataset(name, given, data_dir, on_step, columns=columns, check=check, options=options or {})
     data = LOADERS[workload](csv, data_dir, columns, check)
     on_step(1)
     files_of = {f"{name}.npy": _npy(array) for name, array in data.arrays.items()}
@@ -96,6 +96,10 @@ def prepare(
         training_rows=len(data.arrays["train_x"]),
     )
     return plan, path
+
+
+def _is_npz(workload: str, csv: Path | None) -> bool:
+    return workload == "sp500-mlp" and csv is not None and csv.suffix.lower() == ".npz"
 
 
 def prepare_dataset(

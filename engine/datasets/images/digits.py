@@ -90,4 +90,4 @@ def load_dataset(request: Request, directory: DataDirectory) -> dict[str, Any]:
     }
 
 
-data_source = DataSource("digits", load_dataset, PART_OPTIONS)
+data_source = DataSource("digits", load_dataset, PART_OPTIONS, origin="scikit-learn")

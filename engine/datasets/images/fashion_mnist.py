@@ -24,7 +24,7 @@ from .labelled import ImageFormat, LabelledImage, Pixels, load_images, write_par
 
 _CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 _IMAGES = ImageFormat((1, 28, 28), _CLASSES, ("image", "img"), ("label", "labels"))
-DEBIAN_FOLDER = Path("/usr/share/dataset-fashion-mnist")
+DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 _IDX_SUFFIXES = ("idx3-ubyte", "idx1-ubyte")
 
 

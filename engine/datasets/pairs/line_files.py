@@ -13,11 +13,13 @@ from ..directory import DataDirectory
 from ..parts import DATA_PARTS, describe_files, digest_of, find_data, find_files
 from ..rows import PlacedRow, read_lines
 from ..source import Request
+from ..text.classified import check_sizes
 from .sentence_pairs import load_pairs
 
 
 def load_pair_files(source: DataSource, request: Request, directory: DataDirectory, is_streamed: bool = False) -> dict[str, Any]:
     """Load pairs from two files a part, else from rows with both languages, else from the hub."""
+    check_sizes(source.name, request)
     languages = str(request.options["source"]), str(request.options["target"])
     if any(_has_lines(path, languages) for path in request.files):
         found = find_files(request.files, directory, tuple(f".{language}" for language in languages), request.check)

@@ -18,7 +18,6 @@ from ..catalog import DataSource
 from ..directory import DataDirectory
 from ..rows import PlacedRow
 from ..source import Option, Request
-from ..text.classified import check_sizes
 from ..text.tokenizer import Tokenizer, encoded_rows, train_bpe
 
 Pair = tuple[str, str, str]
@@ -94,7 +93,6 @@ def load_pairs(
     languages = str(request.options["source"]), str(request.options["target"])
     if languages[0] == languages[1]:
         raise UsageError(f"{source.name}: source and target are both {languages[0]}")
-    check_sizes(source.name, request)
     if "train" not in parts:
         raise DataRefused(
             f"{source.name}: no file for training among {', '.join(parts)}", hint="name a file with train in its name"

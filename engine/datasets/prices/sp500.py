@@ -148,6 +148,7 @@ data_source = DataSource(
     "sp500",
     load_dataset,
     {"ticker": TICKER, "years": YEARS, "multiply": 1, "noise": 0.01, "seed": 0, "shard_mb": 0},
+    origin="Yahoo Finance",
     formats="CSV of Date,Close, or NPZ of windows",
     stand_in="synthetic-series",
     is_remembered=False,  # the cache of prices may be newer, and cutting windows takes milliseconds
