@@ -6,6 +6,7 @@ import csv
 import shlex
 from datetime import datetime
 
+from paceline.engine.store.selectors import resume_refusal
 from paceline.engine.store.state import WAITING_JOB_ID, RunState, State, WaitingJob
 
 from .command_line.commands import VERBS
@@ -101,6 +102,25 @@ class Actions:
     def _cancel(self, run_id: str) -> None:
         self._app.show_notice(f"cancelling {run_id}", "running")
         self._app.run_worker(self._router.perform(f"cancel {shlex.quote(run_id)}"), group="verbs")
+
+    def resume_job(self) -> None:
+        """Open the form that goes on from a checkpoint of the run of the screen in front, or say why that is impossible."""
+        from .screens.form import ResumeForm
+
+        view, screen = self._app.view, self._app.screen
+        run_id = screen.run_id if isinstance(screen, JobsScreen) else view.run.run_id if view.run else ""
+        run = view.state.runs.get(run_id)
+        if self._app.session.is_replay:
+            refused = "a replay starts nothing"
+        elif self._app.is_read_only:
+            refused = "this session is read-only: nothing is started"
+        else:
+            refused = "no run is here to resume" if run is None else resume_refusal(run)
+        if run is None or refused:
+            self._app.show_notice(refused, "ok")
+            return
+        form = ResumeForm(run, device_set(view.state, view.marked))
+        self._app.push_screen(form, lambda line: self._router.execute(line) if line else None)
 
     # Files ----------------------------------------------------------------------------------------------------------------------
 

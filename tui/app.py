@@ -350,6 +350,9 @@ class PacelineApp(App[None]):
     def action_cancel(self) -> None:
         self.actions.cancel_job()
 
+    def action_resume(self) -> None:
+        self.actions.resume_job()
+
     def action_picture(self) -> None:
         self.actions.save_picture()
 

@@ -27,6 +27,7 @@ EVERYWHERE: tuple[Binding, ...] = (
     Binding("question_mark,f1", "explain", "this help", id="help"),
     Binding("plus,t", "start", "start a job: fill in, see the plan, launch", id="start"),
     Binding("C", "cancel", "cancel a run, after a confirmation", id="cancel"),
+    Binding("R", "resume", "resume an ended run from its newest checkpoint, in a form", id="resume"),
     Binding("p", "pause", "freeze the view; collecting goes on", id="pause"),
     Binding("e", "export", "write the list to a file, with the rows out of sight", id="export"),
     Binding("f12", "picture", "save the screen as SVG", id="picture"),

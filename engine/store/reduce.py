@@ -15,6 +15,7 @@ from ..events import (
     BaselineMeasured,
     CaseEnded,
     CaseStarted,
+    CheckpointWritten,
     DeviceReading,
     DriftFound,
     EpochEnded,
@@ -236,7 +237,7 @@ def _apply(state: State, event: Event) -> State:  # noqa: C901 - one flat match
             )
         case RankJoined() | CaseStarted() | EpochEnded() | StandaloneMeasured() | BaselineMeasured():
             return _with_run(state, runs.apply_rank_event(_run(state, event), event))
-        case BalanceJudged() | MetricLogged():
+        case BalanceJudged() | MetricLogged() | CheckpointWritten():
             return _with_run(state, runs.apply_rank_event(_run(state, event), event))
         case RankEvent():
             return _with_run(state, runs.mark_reachable(_run(state, event), event))

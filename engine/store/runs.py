@@ -10,6 +10,7 @@ from ..events import (
     BaselineMeasured,
     CaseEnded,
     CaseStarted,
+    CheckpointWritten,
     EpochEnded,
     Event,
     LaunchStarted,
@@ -234,6 +235,8 @@ def apply_rank_event(run: RunState, event: RankEvent) -> RunState:
             return _with_case(run, index, case)
         case BalanceJudged():
             return replace(run, balance=event)
+        case CheckpointWritten() if not event.error:
+            return replace(run, checkpoint=max(run.checkpoint or (0, 0), (event.epoch, event.step)))
         case MetricLogged() if event.name in run.metrics or len(run.metrics) < MAX_METRICS:
             points = append_to_curve(run.metrics.get(event.name, ()), (event.epoch, event.value))
             return replace(run, metrics={**run.metrics, event.name: points})

@@ -46,6 +46,18 @@ def seconds_taken(run: RunState) -> float | None:
     return run.ended_at - run.began_at
 
 
+def resume_refusal(run: RunState) -> str:
+    """Why a run cannot go on from a checkpoint, one sentence; empty where it can, as far as is known here."""
+    if not run.is_over:
+        return f"run {run.run_id} is {run.state}: only an ended run is resumed"
+    if run.is_bench:
+        return "a bench writes no checkpoints: start it again"
+    is_script = run.balance is not None
+    if run.ranks and run.checkpoint is None and not is_script:
+        return "it ended before its first checkpoint: there is nothing to go on from"
+    return ""
+
+
 def occupants(state: State) -> dict[tuple[str, int], tuple[RunState, RankState]]:
     """The run and rank that use each device, by (node, device index)."""
     return {

@@ -252,6 +252,8 @@ class RunState:
     """Values that a script logged, by name: (epoch, value)."""
     baseline: float | None = None
     """Samples per second of the fastest device alone at the global batch; None: not measured yet."""
+    checkpoint: tuple[int, int] | None = None
+    """Epoch, counted from 0, and step of its newest checkpoint; None: none is known."""
 
     name: str = ""
     """Name that a person gave it."""

@@ -1,14 +1,17 @@
-"""The form that starts a job. Shows the plan and its prediction while fields are filled in, then launches."""
+"""The forms that start a job, with its plan and prediction while fields are filled in, and that resume an ended run."""
 
 from __future__ import annotations
 
 import shlex
+import textwrap
 from collections.abc import Awaitable, Callable
 from typing import ClassVar
 
 from paceline.engine.errors import NotProfiled, PacelineError
 from paceline.engine.experiments.policies import check_explicit_devices
 from paceline.engine.states import POLICIES
+from paceline.engine.store.selectors import seconds_taken
+from paceline.engine.store.state import RunState
 from paceline.engine.workloads import WORKLOADS
 from textual import on
 from textual.app import ComposeResult
@@ -17,7 +20,7 @@ from textual.containers import Grid, Horizontal, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Label, Select, Static
 
-from ..terminal.format import sanitize
+from ..terminal.format import duration, sanitize
 
 Rehearse = Callable[[str], Awaitable[str]]
 """Returns the plan of a line such as ``plan --workload digits-cnn`` as text. Raises PacelineError."""
@@ -127,4 +130,94 @@ class JobForm(ModalScreen[str | None]):
     @on(Button.Pressed, "#launch")
     def action_launch(self) -> None:
         if not self._is_refused:
+            self.dismiss(self.line)
+
+
+AS_BEFORE = "as before"
+FORM_TEXT_COLUMNS = 60
+"""Width of the text of a form: it fits into 80 columns."""
+
+
+class ResumeForm(ModalScreen[str | None]):
+    """Returns the line that resumes a run, such as ``resume RUN --devices lab1``; None after Esc."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "dismiss(None)", "back", show=False),
+        Binding("f5", "launch", "resume", show=False),
+    ]
+
+    def __init__(self, run: RunState, devices: str = "") -> None:
+        """``devices``: proposed for the field devices; empty: those of the run."""
+        super().__init__()
+        self._run = run
+        self._devices = devices
+
+    def compose(self) -> ComposeResult:
+        run, epochs = self._run, f"as before: {self._run.epochs}" if self._run.epochs else AS_BEFORE
+        with VerticalScroll(id="dialog", classes="form"):
+            yield Static(f"{self._history()}\n", markup=False)
+            with Grid(id="fields"):
+                yield Label("devices", markup=False)
+                yield Input(self._devices, placeholder="as before, all, or such as lab[1-3]", compact=True, id="devices")
+                yield Label("epochs in all", markup=False)
+                yield Input(placeholder=epochs, type="integer", compact=True, id="epochs")
+                yield Label("policy", markup=False)
+                choices = [(AS_BEFORE, AS_BEFORE), *((policy, policy) for policy in POLICIES)]
+                yield Select(choices, value=AS_BEFORE, allow_blank=False, compact=True, id="policy")
+                yield Label("devices in use", markup=False)
+                uses = [(text, text) for text in _IN_USE_OPTIONS]
+                yield Select(uses, value=next(iter(_IN_USE_OPTIONS)), allow_blank=False, compact=True, id="in-use")
+            yield Static("", id="plan", markup=False)
+            with Horizontal(id="buttons"):
+                yield Button("Resume  F5", id="launch", variant="primary", compact=True)
+                yield Button("Back  Esc", id="back", compact=True)
+
+    def _history(self) -> str:
+        """What the run was, how it ended, and from where it goes on."""
+        run = self._run
+        ended = f"{run.state} after {duration(seconds_taken(run))}" + (f": {sanitize(run.reason, 200)}" if run.reason else "")
+        start = "its newest sound checkpoint, wherever a copy is left"
+        if run.checkpoint is not None:
+            start += f"; the newest one known is of epoch {run.checkpoint[0] + 1}, step {run.checkpoint[1]}"
+        name = f", {sanitize(run.name)}" if run.name else ""
+        lines = (f"{sanitize(run.workload)}  {sanitize(run.run_id)}{name}", ended, f"A new run goes on from {start}.")
+        return "\n".join(textwrap.fill(text, FORM_TEXT_COLUMNS) for text in lines)
+
+    def on_mount(self) -> None:
+        self.query_one("#dialog").border_title = "resume a run"
+        self._check()
+
+    @property
+    def line(self) -> str:
+        """The fields as a line of the prompt."""
+        options = [_IN_USE_OPTIONS[str(self.query_one("#in-use", Select).value)]]
+        for field, option in (("#devices", "--devices"), ("#epochs", "--epochs")):
+            if text := self.query_one(field, Input).value.strip():
+                options += [option, text]
+        if (policy := str(self.query_one("#policy", Select).value)) != AS_BEFORE:
+            options += ["--policy", policy]
+        return shlex.join(["resume", self._run.run_id, *filter(None, options)])
+
+    def _refusal(self) -> str:
+        """Why it cannot be resumed so; empty: it can, as far as is known here."""
+        typed, done = self.query_one("#epochs", Input).value.strip(), self._run.epochs
+        if self._run.state == "done" and done and not (typed.isdecimal() and int(typed) > done):
+            return f"All of its {done} epochs are done: name more than {done} to train on."
+        return ""
+
+    @on(Select.Changed)
+    @on(Input.Changed)
+    def _check(self) -> None:
+        refusal, plan = self._refusal(), self.query_one("#plan", Static)
+        plan.update(refusal or "It is refused where no checkpoint is left or a device is in use; the reason is shown then.")
+        plan.set_class(bool(refusal), "refused")
+        self.query_one("#launch", Button).disabled = bool(refusal)
+
+    @on(Button.Pressed, "#back")
+    def _close(self) -> None:
+        self.dismiss(None)
+
+    @on(Button.Pressed, "#launch")
+    def action_launch(self) -> None:
+        if not self._refusal():
             self.dismiss(self.line)

@@ -37,6 +37,7 @@ class JobsScreen(ListScreen):
         ("list.choose", "its run"),
         ("jobs.log", "log"),
         ("cancel", "cancel"),
+        ("resume", "resume"),
         ("help", "help"),
         ("quit", "quit"),
         ("start", "start"),

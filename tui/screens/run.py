@@ -47,6 +47,19 @@ class RunScreen(BaseScreen):
         Binding("N", "moment(-1)", "previous decision or trouble", id="run.previous"),
     ]
 
+    FOOTER_KEYS = (
+        ("command", "command"),
+        ("run.next", "events"),
+        ("cancel", "cancel"),
+        ("resume", "resume"),
+        ("list.choose", "log"),
+        ("help", "help"),
+        ("quit", "quit"),
+        ("start", "start"),
+        ("pause", "pause"),
+        ("picture", "picture"),
+    )
+
     def __init__(self) -> None:
         super().__init__()
         self._moment: RunMoment | None = None

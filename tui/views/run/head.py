@@ -7,14 +7,16 @@ from paceline.engine.store.selectors import (
     phase_seconds_left,
     predicted_seconds_left,
     progress,
+    resume_refusal,
     seconds_taken,
     standalone_progress,
 )
 from paceline.engine.store.state import RunState
+from rich.cells import cell_len
 from textual.strip import Strip
 
 from ...messages import View
-from ...terminal.format import count, duration, percent, sanitize
+from ...terminal.format import count, duration, pad, percent, sanitize
 from ...theme import GLYPHS, PALETTE
 from ..drawing.lines import Piece, gauge, justified_line, line
 
@@ -68,9 +70,13 @@ def _progress_line(view: View, run: RunState, width: int) -> Strip:
         took = duration(seconds_taken(run))
         if run.state == "done":
             return line(width, (f"took {took}", PALETTE.text), ("   5 shows the results", PALETTE.dim))
-        return line(
-            width, (f"{sanitize(run.reason) or run.state} ", PALETTE.state_style(run.state)), (f"after {took}", PALETTE.dim)
-        )
+        offer = ""
+        if run.checkpoint is not None and not resume_refusal(run):
+            offer = f"   R resumes it from epoch {run.checkpoint[0] + 1}, step {run.checkpoint[1]}"
+        end: list[Piece] = [(f"  after {took}", PALETTE.dim), (offer, PALETTE.accent)]
+        room = max(1, width - sum(len(text) for text, _ in end))
+        reason = sanitize(run.reason) or run.state
+        return line(width, (pad(reason, min(room, cell_len(reason))), PALETTE.state_style(run.state)), *end)
     if run.state == "unreachable":
         unreachable = ", ".join(sanitize(node) for node in run.unreachable_nodes)
         return line(width, (f"{unreachable} out of reach: the view is missing, the run goes on there", PALETTE.warning))
