@@ -142,6 +142,8 @@ class ScriptPlan:
     """Samples per second of an emulated device of speed 1; None: the first unpaced steps fix it."""
     data: tuple[DataPlan, ...] = ()
     """Data sets and folders that stand under their names below ``PACELINE_DATA``."""
+    parameters: int | None = None
+    """Trainable parameters of its model, where it comes with Paceline; None: unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +186,11 @@ class Plan:
     """Name that a person gave the run; empty: none."""
     script: ScriptPlan | None = None
     """Of the program ``script``. Its epochs and its global batch are its own: 0 here means unknown until it runs."""
+
+    @property
+    def parameters(self) -> int | None:
+        """Trainable parameters that its script was found to have; None: it is no script, or they are unknown."""
+        return None if self.script is None else self.script.parameters
 
     @property
     def is_emulated(self) -> bool:

@@ -193,7 +193,7 @@ def _header(verb: str, plan: Plan) -> dict[str, Any]:
         "type": verb,
         "run_id": plan.run_id,
         "workload": plan.workload,
-        "parameters": parameters_of(plan.workload),
+        "parameters": plan.parameters or parameters_of(plan.workload),
         "data": {"source": data.source, "rows": data.rows or None, "sha256": data.sha256, "baseline_mse": data.baseline_mse},
         "emulated": plan.is_emulated,
         "global_batch_size": plan.global_batch_size or None,

@@ -61,6 +61,11 @@ MODELS: Mapping[str, Model] = {
                 "fashion-mnist": {"epochs": 3},
                 "synthetic-images": {"epochs": 3, "augment": 0},
             },
+            parameters={
+                **dict.fromkeys(("digits", "fashion-mnist"), 94_410),
+                **dict.fromkeys(("cifar10", "synthetic-images"), 94_986),
+                "cifar100": 106_596,
+            },
         ),
         Model(
             name="resnet50",
@@ -72,7 +77,11 @@ MODELS: Mapping[str, Model] = {
             batch=256,
             lr=0.1,
             per_dataset={"digits": {"augment": 0}, "synthetic-images": {"augment": 0, "epochs": 3}},
-            parameters={"cifar10": 23_528_522, "synthetic-images": 23_528_522, "cifar100": 23_712_932},
+            parameters={
+                **dict.fromkeys(("digits", "fashion-mnist"), 23_522_250),
+                **dict.fromkeys(("cifar10", "synthetic-images"), 23_528_522),
+                "cifar100": 23_712_932,
+            },
             needs=("transformers",),
         ),
         Model(
@@ -138,6 +147,7 @@ MODELS: Mapping[str, Model] = {
             epochs=12,
             batch=64,
             lr=0.001,
+            parameters=dict.fromkeys(("sp500", "synthetic-series"), 16_129),
         ),
         Model(
             name="lstm",
@@ -148,6 +158,7 @@ MODELS: Mapping[str, Model] = {
             epochs=10,
             batch=64,
             lr=0.001,
+            parameters=dict.fromkeys(("sp500", "synthetic-series"), 50_497),
         ),
         Model(
             name="transformer",
@@ -158,6 +169,7 @@ MODELS: Mapping[str, Model] = {
             epochs=10,
             batch=64,
             lr=0.0005,
+            parameters=dict.fromkeys(("sp500", "synthetic-series"), 104_129),
         ),
         Model(
             name="translator",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..errors import UsageError
@@ -49,6 +49,17 @@ class Pair:
 
 _SHAPES = ("width", "hidden_dim", "layers", "heads", "length")
 """Options that change the number of parameters of some model."""
+
+
+def listed_parameters(workload: str, arguments: Sequence[str]) -> int | None:
+    """Trainable parameters that the table has for a pair whose script has these arguments; None: they have to be counted."""
+    pair = pair_of(workload)
+    if pair is None:
+        return None
+    words = dict(zip(arguments[::2], arguments[1::2], strict=False))
+    sizes = {name: words.get(OPTIONS[name].flag) for name in _SHAPES if name in pair.model.sizes}
+    is_plain = all(text is None or text == str(pair.value(name)) for name, text in sizes.items())
+    return pair.parameters if is_plain else None
 
 
 def fitting_datasets(model: Model) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from ..gather import gather_all
 from ..mirror.run_mirror import check_writable
 from ..scripts.data_sets import NamedData
 from ..scripts.folder import read_folder
+from ..scripts.parameters import count_parameters
 from ..scripts.prepare import check_modules, prepare_script
 from .device_selection import nodes_of_devices
 from .session import LaunchSession
@@ -37,7 +38,9 @@ async def prepare_data(session: LaunchSession, spec: TrainSpec) -> tuple[DataPla
     Raises UsageError for an unknown workload, StorageFailed where no run could be written. Cancelling it ends the preparation too.
     """
     if spec.workload not in WORKLOADS:
-        raise UsageError(f"unknown workload {spec.workload!r}", hint="known: " + ", ".join(WORKLOADS))
+        raise UsageError(
+            f"unknown workload {spec.workload!r}", hint="known: " + ", ".join(WORKLOADS) + "; or a pair such as resnet50-cifar10"
+        )
     return await _prepare(session, spec, spec.workload)
 
 
@@ -79,6 +82,8 @@ class PreparedJob:
     """Directory here of everything that its nodes need, by digest."""
     named: tuple[DataPlan, ...] = ()
     """What a script finds by name."""
+    parameters: int | None = None
+    """Trainable parameters of a packaged script; None: unknown."""
 
     @property
     def training_rows(self) -> int:
@@ -86,8 +91,10 @@ class PreparedJob:
         return count_training_rows(self.sources[self.data.digest])
 
     def complete(self, plan: Plan) -> Plan:
-        """The plan with what the script finds by name."""
-        return plan if plan.script is None else replace(plan, script=replace(plan.script, data=self.named))
+        """The plan with what the script finds by name, and its size."""
+        if plan.script is None:
+            return plan
+        return replace(plan, script=replace(plan.script, data=self.named, parameters=self.parameters))
 
 
 async def prepare_job(session: LaunchSession, spec: TrainSpec) -> PreparedJob:
@@ -115,7 +122,10 @@ async def prepare_job(session: LaunchSession, spec: TrainSpec) -> PreparedJob:
     await session.live.wait_settled(names)
     connected = [node for node in session.inventory.nodes if node.name in names and node.name in session.live.connected]
     await check_modules(session.fleet, connected, script.modules)
-    return PreparedJob(script.spec, script.project, sources, tuple(named))
+    parameters = None
+    if spec.script.is_packaged and named:
+        parameters = await asyncio.to_thread(count_parameters, spec.script, sources[named[0].digest])
+    return PreparedJob(script.spec, script.project, sources, tuple(named), parameters)
 
 
 async def _named_data(session: LaunchSession, spec: TrainSpec, one: NamedData) -> tuple[DataPlan, Path]:

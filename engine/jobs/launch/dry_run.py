@@ -62,7 +62,7 @@ def plan_document(
     return {
         "type": "plan",
         "workload": plan.workload,
-        "parameters": parameters_of(plan.workload),
+        "parameters": plan.parameters or parameters_of(plan.workload),
         "data": {"source": data.source, "rows": data.rows or None, "sha256": data.sha256},
         "warnings": [*data.warnings, *([sentence] if (sentence := batch_warning(plan)) is not None else [])],
         "emulated": plan.is_emulated,

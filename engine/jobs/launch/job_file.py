@@ -91,6 +91,13 @@ def _seed(value: Any) -> int:
     return integer(value, 0, MAX_SEED, f"a whole number from 0 to {MAX_SEED}")
 
 
+def _value(value: Any) -> str:
+    """A number or a word."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise InvalidValue("expected a number or a word")
+    return str(value)
+
+
 def _devices(value: Any) -> str:
     """A set, or a list of sets."""
     sets = value if isinstance(value, list) and value else [value]
@@ -120,4 +127,5 @@ _READERS: dict[OptionKind, Callable[[Any], Any]] = {
     OptionKind.PATH: text,
     OptionKind.DATA_SETS: _data_sets,
     OptionKind.DEVICES: _devices,
+    OptionKind.VALUE: _value,
 }

@@ -15,7 +15,12 @@ from ...experiments.policies import check_policies
 from ...specs import ScriptSpec, TrainSpec
 from ...states import COMPRESSIONS, POLICIES, PRECISIONS
 from ...workloads import WORKLOADS
+from ...workloads.datasets import DATASETS
+from ...workloads.models import MODELS
+from ...workloads.options import OPTIONS
+from ...workloads.pairs import PAIRS
 from ..runs.run_names import check_run_name
+from ..scripts.pairs import script_of_pair
 
 JOB_VERBS = ("train", "plan", "bench")
 """Verbs that take a job and a job file."""
@@ -44,6 +49,8 @@ class OptionKind(Enum):
     """Several of ``choices``: comma-separated on the command line, a list in a job file."""
     DEVICES = auto()
     """A set of devices, or in a job file a list of sets."""
+    VALUE = auto()
+    """A number or a word, which the table of model options reads."""
 
 
 def _identity(value: Any) -> Any:
@@ -100,7 +107,16 @@ _BATCH_HELP = "samples per optimizer step of all ranks together"
 _SET_HELP = "or a set such as lab[1-3],atlas:0 (default: all)"
 
 JOB_OPTIONS: tuple[JobOption, ...] = (
-    JobOption("workload", OptionKind.CHOICE, "what to train (default: digits-cnn)", "W", "workload", choices=tuple(WORKLOADS)),
+    JobOption(
+        "workload",
+        OptionKind.CHOICE,
+        "what to train: one of the trainer's, or a model with a data set (default: digits-cnn)",
+        "W",
+        "workload",
+        choices=(*WORKLOADS, *PAIRS),
+    ),
+    JobOption("model", OptionKind.TEXT, f"a model, one of {', '.join(MODELS)}", "M", choices=tuple(MODELS)),
+    JobOption("dataset", OptionKind.TEXT, f"its data set, one of {', '.join(DATASETS)}", "D", choices=tuple(DATASETS)),
     JobOption(
         "workload",
         OptionKind.CHOICE,
@@ -189,6 +205,10 @@ JOB_OPTIONS: tuple[JobOption, ...] = (
     JobOption("args", OptionKind.TEXTS, "arguments of the script" + _IN_FILES, "LIST", is_file_only=True),
     JobOption("workdir", OptionKind.PATH, "directory that travels with a script (default: its git checkout)", "DIR"),
     JobOption("data", OptionKind.DATA_SETS, "a data set, or a folder here, that a script finds by name; repeatable", "NAME[=DIR]"),
+    *(
+        JobOption(option.name, OptionKind.VALUE, option.help, option.metavar, choices=option.choices)
+        for option in OPTIONS.values()  # of the table of models
+    ),
     JobOption("strict", OptionKind.FLAG, "refuse a script whose batches cannot be balanced"),
     JobOption("repeats", OptionKind.COUNT, "rounds, for a mean and its 95 % interval (1)", "N", "repeats", verbs=("bench",)),
 )
@@ -226,7 +246,7 @@ def train_spec(verb: str, values: Mapping[str, Any]) -> TrainSpec:
     if "policies" in fields:
         fields["policies"] = check_policies(fields["policies"])
     spec = TrainSpec(**fields, is_bench=verb == "bench")
-    script: ScriptSpec | None = values.get("script")
+    script: ScriptSpec | None = values.get("script") or script_of_pair(values)
     if script is None:
         if values.get("data"):
             raise UsageError("--data is for a script; a workload has its data", hint="--csv gives a workload other data")

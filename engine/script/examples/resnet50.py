@@ -12,7 +12,7 @@ options = paceline.options(
 
 
 class ResNet50(nn.Module):
-    """Pixels of 0 to 255, normalised for each channel, through ResNet-50 from random weights."""
+    """Pixels, normalised for each channel, through ResNet-50 from random weights."""
 
     def __init__(self, channels: int, classes: int, mean: list[float], std: list[float]) -> None:
         super().__init__()
@@ -21,7 +21,8 @@ class ResNet50(nn.Module):
         self.resnet = ResNetForImageClassification(ResNetConfig(num_channels=channels, num_labels=classes))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        scores: torch.Tensor = self.resnet((x / 255 - self.mean) / self.std).logits
+        pixels = x / 255 if x.dtype == torch.uint8 else x  # of 0 to 1
+        scores: torch.Tensor = self.resnet((pixels - self.mean) / self.std).logits
         return scores
 
 

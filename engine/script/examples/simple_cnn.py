@@ -24,7 +24,8 @@ class SimpleCNN(nn.Module):
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(4 * width, classes))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        hidden = self.stages((x / 255 - self.mean) / self.std)
+        pixels = x / 255 if x.dtype == torch.uint8 else x  # of 0 to 1
+        hidden = self.stages((pixels - self.mean) / self.std)
         scores: torch.Tensor = self.head(hidden.mean(dim=(2, 3)))
         return scores
 
