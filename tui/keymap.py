@@ -37,7 +37,7 @@ EVERYWHERE: tuple[Binding, ...] = (
     Binding("greater_than_sign", "hurry(2)", "replay: twice as fast", id="replay.faster"),
     Binding("escape", "back", "back to the previous screen, else to the run", id="back"),
     Binding("ctrl+z", "suspend_process", "to the shell; fg returns", id="suspend"),
-    Binding("q", "leave", "leave at once; runs go on", id="quit"),
+    Binding("q", "leave", "leave; runs go on", id="quit"),
     Binding("ctrl+c", "leave", show=False, priority=True),  # also while an input or a dialog has the focus
 )
 

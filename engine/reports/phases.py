@@ -19,6 +19,8 @@ from .figures import RunLines, working_ranks
 OWN_PHASES = ("data", "host-to-device", "host", "forward", "backward")
 PHASES = (*OWN_PHASES, "communication", "wait", "optimizer")
 """The phases of a step, in order."""
+PHASE_NAMES = {"host-to-device": "copy to the device", "host": "stall of the processor"}
+"""Names of phases for people, where they differ from those in documents."""
 COMPUTE = "compute"
 """Forward and backward together."""
 MIN_BOTTLENECK_SHARE = 0.10
@@ -123,7 +125,8 @@ def bottleneck(plan: Plan, lines: RunLines, case: CasePlan) -> dict[str, Any] | 
 def bottleneck_sentence(entry: dict[str, Any]) -> str:
     """A bottleneck as a sentence."""
     whose = "" if entry["rank"] is None else f" ({'for ' if entry['phase'] == 'wait' else ''}rank {entry['rank']}, {entry['node']})"
-    return f"{entry['phase']}{whose} takes {entry['share'] * 100:.0f} % of a step: {entry['advice']}"
+    name = PHASE_NAMES.get(entry["phase"], entry["phase"])
+    return f"{name}{whose} takes {entry['share'] * 100:.0f} % of a step: {entry['advice']}"
 
 
 def _advice(plan: Plan, case: CasePlan, phase: str, last: int) -> str:

@@ -121,7 +121,7 @@ def bench_markdown(document: Document) -> str:
 
 
 BENCH_NOTES = (
-    "*±* is the 95 % interval of the mean over the repeats, by Student's t; *sd* is their standard deviation. *Off* is predicted\n"
+    "*±* is the 95 % interval of the mean over the repeats, by Student's t; *sd* is their standard deviation. *Miss* is predicted\n"
     "over measured, less one. Throughput leaves the first epoch out and counts neither evaluation nor checkpoints. *Over best\n"
     "device* compares with the fastest device alone at the whole global batch. *Of the limit* is throughput over the sum of the\n"
     "standalone rates at the case's own last local batches. *Imbalance* is (max − min) / mean of the ranks' mean compute seconds\n"
@@ -169,7 +169,7 @@ def cases_grid(document: Document) -> Grid:
         for case in document["cases"]
     ]
     if any(case.get("predicted_samples_per_second") is not None for case in document["cases"]):
-        header = (*header[:2], "predicted", "off", *header[2:])
+        header = (*header[:2], "predicted", "miss", *header[2:])
         foreseen = [
             (
                 format_or_dash(case.get("predicted_samples_per_second"), format_rate) + _doubt(case),

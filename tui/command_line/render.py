@@ -213,7 +213,7 @@ MAX_CANDIDATES = 16
 
 def _advise(document: Document) -> str:
     batch = document["global_batch_size"]
-    heads = (("samples/s", 11), ("±", 8), ("speed-up", 10), ("efficiency", 12), ("exposed", 11), ("ratio", 8))
+    heads = (("samples/s", 11), ("±", 8), ("speed-up", 10), ("efficiency", 12), ("exchange", 11), ("R", 8))
     lines = [document["verdict"], "", f"{document['workload']} at a global batch of {batch}{_emulated(document)}, predicted:"]
     lines.append("  " + pad("devices", 34) + pad("policy", 14) + "".join(pad_left(name, width) for name, width in heads))
     candidates = [candidate for candidate in document["candidates"] if candidate["global_batch_size"] == batch]
@@ -231,7 +231,8 @@ def _advise(document: Document) -> str:
         mark = "> " if candidate == document["recommended"] else "  "
         cells = "".join(pad_left(text, width) for text, (_, width) in zip(figures, heads, strict=True))
         lines.append(mark + pad(devices, 33) + " " + pad(candidate["policy"], 14) + cells)
-    lines.append("  exposed: exchanging gradients while nothing is computed; ratio: computing over exchanging, high is good")
+    lines.append("  exchange: gradients are exchanged and nothing is computed; R: time of computing / time of exchanging,")
+    lines.append("  below 1 a group mostly waits for its network, from 10 on the network hardly matters")
     if len(candidates) > MAX_CANDIDATES:
         lines.append(f"  {len(candidates) - MAX_CANDIDATES} more; --json has them all")
     best = document["best_single"]

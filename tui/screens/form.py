@@ -153,7 +153,7 @@ class ResumeForm(ModalScreen[str | None]):
         self._devices = devices
 
     def compose(self) -> ComposeResult:
-        run, epochs = self._run, f"as before: {self._run.epochs}" if self._run.epochs else AS_BEFORE
+        epochs = f"as before: {self._run.epochs}" if self._run.epochs else AS_BEFORE
         with VerticalScroll(id="dialog", classes="form"):
             yield Static(f"{self._history()}\n", markup=False)
             with Grid(id="fields"):

@@ -34,6 +34,13 @@ DEFAULT_GLOBAL_BATCH_SIZE = 256
 """Global batch size assumed for a workload that this installation does not know."""
 AGE_STEP_S = 3600.0
 """Seconds in which the age of a profile is counted: the advice is computed again after each."""
+R_BOUNDS = (1.0, 10.0)
+"""Values of R between which the network matters: below, a group mostly waits for it; above, it hardly does."""
+_R_VERDICTS = (
+    "below 1: a group mostly waits for its network",
+    "below 10: the network matters",
+    "10 or more: the network hardly matters",
+)
 MAX_WHAT_IF_BATCH_SIZE = 1 << 20
 """Largest global batch size that a what-if question reaches, in samples."""
 
@@ -164,7 +171,7 @@ def _bar_cells(width: int) -> int:
 def candidate_heading(width: int) -> Strip:
     """Column headings."""
     text = f"  {pad('devices', 24)}{pad('shares', 10)}{pad('samples/s', _bar_cells(width) + 9)}{pad_left('speed-up', 9)}"
-    wide = f"{pad_left('efficiency', 12)}{pad_left('exposed', 11)}{pad_left('ratio', 8)}   local batches"
+    wide = f"{pad_left('efficiency', 12)}{pad_left('exchange', 11)}{pad_left('R', 8)}   local batches"
     return line(width, (text + (wide if width >= ADVICE_WIDE_COLUMNS else ""), PALETTE.dim))
 
 
@@ -205,10 +212,13 @@ def remedy_lines(view: AdviceView | None, width: int, height: int) -> list[Strip
         return []
     advice = view.advice
     batch, bandwidth = advice.break_even_batch, advice.break_even_bandwidth
-    bandwidth_text = UNKNOWN if bandwidth is None else "any link" if bandwidth == 0 else f"{size(int(bandwidth))}/s"
-    serial = f"{percent(advice.serial_part)} of a step is serial"
-    break_even = f"1.1x from a batch of {number(batch)}, or from links of {bandwidth_text}; {serial}"
-    lines = [line(width, (pad("turns at", 10), PALETTE.dim), (break_even, PALETTE.text))]
+    bandwidth_text = UNKNOWN if bandwidth is None else "any speed" if bandwidth == 0 else f"{size(int(bandwidth))}/s"
+    serial = f"{percent(advice.serial_part)} of a step does not speed up with devices"
+    break_even = f"1.1x with a batch of {number(batch)} or more, or with links of {bandwidth_text}; {serial}"
+    lines = [line(width, (pad("pays from", 10), PALETTE.dim), (break_even, PALETTE.text))]
+    if (compared := advice.headline.ratio) is not None:
+        meaning = "time of computing / time of exchanging gradients; " + _R_VERDICTS[sum(compared >= bound for bound in R_BOUNDS)]
+        lines.append(line(width, (pad("R", 10), PALETTE.dim), (f"{compared:.2f}  ", PALETTE.text), (meaning, PALETTE.dim)))
     for cause in advice.causes:
         wrapped = wrap(sanitize(cause, 400), max(20, width - 10))
         for row, text in enumerate(wrapped):
@@ -256,4 +266,6 @@ def participant_lines(view: AdviceView | None, width: int, height: int) -> list[
                 (rate, PALETTE.dim),
             )
         )
+    if len(lines) > height > 0:
+        lines = [*lines[: height - 1], line(width, (f"+{count(len(lines) - height + 1, 'device')} hidden", PALETTE.dim))]
     return lines[:height]

@@ -32,13 +32,14 @@ _RESULTS = (
     ("over equal", "throughput compared with equal shares in the same launch"),
     ("over best device", "compared with the fastest device alone at the whole global batch"),
     ("of the limit", "part of the sum of all devices alone, which no sharing can exceed"),
-    ("predicted, off", "throughput by the profile before the launch, and the relative error of that"),
+    ("predicted, miss", "throughput by the profile before the launch, and predicted / measured less one"),
+    ("stall", "the rank's thread could run and did not: another program has the processor"),
 )
 _ADVICE = (
     ("speed-up", "compared with the best single device"),
     ("efficiency", "speed-up over the number of devices, weighed by how fast each is"),
-    ("exposed", "milliseconds of a step in which gradients are exchanged and nothing is computed"),
-    ("ratio, R", "time of computing over time of exchanging: below 1 a group mostly waits for its network"),
+    ("exchange", "milliseconds of a step in which gradients are exchanged and nothing is computed"),
+    ("R", "time of computing / time of exchanging: below 1 a group mostly waits for its network, from 10 on it hardly does"),
 )
 _PROFILES = (
     ("score", "speed compared with the fastest device"),

@@ -225,7 +225,7 @@ def device_detail(shown: ProfileView | None, key: str, width: int, height: int) 
     energy = UNKNOWN if device.joules_per_sample is None else f"{device.joules_per_sample:.3g} J a sample"
     rows = (
         ("TFLOPS", formats),
-        ("step", f"{step}; at most {number(device.largest_batch)} at once"),
+        ("step", f"{step}; at most {number(device.largest_batch)} samples a step"),
         ("timed", f"samples:ms  {known}"),
         (
             "memory",
@@ -235,6 +235,8 @@ def device_detail(shown: ProfileView | None, key: str, width: int, height: int) 
         ("driver", "  ".join(f"{sanitize(fact.name)} {sanitize(fact.value)}" for fact in device.facts) or UNKNOWN),
     )
     lines += [line(width, (pad(name, 9), PALETTE.dim), (text, PALETTE.text)) for name, text in rows]
+    if len(lines) > height > 1:
+        lines = [*lines[: height - 1], line(width, (f"+{count(len(lines) - height + 1, 'line')} out of sight", PALETTE.dim))]
     return lines[:height]
 
 

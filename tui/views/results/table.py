@@ -120,7 +120,7 @@ def _table(rows: list[PolicyRow], width: int) -> list[Strip]:
     is_accuracy = any(row.accuracy is not None for row in rows) or all(row.loss is None for row in rows)
     names = ("samples/s", "over equal", "over best", "of limit", "imbalance", "accuracy" if is_accuracy else "loss")
     heading = pad("policy", 15) + "".join(pad_left(name, size) for name, size in zip(names, NUMBER_COLUMNS, strict=True))
-    heading += "J/sample".rjust(10) + "predicted".rjust(PREDICTION_COLUMNS) + "off".rjust(9) if has_foresight else ""
+    heading += "J/sample".rjust(10) + "predicted".rjust(PREDICTION_COLUMNS) + "miss".rjust(9) if has_foresight else ""
     heading += "changes".rjust(9) + "  local batch" if has_shares else ""
     lines = [line(width, (heading, PALETTE.dim)), line(width, ("─" * min(width, len(heading) + 8), PALETTE.rest))]
     done = [row.samples_per_second for row in rows if row.samples_per_second is not None]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from paceline.engine.reports.json_fields import listed, numeric
-from paceline.engine.reports.phases import COMPUTE, PHASES, bottleneck_sentence
+from paceline.engine.reports.phases import COMPUTE, PHASE_NAMES, PHASES, bottleneck_sentence
 from rich.style import Style
 from textual.strip import Strip
 
@@ -80,7 +80,8 @@ def _legend(step: PhaseSeconds, width: int, *, has_shares: bool) -> Strip:
     for phase in PHASES:
         share = step.get(phase, 0.0) / total if total > 0 else 0.0
         if share >= 0.01:
-            name = {"communication": "comm.", "host-to-device": "copy"}.get(phase, phase) if width < 120 else phase
+            name = {"communication": "comm."}.get(phase, phase) if width < 120 else phase
+            name = PHASE_NAMES.get(name, name)
             pieces += [(f"{_PHASE_SIGNS[phase]} ", _phase_style(phase)), (f"{name} ", PALETTE.dim)]
             pieces.append((f"{percent(share)}   " if has_shares else " ", PALETTE.text))
     return line(width, *pieces)
