@@ -31,6 +31,7 @@ from .telemetry.recording import Recorder
 if TYPE_CHECKING:
     from .advisor.whatif import WhatIf
     from .jobs.experiments.scale import ScaleRequest, Scaling
+    from .jobs.experiments.search import Search, SearchRequest
     from .jobs.launch.job import JobLauncher
     from .jobs.launch.session import LaunchSession
     from .jobs.logs.merge import Clock, MergedLine
@@ -82,7 +83,7 @@ class Control:
         self._live(inventory_event(inventory))  # the state names all nodes before the stream begins, as in a replay
         self._bus.subscribe(self._live)
         self._launcher: JobLauncher | None = None
-        self._experiment: Scaling | None = None
+        self._experiment: Scaling | Search | None = None
         self._attached: str | None = None
         self._recorder = Recorder(record, version("paceline"), self._recording_failed) if record else None
         if self._recorder:
@@ -223,6 +224,17 @@ class Control:
         directory = check_run_name(name) if name else f"scale-{datetime.now():%Y%m%d-%H%M%S}"
         return await self._experiment.begin(experiments / directory, request)
 
+    async def search(self, request: SearchRequest, name: str | None, resumed: str | None = None) -> Document:
+        """Try combinations of hyperparameters, each on one device, all devices at once. Arguments as of ``scale``."""
+        from .jobs.experiments.search import Search
+
+        self._experiment = Search(self._launch_session(), self._attach_if_known)
+        experiments = self.runs.parent / "experiments"
+        if resumed is not None:
+            return await self._experiment.resume(experiments / check_run_name(resumed))
+        directory = check_run_name(name) if name else f"search-{datetime.now():%Y%m%d-%H%M%S}"
+        return await self._experiment.begin(experiments / directory, request)
+
     async def _attach_if_known(self, run_id: str) -> Document | None:
         """Follow a run to its result; None where no node knows it."""
         try:
@@ -236,9 +248,9 @@ class Control:
 
         return await dry_run(self._launch_session(), spec)
 
-    async def profile(self, workload: str) -> Document:
-        """Measure all devices, links and machines with a workload, and store the profile."""
-        return (await self._new_launcher().profiles.measure(TrainSpec(workload=workload)))[1]
+    async def profile(self, spec: TrainSpec) -> Document:
+        """Measure all devices, links and machines with a workload, or all devices with the first steps of a script; store it."""
+        return (await self._new_launcher().profiles.measure(spec))[1]
 
     async def profile_of(self, workload: str) -> Profile:
         """The stored profile of all devices; where none is valid, it is measured first, with a warning."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from .specs import FaultSpec, LinkSpec, ResumeSpec
+from .specs import FaultSpec, LinkSpec, ResumeSpec, TrialSpec
 from .states import Backend, Compression, DeviceKind, Policy, Precision, Program
 
 
@@ -25,6 +25,8 @@ class Emulation:
     """Of the noise and the outliers."""
     fixed: float = 0.0
     """Seconds that every micro-batch takes, however few its samples."""
+    rate: float | None = None
+    """Samples per second of any script; None: ``speed`` times that of the script. Workloads have rates of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +126,14 @@ class CheckpointPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class RankSpeed:
+    """Compute seconds of a rank's device as a line over its local batch size, from a kept profile."""
+
+    fixed_seconds: float
+    seconds_per_sample: float
+
+
+@dataclass(frozen=True, slots=True)
 class ScriptPlan:
     """The training program of a person: its project lies in ``data/<digest of the data plan>`` on every node of the run."""
 
@@ -142,8 +152,16 @@ class ScriptPlan:
     """Samples per second of an emulated device of speed 1; None: the first unpaced steps fix it."""
     data: tuple[DataPlan, ...] = ()
     """Data sets and folders that stand under their names below ``PACELINE_DATA``."""
+    profile: tuple[RankSpeed, ...] = ()
+    """Of all ranks, from which ``hybrid`` and ``proportional`` start; empty: nothing is known, they start with equal shares."""
+    batch: int | None = None
+    """Global batch of the library's training loaders instead of their own, where a device is measured alone at its share."""
+    max_steps: int | None = None
+    """Steps after which it is stopped and its files are removed: it is only measured; None: it runs to its end."""
     parameters: int | None = None
     """Trainable parameters of its model, where it comes with Paceline; None: unknown."""
+    trials: tuple[TrialSpec, ...] = ()
+    """Trials of a search: each device takes one after another; empty: one training on all devices."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +202,8 @@ class Plan:
     """The checkpoint to go on from; None: from the beginning."""
     name: str = ""
     """Name that a person gave the run; empty: none."""
+    min_devices: int | None = None
+    """Devices with which the run goes on when it loses others; None: it ends with the first one that it loses."""
     script: ScriptPlan | None = None
     """Of the program ``script``. Its epochs and its global batch are its own: 0 here means unknown until it runs."""
 

@@ -25,6 +25,8 @@ class DeviceSpec:
     """Fraction of its steps that take 1.5 to 3 times as long, 0 to 1."""
     fixed: float = 0.0
     """Seconds that every micro-batch takes, however few its samples."""
+    rate: float | None = None
+    """Samples per second of any script; None: ``speed`` times a rate that the script's first steps fix."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,16 @@ class Inventory:
 
 
 @dataclass(frozen=True, slots=True)
+class TrialSpec:
+    """One trial of a search: a script with arguments of its own, alone on one device."""
+
+    number: int
+    args: tuple[str, ...]
+    work: float = 1.0
+    """Expected seconds in comparison with the other trials."""
+
+
+@dataclass(frozen=True, slots=True)
 class ScriptSpec:
     """A training program of a person's own: a file, or a module as after ``python -m``."""
 
@@ -133,6 +145,10 @@ class ScriptSpec:
     """Whether ``path`` is the name of a script that comes with Paceline instead of a file."""
     workload: str = ""
     """Name in lists and results instead of that of the file."""
+    trials: tuple[TrialSpec, ...] = ()
+    """Trials of a search, which the devices share out among themselves; empty: one training on all devices."""
+    rate: float | None = None
+    """Samples per second of an emulated device of speed 1; None: the first unpaced steps fix it."""
 
     @property
     def name(self) -> str:

@@ -216,6 +216,14 @@ def _seconds(value: Any) -> float:
     return float(match[1]) * TIME_UNITS[match[2]]
 
 
+def _rate(value: Any) -> float:
+    """``"430/s"`` as samples per second."""
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,6})?)\s*/\s*s", value) if isinstance(value, str) and value.isascii() else None
+    if match is None or float(match[1]) <= 0:
+        raise InvalidValue('expected samples per second such as "430/s"')
+    return float(match[1])
+
+
 def _bandwidth(value: Any) -> float:
     """``"1 Gbit/s"`` and ``"25 MB/s"`` as bytes per second."""
     match = (
@@ -251,6 +259,7 @@ DEVICE_KEYS: Readers = {
     "noise": _noise,
     "outliers": _fraction,
     "fixed": _seconds,
+    "rate": _rate,
 }
 LINK_KEYS: Readers = {"preset": _preset, "latency": _seconds, "bandwidth": _bandwidth, "jitter": _noise}
 FAULT_KEYS: Readers = {"at_step": _step, "slowdown": _slowdown, "until_step": _step, "cause": _cause, "device": _step}

@@ -181,3 +181,5 @@ class Profile:
     """Unix time at the centre."""
     samples: int | None = None
     """Training samples of its data; None: unknown. No batch is larger."""
+    global_batch_size: int | None = None
+    """Of the script that was measured: it has a batch of its own. None: a workload is measured for any."""

@@ -53,9 +53,9 @@ def profile_fingerprint(plan: Plan, models: str) -> dict[str, str]:
 
 
 def _declared(emulation: Emulation) -> dict[str, Any]:
-    """The settings of an emulated device. A cost of 0 is left out: profiles of versions that did not know it stay valid."""
+    """The settings of an emulated device. Those of no effect are left out, as versions did that did not know them."""
     settings: dict[str, Any] = to_plain(replace(emulation, seed=0, faults=()))
-    return settings if emulation.fixed else {key: value for key, value in settings.items() if key != "fixed"}
+    return {key: value for key, value in settings.items() if value or key not in ("fixed", "rate")}
 
 
 def _digest(settings: Any) -> str:
@@ -71,7 +71,8 @@ class ProfileStore:
     def path(self, plan: Plan) -> Path:
         """Return the file of a plan's workload and machines; the fingerprint tells whether its devices match."""
         machines = hashlib.sha256("\n".join(node.name for node in plan.nodes).encode()).hexdigest()[:8]
-        return self.directory / f"{plan.workload}-{machines}.json"
+        timed = plan.workload if plan.script is None else f"script-{plan.script.digest}"
+        return self.directory / f"{timed}-{machines}.json"
 
     def read(self, path: Path) -> tuple[StoredProfile | None, str]:
         """Return the stored profile, or the reason why the file is unusable; None and an empty reason where there is no file."""

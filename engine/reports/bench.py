@@ -227,7 +227,12 @@ def script_results(plan: Plan, lines: RunLines, one: CaseFigures) -> dict[str, A
     balance = judged and {key: getattr(judged, key) for key in ("state", "door", "loss", "reason")}
     metrics = lines.metrics.get(case.name, {})
     curves = {name: [[epoch + 1, value] for epoch, value in sorted(curve.items())] for name, curve in metrics.items()}
-    return {"global_batch_size": sum(sizes) if sizes else None, "balance": balance, "metrics": curves}
+    return {
+        "global_batch_size": sum(sizes) if sizes else None,
+        "balance": balance,
+        "metrics": curves,
+        "emulated_rate": lines.rates.get(case.name, plan.script.rate),
+    }
 
 
 def exchange_document(plan: Plan) -> dict[str, Any]:

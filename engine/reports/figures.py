@@ -20,6 +20,7 @@ from ..events import (
     EpochEnded,
     Event,
     MetricLogged,
+    PaceFixed,
     RankEpochEnded,
     ReadingsRecorded,
     SharesChanged,
@@ -53,6 +54,8 @@ class RunLines:
     """By node and device index: (node's clock in seconds, watts)."""
     balance: dict[str, BalanceJudged] = field(default_factory=dict)
     """Of a script, by case."""
+    rates: dict[str, float] = field(default_factory=dict)
+    """Pace of emulated devices that the first steps of a script fixed, by case."""
     metrics: dict[str, dict[str, dict[int, float | None]]] = field(default_factory=dict)
     """That a script logged: by case, by name, by epoch."""
     stragglers_found: list[StragglerFound] = field(default_factory=list)
@@ -86,6 +89,8 @@ def gather_lines(events: Iterable[Event]) -> RunLines:
                         lines.power.setdefault((event.node, device.index), []).append((at, device.power))
             case BalanceJudged(rank=0):
                 lines.balance[event.case] = event
+            case PaceFixed(rank=0):
+                lines.rates[event.case] = event.rate
             case MetricLogged(rank=0):
                 lines.metrics.setdefault(event.case, {}).setdefault(event.name, {})[event.epoch] = event.value
             case StragglerFound():
@@ -178,10 +183,11 @@ def total(values: Iterable[float | None]) -> float | None:
 def _standalone(plan: Plan, lines: RunLines, case: CasePlan, rank: int, size: int) -> float | None:
     """A rank's standalone rate at a local batch size: that of the nearest size in any case that serves for it."""
     order = [other.name for other in plan.cases]
+    is_own_size = plan.script is not None  # alone a script trains the batch that it chooses
     near = [
         (abs(line.local_batch_size - size), name != case.name, order.index(name), line.samples_per_second)
         for (name, measured_rank), line in lines.standalone.items()
-        if measured_rank == rank and name in order and size and is_same_size(line.local_batch_size, size)
+        if measured_rank == rank and name in order and size and (is_own_size or is_same_size(line.local_batch_size, size))
     ]
     return min(near)[-1] if near else None
 

@@ -89,7 +89,8 @@ def report_markdown(document: Document) -> str:
     if (by_epoch := epoch_phases_grid(document)).rows:
         body += ["", "### Epoch by epoch", "", by_epoch.markdown()]
     data = document["data"]
-    source = f"Data: {printable(data['source'])}, {data['rows']:,} rows, sha256 `{data['sha256']}`."
+    rows = f"{data['rows']:,} rows, " if data["rows"] else ""
+    source = f"Data: {printable(data['source'])}, {rows}sha256 `{data['sha256']}`."
     notes = [f"- {note}" for note in _notes(document)]
     return "\n".join([*facts, "", *body, "", source, *([""] if notes else []), *notes, ""])
 

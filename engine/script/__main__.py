@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import dataclasses
 import functools
 import json
 import os
@@ -22,11 +23,13 @@ import torch
 import torch.distributed as dist
 from torch.distributed import PrefixStore  # type: ignore[attr-defined]  # torch re-exports it implicitly
 
+from ..balancer.step_time import StepTime
 from ..errors import PacelineError, PlanImpossible
 from ..events import RankJoined
 from ..plan import NodePlan, Plan, RankPlan, ScriptPlan
 from ..protocol.data_names import DATA_VARIABLE
 from ..protocol.project_files import WORK_DIRECTORY
+from ..specs import TrialSpec
 from ..training.group.default_store import run_store
 from ..training.group.peer_failure import is_collateral
 from ..training.group.rank_process import own_rank
@@ -36,10 +39,13 @@ from . import process
 from .doors.patches import Patches
 from .doors.unchanged import open_doors
 from .pacing import PacedTimer
-from .recorder import RankRecorder
+from .recorder import RankRecorder, ScriptRecorder, StopScript
 from .session import ScriptSession
-from .timing import ScriptTimer, timer_for
+from .timing import timer_for
+from .trials import alone_on, run_trials
 
+STOPPED = -1
+"""Status of a script that was stopped after the steps for which it is measured."""
 FINISH_TIMEOUT_S = 3.0
 """Seconds that a rank waits for the others at its end; a rank that ends early does not hold them up."""
 
@@ -47,12 +53,8 @@ FINISH_TIMEOUT_S = 3.0
 def make_session(plan: Plan, rank: RankPlan, script: ScriptPlan, log: RankLog) -> ScriptSession:
     """Return the session of a rank, with its device and its timer."""
     device = torch.device("cuda", rank.local_rank) if rank.device_kind == "cuda" else torch.device("cpu")
-    timer: ScriptTimer
-    if rank.emulation is not None:
-        speeds = sum(peer.emulation.speed for peer in plan.ranks if peer.emulation is not None)
-        timer = PacedTimer(rank, rank.emulation, speeds, script.rate)
-    else:
-        timer = timer_for(device)
+    emulation = rank.emulation
+    timer = timer_for(device) if emulation is None else PacedTimer(plan, rank, emulation, script.rate)
     if device.type == "cpu":
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     else:
@@ -66,7 +68,25 @@ def make_session(plan: Plan, rank: RankPlan, script: ScriptPlan, log: RankLog) -
         is_library=False,
         recorder=RankRecorder(log, rank.rank, len(plan.ranks), "torch"),
         is_strict=script.is_strict,
+        profile=tuple(StepTime(speed.fixed_seconds, speed.seconds_per_sample) for speed in script.profile),
+        batch=script.batch,
+        max_steps=script.max_steps,
     )
+
+
+def run_search(run_dir: Path, plan: Plan, rank: RankPlan, script: ScriptPlan, log: RankLog) -> None:
+    """Take trials of a search until none is left."""
+    node = plan.nodes[rank.node_rank]
+
+    def run(trial: TrialSpec, recorder: ScriptRecorder) -> None:
+        alone_on(run_dir, rank, trial)
+        device = torch.device("cuda", 0) if rank.device_kind == "cuda" else torch.device("cpu")
+        timer = timer_for(device) if rank.emulation is None else PacedTimer(plan, rank, rank.emulation, script.rate)
+        session = ScriptSession(rank=0, world=1, device=device, timer=timer, policy="equal", is_library=False, recorder=recorder)
+        process.opened(session, open_doors(session))
+        run_script(run_dir, dataclasses.replace(script, args=trial.args), node)
+
+    run_trials(plan, rank, script, log, run_store(run_dir), run)
 
 
 def show_own_devices(plan: Plan, node: NodePlan) -> None:
@@ -138,7 +158,7 @@ def reason_of(error: BaseException, ended: list[int]) -> str:
 
 
 def main(run_dir: Path, node_name: str) -> int:
-    """Run the script of one rank; write a failure as one line to the rank's file. Return the exit status."""
+    """Run the script of one rank; write a failure as one line to the rank's file. Return the exit status, or STOPPED."""
     plan = from_plain(Plan, json.loads((run_dir / "plan.json").read_text()))
     rank = own_rank(plan, node_name)
     node = plan.nodes[rank.node_rank]
@@ -147,6 +167,9 @@ def main(run_dir: Path, node_name: str) -> int:
     script = plan.script
     if script is None:
         raise PlanImpossible("the plan names no script")
+    if script.trials:
+        run_search(run_dir, plan, rank, script, log)
+        return 0
     show_own_devices(plan, node)
     session = make_session(plan, rank, script, log)
     patches = open_doors(session)
@@ -158,6 +181,9 @@ def main(run_dir: Path, node_name: str) -> int:
     status = 0
     try:
         run_script(run_dir, script, node)
+    except StopScript:
+        print(f"paceline: stopped after {script.max_steps} steps, it is only measured", flush=True)
+        status = STOPPED
     except SystemExit as stopped:
         status = exit_status(stopped)
         if status:
@@ -170,7 +196,7 @@ def main(run_dir: Path, node_name: str) -> int:
                 ended = [peer.rank for peer in plan.ranks if ends.check([f"ended/{peer.rank}"])]
         log.write_failure(reason_of(error, ended)[:500], is_collateral=is_collateral(error) and not ended)
         status = 130 if isinstance(error, KeyboardInterrupt) else 1
-    if status == 0:
+    if status in (0, STOPPED):
         with contextlib.suppress(Exception):
             session.recorder.close(session.timer, () if session.balance is None else session.balance.sizes)
         with contextlib.suppress(Exception):
@@ -181,8 +207,9 @@ def main(run_dir: Path, node_name: str) -> int:
 
 if __name__ == "__main__":
     code = main(Path(sys.argv[1]), sys.argv[2])
-    threading._shutdown()  # type: ignore[attr-defined]  # as at Python's own end: wait for the threads of the script
-    atexit._run_exitfuncs()
+    if code != STOPPED:  # in the middle of a step its threads may wait for ever
+        threading._shutdown()  # type: ignore[attr-defined]  # as at Python's own end: wait for the threads of the script
+        atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(code)  # the backend's threads may hang on a lost peer; everything is written already
+    os._exit(0 if code == STOPPED else code)  # the backend's threads may hang on a lost peer; everything is written already

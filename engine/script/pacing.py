@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 
 from ..balancer.step_phases import StepWork
-from ..plan import Emulation, RankPlan
+from ..plan import Emulation, Plan, RankPlan
 from ..states import FaultCause
 from ..training.emulation.device import FORWARD_SHARE, MIN_NOISE_FACTOR, OUTLIER_FACTORS
 from .timing import ScriptTimer
@@ -27,13 +27,16 @@ _WINDOW_S = 1.0
 class PacedTimer(ScriptTimer):
     """Timer of one emulated device: seconds of a batch = samples / (speed * rate) * noise, plus the delays of active faults."""
 
-    def __init__(self, rank: RankPlan, emulation: Emulation, speeds: float, rate: float | None) -> None:
-        """``speeds``: sum of all devices' speeds; ``rate``: samples per second of speed 1, None until it is fixed."""
+    def __init__(self, plan: Plan, rank: RankPlan, emulation: Emulation, rate: float | None) -> None:
+        """``rate``: samples per second of speed 1; None: the first unpaced steps fix it, unless all have rates of their own."""
         super().__init__()
-        self.rate = rate
-        self.first_paced_step = 0 if rate is not None else None
+        devices = [peer.emulation for peer in plan.ranks if peer.emulation is not None]
+        self._speeds = sum(device.speed for device in devices if device.rate is None)
+        self._own_rates = sum(device.rate for device in devices if device.rate is not None)
+        self.rate = 1.0 if rate is None and self._speeds == 0.0 else rate
+        self.first_paced_step = 0 if self.rate is not None else None
         """First step whose seconds are those of the device; None: not known yet. Steps before it teach nothing."""
-        self._emulation, self._speeds = emulation, speeds
+        self._emulation = emulation
         self._seed = f"{emulation.seed} {rank.node} {rank.device_index}"
         self._model_seconds = self._backward_fault = 0.0
         self._faults: dict[str, float] = {}
@@ -49,7 +52,8 @@ class PacedTimer(ScriptTimer):
         if self.rate is not None or samples < 1:
             return None
         balanced = max(BALANCED_STEP_S, SLOWEST_FACTOR * max(seconds, default=0.0))
-        self.rate = samples / (balanced * self._speeds)
+        left = samples / balanced - self._own_rates
+        self.rate = max(left, samples / balanced / len(seconds)) / self._speeds
         self.first_paced_step = step + 2  # the next report may still hold seconds of this step
         return self.rate
 
@@ -65,7 +69,7 @@ class PacedTimer(ScriptTimer):
         seconds = 0.0
         if self.rate is not None and self._batch > 0:
             own = self._emulation
-            seconds = (own.fixed + self._batch / (own.speed * self.rate)) * self._noise(self._step)
+            seconds = (own.fixed + self._batch / (own.rate or own.speed * self.rate)) * self._noise(self._step)
         pace, self._faults = 1.0, {}
         for fault in self._emulation.faults:
             if not fault.is_at_work(self._step):

@@ -107,8 +107,38 @@ def test_a_bench_of_a_script_compares_policies_by_runs_of_their_own(lab: LabDire
     status, document = lab.run("bench", "--policies", "equal,hybrid", "train.py", "--epochs", "4")
     assert status == 0, lab.narration()
     assert [case["policy"] for case in document["cases"]] == ["equal", "hybrid"]
-    assert document["cases"][1]["speedup_over_equal"] > 1.3
-    assert len(document["runs"]) == 2
+    _, hybrid = document["cases"]
+    assert hybrid["speedup_over_equal"] > 1.3
+    assert len(document["runs"]) == len(document["standalone_runs"]) == 2
+    rates = hybrid["standalone_samples_per_second"]
+    assert 3.5 < rates[0] / rates[1] < 4.5, rates
+    assert 0.85 < hybrid["balance_efficiency"] < 1.05
+    assert document["emulated_rate"] is not None
+
+
+def test_a_profile_runs_the_first_steps_leaves_no_files_and_hybrid_starts_by_it(lab: LabDirectory) -> None:
+    code = lab.path / "code"
+    code.mkdir()
+    (code / "train.py").write_text(PLAIN)
+    before = sorted(os.listdir(code))
+    status, planned = lab.run("plan", "code/train.py", "--epochs", "3")
+    assert (status, planned["emulated_rate"]) == (0, None)
+    assert planned["cases"][0]["predicted_samples_per_second"] is None
+    status, profile = lab.run("profile", "code/train.py", "--epochs", "3")
+    assert status == 0, lab.narration()
+    seconds = [device["fit"]["a"] + device["fit"]["c"] * 50 for device in profile["devices"]]
+    assert 3.7 < seconds[1] / seconds[0] < 4.3, profile["devices"]
+    assert [list((lab.node(name) / "runs").glob("*/work")) for name in ("n0", "n1")] == [[], []]
+    assert sorted(os.listdir(code)) == before
+    status, advice = lab.run("advise", "code/train.py", "--epochs", "3")
+    assert (status, advice["global_batch_size"]) == (0, 100)
+    status, document = lab.run("train", "code/train.py", "--epochs", "3")
+    assert status == 0, lab.narration()
+    assert "step 2: 50/50" not in lab.narration()
+    assert document["changes"] == 0  # 80/20 from the first balanced batch
+    assert document["emulated_rate"] is not None
+    assert abs(document["prediction_error"]) < 0.15
+    assert lab.narration().count("starts with equal shares and learns") == 0
 
 
 @pytest.mark.parametrize("kind", ODD)

@@ -26,6 +26,13 @@ def unchanged_copies(run: Path) -> dict[str, tuple[int, int]]:
         return {}
 
 
+def remove_work_dir(run: Path, plan: Plan) -> None:
+    """Remove what a script that was only measured wrote. What cannot be removed stays until the run is cleaned."""
+    if plan.script is not None and plan.script.max_steps is not None:
+        shutil.rmtree(run / WORK_DIRECTORY, ignore_errors=True)
+        (run / COPIES_FILE).unlink(missing_ok=True)
+
+
 def link_data(run: Path, plan: Plan, data: Path) -> dict[str, str]:
     """Let the data of a run's script stand under their names in one directory; return the environment that names it.
 

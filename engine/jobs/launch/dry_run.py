@@ -15,12 +15,14 @@ from ...reports.document_type import Document
 from ...reports.prediction import batch_warning
 from ...specs import TrainSpec
 from ...workloads import parameters_of
+from ..doors.closed_paths import closed_text, find_closed_paths, opening_hint
 from ..doors.firewall import firewall_lines
 from .data import prepare_job
 from .device_usage import device_users
 from .forecast import advice_for, host_loads, recommended_spec, with_forecast
 from .live_plan import LivePlanner
 from .profile import PROFILING_BATCH_SIZE
+from .script_plan import with_known
 from .session import LaunchSession
 
 
@@ -43,13 +45,16 @@ async def dry_run(session: LaunchSession, spec: TrainSpec) -> Document:
         spec = replace(spec, devices=recommended_spec(profile, advice_for(profile, spec, time.time()), spec.policies[0])[0])
     await session.live.wait_reported(planner.node_names(spec.devices))
     plan, nodes = await planner.plan(spec, data)
-    plan = job.complete(plan)
+    profile = session.profile_cache(job.complete(plan)).load()
+    plan = with_known(job.complete(plan), profile, session.kept_rate(job.complete(plan)))
     loads = host_loads((name, node.host) for name, node in session.live.state.nodes.items())
-    plan = with_forecast(session.profile_cache(plan).load(), plan, time.time(), loads)
+    plan = with_forecast(profile, plan, time.time(), loads)
     paths = sorted(session.runs.glob("*/result.json"), reverse=True)
     results = (result for path in paths if (result := read_json(path)) is not None)
     document = plan_document(plan, job.training_rows, device_users(plan, nodes), results)
     document["warnings"] += planner.software_warnings(plan)
+    if closed := await find_closed_paths(session.fleet, plan, session.live.facts):
+        document["warnings"].append(f"{closed_text(closed)} ({opening_hint(closed, plan)})")
     return document
 
 
@@ -74,6 +79,7 @@ def plan_document(
         "samples_per_epoch": samples_per_epoch or None,
         "steps_per_epoch": -(-samples_per_epoch // plan.global_batch_size) if plan.global_batch_size else None,
         **script_document(plan),
+        **({} if plan.script is None else {"emulated_rate": plan.script.rate}),
         "devices": [
             {
                 "rank": rank.rank,

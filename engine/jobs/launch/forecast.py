@@ -32,7 +32,10 @@ MAX_CALIBRATION_MISS = 0.1
 
 def advice_for(profile: Profile, spec: TrainSpec, now: float | None = None) -> Advice:
     """Predictions for every sensible way to train a job. ``now``: Unix time, for the age of the profile."""
-    batch = (spec.global_batch_size or WORKLOADS[spec.workload].global_batch_size) * spec.accumulation
+    own = profile.global_batch_size if spec.script is not None else WORKLOADS[spec.workload].global_batch_size
+    batch = (spec.global_batch_size or own or 0) * spec.accumulation
+    if batch < 1:
+        raise PlanImpossible(f"the global batch of {spec.workload} could not be seen", hint="name it with --global-batch-size")
     return advise(profile, batch, spec.compression, spec.local_steps, now)
 
 
@@ -66,7 +69,7 @@ def with_forecast(
 
     ``now``: Unix time; ``loads``: what the nodes do before the launch, as far as it is known.
     """
-    if profile is None or plan.script is not None:
+    if profile is None or (plan.script is not None and not profile.global_batch_size):
         return plan
     profile = _with_data_of(profile, plan)
     return replace(plan, cases=tuple(_with_prediction(profile, plan, case, now, loads) for case in plan.cases))
@@ -144,4 +147,6 @@ def _candidate(profile: Profile, plan: Plan, case: CasePlan) -> Candidate | None
     if any(key not in index_of for key in keys):
         return None
     devices = tuple(index_of[key] for key in keys)
-    return Candidate(devices, plan.global_batch_size, case.policy, plan.compression, plan.local_steps)
+    return Candidate(
+        devices, plan.global_batch_size or profile.global_batch_size or 0, case.policy, plan.compression, plan.local_steps
+    )

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from ...errors import DeviceInUse
 from ...events import Progress, Warned
-from ...plan import CasePlan, Plan
+from ...plan import Plan, RankPlan
 from ...reports.document_type import Document
 from ...reports.prediction import batch_warning
 from ...specs import TrainSpec
 from ...states import Policy
-from ..scripts.bench import bench_script
+from ..scripts.bench import STANDALONE_STEPS, bench_script
 from .data import PreparedJob, prepare_job
 from .forecast import advice_for, calibrate_from, host_loads, recommended_spec, with_forecast
 from .live_plan import LivePlanner
 from .planning import make_case
 from .profile import ProfileLauncher, profiling_spec
+from .script_plan import alone, start_sentence, with_known
 from .session import LaunchSession
 from .submit import RunLauncher
 
@@ -53,23 +56,34 @@ class JobLauncher:
             job = replace(job, spec=await self._recommended(job.spec))
         if job.spec.script is not None and job.spec.is_bench:
 
-            async def launch(one: TrainSpec, policy: Policy, repeat: int) -> tuple[Plan, Document]:
-                return await self._launch(replace(job, spec=one), is_waiting, make_case(policy, repeat))
+            async def launch(spec: TrainSpec, policy: Policy, repeat: int) -> tuple[Plan, Document]:
+                case = make_case(policy, repeat)
+                return await self._launch(replace(job, spec=spec), is_waiting, lambda plan: replace(plan, cases=(case,)))
 
-            return await bench_script(job.spec, self._session.runs, launch)
+            async def launch_alone(rank: RankPlan, batch: int | None) -> tuple[Plan, Document]:
+                spec = replace(
+                    job.spec, devices=f"{rank.node}:{rank.device_index}", policies=("dynamic",), is_bench=False, repeats=1
+                )
+                return await self._launch(replace(job, spec=spec), is_waiting, partial(alone, steps=STANDALONE_STEPS, batch=batch))
+
+            session = self._session
+            return await bench_script(job.spec, session.runs, launch, launch_alone, session.publish)
         return (await self._launch(job, is_waiting))[1]
 
-    async def _launch(self, job: PreparedJob, is_waiting: bool, case: CasePlan | None = None) -> tuple[Plan, Document]:
-        """Launch and follow one run; returns its plan and its result. ``case``: instead of those of the job."""
+    async def _launch(
+        self, job: PreparedJob, is_waiting: bool, change: Callable[[Plan], Plan] = lambda plan: plan
+    ) -> tuple[Plan, Document]:
+        """Launch and follow one run; returns its plan and its result. ``change``: makes its plan from that of the job."""
         while True:
             plan = job.complete(await self._planner.plan_when_ready(job.spec, job.data, is_waiting))
-            plan = plan if case is None else replace(plan, cases=(case,))
+            plan = change(plan)
             cache = self._session.profile_cache(plan)
             profile = cache.load()
+            plan = with_known(plan, profile, self._session.kept_rate(plan))
             try:
                 loads = host_loads((name, node.host) for name, node in self._session.live.state.nodes.items())
                 plan = with_forecast(profile, plan, time.time(), loads)
-                for sentence in (batch_warning(plan), *self._planner.software_warnings(plan)):
+                for sentence in (batch_warning(plan), start_sentence(plan), *self._planner.software_warnings(plan)):
                     if sentence is not None:
                         self._session.publish(Warned(reason=sentence))
                 document = await self._launcher.launch(job.spec, plan, job.sources)

@@ -26,6 +26,10 @@ JOB_VERBS = ("train", "plan", "bench")
 """Verbs that take a job and a job file."""
 
 
+_SCRIPT_VERBS = (*JOB_VERBS, "profile", "advise")
+"""Verbs that take a script."""
+
+
 class OptionKind(Enum):
     """Type of the value of an option; the command line and job files have one reader for each."""
 
@@ -203,8 +207,16 @@ JOB_OPTIONS: tuple[JobOption, ...] = (
     JobOption("script", OptionKind.PATH, "a training program of your own" + _IN_FILES, "SCRIPT", is_file_only=True),
     JobOption("module", OptionKind.TEXT, "a module as after python -m" + _IN_FILES, "MODULE", is_file_only=True),
     JobOption("args", OptionKind.TEXTS, "arguments of the script" + _IN_FILES, "LIST", is_file_only=True),
-    JobOption("workdir", OptionKind.PATH, "directory that travels with a script (default: its git checkout)", "DIR"),
-    JobOption("data", OptionKind.DATA_SETS, "a data set, or a folder here, that a script finds by name; repeatable", "NAME[=DIR]"),
+    JobOption(
+        "workdir", OptionKind.PATH, "directory that travels with a script (default: its git checkout)", "DIR", verbs=_SCRIPT_VERBS
+    ),
+    JobOption(
+        "data",
+        OptionKind.DATA_SETS,
+        "a data set, or a folder here, that a script finds by name; repeatable",
+        "NAME[=DIR]",
+        verbs=_SCRIPT_VERBS,
+    ),
     *(
         JobOption(option.name, OptionKind.VALUE, option.help, option.metavar, choices=option.choices)
         for option in OPTIONS.values()  # of the table of models
@@ -251,5 +263,7 @@ def train_spec(verb: str, values: Mapping[str, Any]) -> TrainSpec:
         if values.get("data"):
             raise UsageError("--data is for a script; a workload has its data", hint="--csv gives a workload other data")
         return spec
-    script = replace(script, workdir=values["workdir"], is_strict=values["strict"], data=(*script.data, *values.get("data", ())))
+    script = replace(
+        script, workdir=values["workdir"], is_strict=values.get("strict", False), data=(*script.data, *values.get("data", ()))
+    )
     return replace(spec, script=script, workload=script.name)

@@ -121,6 +121,8 @@ def _script(script: ScriptSpec) -> ScriptPlan:
         is_module=script.is_module,
         workdir=script.workdir or ".",
         is_strict=script.is_strict,
+        rate=script.rate,
+        trials=script.trials,
     )
 
 
@@ -134,7 +136,7 @@ def _rank(rank: int, node_rank: int, local_rank: int, candidate: NodeCandidate, 
     if device.kind == "emulated":
         declared = candidate.spec.devices[device.index]
         faults = tuple(fault for fault in candidate.spec.faults if fault.device == device.index)
-        emulation = Emulation(declared.speed, faults, declared.noise, declared.outliers, seed, declared.fixed)
+        emulation = Emulation(declared.speed, faults, declared.noise, declared.outliers, seed, declared.fixed, declared.rate)
     return RankPlan(
         rank=rank,
         node=candidate.spec.name,

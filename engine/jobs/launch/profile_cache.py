@@ -13,6 +13,7 @@ from ...errors import PacelineError, WorkFailed
 from ...events import DriftFound, NodeConnected, ProfileStored, Progress, Warned
 from ...plan import Plan
 from ...profiles.assemble import assemble
+from ...profiles.assemble_script import assemble_script
 from ...profiles.drift import find_drifts
 from ...profiles.model_digest import earlier_digests, model_digest
 from ...profiles.profile import Profile
@@ -29,8 +30,9 @@ class ProfileCache:
     def __init__(self, directory: Path, plan: Plan, state: State, facts: Mapping[str, NodeConnected], publish: Publish) -> None:
         """``directory``: of the stored profiles; ``state``: the devices and their readings; ``facts``: versions, by node."""
         self._store, self._plan, self._state, self._publish = ProfileStore(directory), plan, state, publish
-        self._fingerprint = _models_last(profile_fingerprint(plan, model_digest(plan.workload)))
-        earlier = [self._fingerprint | {"models": digest} for digest in earlier_digests(plan.workload)]
+        timed = model_digest(plan.workload) if plan.script is None else plan.script.digest
+        self._fingerprint = _models_last(profile_fingerprint(plan, timed))
+        earlier = [self._fingerprint | {"models": digest} for digest in earlier_digests(plan.workload) if plan.script is None]
         self._accepted = [self._fingerprint, *earlier]
         """Fingerprints of the devices as they are now: as this version stores them, and as earlier code that times the same did."""
         self._versions = _versions(plan, facts)
@@ -61,7 +63,8 @@ class ProfileCache:
         Raises WorkFailed where not one device was timed; the stored profile then stays.
         """
         with (run / "events.jsonl").open("rb") as file:
-            profile = assemble(self._plan, read_events(file), measured=time.time())
+            put_together = assemble if self._plan.script is None else assemble_script
+            profile = put_together(self._plan, read_events(file), measured=time.time())
         if not any(device.step_time is not None for device in profile.devices):
             reason = next((device.error for device in profile.devices if device.error), "no device was timed")
             raise WorkFailed(f"nothing was profiled: {reason}", hint=f"paceline logs {self._plan.run_id}")

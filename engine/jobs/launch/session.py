@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...plan import Plan
+from ...profiles.script_rates import kept_rate
 from ...specs import Inventory
 from ...ssh.fleet import Fleet
 from ...telemetry.bus import Publish
@@ -38,6 +39,15 @@ class LaunchSession:
         """Checkpoints to resume from, each in a directory named by its SHA-256."""
         return self.data_dir / "checkpoints"
 
+    @property
+    def profiles_dir(self) -> Path:
+        """Measured profiles, and the rates of scripts on emulated devices."""
+        return self.data_dir / "profiles"
+
+    def kept_rate(self, plan: Plan) -> float | None:
+        """Samples per second of a plan's script on an emulated device of speed 1; None: unknown."""
+        return None if plan.script is None else kept_rate(self.profiles_dir, plan.script.digest)
+
     def profile_cache(self, plan: Plan) -> ProfileCache:
         """The stored profiles, as seen by the devices of a plan."""
-        return ProfileCache(self.data_dir / "profiles", plan, self.live.state, self.live.facts, self.publish)
+        return ProfileCache(self.profiles_dir, plan, self.live.state, self.live.facts, self.publish)

@@ -17,6 +17,7 @@ from pathlib import Path
 from ...errors import PacelineError
 from ...events import Progress
 from ...plan import Plan
+from ...profiles.script_rates import keep_rate
 from ...protocol.run_files import FIRST_LEASE_EPOCH
 from ...reports.document_type import Document
 from ...specs import NodeSpec, TrainSpec
@@ -24,6 +25,7 @@ from ...ssh.fleet import Fleet
 from ...telemetry.bus import Publish
 from ...wire import to_plain
 from ..doors.certificates import make_certificates
+from ..doors.closed_paths import refuse_closed_paths
 from ..gather import gather_all
 from ..mirror.checkpoint_copies import CheckpointCopies
 from ..mirror.follow import Follower
@@ -99,6 +101,7 @@ class RunLauncher:
         session = self._session
         names = tuple(node.name for node in plan.nodes)
         nodes = [node for node in session.inventory.nodes if node.name in names]
+        await refuse_closed_paths(session.fleet, plan, session.live.facts)
         await push_sources(session, nodes, plan, sources)
         if plan.resume is not None:
             checkpoint = session.checkpoints_dir / plan.resume.digest
@@ -115,9 +118,17 @@ class RunLauncher:
             finally:
                 copying.cancel()
                 await asyncio.gather(copying, return_exceptions=True)
-            return finalize_run(mirror, session.publish)
+            return self._keep_rate(plan, finalize_run(mirror, session.publish))
         finally:
             mirror.close()
+
+    def _keep_rate(self, plan: Plan, document: Document) -> Document:
+        """Keep the pace that a script's first steps have fixed, for its next runs. On a full disk the next run fixes its own."""
+        rate = document.get("emulated_rate")
+        if plan.script is not None and isinstance(rate, float):
+            with contextlib.suppress(PacelineError, OSError):
+                keep_rate(self._session.profiles_dir, plan.script.digest, rate)
+        return document
 
     async def _submit(self, spec: TrainSpec, plan: Plan, mirror: RunMirror) -> None:
         """Submit; a launch that was withdrawn everywhere leaves no directory and no run to name."""

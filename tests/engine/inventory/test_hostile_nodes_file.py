@@ -41,7 +41,7 @@ state_dir = "~/state"
 name = "demo1"
 kind = "embedded"
 devices = [
-  { name = "RTX 3060", speed = 12.7, memory = "12GiB", noise = 0.1, outliers = 0.01, fixed = "5 ms" },
+  { name = "RTX 3060", speed = 12.7, memory = "12GiB", noise = 0.1, outliers = 0.01, fixed = "5 ms", rate = "430/s" },
   { name = "GTX 1650", speed = 2.5, memory = "4GiB" },
 ]
 

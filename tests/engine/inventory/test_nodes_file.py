@@ -174,6 +174,10 @@ EMBEDDED = NODE + 'kind = "embedded"\ndevices = [{ name = "d", speed = 1, memory
             NODE + "devices = [{ name = 'd', speed = 1, memory = '1GiB', outliers = -1 }]\n",
             ":3: outliers: expected a fraction from 0",
         ),
+        (
+            NODE + "devices = [{ name = 'd', speed = 1, memory = '1GiB', rate = 430 }]\n",
+            ':3: rate: expected samples per second such as "430/s", got 430',
+        ),
         ("[defaults]\nname = 'x'\n" + NODE, ":2: name: unknown key of [defaults]"),
         ("defaults = 1\n" + NODE, ":1: defaults: expected a table, got 1"),
         ("[[node]]\nname = 'a\n", ":2: not TOML:"),
