@@ -139,22 +139,28 @@ class Actions:
         if not text:
             self._app.show_notice("nothing to write here", "ok")
             return
-        table = screen.export_table() if isinstance(screen, BaseScreen) else ()
+        tables = {"": screen.export_table(), "-curves": screen.export_curves()} if isinstance(screen, BaseScreen) else {}
+        written = {suffix: rows for suffix, rows in tables.items() if rows}
         name = f"{self._file_stem()}.txt"
         try:
             with open(name, "x", encoding="utf-8") as file:
                 file.write(text)
-            if table:
-                with open(f"{self._file_stem()}.csv", "x", encoding="utf-8", newline="") as file:
-                    csv.writer(file).writerows(table)
+            for suffix, rows in written.items():
+                with open(f"{self._file_stem()}{suffix}.csv", "x", encoding="utf-8", newline="") as file:
+                    csv.writer(file).writerows([[_safe(cell) for cell in row] for row in rows])
         except OSError as error:
             self._app.show_notice(f"cannot write {name}: {error.strerror}", "critical")
         else:
-            also = ", and as data to the .csv beside it" if table else ""
+            also = f", and as data to {' and '.join(f'{suffix}.csv' for suffix in written)} beside it" if written else ""
             self._app.show_notice(f"wrote {count(text.count(chr(10)), 'line')} to {name}{also}", "done")
 
     def _file_stem(self) -> str:
         return f"paceline-{self._app.current_mode}-{datetime.fromtimestamp(self._app.view.state.clock or 0.0):%H%M%S}"
+
+
+def _safe(cell: object) -> object:
+    """A cell of a table; text of other machines without what a terminal would obey."""
+    return sanitize(cell) if isinstance(cell, str) else cell
 
 
 def _count_processes(state: State, run: RunState) -> int:

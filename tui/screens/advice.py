@@ -18,6 +18,7 @@ from ..views.advice import (
     advice_view,
     candidate_heading,
     candidate_row,
+    candidate_table,
     listed_candidates,
     participant_lines,
     remedy_lines,
@@ -79,6 +80,9 @@ class AdviceScreen(BaseScreen):
             self.query_one(name).display = self._advice is not None
         self.query_one(RowList).update_rows(view, [str(index) for index in range(len(listed_candidates(self._advice)))])
         super().update_view(view)
+
+    def export_table(self) -> Sequence[Sequence[object]]:
+        return candidate_table(self._advice)
 
     def _draw_verdict(self, view: View, width: int, height: int) -> Sequence[Strip]:
         return verdict_lines(self._advice, len(view.state.profiles), width, height)

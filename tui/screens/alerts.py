@@ -14,7 +14,16 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from ..messages import View
-from ..views.alerts import ALERT_ORDERS, alert_detail, alert_fields, alert_heading, alert_row, alert_summary, ordered_alerts
+from ..views.alerts import (
+    ALERT_ORDERS,
+    alert_detail,
+    alert_fields,
+    alert_heading,
+    alert_row,
+    alert_summary,
+    alert_table,
+    ordered_alerts,
+)
 from ..widgets.line_canvas import LineCanvas, RowList
 from .list_screen import ListScreen, list_bindings
 from .logs import show_logs
@@ -68,6 +77,9 @@ class AlertsScreen(ListScreen):
     def _draw_detail(self, view: View, width: int, height: int) -> Sequence[Strip]:
         key = self.query_one(RowList).cursor_key or ""
         return alert_detail(view.state, self._alerts.get(key), key in view.acknowledged, width, height)
+
+    def export_table(self) -> Sequence[Sequence[object]]:
+        return alert_table(self.host.view, [self._alerts[key] for key in self.query_one(RowList).keys])
 
     def on_row_list_highlighted(self) -> None:
         self.query_one("#full", LineCanvas).update_view(self.host.view)

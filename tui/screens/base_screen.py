@@ -89,6 +89,10 @@ class BaseScreen(Screen[None]):
         """The list as data, a heading first, including rows out of sight; empty where the screen has no such list."""
         return ()
 
+    def export_curves(self) -> Sequence[Sequence[object]]:
+        """The charts as data, a heading first; empty where the screen has none."""
+        return ()
+
     def _draw_bottom_bar(self, view: View, width: int, height: int) -> Sequence[Strip]:
         notice = self.host.notice
         if notice is not None:

@@ -16,7 +16,7 @@ from ..terminal.format import sanitize
 from ..theme import PALETTE
 from ..views.drawing.lines import line
 from ..views.fleet.device_facts import DeviceUse, device_use
-from ..views.fleet.order import device_at_key, row_key
+from ..views.fleet.order import device_at_key, device_table, row_key
 from ..views.fleet.rows import fleet_heading, fleet_row
 from ..views.node import device_facts, disk_lines, host_lines, network_lines, node_alerts, node_head, process_lines
 from ..widgets.line_canvas import DrawLines, LineCanvas, RowList
@@ -72,6 +72,9 @@ class NodeScreen(BaseScreen):
         self._rows.styles.height = min(max(devices, 1) + 1, max(2, height // 3))
         self._rows.update_rows(view, [row_key(self.node, place) for place in range(devices)] or [row_key(self.node, -1)])
         super().update_view(view)
+
+    def export_table(self) -> Sequence[Sequence[object]]:
+        return device_table(self.host.view.state, self._use, self._rows.keys)
 
     def on_row_list_highlighted(self, message: RowList.Highlighted) -> None:
         super().update_view(self.host.view)

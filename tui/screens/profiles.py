@@ -10,7 +10,16 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from ..messages import View
-from ..views.profiles import ProfileView, device_detail, link_lines, profile_heading, profile_row, profile_summary, profile_view
+from ..views.profiles import (
+    ProfileView,
+    device_detail,
+    link_lines,
+    profile_heading,
+    profile_row,
+    profile_summary,
+    profile_table,
+    profile_view,
+)
 from ..widgets.line_canvas import LineCanvas, RowList
 from .base_screen import BaseScreen
 from .node import NodeScreen
@@ -44,6 +53,9 @@ class ProfilesScreen(BaseScreen):
         amount = len(self._profile.devices) if self._profile is not None else 0
         self.query_one(RowList).update_rows(view, [str(number) for number in range(amount)])
         super().update_view(view)
+
+    def export_table(self) -> Sequence[Sequence[object]]:
+        return profile_table(self._profile)
 
     def _draw_summary(self, view: View, width: int, height: int) -> Sequence[Strip]:
         return profile_summary(view.state, self._profile, len(view.state.profiles), width)

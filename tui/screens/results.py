@@ -14,7 +14,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from ..messages import View
-from ..views.results.curves import curve_charts, page_charts, result_charts
+from ..views.results.curves import curve_charts, curve_table, page_charts, result_charts
 from ..views.results.table import result_data, result_lines, result_runs, shown_run
 from ..views.run.charts import throughput_chart
 from ..widgets.line_canvas import EXPORT_COLUMNS, LineCanvas
@@ -80,6 +80,9 @@ class ResultsScreen(BaseScreen):
 
     def export_table(self) -> Sequence[Sequence[object]]:
         return result_data(shown_run(self.host.view))
+
+    def export_curves(self) -> Sequence[Sequence[object]]:
+        return curve_table(shown_run(self.host.view))
 
     def action_scroll_lines(self, lines: int) -> None:
         """Scroll the tables."""

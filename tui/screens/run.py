@@ -14,10 +14,10 @@ from textual.widget import Widget
 from ..messages import View
 from ..sessions.session import Seekable
 from ..views.drawing.lines import Piece
-from ..views.run.charts import loss_chart, throughput_chart
+from ..views.run.charts import loss_chart, run_curves, throughput_chart
 from ..views.run.decisions import RunMoment, alert_lines, decision_lines, moments
 from ..views.run.head import run_head, time_left
-from ..views.run.ranks import RanksLayout, rank_heading, rank_keys, rank_legend, rank_line, ranks_layout
+from ..views.run.ranks import RanksLayout, rank_heading, rank_keys, rank_legend, rank_line, rank_table, ranks_layout
 from ..widgets.line_canvas import LineCanvas, RowList
 from .base_screen import TALL_MIN_LINES, BaseScreen
 from .host import ScreenHost
@@ -115,6 +115,12 @@ class RunScreen(BaseScreen):
     def _draw_legend(self, view: View, width: int, height: int) -> Sequence[Strip]:
         amount = len(view.run.ranks) if view.run is not None else 0
         return rank_legend(view, width, amount - self._visible_ranks())
+
+    def export_table(self) -> Sequence[Sequence[object]]:
+        return rank_table(self.host.view.run)
+
+    def export_curves(self) -> Sequence[Sequence[object]]:
+        return run_curves(self.host.view.run)
 
     def bottom_right(self, view: View) -> Sequence[Piece]:
         return time_left(view)

@@ -5,6 +5,7 @@ The advisor is pure and fast, so what-if questions are answered at once from the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from textwrap import wrap
@@ -204,6 +205,27 @@ def candidate_row(view: AdviceView | None, key: str, width: int, is_under_cursor
         )
         pieces.append((pad_left(compared, 8) + "   " + "/".join(map(str, prediction.local_batch_sizes)), PALETTE.dim))
     return line(width, *pieces, background=background)
+
+
+CANDIDATE_COLUMNS = (
+    *("devices", "is_balanced", "global_batch_size", "samples_per_second", "speedup", "efficiency", "exchange_seconds", "r"),
+    *("local_batch_sizes", "is_recommended"),
+)
+
+
+def candidate_table(view: AdviceView | None) -> list[Sequence[object]]:
+    """The candidates as data: a heading, then one row each, fastest first; None: unknown."""
+    if view is None or view.advice is None or view.assumed_profile is None:
+        return []
+    rows: list[Sequence[object]] = [CANDIDATE_COLUMNS]
+    for one in listed_candidates(view):
+        devices = [view.assumed_profile.devices[index] for index in one.candidate.devices]
+        names = " ".join(f"{device.node}:{device.index}" for device in devices)
+        advice, candidate = view.advice, one.candidate
+        start: list[object] = [names, candidate.is_balanced, candidate.global_batch_size, one.samples_per_second]
+        figures: list[object] = [advice.speedup_at_batch(one), advice.efficiency(one), one.exposed_seconds, one.ratio]
+        rows.append([*start, *figures, "/".join(map(str, one.local_batch_sizes)), one == advice.recommended])
+    return rows
 
 
 def remedy_lines(view: AdviceView | None, width: int, height: int) -> list[Strip]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Iterable, Sequence
 
 from paceline.engine.store.selectors import open_alerts, wall_clock
 from paceline.engine.store.state import Alert, State
@@ -91,6 +92,20 @@ def _displayed_state(alert: Alert, is_acknowledged: bool) -> tuple[str, str, Sty
     if is_acknowledged:
         return GLYPHS[alert.severity], "acknowledged", PALETTE.dim
     return GLYPHS[alert.severity], alert.severity, PALETTE.state_style(alert.severity)
+
+
+ALERT_COLUMNS = ("state", "kind", "severity", "began", "ended", "node", "run_id", "rank", "text", "action_taken", "hint")
+
+
+def alert_table(view: View, alerts: Iterable[Alert]) -> list[Sequence[object]]:
+    """Alerts as data: a heading, then one row each; None: unknown, or not ended. Times are seconds since 1970."""
+    rows: list[Sequence[object]] = [ALERT_COLUMNS]
+    for one in alerts:
+        word = _displayed_state(one, alert_key(one) in view.acknowledged)[1]
+        ended = None if one.ended_at is None else wall_clock(view.state, one.ended_at)
+        start: list[object] = [word, one.key[0], one.severity, wall_clock(view.state, one.at), ended, one.node, one.run_id]
+        rows.append([*start, one.rank, one.text, one.action_taken, one.hint])
+    return rows
 
 
 def alert_summary(view: View, width: int, order: Order) -> list[Strip]:

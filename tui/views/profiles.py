@@ -200,6 +200,23 @@ def profile_summary(state: State, shown: ProfileView | None, others: int, width:
     return [justified_line(width, left, [(f"← → {count(others, 'workload')}" if others > 1 else "", PALETTE.dim)])]
 
 
+PROFILE_COLUMNS = (
+    *("node", "index", "name", "emulated", "score", "samples_per_second", "fixed_seconds", "seconds_per_sample", "residual"),
+    *("largest_batch", "tflops_fp32", "memory", "power", "joules_per_sample", "slowdown", "error"),
+)
+
+
+def profile_table(shown: ProfileView | None) -> list[Sequence[object]]:
+    """The devices as data: a heading, then one row each; None: unknown. Bytes, seconds and watts."""
+    rows: list[Sequence[object]] = [PROFILE_COLUMNS] if shown is not None else []
+    for one in shown.devices if shown is not None else ():
+        fit: list[object] = [one.fit.a, one.fit.c, one.fit.residual, one.largest_batch, one.tflops.get("fp32"), one.memory]
+        drift = one.drift.slowdown if one.drift is not None else None
+        start: list[object] = [one.node, one.index, one.name, one.emulated, one.score, one.rate]
+        rows.append([*start, *fit, one.power, one.joules_per_sample, drift, one.error])
+    return rows
+
+
 def device_detail(shown: ProfileView | None, key: str, width: int, height: int) -> list[Strip]:
     """All measurements of the device under the cursor."""
     if shown is None or not key.isdecimal() or int(key) >= len(shown.devices):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 import random
+from pathlib import Path
 
 import pytest
 from paceline.engine.events import Event
 from paceline.engine.store.reduce import reduce
 from paceline.engine.store.state import State
+from paceline.tui.app import PacelineApp
 from paceline.tui.views.column_help import COLUMN_HELP
 from paceline.tui.views.drawing.chart import axis_number
 from paceline.tui.views.drawing.sorting import Order
@@ -16,6 +19,7 @@ from paceline.tui.views.fleet.order import DEVICE_COLUMNS, FleetQuery, device_ta
 from paceline.tui.views.jobs import JOB_COLUMNS, job_keys, job_table
 
 from tests.support.screens import fleets, story
+from tests.support.screens.pilots import screen_text, shown, until_app
 
 
 def state_of(events: list[Event]) -> State:
@@ -67,3 +71,23 @@ def test_a_label_beside_an_axis_fits_and_tells_small_values_apart(seed: int) -> 
 def test_the_help_explains_the_columns_of_every_list_of_figures() -> None:
     assert set(COLUMN_HELP) == {"fleet", "jobs", "run", "alerts", "results", "advice", "profiles"}
     assert all(len(name) <= 16 and meaning for rows in COLUMN_HELP.values() for name, meaning in rows)
+
+
+async def test_e_writes_the_list_and_the_curves_of_each_screen_as_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    async with PacelineApp(story.StorySession(story.trouble())).run_test(size=(120, 40)) as pilot:
+        app = await shown(pilot)
+        for mode in ("fleet", "jobs", "run", "alerts", "results", "advice", "profiles"):
+            app.clear_notice()
+            await app.action_visit(mode)
+            await until_app(pilot, lambda mode=mode: app.current_mode == mode)
+            await pilot.press("e")
+            await until_app(pilot, lambda: "as data to" in screen_text(app))
+    written = {path.name.split("-", 2)[1] + ("-curves" if "curves" in path.name else ""): path for path in tmp_path.glob("*.csv")}
+    assert set(written) == {"fleet", "jobs", "run", "run-curves", "alerts", "results", "results-curves", "advice", "profiles"}
+    for name, path in written.items():
+        with path.open(encoding="utf-8", newline="") as file:
+            heading, *rows = csv.reader(file)
+        assert rows, name
+        assert all(len(row) == len(heading) for row in rows), name
+        assert "\x1b" not in path.read_text(encoding="utf-8")

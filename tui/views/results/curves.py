@@ -144,6 +144,12 @@ def _last_values(one: CurveChart) -> list[Piece]:
     return pieces
 
 
+def curve_table(run: RunState | None) -> list[Sequence[object]]:
+    """The charts as data: figure, case or part of the data, epoch, value; empty where there is none."""
+    rows = [(one.title, curve.name, *point) for one in curve_charts(run) for curve in one.curves for point in curve.points]
+    return [("figure", "curve", "epoch", "value"), *rows] if rows else []
+
+
 def result_charts(view: View, number: int, width: int, height: int) -> list[Strip]:
     """The chart of this number of the run that Results shows."""
     charts = curve_charts(shown_run(view))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from paceline.engine.store.selectors import case_throughput, limit_throughput, recent_throughput
 from paceline.engine.store.state import CaseState, RunState
 from textual.strip import Strip
@@ -40,6 +42,18 @@ def throughput_chart(view: View, width: int, height: int, moment: float | None =
         marks=_marks(run, moment),
     )
     return [*lines, line(width, *_throughput_summary(run, now, width, view.state.at))]
+
+
+def run_curves(run: RunState | None) -> list[Sequence[object]]:
+    """The charts as data: case, figure, seconds since the first step, value; empty where nothing is drawn yet."""
+    if run is None or not any(case.throughput for case in run.cases):
+        return []
+    start = run.first_step_at if run.first_step_at is not None else run.first_event_at
+    rows: list[Sequence[object]] = [("case", "figure", "seconds", "value")]
+    for case in run.cases:
+        for figure, points in (("samples_per_second", case.throughput), ("training_loss", case.losses)):
+            rows += [(case.name, figure, round(at - start, 3), value) for at, value in points]
+    return rows
 
 
 def _marks(run: RunState, moment: float | None) -> list[ChartMark]:

@@ -124,6 +124,22 @@ def rank_line(view: View, layout: RanksLayout, key: str, width: int, is_under_cu
     return line(width, *pieces, background=background)
 
 
+RANK_COLUMNS = (
+    *("rank", "node", "device_index", "device", "local_batch_size", "compute_seconds", "input_seconds", "host_seconds"),
+    *("wait_seconds", "step_seconds", "samples_per_second", "failure"),
+)
+
+
+def rank_table(run: RunState | None) -> list[Sequence[object]]:
+    """The ranks by number as data: a heading, then the last summary of each; None: unknown."""
+    rows: list[Sequence[object]] = [RANK_COLUMNS] if run is not None and run.ranks else []
+    for one in sorted(run.ranks.values(), key=lambda rank: rank.rank) if run is not None else ():
+        start: list[object] = [one.rank, one.node, one.device_index, one.device_name, one.local_batch_size, one.compute_seconds]
+        rows.append([*start, one.input_seconds, one.host_seconds, one.wait_seconds, one.step_seconds, one.samples_per_second])
+        rows[-1] = [*rows[-1], one.failure]
+    return rows
+
+
 def rank_legend(view: View, width: int, hidden: int) -> list[Strip]:
     """The legend of the bars with the fraction of each part over all ranks, the imbalance, and the number of hidden ranks."""
     run = view.run
