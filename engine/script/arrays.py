@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -14,6 +15,10 @@ from torch.utils.data import Dataset
 
 from ..errors import DataRefused
 from ..protocol.data_names import DATA_VARIABLE, is_known, known_names
+from .streamed import RowFiles, StreamedDataset
+
+IN_MEMORY_BYTES = 256 << 20
+"""Largest part that is read into memory; larger ones stay on disk."""
 
 
 class ArrayDataset(Dataset[Any]):
@@ -30,8 +35,11 @@ class ArrayDataset(Dataset[Any]):
 
     def __getitems__(self, rows: list[int]) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Return several pairs, read together."""
-        x, y = torch.as_tensor(self.x[rows]), torch.as_tensor(self.y[rows])
-        return list(zip(x, y, strict=True))
+        return list(zip(*self.read_batch(rows), strict=True))
+
+    def read_batch(self, rows: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return inputs and targets of some rows as two tensors: a batch, without a tensor for each sample."""
+        return torch.as_tensor(self.x[rows]), torch.as_tensor(self.y[rows])
 
     def blocks(self, length: int) -> ArrayDataset:
         """Return a stream of tokens, x and y [tokens], cut into rows of ``length``; what is left at its end is dropped.
@@ -44,15 +52,33 @@ class ArrayDataset(Dataset[Any]):
         return ArrayDataset(*(array[: rows * length].reshape(rows, length) for array in (self.x, self.y)))
 
 
-def dataset(name: str, *parts: str) -> tuple[ArrayDataset, ...]:
+def dataset(name: str, *parts: str) -> tuple[Any, ...]:
     """Return the training and the validation part of a data set, or the parts that are named. Raises DataRefused.
 
     ``name``: of a data set such as ``cifar10`` or ``sp500``, or of a workload. ``parts``: of ``train``, ``validation``, ``test``.
+    A part is an ArrayDataset, or a StreamedDataset where it has shards or more than IN_MEMORY_BYTES.
     """
     directory = _directory(name)
-    return tuple(
-        ArrayDataset(*(_array(directory / f"{part}_{kind}.npy") for kind in "xy")) for part in parts or ("train", "validation")
-    )
+    return tuple(open_part(directory, part) for part in parts or ("train", "validation"))
+
+
+def open_part(directory: Path, part: str) -> ArrayDataset | StreamedDataset:
+    """Open one part of a prepared directory. Raises DataRefused."""
+    files = [[directory / f"{part}_{axis}.npy"] for axis in "xy"]
+    if not files[0][0].exists():
+        files = [sorted(directory.glob(f"{part}_{axis}-*.npy")) for axis in "xy"]
+        if not all(files):
+            raise DataRefused(f"{directory} has no {part} part", hint="prepare the data again, or leave the part out")
+    sizes = [file.stat().st_size for file in files[0] + files[1] if file.exists()]
+    is_large = len(files[0]) > 1 or sum(sizes) > IN_MEMORY_BYTES
+    if is_large and not _is_stream_of_tokens(files[0][0]):
+        return StreamedDataset(RowFiles(files[0]), RowFiles(files[1]))
+    return ArrayDataset(_array(files[0][0]), _array(files[1][0]))
+
+
+def _is_stream_of_tokens(file: Path) -> bool:
+    """Whether a file has one dimension: a stream is cut into blocks later, and a mapped array can be."""
+    return _array(file, "r").ndim == 1
 
 
 def manifest(name: str) -> dict[str, Any]:
@@ -83,9 +109,11 @@ def _directory(name: str) -> Path:
     return Path(directory)
 
 
-def _array(path: Path) -> np.ndarray:
+def _array(path: Path, mode: Literal["r"] | None = None) -> np.ndarray:
     try:
-        array: np.ndarray = np.load(path, mmap_mode="r" if path.stat().st_size > 256 << 20 else None, allow_pickle=False)
+        if path.stat().st_size > IN_MEMORY_BYTES:
+            mode = "r"
+        array: np.ndarray = np.load(path, mmap_mode=mode, allow_pickle=False)
     except (OSError, ValueError) as error:
         raise DataRefused(f"cannot read {path}: {error}") from None
     return array

@@ -55,6 +55,11 @@ class Loader:
                 raise UsageError("iterable data are read by the rank itself", hint="leave num_workers out")
             collate = options.pop("collate_fn", None) or default_collate
             self._loader: DataLoader[Any] = DataLoader(_Stream(self), batch_size=None, collate_fn=collate, **options)
+        elif hasattr(data, "epoch_order"):  # data on disk read ahead by a thread of their own, so workers would only wait for it
+            pinned = {"pin_memory": options["pin_memory"]}
+            self._loader = DataLoader(_WholeBatches(data), sampler=_Batches(self), batch_size=None, **pinned)
+        elif hasattr(data, "read_batch") and options.get("collate_fn") is None:  # a batch in one piece: no tensor a sample
+            self._loader = DataLoader(_WholeBatches(data), sampler=_Batches(self), batch_size=None, **options)
         else:
             self._loader = DataLoader(_Rows(data), batch_sampler=_Batches(self), **options)
 
@@ -140,6 +145,19 @@ class _Rows(Dataset[Any]):
         return len(self._data)
 
 
+class _WholeBatches(Dataset[Any]):
+    """Data that give a whole batch by the numbers of its rows."""
+
+    def __init__(self, data: Any) -> None:
+        self._data = data
+
+    def __getitem__(self, rows: Any) -> Any:
+        return self._data.read_batch(rows)
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+
 class _Batches:
     """Row numbers of this rank's batches, cut when the loader asks for them."""
 
@@ -161,7 +179,10 @@ class _Batches:
             cut = loader._cut(min(loader.global_batch_size, count - start))
             own = positions(cut, start)
             if loader._shuffle:
-                yield epoch_order(count, loader._seed, loader.epoch, own.start, own.stop).tolist()
+                if hasattr(loader._data, "epoch_order"):  # data on disk have an order that reads whole blocks
+                    yield loader._data.epoch_order(loader._seed, loader.epoch, own.start, own.stop).tolist()
+                else:
+                    yield epoch_order(count, loader._seed, loader.epoch, own.start, own.stop).tolist()
             else:
                 yield list(own)
 
