@@ -23,6 +23,7 @@ from ..errors import PlanImpossible, WorkFailed
 from ..states import Policy
 from ..training.probe import USABLE_MEMORY_FRACTION
 from .balance import Balance
+from .checkpoint import RunCheckpoints
 from .gradient.cuts import Cut
 from .gradient.loss import Reading, read_loss
 from .gradient.model import Wrapped, is_output
@@ -79,6 +80,10 @@ class ScriptSession:
     reader: Callable[..., Reading] = read_loss
     profile: tuple[StepTime, ...] = ()
     """Of all ranks, from which shares start; empty: unknown."""
+    checkpoints: RunCheckpoints | None = None
+    """Of the run under Paceline."""
+    resumed_samples: int = 0
+    """Of the epoch in which a resumed run goes on: the training loader leaves them out."""
     batch: int | None = None
     """Global batch of the library's training loaders instead of their own."""
     max_steps: int | None = None
@@ -92,6 +97,8 @@ class ScriptSession:
     """Whether other ranks see the samples that only stand in on a rank without samples: in counts that the script sums itself."""
     _depth: int = 1
     """Batches that the script holds at most when it trains one: those before them were left out."""
+    _is_by_memory: bool = False
+    """Whether the script has trained a batch in the memory in which it was handed out."""
     _shared: int = 0
     """A number made of the constants of all losses of this step."""
     _ends_epoch: bool = False
@@ -167,8 +174,7 @@ class ScriptSession:
         self._hindrance = self._foreign
         if self._foreign is not None:
             self.current = None
-        elif self.pending:
-            cut = self._next_trained(sizes, pointers)
+        elif self.pending and (cut := self._next_trained(wrapped, sizes, pointers)) is not None:
             self.current = cut
             self._taken += 1
             wrapped.forget()  # what a forward without backward left
@@ -181,8 +187,8 @@ class ScriptSession:
         self.timer.resize(sum(cut.own for cut in self._cuts))
         self.timer.copied()
 
-    def _next_trained(self, sizes: frozenset[int], pointers: frozenset[int]) -> Cut:
-        """Take the batch that a forward trains from those that were handed out.
+    def _next_trained(self, wrapped: Wrapped, sizes: frozenset[int], pointers: frozenset[int]) -> Cut | None:
+        """Take the batch that a forward trains from those that were handed out; None: the one before once more.
 
         It is the one whose memory the forward reads; else, on a device that got a copy, the oldest that the script can still hold.
         """
@@ -191,7 +197,10 @@ class ScriptSession:
         for place, entry in enumerate(self.pending):
             if entry.pointers & pointers:
                 del self.pending[place]
+                self._is_by_memory = True
                 return entry.cut
+        if self._is_by_memory and wrapped.forwards and self.current is not None and self.current.seen in sizes:
+            return None  # another view of the batch
         while len(self.pending) > self._depth:
             self.pending.popleft()
         cut = self.pending.popleft().cut
@@ -240,6 +249,7 @@ class ScriptSession:
         weights = self._weigh(roots, cut, adds_up=self._adds_up or not is_exchange)
         scaled = [_scale(root, gradient, weights.root) for root, gradient in zip(roots, gradients, strict=True)]
         handles = [node.register_prehook(_multiply_by(factor)) for node, factor in weights.terms]
+        handles += [node.register_prehook(_nothing) for node in weights.empty]
         if is_exchange and not wrapped.is_attached:
             roots = [*roots, *wrapped.anchors]
             scaled += [torch.ones_like(anchor) for anchor in wrapped.anchors]
@@ -331,6 +341,11 @@ class ScriptSession:
     def is_between_batch_and_backward(self) -> bool:
         """Whether a batch is at work, and its gradients are not exchanged yet."""
         return self._is_open and not self._is_exchanged and torch.is_grad_enabled()
+
+    @property
+    def is_between_steps(self) -> bool:
+        """Whether all that was handed out is trained and the optimizer has stepped."""
+        return not self._is_open and not self.pending
 
     @property
     def is_before_step(self) -> bool:
@@ -586,6 +601,11 @@ def _scale(root: torch.Tensor, gradient: torch.Tensor | None, factor: Number) ->
     if gradient is None:
         gradient = torch.ones_like(root)
     return gradient * (factor.to(root.device, root.dtype) if isinstance(factor, torch.Tensor) else factor)
+
+
+def _nothing(gradients: tuple[torch.Tensor | None, ...]) -> tuple[torch.Tensor | None, ...]:
+    """A hook that lets no gradient pass."""
+    return tuple(None if gradient is None else torch.zeros_like(gradient) for gradient in gradients)
 
 
 def _multiply_by(factor: Number) -> Callable[[tuple[torch.Tensor | None, ...]], tuple[torch.Tensor | None, ...]]:

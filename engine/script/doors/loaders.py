@@ -191,8 +191,10 @@ def open_balance(session: ScriptSession, source: Source) -> bool:
         low = 2 if any(model.has_batch_norm for model in session.models) else 1
         session.balance = Balance(session.policy, source.full, session.world, low, session.profile)
         session.recorder.begin_epochs(session.policy, (source.low,) * session.world)
-        session.door = source.name
-    return session.balance.problem.global_batch_size == source.full
+    if session.balance.problem.global_batch_size != source.full:
+        return False
+    session.door = source.name
+    return True
 
 
 def epoch_order(sampler: DistributedSampler[Any]) -> list[int]:

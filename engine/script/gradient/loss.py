@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from .nodes import Edge, Unknown, children_of, constant_of, is_kind, name_of, number_of, size_of, through_output
-from .samples import INTRINSIC, NLL, PARAMETRIC, SINK, SampleCheck
+from .samples import INTRINSIC, NLL, PARAMETRIC, SINK, SampleCheck, is_scalar
 
 _MAX_NODES = 4000
 """Nodes visited before a loss counts as unknown."""
@@ -51,6 +51,8 @@ class Term:
     """Whether v comes from a shape, so that it grows with the samples of the batch."""
     is_data: bool = False
     """Whether v was counted in the data: valid tokens, class weights."""
+    reduction: Any = None
+    """Node of its sum or mean over the samples."""
     scores: Any = None
     """Node of the log probabilities below a cross-entropy or its label smoothing: terms of the same have the same targets."""
 
@@ -193,7 +195,7 @@ class _Reader:
         is_shape = is_shape and not is_data and (not self.seen or own_count % self.seen == 0)
         if kind == "sum" and self.is_divided:
             kind = "mean"
-        self.terms.append(Term(own_count * count, kind, outer, is_shape, is_data, _scores(node, name)))
+        self.terms.append(Term(own_count * count, kind, outer, is_shape, is_data, node, _scores(node, name)))
 
     def _fold(self, edge: Edge, count: float | torch.Tensor) -> Any:
         """Take the scalar factors directly below a sum or mean as factors of the term: ``(each / len(each)).sum()``."""
@@ -207,7 +209,7 @@ class _Reader:
                 constant = constant_of(node)
                 if is_inverse or (isinstance(constant, torch.Tensor) and constant.requires_grad):
                     return count
-                if not isinstance(constant, torch.Tensor) or constant.numel() == 1:
+                if is_scalar(constant, self.seen):
                     count = self._scaled(count, node, name)
                     if count is None:
                         return None

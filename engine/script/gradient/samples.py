@@ -136,7 +136,7 @@ class SampleCheck:
     def _constant(self, value: Any, edge: Edge, name: str, *, is_scaled: bool) -> None:
         if value is None or (isinstance(value, torch.Tensor) and value.requires_grad):
             return
-        if not isinstance(value, torch.Tensor) or value.numel() == 1:
+        if is_scalar(value, self.seen):
             number = float(value)
             if is_scaled and counts_samples(number, self.seen):
                 raise Unknown(f"{name}: a factor that counts samples")
@@ -242,6 +242,11 @@ class SampleCheck:
         if len(indices) > 1 and first.dim() == 1 and bool(torch.equal(first, rows)):
             return
         raise Unknown(f"{name}: samples of a batch meet each other")
+
+
+def is_scalar(value: Any, seen: int) -> bool:
+    """Whether a constant is one number for the whole batch; of a batch of one sample a vector is data of that sample."""
+    return not isinstance(value, torch.Tensor) or value.dim() == 0 or (value.numel() == 1 and seen != 1)
 
 
 def counts_samples(value: float, seen: int) -> bool:

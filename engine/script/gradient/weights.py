@@ -8,7 +8,7 @@ gradients of several backward passes add up, or terms differ. A rank whose sampl
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isfinite, nan
 from typing import Any
 
@@ -31,6 +31,8 @@ class Weights:
     """Of the whole loss."""
     terms: tuple[tuple[Any, Number], ...] = ()
     """Of single terms, by the autograd node that starts them."""
+    empty: tuple[Any, ...] = ()
+    """Reductions over nothing, such as a batch without valid tokens: 0 / 0 there is no gradient."""
     count: Number = float("nan")
     """v of this rank, for the slot: the sum of all of them corrects the gradient. NaN: it needs no correction."""
 
@@ -57,6 +59,10 @@ class Weighing:
     _seen: dict[tuple[str, ...], list[tuple[float, set[int]]]] = field(default_factory=dict)
     """For each loss, the count of each term while it never changed, NaN after that, and local batch sizes it was seen with."""
 
+    _per_sample: dict[tuple[str, ...], list[float]] = field(default_factory=dict)
+    _uneven: set[tuple[str, ...]] = field(default_factory=set)
+    """Losses whose counts for each sample have changed."""
+
     def __post_init__(self) -> None:
         self.has_messages = self.is_library
 
@@ -66,12 +72,24 @@ class Weighing:
             return True
         if reading is None:
             return adds_up
-        if not reading.terms or all(term.is_shape for term in reading.terms):
+        if not reading.terms or self._grow_alike(reading):
             return False
-        return adds_up or not reading.is_one_count
+        return adds_up or not self._is_one_count(reading)
+
+    def _grow_alike(self, reading: Reading) -> bool:
+        """Whether all counts are so many for each sample, whichever batch: a padded one holds more with longer samples."""
+        return reading.signature not in self._uneven and all(term.is_shape for term in reading.terms)
+
+    def _is_one_count(self, reading: Reading) -> bool:
+        return len(reading.terms) < 2 or (reading.is_one_count and reading.signature not in self._uneven)
 
     def of_loss(self, reading: Reading, cut: Cut, *, adds_up: bool) -> Weights:
         """Return the factors for a loss that was read. ``adds_up``: other backward passes share its optimizer step."""
+        weights = self._of_terms(reading, cut, adds_up=adds_up)
+        empty = tuple(term.reduction for term in reading.terms if isinstance(term.count, float) and term.count == 0.0)
+        return replace(weights, empty=empty) if empty else weights
+
+    def _of_terms(self, reading: Reading, cut: Cut, *, adds_up: bool) -> Weights:
         counts = [term.count for term in reading.terms]
         if self.is_library and counts and all(term.kind == "sum" for term in reading.terms):
             return Weights(root=float(self.world) if cut.own else 0.0)
@@ -86,7 +104,7 @@ class Weighing:
             if len(factors) == 1:
                 return Weights(root=factors[0])
             return Weights(terms=tuple((term.node, factor) for term, factor in zip(reading.terms, factors, strict=True)))
-        if adds_up or not reading.is_one_count:  # exact where all counts grow with the samples; else the next step is
+        if adds_up or not self._is_one_count(reading):  # exact where all counts grow with the samples; else the next step is
             return self.of_samples(cut, count=nan if adds_up else cut.own * self.ratio)
         if not counts:
             return Weights(root=0.0, count=0.0)
@@ -135,6 +153,10 @@ class Weighing:
         if not cut.own:
             return
         counts = [_fixed(term.count) for term in reading.terms]
+        if all(term.is_shape for term in reading.terms):
+            each = [count / cut.own for count in counts]
+            if self._per_sample.setdefault(reading.signature, each) != each:
+                self._uneven.add(reading.signature)
         if reading.signature not in self._seen:
             self._seen[reading.signature] = [(count, {cut.own}) for count in counts]
             return
