@@ -12,6 +12,7 @@ from ..runs.tail import Send
 from ..system.state_dir import StateDir, network_file_system
 from .checkpoints import list_run_checkpoints
 from .modules import find_modules
+from .path_probe import open_path_probe, try_paths
 from .process_kill import describe_process, kill
 from .run_control import cancel, connect_peers, launch, take_lease
 from .run_stream import acknowledge, follow, read_clock, read_plan, stat_files, unfollow
@@ -46,6 +47,8 @@ async def check_marker(state_dir: StateDir, body: Body, send: Send) -> Body:
 REQUESTS: dict[str, RequestHandler] = {
     "launch": launch,
     "connect_peers": connect_peers,
+    "open_path_probe": open_path_probe,
+    "try_paths": try_paths,
     "take_lease": take_lease,
     "cancel": cancel,
     "list_runs": list_runs,

@@ -14,7 +14,7 @@ def firewall_lines(plan: Plan) -> list[str]:
     """Commands of nftables, those of each node after a comment with its name; none on loopback and for a run on one node."""
     lines = []
     for node in plan.nodes if len(plan.nodes) > 1 else ():
-        if not _is_loopback(node.address):
+        if not is_loopback(node.address):
             lines += [f"# on {node.name}", *_commands(plan, node)]
     return lines
 
@@ -29,7 +29,8 @@ def _commands(plan: Plan, node: NodePlan) -> list[str]:
     ]
 
 
-def _is_loopback(address: str) -> bool:
+def is_loopback(address: str) -> bool:
+    """Whether an address stays on its machine; of a name nothing is known."""
     try:
         return ipaddress.ip_address(address).is_loopback
     except ValueError:  # a name, which the node resolves
