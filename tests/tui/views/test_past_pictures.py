@@ -148,7 +148,7 @@ def test_the_moment_of_attaching_shows_what_the_live_view_shows_then(seed: int) 
     live_state, other_state = State(), State()
     for event in (event for event in events if event.at <= when):
         live_state = reduce(live_state, event)
-    for event in (event for event in attached(events, when) if event.at <= 6.0 + 1e-1):
+    for event in attached([event for event in events if event.at <= when], when):
         other_state = reduce(other_state, event)
     live_run, other_run = live_state.runs[story.RUN], other_state.runs[story.RUN]
     start, other_start = live_run.first_step_at, other_run.first_step_at
