@@ -14,9 +14,9 @@ from .run_files import PRIVATE_DIR
 from .short_directory import make_noted, read_note, remove_noted
 
 DIRECTORY = "tmp"
-PLACE_FILE = "temporary"
+TEMPORARY_NOTE = "temporary"
 """In the private directory of the run: the path of the directory where it lies elsewhere."""
-MAX_PATH_BYTES = 75
+MAX_TEMPORARY_PATH_BYTES = 75
 """multiprocessing adds ``/pymp-xxxxxxxx/listener-xxxxxxxx``, 32 bytes; 107 is the longest path of a Unix socket (unix(7))."""
 
 
@@ -25,14 +25,14 @@ def make_temporary(run: Path) -> Path:
     private = run / PRIVATE_DIR
     private.mkdir(mode=0o700, exist_ok=True)
     inside = private / DIRECTORY
-    if not os.environ.get("TMPDIR") and len(os.fsencode(inside)) <= MAX_PATH_BYTES:
+    if not os.environ.get("TMPDIR") and len(os.fsencode(inside)) <= MAX_TEMPORARY_PATH_BYTES:
         inside.mkdir(mode=0o700, exist_ok=True)
         return inside
-    return make_noted(private / PLACE_FILE)
+    return make_noted(private / TEMPORARY_NOTE)
 
 
 def remove_temporary(run: Path) -> None:
     """Remove the directory with what it holds. Missing parts are no error."""
-    if (place := read_note(run / PRIVATE_DIR / PLACE_FILE)) is not None:
+    if (place := read_note(run / PRIVATE_DIR / TEMPORARY_NOTE)) is not None:
         remove_noted(place)
     shutil.rmtree(run / PRIVATE_DIR / DIRECTORY, ignore_errors=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from paceline.engine.protocol.run_files import PRIVATE_DIR
 from paceline.engine.protocol.runner_socket import bind, connect, remove_private
-from paceline.engine.protocol.temporary_files import MAX_PATH_BYTES, PLACE_FILE, make_temporary, remove_temporary
+from paceline.engine.protocol.temporary_files import MAX_TEMPORARY_PATH_BYTES, TEMPORARY_NOTE, make_temporary, remove_temporary
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def test_a_run_with_a_short_path_holds_them(elsewhere: Path) -> None:
 
 
 def test_a_long_path_leaves_room_for_the_sockets_of_multiprocessing(tmp_path: Path, elsewhere: Path) -> None:
-    run = run_of(tmp_path / ("x" * MAX_PATH_BYTES))
+    run = run_of(tmp_path / ("x" * MAX_TEMPORARY_PATH_BYTES))
     place = make_temporary(run)
     assert place.parent == elsewhere
     assert place.stat().st_mode & 0o777 == 0o700
@@ -75,10 +75,10 @@ def test_a_directory_that_is_not_ours_is_never_removed(tmp_path: Path, elsewhere
     run, other = run_of(tmp_path / "r"), run_of(tmp_path / "paceline-dear")
     (run / PRIVATE_DIR).mkdir()
     for target in (tmp_path, Path("/"), tmp_path / "missing", elsewhere):
-        (run / PRIVATE_DIR / PLACE_FILE).write_text(str(target))
+        (run / PRIVATE_DIR / TEMPORARY_NOTE).write_text(str(target))
         remove_temporary(run)
     (elsewhere / "paceline-link").symlink_to(other)
-    (run / PRIVATE_DIR / PLACE_FILE).write_text(str(elsewhere / "paceline-link"))
+    (run / PRIVATE_DIR / TEMPORARY_NOTE).write_text(str(elsewhere / "paceline-link"))
     remove_private(run)
     assert other.is_dir()
     assert elsewhere.is_dir()
