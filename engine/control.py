@@ -192,10 +192,11 @@ class Control:
             spec = replace(spec, resume=await asyncio.to_thread(resume_from_file, resume_from, packed))
         return await self._new_launcher().run(spec, is_waiting)
 
-    async def resume(self, run_id: str, changes: Mapping[str, Any], is_waiting: bool = False) -> Document:
+    async def resume(self, run_id: str, changes: Mapping[str, Any], is_waiting: bool = False, may_change: bool = False) -> Document:
         """Launch a new run from the newest checkpoint of an ended one, and follow it to its result.
 
-        ``changes``: fields of its job that are different now, such as ``devices``.
+        ``changes``: fields of its job that are different now, such as ``devices``; ``may_change``: whether its script may have
+        changed.
         """
         from .jobs.runs.resume import prepare_resume
 
@@ -208,6 +209,10 @@ class Control:
             packed=session.checkpoints_dir,
             publish=self.publish,
         )
+        if spec.script is not None:
+            if "epochs" in changes:
+                raise UsageError("--epochs is for workloads: the epochs of a script are its own")
+            spec = replace(spec, script=replace(spec.script, may_change=may_change))
         return await self.run(replace(spec, **changes), is_waiting)
 
     async def scale(self, request: ScaleRequest, name: str | None, resumed: str | None = None) -> Document:

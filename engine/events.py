@@ -446,6 +446,13 @@ class PeerSilent(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MembersWaited(Event):
+    """The run stands still on this node until other nodes are back: too few of them are in reach to go on."""
+
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StrangersRefused(Event):
     """Connections to the node's runner that proved no membership of the run were refused."""
 
@@ -467,6 +474,8 @@ class RunnerEnded(Event):
     failed_node: str = ""
     survivors: tuple[int, ...] = ()
     """Process ids that could not be stopped."""
+    gone: tuple[str, ...] = ()
+    """Nodes that the run had lost, and without which it went on."""
 
 
 # Runs: written by each rank into ranks/<rank>.jsonl -----------------------------------------------------------------------------
@@ -495,6 +504,25 @@ class RankJoined(RankEvent):
     pid: int = 0
     world_size: int = 0
     backend: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupReformed(RankEvent):
+    """The first rank of the group: members were lost or came, and the training goes on with these."""
+
+    generation: int = 0
+    """Number of the group, from 1: the first one is 0."""
+    ranks: tuple[int, ...] = ()
+    """Numbers of its processes, as in the plan."""
+    lost: tuple[int, ...] = ()
+    """Those that the group before had, too."""
+    reason: str = ""
+    step: int = 0
+    """With which the training goes on."""
+    repeated_steps: int = 0
+    """Steps that this rank had taken and takes again."""
+    seconds: float = 0.0
+    """From the first failure of this rank to the next step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -881,6 +909,30 @@ class MetricLogged(RankEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TrialStarted(RankEvent):
+    """A rank of a search has taken a trial."""
+
+    trial: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialEnded(RankEvent):
+    """A trial of a search has ended on the device of this rank."""
+
+    trial: int = 0
+    state: str = "done"
+    """``done`` or ``failed``."""
+    reason: str = ""
+    """Why it failed."""
+    seconds: float = 0.0
+    """Of its process, from start to end."""
+    peak_bytes: int = 0
+    """Largest memory of its process."""
+    metrics: str = "{}"
+    """What it logged: JSON, a list of values by name, in their order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PaceFixed(RankEvent):
     """Rank 0 of a script on emulated devices: the first unpaced steps have fixed how fast a device of speed 1 is."""
 
@@ -941,10 +993,12 @@ EVENTS: dict[str, type[Event]] = {
         ReadingsRecorded,
         PeerLost,
         PeerSilent,
+        MembersWaited,
         StrangersRefused,
         RunnerEnded,
         StoreOpened,
         RankJoined,
+        GroupReformed,
         DeviceProbed,
         CaseStarted,
         StepsTaken,

@@ -152,6 +152,8 @@ class ScriptPlan:
     """Samples per second of an emulated device of speed 1; None: the first unpaced steps fix it."""
     data: tuple[DataPlan, ...] = ()
     """Data sets and folders that stand under their names below ``PACELINE_DATA``."""
+    carried: DataPlan | None = None
+    """What an earlier run of it wrote, copied beside its files; None: nothing."""
     profile: tuple[RankSpeed, ...] = ()
     """Of all ranks, from which ``hybrid`` and ``proportional`` start; empty: nothing is known, they start with equal shares."""
     batch: int | None = None

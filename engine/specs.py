@@ -141,6 +141,18 @@ class ScriptSpec:
     data: tuple[str, ...] = ()
     """Data that are brought to its nodes beside those it asks for by name: names of data sets, and folders at the centre as ``DIR``
     or ``NAME=DIR``."""
+    project: str = ""
+    """Digest of its packed project; empty until it is packed."""
+    origin: str = ""
+    """Directory at the centre in which it was asked for,"""
+    asked_path: str = ""
+    """and its path and"""
+    asked_workdir: str | None = None
+    """working directory as they were asked for: a run that goes on reads the script again."""
+    may_change: bool = False
+    """Whether a run may go on from a checkpoint of another version of it."""
+    carried: str = ""
+    """Directory at the centre with what an earlier run of it wrote: the new run finds these files beside its own."""
     is_packaged: bool = False
     """Whether ``path`` is the name of a script that comes with Paceline instead of a file."""
     workload: str = ""

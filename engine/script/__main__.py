@@ -30,12 +30,14 @@ from ..plan import NodePlan, Plan, RankPlan, ScriptPlan
 from ..protocol.data_names import DATA_VARIABLE
 from ..protocol.project_files import WORK_DIRECTORY
 from ..specs import TrialSpec
+from ..training.checkpoints.resume import make_checkpointer, read_resumed
 from ..training.group.default_store import run_store
 from ..training.group.peer_failure import is_collateral
 from ..training.group.rank_process import own_rank
 from ..training.rank_log import RankLog
 from ..wire import from_plain
 from . import process
+from .checkpoint import RunCheckpoints
 from .doors.patches import Patches
 from .doors.unchanged import open_doors
 from .pacing import PacedTimer
@@ -87,6 +89,12 @@ def run_search(run_dir: Path, plan: Plan, rank: RankPlan, script: ScriptPlan, lo
         run_script(run_dir, dataclasses.replace(script, args=trial.args), node)
 
     run_trials(plan, rank, script, log, run_store(run_dir), run)
+
+
+def run_checkpoints(plan: Plan, rank: RankPlan, run_dir: Path, log: RankLog) -> RunCheckpoints:
+    """Return what this rank writes of the run's checkpoints, and the one that the run goes on from. Raises DataRefused."""
+    writer = make_checkpointer(plan, rank, run_dir, log)
+    return RunCheckpoints(writer, read_resumed(plan, run_dir), workload=plan.workload, case=plan.cases[0].name)
 
 
 def show_own_devices(plan: Plan, node: NodePlan) -> None:
@@ -180,6 +188,7 @@ def main(run_dir: Path, node_name: str) -> int:
     ends = PrefixStore("script", run_store(run_dir))
     status = 0
     try:
+        session.checkpoints = run_checkpoints(plan, rank, run_dir, log)
         run_script(run_dir, script, node)
     except StopScript:
         print(f"paceline: stopped after {script.max_steps} steps, it is only measured", flush=True)
@@ -196,6 +205,8 @@ def main(run_dir: Path, node_name: str) -> int:
                 ended = [peer.rank for peer in plan.ranks if ends.check([f"ended/{peer.rank}"])]
         log.write_failure(reason_of(error, ended)[:500], is_collateral=is_collateral(error) and not ended)
         status = 130 if isinstance(error, KeyboardInterrupt) else 1
+    if session.checkpoints is not None:
+        session.checkpoints.close()
     if status in (0, STOPPED):
         with contextlib.suppress(Exception):
             session.recorder.close(session.timer, () if session.balance is None else session.balance.sizes)

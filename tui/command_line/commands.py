@@ -23,6 +23,8 @@ from paceline.engine.publishing.formats import DEFAULT_FORMATS, FORMATS, LAYOUTS
 from paceline.engine.reports.document_type import Document
 from paceline.engine.states import COMPRESSIONS, POLICIES, PRECISIONS
 from paceline.engine.workloads import WORKLOADS
+from paceline.engine.workloads.datasets import DATASETS
+from paceline.engine.workloads.models import MODELS
 
 from .arguments import (
     JOB_FILE,
@@ -100,7 +102,7 @@ async def _resume(control: Control, args: argparse.Namespace) -> Document:
     if args.policy is not None:
         changes["policies"] = check_policies((args.policy,))
     async with with_on_end_hook(control, args.on_end):
-        return await control.resume(args.run_id, changes, args.wait)
+        return await control.resume(args.run_id, changes, args.wait, args.changed)
 
 
 async def _bench(control: Control, args: argparse.Namespace) -> Document:
@@ -127,6 +129,21 @@ async def _scale(control: Control, args: argparse.Namespace) -> Document:
     links = tuple(word.strip() for word in args.links.split(",")) if args.links is not None else ()
     request = ScaleRequest(job, args.order, args.sets, args.weak, links, args.repeats)
     return await control.scale(request, args.name, args.resume)
+
+
+async def _search(control: Control, args: argparse.Namespace) -> Document:
+    from paceline.engine.experiments.policies import check_explicit_devices
+    from paceline.engine.jobs.experiments.search import SearchRequest
+
+    check_explicit_devices(args.devices)
+    names = ("model", "dataset", "script", "random", "metric", "epochs", "devices", "seed")
+    request = SearchRequest(
+        **{name: getattr(args, name) for name in names},
+        grid=tuple(args.grid),
+        is_more_better=None if args.direction is None else args.direction == "max",
+        is_shared=args.share,
+    )
+    return await control.search(request, args.name, args.resume)
 
 
 async def _plan(control: Control, args: argparse.Namespace) -> Document:
@@ -304,6 +321,36 @@ VERBS: dict[str, Verb] = {
             acts=True,
         ),
         Verb(
+            "search",
+            "hyperparameters: each trial on one device, all devices at once",
+            _search,
+            (
+                JOB_FILE,
+                Argument("--model", "what to train (default: mlp)", "M", default="mlp", choices=tuple(MODELS)),
+                Argument(
+                    "--dataset",
+                    "with which data (default: synthetic-series)",
+                    "D",
+                    default="synthetic-series",
+                    choices=tuple(DATASETS),
+                ),
+                Argument("--grid", "values of a parameter, such as lr=0.1,0.01 (default: 18)", "P=A,B", is_repeatable=True),
+                Argument("--random", "draw so many combinations of the grid instead of trying all", "N", positive),
+                Argument("--metric", "what trials are judged by (default: that of the model)", "NAME"),
+                Argument(
+                    "--direction", "which metric is better (default: the model's)", "D", choices=("min", "max"), is_strict=True
+                ),
+                Argument("--epochs", "passes over the data in each trial (default: that of the model)", "N", positive),
+                Argument("--devices", "all, or a set such as lab[1-3],atlas:0 (default: all)", "SET", default="all"),
+                Argument("--seed", "seed of the draw and of the trials (default: 0)", "N", seed, default=0),
+                Argument("--share", "start although others use the devices"),
+                Argument("--name", "a name for the experiment (default: search and the time)", "NAME"),
+                Argument("--resume", "go on with this experiment, by the plan it began with", "NAME"),
+            ),
+            is_launch=True,
+            acts=True,
+        ),
+        Verb(
             "resume",
             "go on from the newest checkpoint of an ended run",
             _resume,
@@ -312,6 +359,7 @@ VERBS: dict[str, Verb] = {
                 Argument("--devices", "all or a set such as lab[1-3],atlas:0 (default: as before)", "SET"),
                 Argument("--epochs", "passes over the data in all (default: as before)", "N", positive),
                 Argument("--policy", f"one of {', '.join(POLICIES)} (default: as before)", "P", choices=POLICIES),
+                Argument("--changed", "go on although the script has changed"),
                 Argument("--wait", "wait until the devices are free, then start", group="devices in use"),
                 Argument("--share", "start although others use the devices", group="devices in use"),
                 *job_arguments("attach"),

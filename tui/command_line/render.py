@@ -386,6 +386,30 @@ def _scale_row(row: Document) -> str:
     return pad(text, 34) + "".join(pad_left(cell, width) for cell, width in cells) + f"  {row['zone'] or ''}".rstrip()
 
 
+def _search(document: Document) -> str:
+    title = f"{document['name']}: {count(len(document['trials']), 'trial')} of {document['workload']}{_emulated(document)}"
+    lines = [title] + ([f"{document['state']}: {document['reason']}"] if document["reason"] else [])
+    lines.append(
+        f"{pad_left('trial', 6)}  {pad('parameters', 44)}{pad_left(document['metric'], 12)}{pad_left('seconds', 9)}  device"
+    )
+    is_more = document["direction"] == "max"
+    worst = float("-inf") if is_more else float("inf")
+    order = sorted(document["trials"], key=lambda one: worst if one["value"] is None else one["value"], reverse=is_more)
+    for trial in order:
+        params = ", ".join(f"{name}={value}" for name, value in trial["params"].items())
+        value = trial["state"] if trial["value"] is None else f"{trial['value']:.6g}"
+        seconds = UNKNOWN if trial["seconds"] is None else f"{trial['seconds']:.1f}"
+        line = f"{pad_left(str(trial['trial']), 6)}  {pad(_short(params), 44)}{pad_left(value, 12)}{pad_left(seconds, 9)}"
+        lines.append(f"{line}  {trial['device'] or UNKNOWN}{'  ' + trial['reason'] if trial['reason'] else ''}")
+    if document["parallel_seconds"] is not None:
+        lines.append(
+            f"{duration(document['parallel_seconds'])} instead of {duration(document['sequential_seconds'])} one after another on"
+            f" the fastest device (computed): {ratio(document['speedup'])}, at best {ratio(document['bound'])};"
+            f" utilization {percent(document['utilization'])}"
+        )
+    return "\n".join(lines + [f"warning: {sentence}" for sentence in document["warnings"]])
+
+
 def _short(value: Any) -> str:
     text = UNKNOWN if value is None else ", ".join(map(str, value)) if isinstance(value, list) else str(value)
     return text if len(text) <= 60 else text[:59] + "…"
@@ -409,6 +433,7 @@ _RENDERERS = {
     "replay": _replay,
     "report": _report,
     "scale": _scale,
+    "search": _search,
     "status": _status,
 }
 """Renderer of each document type, except results and logs."""

@@ -1,0 +1,243 @@
+"""The verb ``search``: trials of hyperparameters, each on one device, all devices at once, with a journal of what came of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ...errors import UsageError, WorkFailed
+from ...events import Event, Progress, RunPlanned, TrialEnded, TrialStarted, Warned
+from ...experiments.journal import Journal, begin, resume
+from ...experiments.search import REFERENCE_GRID, Value, drawn, grid, parse_space, search_document
+from ...protocol.json_files import write_json
+from ...reports.document_type import Document
+from ...specs import ScriptSpec, TrainSpec, TrialSpec
+from ...workloads.pairs import choose
+from ..launch.job import JobLauncher
+from ..launch.session import LaunchSession
+from ..mirror.follow import copied_events
+from ..scripts.packaged import packaged_script
+from .scale import RESULT_FILE, Attach
+
+KIND = "search"
+MAX_LAUNCHES = 6
+"""Launches of one search: after a lost node the trials that are left run again on the others."""
+SERIES_RATE = 136.0
+"""Samples per second of an emulated device of speed 1 for models of series: a trial of the reference grid takes some twelve seconds
+on the fastest device of the embedded lab."""
+METRICS = {"series": ("mse", False), "images": ("accuracy", True), "text": ("accuracy", True), "language": ("loss", False)}
+"""What a kind of model is judged by, and whether more of it is better."""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchRequest:
+    """What a person asked for."""
+
+    model: str = "mlp"
+    dataset: str = "synthetic-series"
+    script: ScriptSpec | None = None
+    """A script of a person's own instead of a model; ``{lr}`` in its arguments stands for the parameter ``lr``."""
+    grid: tuple[str, ...] = ()
+    """``lr=0.1,0.01`` for each parameter; empty: the reference grid."""
+    random: int | None = None
+    """How many combinations of the grid are drawn; None: all of them."""
+    metric: str | None = None
+    is_more_better: bool | None = None
+    epochs: int | None = None
+    devices: str = "all"
+    seed: int = 0
+    is_shared: bool = False
+
+
+class Search:
+    """One search on the machines of a session."""
+
+    def __init__(self, session: LaunchSession, attach: Attach) -> None:
+        self._session, self._attach = session, attach
+        self._launcher: JobLauncher | None = None
+        self._name = ""
+
+    @property
+    def run_id(self) -> str | None:
+        """The run that goes on now; None between two."""
+        return self._launcher.run_id if self._launcher else None
+
+    @property
+    def resume_hint(self) -> str:
+        """How to go on after an interrupt; empty before the plan is written."""
+        return f"paceline search --resume {self._name} goes on with the experiment" if self._name else ""
+
+    async def begin(self, directory: Path, request: SearchRequest) -> Document:
+        """Plan a search, write its plan, and run it. Raises UsageError where the name has another plan."""
+        return await self._run(
+            begin(directory, KIND, plan_of(request, self._is_emulated(), self._session.inventory.link is not None))
+        )
+
+    async def resume(self, directory: Path) -> Document:
+        """Go on with a search that was interrupted, by the plan it began with."""
+        return await self._run(resume(directory, KIND))
+
+    def _is_emulated(self) -> bool:
+        return any(node.devices for node in self._session.inventory.nodes)
+
+    async def _run(self, journal: Journal) -> Document:
+        """Launch what is left until every trial has ended; returns the document."""
+        plan, self._name = journal.plan, journal.name
+        if plan["data"] == "synthetic-series":
+            self._session.publish(Warned(reason="the series are generated: no prices were given (--dataset sp500 takes real ones)"))
+        launch = len(journal.run_ids)
+        if launch and (document := await self._attach(journal.run_ids[launch - 1])) is not None:
+            self._note(journal, launch - 1, document)
+        devices = plan["devices"]
+        while left := [number for number in range(len(plan["trials"])) if number not in journal.rows]:
+            if launch == MAX_LAUNCHES:
+                raise WorkFailed(f"{len(left)} trials have not ended after {launch} launches", hint=self.resume_hint)
+            self._session.publish(Progress(phase=f"{journal.name}: {len(left)} of {len(plan['trials'])} trials are left"))
+            if launch and devices == "all":
+                devices = await self._reachable()
+            before = len(left)
+            document = await self._launch(journal, launch, left, devices)
+            self._note(journal, launch, document)
+            launch += 1
+            now = sum(number not in journal.rows for number in range(len(plan["trials"])))
+            if now == before and document.get("state") != "done":
+                raise WorkFailed(f"no trial ended: {document.get('reason')}", hint=self.resume_hint)
+        document = search_document(journal.name, plan, journal.rows)
+        write_json(journal.directory / RESULT_FILE, {"schema": 1, **document})
+        return document | {"directory": str(journal.directory)}
+
+    async def _reachable(self) -> str:
+        from ..launch.live_plan import LivePlanner
+
+        return await LivePlanner(self._session).reachable_devices()
+
+    async def _launch(self, journal: Journal, launch: int, left: Sequence[int], devices: str) -> Document:
+        """Run the trials that are left as one run; each device takes one after another."""
+        plan = journal.plan
+        trials = tuple(TrialSpec(number, tuple(plan["trials"][number]["args"])) for number in left)
+        first = trials[0].args
+        if plan["script"] is None:
+            script = packaged_script(plan["model"], first, workload=plan["workload"])
+        else:
+            script = replace(_script_of(plan["script"]), args=first)
+        script = replace(script, trials=trials, rate=plan["rate"])
+        spec = TrainSpec(
+            workload=script.name, script=script, devices=devices, is_shared=plan["is_shared"], checkpoint_every="never"
+        )
+
+        def publish(event: Event) -> None:
+            if isinstance(event, RunPlanned):
+                journal.note_run(launch, event.run_id)
+            self._session.publish(event)
+
+        self._launcher = JobLauncher(replace(self._session, publish=publish))
+        return await self._launcher.run(spec)
+
+    def _note(self, journal: Journal, launch: int, document: Mapping[str, Any]) -> None:
+        """Note the trials that ended in a run. Wall seconds add up over launches."""
+        run_id = journal.run_ids.get(launch)
+        if run_id is None:
+            return
+        before = max((row["wall_seconds"] for row in journal.rows.values()), default=0.0)
+        places = {rank: f"{device['node']}:{device['index']}" for rank, device in enumerate(document.get("devices") or ())}
+        for number, row in rows_of_run(copied_events(self._session.runs / run_id, run_id), places, journal.plan, before).items():
+            if number not in journal.rows:
+                journal.note_row(number, row | {"run_id": run_id})
+
+
+def plan_of(request: SearchRequest, is_emulated: bool = False, is_network_emulated: bool = False) -> Document:
+    """The plan of a search: the same request gives the same trials in the same order. Raises UsageError."""
+    space = parse_space(request.grid) if request.grid else dict(REFERENCE_GRID)
+    combinations = grid(space) if request.random is None else drawn(space, request.random, request.seed)
+    shared = {"seed": request.seed} | ({} if request.epochs is None else {"epochs": request.epochs})
+    plan: Document = {
+        "is_emulated": is_emulated,
+        "is_network_emulated": is_network_emulated,
+        "devices": request.devices,
+        "seed": request.seed,
+        "is_shared": request.is_shared,
+        "space": {name: list(values) for name, values in space.items()},
+    }
+    if request.script is None:
+        pair = choose(request.model, request.dataset)
+        metric, is_more_better = METRICS.get(pair.model.kind, ("loss", False))
+        args = [list(choose(request.model, request.dataset, {**shared, **params}).arguments) for params in combinations]
+        plan |= {"script": None, "model": pair.model.name, "workload": pair.name, "data": pair.dataset.name}
+        plan |= {"rate": SERIES_RATE if pair.model.kind == "series" else None}
+    else:
+        if request.metric is None:
+            raise UsageError("a script is judged by what it logs", hint="--metric NAME, as in run.log(NAME=value)")
+        metric, is_more_better = request.metric, False
+        args = [[_filled(word, params) for word in request.script.args] for params in combinations]
+        unused = [name for name in space if not any("{" + name + "}" in word for word in request.script.args)]
+        if unused:
+            raise UsageError(f"the script gets no {unused[0]}", hint=f"write --{unused[0]} {{{unused[0]}}} among its arguments")
+        plan |= {"script": {key: getattr(request.script, key) for key in _SCRIPT_KEYS}, "model": None, "data": None, "rate": None}
+        plan |= {"workload": request.script.name}
+    plan["metric"] = request.metric or metric
+    plan["is_more_better"] = is_more_better if request.is_more_better is None else request.is_more_better
+    plan["trials"] = [{"params": params, "args": words} for params, words in zip(combinations, args, strict=True)]
+    return plan
+
+
+_SCRIPT_KEYS = ("path", "args", "is_module", "workdir", "is_strict", "data")
+
+
+def _script_of(plan: Mapping[str, Any]) -> ScriptSpec:
+    fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in plan.items()}
+    return ScriptSpec(**fields)
+
+
+def _filled(word: str, params: Mapping[str, Value]) -> str:
+    for name, value in params.items():
+        word = word.replace("{" + name + "}", str(value))
+    return word
+
+
+def rows_of_run(
+    events: Sequence[Event], places: Mapping[int, str], plan: Mapping[str, Any], seconds_before: float = 0.0
+) -> dict[int, Document]:
+    """What the events of one run say of its trials, by number; ``places``: ``node:index`` of each rank.
+
+    ``wall_seconds``: from the first start of a trial of the run to the end of this one, and what earlier runs took.
+    """
+    starts = [event.node_time for event in events if isinstance(event, TrialStarted) and event.node_time is not None]
+    rows: dict[int, Document] = {}
+    for event in events:
+        if not isinstance(event, TrialEnded) or not 0 <= event.trial < len(plan["trials"]):
+            continue
+        values = _metrics(event.metrics)
+        known = [value for value in values.get(plan["metric"], ()) if value is not None]
+        wall = event.node_time - min(starts) if event.node_time is not None and starts else event.seconds
+        is_scored = event.state == "done" and known
+        reason = event.reason or (None if known else f"it logged no {plan['metric']}; logged: {', '.join(values) or 'nothing'}")
+        rows[event.trial] = {
+            "params": plan["trials"][event.trial]["params"],
+            "value": known[-1] if is_scored else None,
+            "state": "done" if is_scored else "failed",
+            "reason": reason,
+            "device": places.get(event.rank),
+            "seconds": event.seconds,
+            "wall_seconds": seconds_before + wall,
+            "peak_bytes": event.peak_bytes or None,
+            "metrics": values,
+        }
+    return rows
+
+
+def _metrics(text: str) -> dict[str, list[float | None]]:
+    """Values by name; nothing of a text that another version, or nobody, wrote so."""
+    try:
+        document = json.loads(text)
+    except ValueError:
+        return {}
+    if not isinstance(document, dict):
+        return {}
+    return {
+        str(name): [float(value) if isinstance(value, int | float) else None for value in values]
+        for name, values in document.items()
+        if isinstance(values, list)
+    }
