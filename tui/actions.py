@@ -60,7 +60,8 @@ class Actions:
             self._app.show_notice("this session is read-only: nothing is started", "ok")
         else:
             marked = device_set(self._app.view.state, self._app.view.marked)
-            form = JobForm(self._router.plan_text, marked)
+            connected = [node.name for node in self._app.view.state.nodes.values() if node.state == "ok" and not node.is_read_only]
+            form = JobForm(self._router.plan_text, marked, connected)
             self._app.push_screen(form, lambda line: self._router.execute(line) if line else None)
 
     def cancel_job(self) -> None:

@@ -7,6 +7,7 @@ import gc
 import select
 import signal
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -36,7 +37,7 @@ from .preferences import Preferences
 from .prompt_history import PromptHistory
 from .prompt_router import PromptRouter
 from .screens.base_screen import BaseScreen
-from .screens.dialogs import HostKeyPrompt, TextPrompt
+from .screens.dialogs import HostKeyPrompt, ResultPage, TextPrompt
 from .sessions.session import Seekable, Session
 from .terminal.ascii import AsciiFilter, AsciiScrollBarRender
 from .terminal.driver import CompactDriver
@@ -48,10 +49,12 @@ from .widgets.prompt import Prompt
 
 PAINT_INTERVAL_S = 0.25
 """Time between two paints of new values; keys are painted at once."""
-NOTICE_S = 6.0
-"""Time that a notice stays in the bottom bar."""
+NOTICE_S, FAILURE_S = 6.0, 20.0
+"""Time that a notice stays in the bottom bar; one that says why something failed."""
 TERMINAL_CHECK_S = 0.5
 """Time between two looks whether the terminal still exists."""
+PAGE_TEXT_COLUMNS = 100
+"""Width of a sentence on a page."""
 MAX_TRAIL_STEPS = 50
 """Screens that Esc can go back."""
 _TO_ASCII = AsciiFilter()
@@ -200,8 +203,14 @@ class PacelineApp(App[None]):
     def show_notice(self, text: str, severity: NoticeTone = "warning") -> None:
         """Show one line in the bottom bar for a few seconds."""
         self.notice = ShortNotice(sanitize(text), severity)
-        self._notice_until = asyncio.get_running_loop().time() + NOTICE_S
+        self._notice_until = asyncio.get_running_loop().time() + (FAILURE_S if severity == "critical" else NOTICE_S)
         self._paint()
+
+    def show_failure(self, text: str) -> None:
+        """Show why a launch failed: in the bottom bar, and where that cuts it on a page."""
+        self.show_notice(text, "critical")
+        if len(sanitize(text)) + 2 > self.size.width and len(self.screen_stack) == 1:
+            self.push_screen(ResultPage("not started", textwrap.fill(sanitize(text), min(PAGE_TEXT_COLUMNS, self.size.width - 12))))
 
     def clear_notice(self) -> None:
         """Remove the notice, which no longer holds."""

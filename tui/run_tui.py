@@ -33,6 +33,7 @@ def run(args: argparse.Namespace, nodes: Path, line: str) -> int:
     app = PacelineApp(session, preferences, PromptHistory(history_path()), log_path(nodes))
     if isinstance(session, LiveSession):
         session.ask = app.ask
+        session.on_failure = app.show_failure
     gc.enable()
     with control_log(log_path(nodes)):
         app.run()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from paceline.engine.errors import ConfigurationError, NotProfiled, UsageError
+from paceline.engine.errors import ConfigurationError, NodeUnreachable, NotProfiled, UsageError
 from paceline.engine.events import Event, NodeReported, ProcessReading
 from paceline.tui.app import PacelineApp, every_binding
 from paceline.tui.command_line.cli import build_parser
@@ -403,6 +403,30 @@ async def test_the_form_tells_what_cannot_be_planned_and_launches_nothing() -> N
         await pilot.press("escape")
         await until_app(pilot, lambda: not isinstance(app.screen, JobForm))
     assert not [line for line in session.asked if line.startswith("train")]
+
+
+async def test_the_form_tells_how_to_start_without_a_node_that_does_not_answer() -> None:
+    class Lost(Obedient):
+        async def perform(self, line: str) -> Answer | None:
+            await super().perform(line)
+            if "--devices" not in line:
+                raise NodeUnreachable("no route to host", node="demo4")
+            return Answer("plan", PLAN)
+
+    session = Lost([event for event in story.trouble() if not event.run_id])
+    async with PacelineApp(session).run_test(size=(80, 24)) as pilot:
+        app = await drawn(pilot)
+        await pilot.press("plus")
+        await until_app(pilot, lambda: "no route to host" in screen_text(app))
+        connected = "demo1,demo2"  # demo3 and demo4 do not report any more
+        assert connected in screen_text(app)
+        await pilot.press("f5")
+        await until_app(pilot, lambda: "not started" in screen_text(app))
+        app.screen.query_one("#devices", Input).value = connected
+        await until_app(pilot, lambda: "expected" in str(app.screen.query_one("#plan", Static).content))
+        await pilot.press("f5")
+        await until_app(pilot, lambda: session.asked[-1].startswith("train"))
+    assert session.asked[-1].endswith(f"--devices {connected}")
 
 
 async def test_cancelling_counts_the_processes_that_nodes_see() -> None:

@@ -347,3 +347,20 @@ async def test_a_log_is_shown_by_the_end_of_an_id_and_by_last(tmp_path: Path) ->
             await until_app(pilot, lambda: app.current_mode == "logs" and app.view.run_id == story.RUN)
         app.execute("logs zzzzzz")
         await until_app(pilot, lambda: "no run 'zzzzzz'" in screen_text(app))
+
+
+async def test_why_a_launch_failed_is_read_to_its_end_in_a_narrow_terminal_too() -> None:
+    reason = (
+        "train failed: atlas: device 0 (Intel(R) Xeon(R)) is in use by run 20261130-1909-tl5oum (--wait waits for it)"
+    )
+    async with PacelineApp(story.StorySession([story.inventory()])).run_test(size=(80, 24)) as pilot:
+        app = await shown(pilot)
+        app.show_failure(reason)
+        await until_app(pilot, lambda: len(app.screen_stack) == 2)
+        words = " ".join(screen_text(app).replace("│", " ").split())
+        assert reason in words
+        await pilot.press("escape")
+        await until_app(pilot, lambda: len(app.screen_stack) == 1)
+        app.show_failure("train failed: no space")
+        await until_app(pilot, lambda: "train failed: no space" in screen_text(app))
+        assert len(app.screen_stack) == 1

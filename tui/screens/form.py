@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import shlex
 import textwrap
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import ClassVar
 
-from paceline.engine.errors import NotProfiled, PacelineError
+from paceline.engine.errors import NodeRefused, NodeUnreachable, NotProfiled, PacelineError
 from paceline.engine.experiments.policies import check_explicit_devices
 from paceline.engine.states import POLICIES
 from paceline.engine.store.selectors import seconds_taken
@@ -35,11 +35,12 @@ class JobForm(ModalScreen[str | None]):
         Binding("f5", "launch", "launch", show=False),
     ]
 
-    def __init__(self, rehearse: Rehearse, devices: str = "") -> None:
-        """``devices``: proposed for the field devices, such as ``atlas:0,lab1:0``."""
+    def __init__(self, rehearse: Rehearse, devices: str = "", connected: Sequence[str] = ()) -> None:
+        """``devices``: proposed for the field devices, such as ``atlas:0,lab1:0``; ``connected``: nodes that answer."""
         super().__init__()
         self._rehearse = rehearse
         self._devices = devices
+        self._connected = connected
         self._planned = ("", "")
         """The policy and the line whose plan is shown."""
         self._is_refused = False
@@ -117,11 +118,20 @@ class JobForm(ModalScreen[str | None]):
             text = await self._rehearse(line)
             self._is_refused = False
         except PacelineError as error:
-            text = sanitize(error)
+            text = sanitize(error) + self._way_out(error)
             self._is_refused = not isinstance(error, NotProfiled)  # a launch profiles first
         plan.update(text)
         plan.set_class(self._is_refused, "refused")
         launch.disabled = self._is_refused
+        self.query_one("#dialog").border_subtitle = ""
+
+    def _way_out(self, error: PacelineError) -> str:
+        """What to type where a node does not answer and the others do."""
+        if not isinstance(error, (NodeUnreachable, NodeRefused)) or not self._connected:
+            return ""
+        if self.query_one("#devices", Input).value.strip():
+            return ""
+        return f"\n\nTo start on the nodes that answer, type into devices:  {sanitize(','.join(self._connected))}"
 
     @on(Button.Pressed, "#back")
     def _close(self) -> None:
@@ -129,7 +139,9 @@ class JobForm(ModalScreen[str | None]):
 
     @on(Button.Pressed, "#launch")
     def action_launch(self) -> None:
-        if not self._is_refused:
+        if self._is_refused:
+            self.query_one("#dialog").border_subtitle = "not started: the plan is refused"
+        else:
             self.dismiss(self.line)
 
 

@@ -34,6 +34,8 @@ class LiveSession:
         self._control: Control = Control(inventory, record, ask=self._ask)
         self.ask: AskPerson | None = None
         """Answers the prompts of a login; None: a node that needs one is refused."""
+        self.on_failure: Callable[[str], None] | None = None
+        """Told why a launch failed, as one sentence."""
         self._line = line
         self.is_read_only = is_read_only
         self._launches: set[asyncio.Task[None]] = set()
@@ -117,6 +119,9 @@ class LiveSession:
             except PacelineError as error:
                 self.exit_status = error.exit_status
                 self._control.publish(Warned(reason=f"{verb.name} failed: {error}"))
+                if self.on_failure is not None:
+                    self._control.publish(Progress())  # the sentence is shown in its own place
+                    self.on_failure(f"{verb.name} failed: {error}")
 
         task = asyncio.create_task(launch(), name=line)
         self._launches.add(task)

@@ -11,15 +11,19 @@ from pathlib import Path
 
 import pytest
 from paceline.engine.errors import UsageError
+from paceline.engine.jobs.logs.since import parse_since
 from paceline.tui.app import every_binding
 from paceline.tui.command_line.cli import GENERAL_FLAGS, OPTIONS_WITH_VALUE, _split_words, build_parser
-from paceline.tui.command_line.commands import VERBS, verb_of
+from paceline.tui.command_line.commands import VERBS, parse, verb_of
 from paceline.tui.command_line.completion import complete_line
+from paceline.tui.filter import parse_filter
+from paceline.tui.prompt_router import SCREEN_NAMES
+from paceline.tui.theme import THEMES
 
 ROOT = Path(__file__).parents[3]
-DOCUMENTS = [ROOT / "README.md", ROOT / "docs" / "guide.md", ROOT / "docs" / "json.md"]
+DOCUMENTS = [ROOT / name for name in ("README.md", "SECURITY.md", "docs/guide.md", "docs/json.md", "docs/scripts.md")]
 GENERAL_OPTIONS = {*GENERAL_FLAGS, *OPTIONS_WITH_VALUE, "--help", "-h", "--version"}
-OPTIONS_OF_OTHERS = {"--snapshot-update", "--dist", "--group", "--nnodes", "--standalone", "--nproc-per-node", "--lr"}
+OPTIONS_OF_OTHERS = {"--snapshot-update", "--dist", "--group", "--nnodes", "--standalone", "--nproc-per-node", "--lr", "--root"}
 """Options of pytest, torchrun and scripts that the documents show."""
 EVERY_OPTION = GENERAL_OPTIONS | {argument.name for verb in VERBS.values() for argument in verb.arguments if argument.is_option}
 NO_VERBS = {"runner", "needs", "input"}
@@ -41,7 +45,9 @@ def commands_of(text: str) -> Iterator[str]:
 
 def words_of(command: str) -> list[str]:
     """The words after ``paceline``, without optional parts and with one of several verbs."""
-    words = shlex.split(re.sub(r"[\[\]…]|\.\.\.", " ", command.replace("lab[1-4]", "lab1").replace("lab[1-3]", "lab1")))
+    words = shlex.split(
+        re.sub(r"[\[\]…]|\.\.\.", " ", command.split(" > ")[0].replace("lab[1-4]", "lab1").replace("lab[1-3]", "lab1"))
+    )
     return ["status" if word == "VERB" else word for word in words[1:]]
 
 
@@ -67,6 +73,47 @@ def test_every_option_of_a_document_exists(path: Path) -> None:
     ours = [code for code in codes if not re.search(r"pytest|torchrun|\bgit\b|ssh|docker|kubectl|sbatch|pip ", code)]
     named = {name for code in ours for name in re.findall(r"(?<![\w-])--[a-z][a-z-]*", code)}
     assert named - EVERY_OPTION - OPTIONS_OF_OTHERS == set()
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_every_line_for_the_prompt_that_a_document_names_is_understood(path: Path) -> None:
+    wrong = []
+    for typed in re.findall(r"`:([a-z][^`\n]*)`", path.read_text(encoding="utf-8")):
+        word, *rest = typed.split()
+        if word not in (*SCREEN_NAMES, "theme", "help", "q"):
+            try:
+                parse(typed.replace("PID", "4711"))
+            except UsageError as error:
+                wrong.append(f"{typed}: {error}")
+        elif word == "theme" and rest and rest[0] not in (*THEMES, "NAME"):
+            wrong.append(f"{typed}: no such theme")
+    assert wrong == []
+
+
+def test_every_filter_that_the_guide_names_is_one() -> None:
+    text = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
+    part = text[text.index("`/` filters while you type") : text.index("`Enter` on an alert")]
+    filters = [code for code in re.findall(r"`([^`\n]+)`", part) if re.search(r"[:<>=!&|]", code) and not code.endswith(":")]
+    assert len(filters) >= 8
+    for typed in filters:
+        parse_filter(typed)
+
+
+def test_every_time_of_the_log_that_the_guide_names_is_one() -> None:
+    text = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
+    since = re.search(r"`s` lines since a time such as `([^`]+)` or `([^`]+)`", text)
+    assert since is not None
+    assert all(parse_since(typed, 1e9) <= 1e9 for typed in since.groups())
+
+
+def test_every_key_that_a_screen_names_in_a_sentence_is_bound_there() -> None:
+    """``C stops waiting``, ``5 shows the results``, ``R resumes it``: a capital letter or a digit that begins what it does."""
+    bound = {key for binding in every_binding() for key in binding.key.split(",")}
+    says = re.compile(r"""[ "(]([A-Zfxlnow1-9]) (?:stops|shows|resumes|cancels|follows|hides|clears|searches)\b""")
+    paths = [path for room in ("views", "screens") for path in sorted((ROOT / "tui" / room).rglob("*.py"))]
+    named = {key for path in paths for key in says.findall(path.read_text(encoding="utf-8"))}
+    assert {"C", "R", "5", "f", "x"} <= named
+    assert named <= bound
 
 
 @functools.cache
