@@ -16,7 +16,9 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "advice": ("profile", "labs", "emulated", "real", "cases", "netns", "contended"),
     "fleet": ("trust", "doors", "doors_cost", "scale", "files", "node", "tails", "hostile", "openssh", "first_contact"),
     "jobs": ("membership",),
+    "data": ("stream",),
     "scripts": ("cost",),
+    "workloads": ("learning",),
     "tui": ("agent", "store", "replay", "paint", "fleet", "many"),
 }
 """Benchmarks by group, in the order in which they run. In ``balancer`` those that need idle cores come first."""

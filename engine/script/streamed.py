@@ -27,6 +27,7 @@ BLOCK_BYTES = 4 << 20
 WINDOW_BLOCKS = 16
 """Blocks whose rows are mixed. Two windows are in memory, that of the training and the next one."""
 Integers = npt.NDArray[np.int64]
+_ABSENT = np.iinfo(np.int64).min
 
 
 class RowFiles:
@@ -98,15 +99,27 @@ class RowFiles:
 
 
 class _Window:
-    """Blocks of both arrays that are read together."""
+    """Blocks of both arrays that are read together, and the order of their rows."""
 
-    def __init__(self, blocks: Integers, lengths: Integers) -> None:
+    def __init__(self, blocks: Integers, lengths: Integers, block_rows: int, count: int, key: int) -> None:
+        """``count``: blocks of the whole data. ``key``: of the order."""
         self.blocks, self.starts = blocks, np.concatenate([[0], np.cumsum(lengths)])
+        self.shift = np.full(count, _ABSENT, dtype=np.int64)
+        """By block, what makes the number of a row its place in the window."""
+        self.shift[blocks] = self.starts[:-1] - blocks * block_rows
+        rows = np.arange(self.starts[-1]) - np.repeat(self.shift[blocks], lengths)
+        # SplitMix64 gives unlike keys for unlike rows, so sorting by them is a permutation that no release of NumPy can change.
+        self.order: Integers = rows[np.argsort(_splitmix64(rows.astype(np.uint64) ^ np.uint64(key)))]
+        """Numbers of its rows as the epoch has them."""
         self.content: Future[list[npt.NDArray[Any]]] | None = None
 
-    @property
-    def rows(self) -> int:
-        return int(self.starts[-1])
+
+def _splitmix64(state: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """The generator's output function (Steele, Lea and Flood 2014), a bijection of 64 bits."""
+    state = state + np.uint64(0x9E3779B97F4A7C15)
+    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return state ^ (state >> np.uint64(31))
 
 
 class StreamedDataset(Dataset[Any]):
@@ -142,23 +155,29 @@ class StreamedDataset(Dataset[Any]):
         """Return the inputs [rows, ...] and targets of some rows, from the windows in memory where they are there."""
         numbers = np.asarray(rows, dtype=np.int64)
         blocks = numbers // self._block_rows
-        found = [np.empty((len(numbers), *files.row_shape), dtype=files.dtype) for files in (self.x, self.y)]
+        found: list[npt.NDArray[Any]] = []
         is_left = np.ones(len(numbers), dtype=bool)
         for window in list(self._windows.values()):
-            by_number = np.argsort(window.blocks)
-            places = np.minimum(np.searchsorted(window.blocks[by_number], blocks), len(window.blocks) - 1)
-            slots = by_number[places]
-            is_here = is_left & (window.blocks[slots] == blocks)
-            if is_here.any():
-                assert window.content is not None
-                local = window.starts[slots[is_here]] + numbers[is_here] - blocks[is_here] * self._block_rows
-                for out, content in zip(found, window.content.result(), strict=True):
-                    out[is_here] = content[local]
-                is_left &= ~is_here
+            shift = window.shift[blocks]
+            is_here = shift != _ABSENT
+            if not is_here.any():
+                continue
+            assert window.content is not None
+            contents = window.content.result()
+            if not found and is_here.all():  # as a rule: one copy and no more
+                return tuple(torch.from_numpy(np.take(content, numbers + shift, axis=0)) for content in contents)  # type: ignore[return-value]  # two of them
+            found = found or self._empty(len(numbers))
+            for out, content in zip(found, contents, strict=True):
+                out[is_here] = content[(numbers + shift)[is_here]]
+            is_left &= ~is_here
+        found = found or self._empty(len(numbers))
         if is_left.any():
             for out, files in zip(found, (self.x, self.y), strict=True):
                 out[is_left] = files[numbers[is_left]]
         return torch.from_numpy(found[0]), torch.from_numpy(found[1])
+
+    def _empty(self, rows: int) -> list[npt.NDArray[Any]]:
+        return [np.empty((rows, *files.row_shape), dtype=files.dtype) for files in (self.x, self.y)]
 
     def epoch_order(self, seed: int, epoch: int, start: int, stop: int) -> Integers:
         """Return the row numbers at positions ``start`` to ``stop`` (exclusive) of an epoch, and begin to read them."""
@@ -171,9 +190,7 @@ class StreamedDataset(Dataset[Any]):
                 if low >= stop:
                     break
                 window = self._window(number)
-                local = epoch_order(high - low, seed + 7919 * (number + 1), epoch, max(start, low) - low, min(stop, high) - low)
-                slots = np.searchsorted(window.starts, local, side="right") - 1
-                parts.append(window.blocks[slots] * self._block_rows + local - window.starts[slots])
+                parts.append(window.order[max(start, low) - low : min(stop, high) - low])
                 if number + 2 < len(self._window_starts):
                     self._window(number + 1)
             for old in [number for number in self._windows if number < first]:
@@ -198,12 +215,15 @@ class StreamedDataset(Dataset[Any]):
         if number not in self._windows:
             assert self._reader is not None
             blocks = self._order[number * self._window_blocks : (number + 1) * self._window_blocks]
-            window = self._windows[number] = _Window(blocks, self._lengths(blocks))
+            assert self._epoch is not None
+            seed, epoch = (value & (1 << 32) - 1 for value in self._epoch)
+            key = (seed << 32 | epoch) ^ (number * 0x9E3779B97F4A7C15 & (1 << 64) - 1)
+            window = self._windows[number] = _Window(blocks, self._lengths(blocks), self._block_rows, self._count, key)
             window.content = self._reader.submit(self._read, window)
         return self._windows[number]
 
     def _read(self, window: _Window) -> list[npt.NDArray[Any]]:
-        contents = [np.empty((window.rows, *files.row_shape), dtype=files.dtype) for files in (self.x, self.y)]
+        contents = self._empty(int(window.starts[-1]))
         for slot in np.argsort(window.blocks):  # in the order of the disk
             first, last = window.starts[slot], window.starts[slot + 1]
             for content, files in zip(contents, (self.x, self.y), strict=True):
