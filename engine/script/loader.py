@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import itertools
 import time
@@ -49,6 +50,10 @@ class Loader:
         """and the samples that this rank trained in it."""
         self.on_end: Callable[[], None] = lambda: None
         """Called when all batches of an epoch are trained. Collective."""
+        self.on_batch: Callable[[int], None] = lambda samples: None
+        """Called before a batch is taken, with the samples of the epoch that all ranks have taken together."""
+        self._first_sample = 0
+        """Of the epoch that is read: a resumed run has trained those before."""
         options = {"pin_memory": session.device.type == "cuda", **options}
         if self._is_stream:
             if options.get("num_workers"):
@@ -89,10 +94,13 @@ class Loader:
             balance = session.balance = Balance(session.policy, self.global_batch_size, session.world, low, session.profile)
             session.recorder.begin_epochs(session.policy, balance.sizes)
         self._queue.clear()
+        self._first_sample, session.resumed_samples = session.resumed_samples, 0
+        taken = self._first_sample
         session.begin_loader(id(self))
         started, samples = time.perf_counter(), 0
         batches = iter(self._loader)
         while True:
+            self.on_batch(taken)
             session.take()
             try:
                 batch = next(batches)
@@ -100,6 +108,7 @@ class Loader:
                 break
             cut = self._queue.popleft()
             samples += cut.own
+            taken += cut.total
             batch = to_device(batch, session.device)
             session.hand_out(id(self), cut, pointers_of(batch))
             yield batch
@@ -175,7 +184,7 @@ class _Batches:
             for start in range(first, last, size):
                 yield list(range(start, min(start + size, last)))
             return
-        for start in range(0, count, loader.global_batch_size):
+        for start in range(loader._first_sample, count, loader.global_batch_size):
             cut = loader._cut(min(loader.global_batch_size, count - start))
             own = positions(cut, start)
             if loader._shuffle:
@@ -197,6 +206,8 @@ class _Stream(IterableDataset[Any]):
         loader = self._loader
         stream: Iterable[Any] = loader._data
         source = iter(stream)
+        if loader.training:
+            collections.deque(itertools.islice(source, loader._first_sample), maxlen=0)  # read and left out
         while batch := list(itertools.islice(source, loader.global_batch_size)):
             if loader.training:
                 own = positions(loader._cut(len(batch)), 0)

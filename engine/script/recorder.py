@@ -40,6 +40,9 @@ class StopScript(BaseException):
 class ScriptRecorder:
     """Keeps nothing: a script outside Paceline. Its subclass writes the rank's file."""
 
+    def begin_at(self, epoch: int) -> None:
+        """The epochs before were trained by the run that this one goes on from."""
+
     def begin_step(self, step: int) -> None:
         """A step begins."""
 
@@ -104,6 +107,10 @@ class RankRecorder(ScriptRecorder):
         if self._rank == 0 and not self._epochs_begun:
             self._guard.write(CaseStarted(policy=policy, local_batch_sizes=sizes))
         self._epochs_begun = True
+
+    def begin_at(self, epoch: int) -> None:
+        """Count epochs from this one."""
+        self._epoch = epoch
 
     def begin_step(self, step: int) -> None:
         """Start the clock of a step, and of an epoch with its first one."""

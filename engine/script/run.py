@@ -125,6 +125,8 @@ class Run:
         )
         if training:
             loader.on_end = self._pool_statistics
+            loader.on_batch = self._before_batch
+            loader.epoch = self.epoch
             self._loaders.append(loader)
         return loader
 
@@ -191,15 +193,35 @@ class Run:
 
     def epochs(self, count: int) -> Iterator[int]:
         """Yield the epochs that are left; after each one what ``keep`` names is kept."""
-        first = self._checkpoint.restore()
+        first = self._restore()
         for epoch in range(first, count):
             self.epoch = epoch
             for loader in self._loaders:
                 loader.epoch = epoch
             yield epoch
+            self._session.resumed_samples = 0  # nothing was left of the epoch
             self._checkpoint.save(epoch + 1)
+            if self._session.checkpoints is not None:
+                self._session.checkpoints.save(self._checkpoint.parts, epoch + 1, 0, self._session.optimizer_steps)
             if self._is_stopped:
                 return
+
+    def _restore(self) -> int:
+        """Load the checkpoint that this run goes on from, or the file of the script; return the first epoch that is left."""
+        checkpoints = self._session.checkpoints
+        if checkpoints is None or not checkpoints.is_resumed:
+            return self._checkpoint.restore()
+        epoch, samples = checkpoints.restore(self._checkpoint.parts)
+        self._session.resumed_samples = samples
+        self._session.recorder.begin_at(epoch)
+        return epoch
+
+    def _before_batch(self, samples: int) -> None:
+        """Write a checkpoint within an epoch, where one is due. ``samples``: of the epoch, trained by all ranks together."""
+        session = self._session
+        if session.checkpoints is None or len(self._loaders) != 1 or not session.is_between_steps:
+            return
+        session.checkpoints.save_if_due(self._checkpoint.parts, self.epoch, samples, session.optimizer_steps)
 
     def stop(self) -> None:
         """Let the epoch that runs be the last one; every rank has to call it."""

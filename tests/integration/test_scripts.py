@@ -49,6 +49,37 @@ training, validation = paceline.dataset("digits")
 notes = sorted(path.name for path in Path(sys.argv[1]).iterdir())
 print(f"rank {run.rank} sees {len(training)} digits and {notes}", flush=True)
 """
+KEEPING = """
+import os, sys, torch, paceline
+from torch import nn
+
+torch.set_default_dtype(torch.float64)
+run = paceline.init(seed=0)
+x = torch.randn(400, 10, generator=torch.Generator().manual_seed(1))
+rows = torch.utils.data.TensorDataset(x, (x[:, :1] > 0).double())
+model = run.wrap(nn.Sequential(nn.Linear(10, 16), nn.Tanh(), nn.Linear(16, 1)))
+optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+loader = run.loader(rows, 50, shuffle=True)
+run.keep(model=model, optimizer=optimizer)
+for epoch in run.epochs(4):
+    for step, (inputs, targets) in enumerate(loader):
+        if epoch == 2 and step == 5 and os.path.exists(sys.argv[1]):
+            raise RuntimeError("a power cut")
+        nn.functional.mse_loss(model(inputs), targets).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+weights = sum(float(weight.detach().abs().sum()) for weight in model.parameters())
+run.print(f"weights {weights!r} on {run.world_size}")
+"""
+OWN_LOGIC = """
+import os, sys
+if os.path.exists("kept.txt"):
+    print("goes on from", open("kept.txt").read())
+    sys.exit()
+if os.environ["RANK"] == "0":
+    open("kept.txt", "w").write("epoch 3")
+sys.exit(9)
+"""
 GROUP = "import os, sys, torch.distributed as dist\ndist.init_process_group('gloo')\n"
 ODD = {
     "no training": ("print('hello')", 0, "the script ended without an epoch that could be seen"),
@@ -139,6 +170,58 @@ def test_a_profile_runs_the_first_steps_leaves_no_files_and_hybrid_starts_by_it(
     assert document["emulated_rate"] is not None
     assert abs(document["prediction_error"]) < 0.15
     assert lab.narration().count("starts with equal shares and learns") == 0
+
+
+def weights_of(lab: LabDirectory, run_id: str) -> float:
+    _, logs = lab.run("logs", run_id, "--grep", "weights")
+    return float(logs["lines"][0]["text"].split()[1])
+
+
+def test_a_script_on_the_library_goes_on_in_the_middle_of_an_epoch_on_other_devices(lab: LabDirectory) -> None:
+    nodes = lab.path / "nodes.toml"
+    nodes.write_text(
+        nodes.read_text()
+        .replace("speed = 4.0", 'speed = 4.0, rate = "4000/s"')
+        .replace("speed = 1.0", 'speed = 1.0, rate = "1000/s"')
+    )
+    (lab.path / "code").mkdir()
+    script = lab.path / "code" / "train.py"
+    script.write_text(KEEPING)
+    cut = lab.path / "cut"
+    words = ("train", "--checkpoint-every", "3 steps", "code/train.py", str(cut))
+    status, whole = lab.run(*words)
+    assert status == 0, lab.narration()
+    cut.touch()
+    status, broken = lab.run(*words)
+    assert status == 1, lab.narration()
+    assert "a power cut" in broken["reason"]
+    cut.unlink()
+    status, resumed = lab.run("resume", broken["run_id"], "--devices", "n1")
+    assert status == 0, lab.narration()
+    assert resumed["resumed_from"] == {"run_id": broken["run_id"], "epoch": 2, "step": 19}
+    assert [epoch["epoch"] for epoch in resumed["epochs"]] == [3, 4]
+    assert weights_of(lab, resumed["run_id"]) == pytest.approx(weights_of(lab, whole["run_id"]), rel=1e-12)
+    script.write_text(KEEPING + "# changed\n")
+    status, _ = lab.run("resume", broken["run_id"])
+    assert status == 2, lab.narration()
+    assert "is not what it was when the run began" in lab.narration()
+    script.unlink()  # what was packed then is still here
+    status, again = lab.run("resume", broken["run_id"])
+    assert status == 0, lab.narration()
+    status, fetched = lab.run("fetch", again["run_id"], "checkpoints")
+    assert any(file["name"].endswith(".pt") for file in fetched["files"])
+
+
+def test_a_script_with_its_own_files_begins_again_beside_them(lab: LabDirectory) -> None:
+    (lab.path / "code").mkdir()
+    (lab.path / "code" / "train.py").write_text(OWN_LOGIC)
+    status, first = lab.run("train", "code/train.py")
+    assert status == 1, lab.narration()
+    status, second = lab.run("resume", first["run_id"])
+    assert status == 0, lab.narration()
+    assert "begins again with the 1 file that it had written" in lab.narration()
+    _, logs = lab.run("logs", second["run_id"], "--grep", "goes on")
+    assert [line["text"] for line in logs["lines"]] == ["goes on from epoch 3"] * 2
 
 
 @pytest.mark.parametrize("kind", ODD)

@@ -140,8 +140,10 @@ class _UsageIndex:
 def _digests_of(plan: dict[str, Any]) -> Iterator[str]:
     """Digests of the data that a run of this plan reads: its own, and what its script finds by name."""
     script = plan.get("script")
-    named = script.get("data") if isinstance(script, dict) else None
-    for data in (plan.get("data"), *(named if isinstance(named, list) else ())):
+    found = [plan.get("data")]
+    if isinstance(script, dict):
+        found += [script.get("carried"), *(named if isinstance(named := script.get("data"), list) else ())]
+    for data in found:
         if isinstance(data, dict):
             yield str(data.get("digest"))
 

@@ -72,6 +72,11 @@ def make_work_dir(run: Path, plan: Plan, data: Path) -> Path:
             shutil.copyfile(source / FILES / name, target)
             target.chmod(0o700 if entry.get("executable") else 0o600)
             copies[f"{WORK_DIRECTORY}/{name}"] = [target.stat().st_mtime_ns, target.stat().st_size]
+        if plan.script.carried is not None:  # what the run before wrote wins over what it was given
+            carried = data / plan.script.carried.digest
+            shutil.copytree(carried, work, dirs_exist_ok=True)
+            for path in carried.rglob("*"):
+                copies.pop(f"{WORK_DIRECTORY}/{path.relative_to(carried).as_posix()}", None)
         directory = work / plan.script.workdir
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         write_bytes(run / COPIES_FILE, json.dumps(copies).encode())

@@ -84,6 +84,8 @@ class PreparedJob:
     """What a script finds by name."""
     parameters: int | None = None
     """Trainable parameters of a packaged script; None: unknown."""
+    carried: DataPlan | None = None
+    """What an earlier run of its script wrote."""
 
     @property
     def training_rows(self) -> int:
@@ -94,7 +96,8 @@ class PreparedJob:
         """The plan with what the script finds by name, and its size."""
         if plan.script is None:
             return plan
-        return replace(plan, script=replace(plan.script, data=self.named, parameters=self.parameters))
+        script = replace(plan.script, data=self.named, parameters=self.parameters, carried=self.carried)
+        return replace(plan, script=script)
 
 
 async def prepare_job(session: LaunchSession, spec: TrainSpec) -> PreparedJob:
@@ -125,7 +128,11 @@ async def prepare_job(session: LaunchSession, spec: TrainSpec) -> PreparedJob:
     parameters = None
     if spec.script.is_packaged and named:
         parameters = await asyncio.to_thread(count_parameters, spec.script, sources[named[0].digest])
-    return PreparedJob(script.spec, script.project, sources, tuple(named), parameters)
+    carried = None
+    if spec.script.carried:
+        carried, source = await _named_data(session, spec, NamedData("carried", Path(spec.script.carried)))
+        sources[carried.digest] = source
+    return PreparedJob(script.spec, script.project, sources, tuple(named), parameters, carried)
 
 
 async def _named_data(session: LaunchSession, spec: TrainSpec, one: NamedData) -> tuple[DataPlan, Path]:
@@ -150,7 +157,8 @@ async def _named_data(session: LaunchSession, spec: TrainSpec, one: NamedData) -
 async def push_sources(session: LaunchSession, nodes: Sequence[NodeSpec], plan: Plan, sources: Mapping[str, Path]) -> None:
     """Push what a plan needs to every node that does not have it yet: its data or project, and what its script finds by name."""
     await push_data(session.fleet, nodes, plan.data, sources[plan.data.digest], session.publish)
-    for data in () if plan.script is None else plan.script.data:
+    script = plan.script
+    for data in () if script is None else (*script.data, *((script.carried,) if script.carried is not None else ())):
         await push_directory(session.fleet, nodes, data.digest, sources[data.digest], f"data ({data.name})", session.publish)
 
 

@@ -27,6 +27,7 @@ from ...wire import from_plain
 from ..files.fetch import fetch
 from ..gather import gather_answers
 from ..retry import call_with_retry
+from ..scripts.carry import carry_files
 
 RESUME_PATIENCE_S = 10.0
 """Seconds to wait for a node that is asked for its checkpoints."""
@@ -39,7 +40,8 @@ async def prepare_resume(
 ) -> TrainSpec:
     """The job of an ended run (a row of ``list_runs``), to go on from its newest sound checkpoint.
 
-    The checkpoint is brought to ``packed/<its SHA-256>`` here. Raises UsageError where the run is not over or left no checkpoint.
+    The checkpoint is brought to ``packed/<its SHA-256>`` here. A script that left none begins again with the files that it had
+    written: it may go on from them by itself. Raises UsageError where the run is not over, or where no checkpoint can be had.
     """
     run_id = row["run_id"]
     if row["state"] not in ENDED_STATUSES:
@@ -59,6 +61,9 @@ async def prepare_resume(
             resume = ResumeSpec(run_id=run_id, epoch=info.epoch, step=info.step, digest=info.sha256)
             return replace(spec, resume=resume, devices="all" if spec.devices == "auto" else spec.devices)
     missing = [name for name in row["nodes"] if name not in answers]
+    if spec.script is not None and not missing:
+        carried = await carry_files(row, packed.parent / "carried" / run_id, here, fleet, publish)
+        return replace(spec, script=replace(spec.script, carried=str(carried or "")), resume=None)
     hint = (
         f"out of reach: {', '.join(missing)}; try again when they are back" if missing else "it ended before its first checkpoint"
     )

@@ -18,7 +18,7 @@ from ..retry import call_with_retry
 from .data_calls import asked_data_sets
 from .data_sets import NamedData, named_data
 from .imports import read_modules
-from .project import Project, pack_project, read_project
+from .project import Project, pack_project, read_packed, read_project
 
 CHECK_PATIENCE_S = 30.0
 """Seconds to wait for a node that is asked for its modules."""
@@ -48,15 +48,39 @@ async def prepare_script(spec: TrainSpec, directory: Path) -> PreparedScript:
 def _prepare(spec: TrainSpec, directory: Path) -> PreparedScript:
     script = spec.script
     assert script is not None
-    here = Path.cwd()
-    project = read_project(script, here)
+    here = Path(script.origin) if script.project else Path.cwd()
+    asked = replace(script, path=script.asked_path, workdir=script.asked_workdir) if script.project else script
+    project = read_project(asked, here) if not script.project else _read_again(asked, script, here, directory)
     trees, modules = _read_modules(project, script)
     named = named_data(script.data, asked_data_sets(trees, script.args), here)
     packed = pack_project(project, directory)
     digest = hashlib.sha256(project.program + b"\0".join(argument.encode() for argument in ("", *script.args))).hexdigest()
-    resolved = replace(script, path=project.target, workdir=project.workdir, digest=digest[:16])
+    if script.project and digest[:16] != script.digest and not script.may_change:
+        reason = f"{asked.path} is not what it was when the run began that is to go on"
+        raise UsageError(reason, hint="--changed goes on with it as it is now, or train it from the beginning")
+    resolved = replace(
+        script,
+        path=project.target,
+        workdir=project.workdir,
+        digest=digest[:16],
+        project=project.digest,
+        origin=str(here),
+        asked_path=asked.path,
+        asked_workdir=asked.workdir,
+    )
     data = DataPlan(digest=project.digest, source=f"project {project.root.name}", rows=0, sha256=project.digest)
     return PreparedScript(replace(spec, script=resolved, workload=script.name), data, packed, modules, named)
+
+
+def _read_again(asked: ScriptSpec, packed: ScriptSpec, here: Path, directory: Path) -> Project:
+    """The project of a script that ran before: as it is now, else where it is gone as it was packed then."""
+    try:
+        return read_project(asked, here)
+    except UsageError:
+        project = read_packed(directory / packed.project, packed.path, packed.workdir or ".")
+        if project is None:
+            raise
+        return project
 
 
 def _read_modules(project: Project, script: ScriptSpec) -> tuple[list[ast.Module], tuple[str, ...]]:

@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 
 from ...datasets.storage import is_intact, write_directory
 from ...errors import StorageFailed, UsageError
+from ...protocol.json_files import read_json
 from ...protocol.project_files import FILES, MANIFEST
 from ...specs import ScriptSpec
 from .packaged import read_packaged
@@ -108,6 +109,19 @@ def pack_project(project: Project, directory: Path) -> Path:
     if not is_intact(path, files):
         write_directory(path, files)
     return path
+
+
+def read_packed(path: Path, target: str, workdir: str) -> Project | None:
+    """A project as it was packed once; None where it is not here whole any more."""
+    entries = (read_json(path / MANIFEST) or {}).get("files")
+    if not isinstance(entries, dict):
+        return None
+    try:
+        files = {name: (path / FILES / name).read_bytes() for name in entries}
+    except OSError:
+        return None
+    project = Project(path, files, frozenset(name for name, entry in entries.items() if entry.get("executable")), target, workdir)
+    return project if project.digest == path.name else None
 
 
 def _read_files(root: Path, names: list[str]) -> tuple[dict[str, bytes], frozenset[str]]:
