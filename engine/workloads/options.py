@@ -50,7 +50,7 @@ class ModelOption:
         return value
 
 
-HABITS: tuple[ModelOption, ...] = (
+TRAINING_OPTIONS: tuple[ModelOption, ...] = (
     ModelOption("lr", "learning rate of a model (default: its own)", "X", is_whole=False, low=0.0, high=1e3),
     ModelOption("weight_decay", "weight decay of a model (default: its own)", "X", is_whole=False, low=0.0, high=1e3),
     ModelOption("clip", "largest norm of the gradient of a model's batch (default: its own; 0: any)", "X", is_whole=False, low=0.0),
@@ -72,5 +72,5 @@ SIZES: tuple[ModelOption, ...] = (
 )
 """Options of the models that have them."""
 
-OPTIONS: Mapping[str, ModelOption] = {option.name: option for option in (*HABITS, *SIZES)}
+OPTIONS: Mapping[str, ModelOption] = {option.name: option for option in (*TRAINING_OPTIONS, *SIZES)}
 """Every option by its name."""

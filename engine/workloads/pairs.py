@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from ..errors import UsageError
 from .datasets import DATASET_ALIASES, DATASETS, DataSet
 from .models import MODEL_ALIASES, MODELS, Model
-from .options import HABITS, OPTIONS, Value
+from .options import OPTIONS, TRAINING_OPTIONS, Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ def pair_of(workload: str, given: Mapping[str, Value] | None = None) -> Pair | N
 
 
 def _check_options(pair: Pair) -> None:
-    own = {"epochs", "batch", "seed", "precision", *(habit.name for habit in HABITS), *pair.model.sizes}
+    own = {"epochs", "batch", "seed", "precision", *(habit.name for habit in TRAINING_OPTIONS), *pair.model.sizes}
     for name in pair.given:
         if name not in own:
             sizes = ", ".join(OPTIONS[size].flag for size in pair.model.sizes)

@@ -11,7 +11,7 @@ options = paceline.options(
 )  # fmt: skip
 
 
-class TextTransformer(nn.Module):
+class DeepTextTransformer(nn.Module):
     """Words and places, encoder layers, the mean over words, one dense layer. Word 0 is padding."""
 
     def __init__(self, vocabulary: int, classes: int, length: int, width: int, layers: int, heads: int, dropout: float) -> None:
@@ -35,7 +35,7 @@ class TextTransformer(nn.Module):
 
 def build(options, facts) -> nn.Module:
     sizes = (options.length, options.hidden_dim, options.layers, options.heads, options.dropout)
-    return TextTransformer(facts.get("vocabulary", 20_000), facts.get("classes", 4), *sizes)
+    return DeepTextTransformer(facts.get("vocabulary", 20_000), facts.get("classes", 4), *sizes)
 
 
 def cut(x: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,7 @@ from torch.nn import functional
 options = paceline.options(__doc__, dataset="sp500", epochs=10, batch=64, lr=0.001, clip=1.0, hidden_dim=64, layers=2, dropout=0.0)
 
 
-class Forecast(nn.Module):
+class RecurrentForecast(nn.Module):
     """The last price plus a change that is read from the last state; untrained it repeats the last price."""
 
     def __init__(self, width: int, layers: int, dropout: float) -> None:
@@ -26,7 +26,7 @@ class Forecast(nn.Module):
 
 
 def build(options, facts) -> nn.Module:
-    return Forecast(options.hidden_dim, options.layers, options.dropout)
+    return RecurrentForecast(options.hidden_dim, options.layers, options.dropout)
 
 
 def errors(run, model, loader, centre: float) -> dict[str, float]:

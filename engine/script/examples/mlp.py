@@ -10,7 +10,7 @@ from torch.nn import functional
 options = paceline.options(__doc__, dataset="sp500", epochs=12, batch=64, lr=0.001, clip=1.0, hidden_dim=128, layers=2, dropout=0.0)
 
 
-class Forecast(nn.Module):
+class DenseForecast(nn.Module):
     """The last price plus a learned change; untrained it repeats the last price."""
 
     def __init__(self, width: int, layers: int, dropout: float) -> None:
@@ -29,7 +29,7 @@ class Forecast(nn.Module):
 
 
 def build(options, facts) -> nn.Module:
-    return Forecast(options.hidden_dim, options.layers, options.dropout)
+    return DenseForecast(options.hidden_dim, options.layers, options.dropout)
 
 
 def errors(run, model, loader, centre: float) -> dict[str, float]:

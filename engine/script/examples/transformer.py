@@ -10,7 +10,7 @@ options = paceline.options(
 )
 
 
-class Forecast(nn.Module):
+class AttentiveForecast(nn.Module):
     """The last price plus a change that is read at the last day; untrained it repeats the last price."""
 
     def __init__(self, width: int, layers: int, heads: int, dropout: float) -> None:
@@ -33,7 +33,7 @@ class Forecast(nn.Module):
 
 
 def build(options, facts) -> nn.Module:
-    return Forecast(options.hidden_dim, options.layers, options.heads, options.dropout)
+    return AttentiveForecast(options.hidden_dim, options.layers, options.heads, options.dropout)
 
 
 def errors(run, model, loader, centre: float) -> dict[str, float]:

@@ -1,0 +1,1 @@
+"""What the models learn on the data sets, by their own scripts."""
