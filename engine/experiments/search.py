@@ -71,7 +71,7 @@ def drawn(space: Mapping[str, Sequence[Value]], count: int, seed: int) -> list[d
 
 def _combination(space: Mapping[str, Sequence[Value]], place: int) -> dict[str, Value]:
     found: dict[str, Value] = {}
-    for name, values in reversed(space.items()):
+    for name, values in reversed(list(space.items())):
         place, own = divmod(place, len(values))
         found[name] = values[own]
     return {name: found[name] for name in space}
@@ -104,7 +104,7 @@ def search_document(name: str, plan: Mapping[str, Any], rows: Mapping[int, Mappi
         "emulated_network": plan["is_network_emulated"],
         "data": plan["data"],
         "seed": plan["seed"],
-        "devices": plan["devices"],
+        "device_set": plan["devices"],
         "trials": trials,
         "best": None if best is None else {key: best[key] for key in ("trial", "params", "value")},
         "sequential_seconds": sequential,

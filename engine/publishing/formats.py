@@ -5,5 +5,5 @@ from __future__ import annotations
 PICTURES = ("png", "svg", "pdf")
 FORMATS = ("md", "html", "csv", "latex", *PICTURES)
 DEFAULT_FORMATS = ("md", "html", "csv", "latex", "png")
-LAYOUTS = ("trainer", "two-devices", "negative-scaling")
+LAYOUTS = ("trainer", "two-devices", "negative-scaling", "cloud")
 """Projects whose tables and figures ``report --like`` gives."""

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from ..reports.document_type import Document, document_type
-from .collect import ResultFile
 from .content import Chart, Report, Table, figure, words
+from .result_file import ResultFile
 
 Part = TypeVar("Part", Table, Chart)
 
@@ -58,6 +58,18 @@ LIKES: dict[str, Like] = {
             ("efficiency", "efficiency", "Parallel efficiency"),
             ("communication-share", "communication", "Communication in a step"),
             ("metric-curves", "accuracy_curves", "Validation accuracy"),
+        ),
+    ),
+    "cloud": Like(
+        "trials one after another against all devices at once",
+        (
+            ("trials", "hyperparameter_results", "Hyperparameter search"),
+            ("search-times", "comparison", "One machine and the cluster"),
+        ),
+        (
+            ("search-times", "hyperparameter_time", "Search time"),
+            ("trial-seconds", "time_per_config", "Time of a configuration"),
+            ("search-values", "validation", "Validation by configuration"),
         ),
     ),
 }

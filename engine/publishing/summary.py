@@ -23,6 +23,8 @@ def summary_of(documents: Sequence[Document]) -> Iterator[str]:
             yield from _scale(document)
         elif kind == "train":
             yield from _train(document)
+        elif kind == "search":
+            yield from _search(document)
 
 
 def _bench(document: Document) -> Iterator[str]:
@@ -34,6 +36,8 @@ def _bench(document: Document) -> Iterator[str]:
         return
     best = max(cases, key=lambda case: float(case["samples_per_second"]))
     yield f"Found: {best['policy']} with {best['samples_per_second']:,.0f} samples/s{_over_equal(best)}{_of_limit(best)}."
+    if alike := [case["policy"] for case in cases if case is not best and _may_be_as_fast(case, best)]:
+        yield f"Within the 95 % intervals {', '.join(alike)} may be as fast."
     equal = next((case for case in cases if case["policy"] == "equal"), None)
     if equal is not None and equal is not best:
         within = _is_within_noise(best)
@@ -42,6 +46,14 @@ def _bench(document: Document) -> Iterator[str]:
         elif equal.get("imbalance") is not None and best.get("imbalance") is not None:
             yield f"Why: imbalance falls from {equal['imbalance']:.0%} to {best['imbalance']:.0%}; the fast devices no longer wait."
     yield from _bottleneck(best)
+
+
+def _may_be_as_fast(case: Mapping[str, Any], best: Mapping[str, Any]) -> bool:
+    """Whether the intervals of two throughputs overlap; False where one has none."""
+    halves = [(one.get("half_widths") or {}).get("samples_per_second") for one in (case, best)]
+    if None in halves:
+        return False
+    return bool(case["samples_per_second"] + halves[0] >= best["samples_per_second"] - halves[1])
 
 
 def _is_within_noise(case: Mapping[str, Any]) -> bool:
@@ -83,6 +95,21 @@ def _scale(document: Document) -> Iterator[str]:
         yield "Do: a larger global batch, --compression, --accumulation or local steps; paceline advise computes each."
     elif not slow:
         yield "Do: nothing stands in the way of more devices."
+
+
+def _search(document: Document) -> Iterator[str]:
+    count = len(document["trials"])
+    yield f"Asked: which of {count} trials of {document['workload']} has the best {document['metric']} ({document['direction']})."
+    if document["best"] is None:
+        yield "Found: no trial has a value."
+        return
+    params = ", ".join(f"{name} = {value}" for name, value in document["best"]["params"].items())
+    yield f"Found: {document['metric']} {document['best']['value']:.5g} with {params}."
+    if document["speedup"] is not None:
+        yield (
+            f"All devices at once took {document['parallel_seconds']:.0f} s instead of {document['sequential_seconds']:.0f} s one"
+            f" after another on the fastest device (computed): {document['speedup']:.2f}x of at most {document['bound']:.2f}x."
+        )
 
 
 def _train(document: Document) -> Iterator[str]:

@@ -7,17 +7,15 @@ from pathlib import Path
 
 from ...errors import ConfigurationError, UsageError
 from ...protocol.json_files import read_json
-from ...publishing.collect import ResultFile, report_of
+from ...publishing.collect import REPORTED, report_of
 from ...publishing.formats import DEFAULT_FORMATS
 from ...publishing.like import LIKES, as_like
+from ...publishing.result_file import ResultFile
 from ...publishing.write import write_report
 from ...reports.document_type import Document, document_type
 from ..runs.listing import copied_rows
 from ..runs.run_names import KnownRun, find_run
 from .scale import RESULT_FILE
-
-REPORTED = ("bench", "profile", "scale", "train")
-"""Types of documents that a report can be made of."""
 
 
 def report_runs(runs: Path, names: Sequence[str], to: Path | None, formats: Sequence[str] | None, like: str | None) -> Document:

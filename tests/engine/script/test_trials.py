@@ -70,6 +70,7 @@ class Keys:
 
 def test_every_trial_is_run_once_in_a_child_and_a_failed_one_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from paceline.engine.script import trials
+    from paceline.engine.script.recorder import ScriptRecorder
     from paceline.engine.training.rank_log import RankLog
 
     monkeypatch.setattr(trials, "PrefixStore", lambda prefix, store: store)
@@ -79,7 +80,7 @@ def test_every_trial_is_run_once_in_a_child_and_a_failed_one_stops_nothing(tmp_p
     plan: Any = SimpleNamespace(ranks=[rank])
     store: Any = Keys()
 
-    def run(trial: TrialSpec, recorder: trials.ScriptRecorder) -> None:
+    def run(trial: TrialSpec, recorder: ScriptRecorder) -> None:
         if trial.number == 1:
             raise ValueError("no such optimizer")
         if trial.number == 2:

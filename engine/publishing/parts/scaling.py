@@ -1,0 +1,92 @@
+"""Tables and charts of a scaling experiment. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ..content import Cell, Chart, Series, Table, figure, words
+from ..result_file import ResultFile
+
+SCALE_NOTE = (
+    "Speed-up is over the first row. Its ideal is the sum of the devices' rates over that of the first row: unlike devices have no "
+    "other ideal line. R is compute over exposed communication."
+)
+
+
+def scale_tables(one: ResultFile, prefix: str) -> list[Table]:
+    rows = tuple(tuple(_scale_cells(one, place, row)) for place, row in enumerate(one.document["rows"]))
+    header = (
+        "devices",
+        "network",
+        "samples/s",
+        "epoch, s",
+        "speed-up",
+        "ideal",
+        "predicted",
+        "efficiency",
+        "communication",
+        "R",
+        "zone",
+    )
+    return [
+        Table(f"{prefix}scaling", f"{one.document['mode'].capitalize()} scaling", header, rows, text_columns=2, note=SCALE_NOTE)
+    ]
+
+
+def _scale_cells(one: ResultFile, place: int, row: Mapping[str, Any]) -> Iterator[Cell]:
+    def cell(field: str, form: str) -> Cell:
+        return figure(row[field], form, one.at(f"rows[{place}].{field}"))
+
+    rate = row["samples_per_second"]
+    yield words(f"{len(row['devices'])}: {', '.join(row['devices'])}")
+    yield words(row["link"] or "")
+    yield figure(rate["mean"], ",.0f", one.at(f"rows[{place}].samples_per_second.mean"), rate["ci95"], rate["std"])
+    yield cell("epoch_seconds", ".2f")
+    yield cell("speedup", ".2f")
+    yield cell("ideal_speedup", ".2f")
+    yield cell("predicted_speedup", ".2f")
+    yield cell("efficiency", ".0%")
+    yield cell("communication_share", ".0%")
+    yield cell("ratio", ".1f")
+    yield words(row["zone"] or "")
+
+
+def scale_charts(one: ResultFile, prefix: str) -> Iterator[Chart]:
+    document = one.document
+    links = [link and link["name"] for link in document["links"]]
+
+    def over_devices(field: str, link: str | None, name: str, is_ideal: bool = False) -> Series:
+        rows = [(place, row) for place, row in enumerate(document["rows"]) if row["link"] == link]
+        return Series(
+            name,
+            tuple(float(len(row["devices"])) for _, row in rows),
+            tuple(row[field] for _, row in rows),
+            sources=tuple(one.at(f"rows[{place}].{field}") for place, _ in rows),
+            is_ideal=is_ideal,
+        )
+
+    speedups = [over_devices("speedup", link, link or "measured") for link in links]
+    predicted = [over_devices("predicted_speedup", link, f"predicted{f' {link}' if link else ''}") for link in links]
+    ideal = over_devices("ideal_speedup", links[0], "ideal", is_ideal=True)
+    yield Chart(
+        f"{prefix}speedup",
+        "Speed-up over the number of devices",
+        "lines",
+        "devices",
+        "times the first row",
+        (*speedups, *predicted, ideal),
+        negative_below=1.0,
+    )
+    for field, title, label, factor in (
+        ("efficiency", "Scaling efficiency", "%", 100.0),
+        ("communication_share", "Communication in a step", "%", 100.0),
+        ("epoch_seconds", "Epoch time", "seconds", 1.0),
+    ):
+        series = []
+        for link in links:
+            curve = over_devices(field, link, link or "measured")
+            xs = tuple(f"{x:.0f}" for x in curve.xs if not isinstance(x, str))
+            ys = tuple(None if y is None else y * factor for y in curve.ys)
+            series.append(Series(curve.name, xs, ys, sources=curve.sources))
+        yield Chart(f"{prefix}{field.replace('_', '-')}", title, "bars", "devices", label, tuple(series))
