@@ -1,6 +1,6 @@
 """How fast shards stream through the loader's data set, against the disk itself: ``python -m benchmarks data/stream``.
 
-Files are written, flushed and thrown out of the page cache before every pass, so both readings come from the disk. A pass of the plain
+Files are written, flushed and thrown out of the page cache before every pass, so both readings come from the disk. A pass of plain
 reading and one of the stream follow each other, in rounds; the goal is about the median of their ratios. ``--gib N`` sets the size.
 """
 

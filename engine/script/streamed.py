@@ -82,6 +82,15 @@ class RowFiles:
             found[order[first:last]] = part
         return found[0] if np.ndim(rows) == 0 else found
 
+    def advise(self, start: int, rows: int) -> None:
+        """Tell the kernel that rows from ``start`` on are wanted soon: it asks the disk for several blocks at once."""
+        while rows > 0:
+            shard = int(np.searchsorted(self._starts, start, side="right")) - 1
+            count = min(rows, int(self._starts[shard + 1]) - start)
+            offset = self._offsets[shard] + (start - int(self._starts[shard])) * self.row_bytes
+            os.posix_fadvise(self._handles[shard], offset, count * self.row_bytes, os.POSIX_FADV_WILLNEED)
+            start, rows = start + count, rows - count
+
     def read_range(self, start: int, out: npt.NDArray[Any]) -> None:
         """Read rows from ``start`` on into a contiguous array. Raises DataRefused where a file is shorter than it was."""
         content = memoryview(out.reshape(-1).view(np.uint8)) if out.size else memoryview(b"")
@@ -224,7 +233,11 @@ class StreamedDataset(Dataset[Any]):
 
     def _read(self, window: _Window) -> list[npt.NDArray[Any]]:
         contents = self._empty(int(window.starts[-1]))
-        for slot in np.argsort(window.blocks):  # in the order of the disk
+        slots = np.argsort(window.blocks)  # in the order of the disk
+        for slot in slots:
+            for files in (self.x, self.y):
+                files.advise(int(window.blocks[slot]) * self._block_rows, int(window.starts[slot + 1] - window.starts[slot]))
+        for slot in slots:
             first, last = window.starts[slot], window.starts[slot + 1]
             for content, files in zip(contents, (self.x, self.y), strict=True):
                 files.read_range(int(window.blocks[slot]) * self._block_rows, content[first:last])
