@@ -81,5 +81,7 @@ class WaitGivenUp(Interrupted):
     """A person cancelled the wait for devices; nothing was started."""
 
 
-STATUS_ORDER = (130, 4, 3, 5, 2, 1)
+FEWER_DEVICES = 6
+"""Exit status of a run that is done, and has lost devices on its way."""
+STATUS_ORDER = (130, 4, 3, 5, 2, 1, FEWER_DEVICES)
 """Exit statuses by precedence, for when several apply."""

@@ -221,6 +221,8 @@ class TrainSpec:
     """Interval of checkpoints within an epoch: ``60 s``, ``200 steps``, or ``never`` for none at all."""
     resume: ResumeSpec | None = None
     """The checkpoint to go on from; None: from the beginning."""
+    min_devices: int | None = None
+    """Devices with which the run goes on when it loses others; None: it ends with the first one that it loses."""
     name: str = ""
     """Name that a person gives the run; empty: none."""
     script: ScriptSpec | None = None

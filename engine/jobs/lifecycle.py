@@ -12,6 +12,8 @@ from typing import Any
 
 from ..states import ENDED_STATUSES, RunStatus, member
 
+_GOES_ON: tuple[RunStatus, ...] = ("running", "done")
+
 
 @dataclass(frozen=True, slots=True)
 class RunVerdict:
@@ -22,6 +24,8 @@ class RunVerdict:
     rank: int | None = None
     node: str = ""
     """The node that caused a failure."""
+    gone: tuple[str, ...] = ()
+    """Nodes that the run had lost and went on without, as this node says."""
 
 
 def node_verdict(facts: Mapping[str, Any]) -> RunVerdict:
@@ -30,7 +34,7 @@ def node_verdict(facts: Mapping[str, Any]) -> RunVerdict:
     if ended is not None:
         return _exit_verdict(ended)
     if facts.get("is_alive"):
-        return RunVerdict("running" if facts.get("is_launched") else "starting")
+        return RunVerdict("running" if facts.get("is_launched") else "starting", gone=_names(facts.get("gone")))
     return RunVerdict(
         "failed", "no space left on the node to say how it ended" if facts.get("is_full") else "its runner was killed"
     )
@@ -45,14 +49,29 @@ def _exit_verdict(ended: Any) -> RunVerdict:
         return RunVerdict("failed", "its exit.json does not say how it ended")
     is_rank = isinstance(rank, int) and not isinstance(rank, bool) and rank >= 0
     texts = (str(value) if isinstance(value, str) else "" for value in (reason, node))
-    return RunVerdict(state, next(texts), rank if is_rank else None, next(texts))
+    return RunVerdict(state, next(texts), rank if is_rank else None, next(texts), _names(ended.get("gone")))
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    return tuple(name for name in value if isinstance(name, str)) if isinstance(value, (list, tuple)) else ()
+
+
+def lost_nodes(parts: Mapping[str, RunVerdict | None]) -> frozenset[str]:
+    """Nodes that a run has lost and goes on without, or went: as every node says that goes on or is done."""
+    said = [
+        frozenset(verdict.gone) - {node} for node, verdict in parts.items() if verdict is not None and verdict.state in _GOES_ON
+    ]
+    return frozenset.intersection(*said) if said else frozenset()
 
 
 def combine_verdicts(parts: Mapping[str, RunVerdict | None]) -> RunVerdict:
     """The state of the whole run from its parts by node; None: the node is out of reach.
 
-    A cause that names a rank wins over one that does not: a node that only lost its peers does not know the cause.
+    A cause that names a rank wins over one that does not: a node that only lost its peers does not know the cause. Nodes that all
+    others went on without do not count.
     """
+    gone = lost_nodes(parts)
+    parts = {node: verdict for node, verdict in parts.items() if node not in gone}
     reached = [(node, verdict) for node, verdict in parts.items() if verdict is not None]
     decisive: tuple[RunStatus, ...] = ("cancelled", "failed")
     for state in decisive:

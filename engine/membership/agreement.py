@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from math import inf
 from typing import Literal
 
 from .generation import Generation, Member, make_next, may_decide
@@ -18,9 +19,19 @@ from .silence import SILENCE_S
 RETRY_S = 2.0
 """Seconds after which a proposal that led nowhere is made again, and by which the next member in order of names waits longer."""
 
-Ballot = tuple[int, str]
 Phase = Literal["training", "stopped", "waiting", "joining", "out"]
-NO_BALLOT: Ballot = (0, "")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Ballot:
+    """Number of an attempt to decide; of two the later one counts."""
+
+    attempt: int = 0
+    name: str = ""
+    """Of whoever makes it: no two make the same."""
+
+
+NO_BALLOT = Ballot()
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +148,8 @@ class Agreement:
         self._dead: dict[str, Record] = {}
         self._changed: dict[str, float] = {}
         self._hears: dict[str, tuple[str, ...]] = {}
+        self.is_broken = False
+        """Whether collectives of the group failed here, though nobody may be missing."""
         self._ticked = now
         self._last_ones: tuple[Member, ...] = ()
         """Members of a generation that this node was not let out of, as nobody else holds the state."""
@@ -155,6 +168,11 @@ class Agreement:
         """Processes of this node have ended."""
         self._own = tuple(number for number in self._own if number not in numbers)
 
+    def forget(self, name: str) -> None:
+        """The connection with a member is broken: nothing will be heard of it."""
+        if name in self._heard:
+            self._heard[name] = -inf
+
     def bury(self, name: str, life: int, record: Record, now: float) -> list[Output]:
         """A third machine proves that a member is dead, and has read its record."""
         if record.generation.number > self.generation.number:
@@ -167,7 +185,7 @@ class Agreement:
     def tick(self, now: float) -> list[Output]:
         """Beat, and propose where somebody is missing, wants to come or wants to go. About twice a second."""
         if now - self._ticked > SILENCE_S / 2:  # this runner was itself stopped, and knows nothing of the others
-            self._heard = dict.fromkeys(self._heard, now)
+            self._heard = {name: heard if heard == -inf else now for name, heard in self._heard.items()}
         self._ticked = now
         out: list[Output] = []
         beat = Word(
@@ -225,7 +243,7 @@ class Agreement:
             case "voted":
                 return self._count(sender, word, now)
             case "refused":
-                self._attempt = max(self._attempt, word.ballot[0])
+                self._attempt = max(self._attempt, word.ballot.attempt)
         return []
 
     def _living(self, now: float) -> list[str]:
@@ -236,7 +254,7 @@ class Agreement:
     def _wants_change(self) -> bool:
         member = self.generation.member(self.name, self.life)
         is_leaving = self.is_leaving and self.phase == "training" and self.generation.members != self._last_ones
-        return member is not None and (is_leaving or member.numbers != self._own)
+        return member is not None and (is_leaving or self.is_broken or member.numbers != self._own)
 
     def _joiners(self, now: float) -> tuple[str, ...]:
         return tuple(sorted(name for name, (_, _, heard) in self._joining.items() if now - heard < SILENCE_S))
@@ -270,8 +288,9 @@ class Agreement:
         return [*out, Wait(reason)] if is_news else out
 
     def _propose(self, now: float, living: list[str]) -> list[Output]:
-        self._attempt = 1 + max(self._attempt, self.record.promised[0], *(dead.promised[0] for dead in self._dead.values()), 0)
-        self._proposal = _Proposal((self._attempt, self.name), now)
+        promised = [self.record.promised, *(dead.promised for dead in self._dead.values())]
+        self._attempt = 1 + max(self._attempt, *(ballot.attempt for ballot in promised))
+        self._proposal = _Proposal(Ballot(self._attempt, self.name), now)
         word = Word("propose", self.generation.number, self._proposal.ballot, life=self.life)
         out: list[Output] = [Send(name, word) for name in living if name != self.name]
         return self._promise(self.name, word) + out + self._collect(self.name, self._own_promise(word.ballot), now)
@@ -367,8 +386,9 @@ class Agreement:
         self._changed.clear()
         self._hears.clear()
         self._attempt = 0
+        self.is_broken = False
         self._joining = {name: entry for name, entry in self._joining.items() if value.member(name, entry[0]) is None}
-        self._heard = dict.fromkeys((one.name for one in value.members), now)
+        self._heard = {one.name: -inf if self._heard.get(one.name) == -inf else now for one in value.members}
         member = value.member(self.name, self.life)
         stopped: list[Output] = [Stop()] if was_training else []
         if member is not None:

@@ -14,6 +14,8 @@ BEAT_INTERVAL_S = 0.5
 """Seconds between two signs of life, of a rank to its runner and of a runner to the others."""
 SILENCE_S = 3.0
 """Seconds without one after which somebody is called silent."""
+STOPPED_SILENCE_S = 2.0
+"""The same of a process that the system calls stopped: nothing but silence will come of it."""
 SLOW_SILENCE_S = 10.0
 """The same of a process that the system does not call stopped: a long call into a library keeps a thread from speaking, too."""
 WITNESS_S = SILENCE_S / 2
@@ -94,7 +96,7 @@ def _silent_ranks(node: str, view: HeardBy) -> list[Silence]:
     found = []
     for rank, seconds in sorted(view.ranks.items()):
         state = view.states.get(rank, "")
-        if seconds >= (SILENCE_S if state in _STOPPED else SLOW_SILENCE_S):
+        if seconds >= (STOPPED_SILENCE_S if state in _STOPPED else SLOW_SILENCE_S):
             why = _WAITS if state == "D" else f"is {_STOPPED.get(state, 'silent')}"
             found.append(Silence(node, rank, seconds, f"its process {why}"))
     return found

@@ -10,6 +10,8 @@ EXIT_FILE = "exit.json"
 """Written last: where it stands, all other files of the run are complete."""
 WRITTEN_ONCE_FILES = ("spec.json", "plan.json", "start.json", "store.json", EXIT_FILE)
 """Files of a run that are written once, atomically, in the order in which they appear."""
+MEMBERS_FILE = "members.jsonl"
+"""Of a run that outlives its ranks: every group that the node has known, one a line; the plan stays as it is."""
 PRIVATE_DIR = "private"
 """Directory of a run, 0700, that is gone when the run has ended: the runner's socket. It is never listed, copied or fetched."""
 FIRST_LEASE_EPOCH = 1

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..events import NodeReported
+from ..events import NodeReported, PeerSilent
 from ..states import Severity
 from .history import MAX_ENTRIES
+from .silence import silence_text
 from .state import Alert, AlertKey, NodeState, RunState, State
 
 MAX_OPEN_ALERTS = 2000
@@ -94,6 +95,18 @@ def clear_run_alerts(state: State, run: RunState) -> State:
 
 def _ended(alert: Alert, at: float, action_taken: str = "") -> Alert:
     return alert if alert.ended_at is not None else replace(alert, ended_at=at, action_taken=action_taken or alert.action_taken)
+
+
+def raise_peer_silence(state: State, event: PeerSilent) -> State:
+    """Raise the alert of a rank, a node or a path of a run that is silent, or end it."""
+    key = ("silent", event.peer or "-".join(event.path), event.run_id, *map(str, event.ranks))
+    if event.is_over:
+        return clear_alert(state, key)
+    rank = event.ranks[0] if len(event.ranks) == 1 else None
+    node = event.peer or (event.path[0] if event.path else "")
+    hint = "where it stays silent, the run ends with it as the cause, or goes on without it"
+    text = silence_text(event)
+    return raise_alert(state, key, "warning", text, hint=hint, node=node, run_id=event.run_id, rank=rank, at=event.at)
 
 
 def raise_silence_alert(state: State, node: NodeState) -> State:

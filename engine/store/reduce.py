@@ -20,10 +20,12 @@ from ..events import (
     DriftFound,
     EpochEnded,
     Event,
+    GroupReformed,
     HostReading,
     InventoryRead,
     JobWaited,
     LaunchStarted,
+    MembersWaited,
     MetricLogged,
     MonitoringFailed,
     NodeConnected,
@@ -65,13 +67,14 @@ from .alerts import (
     clear_run_alerts,
     clear_run_warnings,
     raise_alert,
+    raise_peer_silence,
     raise_silence_alert,
     update_device_alerts,
 )
 from .history import MAX_CLOCK_SAMPLES, MAX_ENTRIES, MAX_RECORDED_READINGS, append_recent
 from .run_summary import summary_of
 from .run_time import date_event, with_clock
-from .silence import silence_text
+from .silence import reformed_text
 from .software import INSTALL_HINT, missing_packages
 from .state import STALE_AFTER, DeviceState, NodeState, RunState, State, WaitingJob
 
@@ -172,13 +175,18 @@ def _apply(state: State, event: Event) -> State:  # noqa: C901 - one flat match
             text = f"runner gone: {event.reason}"
             return raise_alert(state, key, "critical", text, node=event.peer, run_id=event.run_id, at=event.at)
         case PeerSilent():
-            key = ("silent", event.peer or "-".join(event.path), event.run_id, *map(str, event.ranks))
-            if event.is_over:
-                return clear_alert(state, key)
-            text, hint = silence_text(event), "where it stays silent, the run ends with it as the cause"
-            rank = event.ranks[0] if len(event.ranks) == 1 else None
-            node = event.peer or (event.path[0] if event.path else "")
-            return raise_alert(state, key, "warning", text, hint=hint, node=node, run_id=event.run_id, rank=rank, at=event.at)
+            return raise_peer_silence(state, event)
+        case GroupReformed():
+            state = _with_run(state, _run(state, event))
+            if event.rank != min(event.ranks, default=event.rank):
+                return state
+            key = ("reformed", event.run_id, str(event.generation))
+            hint = "a device that is back takes part in the next run" if event.lost else ""
+            return raise_alert(state, key, "warning", reformed_text(event), hint=hint, run_id=event.run_id, at=event.at)
+        case MembersWaited():
+            key = ("waited", event.node, event.run_id)
+            text = f"the run waits: {event.reason}"
+            return raise_alert(state, key, "critical", text, hint="cancel it, and resume it", node=event.node, run_id=event.run_id)
         case StrangersRefused():
             key = ("strangers", event.node, event.run_id)
             who = "one stranger" if event.count == 1 else f"{event.count} strangers"

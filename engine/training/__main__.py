@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from ..balancer.policies import Problem
@@ -17,17 +18,19 @@ from .data import load_splits, load_test
 from .device import make_timer, select_device
 from .emulation.network import EmulatedLink
 from .group.peer_failure import is_collateral
-from .group.process_group import join_group
+from .group.process_group import Group, join_group
 from .group.rank_process import own_rank
+from .group.reform import Regroup
 from .guard import Guard
 from .loop import Case
 from .normalization import min_local_batch
 from .precision import agree_precision, set_precision
 from .probe import StandaloneBenchmark, probe_devices
 from .rank_log import RankLog
+from .recovery.members import Members
 from .tasks import task_for
 from .timing.safe_timer import SafeTimer
-from .trainer import TrainerConfig, make_trainer
+from .trainer import Trainer, TrainerConfig, make_trainer
 
 
 def train(run_dir: Path, plan: Plan, rank: RankPlan, log: RankLog) -> None:
@@ -64,6 +67,9 @@ def train(run_dir: Path, plan: Plan, rank: RankPlan, log: RankLog) -> None:
 
     resumed = read_resumed(plan, run_dir)
     checkpointer = make_checkpointer(plan, rank, run_dir, log)
+    regroup = None
+    if plan.min_devices is not None:
+        regroup = Regroup(plan, rank.rank, device, run_dir, tuple(one.rank for one in plan.ranks))
     for planned in plan.cases:
         log.case = planned.name
         seed = plan.seed + planned.repeat
@@ -75,6 +81,17 @@ def train(run_dir: Path, plan: Plan, rank: RankPlan, log: RankLog) -> None:
         # A batch that does not fit in memory at once is trained in micro-batches, so memory bounds no share.
         lows = (min_local_batch(trainer.replica.model),) * group.size
         problem = Problem(planned.policy, batch, profile, lows=lows, highs=(batch,) * group.size)
+        members = None
+        if regroup is not None:
+
+            def build(next_group: Group, numbers: tuple[int, ...], seed: int = seed) -> Trainer:
+                link = None if plan.link is None else EmulatedLink(plan.link, next_group.size, plan.seed)
+                changed = replace(config, link=link)
+                return make_trainer(workload, task, training, timer, next_group, changed, seed=seed, precision=precision)
+
+            members = Members(
+                regroup, group, build, lambda numbers: make_checkpointer(plan, rank, run_dir, log, numbers), checkpointer, seed
+            )
         case = Case(
             workload=workload,
             problem=problem,
@@ -89,15 +106,18 @@ def train(run_dir: Path, plan: Plan, rank: RankPlan, log: RankLog) -> None:
             checkpointer=checkpointer,
             place=place,
             first_step=0 if resumed is None else int(resumed["step"]),
+            members=members,
         )
         memory, steps = case.train()
         if plan.is_bench:
             standalone.measure(trainer, planned.name, steps, memory.local_batch_sizes[rank.rank])
             alone = [time.in_parts(batch, most) for time, most in zip(profile, max_micro_batches, strict=True)]
             standalone.measure_baseline(trainer, steps, batch, alone)
+        checkpointer = case.checkpointer
     if checkpointer is not None:
         checkpointer.wait()
-    group.leave()
+    if regroup is None:
+        group.leave()
 
 
 def plan_has_gpu(plan: Plan) -> bool:

@@ -2,7 +2,8 @@
 
 torchrun's own rendezvous listen on every interface of the machine, and unpickle what a stranger puts there. This one needs no
 store that others reach: the plan has assigned the ranks, and the runners of the run carry the group's store (docs/design/doors.md).
-torchrun starts the ranks of this node, notices their end, reports the first failure, and ends the others.
+torchrun starts the ranks of this node, notices their end, reports the first failure, and ends the others. A run that outlives the
+loss of a rank has a torchrun for each device, so that none ends the others.
 
 Ranks of our own programs on processors are forked from this process: it has imported torch, which takes every process three seconds
 of a processor and 200 MB, and twice that with what DDP imports. A rank with a GPU starts afresh, as drivers demand.
@@ -22,7 +23,7 @@ import tempfile
 from pathlib import Path
 
 from torch.distributed import HashStore, run  # type: ignore[attr-defined]  # torch re-exports it implicitly
-from torch.distributed.elastic.multiprocessing.errors import record
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, record
 from torch.distributed.elastic.rendezvous import (
     RendezvousHandler,
     RendezvousInfo,
@@ -33,11 +34,16 @@ from torch.distributed.elastic.rendezvous import (
 from torch.distributed.launcher.api import elastic_launch
 
 from ..plan import NodePlan, Plan
+from ..protocol import runner_socket
 from ..protocol.temporary_files import make_temporary, remove_temporary
 from ..wire import from_plain
+from .group.rank_process import die_with_parent
 from .worker import prepare_rank
 
 BACKEND = "paceline"
+SIGNAL_STATUS = 128
+"""Exit status of a torchrun here, less the number of the signal that ended its rank; as a shell reports it."""
+RUNNER_TIMEOUT_S = 10.0
 
 
 class PlannedRendezvous(RendezvousHandler):
@@ -81,9 +87,12 @@ class PlannedRendezvous(RendezvousHandler):
         return True
 
 
-def torchrun_arguments(plan: Plan, node: NodePlan, run_dir: Path) -> list[str]:
-    """Words after ``torchrun`` for one node of a plan. Each rank is started by ``paceline.engine.training.worker``."""
-    words = ["--nnodes", "1", "--nproc-per-node", str(len(node.ranks)), "--max-restarts", "0"]
+def torchrun_arguments(plan: Plan, node: NodePlan, run_dir: Path, processes: int | None = None) -> list[str]:
+    """Words after ``torchrun`` for one node of a plan. Each rank is started by ``paceline.engine.training.worker``.
+
+    ``processes``: None: those of all ranks of the node.
+    """
+    words = ["--nnodes", "1", "--nproc-per-node", str(processes or len(node.ranks)), "--max-restarts", "0"]
     words += ["--rdzv-backend", BACKEND, "--rdzv-endpoint", "none", "--rdzv-id", plan.run_id, "--local-addr", node.address]
     return [*words, "-m", "paceline.engine.training.worker", str(run_dir), node.name, f"paceline.engine.{plan.program}"]
 
@@ -95,13 +104,17 @@ def main(run_dir: Path, name: str) -> None:
     rendezvous_handler_registry.register(BACKEND, PlannedRendezvous)
     words = torchrun_arguments(plan, node, run_dir)
     use_temporary_directory(run_dir)
+    status = 0
     try:
-        if can_fork(plan, node):
+        if plan.min_devices is not None and can_fork(plan, node):
+            status = _launch_separately(plan, node, run_dir)
+        elif can_fork(plan, node):
             _launch_forked(words, run_dir, name, f"paceline.engine.{plan.program}")
         else:
             run.main(words)
     finally:
         remove_temporary(run_dir)
+    sys.exit(status)
 
 
 def use_temporary_directory(run_dir: Path) -> None:
@@ -122,17 +135,70 @@ def can_fork(plan: Plan, node: NodePlan) -> bool:
     return plan.program != "script" and all(plan.ranks[rank].device_kind != "cuda" for rank in node.ranks)
 
 
+def _launch_separately(plan: Plan, node: NodePlan, run_dir: Path) -> int:
+    """Fork a torchrun for each device, tell the runner of each that ends, and return once all have: 0 where one of them was done.
+
+    What they share is imported once: a further torchrun costs 20 MB and no second.
+    """
+    importlib.import_module("torch._dynamo")
+    ranks: dict[int, int] = {}
+    for index, rank in enumerate(node.ranks):
+        sys.stdout.flush()
+        if (pid := os.fork()) == 0:
+            os._exit(_be_torchrun(plan, node, run_dir, index))
+        ranks[pid] = rank
+
+    def pass_on(signum: int, frame: object) -> None:
+        for pid in ranks:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signum)
+
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, pass_on)
+    statuses = []
+    while ranks:
+        pid, status = os.wait()
+        if (ended := ranks.pop(pid, None)) is not None:
+            code = os.waitstatus_to_exitcode(status)
+            statuses.append(code)
+            _tell_runner(run_dir, ended, SIGNAL_STATUS - code if code > SIGNAL_STATUS else code)
+    return 0 if 0 in statuses else 1
+
+
+def _be_torchrun(plan: Plan, node: NodePlan, run_dir: Path, index: int) -> int:
+    """A forked torchrun with the rank of one device. Returns the rank's exit status; that of a signal is added to SIGNAL_STATUS."""
+    die_with_parent(signal.SIGTERM)
+    words = torchrun_arguments(plan, node, run_dir, processes=1)
+    try:
+        _launch_forked(words, run_dir, node.name, f"paceline.engine.{plan.program}", index)
+    except ChildFailedError as error:
+        code = error.get_first_failure()[1].exitcode
+        return SIGNAL_STATUS - code if code < 0 else code or 1
+    except BaseException as error:  # of torchrun itself, SystemExit and signals too: this process must not go on as its parent
+        print(f"torchrun for device {index}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        return 1
+    return 0
+
+
+def _tell_runner(run_dir: Path, rank: int, code: int) -> None:
+    with contextlib.suppress(OSError), runner_socket.connect(run_dir, RUNNER_TIMEOUT_S) as connection:
+        connection.sendall(json.dumps({"ask": "rank_ended", "rank": rank, "code": code}).encode() + b"\n")
+        connection.recv(1)
+
+
 @record
-def _launch_forked(words: list[str], run_dir: Path, node: str, module: str) -> None:
-    """Launch as torchrun does, with forked ranks."""
+def _launch_forked(words: list[str], run_dir: Path, node: str, module: str, index: int | None = None) -> None:
+    """Launch as torchrun does, with forked ranks. ``index``: of the one rank on its node; None: torchrun counts them."""
     importlib.import_module("torch._dynamo")  # DDP and every optimizer import it: once here, and not in each rank
     config, _, _ = run.config_from_args(run.parse_args(words))
     config.start_method = "fork"
-    elastic_launch(config, entrypoint=_run_rank)(run_dir, node, module)
+    elastic_launch(config, entrypoint=_run_rank)(run_dir, node, module, index)
 
 
-def _run_rank(run_dir: Path, node: str, module: str) -> None:
+def _run_rank(run_dir: Path, node: str, module: str, index: int | None) -> None:
     """A forked rank: the program's ``main``, without what this process set up for itself."""
+    if index is not None:
+        os.environ["LOCAL_RANK"] = str(index)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     prepare_rank(run_dir, node)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 
 from ..balancer.policies import Decision, Memory, Problem
@@ -14,9 +14,11 @@ from ..workloads import Workload
 from .checkpoints.writer import Checkpointer
 from .data import Split
 from .evaluation import evaluate
+from .group.peer_failure import is_collateral
 from .group.process_group import Group
 from .guard import Guard
 from .rank_log import EpochSums, LoggedStep, RankLog, StepLog
+from .recovery.members import Members
 from .shares.agreed_shares import AgreedShares, shares_changed
 from .shares.sampler import SamplerState
 from .shares.step_stats import RankReport
@@ -45,6 +47,18 @@ class Case:
     """Where a run that is resumed goes on in the data; None: at the beginning."""
     first_step: int = 0
     """Steps taken before, by the run that is resumed."""
+    members: Members | None = None
+    """How the case goes on when ranks are lost; None: it ends."""
+    _state: SamplerState = field(init=False)
+    """Where the next step is."""
+    _steps: int = 0
+    """Steps taken."""
+    _evaluated: int = 0
+    """Epochs evaluated."""
+    _recorder: _EpochRecorder | None = None
+    """Of the epoch that is not evaluated yet."""
+    _is_epoch_whole: bool = True
+    """Whether this rank's sums of the epoch are of all its steps."""
     _shares: AgreedShares = field(init=False)
     _stragglers: StragglerState = field(init=False)
     """Straggler detection, on rank 0 only."""
@@ -53,26 +67,69 @@ class Case:
 
     def train(self) -> tuple[Memory, int]:
         """Train all epochs. Return the balancer's memory and the number of steps taken."""
+        self._evaluated = 0 if self.place is None else self.place.epoch
+        self._state = self.place or SamplerState(len(self.trainer.data), self.seed, 0)
+        self._is_epoch_whole = self._state.offset == 0
+        self._steps = self.first_step
         self._shares = AgreedShares(self.problem, self.guard)
         self._stragglers = initial_state(self.group.size)
         if self.group.rank == 0:
             self.guard.write(CaseStarted(policy=self.problem.policy, local_batch_sizes=self._shares.memory.local_batch_sizes))
-        steps = self.first_step
-        for epoch in range(0 if self.place is None else self.place.epoch, self.epochs):
-            steps = self._train_epoch(epoch, steps)
+        while True:
+            try:
+                self._train_epochs()
+                break
+            except Exception as error:
+                if self.members is None or not is_collateral(error):
+                    raise
+                self._go_on(self.members)
+        memory = self._shares.memory
+        return memory, self._steps
+
+    def _train_epochs(self) -> None:
+        """Train and evaluate what is left, and leave the group where it may form again."""
+        while self._evaluated < self.epochs:
+            self._train_epoch(self._evaluated)
         self._evaluate_test()
         memory = self._shares.memory
         if self.group.rank == 0:
-            self.guard.write(CaseEnded(local_batch_sizes=memory.local_batch_sizes, changes=memory.changes))
-        return memory, steps
+            self.guard.write(CaseEnded(local_batch_sizes=self._by_device(memory.local_batch_sizes), changes=memory.changes))
+        if self.members is not None:
+            self.group.leave()
 
-    def _train_epoch(self, epoch: int, step: int) -> int:
+    def _go_on(self, members: Members) -> None:
+        """Go on in the next group, from the state of the member that is furthest."""
+        began = time.perf_counter()
+        before, steps = self._by_device(self._shares.memory.local_batch_sizes), self._steps
+        places = (self._steps, self._evaluated, self._state.epoch, self._state.offset)
+        self.trainer, self.problem, place = members.go_on(self.trainer, self.problem, places)
+        self.group = members.group
+        self._steps, self._evaluated, epoch, offset = place
+        self._state = SamplerState(self._state.samples, self.seed, epoch, offset)
+        self._shares = AgreedShares(self.problem, self.guard)
+        self._stragglers = initial_state(self.group.size)
+        self._void_until = -1
+        self._is_epoch_whole = False
+        self.checkpointer = members.checkpointer
+        seconds = time.perf_counter() - began
+        self.guard.write(members.event(self._steps, max(0, steps - self._steps), seconds))
+        after = self._by_device(self._shares.memory.local_batch_sizes)
+        if self.group.rank == 0 and before != after:
+            self.guard.write(SharesChanged(step=self._steps, before=before, after=after, reason=members.reason))
+
+    def _by_device(self, sizes: tuple[int, ...]) -> tuple[int, ...]:
+        """Sizes in the order of the plan's ranks, 0 for those that are lost."""
+        return sizes if self.members is None else self.members.by_device(sizes)
+
+    def _train_epoch(self, epoch: int) -> None:
         trainer, samples = self.trainer, len(self.trainer.data)
-        trainer.reset()
-        recorder = _EpochRecorder(self, epoch)
-        state = SamplerState(samples, self.seed, epoch)
+        if self._recorder is None or self._recorder.epoch != epoch:
+            trainer.reset()
+            self._recorder = _EpochRecorder(self, epoch)
+        recorder = self._recorder
+        state, step = self._state, self._steps
         if self.place is not None and self.place.epoch == epoch:
-            state, samples = self.place, samples - self.place.offset
+            samples -= self.place.offset
         begun: deque[tuple[int, SamplerState]] = deque(maxlen=3)
         while True:
             if state.epoch != epoch:
@@ -86,6 +143,7 @@ class Case:
             trainer.replica.is_undecided = self._shares.is_undecided
             report = trainer.step(step, state, sizes)
             state = self._rewind(report, state.advance(size), begun, step)
+            self._state, self._steps = state, step + 1
             if state.epoch != epoch:
                 trainer.timer.synchronize()  # a GPU runs behind its host: an epoch ends with the device's last gradient
             self.guard.attempt("logging", recorder.mark_last_gradient, otherwise=None)
@@ -97,9 +155,9 @@ class Case:
                 self._save(state, step)
         self.guard.attempt("logging", recorder.close, otherwise=None)
         score = self._evaluate(epoch, samples, recorder.seconds)
+        self._evaluated, self._recorder, self._is_epoch_whole = epoch + 1, None, True
         if self.checkpointer is not None:
             self._save(state, step, score)
-        return step
 
     def _save(self, place: SamplerState, step: int, score: float | None = None) -> None:
         """Write a checkpoint beside training. A failure is reported and does not end the run."""
@@ -166,11 +224,12 @@ class Case:
             "alerts", detect_stragglers, self.problem.profile, self._stragglers, report.step, report.work, otherwise=nothing
         )
         for event in events:
-            self.guard.write(event)
+            self.guard.write(event if self.members is None else self.members.renamed(event))
 
     def _log_change(self, decision: Decision, before: Memory, step: int) -> None:
         if self.group.rank == 0:
-            self.guard.write(shares_changed(step, before, decision))
+            change = shares_changed(step, before, decision)
+            self.guard.write(replace(change, before=self._by_device(change.before), after=self._by_device(change.after)))
 
     def _evaluate(self, epoch: int, samples: int, seconds: float) -> float:
         """Evaluate the validation data, without pacing. Collective. Return a score, higher is better."""
@@ -178,7 +237,7 @@ class Case:
         trainer.pool_statistics(self.group)
         quality = evaluate(trainer.replica.model, trainer.task, self.validation, self.group)
         (training_loss,) = self.group.exact_sum([float(trainer.loss_sum)])
-        is_whole = samples == len(trainer.data)  # of an epoch that another run began, that run has the other part of the sum
+        is_whole = self._is_epoch_whole and samples == len(trainer.data)  # others have the other part of the sum
         trained = trainer.data.total_weight() if is_whole else 0
         if self.group.rank == 0:
             self.guard.write(
@@ -195,7 +254,7 @@ class Case:
                     r2=quality.r2,
                     gain=quality.gain,
                     gain_error=quality.gain_error,
-                    local_batch_sizes=self._shares.memory.local_batch_sizes,
+                    local_batch_sizes=self._by_device(self._shares.memory.local_batch_sizes),
                 )
             )
         return quality.metric if self.workload.task == "classification" else -quality.loss
@@ -224,7 +283,7 @@ class _EpochRecorder:
     """Records one rank's epoch: logs its steps and their sums."""
 
     def __init__(self, case: Case, epoch: int) -> None:
-        self._case, self._epoch, self._timer, self._guard = case, epoch, case.trainer.timer, case.guard
+        self._case, self.epoch, self._timer, self._guard = case, epoch, case.trainer.timer, case.guard
         self._step_log = StepLog(case.log)
         self._unmeasured: deque[tuple[int, int, float]] = deque()
         """(step, size, step seconds) of steps whose compute seconds are not measured yet."""
@@ -234,6 +293,7 @@ class _EpochRecorder:
         """Of the full-size steps."""
         self._least_waits: list[float] = []
         self._first_step = -1
+        self._is_closed = False
         self.seconds = 0.0
         """From the first step to the last gradient."""
 
@@ -260,9 +320,12 @@ class _EpochRecorder:
             self._least_waits.append(min(work.wait_seconds for work in report.work))
 
     def close(self) -> None:
-        """Log the remaining steps and the sums of the epoch."""
+        """Log the remaining steps and the sums of the epoch, once."""
+        if self._is_closed:
+            return
+        self._is_closed = True
         self._guard.attempt("logging", self._step_log.flush, self._timer.utilization(), self._timer.memory_used(), otherwise=None)
-        self._guard.write(self._full_steps.event(self._epoch, self._samples, self.seconds, self._least_waits))
+        self._guard.write(self._full_steps.event(self.epoch, self._samples, self.seconds, self._least_waits))
 
     def _log_measured_steps(self, report: RankReport | None, is_change: bool) -> None:
         for times in self._timer.take_measured():
@@ -275,7 +338,7 @@ class _EpochRecorder:
                 self._full_steps.add(times)
             self._step_log.add(
                 LoggedStep(
-                    epoch=self._epoch,
+                    epoch=self.epoch,
                     step=step,
                     size=size,
                     times=times,

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from paceline.engine.errors import STATUS_ORDER, Interrupted, WorkFailed
+from paceline.engine.errors import FEWER_DEVICES, STATUS_ORDER, Interrupted, WorkFailed
 from paceline.engine.inventory.choice import load_inventory
 from paceline.engine.reports.document_type import Document, document_type
 from paceline.engine.specs import Inventory
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace, nodes: Path) -> int:
         document = verb.read_files(nodes.parent / "logs" / "runs", args)
         _print(args, document)
         return exit_status(document)
-    devices = getattr(args, "devices", "all")
+    devices = getattr(args, "devices", None) or "all"  # resume: as before
     inventory = load_inventory(nodes, args.only, is_embedded_only=verb.is_on_embedded_lab, devices=devices)
     with control_log(log_path(nodes)):
         return asyncio.run(_perform(args, verb, inventory))
@@ -133,6 +133,8 @@ def exit_status(document: Document) -> int:
         statuses.add(1)
     if "failed" in states or document.get("state") in ("incomplete", "stayed") or document.get("survivors"):
         statuses.add(1)
+    if document.get("lost_ranks"):
+        statuses.add(FEWER_DEVICES)
     return next((status for status in STATUS_ORDER if status in statuses), 0)
 
 

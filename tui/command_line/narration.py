@@ -19,7 +19,9 @@ from paceline.engine.events import (
     EpochEnded,
     Event,
     GradientProfiled,
+    GroupReformed,
     LinkProfiled,
+    MembersWaited,
     MetricLogged,
     MonitoringFailed,
     NodeConnected,
@@ -51,7 +53,7 @@ from paceline.engine.events import (
 from paceline.engine.store.profiles import drift_sentence
 from paceline.engine.store.reduce import reduce
 from paceline.engine.store.selectors import phase_seconds_left, progress
-from paceline.engine.store.silence import silence_text
+from paceline.engine.store.silence import reformed_text, silence_text
 from paceline.engine.store.state import NodeState, RunState, State
 from paceline.engine.store.straggler_alerts import describe
 
@@ -230,6 +232,10 @@ class Narrator:
                 return f"{event.node} refused {who} at its runner's port, the last one from {event.address}: {event.reason}"
             case PeerSilent():
                 return silence_text(event)
+            case GroupReformed() if event.rank == min(event.ranks, default=event.rank):
+                return reformed_text(event)
+            case MembersWaited():
+                return f"{event.node} waits: {event.reason}"
             case PeerLost():
                 return f"{event.node} has lost {event.peer}: {event.reason}"
             case RunUnreachable(nodes=nodes) if nodes:

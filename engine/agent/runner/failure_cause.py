@@ -42,6 +42,8 @@ class Outcome:
     node: str = ""
     is_collateral: bool = False
     """The rank failed only because another rank was gone."""
+    is_loss: bool = False
+    """The devices of this node were lost, and the work itself did not fail: others may go on without them."""
 
     def as_dict(self) -> dict[str, Any]:
         """JSON form, as sent to the other runners."""
@@ -77,6 +79,16 @@ def local_outcome(run: Path, plan: Plan, node: NodePlan, status: int, oom_before
     if free is not None and free < LOW_DISK_BYTES:  # then no rank could write why it failed
         last = f"no space left for {run}"
     return Outcome("failed", f"torchrun on {node.name}: {cause}" + (f": {last}" if last else ""), None, node.name)
+
+
+def ended_rank_outcome(run: Path, plan: Plan, rank: int, code: int, oom_before: OomKills) -> Outcome:
+    """Why one rank ended: by an error of its own, or lost. ``code``: its exit status, negative for a signal."""
+    node, label = plan.ranks[rank].node, _rank_label(plan, rank)
+    failed = _last_failure(run / "ranks" / f"{rank}.jsonl")
+    if failed is not None and not failed.is_collateral:
+        return Outcome("failed", f"{label}: {_name_oom(failed.reason)}", rank, node)
+    reason = _signal_reason(-code, oom_before) if code < 0 else failed.reason if failed is not None else f"exit status {code}"
+    return Outcome("failed", f"{label}: {reason}", rank, node, is_loss=code < 0 or failed is not None)
 
 
 def silence_outcome(plan: Plan, silence: Silence) -> Outcome:

@@ -18,13 +18,16 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import PacelineError, WorkFailed
-from ...events import Event, LaunchStarted, PeerLost, PeerSilent, RunnerEnded, RunnerStarted, StrangersRefused
+from ...events import Event, LaunchStarted, MembersWaited, PeerLost, PeerSilent, RunnerEnded, RunnerStarted, StrangersRefused
 from ...membership.silence import Silence
 from ...plan import NodePlan, Plan
 from ...protocol.json_files import write_json
 from ...protocol.run_files import FIRST_LEASE_EPOCH
 from ...protocol.runner_socket import remove_private
 from ...wire import encode, from_plain
+from ..group.elastic_group import ElasticGroup
+from ..group.group_store import GroupStore
+from ..group.store_relay import StoreRelay
 from ..runs import device_lock, lease
 from ..runs.environment import run_environment
 from ..runs.run_dir import create, finish
@@ -36,13 +39,11 @@ from ..system.state_dir import StateDir
 from ..system.timeout import with_timeout
 from ..telemetry.recorder import ReadingRecorder
 from .daemon import answer_once
-from .failure_cause import Outcome, local_outcome, silence_outcome
-from .group_store import GroupStore
+from .failure_cause import Outcome, ended_rank_outcome, local_outcome, silence_outcome
 from .heartbeat import Heartbeat
 from .identity import Identity
 from .local_service import LocalService
 from .peer_mesh import PeerMesh
-from .store_relay import StoreRelay
 
 PEERS_TIMEOUT_S = 60.0
 """Seconds within which the control centre must send the peers' addresses; otherwise nothing starts."""
@@ -80,12 +81,31 @@ class Supervisor:
         store = GroupStore(len(plan.ranks), self._on_finished) if node.name == keeper else None
         self._relay = StoreRelay(store, keeper, self._mesh.send)
         self._local_service = LocalService(self.run, self._answer)
+        self._losses: list[Outcome] = []
+        """Why ranks of this node were lost."""
+        self._waited = ""
+        self._elastic = self._make_elastic()
         self._heartbeat = Heartbeat(node.name, self._mesh.send, self._on_silence)
         self._strangers = self._strangers_told = 0
         self._last_stranger = ("", "")
         self._finished_peers: set[str] = set()
         self._process_tree: ProcessTree | None = None
         self._oom_before = oom_kills()
+
+    def _make_elastic(self) -> ElasticGroup | None:
+        """None: the run ends with the first rank that it loses."""
+        if self._plan.min_devices is None:
+            return None
+        return ElasticGroup(
+            self.run,
+            self._plan,
+            self._node,
+            send=self._mesh.send,
+            on_finished=self._on_finished,
+            on_alone=self._on_alone,
+            on_wait=self._on_wait,
+            relay=self._relay,
+        )
 
     async def listen(self) -> int:
         """Open the socket of the run and the peer mesh, and write start.json. Returns the mesh's port, 0 for none."""
@@ -121,6 +141,7 @@ class Supervisor:
             rank=outcome.rank,
             failed_node=outcome.node,
             survivors=tuple(survivors),
+            gone=self._elastic.gone if self._elastic is not None else (),
             node_time=time.time(),
         )
         self._write_event(ended)
@@ -148,6 +169,8 @@ class Supervisor:
         self._tell_strangers()
         self._heartbeat.expect([peer.name for peer in self._plan.nodes if peer.name != self._node.name])
         recorders = [asyncio.ensure_future(self._heartbeat.run())]
+        if self._elastic is not None:
+            recorders.append(asyncio.ensure_future(self._elastic.run()))
         try:
             process = await self._start_torchrun()
             self._process_tree = ProcessTree(self.run, exclude=(process.pid,))
@@ -158,6 +181,8 @@ class Supervisor:
                 task.cancel()
         if status == 0:
             return Outcome("done")
+        if self._losses:
+            return self._losses[0]
         outcome = local_outcome(self.run, self._plan, self._node, status, self._oom_before)
         if outcome.is_collateral and self._heartbeat.cause() is None:  # another node knows the cause: its outcome ends this wait
             await asyncio.sleep(PEER_OUTCOME_TIMEOUT_S)
@@ -208,10 +233,43 @@ class Supervisor:
             self._mesh.introduce(request["peers"])
             return {"value": None}
         if request["ask"] == "beat":
-            if (rank := int(request["rank"])) in self._node.ranks:
-                self._heartbeat.hear_rank(rank, int(request["pid"]))
+            return {"value": self._on_beat(int(request["rank"]), int(request["pid"]))}
+        if self._elastic is not None and request["ask"] == "next_generation":
+            return {"value": await self._elastic.next_generation(int(request["after"]))}
+        if self._elastic is not None and request["ask"] == "rank_ended":
+            self._on_rank_ended(int(request["rank"]), int(request["code"]))
             return {"value": None}
+        if self._elastic is not None and request.get("generation"):
+            return await self._elastic.ask_store(request)
         return await self._relay.ask(request)
+
+    def _on_beat(self, rank: int, pid: int) -> int | None:
+        """A sign of life of a rank; returns the newest generation of its group that is left behind."""
+        if rank not in self._node.ranks:
+            return None
+        self._heartbeat.hear_rank(rank, pid)
+        return None if self._elastic is None else self._elastic.hear_rank(rank, pid)
+
+    def _on_rank_ended(self, rank: int, code: int) -> None:
+        """A rank of a run that outlives its ranks has ended: by an error, which ends the run, or it was lost."""
+        if code == 0 or rank not in self._node.ranks or self._is_finished or self._outcome.done():
+            return
+        outcome = ended_rank_outcome(self.run, self._plan, rank, code, self._oom_before)
+        if not outcome.is_loss:
+            self._decide(outcome)
+        elif self._elastic is not None:
+            self._losses.append(outcome)
+            self._elastic.lose_rank(rank, outcome.reason)
+
+    def _on_alone(self, reason: str, goes_on: bool) -> None:
+        """This node has to leave the run, or the run can never go on."""
+        self._decide(Outcome("failed", reason, node=self._node.name, is_loss=goes_on))
+
+    def _on_wait(self, reason: str) -> None:
+        """The run stands still until others are back."""
+        if reason != self._waited:
+            self._waited = reason
+            self._write_event(MembersWaited(reason=reason))
 
     def _on_finished(self) -> None:
         """On the runner that keeps the store: every rank has finished, which decides the outcome everywhere."""
@@ -232,20 +290,27 @@ class Supervisor:
 
     def _on_peer_message(self, peer: str, message: dict[str, Any]) -> None:
         """Handle a message of a peer: a sign of life, a word of the store, that all have finished, its outcome, or its loss."""
-        if self._heartbeat.hear(peer, message) or self._relay.on_message(peer, message):
+        if self._heartbeat.hear(peer, message) or (self._elastic is not None and self._elastic.on_message(peer, message)):
+            return
+        if self._relay.on_message(peer, message):
             return
         if "finished" in message:
             self._is_finished = True
         elif "ended" in message:
             outcome = from_plain(Outcome, message["ended"])
             self._finished_peers.add(peer)
-            if outcome.state != "done":
+            if self._elastic is not None and outcome.is_loss:
+                self._elastic.lose_peer(peer, outcome.reason)
+            elif outcome.state != "done":
                 self._decide(outcome)
         elif "lost" in message and peer not in self._finished_peers and not self._is_finished:
             ranks = next((node.ranks for node in self._plan.nodes if node.name == peer), ())
             self._write_event(PeerLost(peer=peer, ranks=ranks, reason=str(message["lost"])))
             numbers = ", ".join(map(str, ranks))
             reason = f"rank {numbers} on {peer} is gone: {message['lost']}"
+            if self._elastic is not None:
+                self._elastic.lose_peer(peer, reason)
+                return
             self._decide(Outcome("failed", reason, rank=ranks[0] if ranks else None, node=peer))
 
     def _on_silence(self, silence: Silence, is_over: bool) -> None:
@@ -253,12 +318,16 @@ class Supervisor:
         there = next((node.ranks for node in self._plan.nodes if node.name == silence.node), ())
         ranks = there if silence.rank is None else (silence.rank,)
         path = silence.path or ()
+        if self._elastic is not None and silence.rank is not None and not is_over and not self._is_finished:
+            outcome = dataclasses.replace(silence_outcome(self._plan, silence), is_loss=True)
+            self._losses.append(outcome)
+            self._elastic.lose_rank(silence.rank, outcome.reason)
         seconds = round(silence.seconds, 1)
         reason = silence.reason
         self._write_event(PeerSilent(peer=silence.node, ranks=ranks, path=path, reason=reason, seconds=seconds, is_over=is_over))
 
     def _decide(self, outcome: Outcome) -> None:
-        """Settle the outcome of the run; the first one counts. The cause of a broken collective is whoever was silent, if anybody."""
+        """Settle the outcome of the run; the first one counts. Of a broken collective it is whoever was silent, if anybody was."""
         if outcome.is_collateral and (silence := self._heartbeat.cause()) is not None:
             outcome = silence_outcome(self._plan, silence)
         if outcome.state == "failed" and self._is_finished:

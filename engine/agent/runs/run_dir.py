@@ -16,13 +16,14 @@ from typing import Any
 from ...errors import StorageFailed, UsageError
 from ...protocol.json_files import read_json, storage_failed, write_json
 from ...protocol.regular_files import open_regular
-from ...protocol.run_files import is_locked
+from ...protocol.run_files import MEMBERS_FILE, is_locked
 from ...wire import dumps
 from ..system.processes import is_alive
 from ..system.state_dir import StateDir, disk_free
 
 RESERVED_EXIT_FILE = ".exit.json.reserved"
 """Disk space for exit.json, allocated at the start: a run must be able to end on a full disk."""
+MEMBERS_TAIL_BYTES = 256 << 10
 LOW_DISK_BYTES = 64 << 10
 """Free disk space below which runner, ranks and torchrun may be unable to write why they failed."""
 RESERVED_EXIT_BYTES = 8192
@@ -174,6 +175,7 @@ def run_facts(run: Path) -> dict[str, Any]:
         "is_full": ended is None and not is_alive and (free := disk_free(run)) is not None and free < LOW_DISK_BYTES,
         "exit": ended,
         "step": last_step(run),
+        "gone": _gone(run) if is_alive else [],
     }
     if ended is not None:
         _ended_facts[str(run)] = document
@@ -186,6 +188,20 @@ def _text(value: Any) -> str:
 
 def _items(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
+
+
+def _gone(run: Path) -> list[str]:
+    """Nodes without which the run goes on, by the newest line of its members; none where it has lost nobody."""
+    lines = []
+    with contextlib.suppress(OSError), open_regular(run / MEMBERS_FILE, is_link_followed=False) as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - MEMBERS_TAIL_BYTES))
+        lines = file.read(MEMBERS_TAIL_BYTES).split(b"\n")
+    for line in reversed(lines):
+        with contextlib.suppress(ValueError, RecursionError):  # a partial line, or none of ours
+            newest = json.loads(line)
+            if isinstance(newest, dict):
+                return [name for name in _items(newest.get("gone")) if isinstance(name, str)]
+    return []
 
 
 def _is_launched(run: Path) -> bool:

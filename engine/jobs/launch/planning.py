@@ -60,6 +60,8 @@ def make_plan(
     if spec.is_norm_synchronized and (other := next((rank for rank in ranks if rank.device_kind != "cuda"), None)) is not None:
         reason = f"--sync-batch-norm needs CUDA devices, and {other.device_name} of {other.node} is none"
         raise PlanImpossible(reason, hint="GroupNorm in the model normalises alike on every device")
+    if spec.min_devices is not None:
+        _check_elastic(spec, ranks)
     return Plan(
         run_id=run_id,
         workload=spec.workload,
@@ -82,9 +84,27 @@ def make_plan(
         name=spec.name,
         checkpoints=None if spec.is_bench else checkpoint_plan(spec.checkpoint_every),
         resume=spec.resume,
+        min_devices=spec.min_devices,
         program="training" if spec.script is None else "script",
         script=None if spec.script is None else _script(spec.script),
     )
+
+
+def _check_elastic(spec: TrainSpec, ranks: Sequence[RankPlan]) -> None:
+    """Raise PlanImpossible where a run cannot go on without some of its devices."""
+    cuda = next((rank for rank in ranks if rank.device_kind == "cuda"), None)
+    what = ""
+    if (spec.min_devices or 0) > len(ranks):
+        what = f"--min-devices {spec.min_devices} with {len(ranks)} devices"
+    elif spec.script is not None or spec.is_bench:
+        what = f"--min-devices with {'a script' if spec.script is not None else 'a bench'}"
+    elif cuda is not None:
+        what = f"--min-devices with {cuda.device_name} of {cuda.node}, a CUDA device"
+    elif spec.local_steps > 1:
+        what = "--min-devices with --local-steps"
+    if what:
+        hint = "a lost device ends the run without it, and paceline resume goes on from its newest checkpoint"
+        raise PlanImpossible(f"{what}: groups form again for workloads on processors and emulated devices only", hint=hint)
 
 
 def checkpoint_plan(every: str) -> CheckpointPlan | None:

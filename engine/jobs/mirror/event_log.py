@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 from ...events import (
     Event,
     LaunchStarted,
+    MembersWaited,
     PeerLost,
     PeerSilent,
     RankEvent,
@@ -29,7 +30,17 @@ from ...protocol.regular_files import is_regular, open_regular
 from ...wire import decode, encode
 
 CHECKPOINT_FILE = ".derived.json"
-NODE_EVENTS = (RunnerStarted, LaunchStarted, ReadingsRecorded, PeerLost, PeerSilent, StrangersRefused, RunnerEnded, RankEvent)
+NODE_EVENTS = (
+    RunnerStarted,
+    LaunchStarted,
+    ReadingsRecorded,
+    PeerLost,
+    PeerSilent,
+    MembersWaited,
+    StrangersRefused,
+    RunnerEnded,
+    RankEvent,
+)
 """Events that a runner or a rank may write. The centre alone writes all others."""
 COPY_BLOCK_BYTES = 1 << 20
 """Bytes of a copy per read."""

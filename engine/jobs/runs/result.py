@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...errors import WorkFailed
-from ...events import Event, ResultDerived
+from ...events import Event, GroupReformed, ResultDerived
 from ...plan import Plan
 from ...profiles.assemble import assemble as assemble_profile
 from ...protocol.json_files import read_json
@@ -50,9 +50,31 @@ def _document(mirror: RunMirror, plan: Plan, events: list[Event], verdict: RunVe
         document = bench_document(plan, events)
         document |= {"run_id": plan.run_id, "run_dir": str(mirror.path), "state": verdict.state}
     else:
-        document = train_document(plan, events, verdict.state, str(mirror.path))
+        document = train_document(plan, events, verdict.state, str(mirror.path)) | _members(plan, events)
     document |= _end(verdict)
     return document, report_markdown(document)
+
+
+def _members(plan: Plan, events: list[Event]) -> Document:
+    """Who left a run that went on, and what it cost; empty for a run that lost nobody."""
+    changes = {event.generation: event for event in events if isinstance(event, GroupReformed)}
+    if not changes:
+        return {}
+    rows = [
+        {
+            "ranks": list(event.ranks),
+            "lost": list(event.lost),
+            "reason": event.reason,
+            "step": event.step,
+            "seconds": event.seconds,
+            "repeated_steps": max(
+                one.repeated_steps for one in events if isinstance(one, GroupReformed) and one.generation == number
+            ),
+        }
+        for number, event in sorted(changes.items())
+    ]
+    left = changes[max(changes)].ranks
+    return {"members": rows, "lost_ranks": [rank.rank for rank in plan.ranks if rank.rank not in left]}
 
 
 def _end(verdict: RunVerdict) -> Document:

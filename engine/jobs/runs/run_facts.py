@@ -33,6 +33,8 @@ class RunFacts:
     policies: tuple[str, ...] = field(default=())
     name: str = ""
     """Name that a person gave it; empty: none."""
+    gone: tuple[str, ...] = ()
+    """Nodes that the run has lost and goes on without."""
 
 
 def validate_facts(rows: Any) -> list[RunFacts]:

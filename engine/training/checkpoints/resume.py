@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,18 @@ from ..shares.sampler import SamplerState
 from .writer import Checkpointer, load_checkpoint
 
 
-def make_checkpointer(plan: Plan, rank: RankPlan, run_dir: Path, log: RankLog) -> Checkpointer | None:
-    """The writer of this rank; None where it writes none. Rank 0 writes, and the first rank of one other node: two copies."""
+def make_checkpointer(
+    plan: Plan, rank: RankPlan, run_dir: Path, log: RankLog, numbers: Sequence[int] | None = None
+) -> Checkpointer | None:
+    """The writer of this rank; None where it writes none. The first rank writes, and the first of one other node: two copies.
+
+    ``numbers``: of the ranks that are left; None: all.
+    """
     if plan.checkpoints is None:
         return None
-    others = [other.ranks[0] for other in plan.nodes if 0 not in other.ranks and other.ranks]
-    if rank.rank not in (0, *others[:1]):
+    left = [one for one in plan.ranks if numbers is None or one.rank in numbers]
+    others = [other.rank for other in left if other.node != left[0].node]
+    if rank.rank not in (left[0].rank, *others[:1]):
         return None
     return Checkpointer(
         run_dir / CHECKPOINT_DIR,

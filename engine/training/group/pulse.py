@@ -1,5 +1,6 @@
 """A rank's signs of life to the runner of its node, from a thread of its own: a busy rank gives them, a stopped one does not.
 
+The answers say which generation of the run's group is left behind, so that a rank that waits for a lost one can be unblocked.
 Imports nothing of torch: it begins before the seconds that torch takes.
 """
 
@@ -9,17 +10,27 @@ import json
 import os
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from ...membership.silence import BEAT_INTERVAL_S
 from ...protocol import runner_socket
 
 PULSE_TIMEOUT_S = 60.0
+LISTENING_INTERVAL_S = 0.1
+"""Seconds between two signs of a rank whose group may be left behind: it is unblocked that soon."""
+
+_listeners: list[Callable[[int], None]] = []
 
 
 def start_pulse(run_dir: Path, rank: int) -> None:
     """Give signs of life until this process ends."""
     threading.Thread(target=_beat, args=(run_dir, rank), name="pulse", daemon=True).start()
+
+
+def on_left_behind(act: Callable[[int], None]) -> None:
+    """Have ``act`` called, in the thread of the pulse, with the newest generation that is left behind; again and again."""
+    _listeners.append(act)
 
 
 def _beat(run_dir: Path, rank: int) -> None:
@@ -29,9 +40,13 @@ def _beat(run_dir: Path, rank: int) -> None:
             with runner_socket.connect(run_dir, PULSE_TIMEOUT_S) as connection, connection.makefile("rb") as answers:
                 while True:
                     connection.sendall(request)
-                    if not answers.readline():
+                    if not (line := answers.readline()):
                         break
-                    time.sleep(BEAT_INTERVAL_S)
-        except OSError:  # a runner that is gone takes this process with it
+                    left = json.loads(line).get("value")
+                    if isinstance(left, int):
+                        for act in _listeners:
+                            act(left)
+                    time.sleep(LISTENING_INTERVAL_S if _listeners else BEAT_INTERVAL_S)
+        except (OSError, ValueError, AttributeError):  # a runner that is gone takes this process with it
             pass
         time.sleep(BEAT_INTERVAL_S)

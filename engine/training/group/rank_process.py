@@ -15,10 +15,10 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
 
 
-def die_with_parent() -> None:
-    """Have the kernel kill this rank when its torchrun ends, so that no rank outlives it (Linux only)."""
+def die_with_parent(signum: int = signal.SIGKILL) -> None:
+    """Have the kernel end this process when its parent ends: a rank with its torchrun, so that none outlives it (Linux only)."""
     if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signum, 0, 0, 0)
 
 
 def name_process(rank: int) -> None:

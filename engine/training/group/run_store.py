@@ -1,7 +1,7 @@
 """The store of a run as torch sees it: every operation is a request to the runner of this node, over its Unix socket.
 
 torch's TCPStore proves nobody and encrypts nothing; whoever reaches its port writes and deletes keys. Here no port is open: the
-runners carry the words between the nodes (``agent.runner.store_relay``). ``protocol.store_words`` lists them.
+runners carry the words between the nodes (``agent.group.store_relay``). ``protocol.store_words`` lists them.
 """
 
 from __future__ import annotations
@@ -37,9 +37,10 @@ class RunStore(Store):
     torch holds stores by their C++ part: whoever makes one keeps a reference to it for as long as a group uses it.
     """
 
-    def __init__(self, run_dir: Path) -> None:
+    def __init__(self, run_dir: Path, generation: int = 0) -> None:
+        """``generation``: of the group that uses it; each has a store of its own, so no address of an older one misleads it."""
         super().__init__()
-        self._run_dir = run_dir
+        self._run_dir, self._generation = run_dir, generation
         self._idle: list[Connection] = []
         self._lock = threading.Lock()
         self._pid = os.getpid()
@@ -111,6 +112,8 @@ class RunStore(Store):
 
     def _ask(self, word: str, timeout: float | None = None, **fields: Any) -> Any:
         request: dict[str, Any] = {"ask": word, **fields}
+        if self._generation:
+            request["generation"] = self._generation
         if timeout is not None:
             request["timeout"] = timeout
         try:

@@ -88,7 +88,7 @@ def test_a_node_that_hears_nobody_says_that_it_may_be_its_own_link() -> None:
 
 
 def test_a_stopped_rank_is_the_cause_before_its_node_and_a_busy_one_is_left_alone() -> None:
-    told = HeardBy({"n0": 0.1}, {2: 3.5, 3: 3.5}, {2: "T", 3: "R"})
+    told = HeardBy({"n0": 0.1}, {2: 2.5, 3: 3.5}, {2: "T", 3: "R"})
     found = find_silences("n0", HeardBy({"n1": 0.4}), {"n1": told})
     assert [(one.node, one.rank, one.reason) for one in found] == [("n1", 2, "its process is stopped by a signal")]
     cause = pick_cause([Silence("n1", None, 60.0, ""), *found])

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from paceline.engine.agent.runner.group_store import GroupStore
+from paceline.engine.agent.group.group_store import GroupStore
 from paceline.engine.agent.runner.local_service import LocalService
 
 

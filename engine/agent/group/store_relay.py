@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,9 @@ from ...protocol.store_words import LOST
 from .group_store import GroupStore
 
 Message = dict[str, Any]
+LEFT_BEHIND: Message = {"error": "the group is left behind", "kind": LOST}
+_numbers = itertools.count(1)
+"""Of requests, over all groups of this runner: an answer does not say which group it is of."""
 
 
 class StoreRelay:
@@ -19,15 +23,22 @@ class StoreRelay:
         """``store``: None where another node, ``keeper``, keeps it."""
         self._store, self._keeper, self._send = store, keeper, send
         self._asked: dict[int, asyncio.Future[Message]] = {}
-        self._number = 0
+        self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._answering: set[asyncio.Task[None]] = set()
 
     async def ask(self, request: Message) -> Message:
         """Answer a request of a rank on this node: {"value"} or {"error", "kind"}."""
+        if self._closed.done():
+            return LEFT_BEHIND
         if self._store is not None:
-            return await self._store.answer(request)
-        self._number += 1
-        number = self._number
+            own: asyncio.Future[Message] = asyncio.ensure_future(self._store.answer(request))
+            either: set[asyncio.Future[Any]] = {own, self._closed}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if not own.done():
+                own.cancel()
+                return LEFT_BEHIND
+            return own.result()
+        number = next(_numbers)
         answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         self._asked[number] = answer
         try:
@@ -35,6 +46,14 @@ class StoreRelay:
             return await answer
         finally:
             self._asked.pop(number, None)
+
+    def close(self) -> None:
+        """The group is left behind: whoever waits for its store is told, and so is whoever asks later."""
+        if not self._closed.done():
+            self._closed.set_result(None)
+        for future in self._asked.values():
+            if not future.done():
+                future.set_result(LEFT_BEHIND)
 
     def on_message(self, peer: str, message: Message) -> bool:
         """Handle a message of the mesh; False where it is none of the store."""
@@ -56,4 +75,9 @@ class StoreRelay:
 
     async def _answer(self, peer: str, request: Message) -> None:
         if self._store is not None:
-            self._send({"store_answer": {**await self._store.answer(request), "id": request["id"]}}, peer)
+            answered: asyncio.Future[Message] = asyncio.ensure_future(self._store.answer(request))
+            either: set[asyncio.Future[Any]] = {answered, self._closed}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            answer = answered.result() if answered.done() else LEFT_BEHIND
+            answered.cancel()
+            self._send({"store_answer": {**answer, "id": request["id"]}}, peer)

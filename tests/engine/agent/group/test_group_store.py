@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from paceline.engine.agent.runner import group_store
-from paceline.engine.agent.runner.group_store import GroupStore
-from paceline.engine.agent.runner.store_relay import StoreRelay
+from paceline.engine.agent.group import group_store
+from paceline.engine.agent.group.group_store import GroupStore
+from paceline.engine.agent.group.store_relay import StoreRelay
 from paceline.engine.protocol.store_words import FULL, LOST, REFUSED, TIMED_OUT, pack, unpack
 
 from tests.support.installed import needs
