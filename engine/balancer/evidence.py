@@ -20,7 +20,9 @@ MIN_HARM, MIN_SHORTFALL = 0.08, 0.05
 """The same as fractions of a step: a device that slows down slowly makes steps longer meanwhile, under any shares."""
 MAX_CORRELATION = 0.9
 """Upper bound of the correlation of successive differences."""
-MAX_COMPARED_TIMES = 240
+FIRST_MOVE = 16
+"""The first samples that the search for better shares moves are this part of the batch."""
+MAX_COMPARED_TIMES = 480
 """Steps times ranks of one comparison: with many ranks fewer steps are compared, so that it stays a matter of milliseconds."""
 MIN_EVIDENCE_STEPS = 8
 """Steps below which there is no comparison."""
@@ -77,6 +79,70 @@ def compare(
     return Comparison(total_before / steps, total_after / steps, squares / (steps * (steps - 1)) * inflation)
 
 
+def fastest_shares(
+    models: Sequence[StepTime],
+    ratios: Sequence[Sequence[float]],
+    shares: Sequence[int],
+    lows: Sequence[int],
+    highs: Sequence[int],
+) -> tuple[int, ...]:
+    """Return the shares that would have been fastest in the steps that all ranks with samples have measured, near ``shares``.
+
+    Subgradient descent: samples move from the rank whose next sample costs the mean step most to the one where it costs least,
+    fewer of them once that no longer helps. Exact for two ranks; ranks without samples stay without.
+    """
+    ranks = [rank for rank, size in enumerate(shares) if size]
+    steps = min(len(ratios[rank]) for rank in ranks)
+    steps = min(steps, max(MAX_COMPARED_TIMES // len(ranks), MIN_EVIDENCE_STEPS + 4))
+    windows = [ratios[rank][-steps:] for rank in ranks]
+    best, total = list(shares), 0
+    for size in shares:
+        total += size
+    seconds = [[models[rank].at(best[rank]) * ratio for ratio in window] for rank, window in zip(ranks, windows, strict=True)]
+    least, costs = _mean_and_costs(models, ranks, best, seconds, windows)
+    moved = max(total // FIRST_MOVE, 1)
+    while moved:
+        givers = [place for place, rank in enumerate(ranks) if best[rank] - moved >= max(lows[rank], 1)]
+        giver = max(givers, key=lambda place: (costs[place], -place), default=None)
+        takers = [place for place, rank in enumerate(ranks) if place != giver and best[rank] + moved <= highs[rank]]
+        taker = min(takers, key=lambda place: (costs[place], place), default=None)
+        if giver is not None and taker is not None:
+            other, changed = list(best), list(seconds)
+            other[ranks[giver]] -= moved
+            other[ranks[taker]] += moved
+            for place in (giver, taker):
+                base = models[ranks[place]].at(other[ranks[place]])
+                changed[place] = [base * ratio for ratio in windows[place]]
+            mean, new_costs = _mean_and_costs(models, ranks, other, changed, windows)
+            if mean < least:
+                best, seconds, least, costs = other, changed, mean, new_costs
+                continue
+        moved //= 2
+    return tuple(best)
+
+
+def _mean_and_costs(
+    models: Sequence[StepTime],
+    ranks: Sequence[int],
+    sizes: Sequence[int],
+    seconds: Sequence[Sequence[float]],
+    windows: Sequence[Sequence[float]],
+) -> tuple[float, list[float]]:
+    """Return the mean of the slowest rank's seconds, and by how much one more sample of each rank would raise it."""
+    total, weights = 0.0, [0.0] * len(ranks)
+    for step, times in enumerate(zip(*seconds, strict=True)):
+        longest = max(times)
+        total += longest
+        place = times.index(longest)
+        weights[place] += windows[place][step]
+    steps = len(seconds[0])
+    costs = [
+        weight / steps * (models[rank].at(sizes[rank] + 1) - models[rank].at(sizes[rank]))
+        for rank, weight in zip(ranks, weights, strict=True)
+    ]
+    return total / steps, costs
+
+
 @dataclass(frozen=True, slots=True)
 class Promise:
     """What a change of shares was to save, until the steps after it have shown what it did save."""
@@ -112,8 +178,3 @@ def _mean_and_error(values: Sequence[float]) -> tuple[float, float]:
     for value in values:
         squares += (value - mean) * (value - mean)
     return mean, squares / (len(values) * (len(values) - 1))
-
-
-def high_level(ratios: Sequence[float], fraction: float) -> float:
-    """Return the ratio that so large a fraction of the steps does not exceed."""
-    return sorted(ratios)[min(max(int(fraction * len(ratios)), 0), len(ratios) - 1)]

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from ..states import ADAPTIVE_POLICIES, Policy
-from .evidence import Comparison, Promise, compare, high_level, verdict
+from .evidence import Comparison, Promise, compare, fastest_shares, verdict
 from .participation import allocate_among, allocate_participating
 from .rank_estimate import RankEstimate, reset, update
 from .step_time import StepTime, ideal_seconds, slowest_seconds
@@ -19,12 +19,10 @@ from .tracker import LITTLE_NOISE, MUCH_NOISE, RARE_RATE
 
 MIN_GAIN = 0.005
 """Predicted relative gain below which shares rest, however certain it is."""
-CERTAINTY_SIGMAS, FEW_STEPS_SIGMAS = 1.5, 3.0
+CERTAINTY_SIGMAS, FEW_STEPS_SIGMAS = 1.5, 2.0
 """Least gain in standard errors of the least certain speed: after a jump, and before the steps are enough to compare."""
-EVIDENCE_SIGMAS = 1.5
-"""Least gain in standard errors over the last steps."""
-HIGH_LEVELS = (0.4, 0.7, 1.0, 1.4)
-"""Fractions of a rank's steps that a level covers: shares by the mean, or by a level that long steps raise."""
+EVIDENCE_SIGMAS, FIRST_EVIDENCE_SIGMAS, FIRST_STEPS = 1.1, 0.7, 60
+"""Least gain in standard errors over the last steps, and in the first ones of a case, where there is most to gain by a change."""
 PROMISE_STEPS, MIN_PROMISE_STEPS = 10, 5
 """Steps over which a change is judged, and the least number of steps before it to compare them with."""
 MAX_MISSES, REST_STEPS, MIN_GAIN_AT_REST = 2, 100, 0.05
@@ -173,7 +171,7 @@ def decide(problem: Problem, memory: Memory, observed: Sequence[Observation]) ->
     is_certain = (
         _is_certain(gain / before, memory, pinned, FEW_STEPS_SIGMAS if memory.is_noisy and not news else CERTAINTY_SIGMAS)
         if evidence is None
-        else gain > MIN_GAIN * before and evidence.is_certain(EVIDENCE_SIGMAS)
+        else gain > MIN_GAIN * before and evidence.is_certain(_evidence_sigmas(memory))
     )
     if best == sizes or not is_certain:
         reason = f"shares rest: a change would save {gain / before * 100:.1f} %"
@@ -230,19 +228,17 @@ def _most_evident(
     chosen = compare(models, ratios, sizes, best)
     if chosen is None:
         return best, None
-    total = 0.0
-    for size in best:
-        total += size
-    for often in HIGH_LEVELS:
-        levels = [
-            model.scaled(high_level(window, 1.0 - often * size / total) if window else estimate.tracker.factor)
-            for model, window, estimate, size in zip(models, ratios, estimates, best, strict=True)
-        ]
-        other = allocate_participating(levels, problem.global_batch_size, lows, highs, problem.quantum)
+    for begin in dict.fromkeys((best, sizes)):
+        other = fastest_shares(models, ratios, begin, lows, highs)
         comparison = compare(models, ratios, sizes, other)
         if comparison is not None and comparison.after < chosen.after:
             best, chosen = other, comparison
     return best, chosen
+
+
+def _evidence_sigmas(memory: Memory) -> float:
+    """Return the least gain in standard errors that moves shares."""
+    return FIRST_EVIDENCE_SIGMAS if min(estimate.tracker.seen for estimate in memory.estimates) < FIRST_STEPS else EVIDENCE_SIGMAS
 
 
 def _judge_last_change(memory: Memory, *, is_new_speed: bool) -> tuple[Memory, Decision | None]:

@@ -8,14 +8,18 @@ from dataclasses import dataclass, field, replace
 
 from .step_time import CurvedStepTime, StepTime
 from .step_time_fit import REFIT_OBSERVATIONS, StepTimeFit, add_observation, observe_size, rescale
-from .tracker import HISTORY_OBSERVATIONS, OUTLIER_SIGMAS, Tracker, observe
+from .tracker import HISTORY_OBSERVATIONS, MUCH_NOISE, OUTLIER_SIGMAS, Tracker, observe, rescale_history
 
 MIN_CLOCK_SECONDS, MAX_CLOCK_SECONDS = 1e-9, 1e9
 """A time outside of them, or NaN, is a broken clock: the rank counts as silent in that step."""
 MAX_BEND_ERROR = 0.15
 """Relative error of an earlier bend that noise explains."""
-MIN_BEND, MIN_BEND_SIGMAS, MIN_BEND_OBSERVATIONS = 0.08, 2.5, 2
-"""The first bend is at least so large, alone and in sigmas, and the size before it was measured so often."""
+MIN_BEND, MIN_BEND_SIGMAS, MIN_BEND_OBSERVATIONS = 0.04, 3.5, 2
+"""The first bend is at least so large, alone and in standard errors, and the size before it was measured so often."""
+MAX_BEND_RATE = 0.045
+"""Rate of large errors up to which two of them at a new size are its shape."""
+REST_OBSERVATIONS = 20
+"""Measurements at one size from which noise is not taken for the size."""
 MAX_BENDS = 8
 """Points that a bent line passes through."""
 
@@ -71,6 +75,8 @@ def update(estimate: RankEstimate, seconds: float, samples: int) -> tuple[RankEs
     if samples <= 0 or not MIN_CLOCK_SECONDS < seconds < MAX_CLOCK_SECONDS:
         return replace(estimate, silent_steps=estimate.silent_steps + 1), False
     has_moved = samples != estimate.size
+    if has_moved and estimate.held > REFIT_OBSERVATIONS:  # now as many measurements as there will be say what that size costs
+        estimate = _bend(estimate, is_jump=False) or estimate
     estimate = replace(
         estimate,
         silent_steps=0,
@@ -82,9 +88,11 @@ def update(estimate: RankEstimate, seconds: float, samples: int) -> tuple[RankEs
     fit, before = observe_size(estimate.fit, samples), estimate.tracker
     tracker, is_news = observe(before, seconds, estimate.model.at(samples), is_prior_known=estimate.is_prior_known)
     # A cliff shows at once; other shapes need as many steps as a slope does.
-    is_bend = (is_news and tracker.count == estimate.held) or estimate.held == REFIT_OBSERVATIONS
+    is_bend = (is_news and tracker.count <= estimate.held < REFIT_OBSERVATIONS) or estimate.held == REFIT_OBSERVATIONS
     if is_bend and (bent := _bend(replace(estimate, tracker=tracker), is_jump=is_news)) is not None:
         return replace(bent, fit=fit), is_news
+    if estimate.bends and tracker.sigma > MUCH_NOISE and estimate.held > REST_OBSERVATIONS:
+        estimate, tracker = _straighten(estimate, tracker)
     if fit.is_size_settled:
         fit = rescale(fit, tracker.factor / before.factor)
     expected = tracker.factor * fit.model.at(samples)
@@ -103,16 +111,23 @@ def _bend(estimate: RankEstimate, *, is_jump: bool) -> RankEstimate | None:
     earlier, size, line = estimate.earlier_tracker, estimate.size, estimate.fit.model
     if earlier is None or not estimate.earlier_size or earlier.count < MIN_BEND_OBSERVATIONS or earlier.before_jump > 0.0:
         return None  # the size moved because of a jump that is not confirmed: if it was none, that shows now
-    ratios = estimate.tracker.recent[-estimate.held :]
+    if max(earlier.rate, estimate.tracker.rate) > MAX_BEND_RATE:
+        return None  # long steps are usual for this rank
+    held = min(estimate.held, HISTORY_OBSERVATIONS)
+    if estimate.tracker.length < held and not is_jump:
+        return None  # its speed changed while it worked at this size
+    ratios = estimate.tracker.recent[-held:]
     level = sorted(ratios)[len(ratios) // 2] / earlier.factor
-    if not estimate.bends and abs(level - 1.0) < max(MIN_BEND, MIN_BEND_SIGMAS * earlier.sigma):
+    error2 = earlier.sigma * earlier.sigma * (1.0 / held + 1.0 / min(earlier.count, HISTORY_OBSERVATIONS))
+    off = level - 1.0
+    if not estimate.bends and (abs(off) < MIN_BEND or off * off < MIN_BEND_SIGMAS * MIN_BEND_SIGMAS * error2):
         return None
     ratio = level * estimate.model.at(size) / line.at(size)
     bends = dict(estimate.bends) or {estimate.earlier_size: 1.0}
     if size in bends:
         if is_jump:
             return None
-        ratio = (ratio + bends[size]) / 2
+        ratio = (held * ratio + REFIT_OBSERVATIONS * bends[size]) / (held + REFIT_OBSERVATIONS)
     bends[size] = ratio
     points = _rising_points(line, sorted(bends.items()), size)
     if points is None:
@@ -127,6 +142,12 @@ def _bend(estimate: RankEstimate, *, is_jump: bool) -> RankEstimate | None:
     length = min(earlier.length + len(ratios), HISTORY_OBSERVATIONS)
     tracker = replace(earlier, recent=recent, length=length, count=earlier.count + len(ratios), seen=estimate.tracker.seen)
     return replace(estimate, tracker=tracker, bends=tuple(points))
+
+
+def _straighten(estimate: RankEstimate, tracker: Tracker) -> tuple[RankEstimate, Tracker]:
+    """Forget the bends: in so much noise their measurements say nothing about the shape. The speed at this size stays."""
+    ratio = estimate.fit.model.at(estimate.size) / estimate.model.at(estimate.size)
+    return replace(estimate, bends=(), earlier_tracker=None), rescale_history(tracker, ratio)
 
 
 def _rising_points(line: StepTime, bends: Sequence[tuple[int, float]], newest: int) -> list[tuple[int, float]] | None:

@@ -2,6 +2,7 @@
 
 Every rank is compared with its own fitted line at its own local batch size, never with the median of unlike devices. An alert opens
 when 7 of the last 10 full steps exceeded a threshold (10 %, more for a noisy rank) and ends when 7 of 10 are within half of it.
+What grows slowly or is hidden by noise shows in sums and medians of more steps (``baseline.py``).
 Network: the least wait of all ranks is communication that no work hides; the alert says that it grew while no rank's work did.
 """
 
@@ -15,14 +16,12 @@ from ..errors import PlanImpossible
 from ..events import RankEvent, StragglerEnded, StragglerFound
 from ..states import WORK_CAUSES
 from .allocate import allocate
-from .baseline import CREEP_STEPS, Baseline, StepRecord, learn_newest_step, record_step
+from .baseline import CREEP_STEPS, MIN_EXCESS, Baseline, StepRecord, learn_newest_step, record_step
 from .network_baseline import REQUIRED_STEPS, WINDOW_STEPS, ExposedWait, NetworkBaseline, learn_newest_wait, record_wait
 from .slowdown_cause import find_cause, parts_of
 from .step_phases import StepWork
 from .step_time import StepTime, slowest_seconds
 
-MIN_EXCESS = 0.10
-"""Slowdown less 1 below which no alert opens."""
 THRESHOLD_SIGMAS = 2.2
 """Threshold in sigmas: seven of ten steps exceed it by chance less than once in a million steps."""
 _ALL_RANKS = -1
@@ -71,7 +70,9 @@ def detect_stragglers(
     works = [_without_implausible_parts(work) for work in works]
     open_alerts = dict(state.open_alerts)
     baselines = tuple(
-        record_step(baseline, StepRecord(step, work, model.at(work.samples)), is_straggler=rank in open_alerts)
+        record_step(
+            baseline, StepRecord(step, work, model.at(work.samples)), is_straggler=rank in open_alerts or _ALL_RANKS in open_alerts
+        )
         if _is_plausible(work)
         else baseline
         for rank, (baseline, model, work) in enumerate(zip(state.baselines, models, works, strict=True))
@@ -109,7 +110,7 @@ def _check_rank(models: Sequence[StepTime], state: StragglerState, rank: int, st
     recent = baseline.recent(WINDOW_STEPS)
     errors = [baseline.relative_error(record) for record in recent]
     is_clear = sum(error >= threshold for error in errors) >= REQUIRED_STEPS
-    is_slow = is_clear or baseline.is_creeping()
+    is_slow = is_clear or baseline.is_creeping() or baseline.has_excess()
     if alert is None and (not is_slow or _ALL_RANKS in dict(state.open_alerts)):
         baselines = (*state.baselines[:rank], learn_newest_step(baseline), *state.baselines[rank + 1 :])
         return replace(state, baselines=baselines), []
@@ -161,6 +162,8 @@ def _straggler_event(models: Sequence[StepTime], state: StragglerState, rank: in
     since = min(_since(baseline, lambda error: error >= half), slow[0].step)
     if baseline.is_creeping():
         since, slow = baseline.onset(), list(baseline.recent(CREEP_STEPS[0]))
+    elif baseline.has_excess():
+        since, slow = baseline.onset(), list(baseline.excess_records())
     cause, part_expected, part_measured = find_cause(
         [record.work for record in slow], [baseline.expected_parts(record) for record in slow]
     )

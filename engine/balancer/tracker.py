@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 
 WARM_UP_OBSERVATIONS = 5
 """First observations, whose median sets the factor: a single outlier cannot mislead it."""
-HISTORY_OBSERVATIONS = 60
+HISTORY_OBSERVATIONS = 120
 """Observations kept: enough to compare shares under a noise of 25 %."""
 JUMP_SIGMAS = 4.0
 """Errors beyond so many sigmas are a new speed where enough of the last ones are: on the same side and close to each other."""
 JUMP_RULES = ((0.022, 2, 3), (0.05, 3, 4), (0.1, 4, 5), (0.2, 6, 7), (1.0, 9, 10))
 """(rate, errors, of the last): up to which rate of such errors how many of the last ones make a new speed."""
-RATE_GAIN, RATE_PRIOR, RATE_WEIGHT = 0.01, 0.01, 20.0
+RATE_GAIN, RATE_PRIOR, RATE_WEIGHT = 0.01, 0.04, 8.0
 """Least weight of one step in the rate of large errors; the rate before the first observation, and the observations it is worth."""
 JUMP_SPREAD = 0.35
 """Largest distance of the errors of one jump, relative to the smallest of their ratios."""
@@ -34,7 +34,7 @@ USUAL_SIGMAS, RARE_RATE = 5.0, 0.08
 """Bound of the ratios that shares are compared by, where larger ones are no more frequent than that."""
 OUTLIER_SIGMAS = 3.0
 """Bound of one error in the estimates of factor and noise."""
-MIN_TRACKER_GAIN, TRACKER_NOISE_DECAY = 0.03, 0.97
+MIN_TRACKER_GAIN, TRACKER_NOISE_DECAY = 0.03, 0.985
 """Least weight of one ordinary error on the factor (before that, the weight of a plain mean); weight of the old noise estimate."""
 LITTLE_NOISE, MUCH_NOISE = 0.11, 0.14
 """Noise up to which a step takes as long as its slowest rank is expected to, and from which it takes longer."""
@@ -233,6 +233,8 @@ def _follow_drift(tracker: Tracker, error: float) -> Tracker:
     least, per_sigma = DRIFT_OBSERVATIONS
     count = max(least, min(above_steps if above > below else below_steps, least + int(per_sigma * tracker.sigma), tracker.length))
     newest = tracker.recent[-count:]
+    if tracker.sigma > LITTLE_NOISE and not _have_moved(tracker.ratios, count):
+        return replace(tracker, above=0.0, below=0.0, above_steps=0, below_steps=0)
     return replace(
         tracker,
         factor=sorted(newest)[len(newest) // 2],
@@ -243,6 +245,20 @@ def _follow_drift(tracker: Tracker, error: float) -> Tracker:
         above_steps=0,
         below_steps=0,
     )
+
+
+def _have_moved(ratios: Sequence[float], count: int) -> bool:
+    """Whether the newest observations lie on one side of the median of those before them, beyond chance (sign test, 3 sigma).
+
+    Under noise with long tails a few of the newest are enough to move their mean, or even their median.
+    """
+    older = sorted(ratios[:-count])
+    if len(older) < count:
+        return True
+    median, above = older[len(older) // 2], 0
+    for ratio in ratios[-count:]:
+        above += ratio > median
+    return (2 * above - count) * (2 * above - count) > 9 * count
 
 
 def _learn(tracker: Tracker, errors: Sequence[float]) -> Tracker:

@@ -183,12 +183,14 @@ def test_a_change_states_its_reason_and_its_predicted_gain() -> None:
     assert decision.predicted_after == pytest.approx(slowest_seconds(truth, decision.local_batch_sizes), rel=0.05)
 
 
-def test_one_outlier_is_no_jump_but_two_similar_ones_are() -> None:
+@pytest.mark.parametrize(("calm_steps", "needed"), [(16, 2), (6, 3)])
+def test_one_outlier_is_no_jump_but_two_similar_ones_are_and_three_in_the_first_steps(calm_steps: int, needed: int) -> None:
     tracker = Tracker()
-    for _ in range(8):
+    for _ in range(calm_steps):
         tracker, _ = observe(tracker, 1.0, 1.0)
-    tracker, jumped = observe(tracker, 2.0, 1.0)
-    assert (jumped, round(tracker.factor, 2)) == (False, 1.0)
+    for slow in range(needed - 1):
+        tracker, jumped = observe(tracker, 2.0 + 0.02 * slow, 1.0)
+        assert (jumped, round(tracker.factor, 1)) == (False, 1.0)
     tracker, jumped = observe(tracker, 2.02, 1.0)
     assert (jumped, round(tracker.factor, 1)) == (True, 2.0)
 
