@@ -25,7 +25,7 @@ from ..views.advice import (
     verdict_lines,
 )
 from ..widgets.line_canvas import LineCanvas, RowList
-from .base_screen import BaseScreen
+from .base_screen import PANELS_MIN_LINES, BaseScreen
 
 MAX_DEVICE_KEYS = 8
 """Number of devices with a key, F2 to F9."""
@@ -76,8 +76,8 @@ class AdviceScreen(BaseScreen):
         if self._workload not in profiles:
             self._workload, self._what_if = next(reversed(profiles), ""), WhatIfChoice()
         self._advice = advice_view(profiles.get(self._workload), self._what_if, wall_clock(view.state, view.state.at))
-        for name in ("#remedies", "#supposed"):
-            self.query_one(name).display = self._advice is not None
+        self.query_one("#remedies").display = self._advice is not None
+        self.query_one("#supposed").display = self._advice is not None and self.size.height >= PANELS_MIN_LINES
         self.query_one(RowList).update_rows(view, [str(index) for index in range(len(listed_candidates(self._advice)))])
         super().update_view(view)
 

@@ -22,6 +22,9 @@ from .host import ScreenHost
 TALL_MIN_LINES = 34
 """Height of the terminal from which panels have frames and margins: Textual's class ``-tall``."""
 
+PANELS_MIN_LINES = 19
+"""Height of the terminal from which charts and secondary panels are drawn; below, lists and alerts keep their lines."""
+
 
 class BaseScreen(Screen[None]):
     """A screen between the two bars. Subclasses compose the body and pass each new view to their lists."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from paceline.engine.ssh.prompts import LoginPrompt
+from rich.cells import cell_len
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container, Vertical, VerticalScroll
@@ -17,9 +18,17 @@ from textual.widgets import Input, Static
 
 from ..command_line.commands import Verb
 from ..keymap import key_label
-from ..terminal.format import sanitize
+from ..terminal.format import pad, sanitize
 from ..theme import PALETTE
 
+MAX_PAGE_LINE_CHARS = 2000
+"""Characters of a line of a page."""
+PAGE_SHIFT_COLUMNS = 40
+"""Columns by which one key press goes to the rest of wide lines."""
+CRAMPED_LINES = 16
+"""Height of the terminal below which a question has no margins."""
+QUESTION_COLUMNS = 64
+"""Largest width of the text of a question."""
 HELP_COLUMNS = 52
 """Width of a column of the help."""
 DIALOG_COLUMNS = 64
@@ -54,24 +63,59 @@ class TextPage(ModalScreen[None]):
 
     def compose(self) -> ComposeResult:
         with Vertical(id="dialog", classes="page"):
-            with VerticalScroll(id="page-text"), Container(id="columns"):
+            with VerticalScroll(id="page-text"), Container(id="columns", classes="several" if len(self._columns) > 1 else ""):
                 for column in self._columns:
                     yield Static(column, markup=False)
             yield ChoiceLine(("Esc goes back", "dismiss"), above=0)
 
     def on_mount(self) -> None:
         self.query_one("#dialog").border_title = self._title
-        self.query_one("#columns").set_class(len(self._columns) > 1, "several")
 
     def action_scroll_lines(self, lines: int) -> None:
         self.query_one("#page-text").scroll_relative(y=lines, animate=False)
 
 
 class ResultPage(TextPage):
-    """The document of a verb, as ``--batch`` prints it."""
+    """The document of a verb, as ``--batch`` prints it. Arrows go to the rest of lines that are wider than the terminal."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *TextPage.BINDINGS,
+        Binding("right", f"shift({PAGE_SHIFT_COLUMNS})", "the rest of wide lines", show=False),
+        Binding("left", f"shift(-{PAGE_SHIFT_COLUMNS})", "their beginning", show=False),
+    ]
 
     def __init__(self, verb: str, text: str) -> None:
-        super().__init__(verb, ["\n".join(sanitize(line) for line in text.splitlines())])
+        self._lines = [sanitize(line, MAX_PAGE_LINE_CHARS) for line in text.splitlines()]
+        self._shift = 0
+        super().__init__(verb, ["\n".join(self._lines)])
+
+    def on_mount(self) -> None:
+        super().on_mount()
+        self.call_after_refresh(self._draw)
+
+    def on_resize(self) -> None:
+        self._draw()
+
+    def action_shift(self, columns: int) -> None:
+        """Show what is further right, or left."""
+        widest = max(map(cell_len, self._lines), default=0)
+        self._shift = max(0, min(self._shift + columns, widest - self._room))
+        self._draw()
+
+    @property
+    def _room(self) -> int:
+        """Columns of a line: 96 % of the terminal without border, padding and scroll bar."""
+        return max(10, self.app.size.width * 96 // 100 - 8)
+
+    def _draw(self) -> None:
+        room, shift = self._room, self._shift
+        shown = [f"…{line[shift + 1 :]}" if shift and line[shift:].strip() else line[shift:] for line in self._lines]
+        cut = [pad(line, room) if cell_len(line) > room else line for line in shown]
+        for column in self.query("#columns Static").results(Static):
+            column.update("\n".join(cut))
+        is_wide = max(map(cell_len, self._lines), default=0) > room
+        for dialog in self.query("#dialog"):  # none before it is composed: a resize may come first
+            dialog.border_subtitle = "← → show the rest of wide lines" if is_wide else ""
 
 
 class HelpPage(TextPage):
@@ -135,11 +179,21 @@ class ConfirmModal(ModalScreen[bool]):
 
     def compose(self) -> ComposeResult:
         with Vertical(id="dialog"):
-            yield Static(self._text, markup=False)
+            yield Static(self._wrapped_text(), id="question", markup=False)
             yield ChoiceLine(("y  yes", "answer(True)"), ("n  no, go back", "answer(False)"))
 
     def on_mount(self) -> None:
         self.query_one("#dialog").border_title = self._title
+
+    def on_resize(self) -> None:
+        self.set_class(self.app.size.height < CRAMPED_LINES, "cramped")
+        self.query_one("#question", Static).update(self._wrapped_text())
+
+    def _wrapped_text(self) -> str:
+        """The text with no line wider than the dialog: what a yes does must be readable to its end."""
+        room = max(20, min(QUESTION_COLUMNS, self.app.size.width * 9 // 10 - 8))
+        rows = (line if cell_len(line) <= room else textwrap.fill(line, room) for line in self._text.split("\n"))
+        return "\n".join(rows)
 
     def action_answer(self, answer: bool) -> None:
         self.dismiss(answer)

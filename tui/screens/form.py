@@ -213,7 +213,8 @@ class ResumeForm(ModalScreen[str | None]):
     def _refusal(self) -> str:
         """Why it cannot be resumed so; empty: it can, as far as is known here."""
         typed, done = self.query_one("#epochs", Input).value.strip(), self._run.epochs
-        if self._run.state == "done" and done and not (typed.isdecimal() and int(typed) > done):
+        is_trained = self._run.state == "done" or (self._run.checkpoint is not None and self._run.checkpoint[0] >= done)
+        if done and is_trained and not (typed.isdecimal() and int(typed) > done):
             return f"All of its {done} epochs are done: name more than {done} to train on."
         return ""
 

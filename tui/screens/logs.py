@@ -86,6 +86,7 @@ class LogsScreen(BaseScreen):
         ("logs.only", "only"),
         ("logs.level", "warnings"),
         ("logs.since", "since"),
+        ("logs.right", "rest"),
         ("logs.follow", "follow"),
         *BaseScreen.FOOTER_KEYS,
     )

@@ -21,7 +21,7 @@ from ..views.profiles import (
     profile_view,
 )
 from ..widgets.line_canvas import LineCanvas, RowList
-from .base_screen import BaseScreen
+from .base_screen import PANELS_MIN_LINES, BaseScreen
 from .node import NodeScreen
 
 
@@ -48,8 +48,8 @@ class ProfilesScreen(BaseScreen):
         if self._workload not in profiles:
             self._workload = next(reversed(profiles), "")
         self._profile = profile_view(profiles.get(self._workload))
-        for name in ("#device", "#matrix"):
-            self.query_one(name).display = self._profile is not None
+        self.query_one("#device").display = self._profile is not None
+        self.query_one("#matrix").display = self._profile is not None and self.size.height >= PANELS_MIN_LINES
         amount = len(self._profile.devices) if self._profile is not None else 0
         self.query_one(RowList).update_rows(view, [str(number) for number in range(amount)])
         super().update_view(view)

@@ -19,7 +19,7 @@ from ..views.run.decisions import RunMoment, alert_lines, decision_lines, moment
 from ..views.run.head import run_head, time_left
 from ..views.run.ranks import RanksLayout, rank_heading, rank_keys, rank_legend, rank_line, rank_table, ranks_layout
 from ..widgets.line_canvas import LineCanvas, RowList
-from .base_screen import TALL_MIN_LINES, BaseScreen
+from .base_screen import PANELS_MIN_LINES, TALL_MIN_LINES, BaseScreen
 from .host import ScreenHost
 from .logs import show_logs
 from .node import NodeScreen
@@ -85,6 +85,7 @@ class RunScreen(BaseScreen):
         room = self._visible_ranks()
         rank_count = len(run.ranks) if run is not None else 0
         self.query_one("#ranks").styles.height = min(max(rank_count, 1), room) + 2 + border_lines
+        self.query_one("#middle").display = height >= PANELS_MIN_LINES
         if border_lines:
             decisions = decision_lines(view, max(1, self.size.width - 4), height // 4)
             self.query_one("#decisions").styles.height = max(6, len(decisions) + 2)
