@@ -14,7 +14,7 @@ from benchmarks.table import Figure, parse_figures, print_figures
 GROUPS: dict[str, tuple[str, ...]] = {
     "balancer": ("gradients", "cost", "adaptation", "causes", "alerts", "simulation", "hindsight"),
     "advice": ("profile", "labs", "emulated", "real", "cases", "netns", "contended"),
-    "fleet": ("trust", "doors", "doors_cost", "scale", "files", "node", "tails", "hostile", "openssh", "first_contact"),
+    "fleet": ("trust", "doors", "doors_cost", "scale", "files", "node", "tails", "hostile", "openssh", "first_contact", "slow_lines"),
     "jobs": ("membership",),
     "data": ("stream",),
     "scripts": ("cost",),

@@ -23,7 +23,8 @@ from .bundle import bundle
 _MIN_BLOCK_BYTES, _MAX_BLOCK_BYTES = 8 << 10, 256 << 10
 """A block is not acknowledged before all of it has arrived: on a slow line a large one would delay our keep-alive behind it."""
 _QUICK_BLOCK_S, _SLOW_BLOCK_S = 0.25, 1.0
-"""Seconds of a block below which the next one is twice as large, and above which it is half as large."""
+"""Seconds of a block below which the next one is twice as large, and above which it is half as large. They count from the quickest
+block: the way there and back is no sign of a slow line."""
 STALL_TIMEOUT = 30.0
 """Seconds for a node to accept one block or to answer. A slow link that makes progress does not time out."""
 CLEANUP_TIMEOUT = 3.0
@@ -93,16 +94,18 @@ async def _write(
     reset_timeout: Callable[[], None],
     on_sent: Callable[[int], None] = lambda size: None,
 ) -> None:
-    size, block_bytes = 0, _MIN_BLOCK_BYTES
+    size, block_bytes, quickest = 0, _MIN_BLOCK_BYTES, float("inf")
     file = await sftp.open(path, "wb", asyncssh.SFTPAttrs(permissions=0o600))
     clock = asyncio.get_running_loop().time
     try:
         while block := source.read(block_bytes):
             began = clock()
             await file.write(block)
-            if (took := clock() - began) < _QUICK_BLOCK_S:
+            took = clock() - began
+            quickest = min(quickest, took)
+            if took - quickest < _QUICK_BLOCK_S:
                 block_bytes = min(_MAX_BLOCK_BYTES, 2 * block_bytes)
-            elif took > _SLOW_BLOCK_S:
+            elif took - quickest > _SLOW_BLOCK_S:
                 block_bytes = max(_MIN_BLOCK_BYTES, block_bytes // 2)
             size += len(block)
             reset_timeout()

@@ -7,7 +7,6 @@ import contextlib
 import os
 import pwd
 import shutil
-import socket
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -19,8 +18,11 @@ from paceline.engine.errors import NodeUnreachable, PacelineError
 from paceline.engine.events import Event, NodeReported
 from paceline.engine.specs import DeviceSpec, NodeSpec
 from paceline.engine.ssh import upload
+from paceline.engine.ssh.bundle import bundle
 from paceline.engine.ssh.link import Link
+from paceline.engine.telemetry import progress
 
+from tests.support.ssh.slow_line import KILOBITS_PER_SECOND, first_contact, slow_line
 from tests.support.ssh.sshd import needs_sshd, sshd
 
 pytestmark = needs_sshd
@@ -173,46 +175,23 @@ async def test_a_colon_in_the_state_directory_is_refused_with_the_reason(tmp_pat
 
 
 @pytest.mark.slow
-async def test_a_slow_line_ends_in_a_connection_and_leaves_no_part_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At 64 kbit/s and 600 ms there and back, with the keep-alive of a link: what is sent never delays its answer for long."""
+@pytest.mark.parametrize("kilobits", KILOBITS_PER_SECOND)
+async def test_a_slow_line_ends_in_a_connection_shows_progress_and_leaves_no_part_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kilobits: int
+) -> None:
+    """At 600 ms there and back, with the keep-alive of a link: what is sent never delays its answer for long."""
     monkeypatch.setattr("paceline.engine.ssh.connect.KEEPALIVE_INTERVAL", 3.0 / SPED_UP)
     monkeypatch.setattr(upload, "_QUICK_BLOCK_S", upload._QUICK_BLOCK_S / SPED_UP)
     monkeypatch.setattr(upload, "_SLOW_BLOCK_S", upload._SLOW_BLOCK_S / SPED_UP)
-    async with node(tmp_path, SFTP) as spec, slow_line(spec.port or 0, 8000.0 * SPED_UP, 0.3 / SPED_UP) as port:
-        assert await devices_of(replace(spec, port=port)) == [device.name for device in DEVICES]
-    assert [path.name[:1] for path in (tmp_path / "state" / "odd" / "bundles").iterdir()] != ["."]
-    assert not list((tmp_path / "state" / "odd" / "bundles").glob(".*"))
-
-
-@contextlib.asynccontextmanager
-async def slow_line(target: int, bytes_per_second: float, delay: float) -> AsyncIterator[int]:
-    """A port that leads to another one over a line with this rate each way and this delay; a queue as long as a modem's."""
-    pumps: set[asyncio.Task[None]] = set()
-
-    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        loop = asyncio.get_running_loop()
-        free_at = loop.time()
-        with contextlib.suppress(ConnectionError):
-            while data := await reader.read(1500):
-                free_at = max(free_at, loop.time()) + len(data) / bytes_per_second
-                await asyncio.sleep(free_at - loop.time())
-                loop.call_later(delay, writer.write, data)
-            await asyncio.sleep(delay)
-            writer.close()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
-        other_reader, other_writer = await asyncio.open_connection("127.0.0.1", target, limit=4096)
-        pumps.update({asyncio.create_task(pump(reader, other_writer)), asyncio.create_task(pump(other_reader, writer))})
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, limit=4096)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
-        for task in pumps:
-            task.cancel()
-        await asyncio.gather(*pumps, return_exceptions=True)
+    monkeypatch.setattr(progress, "MIN_PUBLISH_INTERVAL", progress.MIN_PUBLISH_INTERVAL / SPED_UP)
+    monkeypatch.setattr(progress, "MIN_TRANSFER_SECONDS", progress.MIN_TRANSFER_SECONDS / SPED_UP)
+    async with node(tmp_path, SFTP) as spec, slow_line(spec.port or 0, kilobits * 125.0 * SPED_UP, 0.3 / SPED_UP) as port:
+        contact = await first_contact(replace(spec, port=port), tmp_path)
+    assert contact.error is None
+    assert len(contact.fractions) >= 3, "a person sees that it goes on"
+    assert contact.fractions == sorted(contact.fractions)
+    bundles = tmp_path / "state" / "odd" / "bundles"
+    assert [path.name for path in bundles.iterdir()] == [bundle().name]
 
 
 async def test_a_jump_host_that_forbids_forwarding_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
