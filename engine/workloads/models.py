@@ -180,7 +180,17 @@ MODELS: Mapping[str, Model] = {
             epochs=10,
             batch=128,
             lr=0.001,
-            per_dataset={"synthetic-pairs": {"hidden_dim": 64, "layers": 2, "heads": 4, "dropout": 0.0, "epochs": 15, "batch": 64}},
+            per_dataset={
+                "synthetic-pairs": {
+                    "hidden_dim": 64,
+                    "layers": 2,
+                    "heads": 4,
+                    "dropout": 0.0,
+                    "epochs": 3,
+                    "batch": 64,
+                    "lr": 0.002,
+                }
+            },
         ),
     )
 }

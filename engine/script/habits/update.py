@@ -51,8 +51,10 @@ class Update:
             self._scaler.unscale_(self._optimizer)
             nn.utils.clip_grad_norm_(self._model.parameters(), self._clip)
         self._scaler.step(self._optimizer)
+        scale = self._scaler.get_scale()
         self._scaler.update()
-        self._schedule.step()
+        if self._scaler.get_scale() >= scale:  # else the step overflowed and was left out
+            self._schedule.step()
         self._optimizer.zero_grad()
         if self._log is not None:
             self._write(float(loss.detach()) / (1 if count is None else max(float(count), 1.0)), rate)
