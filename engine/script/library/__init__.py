@@ -27,6 +27,7 @@ __all__ = [
     "init",
     "manifest",
     "options",
+    "results",
     "translate",
 ]
 
@@ -50,3 +51,12 @@ def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module 'paceline' has no attribute {name!r}")
     return getattr(importlib.import_module(f"paceline.engine.script.{_MODULES[name]}"), name)
+
+
+def results(path: str = "logs/runs", epochs: bool = False) -> Any:
+    """What runs came to, as one pandas frame: a row a case, or with ``epochs`` a row an epoch. Where Paceline is installed only."""
+    try:
+        frame = importlib.import_module("paceline.engine.publishing.frame")
+    except ImportError:
+        raise ImportError("results are read where Paceline is installed, not on a node") from None
+    return frame.results(path, epochs)
