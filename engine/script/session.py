@@ -234,9 +234,10 @@ class ScriptSession:
         self, engine: Callable[..., None], roots: list[torch.Tensor], gradients: list[torch.Tensor | None], **options: Any
     ) -> None:
         """Back-propagate through ``engine``, torch's own function, with this rank's weight, and exchange where DDP does."""
-        wrapped = next((model for model in self.models if model.forwards and model.is_below(roots)), None)
-        if wrapped is None:
+        below = [model for model in self.models if model.forwards and model.is_below(roots)]
+        if not below:
             return engine(roots, gradients, **options)
+        wrapped, *others = below
         is_exchange = bool(wrapped.anchors)
         if wrapped.has_no_gradient():
             self._adds_up = False
@@ -250,18 +251,20 @@ class ScriptSession:
         scaled = [_scale(root, gradient, weights.root) for root, gradient in zip(roots, gradients, strict=True)]
         handles = [node.register_prehook(_multiply_by(factor)) for node, factor in weights.terms]
         handles += [node.register_prehook(_nothing) for node in weights.empty]
-        if is_exchange and not wrapped.is_attached:
-            roots = [*roots, *wrapped.anchors]
-            scaled += [torch.ones_like(anchor) for anchor in wrapped.anchors]
+        anchors = [anchor for model in below if not model.is_attached for anchor in model.anchors]
+        for model in others:  # their slots say nothing, but DDP waits for them
+            model.fill = model.slot.zeros
         loss = roots[0].detach() if roots[0].numel() == 1 else None
         fingerprint = self._fingerprint(cut)
         wrapped.fill = lambda: self._fill(wrapped, weights, loss, fingerprint)
         self._is_sent = is_exchange
         try:
-            engine(roots, scaled, **options)
+            engine([*roots, *anchors], [*scaled, *(torch.ones_like(anchor) for anchor in anchors)], **options)
         finally:
             for handle in handles:
                 handle.remove()
+            for model in others:
+                model.take_slot()
         self._is_sent = False
         self._adds_up = True
         if not is_exchange:
@@ -282,6 +285,14 @@ class ScriptSession:
         self._reduced.add(tensor.data_ptr())
         if tensor.numel() >= LARGE_TENSOR and (self._is_exchanged or not self.models):
             self.judge.notice("it averages gradients itself")
+
+    def summed_value(self) -> None:
+        """The script sums one number over ranks: most often it then divides it by their number."""
+        if self.judge.state == "balanced" and self.balance is not None and len(set(self.balance.sizes)) > 1:
+            self._tell(
+                "it sums a value over ranks that train unlike batches: divided by the number of ranks it is a mean of means "
+                "(sum the values and the samples instead)"
+            )
 
     def gathered(self, tensors: Sequence[torch.Tensor], *, is_evaluation: bool) -> None:
         """The script collects these tensors, its own or what the others' will be written to, from all ranks."""

@@ -313,7 +313,7 @@ def own_batches(script: Script, steps: int) -> list[list[list[int]]]:
 
 
 def whole_batches(script: Script, rows: list[list[list[int]]]) -> torch.Tensor:
-    """One process that trains the same batches whole; steps with plain DDP's batches as it does: by the mean of the ranks' losses."""
+    """One process that trains the same batches whole; plain DDP's batches as it does: by the mean of the ranks' losses."""
     data, model = Rows(script.samples), Network(script.network).double()
     optimizer = optimizer_of(script, model)
     steps = len(rows[0]) // EPOCHS

@@ -59,6 +59,8 @@ def loader_of(kind: str, rank: int, sampler: DistributedSampler[Any]) -> DataLoa
         )
     if kind == "in order":
         return DataLoader(Rows(SAMPLES), BATCH, sampler=DistributedSampler(Rows(SAMPLES), WORLD, rank, shuffle=False))
+    if kind == "any order":
+        return DataLoader(Rows(SAMPLES), BATCH, sampler=sampler, num_workers=1, multiprocessing_context="fork", in_order=False)
     if kind == "other ranks":
         return DataLoader(Rows(SAMPLES), BATCH, sampler=DistributedSampler(Rows(SAMPLES), 1, 0))
     return DataLoader(Rows(SAMPLES), BATCH, sampler=sampler)
@@ -98,9 +100,13 @@ def script(rank: int, world: int, kind: str) -> torch.Tensor:
     loader = loader_of(kind, rank, sampler)
     model: nn.Module = network() if kind in ("no ddp", "manual") else DistributedDataParallel(network())
     models = [model]
-    if kind == "two models":
-        models.append(DistributedDataParallel(network()))
+    if kind in ("two models", "one after another"):
+        models.append(DistributedDataParallel(network() if kind == "two models" else nn.Linear(4, 4).double()))
     optimizer = torch.optim.SGD([weight for one in models for weight in one.parameters()], lr=0.1)
+    if kind == "by hooks":
+        next(model.parameters()).register_hook(lambda gradient: gradient.clamp(-0.01, 0.01))
+    if kind == "in backward":
+        next(model.parameters()).register_hook(lambda gradient: optimizer.step())
     second = iter(DataLoader(Rows(SAMPLES), BATCH, sampler=OwnSampler(rank))) if kind == "two loaders" else None
     waiting: list[torch.Tensor] = []
     for epoch in range(2):
@@ -123,6 +129,14 @@ def script(rank: int, world: int, kind: str) -> torch.Tensor:
                     if kind == "own average":
                         for weight in model.parameters():
                             average(weight.grad)
+                elif kind == "one after another":  # both compute gradients in one backward
+                    functional.cross_entropy(models[1](model(x)), y).backward()
+                elif kind == "by hooks":
+                    loss_of(kind, model, x, y).backward()
+                elif kind == "metrics":
+                    loss_of(kind, model, x, y).backward()
+                    seen = [torch.zeros_like(y) for _ in range(WORLD)]
+                    dist.all_gather(seen, y)
                 else:
                     for one in models:
                         loss_of(kind, one, x, y).backward()
@@ -150,6 +164,11 @@ REASONS = {
     "own average": "it averages gradients itself",
     "weights": "it averages weights",
     "two models": "it trains several models",
+    "one after another": "it trains several models",
+    "by hooks": "it changes gradients before",
+    "metrics": "its metrics collect samples",
+    "any order": "its loader hands batches out in any order",
+    "in backward": "its optimizer steps inside backward",
     "join": "it uses Join",
     "gathers": "its loss collects samples",
     "contrastive": "samples of a batch meet each other in its loss",
