@@ -150,7 +150,15 @@ JOB_OPTIONS: tuple[JobOption, ...] = (
     JobOption("name", OptionKind.TEXT, "a name for the run, by which other verbs find it", "NAME", "name", to_field=_name),
     JobOption("wait", OptionKind.FLAG, "wait until the devices are free, then start", group="devices in use"),
     JobOption("share", OptionKind.FLAG, "start although others use the devices", field="is_shared", group="devices in use"),
-    JobOption("csv", OptionKind.PATH, "own data: Date,Close (sp500-mlp) or class,title,description (agnews)", "FILE", "csv"),
+    JobOption(
+        "csv",
+        OptionKind.PATH,
+        "own data: Date,Close (sp500) or class,title,description (agnews), or the files of another data set",
+        "FILE",
+        "csv",
+        group="own data",
+    ),
+    JobOption("npz", OptionKind.PATH, "windows of prices, as paceline data sp500 --out writes them", "FILE", group="own data"),
     JobOption("column", OptionKind.TEXT, "column of that file with the prices (default: Close)", "NAME", "column"),
     JobOption("date_column", OptionKind.TEXT, "column of that file with the dates (default: Date)", "NAME", "date_column"),
     JobOption("devices", OptionKind.DEVICES, f"all, auto (recommended) {_SET_HELP}", "SET", "devices", verbs=("train", "plan")),
@@ -265,13 +273,15 @@ def train_spec(verb: str, values: Mapping[str, Any]) -> TrainSpec:
     fields = {option.field: option.to_field(values[option.name]) for option in options_of(verb) if option.field is not None}
     if "policies" in fields:
         fields["policies"] = check_policies(fields["policies"])
+    if values.get("npz") is not None:
+        fields["csv"] = values["npz"]  # loaders tell the formats apart
     spec = TrainSpec(**fields, is_bench=verb == "bench")
     script: ScriptSpec | None = values.get("script") or script_of_pair(values)
     if script is None:
         if values.get("data"):
             raise UsageError("--data is for a script; a workload has its data", hint="--csv gives a workload other data")
         return spec
-    script = replace(
-        script, workdir=values["workdir"], is_strict=values.get("strict", False), data=(*script.data, *values.get("data", ()))
-    )
+    own = tuple(values.get("data") or ())
+    named = tuple(name for name in script.data if name not in {word.partition("=")[0] for word in own})  # a person's NAME=DIR wins
+    script = replace(script, workdir=values["workdir"], is_strict=values.get("strict", False), data=(*named, *own))
     return replace(spec, script=script, workload=script.name)
