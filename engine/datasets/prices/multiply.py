@@ -14,7 +14,7 @@ import numpy.typing as npt
 from ...errors import UsageError
 
 MAX_MULTIPLE = 100_000
-_CHUNK_ROWS = 65_536
+_CHUNK_ROWS = 16_384
 Floats = npt.NDArray[np.float32]
 
 
