@@ -81,6 +81,12 @@ if os.environ["RANK"] == "0":
 sys.exit(9)
 """
 GROUP = "import os, sys, torch.distributed as dist\ndist.init_process_group('gloo')\n"
+OVER_AGAIN = "        nn.functional.cross_entropy(model(inputs), targets).backward()\n"
+AVERAGED = """        loss = nn.functional.cross_entropy(model(inputs), targets)
+        loss.backward()
+        shown = loss.detach().clone()
+        dist.all_reduce(shown)
+"""
 ODD = {
     "no training": ("print('hello')", 0, "the script ended without an epoch that could be seen"),
     "exit status": (GROUP + "if dist.get_rank() == 1:\n    os._exit(7)\ndist.barrier()", 1, "rank 1 on n1 (slow): exit status 7"),
@@ -170,6 +176,51 @@ def test_a_profile_runs_the_first_steps_leaves_no_files_and_hybrid_starts_by_it(
     assert document["emulated_rate"] is not None
     assert abs(document["prediction_error"]) < 0.15
     assert lab.narration().count("starts with equal shares and learns") == 0
+
+
+def test_a_script_that_averages_its_metrics_over_ranks_is_told_once_what_they_are(lab: LabDirectory) -> None:
+    (lab.path / "code").mkdir()
+    (lab.path / "code" / "train.py").write_text(PLAIN.replace(OVER_AGAIN, AVERAGED))
+    status, document = lab.run(
+        "train", "--name", "averages", "--on-end", "echo $PACELINE_STATE > ended", "code/train.py", "--epochs", "2"
+    )
+    assert status == 0, lab.narration()
+    assert document["balance"]["state"] == "balanced"
+    _, logs = lab.run("logs", "averages", "--grep", "mean of means")
+    assert len(logs["lines"]) == 1
+    assert (lab.path / "ended").read_text() == "done\n"
+    status, attached = lab.run("attach", "averages")
+    assert (status, attached["metrics"]) == (0, {})
+
+
+def test_a_module_that_one_node_lacks_is_named_and_nothing_is_started(lab: LabDirectory) -> None:
+    (lab.path / "here").mkdir()
+    (lab.path / "here" / "only_here.py").write_text("")
+    nodes = lab.path / "nodes.toml"
+    there = f'name = "n0"\nenv = {{ PYTHONPATH = "{lab.path / "here"}" }}'
+    nodes.write_text(nodes.read_text().replace('name = "n0"', there, 1))
+    (lab.path / "code").mkdir()
+    (lab.path / "code" / "train.py").write_text("import only_here\n")
+    status, _ = lab.run("train", "code/train.py")
+    assert status == 5
+    assert "n1 lacks only_here" in lab.narration()
+    assert "n0 lacks" not in lab.narration()
+    assert not (lab.path / "logs" / "runs").exists() or not list((lab.path / "logs" / "runs").iterdir())
+
+
+def test_a_cancelled_script_leaves_no_process(lab: LabDirectory) -> None:
+    (lab.path / "code").mkdir()
+    (lab.path / "code" / "train.py").write_text(
+        "import subprocess, time\nsubprocess.Popen(['sleep', '900'])\nprint('sleeps')\ntime.sleep(900)\n"
+    )
+    process = lab.start("train", "code/train.py")
+    lab.wait_for("starting torchrun", process)
+    run_id = lab.run_id()
+    status, cancelled = lab.run("cancel", run_id)
+    assert (status, cancelled["state"], cancelled["survivors"]) == (0, "cancelled", [])
+    process.communicate()
+    assert process.returncode == 1
+    assert lab.marked(run_id) == []
 
 
 def weights_of(lab: LabDirectory, run_id: str) -> float:

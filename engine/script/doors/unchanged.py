@@ -168,6 +168,8 @@ def _reduced(session: ScriptSession, original: Any) -> Any:
             if tensor.numel() >= LARGE_TENSOR or tensor.requires_grad:
                 session.judge.notice("its loss collects samples")
             session.shows_stand_ins = True
+        if tensor.numel() == 1 and tensor.is_floating_point():
+            session.summed_value()
         return original(tensor, *args, **kwargs)
 
     return reduce
