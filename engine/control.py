@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .advisor.whatif import WhatIf
     from .jobs.experiments.scale import ScaleRequest, Scaling
     from .jobs.experiments.search import Search, SearchRequest
+    from .jobs.experiments.suite import Suite, SuiteRequest
     from .jobs.launch.job import JobLauncher
     from .jobs.launch.session import LaunchSession
     from .jobs.logs.merge import Clock, MergedLine
@@ -83,7 +84,7 @@ class Control:
         self._live(inventory_event(inventory))  # the state names all nodes before the stream begins, as in a replay
         self._bus.subscribe(self._live)
         self._launcher: JobLauncher | None = None
-        self._experiment: Scaling | Search | None = None
+        self._experiment: Scaling | Search | Suite | None = None
         self._attached: str | None = None
         self._recorder = Recorder(record, version("paceline"), self._recording_failed) if record else None
         if self._recorder:
@@ -238,6 +239,17 @@ class Control:
         if resumed is not None:
             return await self._experiment.resume(experiments / check_run_name(resumed))
         directory = check_run_name(name) if name else f"search-{datetime.now():%Y%m%d-%H%M%S}"
+        return await self._experiment.begin(experiments / directory, request)
+
+    async def suite(self, request: SuiteRequest, name: str | None, resumed: str | None = None) -> Document:
+        """Compare policies on several workloads, in rounds. Arguments as of ``scale``."""
+        from .jobs.experiments.suite import Suite
+
+        self._experiment = Suite(self._launch_session(), self._attach_if_known)
+        experiments = self.runs.parent / "experiments"
+        if resumed is not None:
+            return await self._experiment.resume(experiments / check_run_name(resumed))
+        directory = check_run_name(name) if name else f"suite-{datetime.now():%Y%m%d-%H%M%S}"
         return await self._experiment.begin(experiments / directory, request)
 
     async def _attach_if_known(self, run_id: str) -> Document | None:

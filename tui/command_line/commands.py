@@ -146,6 +146,21 @@ async def _search(control: Control, args: argparse.Namespace) -> Document:
     return await control.search(request, args.name, args.resume)
 
 
+async def _suite(control: Control, args: argparse.Namespace) -> Document:
+    from paceline.engine.experiments.policies import check_explicit_devices, check_policies
+    from paceline.engine.jobs.experiments.suite import SuiteRequest
+
+    check_explicit_devices(args.devices)
+    request = SuiteRequest(
+        workloads=tuple(word.strip() for word in args.workloads.split(",") if word.strip()),
+        policies=check_policies(args.policies.split(",")),
+        is_quick=args.quick,
+        is_shared=args.share,
+        **{name: getattr(args, name) for name in ("repeats", "epochs", "devices", "seed")},
+    )
+    return await control.suite(request, args.name, args.resume)
+
+
 async def _plan(control: Control, args: argparse.Namespace) -> Document:
     return await control.plan(train_spec("plan", vars(args)))
 
@@ -315,6 +330,29 @@ VERBS: dict[str, Verb] = {
                 Argument("--seed", "seed of the first round (default: 0)", "N", seed, default=0),
                 Argument("--share", "start although others use the devices"),
                 Argument("--name", "a name for the experiment (default: scale and the time)", "NAME"),
+                Argument("--resume", "go on with this experiment, by the plan it began with", "NAME"),
+            ),
+            is_launch=True,
+            acts=True,
+        ),
+        Verb(
+            "suite",
+            "policies on several workloads, in interleaved rounds",
+            _suite,
+            (
+                Argument(
+                    "--workloads", "what to train (default: digits-cnn)", "A,B", default="digits-cnn", choices=tuple(WORKLOADS)
+                ),
+                Argument(
+                    "--policies", "policies to compare (default: all four)", "A,B", default=",".join(POLICIES), choices=POLICIES
+                ),
+                Argument("--repeats", "rounds over all workloads (default: 3)", "N", positive, default=3),
+                Argument("--epochs", "passes over the data in each case (default: that of the workload)", "N", positive),
+                Argument("--quick", "one round of two epochs"),
+                Argument("--devices", "all, or a set such as lab[1-3],atlas:0 (default: all)", "SET", default="all"),
+                Argument("--seed", "seed of the first round (default: 0)", "N", seed, default=0),
+                Argument("--share", "start although others use the devices"),
+                Argument("--name", "a name for the experiment (default: suite and the time)", "NAME"),
                 Argument("--resume", "go on with this experiment, by the plan it began with", "NAME"),
             ),
             is_launch=True,

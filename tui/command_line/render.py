@@ -386,6 +386,31 @@ def _scale_row(row: Document) -> str:
     return pad(text, 34) + "".join(pad_left(cell, width) for cell, width in cells) + f"  {row['zone'] or ''}".rstrip()
 
 
+def _suite(document: Document) -> str:
+    title = f"{document['name']}: {count(document['repeats'], 'round')}{_emulated(document)}"
+    lines = [title] + ([f"{document['state']}: {document['reason']}"] if document["reason"] else [])
+    lines.append(
+        f"{pad('workload', 16)}{pad('policy', 14)}{pad_left('samples/s', 11)}{pad_left('±', 7)}{pad_left('over equal', 12)}"
+        f"{pad_left('efficiency', 12)}{pad_left('utilization', 13)}{pad_left('imbalance', 11)}{pad_left('s to target', 13)}"
+        "  difference"
+    )
+    verdicts = {True: "beyond the noise", False: "within the noise", None: ""}
+    for row in document["rows"]:
+        rate, target = row["samples_per_second"], row["seconds_to_target"]["mean"]
+        cells = (
+            (number(rate["mean"]), 11),
+            (number(rate["ci95"]), 7),
+            (ratio(row["speedup_over_equal"]["mean"]), 12),
+            (percent(row["balance_efficiency"]["mean"]), 12),
+            (percent(row["utilization"]["mean"]), 13),
+            (percent(row["imbalance"]["mean"]), 11),
+            (UNKNOWN if target is None else f"{target:.1f}", 13),
+        )
+        line = pad(row["workload"], 16) + pad(row["policy"], 14) + "".join(pad_left(cell, width) for cell, width in cells)
+        lines.append(f"{line}  {verdicts[row['is_beyond_noise']]}".rstrip())
+    return "\n".join(lines + [f"warning: {sentence}" for sentence in document["warnings"]])
+
+
 def _search(document: Document) -> str:
     title = f"{document['name']}: {count(len(document['trials']), 'trial')} of {document['workload']}{_emulated(document)}"
     lines = [title] + ([f"{document['state']}: {document['reason']}"] if document["reason"] else [])
@@ -434,6 +459,7 @@ _RENDERERS = {
     "report": _report,
     "scale": _scale,
     "search": _search,
+    "suite": _suite,
     "status": _status,
 }
 """Renderer of each document type, except results and logs."""

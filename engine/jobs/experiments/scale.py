@@ -22,7 +22,6 @@ from ..launch.job import JobLauncher
 from ..launch.profile import profiling_spec
 from ..launch.session import LaunchSession
 
-KIND = "scale"
 RESULT_FILE = "result.json"
 
 Attach = Callable[[str], Awaitable[Document | None]]
@@ -66,11 +65,11 @@ class Scaling:
     async def begin(self, directory: Path, request: ScaleRequest) -> Document:
         """Plan an experiment, write its plan, and run it. Raises UsageError where the name has another plan."""
         plan = await self._plan(request)
-        return await self._run(begin(directory, KIND, plan))
+        return await self._run(begin(directory, "scale", plan))
 
     async def resume(self, directory: Path) -> Document:
         """Go on with an experiment that was interrupted, by the plan it began with."""
-        return await self._run(resume(directory, KIND))
+        return await self._run(resume(directory, "scale"))
 
     async def _plan(self, request: ScaleRequest) -> Document:
         """The plan of the experiment: sets of devices, their rates, batches and predictions, for every network."""

@@ -22,7 +22,6 @@ from ..mirror.follow import copied_events
 from ..scripts.packaged import packaged_script
 from .scale import RESULT_FILE, Attach
 
-KIND = "search"
 MAX_LAUNCHES = 6
 """Launches of one search: after a lost node the trials that are left run again on the others."""
 SERIES_RATE = 136.0
@@ -73,12 +72,12 @@ class Search:
     async def begin(self, directory: Path, request: SearchRequest) -> Document:
         """Plan a search, write its plan, and run it. Raises UsageError where the name has another plan."""
         return await self._run(
-            begin(directory, KIND, plan_of(request, self._is_emulated(), self._session.inventory.link is not None))
+            begin(directory, "search", plan_of(request, self._is_emulated(), self._session.inventory.link is not None))
         )
 
     async def resume(self, directory: Path) -> Document:
         """Go on with a search that was interrupted, by the plan it began with."""
-        return await self._run(resume(directory, KIND))
+        return await self._run(resume(directory, "search"))
 
     def _is_emulated(self) -> bool:
         return any(node.devices for node in self._session.inventory.nodes)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import pytest
 from paceline.engine.events import Event, RunPlanned
-from paceline.engine.jobs.experiments import scale
+from paceline.engine.jobs.experiments import scale, suite
 from paceline.engine.jobs.experiments.scale import ScaleRequest, Scaling
 from paceline.engine.profiles.profile import DeviceProfile, Profile
 from paceline.engine.reports.document_type import Document
@@ -37,6 +37,8 @@ class Lab:
         run_id = f"run-{len(Lab.runs)}"
         rate = 100.0 * len(spec.devices.split(",")) + spec.seed
         Lab.runs[run_id] = {"run_id": run_id, "state": "done", "samples_per_second": rate, "epochs": [], "phases": []}
+        cases = [{"policy": policy, "samples_per_second": rate} for policy in spec.policies]
+        Lab.runs[run_id]["cases"] = cases
         Lab.launched.append(spec.devices)
         self._publish(planned(run_id))
         Lab.step()
@@ -94,6 +96,24 @@ async def test_interrupted_anywhere_and_resumed_it_has_the_rows_of_an_undisturbe
         resumed = await scaling(tmp_path).resume(name)
         assert figures(resumed) == figures(undisturbed)
         assert len(lab.launched) == launches  # the run that went on was followed, not launched again
+
+
+async def test_a_suite_interrupted_anywhere_goes_on_alike(lab: type[Lab], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(suite, "JobLauncher", Lab)
+    monkeypatch.setattr(suite, "replace", scale.replace)
+    session: Any = SimpleNamespace(inventory=Inventory(path=str(tmp_path / "nodes.toml"), nodes=()), publish=lambda event: None)
+    request = suite.SuiteRequest(workloads=("digits-cnn", "agnews-small"), policies=("equal",), repeats=2, seed=5)
+    undisturbed = await suite.Suite(session, Lab.attach).begin(tmp_path / "whole", request)
+    launches = len(lab.launched)
+    assert launches == 4
+    for close in range(2 * launches):
+        lab.launched.clear()
+        lab.closes_after = close
+        with pytest.raises(asyncio.CancelledError):
+            await suite.Suite(session, Lab.attach).begin(tmp_path / f"closed-{close}", request)
+        lab.closes_after = None
+        assert figures(await suite.Suite(session, Lab.attach).resume(tmp_path / f"closed-{close}")) == figures(undisturbed)
+        assert len(lab.launched) == launches
 
 
 def figures(document: Document) -> Any:
