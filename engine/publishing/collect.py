@@ -13,6 +13,7 @@ from .parts.hardware import hardware_charts, hardware_tables
 from .parts.policies import bench_charts, bench_tables
 from .parts.runs import runs_charts, runs_table, train_charts, train_tables
 from .parts.scaling import scale_charts, scale_tables
+from .parts.suites import suite_charts, suite_tables
 from .parts.trials import search_charts, search_tables
 from .result_file import ResultFile
 from .summary import summary_of
@@ -22,6 +23,7 @@ _PARTS: Mapping[str, tuple[Callable[[ResultFile, str], Iterable[Table]], Callabl
     "scale": (scale_tables, scale_charts),
     "train": (train_tables, train_charts),
     "search": (search_tables, search_charts),
+    "suite": (suite_tables, suite_charts),
     "profile": (hardware_tables, hardware_charts),
 }
 """Tables and charts by the type of a document; names get a prefix where a report has several."""

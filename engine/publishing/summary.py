@@ -25,6 +25,8 @@ def summary_of(documents: Sequence[Document]) -> Iterator[str]:
             yield from _train(document)
         elif kind == "search":
             yield from _search(document)
+        elif kind == "suite":
+            yield from _suite(document)
 
 
 def _bench(document: Document) -> Iterator[str]:
@@ -110,6 +112,21 @@ def _search(document: Document) -> Iterator[str]:
             f"All devices at once took {document['parallel_seconds']:.0f} s instead of {document['sequential_seconds']:.0f} s one"
             f" after another on the fastest device (computed): {document['speedup']:.2f}x of at most {document['bound']:.2f}x."
         )
+
+
+def _suite(document: Document) -> Iterator[str]:
+    names = ", ".join(dict.fromkeys(row["workload"] for row in document["rows"]))
+    yield f"Asked: which policy trains {names} fastest, over {document['repeats']} interleaved rounds."
+    for name in dict.fromkeys(row["workload"] for row in document["rows"]):
+        own = [row for row in document["rows"] if row["workload"] == name and row["samples_per_second"]["mean"] is not None]
+        if not own:
+            yield f"Found for {name}: no throughput is known."
+            continue
+        best = max(own, key=lambda row: float(row["samples_per_second"]["mean"]))
+        gain = best["speedup_over_equal"]["mean"]
+        over = f", {gain:.2f} times equal shares" if gain is not None else ""
+        noise = ", a difference within the noise" if best["is_beyond_noise"] is False else ""
+        yield f"Found for {name}: {best['policy']} with {best['samples_per_second']['mean']:,.0f} samples/s{over}{noise}."
 
 
 def _train(document: Document) -> Iterator[str]:

@@ -15,6 +15,7 @@ import pytest
 from paceline.engine.errors import StorageFailed, UsageError
 from paceline.engine.experiments.scale import scale_document
 from paceline.engine.experiments.search import search_document
+from paceline.engine.experiments.suite import suite_document
 from paceline.engine.jobs.experiments.search import SearchRequest, plan_of, rows_of_run
 from paceline.engine.plan import Plan
 from paceline.engine.publishing.collect import report_of
@@ -32,6 +33,8 @@ from paceline.engine.reports.bench import bench_document, train_document
 
 from tests.engine.experiments.test_scale import facts, plan
 from tests.engine.experiments.test_search import ended
+from tests.engine.experiments.test_suite import PLAN
+from tests.engine.experiments.test_suite import facts as bench_facts
 from tests.engine.reports.test_reports import EQUAL_AND_HYBRID, LINES, SLOW, case_lines, made_plan
 
 SEARCH = plan_of(SearchRequest(grid=("lr=0.1,0.01,0.001",)))
@@ -48,6 +51,7 @@ def sources() -> list[ResultFile]:
         train_document(train, case_lines(train, "hybrid", SLOW, 1.6), "done", "logs/runs/x") | {"reason": None},
         train_document(train, case_lines(train, "hybrid", SLOW, 0.8), "done", "logs/runs/y") | {"reason": None},
         scale_document("mine", plan(), rows),
+        suite_document("all", PLAN, {place: bench_facts(100.0 + place, 200.0 - place) for place in range(4)}),
         search_document("grid", SEARCH, rows_of_run(TRIALS, {0: "fast:0", 1: "slow:0"}, SEARCH)),
     ]
     return [ResultFile(f"one{place}", f"logs/runs/one{place}/result.json", document) for place, document in enumerate(documents)]
@@ -170,7 +174,7 @@ def test_csv_gives_every_figure_unrounded() -> None:
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_layout_gives_the_names_of_the_project_it_follows(layout: str) -> None:
     assert set(LIKES) == set(LAYOUTS)
-    chosen = {"trainer": sources()[:1], "two-devices": sources()[1:3], "negative-scaling": sources()[3:4], "cloud": sources()[4:]}[
+    chosen = {"trainer": sources()[:1], "two-devices": sources()[1:3], "negative-scaling": sources()[3:4], "cloud": sources()[5:]}[
         layout
     ]
     report = as_like(report_of(chosen), chosen, layout)
