@@ -15,6 +15,7 @@ from ...events import (
     EpochEnded,
     Event,
     GradientProfiled,
+    GroupReformed,
     LaunchStarted,
     LinkProfiled,
     MetricLogged,
@@ -36,6 +37,8 @@ from ...events import (
     StragglerFound,
     StrangersRefused,
     SystemProfiled,
+    TrialEnded,
+    TrialStarted,
 )
 from ...store.silence import silence_text
 from .levels import Level
@@ -45,7 +48,7 @@ Sentence = tuple[str, Level]
 
 def sentence(event: Event) -> Sentence | None:
     """The sentence of an event and its level; None: this kind has no sentence of its own."""
-    return _of_runner(event) or _of_training(event) or _of_balancer(event) or _of_measurement(event)
+    return _of_runner(event) or _of_group(event) or _of_training(event) or _of_balancer(event) or _of_measurement(event)
 
 
 def _of_runner(event: Event) -> Sentence | None:
@@ -67,6 +70,24 @@ def _of_runner(event: Event) -> Sentence | None:
             return f"the run {_ended(event.state)} here, and these processes could not be stopped: {pids}", "error"
         case RunnerEnded():
             return f"the run {_ended(event.state)} here{_because(event.reason)}", "error" if event.state == "failed" else "info"
+        case _:
+            return None
+
+
+def _of_group(event: Event) -> Sentence | None:
+    match event:
+        case GroupReformed():
+            lost = f"without {_ranks(event.lost)}" if event.lost else "with all members"
+            repeated = f", {event.repeated_steps} steps are repeated" if event.repeated_steps else ""
+            stood = f"; training stood for {event.seconds:.1f} s"
+            text = f"the group goes on {lost} from step {event.step}{repeated}{stood}{_because(event.reason)}"
+            return text, "warning" if event.lost else "info"
+        case TrialStarted():
+            return f"trial {event.trial} has started", "info"
+        case TrialEnded(state="failed"):
+            return f"trial {event.trial} failed{_because(event.reason)}", "warning"
+        case TrialEnded():
+            return f"trial {event.trial} is {event.state} after {event.seconds:,.0f} s", "info"
         case _:
             return None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from .event_text import event_text, parse_rank
@@ -79,15 +79,18 @@ class LineReader:
             yield MergedLine(self._node, event.rank, at, event.text[:MAX_LOG_LINE_BYTES], event.level)
 
 
-def merge(files: Sequence[Sequence[MergedLine]], since: float | None = None) -> Iterator[MergedLine]:
+def merge(
+    files: Sequence[Sequence[MergedLine]], since: float | None = None, ends: Mapping[str, float] | None = None
+) -> Iterator[MergedLine]:
     """Lines of many files in one order: by time between files, unchanged within a file.
 
     ``since``: seconds since 1970, only lines from then on; a line without a time counts by the place that it has in the order.
 
     A line without a time follows the line before it. A file without times, such as a program's output, is placed as a whole before
-    the last event of its node, where a person looks for the cause of a failure.
+    the last event of its node, where a person looks for the cause of a failure. ``ends``: times of these events by node,
+    where lines were left out.
     """
-    last: dict[str, float] = {}
+    last: dict[str, float] = dict(ends or {})
     for lines in files:
         for line in lines:
             last[line.node] = max(last.get(line.node, 0.0), line.at or 0.0)

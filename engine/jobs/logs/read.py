@@ -89,6 +89,8 @@ class _NodeLog:
         self.node, self.clock, self.ranks = node, clock, ranks
         self._link, self._context = link, context
         self._copies = context.run_dir / "nodes" / node
+        self.end = 0.0
+        """Time of its last event so far, whatever the query leaves out; 0: unknown."""
         self._readers: dict[str, LineReader] = {}
         self._offsets: dict[str, int] = {}
 
@@ -103,8 +105,10 @@ class _NodeLog:
             self._readers[name] = LineReader(self.node, name, self.ranks, self.clock, is_cut=start > 0)
             lines[name] = collections.deque(maxlen=query.lines or None)
         async for name, data in self._bytes(sizes):
-            if name in lines:
-                lines[name].extend(line for line in self._readers[name].feed(data) if query.matches(line))
+            for line in self._readers[name].feed(data) if name in lines else ():
+                self.end = max(self.end, line.at or 0.0)
+                if query.matches(line):
+                    lines[name].append(line)
         return [list(file_lines) for file_lines in lines.values()]
 
     def unterminated_lines(self, query: LogQuery) -> list[MergedLine]:
@@ -239,7 +243,8 @@ async def read_logs(
                 hint=f"ranks {', '.join(map(str, ranks[:8]))}" + (" ..." if len(ranks) > 8 else ""),
             )
     logs = [opened[name] for name in backlogs]
-    lines = list(merge([file for files in backlogs.values() for file in files], query.since))
+    ends = {log.node: log.end for log in logs}
+    lines = list(merge([file for files in backlogs.values() for file in files], query.since, ends))
     if show is None:
         lines += [line for log in logs for line in log.unterminated_lines(query)]
     lines = lines[-query.lines :] if query.lines else lines

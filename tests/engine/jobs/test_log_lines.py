@@ -158,6 +158,8 @@ def test_lines_since_a_time_keep_output_that_stands_after_it() -> None:
     output, quiet = [MergedLine("a", 0, None, "Traceback")], [MergedLine("b", 0, None, "quiet")]
     files = [events, output, quiet, [MergedLine("b", None, 2.0, "b")]]
     assert [line.text for line in merge(files, since=5.0)] == ["Traceback", "ended"]
+    # The same where only errors are wanted: the event that dates the output is left out.
+    assert [line.text for line in merge([output, quiet], since=5.0, ends={"a": 9.0, "b": 2.0})] == ["Traceback"]
 
 
 def write_run(copies: Path, generator: random.Random) -> None:
