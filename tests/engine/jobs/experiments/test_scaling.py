@@ -77,9 +77,14 @@ def scaling(path: Path) -> Scaling:
     return Scaling(session, Lab.attach)
 
 
+def changed(session: Any, **changes: Any) -> Any:
+    """``dataclasses.replace`` of a session that is no dataclass."""
+    return SimpleNamespace(**{**vars(session), **changes})
+
+
 @pytest.fixture(autouse=True)
 def plain_replace(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scale, "replace", lambda session, **changes: SimpleNamespace(**{**vars(session), **changes}))
+    monkeypatch.setattr(scale, "replace", changed)
 
 
 async def test_interrupted_anywhere_and_resumed_it_has_the_rows_of_an_undisturbed_one(lab: type[Lab], tmp_path: Path) -> None:
@@ -100,7 +105,7 @@ async def test_interrupted_anywhere_and_resumed_it_has_the_rows_of_an_undisturbe
 
 async def test_a_suite_interrupted_anywhere_goes_on_alike(lab: type[Lab], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(suite, "JobLauncher", Lab)
-    monkeypatch.setattr(suite, "replace", scale.replace)
+    monkeypatch.setattr(suite, "replace", changed)
     session: Any = SimpleNamespace(inventory=Inventory(path=str(tmp_path / "nodes.toml"), nodes=()), publish=lambda event: None)
     request = suite.SuiteRequest(workloads=("digits-cnn", "agnews-small"), policies=("equal",), repeats=2, seed=5)
     undisturbed = await suite.Suite(session, Lab.attach).begin(tmp_path / "whole", request)
