@@ -94,6 +94,32 @@ def average(tensor: torch.Tensor | None) -> None:
     tensor /= WORLD
 
 
+def compute_gradients(kind: str, models: list[nn.Module], x: torch.Tensor, y: torch.Tensor, waiting: list[torch.Tensor]) -> None:
+    """One batch, in the way of its kind; ``waiting``: losses that are not back-propagated yet."""
+    model = models[0]
+    if kind == "two batches":
+        waiting.append(loss_of(kind, model, x, y))
+        if len(waiting) == 2:
+            sum(waiting, torch.zeros(())).backward()
+            waiting.clear()
+    elif kind == "parts":
+        for part in range(0, len(x), 2):
+            loss_of(kind, model, x[part : part + 2], y[part : part + 2]).backward()
+    elif kind in ("own average", "weights"):
+        with model.no_sync():  # type: ignore[operator]  # of DDP
+            loss_of(kind, model, x, y).backward()
+        if kind == "own average":
+            for weight in model.parameters():
+                average(weight.grad)
+    elif kind == "one after another":  # both compute gradients in one backward
+        functional.cross_entropy(models[1](model(x)), y).backward()
+    else:
+        for one in models:
+            loss_of(kind, one, x, y).backward()
+    if kind == "metrics":
+        dist.all_gather([torch.zeros_like(y) for _ in range(WORLD)], y)
+
+
 def script(rank: int, world: int, kind: str) -> torch.Tensor:
     """A training loop with the peculiarity of its kind; weights of all its models after two epochs."""
     sampler: DistributedSampler[Any] = DistributedSampler(Rows(SAMPLES), world, rank)
@@ -115,31 +141,7 @@ def script(rank: int, world: int, kind: str) -> torch.Tensor:
         with joined:
             for x, y, *_ in loader:
                 optimizer.zero_grad()
-                if kind == "two batches":
-                    waiting.append(loss_of(kind, model, x, y))
-                    if len(waiting) == 2:
-                        sum(waiting, torch.zeros(())).backward()
-                        waiting.clear()
-                elif kind == "parts":
-                    for part in range(0, len(x), 2):
-                        loss_of(kind, model, x[part : part + 2], y[part : part + 2]).backward()
-                elif kind in ("own average", "weights"):
-                    with model.no_sync():  # type: ignore[operator]  # of DDP
-                        loss_of(kind, model, x, y).backward()
-                    if kind == "own average":
-                        for weight in model.parameters():
-                            average(weight.grad)
-                elif kind == "one after another":  # both compute gradients in one backward
-                    functional.cross_entropy(models[1](model(x)), y).backward()
-                elif kind == "by hooks":
-                    loss_of(kind, model, x, y).backward()
-                elif kind == "metrics":
-                    loss_of(kind, model, x, y).backward()
-                    seen = [torch.zeros_like(y) for _ in range(WORLD)]
-                    dist.all_gather(seen, y)
-                else:
-                    for one in models:
-                        loss_of(kind, one, x, y).backward()
+                compute_gradients(kind, models, x, y, waiting)
                 if kind == "manual":
                     for weight in model.parameters():
                         average(weight.grad)
