@@ -12,12 +12,24 @@ from benchmarks.places import CHECKOUT, RESULTS
 from benchmarks.table import Figure, parse_figures, print_figures
 
 GROUPS: dict[str, tuple[str, ...]] = {
-    "balancer": ("gradients", "cost", "adaptation", "causes", "alerts", "simulation", "hindsight"),
+    "balancer": ("gradients", "cost", "adaptation", "causes", "alerts", "simulation", "hindsight", "real"),
     "advice": ("profile", "labs", "emulated", "real", "cases", "netns", "contended"),
-    "fleet": ("trust", "doors", "doors_cost", "scale", "files", "node", "tails", "hostile", "openssh", "first_contact", "slow_lines"),
+    "fleet": (
+        "trust",
+        "doors",
+        "doors_cost",
+        "scale",
+        "files",
+        "node",
+        "tails",
+        "hostile",
+        "openssh",
+        "first_contact",
+        "slow_lines",
+    ),
     "jobs": ("membership",),
-    "data": ("stream",),
-    "scripts": ("cost",),
+    "data": ("stream", "loading"),
+    "scripts": ("cost", "lab"),
     "workloads": ("learning",),
     "tui": ("agent", "store", "replay", "paint", "fleet", "many"),
 }

@@ -32,6 +32,7 @@ CLAIMS = (
     Claim("SIM steady, noise, of the oracle", ">= .99", "balancer/simulation", "of the oracle"),
     Claim("SIM changes in 100 steps under that noise", "<= 2", "balancer/simulation", "changes in 100"),
     Claim("SIM of the best constant shares, 14 disturbances", ">= .98", "balancer/hindsight", "of the best constant"),
+    Claim("REAL ratio to fixed shares, 5 disturbances", "0.97 in or below", "balancer/real", "over proportional"),
     Claim("REAL cost: thread CPU a step", "<= 1 ms p95", "balancer/cost", "thread CPU"),
     Claim("REAL cost: wall over bare DDP", "<= .5 %", "balancer/cost", "wall over"),
     Claim("gradients against one process: float32; float64", "1e-6; 1e-12", "balancer/gradients", "gradients against"),

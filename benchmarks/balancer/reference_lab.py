@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -24,8 +25,16 @@ from paceline.engine.wire import decode
 from paceline.engine.workloads import WORKLOADS
 
 WORKLOAD = "digits-cnn"
-DEVICES = (("RTX 3060", 12.7, "12GiB"), ("RTX 3050", 9.1, "8GiB"), ("GTX 1650", 3.0, "4GiB"), ("GTX 1650", 3.0, "4GiB"))
+Device = tuple[str, float, str]
+DEVICES: tuple[Device, ...] = (
+    ("RTX 3060", 12.7, "12GiB"),
+    ("RTX 3050", 9.1, "8GiB"),
+    ("GTX 1650", 3.0, "4GiB"),
+    ("GTX 1650", 3.0, "4GiB"),
+)
 """Name, declared speed and memory, by rank; each device is on a node of its own."""
+CANCEL_SECONDS = 60.0
+"""Seconds in which an interrupted launch has cancelled its run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +81,10 @@ class Outcome:
 
 
 @contextmanager
-def lab(faults: Sequence[Fault] = (), noise: str = "") -> Iterator[Lab]:
+def lab(faults: Sequence[Fault] = (), noise: str = "", devices: Sequence[Device] = DEVICES) -> Iterator[Lab]:
     """A lab in a temporary directory. ``noise``: further TOML keys of every device."""
     with TemporaryDirectory(prefix="paceline-lab-") as directory:
-        (Path(directory) / "nodes.toml").write_text(_nodes(faults, noise))
+        (Path(directory) / "nodes.toml").write_text(_nodes(faults, noise, devices))
         yield Lab(Path(directory))
 
 
@@ -89,10 +98,19 @@ class Lab:
         """Run ``paceline --batch --json`` with these words. Raises SystemExit where it fails."""
         command = [sys.executable, "-m", "paceline.tui", "--batch", "--json", *words]
         environment = {**os.environ, "HOME": str(self.path)}
-        done = subprocess.run(command, cwd=self.path, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        pipe = subprocess.PIPE
+        with subprocess.Popen(
+            command, cwd=self.path, env=environment, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True
+        ) as done:
+            try:
+                out, err = done.communicate()
+            except BaseException:  # the run is detached: without a word it would go on
+                done.send_signal(signal.SIGINT)
+                done.communicate(timeout=CANCEL_SECONDS)
+                raise
         if done.returncode != 0:
-            raise SystemExit(f"{' '.join(words)} ended with status {done.returncode}:\n{done.stderr[-2000:]}")
-        outcome = Outcome(json.loads(done.stdout))
+            raise SystemExit(f"{' '.join(words)} ended with status {done.returncode}:\n{err[-2000:]}")
+        outcome = Outcome(json.loads(out))
         copies = self.path / "logs" / "runs" / outcome.document["run_id"] / "nodes"
         for path in sorted(copies.glob("*/ranks/*.jsonl")):
             lines = (decode(line) for line in path.read_bytes().splitlines())
@@ -100,9 +118,9 @@ class Lab:
         return outcome
 
 
-def _nodes(faults: Sequence[Fault], noise: str) -> str:
+def _nodes(faults: Sequence[Fault], noise: str, devices: Sequence[Device]) -> str:
     text = ""
-    for rank, (name, speed, memory) in enumerate(DEVICES):
+    for rank, (name, speed, memory) in enumerate(devices):
         keys = f'name = "{name}", speed = {speed}, memory = "{memory}"' + (f", {noise}" if noise else "")
         text += f'[[node]]\nname = "demo{rank + 1}"\nkind = "embedded"\ndevices = [{{ {keys} }}]\n'
         for fault in faults:
