@@ -333,9 +333,9 @@ def _apply_report(state: State, event: NodeReported) -> State:
 
 def _with_seldom_readings(before: HostReading, now: HostReading) -> HostReading:
     """A reading with the cores and processes of the one before where it has none: they are read seldom."""
-    if now.core_use is not None or now.processes is not None or (before.core_use is None and before.processes is None):
-        return now
-    return replace(now, core_use=before.core_use, processes=before.processes)
+    core_use = before.core_use if now.core_use is None else now.core_use
+    processes = before.processes if now.processes is None else now.processes
+    return now if core_use is now.core_use and processes is now.processes else replace(now, core_use=core_use, processes=processes)
 
 
 def _device(known: DeviceState | None, reading: DeviceReading) -> DeviceState:

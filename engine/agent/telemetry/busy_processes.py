@@ -1,6 +1,6 @@
 """The busiest processes of a machine, from /proc: what a node without accelerators is doing, and for whom. Linux only.
 
-A scan opens one file a process, 20 microseconds each, and is therefore made seldom.
+A scan opens one file a process, 20 microseconds each, and is therefore made seldom: on a machine with many processes less often.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from ..system.processes import RUN_ID_VARIABLE, read_environment
 
 MAX_BUSY_PROCESSES = 8
 """Processes of one reading: those that used most processor time, then those with most memory."""
+SCAN_SHARE = 0.005
+"""Largest share of one processor that scans take."""
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -38,11 +40,14 @@ class BusyProcesses:
         self._before: dict[tuple[int, int], int] = {}
         """Ticks of processor time by pid and start time."""
         self._scanned_at = 0.0
+        self._next_scan_at = 0.0
         self._users: dict[int, str] = {}
 
-    def read(self) -> tuple[HostProcess, ...]:
-        """The busiest processes, busiest first."""
+    def read(self) -> tuple[HostProcess, ...] | None:
+        """The busiest processes, busiest first; None where it is too early for another scan."""
         now = time.monotonic()
+        if now < self._next_scan_at:
+            return None
         passed = now - self._scanned_at
         found: list[_Found] = []
         ticks: dict[tuple[int, int], int] = {}
@@ -60,6 +65,7 @@ class BusyProcesses:
                 process = process._replace(cpu=max(0.0, (used - self._before[key]) / _TICKS / passed))
             found.append(process)
         self._before, self._scanned_at = ticks, now
+        self._next_scan_at = now + (time.monotonic() - now) / SCAN_SHARE
         found.sort(key=lambda process: (-(process.cpu or 0.0), -process.memory))
         return tuple(map(self._reading, found[:MAX_BUSY_PROCESSES]))
 

@@ -14,7 +14,9 @@ from paceline.engine.agent.telemetry import busy_processes, disks, host, network
 from paceline.engine.agent.telemetry.disks import Disks, parse_mounts
 from paceline.engine.agent.telemetry.host import Host
 from paceline.engine.agent.telemetry.network import INTERFACES_EVERY_READINGS, NetworkCounters
-from paceline.engine.events import DiskReading, LinkReading
+from paceline.engine.events import DiskReading, HostProcess, HostReading, LinkReading, NodeReported
+from paceline.engine.store.reduce import reduce
+from paceline.engine.store.state import State
 
 NET_HEAD = "Inter-|   Receive  |  Transmit\n face |bytes packets\n"
 MEMINFO = "MemTotal:  1000 kB\nMemFree:  1 kB\nMemAvailable:  400 kB\nSwapTotal:  50 kB\nSwapFree:  20 kB\n"
@@ -263,3 +265,20 @@ def test_processes_of_this_machine_are_found_with_their_user(tmp_path: Path) -> 
     assert found
     assert all(one.pid > 0 and one.user and one.name for one in found)
     assert len(found) <= busy_processes.MAX_BUSY_PROCESSES
+
+
+def test_a_scan_that_takes_long_is_made_less_often(machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = iter([0.0, 0.2, 30.0, 50.0, 50.1])  # the first scan takes 0.2 s: no other one within 40 s
+    monkeypatch.setattr(busy_processes, "time", types.SimpleNamespace(monotonic=lambda: next(ticks)))
+    process(machine, 7, 1000)
+    scanner = busy_processes.BusyProcesses(machine.proc)
+    assert [found is not None for found in (scanner.read(), scanner.read(), scanner.read())] == [True, False, True]
+
+
+def test_cores_and_processes_hold_until_they_are_read_again() -> None:
+    busy = HostProcess(7, "eve", "python", 1.0)
+    state = State()
+    for host_reading in (HostReading(core_use=(50,), processes=(busy,)), HostReading(cpu=0.3), HostReading(core_use=(60,))):
+        state = reduce(state, NodeReported(node="a", host=host_reading))
+    assert state.nodes["a"].host.core_use == (60,)
+    assert state.nodes["a"].host.processes == (busy,)
