@@ -15,6 +15,7 @@ from ...experiments.search import REFERENCE_GRID, Value, drawn, grid, parse_spac
 from ...protocol.json_files import write_json
 from ...reports.document_type import Document
 from ...specs import ScriptSpec, TrainSpec, TrialSpec
+from ...workloads.options import TRAINING_OPTIONS
 from ...workloads.pairs import choose
 from ..launch.job import JobLauncher
 from ..launch.session import LaunchSession
@@ -163,6 +164,9 @@ def plan_of(request: SearchRequest, is_emulated: bool = False, is_network_emulat
     if request.script is None:
         pair = choose(request.model, request.dataset)
         metric, is_more_better = METRICS.get(pair.model.kind, ("loss", False))
+        known = dict.fromkeys(("batch", "epochs", *pair.model.sizes, *(option.name for option in TRAINING_OPTIONS)))
+        if unknown := [name for name in space if name not in known]:
+            raise UsageError(f"{pair.model.name} has no option {unknown[0]}", hint=f"it has {', '.join(known)}")
         args = [list(choose(request.model, request.dataset, {**shared, **params}).arguments) for params in combinations]
         plan |= {"script": None, "model": pair.model.name, "workload": pair.name, "data": pair.dataset.name}
         plan |= {"rate": SERIES_RATE if pair.model.kind == "series" else None}

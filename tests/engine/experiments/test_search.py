@@ -36,6 +36,12 @@ def test_values_are_numbers_where_they_look_like_some() -> None:
     assert parse_space(["hidden-dim=64,128", "opt=adam,nan"]) == {"hidden_dim": (64, 128), "opt": ("adam", "nan")}
 
 
+def test_an_option_that_the_model_does_not_have_is_refused_with_those_it_has() -> None:
+    with pytest.raises(UsageError, match="mlp has no option nothere") as refused:
+        plan_of(SearchRequest(grid=("lr=0.1", "nothere=2")))
+    assert "hidden_dim" in str(refused.value.hint)
+
+
 def test_an_empty_and_an_endless_grid_are_refused() -> None:
     with pytest.raises(UsageError, match="empty"):
         grid({})
