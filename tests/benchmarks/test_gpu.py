@@ -64,6 +64,7 @@ def test_a_part_that_crashes_or_hangs_keeps_its_rows_and_is_named(tmp_path: Path
     assert "stopped after" in rows[-1].value
 
 
+@pytest.mark.slow  # starts the whole program
 def test_without_a_card_it_ends_well_and_says_what_it_could_not_measure(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "benchmarks" / "gpu.py"), "--device", "cpu", "--only", "readings", "--out", "page"]
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)

@@ -56,6 +56,7 @@ def test_a_job_over_two_nodes_ends_with_its_result_and_byte_exact_copies(lab: La
     assert lab.run("replay", str(recording))[1]["run_id"] == run_id
 
 
+@pytest.mark.slow  # test_soak_node.py kills a centre and finds its run
 def test_a_run_left_going_is_found_and_cancelled_by_a_new_process(lab: LabDirectory) -> None:
     first = lab.start("train", "--epochs", "1000")
     doors = DoorWatch(lab)

@@ -32,6 +32,7 @@ def seconds(document: dict[str, Any], rank: int, *phases: str) -> float:
     return float(sum(entry["seconds"] for entry in document["phases"] if entry["rank"] == rank and entry["phase"] in phases))
 
 
+@pytest.mark.slow  # tests/engine/reports/test_phases.py has its figures by hand
 def test_the_faster_rank_waits_for_the_slower_one_and_the_result_says_so(tmp_path: Path) -> None:
     document = trained(tmp_path, make_plan("sp500-mlp", SPEEDS, ["equal"], epochs=3, batch=64))
     fast, slow = (seconds(document, rank, "forward", "backward") for rank in (0, 1))

@@ -104,6 +104,7 @@ async def session(directory: Path) -> dict[str, Any]:
     return {**documents, "said": narration.getvalue()}
 
 
+@pytest.mark.slow  # test_supervisor.py looks at the modes of private files
 def test_a_run_keeps_its_files_to_itself_and_its_secrets_to_nobody(careless: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with Watch([word.encode() for word in CANARIES.values()]) as watch:
         documents = asyncio.run(session(careless))

@@ -34,6 +34,7 @@ async def test_a_killed_runner_is_known_and_its_run_starts_once_quick(tmp_path: 
     assert counts["named"] == 3
 
 
+@pytest.mark.slow  # test_supervisor.py has children that ignore TERM
 async def test_who_does_not_want_to_go_is_gone_after_ten_seconds_quick(tmp_path: Path) -> None:
     counts, longest = await cancel_stubborn(tmp_path, 5, 7)
     check_counts(f"cancels (longest {longest:.1f} s)", 7, counts)

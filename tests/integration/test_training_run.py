@@ -125,6 +125,7 @@ def test_waiting_is_no_work_of_the_rank_that_waits(bench: Lab) -> None:
     assert fast.full_wait_seconds > slow.full_wait_seconds
 
 
+@pytest.mark.slow  # test_lab.py kills a rank too
 def test_a_killed_rank_leaves_the_other_with_a_collateral_failure_and_no_orphan(tmp_path: Path) -> None:
     lab = Lab(tmp_path, make_plan("sp500-mlp", SPEEDS, ["equal"], epochs=1000, batch=64), toy_arrays())
     lab.start()
@@ -190,6 +191,7 @@ def test_a_loss_that_is_not_finite_is_blamed_on_its_rank(tmp_path: Path) -> None
     assert "rank 0 is not finite in step 0" in lab.first(RankFailed).reason
 
 
+@pytest.mark.slow  # tests/engine/training/test_memory.py has it in one process
 def test_a_device_with_little_memory_keeps_its_share_in_micro_batches(tmp_path: Path) -> None:
     plan = make_plan("sp500-mlp", [[42.0, 14.0]], ["hybrid"], epochs=2, batch=64)
     timer = EmulatedTimer(plan.ranks[0], Emulation(42.0), WORKLOADS["sp500-mlp"], build_model("sp500-mlp"))
