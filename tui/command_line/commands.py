@@ -19,7 +19,7 @@ from paceline.engine.inventory.link_presets import LINK_PRESETS
 from paceline.engine.jobs.launch.job_options import exclusive_groups, job_file_options, train_spec
 from paceline.engine.jobs.logs.levels import LEVELS
 from paceline.engine.jobs.logs.since import SINCE_EXAMPLES
-from paceline.engine.publishing.formats import DEFAULT_FORMATS, FORMATS, LAYOUTS
+from paceline.engine.publishing.formats import DEFAULT_FORMATS, EXPORTS, FORMATS, LAYOUTS
 from paceline.engine.reports.document_type import Document
 from paceline.engine.states import COMPRESSIONS, POLICIES, PRECISIONS
 from paceline.engine.workloads import WORKLOADS
@@ -237,8 +237,10 @@ async def _compare(control: Control, args: argparse.Namespace) -> Document:
 
 
 def _report_files(runs: Path, args: argparse.Namespace) -> Document:
-    from paceline.engine.jobs.experiments.report import report_runs
+    from paceline.engine.jobs.experiments.report import export_runs, report_runs
 
+    if args.to is not None:
+        return export_runs(runs, args.results, args.out, args.to)
     formats = None if args.formats is None else [word.strip() for word in args.formats.split(",")]
     return report_runs(runs, args.results, args.out, formats, args.like)
 
@@ -495,7 +497,8 @@ VERBS: dict[str, Verb] = {
                 Argument("results", "runs, experiments, or paths of a result.json", "RESULT", nargs="+"),
                 Argument("--out", "directory of the report (default: report, beside the result)", "DIR", Path),
                 Argument("--formats", f"some of {','.join(FORMATS)} (default: {','.join(DEFAULT_FORMATS)})", "A,B"),
-                Argument("--like", "tables and figures of another project", "NAME", choices=LAYOUTS),
+                Argument("--like", "tables and figures of another project", "NAME", choices=LAYOUTS, group="what it writes"),
+                Argument("--to", "write what another tool reads instead", "TOOL", choices=EXPORTS, group="what it writes"),
             ),
             read_files=_report_files,
         ),

@@ -8,14 +8,32 @@ from pathlib import Path
 from ...errors import ConfigurationError, UsageError
 from ...protocol.json_files import read_json
 from ...publishing.collect import REPORTED, report_of
-from ...publishing.formats import DEFAULT_FORMATS
+from ...publishing.formats import DEFAULT_FORMATS, EXPORTS
 from ...publishing.like import LIKES, as_like
 from ...publishing.result_file import ResultFile
+from ...publishing.tensorboard import write_tensorboard
 from ...publishing.write import write_report
 from ...reports.document_type import Document, document_type
 from ..runs.listing import copied_rows
 from ..runs.run_names import KnownRun, find_run
 from .scale import RESULT_FILE
+
+
+def export_runs(runs: Path, names: Sequence[str], to: Path | None, tool: str) -> Document:
+    """Write results as another tool reads them: event files of TensorBoard. Raises UsageError."""
+    if tool not in EXPORTS:
+        raise UsageError(f"there is no export to {tool!r}", hint=f"known: {', '.join(EXPORTS)}")
+    sources = [_source(runs, name) for name in names]
+    directory = to if to is not None else runs.parent / tool
+    written = write_tensorboard(sources, directory)
+    summary = [f"{tool} --logdir {directory}"]
+    return {
+        "type": "report",
+        "directory": str(directory),
+        "files": [str(path) for path in written],
+        "summary": summary,
+        "notes": [f"{one.name} was measured on emulated devices" for one in sources if one.document.get("emulated")],
+    }
 
 
 def report_runs(runs: Path, names: Sequence[str], to: Path | None, formats: Sequence[str] | None, like: str | None) -> Document:
