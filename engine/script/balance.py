@@ -38,6 +38,8 @@ class Balance:
         self.memory = start(self.problem)
         self.is_resting = False
         self._candidate: Decision | None = None
+        self._printed: tuple[Decision | None, Memory, float] | None = None
+        """Number of the newest decision."""
         self._window: list[tuple[tuple[int, ...], tuple[StepWork, ...], int]] = []
 
     def raise_low(self, low: int) -> None:
@@ -66,8 +68,11 @@ class Balance:
 
     def fingerprint(self) -> float:
         """Return a number that differs where the next decision does."""
-        sizes = None if self._candidate is None else self._candidate.local_batch_sizes
-        return float(zlib.crc32(repr((sizes, self.memory.local_batch_sizes)).encode()))
+        if self._printed is None or self._printed[0] is not self._candidate or self._printed[1] is not self.memory:
+            sizes = None if self._candidate is None else self._candidate.local_batch_sizes
+            number = float(zlib.crc32(repr((sizes, self.memory.local_batch_sizes)).encode()))
+            self._printed = self._candidate, self.memory, number
+        return self._printed[2]
 
     def observe(
         self, sizes: tuple[int, ...], works: Sequence[StepWork], batches: int, fingerprints: Sequence[float]

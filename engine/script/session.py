@@ -38,7 +38,6 @@ _MESSAGE_VALUES = 8
 """Counts that one message carries: losses of more terms are weighed by samples."""
 LARGE_TENSOR = 256
 """Elements from which a tensor that the script sums over ranks holds gradients or samples; smaller ones are metrics."""
-_COLUMN = {name: place for place, name in enumerate(VALUES)}
 
 
 @dataclass(slots=True)
@@ -485,7 +484,9 @@ class ScriptSession:
         step, self.step = self.step, self.step + 1
         cuts, self._cuts = self._cuts, []
         self._shared = 0
-        if any(weight._backward_hooks or weight._post_accumulate_grad_hooks for weight in wrapped.parameters):
+        if self.judge.state == "observing" and any(
+            weight._backward_hooks or weight._post_accumulate_grad_hooks for weight in wrapped.parameters
+        ):
             self.judge.notice("it changes gradients before")
         if gradient is None:
             return
@@ -530,7 +531,7 @@ class ScriptSession:
             self.judge.agree([self.judge.own_code])
             self._report_verdict()
             return
-        column = {name: rows[:, place].tolist() for name, place in _COLUMN.items()}
+        column = dict(zip(VALUES, rows.T.tolist(), strict=True))
         if any(value != fingerprint for value in column["fingerprint"]):
             raise WorkFailed(
                 f"ranks trained different batches in step {step}", hint="every rank has to take as many batches, in the same order"

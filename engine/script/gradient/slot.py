@@ -50,16 +50,16 @@ class Slot:
     def fill(self, values: Sequence[float], count: float | torch.Tensor, loss: torch.Tensor | None) -> torch.Tensor:
         """Return the slot's gradient: this rank's row, zeros elsewhere. On a GPU without waiting for it."""
         own = self._row.view(self.world, -1)[self.rank]
-        host = digits_of(np.array([*values, *([] if isinstance(count, torch.Tensor) else [count])], dtype=np.float64))
         if self._row.is_cuda or isinstance(count, torch.Tensor):
+            host = digits_of(np.array([*values, *([] if isinstance(count, torch.Tensor) else [count])], dtype=np.float64))
             parts = [torch.from_numpy(host).to(self._row.device, self._row.dtype, non_blocking=True)]
             device = [count] if isinstance(count, torch.Tensor) else []
             device.append(torch.zeros((), device=self._row.device) if loss is None else loss)
             parts += [self._digits(value) for value in device]
             torch.cat(parts, out=own)
         else:
-            tail = digits_of(np.array([0.0 if loss is None else float(loss)]))
-            own.copy_(torch.from_numpy(np.concatenate([host, tail])))
+            row = np.array((*values, count, 0.0 if loss is None else float(loss)), dtype=np.float64)
+            own.copy_(torch.from_numpy(digits_of(row)))
         return self._row
 
     def zeros(self) -> torch.Tensor:
@@ -78,8 +78,11 @@ class Slot:
     def rows(self, gradient: torch.Tensor) -> npt.NDArray[np.float64] | None:
         """Return the rows of all ranks; None where a digit is none, because the bucket was changed on its way."""
         raw: Any = gradient.detach().to(torch.float64).mul(self.world).cpu().numpy()
-        digits = np.rint(raw)
-        if not np.isfinite(digits).all() or (np.abs(raw - digits) > 0.45).any() or digits.min() < 0 or digits.max() > 127:
+        rounded = np.rint(raw)
+        if not (np.abs(raw - rounded) <= 0.45).all():  # nor where it is not finite
+            return None
+        digits = rounded.astype(np.int64)
+        if (digits & ~127).any():
             return None
         bits = (digits.astype(np.uint64).reshape(self.world, len(VALUES), _DIGITS) << _NUMPY_SHIFTS).sum(2, dtype=np.uint64)
         return np.ascontiguousarray(bits).view(np.float64)
