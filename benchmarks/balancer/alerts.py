@@ -1,15 +1,20 @@
-"""Precision and recall of simulated straggler alerts, and no alert on a healthy lab: ``python -m benchmarks balancer/alerts``.
+"""Precision and recall of simulated straggler alerts: ``python -m benchmarks.balancer.alerts [PART ...] [--labs N]``.
 
 The simulated lab has the reference lab's four devices under the policy hybrid and runs the decision code of a real run, with 4 %
 noise on every part of every rank's step and 1 % outliers of 1.5 to 3 times. 600 histories have one fault each, of a random rank,
 cause and slowdown from 1.2 to 2.5, for 30 to 80 steps. Then the same lab, whose slowest device is four times slower than its
-fastest, runs 100,000 steps without a fault. The raw CSV holds all seeds.
+fastest, runs 100,000 steps without a fault. The raw CSV holds all seeds (part ``faults``).
+
+With more noise, up to 15 % of whole steps: jumps of 1.2x that last for 100 steps (``jumps``), one device or the network becoming
+1.25x slower over 200 to 600 steps (``creep``), and 40 labs of 2,000 steps without a fault (``healthy``). Their shares are fixed and
+profiles are wrong by up to 3 %. ``--labs N``: fewer histories. About twenty minutes in all on an idle core.
 """
 
 from __future__ import annotations
 
+import argparse
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import get_args
 
@@ -27,6 +32,14 @@ BATCH, NOISE, OUTLIERS = 384, 0.04, 0.01
 CAUSES: tuple[SlowdownCause, ...] = get_args(SlowdownCause)
 HISTORIES, WITHIN = 600, 10
 HEALTHY_STEPS = 100_000
+SIZES = (176, 126, 41, 41)
+PARTS: tuple[tuple[SlowdownCause, float], ...] = (("compute", 0.9), ("data", 0.06), ("host-to-device", 0.02), ("host", 0.02))
+"""Parts of a step, and their fractions of a healthy one."""
+NOISES, LABS, LAB_STEPS = (0.04, 0.08, 0.15), 40, 2000
+JUMP, JUMP_STEPS = 1.2, 100
+CREEP, TOLD_BY, CREEP_BEGINS, CREEP_LENGTHS = 1.25, 1.18, 150, (200, 400, 600)
+Slowdown = Callable[[int, int, str], float]
+"""Extra time of a step, rank and part, as a fraction of a healthy step."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +94,105 @@ def injected(seed: int) -> tuple[Fault, list[RankEvent]]:
     return fault, list(play(seed, fault.last + 40, fault))
 
 
+def play_noisy(seed: int, steps: int, noise: float, slowdown: Slowdown) -> Iterator[RankEvent]:
+    """The alerts of one history with fixed shares, where noise is of whole steps and the profile is wrong by up to 3 %."""
+    draw = random.Random(seed)
+    state = initial_state(len(LAB))
+    profile = [
+        StepTime(one.fixed_seconds * off, one.seconds_per_sample * off) for one in LAB for off in (draw.uniform(0.97, 1.03),)
+    ]
+    for step in range(steps):
+        works = []
+        exchange = 0.01 * draw.gauss(1.0, 0.2) + slowdown(step, -1, "network") * LAB[0].at(SIZES[0])
+        for rank, (model, size) in enumerate(zip(LAB, SIZES, strict=True)):
+            whole, factor = model.at(size), max(0.2, draw.gauss(1.0, noise))
+            part = {cause: (share + slowdown(step, rank, cause)) * whole * factor * draw.gauss(1.0, 0.03) for cause, share in PARTS}
+            works.append(StepWork(sum(part.values()), size, part["data"], part["host-to-device"], part["host"], exchange))
+        state, alerts = detect_stragglers(profile, state, step, works)
+        yield from alerts
+
+
+@dataclass(frozen=True)
+class Told:
+    """What was told of one fault."""
+
+    delay: int | None
+    """Steps until its first alert; None: none came."""
+    is_right: bool
+    """Whether that alert has the right cause."""
+    false: int
+    """Other alerts."""
+
+
+def told(seed: int, steps: int, noise: float, begin: int, size_at: Callable[[int], float]) -> Told:
+    """Play a fault of a random rank and cause that begins at a step; ``size_at``: slowdown less one by steps since."""
+    draw = random.Random(20_000 + seed)
+    cause = CAUSES[seed % len(CAUSES)]
+    rank = -1 if cause == "network" else draw.randrange(len(LAB))
+
+    def slowdown(step: int, of_rank: int, of_cause: str) -> float:
+        return size_at(step - begin) if step >= begin and (of_rank, of_cause) == (rank, cause) else 0.0
+
+    found = [one for one in play_noisy(seed, steps, noise, slowdown) if isinstance(one, StragglerFound)]
+    mine = [one for one in found if one.straggler == (None if rank < 0 else rank) and one.step >= begin]
+    if not mine:
+        return Told(None, False, len(found))
+    return Told(mine[0].step - begin + 1, mine[0].cause == cause, len(found) - len(mine))
+
+
+def jumps(labs: int) -> None:
+    """Print how soon jumps of 1.2x are told."""
+    for noise in NOISES:
+        draws = [random.Random(seed).randint(100, 200) for seed in range(labs)]
+        found = [told(seed, begin + JUMP_STEPS, noise, begin, lambda _: JUMP - 1) for seed, begin in enumerate(draws)]
+        what = f"SIM jumps of {JUMP}x for {JUMP_STEPS} steps, {noise:.0%} noise, {labs} labs: recall; causes; false"
+        delays = sorted(one.delay for one in found if one.delay is not None)
+        print_told(what, found, f"steps p50 / p90 {delays[len(delays) // 2]} / {delays[len(delays) * 9 // 10]}")
+
+
+def creep(labs: int) -> None:
+    """Print whether a slow creep is told by 1.18x."""
+    for noise in NOISES:
+        for length in CREEP_LENGTHS:
+            last = CREEP_BEGINS + int(length * (TOLD_BY - 1) / (CREEP - 1)) + 1
+            grow = (CREEP - 1) / length
+            found = [told(seed, last, noise, CREEP_BEGINS, lambda since, grow=grow: grow * since) for seed in range(labs)]
+            told_at = sorted(1 + grow * one.delay for one in found if one.delay is not None)
+            what = f"SIM creep by {TOLD_BY}x over {length} steps, {noise:.0%} noise, {labs} labs: recall; causes; false"
+            print_told(what, found, f"told at p50 {told_at[len(told_at) // 2]:.3f}x")
+
+
+def print_told(what: str, found: list[Told], more: str) -> None:
+    """Print recall, right causes and false alerts of some histories."""
+    hits, false = [one for one in found if one.delay is not None], sum(one.false for one in found)
+    recall, right = len(hits) / len(found), sum(one.is_right for one in hits) / max(len(hits), 1)
+    is_met = recall >= 0.99 and right >= 0.95 and false == 0
+    print_line(what, ">= .99; .95; 0", f"{recall:.3f}; {right:.3f}; {false}; {more}", is_met)
+
+
+def healthy(labs: int) -> None:
+    """Print the alerts of labs without a fault."""
+    for noise in NOISES:
+        events = [one for seed in range(labs) for one in play_noisy(50_000 + seed, LAB_STEPS, noise, lambda *_: 0.0)]
+        false = sum(isinstance(one, StragglerFound) for one in events)
+        print_line(f"SIM alerts of {labs} healthy labs, {LAB_STEPS:,} steps, {noise:.0%} noise", "0", str(false), false == 0)
+
+
 def main() -> None:
-    """Print the figures and store every history."""
+    """Print the parts named on the command line, all by default."""
+    parts: dict[str, Callable[[int], None]] = {"faults": faults, "jumps": jumps, "creep": creep, "healthy": healthy}
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("parts", nargs="*", help=", ".join(parts))
+    parser.add_argument("--labs", type=int, default=None)
+    asked = parser.parse_args()
+    if unknown := set(asked.parts) - set(parts):
+        parser.error(f"no part {', '.join(sorted(unknown))}; known: {', '.join(parts)}")
+    for name in asked.parts or parts:
+        parts[name](asked.labs or (LABS if name == "healthy" else 5 * LABS))
+
+
+def faults(_: int) -> None:
+    """Print the figures of 4 % noise and store every history."""
     rows: list[tuple[object, ...]] = []
     hits = right = false = ended = 0
     delays: list[int] = []
