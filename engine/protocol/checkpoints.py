@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from .json_files import read_json, write_json
+from .regular_files import open_regular
 
 CHECKPOINT_DIR = "checkpoints"
 """Directory of a run, on each node that keeps a copy."""
@@ -85,7 +86,7 @@ def newest_sound(directory: Path) -> CheckpointInfo | None:
 def digest_of_file(path: Path) -> tuple[int, str]:
     """Length and SHA-256 of a file. Raises OSError."""
     digest, length = hashlib.sha256(), 0
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         while block := file.read(_BLOCK_BYTES):
             digest.update(block)
             length += len(block)

@@ -11,6 +11,7 @@ import shutil
 import socket
 from pathlib import Path
 
+from .regular_files import read_regular
 from .run_files import PRIVATE_DIR
 from .short_directory import make_noted, read_note, remove_noted, write_note
 from .temporary_files import remove_temporary
@@ -43,7 +44,7 @@ def bind(run: Path) -> socket.socket:
 
 def connect(run: Path, timeout: float | None) -> socket.socket:
     """Connect to the runner of a run; ``timeout``: seconds of every later operation, too. Raises OSError."""
-    path = os.fsdecode((run / PRIVATE_DIR / PLACE_FILE).read_bytes())
+    path = os.fsdecode(read_regular(run / PRIVATE_DIR / PLACE_FILE))
     connection = socket.socket(socket.AF_UNIX)
     try:
         connection.settimeout(timeout)

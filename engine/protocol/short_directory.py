@@ -9,6 +9,8 @@ import stat
 import tempfile
 from pathlib import Path
 
+from .regular_files import read_regular
+
 _PREFIX = "paceline-"
 
 
@@ -42,6 +44,6 @@ def remove_noted(place: Path) -> None:
 def read_note(note: Path) -> Path | None:
     """The path in a note; None where there is none."""
     try:
-        return Path(os.fsdecode(note.read_bytes()))
+        return Path(os.fsdecode(read_regular(note)))
     except OSError:
         return None

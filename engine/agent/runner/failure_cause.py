@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 from ...events import RankFailed
 from ...membership.silence import Silence
 from ...plan import NodePlan, Plan
+from ...protocol.regular_files import open_regular
 from ...states import EndedStatus
 from ...wire import decode, to_plain
 from ..runs.run_dir import LOW_DISK_BYTES
@@ -26,6 +28,8 @@ _FATAL = re.compile(r"^Fatal Python error: [^\n]+", re.M)
 _TRACEBACK = re.compile(r"^Traceback \(most recent call last\):\n(?:[ \t][^\n]*\n|\n)+", re.M)
 MAX_MESSAGE_LINES = 12
 """Lines of an exception's message behind its first one, at most."""
+
+_TAIL_BYTES = 64 << 10
 
 _OOM_MESSAGE = re.compile(r"MemoryError|OutOfMemoryError|can't allocate memory|Cannot allocate memory|CUBLAS_STATUS_ALLOC_FAILED")
 """Messages of Python, torch's allocators and cuBLAS when memory runs out."""
@@ -117,9 +121,7 @@ def _rank_label(plan: Plan, rank: int) -> str:
 
 
 def _last_failure(path: Path) -> RankFailed | None:
-    if not path.exists():
-        return None
-    for line in reversed(path.read_bytes().split(b"\n")[-20:]):
+    for line in reversed(_tail(path).split(b"\n")[-20:]):
         if b'"RankFailed"' in line:
             event = decode(line)
             if isinstance(event, RankFailed):
@@ -127,15 +129,25 @@ def _last_failure(path: Path) -> RankFailed | None:
     return None
 
 
+def _tail(path: Path) -> bytes:
+    """The end of a file; empty where it is missing or no regular file, as a script may leave it."""
+    try:
+        with open_regular(path) as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL_BYTES))
+            return file.read(_TAIL_BYTES)
+    except OSError:
+        return b""
+
+
 def _reported_exits(log: Path) -> list[tuple[int, int]]:
     """(local rank, exit code) of the failures in torchrun's report, first cause first. A signal is a negative exit code."""
-    text = log.read_text(errors="replace")[-20000:] if log.exists() else ""
+    text = _tail(log).decode(errors="replace")
     return [(int(local), int(code)) for local, code in _EXIT_REPORT.findall(text)][::-1]
 
 
 def _last_line(log: Path, before: re.Pattern[str] | None = None) -> str:
     """The line that says most, of the whole log or of the part before a pattern: the exception at its end, else its last line."""
-    text = log.read_text(errors="replace")[-20000:] if log.exists() else ""
+    text = _tail(log).decode(errors="replace")
     if before is not None and (match := before.search(text)) is not None:
         text = text[: match.start()]
     return spoken_line(text)[:200]

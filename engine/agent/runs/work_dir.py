@@ -11,6 +11,7 @@ from ...plan import Plan
 from ...protocol.data_names import DATA_VARIABLE
 from ...protocol.private_files import write_bytes
 from ...protocol.project_files import FILES, MANIFEST, WORK_DIRECTORY
+from ...protocol.regular_files import read_regular
 from ...protocol.run_files import PRIVATE_DIR
 
 COPIES_FILE = ".copies.json"
@@ -20,9 +21,15 @@ COPIES_FILE = ".copies.json"
 def unchanged_copies(run: Path) -> dict[str, tuple[int, int]]:
     """Time of the last change and size of each copied file of the project, by its name below the run."""
     try:
-        copies = json.loads((run / COPIES_FILE).read_bytes())
+        copies = json.loads(read_regular(run / COPIES_FILE))
         return {str(name): (int(mtime), int(size)) for name, (mtime, size) in copies.items()}
-    except (OSError, ValueError, TypeError, AttributeError):  # a run without a script, or a file that a script spoilt
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ):  # no script, or it spoilt the file
         return {}
 
 
@@ -60,7 +67,7 @@ def make_work_dir(run: Path, plan: Plan, data: Path) -> Path:
         return run
     source, work = data / plan.data.digest, run / WORK_DIRECTORY
     try:
-        files = json.loads((source / MANIFEST).read_bytes())["files"]
+        files = json.loads(read_regular(source / MANIFEST))["files"]
     except (OSError, ValueError, KeyError) as error:
         raise WorkFailed(f"the project of the run is not whole in {source}: {error}", hint="start the run again") from None
     copies: dict[str, list[int]] = {}
