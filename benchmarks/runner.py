@@ -27,7 +27,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "first_contact",
         "slow_lines",
     ),
-    "jobs": ("membership",),
+    "jobs": ("membership", "recovery"),
     "data": ("stream", "loading"),
     "scripts": ("cost", "lab"),
     "workloads": ("learning",),

@@ -104,17 +104,18 @@ def main(run_dir: Path, name: str) -> None:
     rendezvous_handler_registry.register(BACKEND, PlannedRendezvous)
     words = torchrun_arguments(plan, node, run_dir)
     use_temporary_directory(run_dir)
-    status = 0
     try:
         if plan.min_devices is not None and can_fork(plan, node):
             status = _launch_separately(plan, node, run_dir)
+            remove_temporary(run_dir)
+            sys.stdout.flush()
+            os._exit(status)  # taking down an interpreter that has imported torch costs two seconds of a processor
         elif can_fork(plan, node):
             _launch_forked(words, run_dir, name, f"paceline.engine.{plan.program}")
         else:
             run.main(words)
     finally:
         remove_temporary(run_dir)
-    sys.exit(status)
 
 
 def use_temporary_directory(run_dir: Path) -> None:

@@ -57,6 +57,7 @@ class ElasticGroup:
         self._agreement = Agreement(node.name, first, time.monotonic(), min_devices=max(1, plan.min_devices or 1))
         self._agreement.has_state = True  # all begin with the weights of one seed
         self._numbers = set(first.numbers)
+        self._is_finished = False
         self._left = -1
         self._relays = {0: relay}
         self._changed = asyncio.Event()
@@ -73,10 +74,14 @@ class ElasticGroup:
         return tuple(node.name for node in self._plan.nodes if node.name not in names)
 
     async def run(self) -> None:
-        """Look after the group for ever."""
-        while True:
+        """Look after the group until all its ranks have finished."""
+        while not self._is_finished:
             self._do(self._agreement.tick(time.monotonic()))
             await asyncio.sleep(TICK_S)
+
+    def finish(self) -> None:
+        """All ranks have finished: whoever goes now is not lost."""
+        self._is_finished = True
 
     def hear_rank(self, rank: int, pid: int) -> int:
         """A sign of life of a rank; returns the newest generation that is left behind."""
@@ -150,6 +155,8 @@ class ElasticGroup:
         self._reasons.setdefault(rank, reason)
 
     def _do(self, outputs: list[Output]) -> None:
+        if self._is_finished:
+            return
         for output in outputs:
             match output:
                 case Send(to, word):

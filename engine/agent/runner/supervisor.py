@@ -273,8 +273,13 @@ class Supervisor:
 
     def _on_finished(self) -> None:
         """On the runner that keeps the store: every rank has finished, which decides the outcome everywhere."""
-        self._is_finished = True
+        self._finish()
         self._mesh.send({"finished": True})
+
+    def _finish(self) -> None:
+        self._is_finished = True
+        if self._elastic is not None:
+            self._elastic.finish()
 
     def _on_stranger(self, address: str, reason: str) -> None:
         """Count a connection that proved nothing; the first and every tenfold count become an event."""
@@ -295,7 +300,7 @@ class Supervisor:
         if self._relay.on_message(peer, message):
             return
         if "finished" in message:
-            self._is_finished = True
+            self._finish()
         elif "ended" in message:
             outcome = from_plain(Outcome, message["ended"])
             self._finished_peers.add(peer)
