@@ -46,15 +46,13 @@ def main() -> None:
     validation_loader = run.loader(validation, 128)
     update = paceline.Update(run, model, optimizer, loader.steps(options.epochs), options)
     results = paceline.Results(run, options)
-    run.keep(model=model, optimizer=optimizer, update=update)
+    run.keep(model=model, optimizer=optimizer, update=update, results=results)
 
     for _ in run.epochs(options.epochs):
         words = 0
-        for x, y in loader:
-            with update.precision():
-                loss = functional.cross_entropy(model(cut(x)), y)
-            update(loss)
-            words += int((x != 0).sum())
+        for batch in loader:
+            update.in_parts(batch, lambda part: functional.cross_entropy(model(cut(part[0])), part[1]))  # as many as memory holds
+            words += int((batch[0] != 0).sum())
 
         losses, hits, seen = 0.0, 0, 0
         model.eval()

@@ -47,7 +47,7 @@ def main() -> None:
     validation_loader = run.loader(validation.blocks(options.length), options.batch)
     update = paceline.Update(run, model, optimizer, loader.steps(options.epochs), options)
     results = paceline.Results(run, options)
-    run.keep(model=model, optimizer=optimizer, update=update)
+    run.keep(model=model, optimizer=optimizer, update=update, results=results)
 
     for _ in run.epochs(options.epochs):
         tokens = 0

@@ -31,6 +31,11 @@ def build(options, facts) -> nn.Module:
     return GPT2(options.hidden_dim, options.layers, options.heads, options.dropout)
 
 
+def losses_of(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """The summed losses of all tokens."""
+    return functional.cross_entropy(model(x.long()).flatten(0, 1), y.long().flatten(), reduction="sum")
+
+
 def main() -> None:
     run = paceline.init(seed=options.seed, checkpoint=options.checkpoint or None)
     training, validation = paceline.dataset(options.dataset)
@@ -40,21 +45,19 @@ def main() -> None:
     validation_loader = run.loader(validation.blocks(options.length), options.batch)
     update = paceline.Update(run, model, optimizer, loader.steps(options.epochs), options)
     results = paceline.Results(run, options)
-    run.keep(model=model, optimizer=optimizer, update=update)
+    run.keep(model=model, optimizer=optimizer, update=update, results=results)
 
     for _ in run.epochs(options.epochs):
         tokens = 0
-        for x, y in loader:
-            with update.precision():
-                losses = functional.cross_entropy(model(x.long()).flatten(0, 1), y.long().flatten(), reduction="sum")
-            update(losses, count=y.numel())  # tokens are the weight of a device
-            tokens += y.numel()
+        for batch in loader:  # every block has as many tokens, so a mean over blocks is one over tokens
+            update.in_parts(batch, lambda part: losses_of(model, *part) / part[1].numel())  # as many as memory holds
+            tokens += batch[1].numel()
 
         nats, seen = 0.0, 0
         model.eval()
         with torch.no_grad():
             for x, y in validation_loader:
-                nats += float(functional.cross_entropy(model(x.long()).flatten(0, 1), y.long().flatten(), reduction="sum"))
+                nats += float(losses_of(model, x, y))
                 seen += y.numel()
         model.train()
         loss = run.mean(nats, count=seen)

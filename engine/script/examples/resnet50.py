@@ -41,13 +41,11 @@ def main() -> None:
     validation_loader = run.loader(validation, 512)
     update = paceline.Update(run, model, optimizer, loader.steps(options.epochs), options)
     results = paceline.Results(run, options)
-    run.keep(model=model, optimizer=optimizer, update=update)
+    run.keep(model=model, optimizer=optimizer, update=update, results=results)
 
     for _ in run.epochs(options.epochs):
-        for x, y in loader:  # batch normalisation counts the samples of each device
-            with update.precision():
-                loss = functional.cross_entropy(model(x), y)
-            update(loss)
+        for batch in loader:  # batch normalisation counts the samples of each device
+            update.in_parts(batch, lambda part: functional.cross_entropy(model(part[0]), part[1]))  # as many as memory holds
 
         losses, hits, seen = 0.0, 0, 0
         model.eval()

@@ -57,7 +57,7 @@ def main() -> None:
     validation_loader, test_loader = run.loader(validation, 512), run.loader(test, 512)
     update = paceline.Update(run, model, optimizer, loader.steps(options.epochs), options)
     results = paceline.Results(run, options)
-    run.keep(model=model, optimizer=optimizer, update=update)
+    run.keep(model=model, optimizer=optimizer, update=update, results=results)
 
     for _ in run.epochs(options.epochs):
         for x, y in loader:

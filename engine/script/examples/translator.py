@@ -55,7 +55,7 @@ def main() -> None:
     validation_loader = run.loader(validation, 128)
     update = paceline.Update(run, model, optimizer, loader.steps(options.epochs), options)
     results = paceline.Results(run, options)
-    run.keep(model=model, optimizer=optimizer, update=update)
+    run.keep(model=model, optimizer=optimizer, update=update, results=results)
     for _ in run.epochs(options.epochs):
         tokens, losses, seen, found, wanted = 0, 0.0, 0, [], []
         for x, y in loader:

@@ -53,6 +53,14 @@ class Results:
             run.print(f"no better validation in {self._since_best} epochs: the training ends here")
             run.stop()
 
+    def state_dict(self) -> dict[str, float | int | None]:
+        """State for a checkpoint: the best metric, and the epochs since."""
+        return {"best": self._best, "since_best": self._since_best}
+
+    def load_state_dict(self, state: dict[str, float | int | None]) -> None:
+        """Go on from the state of a checkpoint."""
+        self._best, self._since_best = state["best"], int(state["since_best"] or 0)
+
     def _is_better(self, name: str, value: float) -> bool:
         is_better = self._best is None or (value < self._best if name in LOWER_IS_BETTER else value > self._best)
         self._best = value if is_better else self._best

@@ -6,7 +6,9 @@ import argparse
 import contextlib
 import csv
 import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -45,8 +47,24 @@ class Update:
 
         ``loss``: a mean over the local batch, or with ``count`` a sum over that many samples or tokens.
         """
+        self._run.backward(self._scaled(loss), count)
+        self._step(float(loss.detach()) / (1 if count is None else max(float(count), 1.0)) if self._log is not None else 0.0)
+
+    def in_parts(self, batch: Any, loss_of: Callable[[Any], torch.Tensor]) -> None:
+        """As a call with ``loss_of(batch)``, a mean over samples, in micro-batches where memory does not hold the whole batch."""
+
+        def scaled(part: Any) -> torch.Tensor:
+            with self.precision():
+                return self._scaled(loss_of(part))
+
+        loss = self._run.step(batch, scaled)
+        self._step(loss / self._scaler.get_scale())
+
+    def _scaled(self, loss: torch.Tensor) -> torch.Tensor:
+        return self._scaler.scale(loss) if self._scaler.is_enabled() else loss
+
+    def _step(self, loss: float) -> None:
         rate = float(self._schedule.get_last_lr()[0])
-        self._run.backward(self._scaler.scale(loss) if self._scaler.is_enabled() else loss, count)
         if self._clip:
             self._scaler.unscale_(self._optimizer)
             nn.utils.clip_grad_norm_(self._model.parameters(), self._clip)
@@ -57,7 +75,7 @@ class Update:
             self._schedule.step()
         self._optimizer.zero_grad()
         if self._log is not None:
-            self._write(float(loss.detach()) / (1 if count is None else max(float(count), 1.0)), rate)
+            self._write(loss, rate)
         self.steps += 1
 
     def state_dict(self) -> dict[str, object]:

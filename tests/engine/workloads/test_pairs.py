@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from paceline.engine.errors import UsageError
+from paceline.engine.jobs.launch.job_file import read_job_file
+from paceline.engine.jobs.launch.job_options import options_of, train_spec
+from paceline.engine.specs import TrainSpec
 from paceline.engine.workloads.datasets import DATASET_ALIASES, DATASETS
 from paceline.engine.workloads.models import MODEL_ALIASES, MODELS
 from paceline.engine.workloads.options import OPTIONS
-from paceline.engine.workloads.pairs import PAIRS, choose, pair_of
+from paceline.engine.workloads.pairs import PAIRS, choose, listed_parameters, pair_of
 from paceline.engine.workloads.trainer import WORKLOADS
 
 from tests.support.places import CHECKOUT
@@ -93,3 +98,49 @@ def test_a_given_option_wins_over_the_pair_and_the_pair_over_the_model() -> None
     assert choose("bert-base", "agnews").parameters == 109_485_316
     assert choose("bert-base", "agnews", {"layers": 12}).parameters == 109_485_316
     assert choose("bert-base", "agnews", {"layers": 2}).parameters is None
+
+
+def job(**given: object) -> TrainSpec:
+    values = {option.name: option.default_value for option in options_of("train")}
+    return train_spec("train", {**values, **given})
+
+
+def test_the_options_of_a_job_become_the_packaged_script_of_a_pair() -> None:
+    spec = job(model="simple_cnn", dataset="digits", lr="0.5", epochs=2, global_batch_size=64, seed=3, precision="bf16")
+    script = spec.script
+    assert script is not None
+    assert (spec.workload, script.path, script.is_packaged, script.data) == (
+        "simple-cnn-digits",
+        "simple_cnn.py",
+        True,
+        ("digits",),
+    )
+    words = dict(zip(script.args[::2], script.args[1::2], strict=True))
+    assert words["--batch"] == "64"
+    assert (words["--epochs"], words["--lr"], words["--seed"], words["--precision"]) == ("2", "0.5", "3", "bf16")
+    assert job(workload="simple-cnn-digits").script == job(model="simple-cnn", dataset="digits").script
+    assert job().script is None  # a workload of the trainer
+    assert listed_parameters("simple-cnn-digits", script.args) == 94_410
+    assert listed_parameters("simple-cnn-digits", job(model="cnn", dataset="digits", width=8).script.args) is None  # type: ignore[union-attr]
+
+
+def test_options_that_a_job_does_not_have_are_refused() -> None:
+    for given, text in (
+        ({"lr": "0.1"}, "--lr is an option of models, and digits-cnn has its own"),
+        ({"model": "mlp", "workload": "sp500-mlp"}, "--workload names a model and a data set already"),
+        ({"model": "mlp", "accumulation": 2}, "--accumulation is for the workloads of the trainer, and mlp-sp500 is a script"),
+        ({"model": "mlp", "heads": "2"}, "mlp has no --heads"),
+    ):
+        with pytest.raises(UsageError, match=text):
+            job(**given)
+
+
+def test_a_job_file_takes_the_options_of_a_model(tmp_path: Path) -> None:
+    (tmp_path / "job.toml").write_text('model = "lstm"\ndataset = "sp500"\nlr = 0.01\nlayers = 3\nschedule = "cosine"\n')
+    assert read_job_file(tmp_path / "job.toml") == {
+        "model": "lstm",
+        "dataset": "sp500",
+        "lr": "0.01",
+        "layers": "3",
+        "schedule": "cosine",
+    }
