@@ -16,6 +16,8 @@ from .drawing.lines import NO_STYLE, Piece, bar, justified_line, line
 from .fleet.device_facts import DeviceUse
 
 GIB = 1024**3
+NAME_COLUMNS, NAME_COLUMNS_WIDE = 10, 20
+"""Width of a device in its row of the fleet, in narrow and in wide terminals."""
 MIN_BOTH_LINES = 8
 """Height from which the processes on the processor stand below those on accelerators."""
 _CORE_LEVELS = "▁▂▃▄▅▆▇"
@@ -202,7 +204,11 @@ def device_facts(node: NodeState, device: DeviceState | None, width: int, height
         f"ECC errors {reading.ecc_errors}" if reading.ecc_errors is not None else "",
     ]
     trouble = ", ".join(filter(None, (sanitize(reading.error), *map(sanitize, reading.throttle))))
-    name: Piece = (f"{reading.index} {pad(sanitize(reading.name), 24).rstrip()}  ", PALETTE.text)
+    label = f"{reading.index} {sanitize(reading.name)}"
+    is_cut = cell_len(label) > (NAME_COLUMNS_WIDE if width >= 110 else NAME_COLUMNS)  # in its row, which has all of a short name
+    if not any(facts) and not trouble and not is_cut:
+        return []
+    name: Piece = (pad(label, min(cell_len(label), width // 2)) + "  " if is_cut else f"device {reading.index}  ", PALETTE.text)
     text_lines = _wrapped([*filter(None, facts)], width - cell_len(name[0]), max(1, height))
     lines = [
         line(width, name if not row else (" " * cell_len(name[0]), NO_STYLE), (text, PALETTE.dim))
