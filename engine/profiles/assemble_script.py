@@ -14,7 +14,7 @@ from ..events import CaseStarted, Event, RankFailed, StepsTaken
 from ..plan import Plan
 from .profile import AllReduceProfile, DeviceProfile, GradientProfile, Profile
 
-WARM_UP_STEPS = 5
+SKIPPED_STEPS = 5
 """First steps, which are left out: memory is allocated, and the pace of emulated devices is not fixed before the third."""
 LINE_RATIO = 1.2
 """Ratio of the largest to the smallest size from which a line has a fixed part; below it noise would decide."""
@@ -28,7 +28,7 @@ def assemble_script(plan: Plan, events: Iterable[Event], measured: float) -> Pro
     failed: dict[int, str] = {}
     batch: int | None = None
     for event in events:
-        if isinstance(event, StepsTaken) and event.step - event.steps + 1 >= WARM_UP_STEPS and event.steps > 0:
+        if isinstance(event, StepsTaken) and event.step - event.steps + 1 >= SKIPPED_STEPS and event.steps > 0:
             steps[event.rank].append(event)
         elif isinstance(event, CaseStarted) and event.rank == 0:
             batch = sum(event.local_batch_sizes) or None
@@ -50,7 +50,7 @@ def assemble_script(plan: Plan, events: Iterable[Event], measured: float) -> Pro
                 seconds=seconds,
                 fixed_seconds=line and line[0],
                 seconds_per_sample=line and line[1],
-                error="" if line else failed.get(rank.rank) or f"it trained no {WARM_UP_STEPS} batches whose size could be seen",
+                error="" if line else failed.get(rank.rank) or f"it trained no {SKIPPED_STEPS} batches whose size could be seen",
             )
         )
     waits = [median([one.wait_seconds for one in steps[rank.rank]]) for rank in plan.ranks if steps[rank.rank]]

@@ -17,12 +17,12 @@ from ...specs import TrainSpec
 from ...workloads import parameters_of
 from ..doors.closed_paths import closed_text, find_closed_paths, opening_hint
 from ..doors.firewall import firewall_lines
+from ..scripts.script_plan import with_known
 from .data import prepare_job
 from .device_usage import device_users
 from .forecast import advice_for, host_loads, recommended_spec, with_forecast
 from .live_plan import LivePlanner
 from .profile import PROFILING_BATCH_SIZE
-from .script_plan import with_known
 from .session import LaunchSession
 
 

@@ -14,13 +14,13 @@ from ...reports.document_type import Document
 from ...reports.prediction import batch_warning
 from ...specs import TrainSpec
 from ...states import Policy
-from ..scripts.bench import STANDALONE_STEPS, bench_script
+from ..scripts.bench import ALONE_STEPS, bench_script
+from ..scripts.script_plan import alone, start_sentence, with_known
 from .data import PreparedJob, prepare_job
 from .forecast import advice_for, calibrate_from, host_loads, recommended_spec, with_forecast
 from .live_plan import LivePlanner
 from .planning import make_case
 from .profile import ProfileLauncher, profiling_spec
-from .script_plan import alone, start_sentence, with_known
 from .session import LaunchSession
 from .submit import RunLauncher
 
@@ -64,7 +64,7 @@ class JobLauncher:
                 spec = replace(
                     job.spec, devices=f"{rank.node}:{rank.device_index}", policies=("dynamic",), is_bench=False, repeats=1
                 )
-                return await self._launch(replace(job, spec=spec), is_waiting, partial(alone, steps=STANDALONE_STEPS, batch=batch))
+                return await self._launch(replace(job, spec=spec), is_waiting, partial(alone, steps=ALONE_STEPS, batch=batch))
 
             session = self._session
             return await bench_script(job.spec, session.runs, launch, launch_alone, session.publish)

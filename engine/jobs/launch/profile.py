@@ -8,9 +8,9 @@ from ...plan import Plan
 from ...profiles.profile import Profile
 from ...reports.document_type import Document
 from ...specs import TrainSpec
+from ..scripts.script_plan import with_known
 from .data import PreparedJob, prepare_job
 from .live_plan import LivePlanner
-from .script_plan import with_known
 from .session import LaunchSession
 from .submit import RunLauncher
 

@@ -15,7 +15,7 @@ from typing import Protocol
 from ...errors import WorkFailed
 from ...events import Event, StandaloneMeasured, StepsTaken, Warned
 from ...plan import Plan, RankPlan
-from ...profiles.assemble_script import WARM_UP_STEPS
+from ...profiles.assemble_script import SKIPPED_STEPS
 from ...reports.bench import bench_document
 from ...reports.document_type import Document
 from ...specs import TrainSpec
@@ -23,7 +23,7 @@ from ...states import Policy
 from ...telemetry.bus import Publish
 from ..mirror.follow import copied_events
 
-STANDALONE_STEPS = WARM_UP_STEPS + 12
+ALONE_STEPS = SKIPPED_STEPS + 12
 """Steps of a device alone; those after the warm-up are measured."""
 
 
@@ -108,7 +108,7 @@ async def _measure_alone(
 
 def standalone_rate(events: Iterable[Event]) -> tuple[int, float, int] | None:
     """Local batch, samples per second and number of the measured steps of a run on one device; None where no step was seen."""
-    taken = [one for one in events if isinstance(one, StepsTaken) and one.step - one.steps + 1 >= WARM_UP_STEPS]
+    taken = [one for one in events if isinstance(one, StepsTaken) and one.step - one.steps + 1 >= SKIPPED_STEPS]
     taken = [one for one in taken if one.local_batch_size > 0 and one.compute_seconds > 0]
     if not taken:
         return None

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from paceline.engine.events import CaseStarted, Event, StepsTaken
-from paceline.engine.jobs.launch.script_plan import alone, start_sentence, with_known
+from paceline.engine.jobs.scripts.script_plan import alone, start_sentence, with_known
 from paceline.engine.plan import CasePlan, DataPlan, Emulation, Plan, RankPlan, ScriptPlan
-from paceline.engine.profiles.assemble_script import NOMINAL_BYTES, WARM_UP_STEPS, assemble_script
+from paceline.engine.profiles.assemble_script import NOMINAL_BYTES, SKIPPED_STEPS, assemble_script
 from paceline.engine.profiles.script_rates import keep_rate, kept_rate
 from paceline.engine.states import Policy
 
@@ -43,10 +43,10 @@ def test_the_line_of_every_device_is_found_again_and_the_exchange_is_the_least_w
         lines = [(rng.uniform(0.0, 0.05), rng.uniform(0.001, 0.02)) for _ in range(world)]
         exchange = rng.uniform(0.001, 0.1)
         events: list[Event] = [CaseStarted(rank=0, policy="dynamic", local_batch_sizes=(48,) * world)]
-        for step in range(WARM_UP_STEPS + 20):
+        for step in range(SKIPPED_STEPS + 20):
             sizes = [48] * world if step < 15 else [rng.randrange(8, 120) for _ in range(world)]
             seconds = [a + c * size for (a, c), size in zip(lines, sizes, strict=True)]
-            first = 100.0 if step < WARM_UP_STEPS else 1.0
+            first = 100.0 if step < SKIPPED_STEPS else 1.0
             slowest = max(seconds)
             for rank in range(world):
                 events.append(took(rank, step, sizes[rank], first * seconds[rank], slowest - seconds[rank] + exchange))
