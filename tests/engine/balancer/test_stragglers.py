@@ -125,6 +125,29 @@ def test_a_slow_creep_is_told_by_18_percent_with_the_step_where_it_began(noise: 
     assert alert.since == pytest.approx(150, abs=0.35 * steps)
 
 
+@pytest.mark.parametrize(("noise", "within"), [(0.08, 30), (0.15, 80)])
+def test_a_jump_of_20_percent_that_noise_hides_in_single_steps_is_told(noise: float, within: int) -> None:
+    for seed in range(3):
+        draw = random.Random(seed)
+
+        def jump(step: int, works: list[StepWork], draw: random.Random = draw) -> list[StepWork]:
+            works = [baseline_work(rank, work.samples, max(0.2, draw.gauss(1.0, noise))) for rank, work in enumerate(works)]
+            return slow_rank(1, "data", 1.2, 120, 120 + within)(step, works)
+
+        (alert,) = found_alerts(simulate(120 + within, jump)[1])
+        assert (alert.straggler, alert.cause) == (1, "data")
+        assert alert.since == pytest.approx(120, abs=15)
+
+
+def test_a_part_that_grows_slowly_is_the_cause() -> None:
+    def creep(step: int, works: list[StepWork]) -> list[StepWork]:
+        works[2] = slowed(works[2], "data", 0.0006 * max(step - 100, 0) * works[2].seconds)
+        return works
+
+    (alert,) = found_alerts(simulate(400, creep)[1])
+    assert (alert.straggler, alert.cause) == (2, "data")
+
+
 def test_noise_of_15_percent_opens_no_alert() -> None:
     draw = random.Random(1)
 
