@@ -32,17 +32,19 @@ def measure(folder: Path, size: int) -> list[Figure]:
     for name, (shape, dtype) in ROWS.items():
         files = _write(folder, shape, dtype, size)
         data = StreamedDataset(RowFiles(files["x"]), RowFiles(files["y"]))
-        ratios = []
+        ratios, rates = [], []
         for number in range(ROUNDS):
             _drop(files)
             plain = _plain(files)
             _drop(files)
             streamed = _streamed(data, number)
             ratios.append(streamed / plain)
-            raw.append([name, number, plain / 1e6, streamed / 1e6])
+            rates.append((plain / 1e6, streamed / 1e6))
+            raw.append([name, number, *rates[-1]])
         ratio = statistics.median(ratios)
-        rates = [statistics.median(row[column] for row in raw if row[0] == name) for column in (2, 3)]  # type: ignore[misc]  # numbers
-        told = f"{ratio:.0%}: {rates[1]:.0f} of {rates[0]:.0f} MB/s, {size / 2**30:.1f} GiB, median of {ROUNDS}"
+        plain_mb, stream_mb = (statistics.median(one[column] for one in rates) for column in (0, 1))
+        told = f"{ratio:.0%}: {stream_mb:.0f} of {plain_mb:.0f} MB/s, {size / 2**30:.1f} GiB, median of {ROUNDS}"
+        told += f", load {os.getloadavg()[0]:.0f} on {os.cpu_count()} cores"
         figures.append(Figure(f"{name} stream shuffled, of the disk's own rate", ">= 80 %", told, ratio >= 0.8))
         for path in files["x"] + files["y"]:
             path.unlink()
@@ -88,7 +90,7 @@ def _streamed(data: StreamedDataset, epoch: int) -> float:
     """Bytes per second of one shuffled epoch, in batches."""
     total, began = 0, time.perf_counter()
     for start in range(0, len(data), BATCH):
-        x, y = data.read_batch(data.epoch_order(0, epoch, start, min(start + BATCH, len(data))))
+        x, y = data.read_batch(data.epoch_order(0, epoch, start, min(start + BATCH, len(data))).tolist())
         total += x.nbytes + y.nbytes
     return total / (time.perf_counter() - began)
 

@@ -15,11 +15,14 @@ import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
 
 from ..errors import UsageError
-from ..training.shares.sampler import epoch_order
+from ..training.shares.sampler import epoch_order, whole_epoch_order
 from .balance import Balance
 from .doors.gradient import pointers_of
 from .gradient.cuts import Cut, equal_sizes, positions
 from .session import ScriptSession
+
+_ORDERED_ROWS = 1 << 22
+"""Rows whose order is kept for an epoch, 32 MiB at most; that of more rows is computed for each batch."""
 
 
 class Loader:
@@ -187,13 +190,17 @@ class _Batches:
         for start in range(loader._first_sample, count, loader.global_batch_size):
             cut = loader._cut(min(loader.global_batch_size, count - start))
             own = positions(cut, start)
-            if loader._shuffle:
-                if hasattr(loader._data, "epoch_order"):  # data on disk have an order that reads whole blocks
-                    yield loader._data.epoch_order(loader._seed, loader.epoch, own.start, own.stop).tolist()
-                else:
-                    yield epoch_order(count, loader._seed, loader.epoch, own.start, own.stop).tolist()
-            else:
-                yield list(own)
+            yield self._rows(count, own) if loader._shuffle else list(own)
+
+    def _rows(self, count: int, own: range) -> list[int]:
+        """Row numbers at these positions of the epoch's order."""
+        loader = self._loader
+        if hasattr(loader._data, "epoch_order"):  # data on disk have an order that reads whole blocks
+            found: list[int] = loader._data.epoch_order(loader._seed, loader.epoch, own.start, own.stop).tolist()
+            return found
+        if count > _ORDERED_ROWS:
+            return epoch_order(count, loader._seed, loader.epoch, own.start, own.stop).tolist()
+        return whole_epoch_order(count, loader._seed, loader.epoch)[own.start : own.stop].tolist()
 
 
 class _Stream(IterableDataset[Any]):

@@ -93,7 +93,7 @@ class RowFiles:
 
     def read_range(self, start: int, out: npt.NDArray[Any]) -> None:
         """Read rows from ``start`` on into a contiguous array. Raises DataRefused where a file is shorter than it was."""
-        content = memoryview(out.reshape(-1).view(np.uint8)) if out.size else memoryview(b"")
+        content = out.reshape(-1).view(np.uint8).data if out.size else memoryview(b"")
         row, place = start, 0
         while place < len(content):
             shard = int(np.searchsorted(self._starts, row, side="right")) - 1

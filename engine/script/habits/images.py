@@ -6,6 +6,7 @@ with a state.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,10 @@ class Augmented(Dataset[Any]):
 
     def __getitems__(self, rows: list[int]) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Return several pairs, read together."""
+        return list(zip(*self.read_batch(rows), strict=True))
+
+    def read_batch(self, rows: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the images and classes of some rows as two tensors."""
         images, pad = np.asarray(self._data.x[rows]), self._padding
         height, width = images.shape[-2:]
         draws = draw(self._seed, self._run.epoch, np.asarray(rows))
@@ -46,8 +51,7 @@ class Augmented(Dataset[Any]):
             down[:, None, :, None],
             right[:, None, None, :],
         ]
-        x, y = torch.from_numpy(moved), torch.as_tensor(self._data.y[rows])
-        return list(zip(x, y, strict=True))
+        return torch.from_numpy(moved), torch.as_tensor(self._data.y[rows])
 
 
 def draw(seed: int, epoch: int, rows: np.ndarray) -> np.ndarray:

@@ -50,7 +50,7 @@ class SamplerState:
         start, stop = (min(self.offset + position, self.samples) for position in (first, last))
         if self.samples > _CACHED_ORDER_SAMPLES:
             return epoch_order(self.samples, self.seed, self.epoch, start, stop)
-        return _cached_epoch_order(self.samples, self.seed, self.epoch)[start:stop]
+        return whole_epoch_order(self.samples, self.seed, self.epoch)[start:stop]
 
     def advance(self, size: int) -> SamplerState:
         """Return the state after a step of that size; after the last sample the next epoch begins."""
@@ -72,7 +72,7 @@ def epoch_order(samples: int, seed: int, epoch: int, start: int, stop: int) -> R
 
 
 @functools.lru_cache(maxsize=2)
-def _cached_epoch_order(samples: int, seed: int, epoch: int) -> Rows:
+def whole_epoch_order(samples: int, seed: int, epoch: int) -> Rows:
     """Return the order of a whole epoch, read-only, cached."""
     rows = epoch_order(samples, seed, epoch, 0, samples)
     rows.flags.writeable = False
