@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from .nodes import Edge, Unknown, children_of, constant_of, is_kind, name_of, number_of, size_of, through_output
+from .nodes import Edge, UnreadLoss, children_of, constant_of, is_kind, name_of, number_of, size_of, through_output
 from .samples import INTRINSIC, NLL, PARAMETRIC, SINK, SampleCheck, is_scalar
 
 _MAX_NODES = 4000
@@ -126,7 +126,7 @@ class _Reader:
             if len(children) != 1 or (node.next_functions[0][0] is None and name.startswith("Div")):
                 if not self._depends(node):
                     return None
-                raise Unknown(name)
+                raise UnreadLoss(name)
             count = self._scaled(count, node, name)
             return None if count is None else self.walk(children[0], count, outer)
         if is_kind(_TOTAL, name) and size_of(children[0]) == 1:
@@ -139,7 +139,7 @@ class _Reader:
             kept = len(self.terms), len(self.names), self.is_divided
             try:
                 return self._reduced(edge, name, children, count, outer)
-            except Unknown:
+            except UnreadLoss:
                 del self.terms[kept[0] :], self.names[kept[1] :]
                 self.is_divided = kept[2]
         return self.walk(children[0], count, outer)
@@ -148,10 +148,10 @@ class _Reader:
         """Return the count with a constant factor or divisor of the term; None where the factor is zero."""
         factor = constant_of(node)
         if isinstance(factor, torch.Tensor) and factor.numel() != 1:
-            raise Unknown(name)
+            raise UnreadLoss(name)
         value = number_of(factor)
         if value is None:
-            raise Unknown(name)
+            raise UnreadLoss(name)
         is_division = name.startswith("Div")
         if isinstance(value, torch.Tensor):
             self.is_divided = True
@@ -176,14 +176,14 @@ class _Reader:
         elif is_kind(NLL, name) or is_kind(INTRINSIC, name):
             reduction = int(node._saved_reduction)
             if reduction == 0:
-                raise Unknown("a loss per sample")
+                raise UnreadLoss("a loss per sample")
             if reduction == 1 and is_kind(NLL, name):
                 kind = "mean" if node._saved_weight is None else "weighted mean"
                 own_count = number_of(node._saved_total_weight) or 0.0
             elif reduction == 1:
                 kind, own_count, is_shape = "mean", float(prod(node._saved_self.shape)), True
         elif not is_total:
-            raise Unknown(name)
+            raise UnreadLoss(name)
         if is_total:
             folded = self._fold(children[0], count)
             if folded is None:
@@ -237,7 +237,7 @@ class _Reader:
     def _visit(self) -> None:
         self.visited += 1
         if self.visited > _MAX_NODES:
-            raise Unknown("a graph of thousands of nodes")
+            raise UnreadLoss("a graph of thousands of nodes")
 
 
 def read_loss(loss: torch.Tensor, seen: int, is_end: Any, *, reads_values: bool = True) -> Reading:
@@ -250,7 +250,7 @@ def read_loss(loss: torch.Tensor, seen: int, is_end: Any, *, reads_values: bool 
     reader = _Reader(seen, is_end, reads_values)
     try:
         reader.walk((loss.grad_fn, loss.output_nr), 1.0, None)
-    except Unknown as error:
+    except UnreadLoss as error:
         return Reading(unknown=str(error), signature=(*reader.names, "?"))
     except (AttributeError, TypeError, RuntimeError) as error:
         return Reading(unknown=f"{type(error).__name__}: {error}", signature=(*reader.names, "?"))

@@ -14,7 +14,7 @@ Edge = tuple[Any, int]
 VIEW_OF_WEIGHT = re.compile(r"(T|Transpose|View|ToCopy|Permute|Unsqueeze|Expand)Backward\d$")
 
 
-class Unknown(Exception):
+class UnreadLoss(Exception):
     """A node that cannot be read; its text is the name, and why."""
 
 
@@ -38,7 +38,7 @@ def through_output(edge: Edge) -> Edge:
     """From an output of the model, as DDP returned it, to the same inside the model. Its first input is the slot's anchor."""
     inner: Edge = edge[0].next_functions[1 + edge[1]]
     if inner[0] is None:
-        raise Unknown("an output without a graph")
+        raise UnreadLoss("an output without a graph")
     return inner
 
 

@@ -16,7 +16,7 @@ import torch
 
 from .nodes import (
     Edge,
-    Unknown,
+    UnreadLoss,
     children_of,
     constant_of,
     is_kind,
@@ -82,7 +82,7 @@ class SampleCheck:
         """Nodes whose factor counts as one of the whole term."""
 
     def below(self, tops: Sequence[Edge], *, is_scaled: bool) -> None:
-        """Raise Unknown unless every sample below a reduction is treated by itself, down to the network's last layers."""
+        """Raise UnreadLoss unless every sample below a reduction is treated by itself, down to the network's last layers."""
         self.is_selected = False
         stack = [(top, is_scaled) for top in tops]
         passed: set[tuple[Edge, bool]] = set()
@@ -111,15 +111,15 @@ class SampleCheck:
             elif is_kind(_PER_ROW, name):
                 self._check_rows(edge, name)
             else:
-                raise Unknown(name)
+                raise UnreadLoss(name)
             if getattr(node, "_saved_reduction", 0):
-                raise Unknown(f"{name}: a mean of means")
+                raise UnreadLoss(f"{name}: a mean of means")
             self.constants(edge, name, is_scaled=is_scaled)
             is_scaled = is_scaled and is_kind(_KEEPS_SCALE, name)
             stack += [(child, is_scaled) for child in children]
 
     def constants(self, edge: Edge, name: str, *, is_scaled: bool) -> None:
-        """Look at the constants that a node multiplies by. Raises Unknown for one that was computed from the whole batch."""
+        """Look at the constants that a node multiplies by. Raises UnreadLoss for one that was computed from the whole batch."""
         node = edge[0]
         if not self.reads_values or node in self.folded:
             return
@@ -139,7 +139,7 @@ class SampleCheck:
         if is_scalar(value, self.seen):
             number = float(value)
             if is_scaled and counts_samples(number, self.seen):
-                raise Unknown(f"{name}: a factor that counts samples")
+                raise UnreadLoss(f"{name}: a factor that counts samples")
             self.shared.append(f"{number:.6g}")
             return
         out = shape_of(edge) or value.shape
@@ -150,7 +150,7 @@ class SampleCheck:
             if value.numel() <= _MAX_SHARED:
                 self.shared.append(_text(value))
         elif is_normalised(value, self.seen):
-            raise Unknown(f"{name}: weights that are normalised over the batch")
+            raise UnreadLoss(f"{name}: weights that are normalised over the batch")
 
     def _is_compiled(self, edge: Edge, name: str) -> bool:
         """A compiled network keeps its rows; a compiled loss is one number."""
@@ -164,7 +164,7 @@ class SampleCheck:
         out = shape_of(edge)
         is_left = len(children) == 1 and edge[0].next_functions[0][0] is not None
         if not is_left or out is None or len(out) != 2 or not self.seen or out[1] % self.seen == 0:
-            raise Unknown(f"{name}: samples of a batch meet each other")
+            raise UnreadLoss(f"{name}: samples of a batch meet each other")
 
     def _check_shapes(self, edge: Edge, name: str, children: Sequence[Edge]) -> None:
         """Elementwise nodes may not spread samples over another dimension, as (n, 1) - (n,) does."""
@@ -179,13 +179,13 @@ class SampleCheck:
             if inner is None or prod(inner) <= 1:
                 continue
             if len(out) != len(inner) and not is_weight(child):
-                raise Unknown(f"{name}: shapes {list(inner)} and {list(out)}")
+                raise UnreadLoss(f"{name}: shapes {list(inner)} and {list(out)}")
             if len(out) == len(inner) and inner != out and out[0] != inner[0]:
-                raise Unknown(f"{name}: shapes {list(inner)} and {list(out)}")
+                raise UnreadLoss(f"{name}: shapes {list(inner)} and {list(out)}")
             if len(out) == len(inner) > 1 and any(
                 wide != narrow and wide == out[0] and wide > 1 for wide, narrow in zip(out[1:], inner[1:], strict=True)
             ):
-                raise Unknown(f"{name}: shapes {list(inner)} and {list(out)}")
+                raise UnreadLoss(f"{name}: shapes {list(inner)} and {list(out)}")
 
     def _check_rows(self, edge: Edge, name: str) -> None:
         node = edge[0]
@@ -196,7 +196,7 @@ class SampleCheck:
                 dims += [signed(one) for one in (value if isinstance(value, Sequence) else (value,))]
         if name.startswith("Permute"):
             if dims and dims[0] != 0:
-                raise Unknown(f"{name}: samples leave the first dimension")
+                raise UnreadLoss(f"{name}: samples leave the first dimension")
             return None
         rank = len(shape_below(node) or ())
         if name.startswith(("View", "UnsafeView", "Reshape", "NllLoss", "Bmm", "Squeeze")) and not (
@@ -209,16 +209,16 @@ class SampleCheck:
             name.startswith(("Split", "Unbind", "Roll", "Flip", "Std", "Var", "Cumsum", "Cat", "Stack", "Slice", "Select"))
             and not dims
         ):
-            raise Unknown(name)
+            raise UnreadLoss(name)
         if name.startswith(("Sum", "Mean", "Norm", "LinalgVectorNorm")) and not dims:
-            raise Unknown(name)
+            raise UnreadLoss(name)
         if name.startswith("Slice") and 0 in dims:
             start, end = int(getattr(node, "_saved_start", 0) or 0), signed(getattr(node, "_saved_end", 0))
             sizes = getattr(node, "_saved_self_sym_sizes", None)
             if start == 0 and sizes is not None and end >= sizes[0]:
                 return None  # x[:, 1:] slices all rows as well
         if any(dim == 0 or (rank and dim % rank == 0) for dim in dims):
-            raise Unknown(f"{name}: samples of a batch meet each other")
+            raise UnreadLoss(f"{name}: samples of a batch meet each other")
         return None
 
     def _check_view(self, edge: Edge, name: str) -> None:
@@ -227,7 +227,7 @@ class SampleCheck:
         if out and self.seen and out[0] % self.seen and prod(out) > 1 and out[0] != 1:
             inner = getattr(edge[0], "_saved_self_sym_sizes", None)
             if inner is None or not len(inner) or out[0] != inner[0]:
-                raise Unknown(f"{name}: samples leave the first dimension")
+                raise UnreadLoss(f"{name}: samples leave the first dimension")
 
     def _check_index(self, node: Any, name: str) -> None:
         """A mask, or one element of each row: ``x[mask]``, ``x[arange(n), y]``. Other rows may be chosen twice or paired."""
@@ -241,7 +241,7 @@ class SampleCheck:
         rows = torch.arange(first.numel(), device=first.device)
         if len(indices) > 1 and first.dim() == 1 and bool(torch.equal(first, rows)):
             return
-        raise Unknown(f"{name}: samples of a batch meet each other")
+        raise UnreadLoss(f"{name}: samples of a batch meet each other")
 
 
 def is_scalar(value: Any, seen: int) -> bool:
