@@ -5,6 +5,7 @@ They are no dependency of Paceline: where one is missing its test is skipped.
 
 from __future__ import annotations
 
+import importlib
 import os
 from pathlib import Path
 from typing import Any
@@ -258,3 +259,51 @@ def test_the_trainer_is_balanced_and_its_tokens_are_not_weighed_twice(accumulati
             optimizer.zero_grad()
     for rank in ranks:
         assert difference(rank["weights"], weights_of(model)) <= 1e-5  # transformers computes its loss in float32
+
+
+# Lightning ------------------------------------------------------------------------------------------------------------------
+
+
+def by_lightning(rank: int, world: int) -> dict[str, Any]:
+    on_torchrun(rank, world, "lightning")
+    lightning: Any = importlib.import_module("lightning")
+    session = script_session(rank, world)
+    session.balance = ChangingShares(BATCH * world, world, 5, 1)
+    patches = open_doors(session)
+    rows: list[list[int]] = []
+
+    class Module(lightning.LightningModule):  # type: ignore[misc]  # of a package without types
+        """Trains as everybody writes it."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network()
+
+        def training_step(self, batch: Any, step: int) -> torch.Tensor:
+            x, y, numbers = batch
+            assert session.current is not None
+            rows.append(numbers.tolist()[: session.current.own])
+            return functional.cross_entropy(self.network(x), y)
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.AdamW(self.parameters(), lr=0.01)
+
+    torch.set_default_dtype(torch.float64)
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = lightning.Trainer(
+        accelerator="cpu", devices=world, strategy="ddp", precision="64-true", max_epochs=EPOCHS, gradient_clip_val=1.0, **quiet
+    )
+    model = Module()
+    trainer.fit(model, DataLoader(Rows(), BATCH, shuffle=True))
+    patches.undo()
+    return {"weights": weights_of(model), "rows": rows, "verdict": (session.judge.state, session.judge.reason, session.door)}
+
+
+def test_lightning_is_balanced_and_trains_as_one_process(tmp_path: Path) -> None:
+    pytest.importorskip("lightning")
+    ranks = run_on_ranks(by_lightning, tmp_path, 2)
+    assert {rank["verdict"] for rank in ranks} == {("balanced", None, "torch")}
+    batches = [list(step) for step in zip(*(rank["rows"] for rank in ranks), strict=True)]
+    assert len({len(rows) for step in batches for rows in step}) > 2
+    for rank in ranks:
+        assert difference(rank["weights"], one_process(batches, 1)) <= 1e-12
