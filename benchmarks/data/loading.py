@@ -1,8 +1,8 @@
 """What a pair's loader costs, of the training's step: ``python -m benchmarks data/loading``.
 
-For each built-in pair: processor seconds a sample of the loader alone, with its order and its augmentation, and of the training step
-of its own model on one thread. Processor time is read, so other load on the machine does not count. Data are generated in the shape of
-each set. Large models take one step of few samples, and data sets of one shape share it.
+For each built-in pair: processor seconds a sample of the loader alone, with its order and its augmentation, and of the training
+step of its own model on one thread. Processor time is read, so other load on the machine does not count. Data are generated in the
+shape of each set. Large models take one step of few samples, and data sets of one shape share it.
 """
 
 from __future__ import annotations
