@@ -32,7 +32,8 @@ def load(csv: Path | None, data_dir: Path, columns: Columns = USUAL_COLUMNS, che
     """Images in 0..1 as float32 [n, 1, 8, 8], labels as int64 [n]; split 80/20, stratified by class."""
     columns.refuse("digits-cnn")
     if csv is not None:
-        raise UsageError(f"digits-cnn trains on images and takes no CSV file: {csv}", hint="files belong to other data: name them with --workload or --model")
+        reason = f"digits-cnn trains on images and takes no CSV file: {csv}"
+        raise UsageError(reason, hint="files belong to other data: name them with --workload or --model")
     table = _read_digits()
     images, labels = to_little_endian(table[:, :64].reshape(-1, 8, 8), np.float32), to_little_endian(table[:, 64], np.int64)
     train, validation = split_by_class(labels.tolist(), DIGITS_SPLIT_SEED)

@@ -64,11 +64,12 @@ def test_text_files_json_lines_and_the_hubs_rows_give_the_same_ids(tmp_path: Pat
 
     path = prepared["multi30k", "lines"]
     x, y = found[0]["train_x"], found[0]["train_y"]
-    assert (x.dtype, x.shape, y.shape) == (np.int32, (60, 16), (60, 16))
+    assert x.dtype == np.int32
+    assert (x.shape, y.shape) == ((60, 16), (60, 16))
     assert (y[:, 0] == 2).all()
-    for rows in (x, y):
-        lengths = (rows > 0).sum(1)
-        assert (rows[np.arange(60), lengths - 1] == 3).all()
+    for ids in (x, y):
+        lengths = (ids > 0).sum(1)
+        assert (ids[np.arange(60), lengths - 1] == 3).all()
     tokenizer = Tokenizer.from_file(str(path / "tokenizer.json"))
     assert [tokenizer.decode(row[row > 3].tolist()) for row in x] == [german for german, _ in train]
     assert (path / "validation_references.txt").read_text().splitlines() == [english for _, english in judged]

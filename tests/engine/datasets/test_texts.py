@@ -68,7 +68,8 @@ def test_csv_with_and_without_a_header_json_lines_and_parquet_give_the_same_ids(
     for other in prepared[1:]:
         assert all((other[name] == array).all() for name, array in prepared[0].items())
     found = prepared[0]
-    assert (found["train_x"].dtype, found["train_x"].shape, found["validation_x"].shape) == (np.int32, (64, 16), (16, 16))
+    assert found["train_x"].dtype == np.int32
+    assert (found["train_x"].shape, found["validation_x"].shape) == ((64, 16), (16, 16))
     assert np.bincount(found["validation_y"]).tolist() == [4, 4, 4, 4]
     assert 0 < found["train_x"].max() < 400
     padded = found["train_x"] == 0
