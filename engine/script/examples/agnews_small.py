@@ -14,7 +14,7 @@ options = paceline.options(
 class TextTransformer(nn.Module):
     """Words and places, encoder layers, the mean over words, one dense layer. Word 0 is padding."""
 
-    def __init__(self, vocabulary: int, classes: int, length: int, width: int, layers: int, heads: int, dropout: float) -> None:
+    def __init__(self, vocabulary: int, classes: int, length: int, width: int, layers: int, heads: int, *, dropout: float) -> None:
         super().__init__()
         self.word, self.place = nn.Embedding(vocabulary, width), nn.Embedding(length, width)
         for embedding in (self.word, self.place):
@@ -34,8 +34,8 @@ class TextTransformer(nn.Module):
 
 
 def build(options, facts) -> nn.Module:
-    sizes = (options.length, options.hidden_dim, options.layers, options.heads, options.dropout)
-    return TextTransformer(facts.get("vocabulary", 20_000), facts.get("classes", 4), *sizes)
+    sizes = (options.length, options.hidden_dim, options.layers, options.heads)
+    return TextTransformer(facts.get("vocabulary", 20_000), facts.get("classes", 4), *sizes, dropout=options.dropout)
 
 
 def cut(x: torch.Tensor) -> torch.Tensor:
