@@ -151,7 +151,7 @@ def _texts_of_source() -> Iterator[tuple[str, str]]:
                 yield where, node.value
 
 
-OTHER_PROGRAMS = re.compile(r"torchrun|tensorboard|ssh|systemd|--local-addr|--nnodes|git |pip |^--|nvidia|loginctl|sudo|python|--lr")
+OTHER_PROGRAMS = re.compile(r"torchrun|--logdir|ssh|systemd|--local-addr|--nnodes|git |pip |^--|nvidia|loginctl|sudo|python|--lr")
 """Texts that are arguments of other programs."""
 
 
