@@ -16,6 +16,8 @@ import argparse
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from operator import mul
 from typing import get_args
 
 from paceline.engine.balancer.policies import Observation, Problem, decide, start
@@ -156,7 +158,7 @@ def creep(labs: int) -> None:
         for length in CREEP_LENGTHS:
             last = CREEP_BEGINS + int(length * (TOLD_BY - 1) / (CREEP - 1)) + 1
             grow = (CREEP - 1) / length
-            found = [told(seed, last, noise, CREEP_BEGINS, lambda since, grow=grow: grow * since) for seed in range(labs)]
+            found = [told(seed, last, noise, CREEP_BEGINS, partial(mul, grow)) for seed in range(labs)]
             told_at = sorted(1 + grow * one.delay for one in found if one.delay is not None)
             what = f"SIM creep by {TOLD_BY}x over {length} steps, {noise:.0%} noise, {labs} labs: recall; causes; false"
             print_told(what, found, f"told at p50 {told_at[len(told_at) // 2]:.3f}x")

@@ -40,7 +40,8 @@ def test_a_call_measures_what_is_missing_and_begins_no_case_that_would_pass_the_
         assert real.main() == status
     assert measured == ["noise 20 %", "micro-batches", "outliers 30 %", "alternation, 8 steps", "10 ms steps"]
     (row, *_) = [row for row in real.stored() if row[0] == "noise 20 %"]
-    assert row == ("noise 20 %", 0, 50.0, pytest.approx(500 / 9, rel=1e-5), pytest.approx(10 / 9, rel=1e-5), 1, 12)
+    assert (row[:3], row[5:]) == (("noise 20 %", 0, 50.0), (1, 12))
+    assert row[3:5] == pytest.approx((500 / 9, 10 / 9), rel=1e-5)
     lines = capsys.readouterr().out.splitlines()
     assert "not measured yet" in lines[0]
     assert "1.087, 95 % [1.064, 1.110], 7.1 changes in 100" in lines[-1]

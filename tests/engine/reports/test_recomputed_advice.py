@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from paceline.engine.advisor.advise import advise
-from paceline.engine.events import AllReduceProfiled, DeviceProfiled, GradientProfiled, StepTimesProfiled, SystemProfiled
+from paceline.engine.events import AllReduceProfiled, DeviceProfiled, Event, GradientProfiled, StepTimesProfiled, SystemProfiled
 from paceline.engine.plan import CasePlan, DataPlan, Emulation, NodePlan, Plan, RankPlan
 from paceline.engine.profiles.assemble import assemble
 from paceline.engine.reports.advice import advice_document
@@ -36,7 +36,7 @@ def drawn_profile(random: Random) -> tuple[Plan, list[str]]:
     data = DataPlan("0123456789abcdef", "made up", rows, "0" * 64, training_rows=rows)
     cases = (CasePlan("hybrid", "hybrid", 0, None, None),)
     plan = Plan("20261120-1402-k7p3xa", "digits-cnn", cases, nodes, ranks, data, 1, 64, is_bench=False)
-    lines = []
+    lines: list[Event] = []
     for rank in ranks:
         c = random.choice((0.002, random.uniform(0.001, 0.02)))
         a = random.choice((0.0, 0.03, random.uniform(0.0, 0.4)))
@@ -142,7 +142,8 @@ def test_every_figure_of_a_profile_and_of_an_advice_is_what_the_raw_lines_say(se
     rows = plan.data.training_rows
     assert rows is not None
     raw = RawLab(lines, rows)
-    profile = assemble(plan, [decode(line) for line in lines], MEASURED)
+    events = [event for line in lines if (event := decode(line)) is not None]
+    profile = assemble(plan, events, MEASURED)
     shown = render({**profile_document(profile), "schema": 1}).splitlines()
     table = [line for line in shown if line.startswith("n") and " card " in line]
     fastest = max(1 / one["seconds_per_sample"] for one in raw.steps.values())
@@ -240,7 +241,7 @@ def half_of_welch(one: list[float], other: list[float]) -> float:
     low, high = 1.9, 15.0
     for _ in range(40):
         low, high = (low, (low + high) / 2) if within((low + high) / 2) > 0.95 else ((low + high) / 2, high)
-    return low * sqrt(sum(mean_square))
+    return float(low * sqrt(sum(mean_square)))
 
 
 @pytest.mark.parametrize("seed", range(10))
