@@ -23,7 +23,17 @@ from tests.support.ssh.hostile_nodes import write_run
 GOOD = "20260101-0000-aaaaaa"
 ANSWER_LIMIT_S = 30.0
 """Seconds after which a question counts as hanging; it takes milliseconds."""
-NAMES = ("start.json", "spec.json", "plan.json", "exit.json", "lease.json", "events.jsonl", "out.log", "ranks/0.jsonl", "ranks")
+NAMES: tuple[str, ...] = (
+    "start.json",
+    "spec.json",
+    "plan.json",
+    "exit.json",
+    "lease.json",
+    "events.jsonl",
+    "out.log",
+    "ranks/0.jsonl",
+    "ranks",
+)
 NAMES += ("sessions.json", "members.jsonl", ".copies.json", "private", "private/socket", "private/temporary", "ranks/x", "a\udcffb")
 QUESTIONS = ("list_runs", "stat_files", "read_plan", "list_files", "list_storage", "list_checkpoints", "take_lease")
 
