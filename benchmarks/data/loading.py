@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from paceline.engine.datasets import prepare
+from paceline.engine.protocol.data_names import DATA_VARIABLE
 from paceline.engine.script import arrays, run
 from paceline.engine.script.habits.images import Augmented
 from paceline.engine.workloads.models import MODELS, Model
@@ -84,7 +85,7 @@ def _pair(folder: Path, started: Any, model: Model, dataset: str, steps: dict[tu
         sys.argv = kept
     options = names["options"]
     path = _prepared(folder, model.kind, dataset, int(getattr(options, "length", 128)))
-    os.environ[arrays.DATA_VARIABLE] = str(folder / "links")
+    os.environ[DATA_VARIABLE] = str(folder / "links")
     link = folder / "links" / dataset
     link.parent.mkdir(exist_ok=True)
     link.unlink(missing_ok=True)

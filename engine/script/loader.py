@@ -195,12 +195,14 @@ class _Batches:
     def _rows(self, count: int, own: range) -> list[int]:
         """Row numbers at these positions of the epoch's order."""
         loader = self._loader
+        found: list[int]
         if hasattr(loader._data, "epoch_order"):  # data on disk have an order that reads whole blocks
-            found: list[int] = loader._data.epoch_order(loader._seed, loader.epoch, own.start, own.stop).tolist()
-            return found
-        if count > _ORDERED_ROWS:
-            return epoch_order(count, loader._seed, loader.epoch, own.start, own.stop).tolist()
-        return whole_epoch_order(count, loader._seed, loader.epoch)[own.start : own.stop].tolist()
+            found = loader._data.epoch_order(loader._seed, loader.epoch, own.start, own.stop).tolist()
+        elif count > _ORDERED_ROWS:
+            found = epoch_order(count, loader._seed, loader.epoch, own.start, own.stop).tolist()
+        else:
+            found = whole_epoch_order(count, loader._seed, loader.epoch)[own.start : own.stop].tolist()
+        return found
 
 
 class _Stream(IterableDataset[Any]):

@@ -64,7 +64,8 @@ def test_parquet_of_the_hub_becomes_bytes_with_their_classes(tmp_path: Path, nam
     folder, images = cifar(tmp_path / "hub", label=label)
     plan, path = prepare(name, folder, tmp_path / "data")
     assert (load(path, "train_x") == images.transpose(0, 3, 1, 2)).all()
-    assert (load(path, "train_x").dtype, load(path, "train_y").dtype) == (np.uint8, np.int64)
+    assert load(path, "train_x").dtype == np.uint8
+    assert load(path, "train_y").dtype == np.int64
     assert load(path, "validation_y").tolist() == [3] * 5
     manifest = json.loads((path / "manifest.json").read_text())
     assert (manifest["shape"], manifest["classes"], len(manifest["class_names"])) == ([3, 32, 32], classes, classes)
