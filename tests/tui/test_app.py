@@ -350,9 +350,7 @@ async def test_a_log_is_shown_by_the_end_of_an_id_and_by_last(tmp_path: Path) ->
 
 
 async def test_why_a_launch_failed_is_read_to_its_end_in_a_narrow_terminal_too() -> None:
-    reason = (
-        "train failed: atlas: device 0 (Intel(R) Xeon(R)) is in use by run 20261130-1909-tl5oum (--wait waits for it)"
-    )
+    reason = "train failed: atlas: device 0 (Intel(R) Xeon(R)) is in use by run 20261130-1909-tl5oum (--wait waits for it)"
     async with PacelineApp(story.StorySession([story.inventory()])).run_test(size=(80, 24)) as pilot:
         app = await shown(pilot)
         app.show_failure(reason)

@@ -31,7 +31,7 @@ from ..group.store_relay import StoreRelay
 from ..runs import device_lock, lease
 from ..runs.environment import run_environment
 from ..runs.run_dir import create, finish
-from ..runs.work_dir import link_data, make_work_dir
+from ..runs.work_dir import link_data, make_work_dir, remove_work_dir
 from ..system.oom import oom_kills
 from ..system.process_tree import SESSIONS_FILE, ProcessTree
 from ..system.processes import RUN_ID_VARIABLE, STATE_ROOT_VARIABLE, boot_id, start_time
@@ -147,6 +147,7 @@ class Supervisor:
         self._write_event(ended)
         await self._mesh.close()
         await self._local_service.close()
+        await asyncio.to_thread(remove_work_dir, self.run, self._plan)
         await self._write_exit(dataclasses.replace(ended, reason=ended.reason[:2000]))
 
     async def _write_exit(self, ended: RunnerEnded) -> None:
