@@ -95,7 +95,7 @@ class Argument:
     @property
     def is_required(self) -> bool:
         """Whether the verb is refused without it."""
-        return not self.is_option and self.nargs is None
+        return not self.is_option and self.nargs in (None, "+")
 
     @property
     def key(self) -> str:

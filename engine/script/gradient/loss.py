@@ -192,7 +192,7 @@ class _Reader:
         self.check.constants(edge, name, is_scaled=True)
         self.check.below(children, is_scaled=is_kind(_KEEPS_SCALE, name))
         is_data = (is_kind(NLL, name) and kind != "sum") or (is_shape and self.check.is_selected)
-        is_shape = is_shape and not is_data and (not self.seen or own_count % self.seen == 0)
+        is_shape = bool(is_shape and not is_data and (not self.seen or own_count % self.seen == 0))
         if kind == "sum" and self.is_divided:
             kind = "mean"
         self.terms.append(Term(own_count * count, kind, outer, is_shape, is_data, node, _scores(node, name)))

@@ -172,7 +172,8 @@ async def test_a_stopped_rank_is_told_within_the_heartbeat_and_is_the_cause_of_t
     sleeper = await asyncio.create_subprocess_exec("sleep", "600")
     os.kill(sleeper.pid, signal.SIGSTOP)
     await ask_runner(two.run(1), {"ask": "beat", "rank": 1, "pid": sleeper.pid}, 60)
-    await two.until_text(1, "events.jsonl", "PeerSilent")
+    for node in (0, 1):  # the other one learns it over the mesh
+        await two.until_text(node, "events.jsonl", "PeerSilent")
     (two.run(0) / "go").touch()
     for node in (0, 1):
         ended = await two.until(node, "exit.json")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,13 +15,12 @@ from paceline.engine.protocol.temporary_files import MAX_TEMPORARY_PATH_BYTES, T
 
 
 @pytest.fixture
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The temporary directory of the node, empty."""
-    place = tmp_path / "t"
-    place.mkdir()
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The temporary directory of the node, empty, with a path that is short enough for a socket."""
     monkeypatch.delenv("TMPDIR", raising=False)
-    monkeypatch.setattr(tempfile, "tempdir", str(place))
-    return place
+    with tempfile.TemporaryDirectory(dir="/tmp") as place:
+        monkeypatch.setattr(tempfile, "tempdir", place)
+        yield Path(place)
 
 
 def run_of(path: Path) -> Path:

@@ -236,7 +236,7 @@ def half_of_welch(one: list[float], other: list[float]) -> float:
 
     def within(t: float, parts: int = 200) -> float:
         values = [(1 + (t * i / parts) ** 2 / freedom) ** (-(freedom + 1) / 2) for i in range(parts + 1)]
-        return 2 * scale * t / parts / 3 * (values[0] + values[-1] + 4 * sum(values[1:-1:2]) + 2 * sum(values[2:-1:2]))
+        return float(2 * scale * t / parts / 3 * (values[0] + values[-1] + 4 * sum(values[1:-1:2]) + 2 * sum(values[2:-1:2])))
 
     low, high = 1.9, 15.0
     for _ in range(40):

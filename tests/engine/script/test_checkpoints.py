@@ -16,6 +16,7 @@ from paceline.engine.script import process, run
 from paceline.engine.script.checkpoint import RunCheckpoints
 from paceline.engine.training.checkpoints.writer import Checkpointer, load_checkpoint
 from torch import nn
+from torch.distributed import HashStore  # type: ignore[attr-defined]  # torch re-exports it implicitly
 from torch.utils.data import IterableDataset, TensorDataset
 
 from tests.support.installed import needs
@@ -29,7 +30,8 @@ class Stream(IterableDataset[tuple[torch.Tensor, torch.Tensor]]):
     """The same rows in the same order, without a length."""
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        yield from rows()
+        data = rows()
+        yield from ((data[place][0], data[place][1]) for place in range(len(data)))
 
 
 def rows() -> TensorDataset:
@@ -39,7 +41,7 @@ def rows() -> TensorDataset:
 
 @contextlib.contextmanager
 def group() -> Iterator[None]:
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    dist.init_process_group("gloo", store=HashStore(), rank=0, world_size=1)
     try:
         yield
     finally:

@@ -448,7 +448,7 @@ async def test_enter_opens_the_page_of_a_node_and_escape_closes_it() -> None:
         ):
             assert expected in text, expected
         await pilot.press("j")
-        await until_app(pilot, lambda: "1 RTX 4090  power 22 of 450 W" in screen_text(app))
+        await until_app(pilot, lambda: "device 1  power 22 of 450 W" in screen_text(app))
         await pilot.press("escape")
         await until_app(pilot, lambda: isinstance(app.screen, FleetScreen))
         assert fleet_of(app).filter_text == "atlas"
