@@ -12,7 +12,7 @@ def check_explicit_devices(devices: str) -> None:
     """Raise UsageError where a benchmark would choose its devices itself: its result would not say which devices it compared."""
     if devices == "auto":
         raise UsageError(
-            "an experiment compares on devices that are named", hint="--devices all, or a set such as lab[1-3],atlas:0"
+            "it compares on devices that are named", hint="--devices all, or a set such as lab[1-3],atlas:0"
         )
 
 
