@@ -11,9 +11,7 @@ from ..states import POLICIES, Policy, member
 def check_explicit_devices(devices: str) -> None:
     """Raise UsageError where a benchmark would choose its devices itself: its result would not say which devices it compared."""
     if devices == "auto":
-        raise UsageError(
-            "it compares on devices that are named", hint="--devices all, or a set such as lab[1-3],atlas:0"
-        )
+        raise UsageError("it compares on devices that are named", hint="--devices all, or a set such as lab[1-3],atlas:0")
 
 
 def check_policies(words: Sequence[str]) -> tuple[Policy, ...]:
