@@ -30,9 +30,10 @@ from .telemetry.recording import Recorder
 
 if TYPE_CHECKING:
     from .advisor.whatif import WhatIf
-    from .jobs.experiments.scale import ScaleRequest, Scaling
-    from .jobs.experiments.search import Search, SearchRequest
-    from .jobs.experiments.suite import Suite, SuiteRequest
+    from .jobs.experiments.experiment import Experiment, Request
+    from .jobs.experiments.scale import ScaleRequest
+    from .jobs.experiments.search import SearchRequest
+    from .jobs.experiments.suite import SuiteRequest
     from .jobs.launch.job import JobLauncher
     from .jobs.launch.session import LaunchSession
     from .jobs.logs.merge import Clock, MergedLine
@@ -84,7 +85,7 @@ class Control:
         self._live(inventory_event(inventory))  # the state names all nodes before the stream begins, as in a replay
         self._bus.subscribe(self._live)
         self._launcher: JobLauncher | None = None
-        self._experiment: Scaling | Search | Suite | None = None
+        self._experiment: Experiment[Any] | None = None
         self._attached: str | None = None
         self._recorder = Recorder(record, version("paceline"), self._recording_failed) if record else None
         if self._recorder:
@@ -217,40 +218,35 @@ class Control:
         return await self.run(replace(spec, **changes), is_waiting)
 
     async def scale(self, request: ScaleRequest, name: str | None, resumed: str | None = None) -> Document:
-        """Train on growing sets of devices and compare them. ``name``: of the experiment; None: its kind, date and time.
+        """Train on growing sets of devices and compare them. ``name``: of the experiment; None: its verb, date and time.
 
         ``resumed``: name of an experiment to go on with; then ``request`` is ignored.
         """
         from .jobs.experiments.scale import Scaling
 
-        self._experiment = Scaling(self._launch_session(), self._attach_if_known)
-        experiments = self.runs.parent / "experiments"
-        if resumed is not None:
-            return await self._experiment.resume(experiments / check_run_name(resumed))
-        directory = check_run_name(name) if name else f"scale-{datetime.now():%Y%m%d-%H%M%S}"
-        return await self._experiment.begin(experiments / directory, request)
+        return await self._run_experiment(Scaling(self._launch_session(), self._attach_if_known), request, name, resumed)
 
     async def search(self, request: SearchRequest, name: str | None, resumed: str | None = None) -> Document:
         """Try combinations of hyperparameters, each on one device, all devices at once. Arguments as of ``scale``."""
         from .jobs.experiments.search import Search
 
-        self._experiment = Search(self._launch_session(), self._attach_if_known)
-        experiments = self.runs.parent / "experiments"
-        if resumed is not None:
-            return await self._experiment.resume(experiments / check_run_name(resumed))
-        directory = check_run_name(name) if name else f"search-{datetime.now():%Y%m%d-%H%M%S}"
-        return await self._experiment.begin(experiments / directory, request)
+        return await self._run_experiment(Search(self._launch_session(), self._attach_if_known), request, name, resumed)
 
     async def suite(self, request: SuiteRequest, name: str | None, resumed: str | None = None) -> Document:
         """Compare policies on several workloads, in rounds. Arguments as of ``scale``."""
         from .jobs.experiments.suite import Suite
 
-        self._experiment = Suite(self._launch_session(), self._attach_if_known)
+        return await self._run_experiment(Suite(self._launch_session(), self._attach_if_known), request, name, resumed)
+
+    async def _run_experiment(
+        self, experiment: Experiment[Request], request: Request, name: str | None, resumed: str | None
+    ) -> Document:
+        self._experiment = experiment
         experiments = self.runs.parent / "experiments"
         if resumed is not None:
-            return await self._experiment.resume(experiments / check_run_name(resumed))
-        directory = check_run_name(name) if name else f"suite-{datetime.now():%Y%m%d-%H%M%S}"
-        return await self._experiment.begin(experiments / directory, request)
+            return await experiment.resume(experiments / check_run_name(resumed))
+        directory = check_run_name(name) if name else f"{experiment.kind}-{datetime.now():%Y%m%d-%H%M%S}"
+        return await experiment.begin(experiments / directory, request)
 
     async def _attach_if_known(self, run_id: str) -> Document | None:
         """Follow a run to its result; None where no node knows it."""

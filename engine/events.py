@@ -968,65 +968,9 @@ class RankFailed(RankEvent):
 
 
 EVENTS: dict[str, type[Event]] = {
-    kind.__name__: kind
-    for kind in (
-        InventoryRead,
-        Ticked,
-        NodeConnecting,
-        NodeConnected,
-        NodeDenied,
-        NodeLost,
-        NodeWarned,
-        NodeReported,
-        Progress,
-        Warned,
-        JobWaited,
-        RunPlanned,
-        RunListed,
-        RunUnreachable,
-        RunEnded,
-        ResultDerived,
-        ProfileStored,
-        DriftFound,
-        RunnerStarted,
-        LaunchStarted,
-        ReadingsRecorded,
-        PeerLost,
-        PeerSilent,
-        MembersWaited,
-        StrangersRefused,
-        RunnerEnded,
-        StoreOpened,
-        RankJoined,
-        GroupReformed,
-        DeviceProbed,
-        CaseStarted,
-        StepsTaken,
-        SharesChanged,
-        StragglerFound,
-        StragglerEnded,
-        RankEpochEnded,
-        EpochEnded,
-        CaseTested,
-        StepSkipped,
-        StandaloneMeasured,
-        BaselineMeasured,
-        DeviceUsed,
-        ProfilingAdvanced,
-        DeviceProfiled,
-        StepTimesProfiled,
-        LinkProfiled,
-        AllReduceProfiled,
-        GradientProfiled,
-        SystemProfiled,
-        CaseEnded,
-        MonitoringFailed,
-        BalanceJudged,
-        MetricLogged,
-        PaceFixed,
-        CheckpointWritten,
-        RankFailed,
-    )
+    name: kind
+    for name, kind in list(globals().items())
+    if isinstance(kind, type) and issubclass(kind, Event) and kind not in (Event, RankEvent)
 }
 """Every kind, by its name on the wire."""
 

@@ -33,6 +33,8 @@ from .recorder import ScriptRecorder
 
 POLL_S = 0.5
 """Seconds between two looks of a device that leaves what is left to others."""
+LAST_TRIAL_TIMEOUT_S = 7 * 86400.0
+"""Seconds that a device without work waits for the last trials of the others; a lost one ends the run before."""
 MAX_VALUES = 1000
 """Values of one metric that a trial sends back: later ones replace the last."""
 
@@ -120,7 +122,7 @@ def run_trials(plan: Plan, rank: RankPlan, script: ScriptPlan, log: RankLog, sto
         seconds = _run_one(trial, log, run)
         pace = pace if seconds is None else seconds / trial.work
         shared.tell(rank.rank, DeviceStatus(pace))
-    store.finish(rank.rank, 0.0)
+    store.finish(rank.rank, LAST_TRIAL_TIMEOUT_S)
 
 
 def _speed(script: ScriptPlan, rank: RankPlan) -> float:

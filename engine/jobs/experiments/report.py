@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ...errors import ConfigurationError, UsageError
-from ...protocol.json_files import read_json
+from ...errors import UsageError
 from ...publishing.collect import REPORTED, report_of
 from ...publishing.formats import DEFAULT_FORMATS, EXPORTS
 from ...publishing.like import LIKES, as_like
@@ -14,9 +13,7 @@ from ...publishing.result_file import ResultFile
 from ...publishing.tensorboard import write_tensorboard
 from ...publishing.write import write_report
 from ...reports.document_type import Document, document_type
-from ..runs.listing import copied_rows
-from ..runs.run_names import KnownRun, find_run
-from .scale import RESULT_FILE
+from ..runs.result_path import read_result
 
 
 def export_runs(runs: Path, names: Sequence[str], to: Path | None, tool: str) -> Document:
@@ -67,27 +64,8 @@ def _directory(runs: Path, sources: Sequence[ResultFile]) -> Path:
 
 
 def _source(runs: Path, name: str) -> ResultFile:
-    path = _path(runs, name)
-    document = read_json(path)
-    if document is None:
-        raise ConfigurationError(f"{path}: no result can be read", hint="it is written when a run has ended and was followed")
+    path, document = read_result(runs, name)
     kind = document_type(document)
     if kind not in REPORTED:
         raise UsageError(f"{path} holds a document of {kind or 'an unknown type'}", hint=f"reports are about {', '.join(REPORTED)}")
     return ResultFile(str(document.get("run_id") or document.get("name") or path.stem), str(path), document)
-
-
-def _path(runs: Path, name: str) -> Path:
-    """The result that a name means: a file, a directory, an experiment, or a run."""
-    given = Path(name).expanduser()
-    if given.is_file():
-        return given
-    for directory in (given, runs.parent / "experiments" / name):
-        if (directory / RESULT_FILE).is_file():
-            return directory / RESULT_FILE
-    rows = copied_rows(runs)
-    known = [KnownRun(row["run_id"], row.get("name") or "", row["state"]) for row in rows]
-    try:
-        return runs / find_run(known, name) / RESULT_FILE
-    except UsageError as error:
-        raise UsageError(error.reason, hint="a run or an experiment with results here, or the path of a result.json") from None

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
 
 from ...advisor.predict import Candidate, predict
 from ...errors import PlanImpossible, UsageError
-from ...events import Event, Progress, RunPlanned
-from ...experiments.journal import Journal, begin, resume
+from ...experiments.journal import Journal
 from ...experiments.scale import Rated, case_order, facts_of, given_sets, growing_sets, scale_document, weak_batch
 from ...inventory.link_presets import LINK_PRESETS
 from ...inventory.nodeset import parse_device_set
 from ...profiles.profile import Profile
-from ...protocol.json_files import write_json
 from ...reports.document_type import Document
 from ...specs import LinkSpec, TrainSpec
 from ...workloads import WORKLOADS
-from ..launch.job import JobLauncher
 from ..launch.profile import profiling_spec
-from ..launch.session import LaunchSession
-
-RESULT_FILE = "result.json"
-
-Attach = Callable[[str], Awaitable[Document | None]]
-"""Follows a run that has begun to its result; None: no node knows it."""
+from .experiment import Experiment
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,35 +35,13 @@ class ScaleRequest:
     repeats: int = 3
 
 
-class Scaling:
+class Scaling(Experiment[ScaleRequest]):
     """One scaling experiment on the machines of a session."""
 
-    def __init__(self, session: LaunchSession, attach: Attach) -> None:
-        self._session, self._attach = session, attach
-        self._launcher: JobLauncher | None = None
-        self._name = ""
-
-    @property
-    def run_id(self) -> str | None:
-        """The run that goes on now; None between two."""
-        return self._launcher.run_id if self._launcher else None
-
-    @property
-    def resume_hint(self) -> str:
-        """How to go on after an interrupt; empty before the plan is written."""
-        return f"paceline scale --resume {self._name} goes on with the experiment" if self._name else ""
-
-    async def begin(self, directory: Path, request: ScaleRequest) -> Document:
-        """Plan an experiment, write its plan, and run it. Raises UsageError where the name has another plan."""
-        plan = await self._plan(request)
-        return await self._run(begin(directory, "scale", plan))
-
-    async def resume(self, directory: Path) -> Document:
-        """Go on with an experiment that was interrupted, by the plan it began with."""
-        return await self._run(resume(directory, "scale"))
+    kind = "scale"
 
     async def _plan(self, request: ScaleRequest) -> Document:
-        """The plan of the experiment: sets of devices, their rates, batches and predictions, for every network."""
+        """Sets of devices, their rates, batches and predictions, for every network."""
         job, links = request.job, self._links(request.links)
         profiles = [await self._launcher_over(link).profiles.load_or_measure(profiling_spec(job)) for link in links.values()]
         rated = _rated(profiles[0], job.devices)
@@ -120,43 +89,22 @@ class Scaling:
             raise UsageError(f"there is no network {unknown[0]!r}", hint=f"known: {', '.join(LINK_PRESETS)}")
         return {name: LINK_PRESETS[name] for name in names}
 
-    def _launcher_over(self, link: LinkSpec | None, publish: Callable[[Event], None] | None = None) -> JobLauncher:
-        inventory = self._session.inventory
-        session = replace(self._session, inventory=inventory if link is None else replace(inventory, link=link))
-        self._launcher = JobLauncher(session if publish is None else replace(session, publish=publish))
-        return self._launcher
-
-    async def _run(self, journal: Journal) -> Document:
-        """Run the cases that have no good row yet; returns the document, which the directory of the experiment keeps too."""
-        self._name, plan = journal.name, journal.plan
+    async def _run(self, journal: Journal) -> None:
+        plan = journal.plan
         order = case_order(len(plan["sets"]), len(plan["links"]), plan["repeats"])
-        for case, (turn, link, index) in enumerate(order):
-            if journal.rows.get(case, {}).get("state") == "done":
-                continue
-            names = ",".join(plan["sets"][index]["devices"])
-            round_text = f", round {turn + 1}" if plan["repeats"] > 1 else ""
-            network = plan["links"][link]
-            over = f" over {network['name']}" if network else ""
-            self._session.publish(Progress(phase=f"{journal.name}: run {case + 1} of {len(order)}{round_text}, {names}{over}"))
-            result = None
-            if case in journal.run_ids and case not in journal.rows:
-                result = await self._attach(journal.run_ids[case])
-            if result is None or result.get("state") != "done":
-                result = await self._launch(journal, case, _job(plan, index, turn), network)
-            journal.note_row(case, facts_of(result))
-        document = scale_document(journal.name, plan, journal.rows)
-        write_json(journal.directory / RESULT_FILE, {"schema": 1, **document})
-        return document | {"directory": str(journal.directory)}
+        await self._run_cases(journal, (_case(plan, *place) for place in order), facts_of)
 
-    async def _launch(self, journal: Journal, case: int, job: TrainSpec, network: Document | None) -> Document:
-        link = None if network is None else LinkSpec(**{key: network[key] for key in ("latency", "bandwidth", "jitter")})
+    def _document(self, journal: Journal) -> Document:
+        return scale_document(journal.name, journal.plan, journal.rows)
 
-        def publish(event: Event) -> None:
-            if isinstance(event, RunPlanned):
-                journal.note_run(case, event.run_id)
-            self._session.publish(event)
 
-        return await self._launcher_over(link, publish).run(job)
+def _case(plan: Document, turn: int, link: int, index: int) -> tuple[str, TrainSpec, LinkSpec | None]:
+    """One case in words, its job and its network."""
+    network = plan["links"][link]
+    over = f" over {network['name']}" if network else ""
+    words = f"round {turn + 1}, {','.join(plan['sets'][index]['devices'])}{over}"
+    declared = None if network is None else LinkSpec(**{key: network[key] for key in ("latency", "bandwidth", "jitter")})
+    return words, _job(plan, index, turn), declared
 
 
 def _job(plan: Document, index: int, turn: int) -> TrainSpec:

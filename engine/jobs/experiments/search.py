@@ -5,23 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from ...errors import UsageError, WorkFailed
-from ...events import Event, Progress, RunPlanned, TrialEnded, TrialStarted, Warned
-from ...experiments.journal import Journal, begin, resume
+from ...events import Event, Progress, TrialEnded, TrialStarted, Warned
+from ...experiments.journal import Journal
 from ...experiments.search import REFERENCE_GRID, Value, drawn, grid, parse_space, search_document
-from ...protocol.json_files import write_json
 from ...reports.document_type import Document
 from ...specs import ScriptSpec, TrainSpec, TrialSpec
 from ...workloads.options import TRAINING_OPTIONS
 from ...workloads.pairs import choose
-from ..launch.job import JobLauncher
-from ..launch.session import LaunchSession
+from ..launch.live_plan import LivePlanner
 from ..mirror.follow import copied_events
 from ..scripts.packaged import packaged_script
-from .scale import RESULT_FILE, Attach
+from .experiment import Experiment
 
 MAX_LAUNCHES = 6
 """Launches of one search: after a lost node the trials that are left run again on the others."""
@@ -52,40 +49,21 @@ class SearchRequest:
     is_shared: bool = False
 
 
-class Search:
+class Search(Experiment[SearchRequest]):
     """One search on the machines of a session."""
 
-    def __init__(self, session: LaunchSession, attach: Attach) -> None:
-        self._session, self._attach = session, attach
-        self._launcher: JobLauncher | None = None
-        self._name = ""
+    kind = "search"
 
-    @property
-    def run_id(self) -> str | None:
-        """The run that goes on now; None between two."""
-        return self._launcher.run_id if self._launcher else None
+    async def _plan(self, request: SearchRequest) -> Document:
+        inventory = self._session.inventory
+        return plan_of(request, any(node.devices for node in inventory.nodes), inventory.link is not None)
 
-    @property
-    def resume_hint(self) -> str:
-        """How to go on after an interrupt; empty before the plan is written."""
-        return f"paceline search --resume {self._name} goes on with the experiment" if self._name else ""
+    def _document(self, journal: Journal) -> Document:
+        return search_document(journal.name, journal.plan, journal.rows)
 
-    async def begin(self, directory: Path, request: SearchRequest) -> Document:
-        """Plan a search, write its plan, and run it. Raises UsageError where the name has another plan."""
-        return await self._run(
-            begin(directory, "search", plan_of(request, self._is_emulated(), self._session.inventory.link is not None))
-        )
-
-    async def resume(self, directory: Path) -> Document:
-        """Go on with a search that was interrupted, by the plan it began with."""
-        return await self._run(resume(directory, "search"))
-
-    def _is_emulated(self) -> bool:
-        return any(node.devices for node in self._session.inventory.nodes)
-
-    async def _run(self, journal: Journal) -> Document:
-        """Launch what is left until every trial has ended; returns the document."""
-        plan, self._name = journal.plan, journal.name
+    async def _run(self, journal: Journal) -> None:
+        """Launch what is left until every trial has ended."""
+        plan = journal.plan
         if plan["data"] == "synthetic-series":
             self._session.publish(Warned(reason="the series are generated: no prices were given (--dataset sp500 takes real ones)"))
         launch = len(journal.run_ids)
@@ -97,44 +75,14 @@ class Search:
                 raise WorkFailed(f"{len(left)} trials have not ended after {launch} launches", hint=self.resume_hint)
             self._session.publish(Progress(phase=f"{journal.name}: {len(left)} of {len(plan['trials'])} trials are left"))
             if launch and devices == "all":
-                devices = await self._reachable()
+                devices = await LivePlanner(self._session).reachable_devices()
             before = len(left)
-            document = await self._launch(journal, launch, left, devices)
+            document = await self._launch(journal, launch, _job(plan, left, devices))
             self._note(journal, launch, document)
             launch += 1
             now = sum(number not in journal.rows for number in range(len(plan["trials"])))
             if now == before and document.get("state") != "done":
                 raise WorkFailed(f"no trial ended: {document.get('reason')}", hint=self.resume_hint)
-        document = search_document(journal.name, plan, journal.rows)
-        write_json(journal.directory / RESULT_FILE, {"schema": 1, **document})
-        return document | {"directory": str(journal.directory)}
-
-    async def _reachable(self) -> str:
-        from ..launch.live_plan import LivePlanner
-
-        return await LivePlanner(self._session).reachable_devices()
-
-    async def _launch(self, journal: Journal, launch: int, left: Sequence[int], devices: str) -> Document:
-        """Run the trials that are left as one run; each device takes one after another."""
-        plan = journal.plan
-        trials = tuple(TrialSpec(number, tuple(plan["trials"][number]["args"])) for number in left)
-        first = trials[0].args
-        if plan["script"] is None:
-            script = packaged_script(plan["model"], first, workload=plan["workload"])
-        else:
-            script = replace(_script_of(plan["script"]), args=first)
-        script = replace(script, trials=trials, rate=plan["rate"])
-        spec = TrainSpec(
-            workload=script.name, script=script, devices=devices, is_shared=plan["is_shared"], checkpoint_every="never"
-        )
-
-        def publish(event: Event) -> None:
-            if isinstance(event, RunPlanned):
-                journal.note_run(launch, event.run_id)
-            self._session.publish(event)
-
-        self._launcher = JobLauncher(replace(self._session, publish=publish))
-        return await self._launcher.run(spec)
 
     def _note(self, journal: Journal, launch: int, document: Mapping[str, Any]) -> None:
         """Note the trials that ended in a run. Wall seconds add up over launches."""
@@ -146,6 +94,17 @@ class Search:
         for number, row in rows_of_run(copied_events(self._session.runs / run_id, run_id), places, journal.plan, before).items():
             if number not in journal.rows:
                 journal.note_row(number, row | {"run_id": run_id})
+
+
+def _job(plan: Document, left: Sequence[int], devices: str) -> TrainSpec:
+    """The trials that are left as one run; each device takes one after another."""
+    trials = tuple(TrialSpec(number, tuple(plan["trials"][number]["args"])) for number in left)
+    if plan["script"] is None:
+        script = packaged_script(plan["model"], trials[0].args, workload=plan["workload"])
+    else:
+        script = replace(_script_of(plan["script"]), args=trials[0].args)
+    script = replace(script, trials=trials, rate=plan["rate"])
+    return TrainSpec(workload=script.name, script=script, devices=devices, is_shared=plan["is_shared"], checkpoint_every="never")
 
 
 def plan_of(request: SearchRequest, is_emulated: bool = False, is_network_emulated: bool = False) -> Document:

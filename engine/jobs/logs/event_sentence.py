@@ -174,6 +174,12 @@ def _of_measurement(event: Event) -> Sentence | None:
         case BaselineMeasured():
             rate = f"{event.samples_per_second:,.1f} samples/s"
             return f"rank {event.rank} alone with the whole batch of {event.local_batch_size} reaches {rate}", "info"
+        case TrialStarted():
+            return f"trial {event.trial} begins on rank {event.rank}", "info"
+        case TrialEnded():
+            if event.state == "done":
+                return f"trial {event.trial} is done after {event.seconds:,.1f} s", "info"
+            return f"trial {event.trial} failed after {event.seconds:,.1f} s{_because(event.reason)}", "warning"
         case PaceFixed():
             return f"an emulated device of speed 1 is paced to {event.rate:,.1f} samples/s", "info"
         case ProfilingAdvanced():

@@ -20,7 +20,8 @@ def with_known(plan: Plan, profile: Profile | None, rate: float | None) -> Plan:
     found = [times.get((rank.node, rank.device_index)) for rank in plan.ranks]
     speeds = tuple(RankSpeed(time.fixed_seconds, time.seconds_per_sample) for time in found if time is not None)
     is_whole = len(speeds) == len(plan.ranks) > 1
-    kept = rate if plan.is_emulated else None
+    given = plan.script.rate  # of a search: its trials are paced alike
+    kept = (rate if given is None else given) if plan.is_emulated else None
     return replace(plan, script=replace(plan.script, rate=kept, profile=speeds if is_whole else ()))
 
 
@@ -32,7 +33,8 @@ def alone(plan: Plan, steps: int, batch: int | None) -> Plan:
 
 def start_sentence(plan: Plan) -> str | None:
     """That a script starts with equal shares although its policy would start by a profile; None where there is nothing to say."""
-    if plan.script is None or plan.script.profile or plan.script.max_steps is not None or len(plan.ranks) < 2:
+    script = plan.script
+    if script is None or script.profile or script.trials or script.max_steps is not None or len(plan.ranks) < 2:
         return None
     policy = plan.cases[0].policy
     if policy not in STARTED_BY_PROFILE:

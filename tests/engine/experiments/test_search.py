@@ -11,7 +11,9 @@ from paceline.engine.errors import UsageError
 from paceline.engine.events import Event, TrialEnded, TrialStarted
 from paceline.engine.experiments.search import REFERENCE_GRID, drawn, grid, parse_space, search_document
 from paceline.engine.jobs.experiments.search import SearchRequest, plan_of, rows_of_run
+from paceline.engine.jobs.mirror.event_log import parse_events
 from paceline.engine.specs import ScriptSpec
+from paceline.engine.wire import encode
 
 from tests.support.screens.documents import documented, paths
 
@@ -99,6 +101,11 @@ def test_times_and_the_best_trial_are_those_computed_by_hand() -> None:
     assert document["utilization"] == pytest.approx(1.0)
     named = {path.removesuffix(".lr") for path in paths(document)}
     assert named | {"schema", "directory"} == documented("search")
+
+
+def test_what_a_rank_writes_of_a_trial_is_read_at_the_centre() -> None:
+    written = [encode(event).encode() for event in ended(1, 2, 110.0, 10.0, 0.5)]
+    assert [type(event) for event in parse_events(written, "slow", "run")] == [TrialStarted, TrialEnded]
 
 
 def test_failed_and_missing_trials_are_told_and_never_the_best() -> None:

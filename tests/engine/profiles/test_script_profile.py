@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from paceline.engine.jobs.scripts.script_plan import alone, start_sentence, with
 from paceline.engine.plan import CasePlan, DataPlan, Emulation, Plan, RankPlan, ScriptPlan
 from paceline.engine.profiles.assemble_script import NOMINAL_BYTES, SKIPPED_STEPS, assemble_script
 from paceline.engine.profiles.script_rates import keep_rate, kept_rate
+from paceline.engine.specs import TrialSpec
 from paceline.engine.states import Policy
 
 
@@ -86,6 +88,10 @@ def test_a_plan_starts_by_the_profile_of_all_its_devices_or_says_that_it_does_no
     assert [speed.seconds_per_sample for speed in known.script.profile] == pytest.approx([0.01, 0.02])
     assert known.script.rate == 50.0
     assert start_sentence(known) is None
+    of_a_search = replace(plan, script=replace(plan.script or known.script, rate=7.0, trials=(TrialSpec(0, ()),)))
+    paced = with_known(of_a_search, None, 50.0)
+    assert paced.script is not None
+    assert (paced.script.rate, start_sentence(paced)) == (7.0, None)
     assert "starts with equal shares" in (start_sentence(with_known(make_plan(3), profile, None)) or "")
     assert start_sentence(make_plan(2, "equal")) is None
     assert start_sentence(alone(plan, 9, 32)) is None

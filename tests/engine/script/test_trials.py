@@ -95,7 +95,7 @@ def test_every_trial_is_run_once_in_a_child_and_a_failed_one_stops_nothing(tmp_p
     assert ended[1]["reason"] == "ValueError: no such optimizer"
     assert ended[2]["reason"] == "the script exited with status 3"
     assert json.loads(ended[3]["metrics"]) == {"mse": [0.25, None]}
-    assert store.finished == [0]
+    assert store.finished == [0]  # it waits there for the last trials of others
 
 
 def test_unmeasured_devices_follow_from_the_measured_ones_and_their_speeds() -> None:

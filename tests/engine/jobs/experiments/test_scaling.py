@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import pytest
 from paceline.engine.events import Event, RunPlanned
-from paceline.engine.jobs.experiments import scale, suite
+from paceline.engine.jobs.experiments import experiment, suite
 from paceline.engine.jobs.experiments.scale import ScaleRequest, Scaling
 from paceline.engine.profiles.profile import DeviceProfile, Profile
 from paceline.engine.reports.document_type import Document
@@ -64,7 +64,7 @@ def planned(run_id: str) -> Event:
 
 @pytest.fixture
 def lab(monkeypatch: pytest.MonkeyPatch) -> type[Lab]:
-    monkeypatch.setattr(scale, "JobLauncher", Lab)
+    monkeypatch.setattr(experiment, "JobLauncher", Lab)
     Lab.launched, Lab.runs, Lab.closes_after = [], {}, None
     return Lab
 
@@ -84,7 +84,7 @@ def changed(session: Any, **changes: Any) -> Any:
 
 @pytest.fixture(autouse=True)
 def plain_replace(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scale, "replace", changed)
+    monkeypatch.setattr(experiment, "replace", changed)
 
 
 async def test_interrupted_anywhere_and_resumed_it_has_the_rows_of_an_undisturbed_one(lab: type[Lab], tmp_path: Path) -> None:
@@ -103,9 +103,7 @@ async def test_interrupted_anywhere_and_resumed_it_has_the_rows_of_an_undisturbe
         assert len(lab.launched) == launches  # the run that went on was followed, not launched again
 
 
-async def test_a_suite_interrupted_anywhere_goes_on_alike(lab: type[Lab], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(suite, "JobLauncher", Lab)
-    monkeypatch.setattr(suite, "replace", changed)
+async def test_a_suite_interrupted_anywhere_goes_on_alike(lab: type[Lab], tmp_path: Path) -> None:
     session: Any = SimpleNamespace(inventory=Inventory(path=str(tmp_path / "nodes.toml"), nodes=()), publish=lambda event: None)
     request = suite.SuiteRequest(workloads=("digits-cnn", "agnews-small"), policies=("equal",), repeats=2, seed=5)
     undisturbed = await suite.Suite(session, Lab.attach).begin(tmp_path / "whole", request)
