@@ -60,7 +60,7 @@ def run_step(step: Step, device: str, limit: float, environment: dict[str, str])
     """Run one part; return its rows and its log. A part that fails or takes too long adds a row that says so."""
     command = [sys.executable, "-m", f"benchmarks.card.{step.module}", device]
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, text=True, start_new_session=True, **pipes)  # type: ignore[call-overload]
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, text=True, start_new_session=True, **pipes)  # type: ignore[call-overload]  # the pipes are chosen above
     is_late = False
     try:
         output, _ = process.communicate(timeout=limit)

@@ -116,7 +116,7 @@ def play_noisy(seed: int, steps: int, noise: float, slowdown: Slowdown) -> Itera
 
 @dataclass(frozen=True)
 class Told:
-    """What was told of one fault."""
+    """What was reported of one fault."""
 
     delay: int | None
     """Steps until its first alert; None: none came."""
@@ -143,7 +143,7 @@ def told(seed: int, steps: int, noise: float, begin: int, size_at: Callable[[int
 
 
 def jumps(labs: int) -> None:
-    """Print how soon jumps of 1.2x are told."""
+    """Print how soon jumps of 1.2x are reported."""
     for noise in NOISES:
         draws = [random.Random(seed).randint(100, 200) for seed in range(labs)]
         found = [told(seed, begin + JUMP_STEPS, noise, begin, lambda _: JUMP - 1) for seed, begin in enumerate(draws)]
@@ -153,7 +153,7 @@ def jumps(labs: int) -> None:
 
 
 def creep(labs: int) -> None:
-    """Print whether a slow creep is told by 1.18x."""
+    """Print whether a slow creep is reported by 1.18x."""
     for noise in NOISES:
         for length in CREEP_LENGTHS:
             last = CREEP_BEGINS + int(length * (TOLD_BY - 1) / (CREEP - 1)) + 1

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from ..reports.document_type import Document
+from .content import Cell, figure
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,3 +23,7 @@ class ResultFile:
     def at(self, field: str) -> str:
         """The place of a field, for ``Cell.source``."""
         return f"{self.path}#{field}"
+
+    def cells(self, place: str, values: Mapping[str, Any], forms: Iterable[tuple[str, str]]) -> Iterator[Cell]:
+        """Cells of fields of one object. ``place``: its path, such as ``rows[2].``; ``forms``: each field and its format."""
+        return (figure(values.get(field), form, self.at(f"{place}{field}")) for field, form in forms)

@@ -228,3 +228,14 @@ _READERS: dict[OptionKind, Callable[[str], Any]] = {OptionKind.COUNT: positive, 
 _JOB_HELP = "a job file in TOML with such options, or a script, SCRIPT.py or -m MODULE, with its own arguments"
 JOB_FILE = Argument("job", _JOB_HELP, "JOB", Path, nargs="?")
 RUN = Argument("run_id", "the run, as paceline jobs names it", "RUN")
+
+
+def experiment_arguments(verb: str) -> tuple[Argument, ...]:
+    """The options that every experiment takes."""
+    return (
+        Argument("--devices", "all, or a set such as lab[1-3],atlas:0 (default: all)", "SET", default="all"),
+        Argument("--seed", "seed of the first round, or of the trials (default: 0)", "N", seed, default=0),
+        Argument("--share", "start although others use the devices"),
+        Argument("--name", f"a name for the experiment (default: {verb} and the time)", "NAME"),
+        Argument("--resume", "go on with this experiment, by the plan it began with", "NAME"),
+    )

@@ -9,6 +9,14 @@ from ..content import Chart, Series, Table, figure, joined, words
 from ..result_file import ResultFile
 from .steps import phase_table, share_charts, stacked_phases
 
+_COLUMNS = (
+    ("training_loss", ".4g"),
+    ("loss", ".4g"),
+    ("metric", ".4g"),
+    ("samples_per_second", ",.0f"),
+    ("seconds", ".2f"),
+)
+
 
 def train_tables(one: ResultFile, prefix: str) -> list[Table]:
     document = one.document
@@ -16,16 +24,7 @@ def train_tables(one: ResultFile, prefix: str) -> list[Table]:
     rows = tuple(
         (
             words(str(epoch["epoch"])),
-            *(
-                figure(epoch.get(field), form, one.at(f"epochs[{place}].{field}"))
-                for field, form in (
-                    ("training_loss", ".4g"),
-                    ("loss", ".4g"),
-                    ("metric", ".4g"),
-                    ("samples_per_second", ",.0f"),
-                    ("seconds", ".2f"),
-                )
-            ),
+            *one.cells(f"epochs[{place}].", epoch, _COLUMNS),
         )
         for place, epoch in enumerate(document["epochs"])
     )

@@ -12,6 +12,15 @@ SCALE_NOTE = (
     "Speed-up is over the first row. Its ideal is the sum of the devices' rates over that of the first row: unlike devices have no "
     "other ideal line. R is compute over exposed communication."
 )
+_COLUMNS = (
+    ("epoch_seconds", ".2f"),
+    ("speedup", ".2f"),
+    ("ideal_speedup", ".2f"),
+    ("predicted_speedup", ".2f"),
+    ("efficiency", ".0%"),
+    ("communication_share", ".0%"),
+    ("ratio", ".1f"),
+)
 
 
 def scale_tables(one: ResultFile, prefix: str) -> list[Table]:
@@ -35,20 +44,11 @@ def scale_tables(one: ResultFile, prefix: str) -> list[Table]:
 
 
 def _scale_cells(one: ResultFile, place: int, row: Mapping[str, Any]) -> Iterator[Cell]:
-    def cell(field: str, form: str) -> Cell:
-        return figure(row[field], form, one.at(f"rows[{place}].{field}"))
-
-    rate = row["samples_per_second"]
+    rate, path = row["samples_per_second"], f"rows[{place}]."
     yield words(f"{len(row['devices'])}: {', '.join(row['devices'])}")
     yield words(row["link"] or "")
-    yield figure(rate["mean"], ",.0f", one.at(f"rows[{place}].samples_per_second.mean"), rate["ci95"], rate["std"])
-    yield cell("epoch_seconds", ".2f")
-    yield cell("speedup", ".2f")
-    yield cell("ideal_speedup", ".2f")
-    yield cell("predicted_speedup", ".2f")
-    yield cell("efficiency", ".0%")
-    yield cell("communication_share", ".0%")
-    yield cell("ratio", ".1f")
+    yield figure(rate["mean"], ",.0f", one.at(f"{path}samples_per_second.mean"), rate["ci95"], rate["std"])
+    yield from one.cells(path, row, _COLUMNS)
     yield words(row["zone"] or "")
 
 

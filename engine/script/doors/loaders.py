@@ -49,7 +49,7 @@ class Distributed:
 
     def batches(self) -> Iterator[Batch]:
         """Yield the same global batches as the sampler deals out to all ranks, without what it pads."""
-        count = min(len(self.sampler.dataset), self.sampler.total_size)  # type: ignore[arg-type]
+        count = min(len(self.sampler.dataset), self.sampler.total_size)  # type: ignore[arg-type]  # a Dataset need not have a length; a sampler of torch needs one
         order: list[int] = []
 
         def whole(start: int) -> list[int]:
@@ -79,7 +79,7 @@ class Sharded:
         shard.batch_sampler = tap
         for batch in shard:
             rows, tap.rows = tap.rows, []
-            yield batch, lambda rows=rows: rows  # type: ignore[misc]
+            yield batch, lambda rows=rows: rows  # type: ignore[misc]  # mypy sees no default
 
 
 class _Tap:
@@ -199,7 +199,7 @@ def open_balance(session: ScriptSession, source: Source) -> bool:
 
 def epoch_order(sampler: DistributedSampler[Any]) -> list[int]:
     """Return the order in which ``DistributedSampler`` deals out the data of its epoch, without what it pads."""
-    count = len(sampler.dataset)  # type: ignore[arg-type]
+    count = len(sampler.dataset)  # type: ignore[arg-type]  # a Dataset need not have a length; a sampler of torch needs one
     if not sampler.shuffle:
         return list(range(count))
     generator = torch.Generator()

@@ -51,7 +51,7 @@ class Wrapped:
         self.forwards += 1
         if not self.ddp.require_backward_grad_sync:
             return forward(*inputs, **kwargs)
-        anchor: torch.Tensor = _Anchor.apply(self.slot.parameter, self, not self.anchors)  # type: ignore[no-untyped-call]
+        anchor: torch.Tensor = _Anchor.apply(self.slot.parameter, self, not self.anchors)  # type: ignore[no-untyped-call]  # torch does not annotate apply
         self.anchors.append(anchor)
         output = forward(*inputs, **kwargs)
         return _attach(output, anchor) if self.ddp.find_unused_parameters else output
@@ -139,7 +139,7 @@ def _attach(output: Any, anchor: torch.Tensor) -> Any:
     places = [place for place, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor) and leaf.requires_grad]
     if not places:
         return output
-    attached = _Attach.apply(anchor, *(leaves[place] for place in places))  # type: ignore[no-untyped-call]
+    attached = _Attach.apply(anchor, *(leaves[place] for place in places))  # type: ignore[no-untyped-call]  # torch does not annotate apply
     for place, tensor in zip(places, attached, strict=True):
         leaves[place] = tensor
     return pytree.tree_unflatten(leaves, spec)

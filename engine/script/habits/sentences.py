@@ -60,7 +60,7 @@ def translate(model: nn.Module, source: torch.Tensor, beam: int = 1, length: int
     """
     count, columns = source.shape
     steps = min(length or columns * 3 // 2 + 10, columns * 3 // 2 + 10)
-    memory = model.encode(source).repeat_interleave(beam, dim=0)  # type: ignore[operator]
+    memory = model.encode(source).repeat_interleave(beam, dim=0)  # type: ignore[operator]  # a module has the method of its script
     source = source.repeat_interleave(beam, dim=0)
     found = torch.full((count * beam, 1), BEGIN, dtype=torch.long, device=source.device)
     # All but the first of a beam start without a chance: else it would hold the same sentence several times.

@@ -78,15 +78,15 @@ class Update:
             self._write(loss, rate)
         self.steps += 1
 
-    def state_dict(self) -> dict[str, object]:
+    def state_dict(self) -> dict[str, Any]:
         """State for a checkpoint."""
         return {"steps": self.steps, "schedule": self._schedule.state_dict(), "scaler": self._scaler.state_dict()}
 
-    def load_state_dict(self, state: dict[str, object]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from the state of a checkpoint."""
-        self.steps = int(state["steps"])  # type: ignore[call-overload]
-        self._schedule.load_state_dict(state["schedule"])  # type: ignore[arg-type]
-        self._scaler.load_state_dict(state["scaler"])  # type: ignore[arg-type]
+        self.steps = int(state["steps"])
+        self._schedule.load_state_dict(state["schedule"])
+        self._scaler.load_state_dict(state["scaler"])
 
     def _write(self, loss: float, rate: float) -> None:
         assert self._log is not None

@@ -126,7 +126,7 @@ def differences(rank: int, world: int, failures: Sequence[Failure]) -> list[str]
     log, wrong = RankLog(Path("/dev/null"), rank), []
     calm = {is_late: outcome(train(rank, world, log, is_late=is_late)) for is_late in (False, True)}
     for place, name, how, is_failing, where, is_late in failures:
-        with made_to_raise(place, name, lambda call, rule=is_failing, who=where: who in (rank, None) and rule(call)):  # type: ignore[misc]
+        with made_to_raise(place, name, lambda call, rule=is_failing, who=where: who in (rank, None) and rule(call)):  # type: ignore[misc]  # mypy sees no default
             case = train(rank, world, log, is_late=is_late)
         if not torch.allclose(outcome(case), calm[is_late], rtol=1e-9, atol=1e-12):
             wrong.append(f"{name}, {how}, rank {where}, late {is_late}: other weights or another loss")
@@ -182,7 +182,7 @@ def local_steps(rank: int, world: int) -> list[tuple[int, ...]]:
     """Shares at the end of local SGD, undisturbed and where rank 1 cannot decide."""
     log, shares = RankLog(Path("/dev/null"), rank), []
     for first in (99, 1, 2):
-        with made_to_raise(agreed_shares, "decide", lambda call, begin=first: rank == 1 and call >= begin):  # type: ignore[misc]
+        with made_to_raise(agreed_shares, "decide", lambda call, begin=first: rank == 1 and call >= begin):  # type: ignore[misc]  # mypy sees no default
             shares.append(train(rank, world, log, local_steps=2)._shares.memory.local_batch_sizes)
     return shares
 

@@ -121,7 +121,7 @@ def test_the_options_of_a_job_become_the_packaged_script_of_a_pair() -> None:
     assert job(workload="simple-cnn-digits").script == job(model="simple-cnn", dataset="digits").script
     assert job().script is None  # a workload of the trainer
     assert listed_parameters("simple-cnn-digits", script.args) == 94_410
-    assert listed_parameters("simple-cnn-digits", job(model="cnn", dataset="digits", width=8).script.args) is None  # type: ignore[union-attr]
+    assert listed_parameters("simple-cnn-digits", job(model="cnn", dataset="digits", width=8).script.args) is None  # type: ignore[union-attr]  # a pair is a script
 
 
 def test_options_that_a_job_does_not_have_are_refused() -> None:

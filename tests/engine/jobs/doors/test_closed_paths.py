@@ -72,7 +72,7 @@ async def test_nodes_that_reach_each_other_may_start(tmp_path: Path) -> None:
     agents = Agents(tmp_path)
     assert await closed(agents, plan_of("127.0.0.1", "127.0.0.1", "127.0.0.1")) == []
     assert len(agents.asked) == 6
-    await refuse_closed_paths(agents, plan_of("127.0.0.1", "127.0.0.1"), FACTS)  # type: ignore[arg-type]
+    await refuse_closed_paths(agents, plan_of("127.0.0.1", "127.0.0.1"), FACTS)  # type: ignore[arg-type]  # agents in place of a fleet
 
 
 async def test_one_machine_and_one_node_are_not_tried(tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ async def test_a_port_that_is_shut_or_swallowed_is_named_in_its_direction(tmp_pa
             port = listener.getsockname()[1]
             listener.close()
             listener = real((place[0], 0), **options)
-            return _Moved(listener, port)  # type: ignore[return-value]
+            return _Moved(listener, port)  # type: ignore[return-value]  # a listener at another port
         if place[0] == "127.0.0.3":  # drops
             assert seal_ports(listening_descriptors() - {listener.fileno()}) == 1
         return listener
@@ -108,7 +108,7 @@ async def test_a_port_that_is_shut_or_swallowed_is_named_in_its_direction(tmp_pa
         "n2 does not reach n1 at 127.0.0.2: connection refused",
     ]
     with pytest.raises(PlanImpossible, match=r"n0 does not reach n1 at 127\.0\.0\.2.*; also 3 more") as raised:
-        await refuse_closed_paths(Agents(tmp_path), plan, FACTS)  # type: ignore[arg-type]
+        await refuse_closed_paths(Agents(tmp_path), plan, FACTS)  # type: ignore[arg-type]  # agents in place of a fleet
     assert raised.value.exit_status == 5
     assert "on n1, if a firewall closes it: ufw allow proto tcp from 127.0.0.1 to any port 32768:60999" in (raised.value.hint or "")
 
