@@ -19,7 +19,7 @@ def summary_of(document: Mapping[str, Any]) -> RunSummary:
     rates = [_number(row.get("samples_per_second")) for row in rows]
     best = max(range(len(rows)), key=lambda index: rates[index] or -1.0, default=None)
     chosen = rows[best] if best is not None else {}
-    epochs = chosen.get("epochs")  # of a training, whose last one has the quality
+    epochs = None if isinstance(cases, list) else chosen.get("epochs")  # of a training, whose last one has the quality
     last = epochs[-1] if isinstance(epochs, list) and epochs and isinstance(epochs[-1], dict) else chosen
     metric = _number(last.get("metric"))
     return RunSummary(

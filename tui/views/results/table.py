@@ -8,6 +8,7 @@ from typing import Any
 
 from paceline.engine.reports.document_type import document_type
 from paceline.engine.reports.json_fields import listed, numeric
+from paceline.engine.states import FINAL
 from paceline.engine.store.selectors import case_throughput, standalone_rates
 from paceline.engine.store.state import RunState
 from textual.strip import Strip
@@ -221,7 +222,7 @@ def _train_lines(run: RunState, document: Mapping[str, Any], width: int) -> list
     name = next((point.metric_name for case in run.cases for point in case.epochs if point.metric_name), "metric")
     lines = [_title(run, document, width), line(width, (sanitize(run.source), PALETTE.dim)), line(width)]
     if not epochs:
-        return [*lines, line(width, ("no epoch is over yet", PALETTE.dim))]
+        return [*lines, line(width, ("no epoch was recorded" if run.state in FINAL else "no epoch is over yet", PALETTE.dim))]
     heading = (
         pad_left("epoch", 7)
         + pad_left("loss", 12)

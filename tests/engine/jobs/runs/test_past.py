@@ -105,6 +105,8 @@ def test_of_a_benchmark_the_fastest_policy_is_told() -> None:
     ]
     expected = RunSummary(("equal", "hybrid"), None, 900.0, 0.1, 0.97, "accuracy")
     assert summary_of({"type": "bench", "cases": cases}) == expected
+    by_epoch = [case | {"epochs": [{"epoch": 1, "loss": 9.0, "metric": 0.1}]} for case in cases]
+    assert summary_of({"type": "bench", "cases": by_epoch}) == expected  # means over the rounds, not the last round's last epoch
 
 
 BROKEN: list[dict[str, Any]] = [{}, {"cases": 3}, {"cases": [None]}, {"epochs": [1], "samples_per_second": "x"}, {"cases": []}]
