@@ -139,7 +139,7 @@ def can_fork(plan: Plan, node: NodePlan) -> bool:
 def _launch_separately(plan: Plan, node: NodePlan, run_dir: Path) -> int:
     """Fork a torchrun for each device, tell the runner of each that ends, and return once all have: 0 where one of them was done.
 
-    What they share is imported once: a further torchrun costs 20 MB and no second.
+    What they share is imported once, before they are forked.
     """
     importlib.import_module("torch._dynamo")
     ranks: dict[int, int] = {}
