@@ -16,6 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .demo.portable import recorded
 from .errors import PacelineError, UsageError
 from .events import DeviceReading, Event, InventoryRead, NodeSummary, NodeWarned, ProfileStored, RunListed, Ticked, Warned
 from .jobs.runs.run_names import KnownRun, check_run_name, find_run, is_whole_id
@@ -30,10 +31,13 @@ from .telemetry.recording import Recorder
 
 if TYPE_CHECKING:
     from .advisor.whatif import WhatIf
+    from .demo.play import Perform
     from .jobs.experiments.experiment import Experiment, Request
+    from .jobs.experiments.fit import FitRequest
     from .jobs.experiments.scale import ScaleRequest
     from .jobs.experiments.search import SearchRequest
     from .jobs.experiments.suite import SuiteRequest
+    from .jobs.export.export import ExportRequest
     from .jobs.launch.job import JobLauncher
     from .jobs.launch.session import LaunchSession
     from .jobs.logs.merge import Clock, MergedLine
@@ -89,7 +93,7 @@ class Control:
         self._attached: str | None = None
         self._recorder = Recorder(record, version("paceline"), self._recording_failed) if record else None
         if self._recorder:
-            self._bus.subscribe(self._recorder)
+            self._bus.subscribe(recorded(self._recorder, Path(inventory.path).parent))
 
     @property
     def run_id(self) -> str | None:
@@ -232,6 +236,12 @@ class Control:
 
         return await self._run_experiment(Search(self._launch_session(), self._attach_if_known), request, name, resumed)
 
+    async def fit(self, request: FitRequest, name: str | None, resumed: str | None = None) -> Document:
+        """Find how large a data set each node holds alone, and all together. Arguments as of ``scale``."""
+        from .jobs.experiments.fit import Fit
+
+        return await self._run_experiment(Fit(self._launch_session(), self._attach_if_known), request, name, resumed)
+
     async def suite(self, request: SuiteRequest, name: str | None, resumed: str | None = None) -> Document:
         """Compare policies on several workloads, in rounds. Arguments as of ``scale``."""
         from .jobs.experiments.suite import Suite
@@ -248,6 +258,29 @@ class Control:
         directory = check_run_name(name) if name else f"{experiment.kind}-{datetime.now():%Y%m%d-%H%M%S}"
         return await experiment.begin(experiments / directory, request)
 
+    async def demo(self, name: str, perform: Perform) -> Document:
+        """Perform a demo session in its own lab. ``perform``: what does a line as typed at the prompt. Raises UsageError."""
+        from .demo.play import play
+        from .demo.script_file import read_script
+        from .demo.sessions import SESSION_FILE
+
+        lab = Path(self.inventory.path).parent
+        if lab.name != name or not (lab / SESSION_FILE).exists():
+            raise UsageError("a demo session has a lab of its own", hint=f"leave with q, then: paceline demo {name}")
+        return await play(read_script(lab / SESSION_FILE), self, perform)
+
+    def node_root(self, name: str) -> Path:
+        """The directory of an embedded node."""
+        return self.runs.parent / "nodes" / name
+
+    async def cut_power(self, name: str) -> None:
+        """Close the SSH server of an embedded node. Raises UsageError for any other node."""
+        await self._fleet.cut_power(name)
+
+    def restore_power(self, name: str) -> None:
+        """Let the SSH server of an embedded node be opened again."""
+        self._fleet.restore_power(name)
+
     async def _attach_if_known(self, run_id: str) -> Document | None:
         """Follow a run to its result; None where no node knows it."""
         try:
@@ -260,6 +293,12 @@ class Control:
         from .jobs.launch.dry_run import dry_run
 
         return await dry_run(self._launch_session(), spec)
+
+    async def export(self, spec: TrainSpec, request: ExportRequest) -> Document:
+        """The plan of ``run`` as files of a scheduler, without sending anything."""
+        from .jobs.export.export import export
+
+        return await export(self._launch_session(), spec, request)
 
     async def profile(self, spec: TrainSpec) -> Document:
         """Measure all devices, links and machines with a workload, or all devices with the first steps of a script; store it."""

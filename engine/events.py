@@ -276,6 +276,15 @@ class Progress(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Captioned(Event):
+    """A demo session said what to look at."""
+
+    text: str = ""
+    screen: str = ""
+    """Name of the screen that shows it; empty: any."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Warned(Event):
     """A problem occurred that stops nothing."""
 
@@ -486,7 +495,10 @@ class RankEvent(Event):
     """Fields of all events of a rank."""
 
     rank: int = 0
+    """Of the plan: its device."""
     case: str = ""
+    process: int | None = None
+    """Number of the process, as in the name of its file, where the first one on that device is gone; None: the rank's own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -508,14 +520,18 @@ class RankJoined(RankEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupReformed(RankEvent):
-    """The first rank of the group: members were lost or came, and the training goes on with these."""
+    """Members were lost or came, and the training goes on with these. Ranks are those of the plan, which stand for devices."""
 
     generation: int = 0
     """Number of the group, from 1: the first one is 0."""
     ranks: tuple[int, ...] = ()
-    """Numbers of its processes, as in the plan."""
+    """Whose devices take part, in the order of the group."""
+    numbers: tuple[int, ...] = ()
+    """Of their processes: whoever comes has a new one; empty in older files: those of the ranks."""
     lost: tuple[int, ...] = ()
-    """Those that the group before had, too."""
+    """Those whose processes the group before had, too."""
+    joined: tuple[int, ...] = ()
+    """Those whose processes are new."""
     reason: str = ""
     step: int = 0
     """With which the training goes on."""
@@ -921,7 +937,7 @@ class TrialEnded(RankEvent):
 
     trial: int = 0
     state: str = "done"
-    """``done`` or ``failed``."""
+    """``done``, ``failed`` or ``skipped``."""
     reason: str = ""
     """Why it failed."""
     seconds: float = 0.0
@@ -930,6 +946,10 @@ class TrialEnded(RankEvent):
     """Largest memory of its process."""
     metrics: str = "{}"
     """What it logged: JSON, a list of values by name, in their order."""
+    outcome: str = ""
+    """Of a trial within limits: ``success``, ``oom``, ``timeout``, ``failed`` or ``skipped``."""
+    limited_by: str = ""
+    """What imposed its memory limit: ``cgroup`` or ``rlimit``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

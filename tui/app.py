@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from paceline.engine.errors import PacelineError
-from paceline.engine.events import Event, ResultDerived, RunEnded, RunPlanned
+from paceline.engine.events import Captioned, Event, ResultDerived, RunEnded, RunPlanned
 from paceline.engine.reports.document_type import document_type
 from paceline.engine.ssh.prompts import LoginPrompt
 from paceline.engine.store.state import State
@@ -170,6 +170,8 @@ class PacelineApp(App[None]):
             self._show_by_itself("run")
         elif isinstance(event, ResultDerived):
             self._show_by_itself("profiles" if document_type(event.document) == "profile" else "results")
+        elif isinstance(event, Captioned) and event.screen in self.MODES:
+            self._show_by_itself(event.screen)
         elif isinstance(event, RunEnded) and not self.session.is_replay and self.preferences.bell:
             self.bell()
 

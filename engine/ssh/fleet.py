@@ -114,6 +114,20 @@ class Fleet:
         """Wait until every node has reported, refused or failed once; at most ``patience`` seconds."""
         await self._wait_until(lambda: all(member.is_settled for member in self._members.values()), patience)
 
+    async def cut_power(self, name: str) -> None:
+        """Close the server of an embedded node: it is lost until ``restore_power``. Raises UsageError for any other node."""
+        await self._server(name).close()
+
+    def restore_power(self, name: str) -> None:
+        """Let the next attempt to connect open the server of an embedded node again."""
+        self._server(name).port = 0
+
+    def _server(self, name: str) -> EmbeddedNode:
+        server = next((one for one in self._embedded if one.directory.name == name), None)
+        if server is None:
+            raise UsageError(f"{name} is no embedded node that is served")
+        return server
+
     async def close(self) -> None:
         """Close every link and every embedded server. Returns when all have ended. Raises an internal error of a node's task."""
         for task in self._tasks:

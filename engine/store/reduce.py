@@ -13,6 +13,7 @@ from traceback import extract_tb
 from ..events import (
     BalanceJudged,
     BaselineMeasured,
+    Captioned,
     CaseEnded,
     CaseStarted,
     CheckpointWritten,
@@ -76,7 +77,7 @@ from .run_summary import summary_of
 from .run_time import date_event, with_clock
 from .silence import reformed_text
 from .software import INSTALL_HINT, missing_packages
-from .state import STALE_AFTER, DeviceState, NodeState, RunState, State, WaitingJob
+from .state import STALE_AFTER, Caption, DeviceState, NodeState, RunState, State, WaitingJob
 
 
 def reduce(state: State, event: Event) -> State:
@@ -98,6 +99,8 @@ def _apply(state: State, event: Event) -> State:  # noqa: C901 - one flat match
             return _apply_inventory(state, event)
         case Ticked():
             return _tick(replace(state, clock=event.clock, clock_at=state.at), state.at - state.clock_at)
+        case Captioned():
+            return replace(state, caption=Caption(event.text, event.screen) if event.text else None)
         case NodeConnecting():
             node = _node(state, event)
             return _with_node(state, replace(node, state="lost" if node.state == "lost" else "connecting", attempt=event.attempt))

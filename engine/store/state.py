@@ -174,6 +174,15 @@ class CaseState:
 
 
 @dataclass(frozen=True, slots=True)
+class Caption:
+    """What a demo session says to look at now."""
+
+    text: str
+    screen: str = ""
+    """Name of the screen that shows it; empty: any."""
+
+
+@dataclass(frozen=True, slots=True)
 class Alert:
     """Something that needs a person's attention. There is one open alert per key."""
 
@@ -333,6 +342,8 @@ class State:
     """Oldest first."""
     profiles: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Documents of ``profile`` by workload, the newest last."""
+    caption: Caption | None = None
+    """The newest caption of a demo session; None in any other session."""
     events: int = 0
     """Number of events reduced."""
     unknown: int = 0

@@ -11,10 +11,11 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from paceline.engine.demo.sessions import find_recording, lab_directory, prepare_lab
 from paceline.engine.errors import PacelineError, UsageError
 
 from .arguments import PROGRAM, Parser, add_arguments, seconds
-from .commands import VERBS, Verb, parse, unknown_verb, verb_of
+from .commands import VERBS, Verb, demo_session, parse, unknown_verb, verb_of
 from .script_words import split_script
 
 EXIT_STATUSES = """exit status: 0 done, 1 the work failed, 2 usage or configuration, 3 a node was unreachable,
@@ -24,6 +25,7 @@ OPTIONS_WITH_VALUE = ("--nodes", "--only", "--record", "--patience")
 """Options of every verb that a value follows."""
 GENERAL_FLAGS = ("--batch", "--json", "-q", "--quiet", "--read-only", "--plain", "--ascii")
 """Options of every verb without a value. Both kinds may stand before the verb or after it."""
+CHECKOUT = Path(__file__).resolve().parents[2]
 OpenSession = Callable[[argparse.Namespace, Path, str], int]
 """Opens a session with a person: arguments, nodes.toml and the line of the verb; returns the exit status."""
 MAX_ERROR_CHARS = 2000
@@ -100,15 +102,29 @@ def _general_words(verb: Verb, words: Sequence[str]) -> tuple[list[str], list[st
 
 
 def nodes_file(args: argparse.Namespace) -> Path:
-    """The nodes.toml to use: --nodes, else that of the current directory, else that of the checkout."""
-    checkout = Path(__file__).resolve().parents[2] / "nodes.toml"
+    """The nodes.toml to use: --nodes, else that of the current directory, else that of the checkout.
+
+    The lab of a demo session is written first, in a directory of its own.
+    """
+    checkout = CHECKOUT / "nodes.toml"
     try:
         here = Path.cwd() / "nodes.toml"
     except FileNotFoundError:
         raise UsageError("the current directory was removed", hint="change to another one: cd ~") from None
     is_demo = args.verb is not None and VERBS[args.verb].is_on_embedded_lab
+    if is_demo and (name := demo_session(args)) is not None:
+        if args.nodes is not None:
+            raise UsageError("a demo session has a lab of its own", hint="leave out --nodes")
+        return prepare_lab(name, lab_directory(name, CHECKOUT, state_directory())).resolve()
     path: Path = args.nodes or (here if here.exists() and not is_demo else checkout)
     return path.resolve()
+
+
+def state_directory() -> Path:
+    """Where Paceline keeps what is no person's file, by the XDG Base Directory Specification."""
+    from platformdirs.unix import Unix
+
+    return Unix("paceline").user_state_path
 
 
 def has_terminal() -> bool:
@@ -161,6 +177,8 @@ def main(argv: list[str] | None = None, open_screen: OpenSession | None = None, 
             return 0
         if args.verb is not None and VERBS[args.verb].takes_script:
             vars(args).update(vars(parse(line)[1]))
+        if args.verb == "replay":
+            args.file = find_recording(args.file, CHECKOUT)
         if args.plain or (args.verb is None and not args.batch and has_dumb_terminal()):
             return _require(open_plain)(args, nodes_file(args), line)
         if args.verb is None and (args.batch or args.json or args.quiet or not has_terminal()):

@@ -9,11 +9,13 @@ import argparse
 import asyncio
 import shlex
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from paceline.engine.demo.sessions import SESSIONS
 from paceline.engine.errors import UsageError
+from paceline.engine.experiments.fit import MULTIPLIERS
 from paceline.engine.experiments.scale import ORDERS
 from paceline.engine.inventory.link_presets import LINK_PRESETS
 from paceline.engine.jobs.launch.job_options import exclusive_groups, job_file_options, train_spec
@@ -38,11 +40,13 @@ from .arguments import (
     fraction,
     job_arguments,
     latency,
+    memory_size,
     positive,
     seconds,
     seed,
     since,
 )
+from .cluster_verbs import EXPORT_ARGUMENTS, export
 from .data_verb import DATA_ARGUMENTS, data, data_files
 from .script_words import script_of_file, split_script
 
@@ -74,7 +78,7 @@ class Verb:
     @property
     def takes_script(self) -> bool:
         """Whether a script with its own arguments may follow its options, where a job file may stand."""
-        return JOB_FILE in self.arguments
+        return any(argument.key == JOB_FILE.key for argument in self.arguments)
 
     @property
     def needs_words(self) -> bool:
@@ -145,6 +149,21 @@ async def _search(control: Control, args: argparse.Namespace) -> Document:
         is_shared=args.share,
     )
     return await control.search(request, args.name, args.resume)
+
+
+async def _fit(control: Control, args: argparse.Namespace) -> Document:
+    from paceline.engine.experiments.fit import parse_multipliers
+    from paceline.engine.experiments.policies import check_explicit_devices
+    from paceline.engine.jobs.experiments.fit import FitRequest
+
+    check_explicit_devices(args.devices)
+    request = FitRequest(
+        multipliers=parse_multipliers(args.multipliers),
+        is_streamed=args.streamed,
+        is_shared=args.share,
+        **{name: getattr(args, name) for name in ("dataset", "rows", "memory", "time_limit", "repeats", "devices", "seed")},
+    )
+    return await control.fit(request, args.name, args.resume)
 
 
 async def _suite(control: Control, args: argparse.Namespace) -> Document:
@@ -260,6 +279,23 @@ async def _example(control: Control, args: argparse.Namespace) -> Document:
     return _example_file(control.runs, args)
 
 
+async def _demo(control: Control, args: argparse.Namespace) -> Document:
+    if (name := demo_session(args)) is None:
+        return await _bench(control, args)
+
+    async def perform(line: str) -> Document:
+        verb, act = parse(line)
+        return await verb.perform(control, act)
+
+    return await control.demo(name, perform)
+
+
+def demo_session(args: argparse.Namespace) -> str | None:
+    """The demo session that the arguments of ``demo`` name; None: the benchmark of the embedded lab."""
+    name = str(getattr(args, "job", None))
+    return name if name in SESSIONS else None
+
+
 async def _replay(control: Control, args: argparse.Namespace) -> Document:
     raise UsageError("a replay is a session of its own", hint=f"leave with q, then: paceline replay {args.file}")
 
@@ -270,9 +306,12 @@ VERBS: dict[str, Verb] = {
         Verb("status", "nodes, devices and what runs on them", _status, aliases=("st", "nodes")),
         Verb(
             "demo",
-            "the embedded lab, then bench on it",
-            _bench,
-            (JOB_FILE, *job_arguments("bench")),
+            f"the embedded lab, then bench on it, or a session: {', '.join(SESSIONS)}",
+            _demo,
+            (
+                replace(JOB_FILE, help=f"a session ({', '.join(SESSIONS)}); or for bench {JOB_FILE.help}", choices=tuple(SESSIONS)),
+                *job_arguments("bench"),
+            ),
             is_launch=True,
             acts=True,
             is_on_embedded_lab=True,
@@ -375,6 +414,41 @@ VERBS: dict[str, Verb] = {
                 ),
                 Argument("--epochs", "passes over the data in each trial (default: that of the model)", "N", positive),
                 *experiment_arguments("search"),
+            ),
+            is_launch=True,
+            acts=True,
+        ),
+        Verb(
+            "fit",
+            "the largest data set that fits: each node alone, and all together",
+            _fit,
+            (
+                Argument(
+                    "--multipliers",
+                    "multiples of the data (default: 1,10,50,100,200,1000)",
+                    "N,N",
+                    default=",".join(map(str, MULTIPLIERS)),
+                ),
+                Argument(
+                    "--memory",
+                    'imposed on each process, such as "600MB" (default: 600MB)',
+                    "SIZE",
+                    memory_size,
+                    default=600_000_000,
+                ),
+                Argument("--time-limit", "seconds that a trial may take (default: 300)", "S", seconds, default=300.0),
+                Argument("--rows", "rows of the multiple 1 (default: 16000)", "N", positive, default=16_000),
+                Argument(
+                    "--dataset",
+                    "whose rows are multiplied (default: synthetic-series)",
+                    "D",
+                    default="synthetic-series",
+                    choices=("synthetic-series", "sp500"),
+                    is_strict=True,
+                ),
+                Argument("--streamed", "nodes stream their rows from shards too, instead of holding all in memory"),
+                Argument("--repeats", "rounds, whose verdicts are compared (default: 1)", "N", positive, default=1),
+                *experiment_arguments("fit"),
             ),
             is_launch=True,
             acts=True,
@@ -491,6 +565,7 @@ VERBS: dict[str, Verb] = {
             ),
             read_files=_report_files,
         ),
+        Verb("export", "a job as manifests of Kubernetes, or a script of Slurm", export, EXPORT_ARGUMENTS),
         Verb("data", "prepare or look at a data set, or list them", data, DATA_ARGUMENTS, read_files=data_files),
         Verb(
             "example",
@@ -540,7 +615,7 @@ def _parse_with_job_file(verb: Verb, parser: argparse.ArgumentParser, words: Seq
     words, script = split_script(verb.arguments, words) if verb.takes_script else (words, None)
     args = parser.parse_args(words)
     args.script = script
-    if getattr(args, "job", None) is None:
+    if getattr(args, "job", None) is None or (verb.name == "demo" and demo_session(args)):
         return args
     from paceline.engine.jobs.launch.job_file import read_job_file
 

@@ -11,6 +11,7 @@ from paceline.engine.events import (
     AllReduceProfiled,
     BalanceJudged,
     BaselineMeasured,
+    Captioned,
     CaseStarted,
     CaseTested,
     DeviceProbed,
@@ -151,6 +152,8 @@ class Narrator:
                 return f"{event.node}: {event.reason}" + (f" ({event.hint})" if event.hint else "")
             case Progress():
                 return self._phase_sentence(event)
+            case Captioned(text=text) if text:
+                return f">> {text}"
             case Warned():
                 return self._phase_sentence(Progress(phase=event.reason))
             case RunPlanned():

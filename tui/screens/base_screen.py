@@ -14,6 +14,7 @@ from textual.widgets import Input, Static
 from ..messages import StateChanged, View
 from ..theme import PALETTE
 from ..views.bars import key_bar, phase_pieces, top_bar
+from ..views.caption import caption_lines, caption_rows
 from ..views.drawing.lines import Piece, line
 from ..widgets.line_canvas import LineCanvas, RowList
 from ..widgets.prompt import Prompt
@@ -22,6 +23,8 @@ from .host import ScreenHost
 TALL_MIN_LINES = 34
 """Height of the terminal from which panels have frames and margins: Textual's class ``-tall``."""
 
+CAPTION_MIN_LINES = 14
+"""Height of the terminal below which a caption would take the lines of what it is about."""
 PANELS_MIN_LINES = 19
 """Height of the terminal from which charts and secondary panels are drawn; below, lists and alerts keep their lines."""
 
@@ -56,6 +59,7 @@ class BaseScreen(Screen[None]):
     def compose(self) -> ComposeResult:
         yield LineCanvas(lambda view, width, height: [top_bar(view, self.tab, width)], widget_id="top")
         yield from self.compose_body()
+        yield LineCanvas(lambda view, width, height: caption_lines(view, self.tab, width), widget_id="caption")
         yield Prompt(self.host.history, self.host.completions)
         yield LineCanvas(self._draw_bottom_bar, widget_id="bottom")
         yield Static("paceline needs 40x10 to draw", id="tiny", markup=False)
@@ -76,13 +80,27 @@ class BaseScreen(Screen[None]):
             canvas.update_view(view)
 
     def on_mount(self) -> None:
-        self.update_view(self.host.view)
+        self._show(self.host.view)
 
     def on_screen_resume(self) -> None:
-        self.update_view(self.host.view)
+        self._show(self.host.view)
 
     def on_state_changed(self, message: StateChanged) -> None:
-        self.update_view(message.view)
+        self._show(message.view)
+
+    def on_resize(self) -> None:
+        self._fit_caption(self.host.view)
+
+    def _show(self, view: View) -> None:
+        self._fit_caption(view)
+        self.update_view(view)
+
+    def _fit_caption(self, view: View) -> None:
+        """Give the caption of a demo session the lines that it needs; without one it takes none."""
+        rows = len(caption_rows(view, self.tab, self.size.width)) if self.size.height >= CAPTION_MIN_LINES else 0
+        for caption in self.query("#caption"):
+            caption.display = rows > 0
+            caption.styles.height = max(1, rows)
 
     def export_text(self) -> str:
         """The list of this screen as text, including rows out of sight; empty where there is none."""

@@ -1,0 +1,43 @@
+"""The demo sessions by their names, and where their labs and recordings lie. Imports the standard library only."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from ..errors import StorageFailed
+
+SESSIONS = {
+    "policies": "four ways to share a batch between unlike devices, and what each is worth",
+    "straggler": "a device clocks down: it is found, named, and its work goes to the others",
+    "advice": "a group that would be slower than one device is foreseen, and avoided",
+    "loss": "a node loses its power in the middle of a run, and the run goes on",
+    "search": "hyperparameters tried on unlike devices, each trial on one of them",
+    "script": "a training script that nobody changed is balanced as it runs",
+}
+"""What there is to see, by name: the folders of ``engine/demo/scripts``."""
+SCRIPTS = Path(__file__).with_name("scripts")
+SESSION_FILE = "session.toml"
+
+
+def lab_directory(name: str, checkout: Path, state: Path) -> Path:
+    """The directory of a session's lab: in the checkout, else in the state directory of a person who installed a package."""
+    root = checkout / "logs" if (checkout / "nodes.toml").exists() else state
+    return root / "demo" / name
+
+
+def prepare_lab(name: str, directory: Path) -> Path:
+    """Write the files of a session into its lab, over those of an earlier one; returns its nodes.toml. Raises StorageFailed."""
+    try:
+        shutil.copytree(SCRIPTS / name, directory, dirs_exist_ok=True, copy_function=shutil.copyfile)
+    except OSError as error:  # shutil.Error, of several files, is one too
+        raise StorageFailed(f"cannot write the lab {directory}: {error.strerror or error}") from None
+    return directory / "nodes.toml"
+
+
+def find_recording(path: Path, checkout: Path) -> Path:
+    """The recording that a person means: a file, else the kept one of the session of that name, else the path as it was given."""
+    if path.exists() or path.name != str(path):
+        return path
+    kept = sorted((checkout / "data" / "demo").glob(f"{path.name}.*"))
+    return kept[0] if kept else path
