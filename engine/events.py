@@ -352,6 +352,18 @@ class RunListed(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunQueued(Event):
+    """The scheduler of a cluster has the run, and its machines are not there yet, or no longer."""
+
+    state: str = "queued"
+    """``queued``, or ``waiting`` until the scheduler has taken it."""
+    reason: str = ""
+    """What it waits for and where it stands, such as ``Priority, number 3 of 12 in gpu``."""
+    job_id: int | None = None
+    """Number that the scheduler gave; None: none yet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunUnreachable(Event):
     """Nodes of the run are out of reach. The run itself continues; only the view of it is missing."""
 
@@ -459,6 +471,14 @@ class MembersWaited(Event):
     """The run stands still on this node until other nodes are back: too few of them are in reach to go on."""
 
     reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberRested(Event):
+    """The node takes no part in the run for now: its processes have ended, its devices are free. Or it wants to again."""
+
+    reason: str = ""
+    is_over: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

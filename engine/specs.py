@@ -51,6 +51,32 @@ class FaultSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class SlotSpec:
+    """What a scheduler is asked for: one machine of a class, which it gives when it has one."""
+
+    login: str
+    """Name of the node through which the scheduler is reached."""
+    device: str = ""
+    """Name of its devices; empty: that of the class."""
+    gpus: int = 1
+    """Devices of the machine; 0: its processors."""
+    memory: int | None = None
+    """Bytes of each device; None: unknown."""
+    partition: str = ""
+    """Empty: the default of the cluster."""
+    account: str = ""
+    qos: str = ""
+    time_limit: str = ""
+    """As Slurm writes it, such as ``04:00:00``; empty: the default of the partition."""
+    constraint: str = ""
+    """Features that the machine must have."""
+    gres: str = ""
+    """Generic resources, such as ``gpu:a100:2``; empty: none."""
+    cpus: int = 0
+    """Processors for the machine's task; 0: the default of the cluster."""
+
+
+@dataclass(frozen=True, slots=True)
 class NodeSpec:
     """One machine of nodes.toml, with the defaults applied."""
 
@@ -78,6 +104,10 @@ class NodeSpec:
     tags: tuple[str, ...] = ()
     inherited: tuple[str, ...] = ()
     """Keys taken from [defaults]; ~/.ssh/config takes precedence over them."""
+    slot: SlotSpec | None = None
+    """What a scheduler is asked for in its place; None: it is a machine that is reached itself."""
+    partitions: tuple[str, ...] = ()
+    """Of a login node: the partitions that it shows; (): all."""
 
     @property
     def is_emulated(self) -> bool:
@@ -121,6 +151,16 @@ class TrialSpec:
     args: tuple[str, ...]
     work: float = 1.0
     """Expected seconds in comparison with the other trials."""
+    place: str = ""
+    """The only node that runs it; empty: any device may take it."""
+    is_group: bool = False
+    """Whether all devices run it together, as one group."""
+    memory: int | None = None
+    """Bytes that its process may take; None: no limit is imposed."""
+    time_limit: float | None = None
+    """Seconds after which its process is ended; None: never."""
+    after: int | None = None
+    """Number of a smaller trial at the same place without which it is left out: what does not fit once does not fit larger."""
 
 
 @dataclass(frozen=True, slots=True)

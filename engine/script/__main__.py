@@ -10,7 +10,6 @@ import atexit
 import contextlib
 import dataclasses
 import functools
-import json
 import os
 import runpy
 import sys
@@ -29,13 +28,13 @@ from ..events import RankJoined
 from ..plan import NodePlan, Plan, RankPlan, ScriptPlan
 from ..protocol.data_names import DATA_VARIABLE
 from ..protocol.project_files import WORK_DIRECTORY
+from ..protocol.run_plan import read_run_plan
 from ..specs import TrialSpec
 from ..training.checkpoints.resume import make_checkpointer, read_resumed
 from ..training.group.default_store import run_store
 from ..training.group.peer_failure import is_collateral
 from ..training.group.rank_process import own_rank
 from ..training.rank_log import RankLog
-from ..wire import from_plain
 from . import process
 from .checkpoint import RunCheckpoints
 from .doors.patches import Patches
@@ -44,7 +43,9 @@ from .pacing import PacedTimer
 from .recorder import RankRecorder, ScriptRecorder, StopScript
 from .session import ScriptSession
 from .timing import timer_for
-from .trials import alone_on, run_trials
+from .trials.child import alone_on, in_group
+from .trials.placed import run_placed
+from .trials.shared_out import run_trials
 
 STOPPED = -1
 """Status of a script that was stopped after the steps for which it is measured."""
@@ -80,6 +81,13 @@ def run_search(run_dir: Path, plan: Plan, rank: RankPlan, script: ScriptPlan, lo
     """Take trials of a search until none is left."""
     node = plan.nodes[rank.node_rank]
 
+    def run_placed_trial(trial: TrialSpec, recorder: ScriptRecorder) -> None:
+        if trial.is_group:
+            in_group(run_dir, plan, rank, trial, run_store(run_dir))
+        else:
+            alone_on(run_dir, rank, trial)
+        run_script(run_dir, dataclasses.replace(script, args=trial.args), node)
+
     def run(trial: TrialSpec, recorder: ScriptRecorder) -> None:
         alone_on(run_dir, rank, trial)
         device = torch.device("cuda", 0) if rank.device_kind == "cuda" else torch.device("cpu")
@@ -88,7 +96,10 @@ def run_search(run_dir: Path, plan: Plan, rank: RankPlan, script: ScriptPlan, lo
         process.opened(session, open_doors(session))
         run_script(run_dir, dataclasses.replace(script, args=trial.args), node)
 
-    run_trials(plan, rank, script, log, run_store(run_dir), run)
+    if script.trials[0].place or script.trials[0].is_group:
+        run_placed(plan, rank, script, log, run_store(run_dir), run_placed_trial)
+    else:
+        run_trials(plan, rank, script, log, run_store(run_dir), run)
 
 
 def run_checkpoints(plan: Plan, rank: RankPlan, run_dir: Path, log: RankLog) -> RunCheckpoints:
@@ -167,7 +178,7 @@ def reason_of(error: BaseException, ended: list[int]) -> str:
 
 def main(run_dir: Path, node_name: str) -> int:
     """Run the script of one rank; write a failure as one line to the rank's file. Return the exit status, or STOPPED."""
-    plan = from_plain(Plan, json.loads((run_dir / "plan.json").read_text()))
+    plan = read_run_plan(run_dir)
     rank = own_rank(plan, node_name)
     node = plan.nodes[rank.node_rank]
     log = RankLog(run_dir / "ranks" / f"{rank.rank}.jsonl", rank.rank)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import math
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
@@ -210,6 +211,18 @@ def bandwidth(text: str) -> float:
 def latency(text: str) -> float:
     """Seconds, in the notation of nodes.toml."""
     return _link_value("latency", text)
+
+
+def memory_size(text: str) -> int:
+    """Bytes, from ``600MB`` or ``12GiB``."""
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([KMGT]?)(i?)B?\s*", text, re.IGNORECASE)
+    value = 0
+    if match is not None:
+        base = 1024 if match[3] else 1000
+        value = round(float(match[1]) * base ** " kmgt".index(match[2].lower() or " "))
+    if not 0 < value < 1 << 60:
+        raise argparse.ArgumentTypeError(f'expected a size such as "600MB" or "12GiB", got {text[:40]!r}')
+    return value
 
 
 def _link_value(key: str, text: str) -> float:

@@ -94,7 +94,7 @@ async def _with_interrupts(
         return work.result()
     run_id = control.run_id
     is_embedded = all(node.kind == "embedded" for node in control.inventory.nodes)
-    is_cancelling = verb.name in ("bench", "demo", "scale", "search", "suite") and is_embedded and run_id is not None
+    is_cancelling = verb.name in ("bench", "demo", "scale", "search", "suite", "fit") and is_embedded and run_id is not None
     if run_id is not None and not is_cancelling and interrupt.result() == signal.SIGINT:
         narrator.print_line(f"run {run_id} goes on; again within {INTERRUPT_CONFIRM_S:.0f} s stops it")
         again = asyncio.create_task(interrupts.get())

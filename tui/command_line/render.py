@@ -28,6 +28,7 @@ from ..terminal.format import (
     size,
     tflops,
 )
+from .cluster_verbs import export_text
 from .data_verb import data_text
 from .log_printer import log_text
 
@@ -37,6 +38,8 @@ def render(document: Document) -> str:
     kind = document_type(document)
     if kind == "example":  # a file of this installation, with its own lines
         return str(document["source"]).rstrip("\n")
+    if kind == "export":  # written by this program
+        return export_text(document)
     return log_text(document) if kind == "logs" else _text(kind, _made_safe(document))  # a log line may be longer than a name
 
 
@@ -435,6 +438,25 @@ def _search(document: Document) -> str:
     return "\n".join(lines + [f"warning: {sentence}" for sentence in document["warnings"]])
 
 
+def _fit(document: Document) -> str:
+    base = f"1x is {document['base_rows']:,} rows of {document['data']}, {document['base_bytes'] / 1e6:,.1f} MB"
+    limits = f"each process may take {document['memory_limit'] / 1e6:,.0f} MB (imposed) and {document['time_limit']:,.0f} s"
+    lines = [f"{document['name']}: {base}; {limits}; {count(document['repeats'], 'round')}{_emulated(document)}"]
+    lines += [f"{document['state']}: {document['reason']}"] if document["reason"] else []
+    lines.append(
+        f"{pad('place', 16)}{pad_left('multiple', 9)}{pad_left('data MB', 10)}  {pad('held', 11)}{pad('outcome', 10)}"
+        f"{pad_left('peak MB', 9)}{pad_left('seconds', 9)}  limit"
+    )
+    for row in document["rows"]:
+        peak = UNKNOWN if row["peak_bytes"] is None else f"{row['peak_bytes'] / 1e6:,.0f}"
+        taken = UNKNOWN if row["seconds"] is None else f"{row['seconds']:.1f}"
+        size, times = f"{row['data_bytes'] / 1e6:,.0f}", f"{row['multiplier']}x"
+        start = f"{pad(row['place'], 16)}{pad_left(times, 9)}{pad_left(size, 10)}  {pad(row['data'], 11)}{pad(row['outcome'], 10)}"
+        reason = f"  {row['reason']}" if row["outcome"] == "failed" and row["reason"] else ""
+        lines.append(f"{start}{pad_left(peak, 9)}{pad_left(taken, 9)}  {row['limited_by'] or ''}{reason}".rstrip())
+    return "\n".join(lines + document["verdict"] + [f"warning: {sentence}" for sentence in document["warnings"]])
+
+
 def _short(value: Any) -> str:
     text = UNKNOWN if value is None else ", ".join(map(str, value)) if isinstance(value, list) else str(value)
     return text if len(text) <= 60 else text[:59] + "…"
@@ -451,6 +473,7 @@ _RENDERERS = {
     "compare": _compare,
     "data": data_text,
     "fetch": _fetch,
+    "fit": _fit,
     "jobs": _jobs,
     "kill": _kill,
     "plan": _plan,

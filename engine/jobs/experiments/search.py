@@ -7,21 +7,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ...errors import UsageError, WorkFailed
-from ...events import Event, Progress, TrialEnded, TrialStarted, Warned
+from ...errors import UsageError
+from ...events import Event, TrialEnded, TrialStarted, Warned
 from ...experiments.journal import Journal
 from ...experiments.search import REFERENCE_GRID, Value, drawn, grid, parse_space, search_document
 from ...reports.document_type import Document
 from ...specs import ScriptSpec, TrainSpec, TrialSpec
 from ...workloads.options import TRAINING_OPTIONS
 from ...workloads.pairs import choose
-from ..launch.live_plan import LivePlanner
-from ..mirror.follow import copied_events
 from ..scripts.packaged import packaged_script
-from .experiment import Experiment
+from .trial_runs import TrialExperiment
 
-MAX_LAUNCHES = 6
-"""Launches of one search: after a lost node the trials that are left run again on the others."""
 SERIES_RATE = 136.0
 """Samples per second of an emulated device of speed 1 for models of series: a trial of the reference grid takes some twelve seconds
 on the fastest device of the embedded lab."""
@@ -49,7 +45,7 @@ class SearchRequest:
     is_shared: bool = False
 
 
-class Search(Experiment[SearchRequest]):
+class Search(TrialExperiment[SearchRequest]):
     """One search on the machines of a session."""
 
     kind = "search"
@@ -62,41 +58,19 @@ class Search(Experiment[SearchRequest]):
         return search_document(journal.name, journal.plan, journal.rows)
 
     async def _run(self, journal: Journal) -> None:
-        """Launch what is left until every trial has ended."""
-        plan = journal.plan
-        if plan["data"] == "synthetic-series":
+        if journal.plan["data"] == "synthetic-series":
             self._session.publish(Warned(reason="the series are generated: no prices were given (--dataset sp500 takes real ones)"))
-        launch = len(journal.run_ids)
-        if launch and (document := await self._attach(journal.run_ids[launch - 1])) is not None:
-            self._note(journal, launch - 1, document)
-        devices = plan["devices"]
-        while left := [number for number in range(len(plan["trials"])) if number not in journal.rows]:
-            if launch == MAX_LAUNCHES:
-                raise WorkFailed(f"{len(left)} trials have not ended after {launch} launches", hint=self.resume_hint)
-            self._session.publish(Progress(phase=f"{journal.name}: {len(left)} of {len(plan['trials'])} trials are left"))
-            if launch and devices == "all":
-                devices = await LivePlanner(self._session).reachable_devices()
-            before = len(left)
-            document = await self._launch(journal, launch, _job(plan, left, devices))
-            self._note(journal, launch, document)
-            launch += 1
-            now = sum(number not in journal.rows for number in range(len(plan["trials"])))
-            if now == before and document.get("state") != "done":
-                raise WorkFailed(f"no trial ended: {document.get('reason')}", hint=self.resume_hint)
+        await super()._run(journal)
 
-    def _note(self, journal: Journal, launch: int, document: Mapping[str, Any]) -> None:
-        """Note the trials that ended in a run. Wall seconds add up over launches."""
-        run_id = journal.run_ids.get(launch)
-        if run_id is None:
-            return
-        before = max((row["wall_seconds"] for row in journal.rows.values()), default=0.0)
-        places = {rank: f"{device['node']}:{device['index']}" for rank, device in enumerate(document.get("devices") or ())}
-        for number, row in rows_of_run(copied_events(self._session.runs / run_id, run_id), places, journal.plan, before).items():
-            if number not in journal.rows:
-                journal.note_row(number, row | {"run_id": run_id})
+    def _job(self, plan: Document, left: Sequence[int], devices: str) -> TrainSpec:
+        return job_of(plan, left, devices)
+
+    def _rows(self, events: Sequence[Event], places: Mapping[int, str], journal: Journal) -> dict[int, Document]:
+        before = max((row["wall_seconds"] for row in journal.rows.values()), default=0.0)  # launches add up
+        return rows_of_run(events, places, journal.plan, before)
 
 
-def _job(plan: Document, left: Sequence[int], devices: str) -> TrainSpec:
+def job_of(plan: Document, left: Sequence[int], devices: str) -> TrainSpec:
     """The trials that are left as one run; each device takes one after another."""
     trials = tuple(TrialSpec(number, tuple(plan["trials"][number]["args"])) for number in left)
     if plan["script"] is None:

@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from importlib import resources
 
 from ...errors import UsageError
-from ...specs import ScriptSpec
+from ...specs import ScriptSpec, TrialSpec
 
 EXAMPLES_PACKAGE = "paceline.engine.script.examples"
 SCRIPT_SUFFIX = ".py"
 
 
-def packaged_script(script: str, args: Sequence[str] = (), *, workload: str, data: Sequence[str] = ()) -> ScriptSpec:
+def packaged_script(
+    script: str, args: Sequence[str] = (), *, workload: str, data: Sequence[str] = (), trials: Sequence[TrialSpec] = ()
+) -> ScriptSpec:
     """The script of a launch that trains a packaged program: ``TrainSpec(workload=workload, script=packaged_script(...))``.
 
     ``script``: module of ``engine/script/examples``, with ``-`` or ``_``. ``args``: of the script, as after its name in a shell.
@@ -21,7 +23,7 @@ def packaged_script(script: str, args: Sequence[str] = (), *, workload: str, dat
     """
     name = f"{script.replace('-', '_')}{SCRIPT_SUFFIX}"
     read_packaged(name)
-    return ScriptSpec(name, tuple(args), data=tuple(data), is_packaged=True, workload=workload)
+    return ScriptSpec(name, tuple(args), data=tuple(data), is_packaged=True, workload=workload, trials=tuple(trials))
 
 
 def read_packaged(name: str) -> bytes:

@@ -69,11 +69,11 @@ class Keys:
 
 
 def test_every_trial_is_run_once_in_a_child_and_a_failed_one_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from paceline.engine.script import trials
     from paceline.engine.script.recorder import ScriptRecorder
+    from paceline.engine.script.trials import shared_out
     from paceline.engine.training.rank_log import RankLog
 
-    monkeypatch.setattr(trials, "PrefixStore", lambda prefix, store: store)
+    monkeypatch.setattr(shared_out, "PrefixStore", lambda prefix, store: store)
     numbers = range(4)
     script = ScriptPlan("train.py", (), "digest", trials=tuple(TrialSpec(number, (str(number),)) for number in numbers))
     rank: Any = SimpleNamespace(rank=0, emulation=None)
@@ -88,7 +88,7 @@ def test_every_trial_is_run_once_in_a_child_and_a_failed_one_stops_nothing(tmp_p
         recorder.log("mse", 1.0 / (1 + trial.number))
         recorder.log("mse", float("nan"))
 
-    trials.run_trials(plan, rank, script, RankLog(tmp_path / "0.jsonl", 0), store, run)
+    shared_out.run_trials(plan, rank, script, RankLog(tmp_path / "0.jsonl", 0), store, run)
     lines = [json.loads(line) for line in (tmp_path / "0.jsonl").read_text().splitlines()]
     ended = {line.get("trial", 0): line for line in lines if line["kind"] == "TrialEnded"}
     assert sorted(ended) == list(numbers)
@@ -99,7 +99,7 @@ def test_every_trial_is_run_once_in_a_child_and_a_failed_one_stops_nothing(tmp_p
 
 
 def test_unmeasured_devices_follow_from_the_measured_ones_and_their_speeds() -> None:
-    from paceline.engine.script.trials import DeviceStatus, queues
+    from paceline.engine.script.trials.shared_out import DeviceStatus, queues
 
     told = [DeviceStatus(pace=2.0), DeviceStatus(since=100.0, work=1.0)]
     fast, slow = queues(told, [12.0, 3.0], now=103.0)
