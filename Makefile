@@ -60,7 +60,7 @@ $(PY):
 
 .venv/test.stamp: pyproject.toml constraints.txt | $(PY)
 	@echo "installing into .venv (once; some minutes, 3 GB)"
-	@$(INSTALL) -e ".[training,data,hub,scripts,reports,search,dev]"
+	@$(INSTALL) -e ".[training,data,hub,scripts,reports,search,kubernetes,manifests,dev]"
 	@$(PY) -m compileall -q engine tui
 	@mkdir -p build/types/paceline && ln -sfn ../../../engine ../../../tui ../../../engine/script/library/__init__.py build/types/paceline/
 	@mkdir -p build/imports/paceline && ln -sfn ../../../engine ../../../tui build/imports/paceline/

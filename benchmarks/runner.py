@@ -28,6 +28,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "slow_lines",
     ),
     "jobs": ("membership", "recovery"),
+    "clusters": ("manifests",),
     "data": ("stream", "loading"),
     "scripts": ("cost", "lab"),
     "workloads": ("learning",),

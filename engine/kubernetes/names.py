@@ -9,7 +9,7 @@ RUN_LABEL = "paceline-run"
 GROUP_LABEL = "paceline-devices"
 """On every pod: the class of its devices."""
 EMULATED_LABEL = "paceline-emulated"
-"""``true`` on every object of a run whose devices are emulated: it computes on processors, and its speeds mean nothing elsewhere."""
+"""``true`` on every object of a run whose devices are emulated: it computes on processors."""
 MANAGED_BY = {"app.kubernetes.io/managed-by": "paceline", "app.kubernetes.io/name": "paceline"}
 VOLUME_POD = "paceline-volume"
 """The pod through which the centre reaches the files of the claim."""

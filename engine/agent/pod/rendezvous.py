@@ -33,7 +33,7 @@ class Rendezvous:
         self._places.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def arrive(self, place: Place) -> dict[str, Place]:
-        """Write the own place, and wait for those of all others. Raises NodeUnreachable, or WorkFailed where one cannot take part."""
+        """Write the own place, and wait for all others. Raises NodeUnreachable, or WorkFailed where one cannot take part."""
         write_json(self._places / f"{self._node}.json", dataclasses.asdict(place))
         return self._wait("have not started", self._place)
 

@@ -1,4 +1,4 @@
-"""Plays the part of a cluster for the pods of a manifest: their environment by the rules of each operator, and their mounted files."""
+"""Plays the part of a cluster for the pods of a manifest: their environment by operator, and their mounted files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line of the pods that ``export`` writes, run here as processes with the environment of pods: a world forms and trains."""
+"""The command line of the pods that ``export`` writes, run here as processes with the environment of pods."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""The verb ``export``: a job as the files of a scheduler."""
