@@ -10,6 +10,8 @@ from ..events import Event
 Listener = Callable[[Event], None]
 Publish = Callable[[Event], None]
 """Publishes an event."""
+ARRIVAL_DIGITS = 4
+"""Decimals of an arrival, in seconds: more would be noise that every recording keeps."""
 
 
 class Bus:
@@ -34,7 +36,7 @@ class Bus:
 
     def publish(self, event: Event) -> Event:
         """Stamp an event and call every listener with it. An exception of a listener is raised after all have been called."""
-        self._at = max(self._at, self._clock() - self._start)
+        self._at = max(self._at, round(self._clock() - self._start, ARRIVAL_DIGITS))
         stamped = replace(event, at=self._at)
         errors: list[Exception] = []
         for listener in tuple(self._listeners):

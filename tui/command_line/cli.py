@@ -21,7 +21,7 @@ from .script_words import split_script
 EXIT_STATUSES = """exit status: 0 done, 1 the work failed, 2 usage or configuration, 3 a node was unreachable,
 4 authentication or host key refused, 5 the plan is impossible, 130 interrupted"""
 
-OPTIONS_WITH_VALUE = ("--nodes", "--only", "--record", "--patience")
+OPTIONS_WITH_VALUE = ("--nodes", "--only", "--record", "--cast", "--cast-version", "--patience")
 """Options of every verb that a value follows."""
 GENERAL_FLAGS = ("--batch", "--json", "-q", "--quiet", "--read-only", "--plain", "--ascii")
 """Options of every verb without a value. Both kinds may stand before the verb or after it."""
@@ -45,7 +45,13 @@ def build_parser() -> argparse.ArgumentParser:
         "--nodes", metavar="FILE", type=Path, help="the machines (default: nodes.toml here, else that of the checkout)"
     )
     parser.add_argument("--only", metavar="SET", help="only these nodes, such as lab[1-4],atlas")
-    parser.add_argument("--record", metavar="FILE", type=Path, help="record the session for paceline replay")
+    parser.add_argument(
+        "--record", metavar="FILE", type=Path, help="record the session for paceline replay; *.jsonl: as plain lines"
+    )
+    parser.add_argument("--cast", metavar="FILE", type=Path, help="film the screen as an asciicast, with markers")
+    parser.add_argument(
+        "--cast-version", metavar="N", type=int, choices=(2, 3), default=2, help="version of that format: 2 or 3 (2)"
+    )
     parser.add_argument("--batch", action="store_true", help="no screen: data on stdout, progress on stderr")
     parser.add_argument("--json", action="store_true", help="no screen: one JSON document on stdout")
     parser.add_argument("-q", "--quiet", action="store_true", help="no screen and no progress: results and errors only")
@@ -132,6 +138,12 @@ def has_terminal() -> bool:
     return sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
 
 
+def is_shown_on_screen(args: argparse.Namespace) -> bool:
+    """Whether the screen opens: in a terminal, without a verb or with one that launches or follows something."""
+    is_headless = args.batch or args.json or args.quiet or args.plain or not has_terminal()
+    return not is_headless and (args.verb is None or VERBS[args.verb].is_launch)
+
+
 def has_dumb_terminal() -> bool:
     """Whether standard input and output are a terminal that prints lines only."""
     return sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM") == "dumb"
@@ -179,17 +191,15 @@ def main(argv: list[str] | None = None, open_screen: OpenSession | None = None, 
             vars(args).update(vars(parse(line)[1]))
         if args.verb == "replay":
             args.file = find_recording(args.file, CHECKOUT)
+        if args.cast is not None and not is_shown_on_screen(args):
+            raise UsageError(
+                "--cast films the screen, and this opens none", hint="in a terminal and without --batch; --record keeps events"
+            )
         if args.plain or (args.verb is None and not args.batch and has_dumb_terminal()):
             return _require(open_plain)(args, nodes_file(args), line)
         if args.verb is None and (args.batch or args.json or args.quiet or not has_terminal()):
             raise UsageError("name a verb", hint="paceline --help; without a verb the screen opens, which needs a terminal")
-        if (
-            args.batch
-            or args.json
-            or args.quiet
-            or not has_terminal()
-            or (args.verb is not None and not VERBS[args.verb].is_launch)
-        ):
+        if not is_shown_on_screen(args):
             from .batch import run
 
             return run(args, nodes_file(args))

@@ -36,7 +36,7 @@ class Sampler:
         )
         if holders:
             devices = tuple(_with_holder(device, holders.get(device.index)) for device in devices)
-        return NodeReported(node=self._state_dir.name, node_time=time.time(), host=host, devices=devices)
+        return NodeReported(node=self._state_dir.name, node_time=round(time.time(), 4), host=host, devices=devices)
 
 
 def _with_holder(device: DeviceReading, holder: tuple[str, str] | None) -> DeviceReading:

@@ -1,7 +1,8 @@
 """The stream: stamped and handed out, kept in a file, played again event for event."""
 
 import asyncio
-import os
+import errno
+import io
 import stat
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from paceline.engine.telemetry.bus import Bus
 from paceline.engine.telemetry.live_state import LiveState
 from paceline.engine.telemetry.recording import Recorder, Recording
 from paceline.engine.telemetry.replay import ReplaySession
+from typing_extensions import Buffer
 
 from tests.support.screens import story
 from tests.support.waiting import loop_turns
@@ -75,19 +77,31 @@ def test_no_file_and_no_link_is_overwritten(tmp_path: Path) -> None:
     assert (tmp_path / "there").read_text() == "mine"
 
 
-def test_a_full_disk_is_reported_once_and_the_session_continues() -> None:
-    if not os.path.exists("/dev/full"):
-        pytest.skip("no /dev/full on this system")
+class FullDisk(io.BytesIO):
+    """A file that takes some bytes and no more."""
+
+    room = 400
+
+    def write(self, data: Buffer) -> int:
+        self.room -= len(memoryview(data))
+        if self.room < 0:
+            raise OSError(errno.ENOSPC, "full")
+        return super().write(data)
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.pace"])
+def test_a_full_disk_is_reported_once_and_the_session_continues(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    file = FullDisk()
+    monkeypatch.setattr("paceline.engine.telemetry.recorder._create", lambda path: file)
     failures: list[StorageFailed] = []
-    recorder = Recorder.__new__(Recorder)
-    recorder.path = Path("/dev/full")
-    recorder._on_failure = failures.append
-    recorder._file = open("/dev/full", "wb", buffering=0)  # noqa: SIM115 - the recorder closes it
-    recorder(Ticked())
-    recorder(Ticked())
+    recorder = Recorder(Path(name), "test", failures.append)
+    for second in range(1000):
+        recorder(Ticked(at=float(second), clock=second * 1.7))
+    recorder.close()
     assert [str(failure) for failure in failures] == [
-        "recording to /dev/full stopped: no space left on the device (the session continues; the events written so far are kept)"
+        f"recording to {name} stopped: no space left on the device (the session continues; the events written so far are kept)"
     ]
+    assert file.closed
 
 
 def test_a_recording_in_no_directory_is_refused_at_once(tmp_path: Path) -> None:
