@@ -73,16 +73,17 @@ FAULT_CAUSES: tuple[FaultCause, ...] = get_args(FaultCause)
 
 _REACHABLE: frozenset[RunStatus] = frozenset({"starting", "running", "unreachable", *ENDED_STATUSES})
 RUN_TRANSITIONS: Mapping[RunStatus, frozenset[RunStatus]] = {
-    "queued": _REACHABLE,
+    "queued": _REACHABLE | {"waiting"},
     "waiting": _REACHABLE | {"queued"},
-    "starting": _REACHABLE - {"starting"},
-    "running": _REACHABLE - {"starting", "running"},
+    "starting": (_REACHABLE - {"starting"}) | {"queued"},
+    "running": (_REACHABLE - {"starting", "running"}) | {"queued"},
     "unreachable": (_REACHABLE - {"unreachable"}) | {"queued"},
     "done": frozenset(),
     "failed": frozenset(),
     "cancelled": frozenset(),
 }
-"""States that a run may enter next. Ended runs stay ended; after ``unreachable`` a run is where its events show it."""
+"""States that a run may enter next; back into the queue when a scheduler takes its machines away. Ended runs stay ended; after
+``unreachable`` a run is where its events show it."""
 FINAL: frozenset[RunStatus] = frozenset(state for state, following in RUN_TRANSITIONS.items() if not following)
 """States of a run that no later event leaves."""
 

@@ -178,6 +178,7 @@ def test_import_contracts_keep_node_and_centre_apart_by_the_same_list() -> None:
     assert parts(*shared["forbidden_modules"]) == set(NODE_PACKAGES) - {
         "balancer",
         "protocol",
+        "slurm",
         "workloads",
     }  # they run on both sides
     vocabulary = contract("The vocabulary imports")

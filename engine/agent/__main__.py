@@ -28,6 +28,7 @@ from ..specs import DeviceSpec
 from ..wire import dumps, encode, from_plain
 from .rpc.dispatch import find_handler
 from .rpc.send_queue import SendQueue
+from .rpc.slurm_jobs import slot_state_dir
 from .system.processes import boot_id, pid_namespace
 from .system.state_dir import StateDir
 from .telemetry.host import connection_address, interface_addresses
@@ -102,7 +103,8 @@ class Agent:
             handler = find_handler(word)
             if handler is None:
                 raise UsageError(f"this agent knows no request {word!r}")
-            answer = await handler(self._state_dir, message, lambda frame: self._output.send_frame(dumps({"frame": frame})))
+            state_dir = slot_state_dir(self._state_dir, message)
+            answer = await handler(state_dir, message, lambda frame: self._output.send_frame(dumps({"frame": frame})))
             self._send({"id": number, "answer": answer})
         except PacelineError as error:
             self._send_error(number, error)

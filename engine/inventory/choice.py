@@ -8,7 +8,7 @@ from pathlib import Path
 from ..errors import ConfigurationError
 from ..specs import Inventory
 from .nodes_file import read_inventory
-from .nodeset import parse_device_set, select_nodes
+from .nodeset import keep_nodes, parse_device_set, select_nodes
 
 
 def load_inventory(path: Path, only: str | None, is_embedded_only: bool = False, devices: str = "all") -> Inventory:
@@ -27,5 +27,5 @@ def load_inventory(path: Path, only: str | None, is_embedded_only: bool = False,
     if devices not in ("all", "auto"):
         named = set().union(*(names for names, _ in parse_device_set(devices)))
         if named <= {node.name for node in inventory.nodes}:  # else the job refuses the device set with its own message
-            inventory = replace(inventory, nodes=tuple(node for node in inventory.nodes if node.name in named))
+            inventory = keep_nodes(inventory, named)
     return inventory

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigurationError
-from ..specs import DeviceSpec, FaultSpec, Inventory, LinkSpec, NodeSpec
+from ..specs import DeviceSpec, FaultSpec, Inventory, LinkSpec, NodeSpec, SlotSpec
 from .link_presets import LINK_PRESETS
 from .toml_file import TomlFile
 from .toml_positions import KeyPath
-from .values import DEVICE_KEYS, FAULT_KEYS, LINK_KEYS, NODE_KEYS, SHARED_KEYS
+from .values import CLASS_KEYS, CLUSTER_KEYS, DEVICE_KEYS, FAULT_KEYS, LINK_KEYS, NODE_KEYS, SHARED_KEYS
 
 
 def read_inventory(path: Path) -> Inventory:
@@ -39,15 +40,19 @@ class _NodesFile(TomlFile):
             raise ConfigurationError(f"{self.path}: no node: expected at least one [[node]] table")
         specs: list[NodeSpec] = []
         for index, node in enumerate(nodes):
-            spec = self._node(("node", index), self.table(("node", index), node), defaults)
-            if any(spec.name == other.name for other in specs):
-                self.refuse(("node", index, "name"), f"expected a unique name, {spec.name!r} is taken")
-            specs.append(spec)
+            table = self.table(("node", index), node)
+            spec = self._node(("node", index), table, defaults)
+            for one in (spec, *self._slots(("node", index), table, spec)):
+                if any(one.name == other.name for other in specs):
+                    self.refuse(("node", index, "name"), f"expected a unique name, {one.name!r} is taken")
+                specs.append(one)
         link = self._link(document["link"]) if "link" in document else None
         return Inventory(path=str(self.path.absolute()), nodes=tuple(specs), link=link)
 
     def _node(self, key: KeyPath, table: Mapping[str, Any], defaults: Mapping[str, Any]) -> NodeSpec:
-        own = self.read_values(key, table, {**SHARED_KEYS, **NODE_KEYS}, "a node", nested=("devices", "fault"))
+        is_cluster = table.get("kind", defaults.get("kind")) == "slurm"
+        nested = ("class", *CLUSTER_KEYS) if is_cluster else ("devices", "fault")
+        own = self.read_values(key, table, {**SHARED_KEYS, **NODE_KEYS}, "a node", nested)
         if "name" not in own:
             self.refuse((*key, "name"), "expected a name: every node needs one")
         devices = tuple(
@@ -70,7 +75,55 @@ class _NodesFile(TomlFile):
         if values.get("key") is not None and not values["key"].startswith("~"):
             values["key"] = str(self.path.absolute().parent / values["key"])
         inherited = tuple(sorted(name for name in defaults if name not in own))
+        if is_cluster:  # nothing is started at a login node itself
+            shown = {name: table[name] for name in ("partitions",) if name in table}
+            values |= {"read_only": True, **self.read_values(key, shown, CLUSTER_KEYS, "a node")}
+            return NodeSpec(**values, inherited=inherited)
         return NodeSpec(**values, devices=devices, faults=faults, inherited=inherited)
+
+    def _slots(self, key: KeyPath, table: Mapping[str, Any], login: NodeSpec) -> list[NodeSpec]:
+        """The slots of a login node: one for each machine that a job may ask for, by class."""
+        if login.kind != "slurm":
+            return []
+        cluster = self.read_values(key, {name: table[name] for name in CLUSTER_KEYS if name in table}, CLUSTER_KEYS, "a node")
+        slots = []
+        for number, value in enumerate(self.tables((*key, "class"), table.get("class", []))):
+            where = (*key, "class", number)
+            values = self.read_values(where, self.table(where, value), CLASS_KEYS, "a class")
+            if "name" not in values:
+                self.refuse((*where, "name"), "expected a name: every class needs that of its devices")
+            word = re.sub(r"[^a-z0-9]+", "", values["name"].lower())
+            if not word:
+                self.refuse((*where, "name"), "expected a name with a letter or a digit")
+            is_emulated = "speed" in values
+            if is_emulated and "memory" not in values:
+                self.refuse((*where, "memory"), "expected speed and memory for emulated devices")
+            gpus = values.get("gpus", 1)
+            slot = SlotSpec(
+                login=login.name,
+                device=values["name"],
+                gpus=gpus,
+                memory=values.get("memory"),
+                partition=values.get("partition") or next(iter(cluster.get("partitions", ())), ""),
+                account=cluster.get("account", ""),
+                qos=cluster.get("qos", ""),
+                time_limit=values.get("time_limit") or cluster.get("time_limit", ""),
+                constraint=values.get("constraint", ""),
+                gres=values.get("gres") or (f"gpu:{gpus}" if gpus and not is_emulated else ""),
+                cpus=values.get("cpus", 0),
+            )
+            device = DeviceSpec(**{name: values[name] for name in DEVICE_KEYS if name in values}) if is_emulated else None
+            slots += [
+                replace(
+                    login,
+                    name=f"{login.name}-{word}-{place + 1}",
+                    slot=slot,
+                    read_only=bool(table.get("read_only", False)),
+                    devices=(device,) * max(1, gpus) if device is not None else (),
+                )
+                for place in range(values.get("nodes", 1))
+            ]
+        return slots
 
     def _link(self, value: Any) -> LinkSpec:
         values = self.read_values(("link",), self.table(("link",), value), LINK_KEYS, "[link]")

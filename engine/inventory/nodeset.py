@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import re
+from collections.abc import Collection
 
 from ..errors import UsageError
 from ..specs import Inventory
@@ -22,7 +23,15 @@ def select_nodes(inventory: Inventory, text: str) -> Inventory:
             near = difflib.get_close_matches(name, known, 1)
             hint = f"did you mean {near[0]}?" if near else f"its nodes are {', '.join(known[:8])}{' ...' if len(known) > 8 else ''}"
             raise UsageError(f"--only: no node {name!r} in {inventory.path}", hint=hint)
-    return dataclasses.replace(inventory, nodes=tuple(node for node in inventory.nodes if node.name in selected))
+    return keep_nodes(inventory, selected)
+
+
+def keep_nodes(inventory: Inventory, names: Collection[str]) -> Inventory:
+    """The inventory with these nodes only. A slot keeps its login node, and a login node named without slots has all of them."""
+    slots = {node.name: node.slot.login for node in inventory.nodes if node.slot is not None}
+    named = {login for name, login in slots.items() if name in names}
+    kept = {*names, *named, *(name for name, login in slots.items() if login in names and login not in named)}
+    return dataclasses.replace(inventory, nodes=tuple(node for node in inventory.nodes if node.name in kept))
 
 
 def parse_device_set(text: str) -> list[tuple[set[str], str | None]]:

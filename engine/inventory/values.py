@@ -10,7 +10,7 @@ from typing import Any
 from ..states import FAULT_CAUSES, FaultCause, NodeKind, member
 from .link_presets import LINK_PRESETS
 
-SUPPORTED_KINDS: tuple[NodeKind, ...] = ("ssh", "embedded")
+SUPPORTED_KINDS: tuple[NodeKind, ...] = ("ssh", "embedded", "slurm")
 SIZE_UNITS = {"B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 TIME_UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
 
@@ -59,7 +59,7 @@ def _name(value: Any) -> str:
 
 def _kind(value: Any) -> NodeKind:
     if value == "kubernetes":
-        raise InvalidValue("this kind is not supported yet, expected one of ssh, embedded")
+        raise InvalidValue("this kind is not supported yet, expected one of ssh, embedded, slurm")
     kind = member(value, SUPPORTED_KINDS)
     if kind is None:
         raise InvalidValue(f"expected one of {', '.join(SUPPORTED_KINDS)}")
@@ -143,6 +143,46 @@ def _paths(value: Any) -> dict[str, str]:
     if not is_table or not all(isinstance(item, str) and item and item.isprintable() for item in value.values()):
         raise InvalidValue("expected a table of paths on the node, such as { data = '/srv/images' }")
     return dict(value)
+
+
+def _partitions(value: Any) -> tuple[str, ...]:
+    words = [value] if isinstance(value, str) else value
+    if not isinstance(words, list) or not words or not all(_is_slurm_word(word) for word in words):
+        raise InvalidValue('expected names of partitions, such as ["gpu"]')
+    return tuple(words)
+
+
+def _is_slurm_word(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,63}", value) is not None
+
+
+def _slurm_word(value: Any) -> str:
+    if not _is_slurm_word(value):
+        raise InvalidValue("expected one name of Slurm, of letters, digits, dots and dashes")
+    return str(value)
+
+
+def _slurm_expression(value: Any) -> str:
+    """Features or generic resources: no spaces, no quotes, nothing that begins a comment."""
+    if not isinstance(value, str) or re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.:,=&|*()\[\]-]{0,199}", value) is None:
+        raise InvalidValue("expected words of Slurm without spaces, such as a100&nvlink or gpu:a100:2")
+    return value
+
+
+def _time_limit(value: Any) -> str:
+    """A time limit as sbatch(1) takes it: minutes, ``minutes:seconds``, ``hours:minutes:seconds``, perhaps after ``days-``."""
+    pattern = r"(\d{1,4}-\d{1,2}(:\d{1,2}){0,2}|\d{1,6}|\d{1,6}(:\d{1,2}){1,2})"
+    if not isinstance(value, str) or re.fullmatch(pattern, value) is None:
+        raise InvalidValue('expected a time limit as Slurm writes it, such as "04:00:00" or "2-12:00:00"')
+    return value
+
+
+def _machines(value: Any) -> int:
+    return integer(value, 1, 1024, "a whole number from 1 to 1024")
+
+
+def _devices_of_machine(value: Any) -> int:
+    return integer(value, 0, 64, "a whole number from 0 to 64")
 
 
 def flag(value: Any) -> bool:
@@ -261,5 +301,18 @@ DEVICE_KEYS: Readers = {
     "fixed": _seconds,
     "rate": _rate,
 }
+CLUSTER_KEYS: Readers = {"partitions": _partitions, "account": _slurm_word, "qos": _slurm_word, "time_limit": _time_limit}
+"""Keys of a login node of Slurm only."""
+CLASS_KEYS: Readers = {
+    **DEVICE_KEYS,
+    "nodes": _machines,
+    "gpus": _devices_of_machine,
+    "constraint": _slurm_expression,
+    "gres": _slurm_expression,
+    "partition": _slurm_word,
+    "time_limit": _time_limit,
+    "cpus": _machines,
+}
+"""Keys of a class of machines of a cluster. With ``speed`` its devices are emulated."""
 LINK_KEYS: Readers = {"preset": _preset, "latency": _seconds, "bandwidth": _bandwidth, "jitter": _noise}
 FAULT_KEYS: Readers = {"at_step": _step, "slowdown": _slowdown, "until_step": _step, "cause": _cause, "device": _step}

@@ -39,7 +39,7 @@ class DetachCheck:
         publish: Publish,
         wait_logout: Callable[[], Awaitable[None]] = wait_after_logout,
     ) -> None:
-        self._nodes = {node.name for node in nodes if node.kind != "embedded" and not node.read_only}
+        self._nodes = {node.name for node in nodes if node.kind == "ssh" and not node.read_only}
         self._fleet, self._publish, self._wait_logout = fleet, publish, wait_logout
         self._semaphore = asyncio.Semaphore(MAX_CONCURRENT_CHECKS)
         self._boots: dict[str, str] = {}

@@ -1,7 +1,7 @@
 """The state of a run, derived from the facts of its nodes. Pure.
 
-States: starting, running, done, failed, cancelled; ``unreachable`` where a node is out of reach and the others do not decide how
-the run ended. The run itself goes on: only the view of it is missing.
+States: queued and waiting (in the queue of a cluster), starting, running, done, failed, cancelled; ``unreachable`` where a node is
+out of reach and the others do not decide how the run ended. The run itself goes on: only the view of it is missing.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ def node_verdict(facts: Mapping[str, Any]) -> RunVerdict:
     ended = facts.get("exit")
     if ended is not None:
         return _exit_verdict(ended)
+    if isinstance(queue := facts.get("queue"), Mapping):
+        return RunVerdict("waiting" if queue.get("state") == "waiting" else "queued", str(queue.get("reason") or ""))
     if facts.get("is_alive"):
         return RunVerdict("running" if facts.get("is_launched") else "starting", gone=_names(facts.get("gone")))
     return RunVerdict(
@@ -85,4 +87,8 @@ def combine_verdicts(parts: Mapping[str, RunVerdict | None]) -> RunVerdict:
     states = {verdict.state for _, verdict in reached}
     if states == {"done"}:
         return RunVerdict("done")
+    in_queue: tuple[RunStatus, ...] = ("waiting", "queued")
+    for state in in_queue:
+        if state in states:
+            return RunVerdict(state, next(verdict.reason for _, verdict in reached if verdict.state == state))
     return RunVerdict("running" if "running" in states or "done" in states else "starting")

@@ -5,7 +5,6 @@ Reads from top to bottom. A failure of one device, disk or link is recorded in i
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import sys
@@ -23,6 +22,7 @@ from ..events import (
     StepTimesProfiled,
 )
 from ..plan import Plan, RankPlan
+from ..protocol.run_plan import read_run_plan
 from ..training.data import load_splits
 from ..training.device import make_timer, select_device
 from ..training.group.peer_failure import is_collateral
@@ -31,7 +31,6 @@ from ..training.group.rank_process import own_rank
 from ..training.group.rendezvous import rendezvous
 from ..training.rank_log import RankLog
 from ..training.tasks import task_for
-from ..wire import from_plain
 from ..workloads import WORKLOADS
 from .device import measure_device
 from .gradients import measure_gradient
@@ -175,7 +174,7 @@ def _reason(error: Exception) -> str:
 
 def main(run_dir: Path, node: str) -> int:
     """Profile; write any failure of the whole rank as one line to its file and to standard error. Return the exit status."""
-    plan = from_plain(Plan, json.loads((run_dir / "plan.json").read_text()))
+    plan = read_run_plan(run_dir)
     rank = own_rank(plan, node)
     log = RankLog(run_dir / "ranks" / f"{rank.rank}.jsonl", rank.rank)
     try:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 NODE_MODULES = ("__init__", "errors", "events", "plan", "specs", "states", "wire")
 """Modules of ``engine``: the vocabulary that both sides share."""
-NODE_PACKAGES = ("agent", "balancer", "membership", "profiling", "protocol", "script", "training", "workloads")
+NODE_PACKAGES = ("agent", "balancer", "membership", "profiling", "protocol", "script", "slurm", "training", "workloads")
 """Packages of ``engine``, each with all its modules."""
 _ZIP_TIMESTAMP = (1980, 1, 1, 0, 0, 0)
 """Timestamp of every zip entry, fixed so that the same modules give the same bytes."""

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import functools
 import logging
+import math
 import random
 import resource
 from collections.abc import Callable
@@ -26,6 +27,7 @@ from .embedded import EmbeddedNode
 from .link import Link
 from .prompts import AskPerson
 from .reconnect import MAX_SILENT_ATTEMPTS, Reconnect
+from .slot_link import SlotLink, slot_reading
 
 MAX_CONNECTING = 128
 """Connections that are opened concurrently, of all nodes together."""
@@ -39,6 +41,8 @@ STABLE_AFTER = 10.0
 """Seconds that a link must last before the back-off is reset."""
 RECONNECT_INTERVAL = 1.2
 """Seconds between attempts at a lost node that does not answer."""
+SLOT_INTERVAL = 2.0
+"""Least seconds between two reports of the declared devices of a slot, which never change."""
 MAX_RECONNECTS_PER_SECOND = 40.0
 """Limit of these attempts for all nodes together. Each costs milliseconds, and an unreachable lab must not slow down the UI."""
 
@@ -100,6 +104,11 @@ class Fleet:
         if member.link is not None:
             return member.link
         raise member.error or NodeUnreachable(f"no answer within {patience:g} s", node=name)
+
+    def login_of(self, name: str) -> str | None:
+        """The login node of a slot; None: the node is reached itself, or unknown."""
+        member = self._members.get(name)
+        return member.spec.slot.login if member is not None and member.spec.slot is not None else None
 
     async def open_second_link(self, name: str) -> Link:
         """A second link to a node, for the caller to close. Its readings are discarded.
@@ -172,8 +181,34 @@ class Fleet:
         self._publish(NodeDenied(node=member.spec.name, reason=error.reason, hint=error.hint or ""))
         self._wake_waiters()
 
+    async def _follow_login(self, member: _Member, login: _Member) -> None:
+        """Keep a slot connected for as long as its login node is. Raises NodeRefused where that refuses."""
+        name = member.spec.name
+        while True:
+            await self._wait_until(lambda: login.link is not None or login.error is not None, math.inf)
+            if login.link is None:
+                error = login.error
+                if isinstance(error, NodeRefused):
+                    raise NodeRefused(f"its login node {login.spec.name}: {error.reason}", node=name, hint=error.hint)
+                reason = f"its login node {login.spec.name}: {error.reason if error else 'lost'}"
+                self._mark_lost(member, NodeUnreachable(reason, node=name, hint=error.hint if error else None))
+                await self._wait_until(functools.partial(_has_news, login, error), math.inf)
+                continue
+            link = member.link = SlotLink(member.spec, login.link)
+            member.error, member.is_settled = None, True
+            self._publish(link.hello)
+            self._wake_waiters()
+            while not link.lost.done():
+                self._publish(slot_reading(member.spec))
+                await asyncio.wait({link.lost}, timeout=max(self._interval, SLOT_INTERVAL))
+            self._mark_lost(member, NodeUnreachable(f"the link was lost: {link.lost.result()}", node=name))
+            await self._wait_until(lambda: login.link is None or not login.link.lost.done(), math.inf)
+
     async def _reconnect_forever(self, member: _Member, client_key: asyncssh.SSHKey) -> None:
         name = member.spec.name
+        if member.spec.slot is not None:
+            await self._follow_login(member, self._members[member.spec.slot.login])
+            return
         embedded: EmbeddedNode | None = None
         if member.spec.kind == "embedded":
             embedded = EmbeddedNode(self._directory / name, client_key)
@@ -274,6 +309,11 @@ class Fleet:
         if isinstance(event, NodeReported) and not member.is_settled:
             member.is_settled = True
             self._wake_waiters()
+
+
+def _has_news(login: _Member, told: PacelineError | None) -> bool:
+    """Whether a login node is connected, or fails for another reason than the one its slots have told."""
+    return login.link is not None or login.error is not told
 
 
 def _raise_open_file_limit(connections: int) -> None:

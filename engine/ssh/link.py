@@ -58,6 +58,7 @@ ASK_TIMEOUTS = {
     "start_marker": 90.0,
     "cancel": 60.0,
     "kill": 60.0,
+    "drain": 90.0,  # the processes of all nodes come to a common step first
     "checksum": 3600.0,  # of a file of terabytes
     "list_files": 300.0,
     "list_storage": 600.0,
@@ -164,6 +165,11 @@ class Link:
             await link.close()
             raise
         return link
+
+    @property
+    def data_root(self) -> str:
+        """The directory whose ``data`` holds what is pushed to this node."""
+        return self.root
 
     async def sftp(self) -> asyncssh.SFTPClient:
         """The SFTP channel of this connection, opened at the first call. Raises NodeUnreachable."""

@@ -52,6 +52,7 @@ from ..events import (
     RunPlanned,
     RunUnreachable,
     SharesChanged,
+    RunQueued,
     StandaloneMeasured,
     StepsTaken,
     StragglerEnded,
@@ -146,7 +147,7 @@ def _apply(state: State, event: Event) -> State:  # noqa: C901 - one flat match
             return replace(state, waiting=_waiting_job(state, event))
         case RunListed():
             return _with_run(state, runs.apply_listing(_run(state, event), event))
-        case RunUnreachable() | RunnerStarted() | LaunchStarted():
+        case RunUnreachable() | RunQueued() | RunnerStarted() | LaunchStarted():
             return _with_run(state, runs.apply_reachability(_run(state, event), event))
         case RunEnded():
             before = _run(state, event)

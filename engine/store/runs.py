@@ -24,6 +24,7 @@ from ..events import (
     RunListed,
     RunnerStarted,
     RunPlanned,
+    RunQueued,
     RunUnreachable,
     SharesChanged,
     StandaloneMeasured,
@@ -122,6 +123,11 @@ def apply_reachability(run: RunState, event: Event) -> RunState:
     """Nodes of the run became unreachable, or an event of its runners arrived."""
     if isinstance(event, RunUnreachable):
         return replace(run, state=next_status(run.state, "unreachable"), unreachable_nodes=event.nodes)
+    if isinstance(event, RunQueued):
+        text = f"{event.state}: {event.reason}" if event.reason else event.state
+        state = next_status(run.state, "waiting" if event.state == "waiting" else "queued")
+        run = replace(run, state=state, reason=event.reason, phase=text, fraction=None, detail="", seconds_left=None)
+        return replace(run, phase_at=event.at, unreachable_nodes=())
     if isinstance(event, RunnerStarted):
         first = run.runners_started_at
         run = replace(run, runners_started_at=event.at if first is None else min(event.at, first))

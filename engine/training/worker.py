@@ -8,7 +8,6 @@ the arguments RUN_DIR and NODE.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import resource
 import runpy
@@ -17,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..plan import Plan, RankPlan
-from ..wire import from_plain
+from ..protocol.run_plan import read_run_plan
 from .group.pulse import start_pulse
 from .group.rank_process import die_with_parent, name_process, own_rank
 
@@ -52,7 +51,7 @@ def prepare_rank(run_dir: Path, node: str) -> None:
     """Prepare this process as a rank of the plan, by torchrun's LOCAL_RANK."""
     die_with_parent()
     allow_many_descriptors()
-    plan = from_plain(Plan, json.loads((run_dir / "plan.json").read_text()))
+    plan = read_run_plan(run_dir)
     rank = own_rank(plan, node)
     name_process(rank.rank)
     start_pulse(run_dir, rank.rank)

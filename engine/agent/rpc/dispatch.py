@@ -14,9 +14,11 @@ from .checkpoints import list_run_checkpoints
 from .modules import find_modules
 from .path_probe import open_path_probe, try_paths
 from .process_kill import describe_process, kill
-from .run_control import cancel, connect_peers, launch, take_lease
+from .run_control import cancel as cancel_here
+from .run_control import connect_peers, launch, take_lease
 from .run_stream import acknowledge, follow, read_clock, read_plan, stat_files, unfollow
 from .storage import checksum, list_files, list_storage, read_file, remove_stored
+from .slurm_jobs import cancel_job, job_state, slot_facts, submit_job
 
 RequestHandler = Callable[[StateDir, Body, Send], Awaitable[Body]]
 """``(state_dir, request, send) -> answer``; ``send`` sends a frame beside the answers."""
@@ -32,6 +34,12 @@ async def list_runs(state_dir: StateDir, body: Body, send: Send) -> Body:
 async def detach_status(state_dir: StateDir, body: Body, send: Send) -> Body:
     """Return ``detach.detach_status``, and the network file system that holds the state directory, if any."""
     return {**detach.detach_status(state_dir), "file_system": network_file_system(state_dir.root)}
+async def cancel(state_dir: StateDir, body: Body, send: Send) -> Body:
+    """End a run here, as ``run_control.cancel`` does, or the job of a slot."""
+    answer = await cancel_job(state_dir, body) if body.get("slot") else None
+    return await cancel_here(state_dir, body, send) if answer is None else answer
+
+
 
 
 async def start_marker(state_dir: StateDir, body: Body, send: Send) -> Body:
@@ -49,6 +57,8 @@ REQUESTS: dict[str, RequestHandler] = {
     "connect_peers": connect_peers,
     "open_path_probe": open_path_probe,
     "try_paths": try_paths,
+    "submit_job": submit_job,
+    "job_state": job_state,
     "take_lease": take_lease,
     "cancel": cancel,
     "list_runs": list_runs,

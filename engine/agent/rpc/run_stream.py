@@ -11,6 +11,7 @@ from ...protocol.json_files import read_json
 from ...protocol.messages import Body
 from ..runs.run_dir import run_path
 from ..runs.tail import Send, TailStream, followed_files
+from ..slurm.job_files import asked_plan
 from ..system.state_dir import StateDir
 
 _streams: dict[int, tuple[TailStream, asyncio.Task[None]]] = {}
@@ -30,7 +31,7 @@ async def stat_files(state_dir: StateDir, body: Body, send: Send) -> Body:
 async def read_plan(state_dir: StateDir, body: Body, send: Send) -> Body:
     """Return the plan of a run that another centre launched, and the samples of an epoch (0: the data set was removed)."""
     run = run_path(state_dir, body)
-    plan = read_json(run / "plan.json")
+    plan = read_json(run / "plan.json") or asked_plan(run)
     if plan is None:
         raise UsageError(f"no run {run.name} here")
     return {"plan": plan, "samples": _samples(state_dir, plan)}

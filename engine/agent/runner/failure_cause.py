@@ -48,6 +48,8 @@ class Outcome:
     """The rank failed only because another rank was gone."""
     is_loss: bool = False
     """The devices of this node were lost, and the work itself did not fail: others may go on without them."""
+    is_interrupted: bool = False
+    """A scheduler takes the machine away. The run has not ended: it goes on in the next attempt."""
 
     def as_dict(self) -> dict[str, Any]:
         """JSON form, as sent to the other runners."""

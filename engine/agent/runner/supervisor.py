@@ -30,7 +30,7 @@ from ..group.group_store import GroupStore
 from ..group.store_relay import StoreRelay
 from ..runs import device_lock, lease
 from ..runs.environment import run_environment
-from ..runs.run_dir import create, finish
+from ..runs.run_dir import create, finish, start_path
 from ..runs.work_dir import link_data, make_work_dir, remove_work_dir
 from ..system.oom import oom_kills
 from ..system.process_tree import SESSIONS_FILE, ProcessTree
@@ -113,7 +113,7 @@ class Supervisor:
         port = self._mesh.listen(self._node.address)
         started = RunnerStarted(pid=os.getpid(), boot_id=boot_id(), start_time=start_time(os.getpid()) or 0)
         identity = {"pid": started.pid, "boot_id": started.boot_id, "start_time": started.start_time, "session": os.getsid(0)}
-        write_json(self.run / "start.json", {**identity, "wall_time": time.time(), "port": port, "node": self._node.name})
+        write_json(start_path(self.run), {**identity, "wall_time": time.time(), "port": port, "node": self._node.name})
         self._write_event(started)
         return port
 
@@ -121,7 +121,7 @@ class Supervisor:
         """Run until the run is done, failed or cancelled, then end its processes and write exit.json."""
         loop = asyncio.get_running_loop()
         for signum in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(signum, self._decide, Outcome("cancelled", "cancelled by a person"))
+            loop.add_signal_handler(signum, self._on_end_asked)
         work = asyncio.ensure_future(self._work())
         try:
             await asyncio.wait({work, self._outcome}, return_when=asyncio.FIRST_COMPLETED)
@@ -131,6 +131,10 @@ class Supervisor:
         finally:
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)
+    def introduce(self, peers: dict[str, Any]) -> None:
+        """Say where all runners of the run are. Raises ValueError or TypeError for what are no addresses."""
+        self._mesh.introduce(peers)
+
         outcome = self._outcome.result()
         self._mesh.send({"ended": outcome.as_dict()})
         tree = self._process_tree or ProcessTree(self.run)
@@ -144,7 +148,8 @@ class Supervisor:
             gone=self._elastic.gone if self._elastic is not None else (),
             node_time=time.time(),
         )
-        self._write_event(ended)
+        if not outcome.is_interrupted:
+            self._write_event(ended)
         await self._mesh.close()
         await self._local_service.close()
         await asyncio.to_thread(remove_work_dir, self.run, self._plan)
@@ -164,6 +169,10 @@ class Supervisor:
         try:
             await with_timeout(PEERS_TIMEOUT_S, asyncio.shield(self._mesh.peers))
         except asyncio.TimeoutError:
+    def _on_end_asked(self) -> None:
+        """TERM or INT has arrived."""
+        self._decide(Outcome("cancelled", "cancelled by a person"))
+
             return Outcome("failed", "never started: the control centre went away before all nodes were ready")
         lower = [node.name for node in self._plan.nodes if node.node_rank < self._node.node_rank]
         await self._mesh.join(lower, PEERS_TIMEOUT_S)

@@ -16,8 +16,9 @@ from typing import Any
 from ...errors import StorageFailed, UsageError
 from ...protocol.json_files import read_json, storage_failed, write_json
 from ...protocol.regular_files import open_regular
-from ...protocol.run_files import MEMBERS_FILE, is_locked
+from ...protocol.run_files import MEMBERS_FILE, PRIVATE_DIR, is_locked
 from ...wire import dumps
+from ..slurm.job_table import is_job_alive
 from ..system.processes import is_alive
 from ..system.state_dir import StateDir, disk_free
 
@@ -89,15 +90,22 @@ def finish(run: Path, ended: Any) -> None:
         (run / RESERVED_EXIT_FILE).unlink(missing_ok=True)
 
 
+def start_path(run: Path) -> Path:
+    """Where the runner of this attempt writes which process it is: in ``start.json``, which the first one writes for good."""
+    return run / PRIVATE_DIR / "start.json" if (run / "start.json").exists() else run / "start.json"
+
+
 def read_start(run: Path) -> dict[str, Any] | None:
     """The record that the runner writes when it has started; None where it is missing or names no process."""
-    start = read_json(run / "start.json") or {}
+    start = read_json(run / PRIVATE_DIR / "start.json") or read_json(run / "start.json") or {}
     types = {"pid": int, "start_time": int, "boot_id": str}
     return start if all(type(start.get(name)) is kind for name, kind in types.items()) and start["pid"] > 1 else None
 
 
 def runner_is_alive(run: Path) -> bool:
-    """Whether the runner of this directory is alive."""
+    """Whether the runner of this directory is alive; of a slot of a cluster, whether its job may still write here."""
+    if (is_alive_there := is_job_alive(run)) is not None:
+        return is_alive_there
     start = read_start(run)
     return start is not None and is_alive(start["pid"], start["boot_id"], start["start_time"])
 

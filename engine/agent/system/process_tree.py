@@ -16,6 +16,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from ...protocol.json_files import read_json
+from ...protocol.run_files import PRIVATE_DIR
 from . import processes
 from .processes import RUN_ID_VARIABLE, STATE_ROOT_VARIABLE, TERM_GRACE_S, ProcessStat, boot_id, read_stat
 
@@ -136,7 +137,7 @@ class ProcessTree:
 
     def _read_start(self) -> None:
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-            start = read_json(self._run / "start.json") or {}
+            start = read_json(self._run / PRIVATE_DIR / "start.json") or read_json(self._run / "start.json") or {}
             if start["boot_id"] == boot_id():
                 if processes.start_time(start["pid"]) == start["start_time"]:
                     self._runner = int(start["pid"])

@@ -25,7 +25,7 @@ from ..scripts.data_sets import NamedData
 from ..scripts.folder import read_folder
 from ..scripts.parameters import count_parameters
 from ..scripts.prepare import check_modules, prepare_script
-from .device_selection import nodes_of_devices
+from .device_selection import chosen_nodes
 from .session import LaunchSession
 
 PUSH_PATIENCE_S = 30.0
@@ -121,7 +121,7 @@ async def prepare_job(session: LaunchSession, spec: TrainSpec) -> PreparedJob:
         data, source = await _named_data(session, spec, one)
         named.append(data)
         sources[data.digest] = source
-    names = nodes_of_devices(spec.devices, [node.name for node in session.inventory.nodes if not node.read_only])
+    names = chosen_nodes(spec.devices, session.inventory.nodes)
     await session.live.wait_settled(names)
     connected = [node for node in session.inventory.nodes if node.name in names and node.name in session.live.connected]
     await check_modules(session.fleet, connected, script.modules)
@@ -169,15 +169,22 @@ async def push_data(fleet: Fleet, nodes: Sequence[NodeSpec], data: DataPlan, sou
 
 async def push_directory(fleet: Fleet, nodes: Sequence[NodeSpec], digest: str, source: Path, noun: str, publish: Publish) -> None:
     """Push a directory to ``data/<digest>`` of every node that does not have it yet, with progress."""
+    nodes = one_a_file_system(nodes)
     size = sum(path.stat().st_size for path in source.rglob("*") if path.is_file())
     phase = f"bringing {size / 2**20:.1f} MiB of {noun} to {len(nodes)} node{'s' * (len(nodes) != 1)}"
     progress = ProgressReporter(phase, size * len(nodes), publish, "bytes")
 
     async def push(node: NodeSpec) -> None:
         link = await fleet.link(node.name, patience=PUSH_PATIENCE_S)
-        await upload_tree(await link.sftp(), link.node, source, f"{link.root}/data/{digest}", progress.add)
+        await upload_tree(await link.sftp(), link.node, source, f"{link.data_root}/data/{digest}", progress.add)
 
     await gather_all(push(node) for node in nodes)
+
+
+def one_a_file_system(nodes: Sequence[NodeSpec]) -> list[NodeSpec]:
+    """The nodes without those that share their data with one before: all slots of a cluster do."""
+    first = {node.slot.login if node.slot is not None else node.name: node for node in reversed(nodes)}
+    return [node for node in nodes if node in first.values()]
 
 
 def count_training_rows(source: Path) -> int:

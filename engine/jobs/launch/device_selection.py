@@ -5,12 +5,34 @@ A device is written ``NODE:INDEX``; a node alone stands for all its devices.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
 from ...errors import UsageError
 from ...inventory.nodeset import parse_device_set
+from ...specs import NodeSpec
 from .planning import NodeCandidate
+
+
+def chosen_nodes(devices: str, nodes: Sequence[NodeSpec]) -> list[str]:
+    """The nodes that hold devices of a set, of those that take part in runs. Raises UsageError for an unknown node.
+
+    ``all`` are the machines of their own, and slots of clusters only where there are no others: nobody fills a queue by accident.
+    """
+    taking = [node for node in nodes if not node.read_only]
+    if devices == "all":
+        return [node.name for node in taking if node.slot is None] or [node.name for node in taking]
+    return nodes_of_devices(slots_named(devices, nodes), [node.name for node in taking])
+
+
+def slots_named(devices: str, nodes: Sequence[NodeSpec]) -> str:
+    """A device set in which the name of a login node stands for all its slots."""
+    slots: dict[str, list[str]] = {}
+    for node in nodes:
+        if node.slot is not None:
+            slots.setdefault(node.slot.login, []).append(node.name)
+    return ",".join(",".join(slots.get(word.strip(), [word])) for word in re.findall(r"(?:\[[^\]]*\]|[^,])+", devices))
 
 
 def nodes_of_devices(devices: str, known: Sequence[str]) -> list[str]:

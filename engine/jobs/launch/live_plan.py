@@ -15,7 +15,7 @@ from ...specs import NodeSpec, TrainSpec
 from ...store.software import INSTALL_HINT, missing_packages, torch_warnings
 from ...telemetry.progress import ProgressReporter
 from ...workloads import WORKLOADS
-from .device_selection import nodes_of_devices, select_devices
+from .device_selection import chosen_nodes, select_devices, slots_named
 from .device_usage import busy_devices, device_users
 from .planning import NodeCandidate, make_plan
 from .same_machine import shared_devices
@@ -38,7 +38,7 @@ class LivePlanner:
 
     def node_names(self, devices: str) -> list[str]:
         """The nodes that hold devices of a set. Raises UsageError for a node that is unknown or read_only."""
-        return nodes_of_devices(devices, [node.name for node in self._session.inventory.nodes if not node.read_only])
+        return chosen_nodes(devices, self._session.inventory.nodes)
 
     async def reachable_devices(self) -> str:
         """The set of all devices whose nodes are not lost, with a warning for each lost node: a recommendation does not wait."""
@@ -61,9 +61,9 @@ class LivePlanner:
         names = self.node_names(spec.devices)
         inventory = self._session.inventory
         nodes = [await self._candidate(node, patience) for node in inventory.nodes if node.name in names]
-        nodes = select_devices(spec.devices, nodes)
+        nodes = select_devices(slots_named(spec.devices, inventory.nodes), nodes)
         self._check_packages(nodes)
-        devices = [(node.spec.name, device) for node in nodes for device in node.devices]
+        devices = [(node.spec.name, device) for node in nodes if node.spec.slot is None for device in node.devices]
         if shared := shared_devices(devices, self._session.live.facts):
             raise PlanImpossible(str(shared[0]), hint="take one of them out of nodes.toml, or choose devices with --devices")
         workload = None if spec.script is not None else WORKLOADS[spec.workload]

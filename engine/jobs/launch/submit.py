@@ -34,6 +34,8 @@ from ..retry import call_with_retry, holder_name, require_int
 from ..runs.result import finalize_run
 from ..runs.resume import COPIES_DIR
 from ..runs.run_planned import run_planned
+from ..slurm.queue import begun
+from ..slurm.submit import login_of, submit_to_slurm
 from .data import count_training_rows, push_directory, push_sources
 from .session import LaunchSession
 
@@ -101,20 +103,24 @@ class RunLauncher:
         session = self._session
         names = tuple(node.name for node in plan.nodes)
         nodes = [node for node in session.inventory.nodes if node.name in names]
-        await refuse_closed_paths(session.fleet, plan, session.live.facts)
+        login = login_of(nodes)
+        if login is None:
+            await refuse_closed_paths(session.fleet, plan, session.live.facts)
         await push_sources(session, nodes, plan, sources)
         if plan.resume is not None:
             checkpoint = session.checkpoints_dir / plan.resume.digest
             await push_directory(session.fleet, nodes, plan.resume.digest, checkpoint, "checkpoint", session.publish)
         mirror = RunMirror(session.runs, plan.run_id)
         try:
-            await self._submit(spec, plan, mirror)
+            await self._submit(spec, plan, mirror, login)
             session.publish(run_planned(plan, count_training_rows(sources[plan.data.digest])))
-            session.publish(Progress(run_id=plan.run_id, phase="starting torchrun on every node"))
+            if login is None:
+                session.publish(Progress(run_id=plan.run_id, phase="starting torchrun on every node"))
             copies = CheckpointCopies(plan.run_id, session.fleet, mirror.path / COPIES_DIR, session.publish)
             copying = asyncio.create_task(copies.run(), name="checkpoint copies")
             try:
-                await Follower(mirror, names, session.fleet, copies.publish).run(session.patience)
+                async with begun(session.fleet, login, plan.run_id, session.publish, session.patience):
+                    await Follower(mirror, names, session.fleet, copies.publish).run(session.patience)
             finally:
                 copying.cancel()
                 await asyncio.gather(copying, return_exceptions=True)
@@ -130,13 +136,16 @@ class RunLauncher:
                 keep_rate(self._session.profiles_dir, plan.script.digest, rate)
         return document
 
-    async def _submit(self, spec: TrainSpec, plan: Plan, mirror: RunMirror) -> None:
+    async def _submit(self, spec: TrainSpec, plan: Plan, mirror: RunMirror, login: str | None) -> None:
         """Submit; a launch that was withdrawn everywhere leaves no directory and no run to name."""
         session = self._session
         await session.detach_check.wait_checked(node.name for node in plan.nodes)
         self.run_id = plan.run_id
         try:
-            await submit(session.fleet, session.inventory.nodes, spec, plan, session.publish)
+            if login is None:
+                await submit(session.fleet, session.inventory.nodes, spec, plan, session.publish)
+            else:
+                await submit_to_slurm(session.fleet, session.inventory.nodes, spec, plan, login, session.publish)
         except BaseException:
             self.run_id = None
             with contextlib.suppress(OSError):

@@ -22,6 +22,7 @@ from ...wire import from_plain
 from ..mirror.event_log import CopyReader, read_events
 from ..mirror.follow import Follower, events_by_time
 from ..mirror.run_mirror import RunAlreadyFollowed, RunMirror
+from ..slurm.queue import begun
 from .past import end_event
 from .result import finalize_run
 from .run_planned import run_planned
@@ -62,7 +63,9 @@ async def attach(
             is_late = not (path / "events.jsonl").exists()
             if not is_published:
                 await _publish_past(path, publish)
-            await Follower(mirror, tuple(row["nodes"]), fleet, publish, is_late).run(patience)
+            login = fleet.login_of(row["nodes"][0]) if row["nodes"] else None
+            async with begun(fleet, login, row["run_id"], publish, patience):
+                await Follower(mirror, tuple(row["nodes"]), fleet, publish, is_late).run(patience)
             return finalize_run(mirror, publish)
         finally:
             mirror.close()

@@ -119,7 +119,7 @@ def _seconds(facts: RunFacts) -> float | None:
 
 
 def _verdict(facts: RunFacts) -> RunVerdict:
-    return node_verdict({key: getattr(facts, key) for key in ("exit", "is_alive", "is_launched", "is_full", "gone")})
+    return node_verdict({key: getattr(facts, key) for key in ("exit", "is_alive", "is_launched", "is_full", "gone", "queue")})
 
 
 def _copied_verdict(copies: Path, node: str) -> RunVerdict | None:

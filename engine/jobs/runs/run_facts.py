@@ -33,6 +33,8 @@ class RunFacts:
     policies: tuple[str, ...] = field(default=())
     name: str = ""
     """Name that a person gave it; empty: none."""
+    queue: dict[str, Any] | None = None
+    """{state, reason, job_id} while a scheduler has not given it machines; None: it has, or there is no scheduler."""
     gone: tuple[str, ...] = ()
     """Nodes that the run has lost and goes on without."""
 
