@@ -17,8 +17,8 @@ from .process_kill import describe_process, kill
 from .run_control import cancel as cancel_here
 from .run_control import connect_peers, launch, take_lease
 from .run_stream import acknowledge, follow, read_clock, read_plan, stat_files, unfollow
-from .storage import checksum, list_files, list_storage, read_file, remove_stored
 from .slurm_jobs import cancel_job, job_state, slot_facts, submit_job
+from .storage import checksum, list_files, list_storage, read_file, remove_stored
 
 RequestHandler = Callable[[StateDir, Body, Send], Awaitable[Body]]
 """``(state_dir, request, send) -> answer``; ``send`` sends a frame beside the answers."""
@@ -27,19 +27,21 @@ MARKER_MODULE = "paceline.engine.agent.runner.marker"
 
 
 async def list_runs(state_dir: StateDir, body: Body, send: Send) -> Body:
-    """List all runs of this node (see ``run_dir.run_facts``)."""
+    """List all runs of this node (see ``run_dir.run_facts``), or of a slot of its cluster."""
+    if body.get("slot"):
+        return {"runs": await asyncio.to_thread(slot_facts, state_dir)}
     return {"runs": await asyncio.get_running_loop().run_in_executor(None, all_run_facts, state_dir.runs)}
 
 
-async def detach_status(state_dir: StateDir, body: Body, send: Send) -> Body:
-    """Return ``detach.detach_status``, and the network file system that holds the state directory, if any."""
-    return {**detach.detach_status(state_dir), "file_system": network_file_system(state_dir.root)}
 async def cancel(state_dir: StateDir, body: Body, send: Send) -> Body:
     """End a run here, as ``run_control.cancel`` does, or the job of a slot."""
     answer = await cancel_job(state_dir, body) if body.get("slot") else None
     return await cancel_here(state_dir, body, send) if answer is None else answer
 
 
+async def detach_status(state_dir: StateDir, body: Body, send: Send) -> Body:
+    """Return ``detach.detach_status``, and the network file system that holds the state directory, if any."""
+    return {**detach.detach_status(state_dir), "file_system": network_file_system(state_dir.root)}
 
 
 async def start_marker(state_dir: StateDir, body: Body, send: Send) -> Body:
@@ -54,11 +56,11 @@ async def check_marker(state_dir: StateDir, body: Body, send: Send) -> Body:
 
 REQUESTS: dict[str, RequestHandler] = {
     "launch": launch,
+    "submit_job": submit_job,
+    "job_state": job_state,
     "connect_peers": connect_peers,
     "open_path_probe": open_path_probe,
     "try_paths": try_paths,
-    "submit_job": submit_job,
-    "job_state": job_state,
     "take_lease": take_lease,
     "cancel": cancel,
     "list_runs": list_runs,

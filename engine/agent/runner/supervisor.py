@@ -117,6 +117,10 @@ class Supervisor:
         self._write_event(started)
         return port
 
+    def introduce(self, peers: dict[str, Any]) -> None:
+        """Say where all runners of the run are. Raises ValueError or TypeError for what are no addresses."""
+        self._mesh.introduce(peers)
+
     async def run_to_end(self) -> None:
         """Run until the run is done, failed or cancelled, then end its processes and write exit.json."""
         loop = asyncio.get_running_loop()
@@ -131,10 +135,6 @@ class Supervisor:
         finally:
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)
-    def introduce(self, peers: dict[str, Any]) -> None:
-        """Say where all runners of the run are. Raises ValueError or TypeError for what are no addresses."""
-        self._mesh.introduce(peers)
-
         outcome = self._outcome.result()
         self._mesh.send({"ended": outcome.as_dict()})
         tree = self._process_tree or ProcessTree(self.run)
@@ -155,6 +155,10 @@ class Supervisor:
         await asyncio.to_thread(remove_work_dir, self.run, self._plan)
         await self._write_exit(dataclasses.replace(ended, reason=ended.reason[:2000]))
 
+    def _on_end_asked(self) -> None:
+        """TERM or INT has arrived."""
+        self._decide(Outcome("cancelled", "cancelled by a person"))
+
     async def _write_exit(self, ended: RunnerEnded) -> None:
         """Write exit.json. On a full disk wait for space: without exit.json the end would look like a kill."""
         for _ in range(MAX_EXIT_ATTEMPTS):
@@ -169,10 +173,6 @@ class Supervisor:
         try:
             await with_timeout(PEERS_TIMEOUT_S, asyncio.shield(self._mesh.peers))
         except asyncio.TimeoutError:
-    def _on_end_asked(self) -> None:
-        """TERM or INT has arrived."""
-        self._decide(Outcome("cancelled", "cancelled by a person"))
-
             return Outcome("failed", "never started: the control centre went away before all nodes were ready")
         lower = [node.name for node in self._plan.nodes if node.node_rank < self._node.node_rank]
         await self._mesh.join(lower, PEERS_TIMEOUT_S)
