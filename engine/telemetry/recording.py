@@ -28,6 +28,8 @@ __all__ = ["Recorder", "Recording", "RecordingPosition", "Start"]
 
 LAST_LINES_BYTES = 64 << 10
 """Read from the end of a plain recording, for the time of its last event."""
+RUN_LINE = b'{"kind":"RunPlanned"'
+"""How the line of a run's plan begins."""
 MAX_KEPT_STATES = 64
 """States that a survey keeps; beyond, every second one is dropped."""
 
@@ -206,13 +208,16 @@ class Recording:
             return kept
         return Start(0.0, None, first_state(next(iter(self), None)))
 
-    def start_near(self, at: float) -> Start | None:
-        """The newest kept state up to a time; None: there is none, so that folding begins at the beginning."""
+    def start_near(self, at: float, after: float = -1.0) -> Start | None:
+        """The newest kept state up to a time; None: there is none later than ``after``, from where folding can go on as well."""
         kept = self._kept
         best = kept[index - 1] if (index := bisect_right(kept, at, key=lambda start: start.at)) else None
+        if best is not None and best.at <= after:
+            best = None
+        least = after if best is None else best.at
         index = bisect_right(self._frames, at, key=lambda frame: frame[0])
         # A state that is damaged, or none, is passed over for the one before.
-        while index and (best is None or self._frames[index - 1][0] > best.at):
+        while index and self._frames[index - 1][0] > least:
             found = self._frame(self._frames[index - 1])
             if found is not None:
                 return found
@@ -228,6 +233,14 @@ class Recording:
         except (IndexError, ValueError):
             return None
         return Start(state.at, (block_number, block.first_line), state)
+
+    def first_run_at(self) -> float | None:
+        """When the first run was planned. Without an index the lines up to it are looked through, and none is decoded."""
+        if self.is_surveyed:
+            return next((mark.at for mark in self.marks if mark.kind == "run"), None)
+        line = next((line for _, line in self.read_lines() if line.startswith(RUN_LINE)), None)
+        event = None if line is None else decode(line)
+        return None if event is None else event.at
 
     def survey(self, is_stopped: Callable[[], bool] = lambda: False) -> None:
         """Read what has no index: its marks, the length, and states to seek from. ``is_stopped``: whether to give up."""

@@ -3,16 +3,18 @@
 import asyncio
 import errno
 import io
+import math
 import stat
 from pathlib import Path
 
 import pytest
 from paceline.engine.errors import DataRefused, NodeUnreachable, StorageFailed, UsageError
-from paceline.engine.events import Event, InventoryRead, NodeConnected, NodeLost, NodeReported, NodeSummary, SharesChanged, Ticked
+from paceline.engine.events import Event, InventoryRead, NodeConnected, NodeLost, NodeReported, NodeSummary, RunPlanned, Ticked
 from paceline.engine.store.reduce import reduce
 from paceline.engine.store.state import State
 from paceline.engine.telemetry.bus import Bus
 from paceline.engine.telemetry.live_state import LiveState
+from paceline.engine.telemetry.moments import parse_moment
 from paceline.engine.telemetry.recording import Recorder, Recording
 from paceline.engine.telemetry.replay import ReplaySession
 from typing_extensions import Buffer
@@ -188,32 +190,113 @@ async def played(session: ReplaySession) -> list[State]:
 
 
 async def test_seeking_in_a_replay_gives_the_states_of_a_straight_replay(tmp_path: Path) -> None:
-    path = story.record(tmp_path / "a.jsonl", story.healthy())
+    path = story.record(tmp_path / "a.jsonl", story.healthy()[:400])
     session = ReplaySession(path, float("inf"))
     straight = await played(session)
-    for where in ("30", "-10", "+35.5", "0", "1e9", "60"):
+    for where in ("13", "-10", "+35.5", "0", "1e9", "20"):
         states = await played(again := ReplaySession(path, float("inf")))
         moment = len(states)
         await again.perform(f"seek {where}")
+        await again.finished()
         assert states[moment] in straight
         assert states[-1] == straight[-1]
 
 
-async def test_a_replay_seeks_to_the_next_and_the_previous_event(tmp_path: Path) -> None:
-    events = [event for event in story.healthy() if event.at < 150]
-    session = ReplaySession(story.record(tmp_path / "a.jsonl", events), 1.0)
+@pytest.mark.parametrize("name", ["a.jsonl", "a.pace"])
+async def test_a_replay_seeks_to_the_next_and_the_previous_mark(tmp_path: Path, name: str) -> None:
+    events = [event for event in story.healthy() if event.at < 60]
+    session = ReplaySession(story.record(tmp_path / name, events), 1.0)
     await session.perform("pause")
     playing = asyncio.create_task(session.open())
-    moments = [event.at for event in events if isinstance(event, SharesChanged)]
-    for moment in moments:
+    await loop_turns()
+    moments = []
+    while not moments or session.at < events[-1].at:
         await session.perform("seek next")
-        assert session.at == moment
-    await session.perform("seek previous")
-    assert session.at == moments[-2]
+        moments.append(session.at)
+    assert moments[:-1] == sorted({mark.at for mark in session.marks})
+    planned = next(event.at for event in events if isinstance(event, RunPlanned))
+    assert planned in moments
+    await session.perform(f"seek {planned}")
+    mark = session.mark_here()
+    assert mark is not None
+    assert mark.text == "digits-cnn starts"
     await session.perform("seek previous")
     assert session.at == 0.0
     await session.close()
     await playing
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.pace"])
+async def test_steps_by_event_go_through_every_state_forth_and_back(tmp_path: Path, name: str) -> None:
+    events = story.healthy()[:40]
+    states = [reduce(State(), events[0])]
+    for event in events:
+        states.append(reduce(states[-1], event))
+    session = ReplaySession(story.record(tmp_path / name, events))
+    shown: list[State] = []
+    session.on_jump(shown.append)
+    playing = asyncio.create_task(session.open())
+    await loop_turns()
+    await session.perform("seek 0")
+    while session.state != states[0]:
+        await session.perform("step back")
+    shown.clear()
+    for _ in range(42):
+        await session.perform("step")
+    assert shown == [*states[1:], states[-1], states[-1]]
+    assert session.is_paused
+    shown.clear()
+    for _ in range(42):
+        await session.perform("step back")
+    assert shown == [*states[-2::-1], states[0], states[0]]
+    await session.close()
+    await playing
+
+
+async def test_a_step_of_a_second_pauses_and_counts_from_the_moment(tmp_path: Path) -> None:
+    session = ReplaySession(story.record(tmp_path / "a.pace", [Ticked(at=float(at)) for at in range(100)]))
+    playing = asyncio.create_task(session.open())
+    await loop_turns()
+    await session.perform("seek 1:05")
+    await session.perform("step second")
+    assert (session.at, session.state.at, session.is_paused) == (pytest.approx(66.0, abs=0.5), 66.0, True)
+    await session.perform("step back second")
+    assert session.at == pytest.approx(65.0, abs=0.5)
+    await session.close()
+    await playing
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.pace"])
+async def test_a_replay_without_a_moment_begins_shortly_before_its_first_run(tmp_path: Path, name: str) -> None:
+    run = RunPlanned(at=120.0, run_id=story.RUN, workload="digits-cnn")
+    quiet = [Ticked(at=float(at)) for at in range(120)]
+    session = ReplaySession(story.record(tmp_path / name, [*quiet, run]), 1e6, None)
+    heard: list[Event] = []
+    session.subscribe(heard.append)
+    await session.open()
+    assert [event.at for event in heard] == [118.0, 119.0, 120.0]
+
+
+async def test_a_replay_begins_at_its_end_where_that_is_asked_for(tmp_path: Path) -> None:
+    session = ReplaySession(story.record(tmp_path / "a.pace", story.healthy()[:50]), at=parse_moment("end"))
+    jumps: list[State] = []
+    session.on_jump(jumps.append)
+    await session.open()
+    assert jumps == [session.state]
+    assert session.at == session.length
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 90.0), ("90s", 90.0), ("1.5m", 90.0), ("1:30", 90.0), ("1:02:03.5", 3723.5), ("end", math.inf)]
+)
+def test_a_moment_is_written_as_a_person_writes_it(text: str, seconds: float) -> None:
+    assert parse_moment(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "soon", "-3", "1:2:3:4", "1:7", "nan", "12:30pm"])
+def test_what_is_no_moment_is_refused_with_examples(text: str) -> None:
+    with pytest.raises(UsageError, match="1:30"):
+        parse_moment(text)
 
 
 async def test_a_seek_interrupts_a_playing_replay(tmp_path: Path) -> None:
