@@ -63,6 +63,7 @@ async def test_a_job_waits_for_the_nodes_of_its_devices_only(tmp_path: Path, sil
         await control.close()
 
 
+@pytest.mark.slow
 def test_without_a_screen_the_others_are_not_even_reached_for(tmp_path: Path, silent: int) -> None:
     lab = lab_with(tmp_path, {"a": 60.0, "b": 20.0}, mute=silent, down=closed_port())
     status, document = lab.run("plan", "--devices", "n1")

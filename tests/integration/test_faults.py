@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.runs.fault_histories import ALL_KINDS, Tally, hurry, play
 
-QUICK = range(50)
+QUICK = range(25)
 SLICE = 1000
 
 

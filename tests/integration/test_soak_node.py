@@ -93,6 +93,7 @@ def adopted(lab: LabDirectory, count: int) -> float:
     return seconds
 
 
+@pytest.mark.slow
 def test_many_run_directories_are_adopted_quick(tmp_path: Path) -> None:
     print(f"\n100 run directories on each of 2 nodes: {adopted(LabDirectory(tmp_path, {'a': 1.0, 'b': 1.0}), 100):.2f} s")
 

@@ -249,8 +249,10 @@ async def test_a_tiny_terminal_gets_one_line(size: tuple[int, int]) -> None:
         assert "paceline needs 40x10 to draw".startswith(lines()[0])
 
 
-@pytest.mark.parametrize("size", [(40, 10), (120, 33), (220, 60)])
-@pytest.mark.parametrize("events", [story.healthy(), story.trouble(), []], ids=["healthy", "trouble", "empty"])
+@pytest.mark.parametrize("size", [(40, 10), pytest.param((120, 33), marks=pytest.mark.slow), (220, 60)])
+@pytest.mark.parametrize(
+    "events", [pytest.param(story.healthy(), marks=pytest.mark.slow), story.trouble(), []], ids=["healthy", "trouble", "empty"]
+)
 async def test_every_screen_draws_at_every_size(size: tuple[int, int], events: list[Event]) -> None:
     """At those sizes of which test_looks.py keeps no pictures."""
     async with PacelineApp(story.StorySession(events)).run_test(size=size) as pilot:

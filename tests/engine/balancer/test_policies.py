@@ -94,7 +94,7 @@ def test_noise_with_outliers_changes_shares_rarely_and_costs_less_than_two_perce
     assert median(means) >= 0.98, means
 
 
-@pytest.mark.parametrize("factor", [2.0, 0.5, 1.5])
+@pytest.mark.parametrize("factor", [pytest.param(2.0, marks=pytest.mark.slow), pytest.param(0.5, marks=pytest.mark.slow), 1.5])
 def test_a_jump_of_any_rank_is_followed_within_three_steps(factor: float) -> None:
     settled = []
     for seed in range(40):

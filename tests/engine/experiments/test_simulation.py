@@ -59,7 +59,7 @@ def test_no_published_rule_loses_less_to_a_slowdown_than_our_policies() -> None:
     assert ours < min(lost.values()) / 2, lost
 
 
-@pytest.mark.parametrize("policy", ["dynamic", "hybrid"])
+@pytest.mark.parametrize("policy", [pytest.param("dynamic", marks=pytest.mark.slow), "hybrid"])
 def test_a_device_twice_as_slow_gets_its_new_share_within_three_steps_and_its_old_one_back(policy: Policy) -> None:
     runs = [simulate(Rule(policy, policy), with_a_slowdown(seed), seed) for seed in range(40)]
     for begin, end in ((60, 110), (110, 160)):
@@ -70,7 +70,12 @@ def test_a_device_twice_as_slow_gets_its_new_share_within_three_steps_and_its_ol
 
 
 @pytest.mark.parametrize(
-    ("noise", "efficiency", "changes"), [(USUAL_NOISE, 0.99, 2.0), (STRONG_NOISE, 0.985, 3.0), (CORRELATED_NOISE, 0.96, 4.0)]
+    ("noise", "efficiency", "changes"),
+    [
+        pytest.param(USUAL_NOISE, 0.99, 2.0, marks=pytest.mark.slow),
+        pytest.param(STRONG_NOISE, 0.985, 3.0, marks=pytest.mark.slow),
+        (CORRELATED_NOISE, 0.96, 4.0),
+    ],
 )
 def test_noise_costs_little_and_moves_shares_rarely(noise: Noise, efficiency: float, changes: float) -> None:
     runs = [

@@ -55,7 +55,7 @@ async def checked(
         await server.close()
 
 
-@pytest.mark.parametrize("ends", [by_session, by_tree], ids=["session", "tree"])
+@pytest.mark.parametrize("ends", [pytest.param(by_session, marks=pytest.mark.slow), by_tree], ids=["session", "tree"])
 async def test_a_session_of_its_own_holds_where_only_the_login_itself_is_ended(
     tmp_path: Path, ends: Callable[[int, int], set[int]]
 ) -> None:
@@ -63,6 +63,7 @@ async def test_a_session_of_its_own_holds_where_only_the_login_itself_is_ended(
         assert (verdict["rung"], verdict["killed"], warned) == ("setsid", [], [])
 
 
+@pytest.mark.slow
 async def test_the_next_method_is_used_with_a_warning_where_background_processes_are_ended(tmp_path: Path) -> None:
     async with checked(tmp_path, by_group, tmux=TAKES_OFF) as (verdict, warned):
         assert (verdict["rung"], verdict["killed"]) == ("tmux", ["setsid"])

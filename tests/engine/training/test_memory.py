@@ -42,7 +42,7 @@ class SmallDevice(CpuTimer):
         super().begin(step, samples)
 
 
-@pytest.mark.parametrize("holds", [1, 3, 7, 50, 500])
+@pytest.mark.parametrize("holds", [1, 3, *(pytest.param(many, marks=pytest.mark.slow) for many in (7, 50, 500))])
 def test_a_probe_that_runs_out_of_memory_finds_a_size_that_fits(tmp_path: Path, holds: int) -> None:
     rng = np.random.default_rng(0)
     data = Split(rng.random((600, 1, 8, 8), dtype=np.float32), rng.integers(0, 10, 600))

@@ -157,6 +157,7 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_thread")
 def test_a_transformer_learns_the_topics_in_a_few_steps(tmp_path: Path) -> None:
     _, path = prepare("agnews-small", None, tmp_path)

@@ -109,7 +109,7 @@ def test_output_ends_quietly_when_its_reader_leaves(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-"])
+@pytest.mark.parametrize("closed", [">&-", *(pytest.param(one, marks=pytest.mark.slow) for one in ("<&-", "2>&-"))])
 def test_a_stream_that_is_closed_is_no_fault(tmp_path: Path, closed: str) -> None:
     (tmp_path / "nodes.toml").write_text(EMBEDDED)
     command = f"{sys.executable} -m paceline.tui --batch status {closed}"
@@ -385,6 +385,7 @@ def test_parcels_are_told_as_one_but_not_where_they_are_soon_there() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_a_python_that_cannot_train_is_told_before_anything_is_sent(tmp_path: Path) -> None:
     bare = tmp_path / "bare-python"
     bare.write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')  # without site-packages: no torch, no numpy

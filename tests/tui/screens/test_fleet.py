@@ -391,6 +391,7 @@ async def test_the_form_proposes_the_marked_devices_and_escape_clears_the_marks(
         await until_app(pilot, lambda: app.view.marked == frozenset() and app.current_mode == "fleet")
 
 
+@pytest.mark.slow
 async def test_the_density_depends_on_the_number_of_devices_and_on_the_key_d() -> None:
     for events, size, expected in (
         (fleets.lab(), (160, 50), "cards"),
@@ -516,6 +517,8 @@ KEYS = {
     "node": ("lab", ["/", *"atlas", "enter", "enter"]),
     "node-lost": ("64-devices", ["enter"]),
 }
+SMALL_ENOUGH = ("2048-devices", "faults", "filter", "heat")
+"""Pictures whose large size shows nothing that others of it do not: a soak test."""
 
 
 @pytest.fixture(autouse=True)
@@ -524,8 +527,16 @@ def _one_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     time.tzset()
 
 
-@pytest.mark.parametrize("size", [(80, 24), (160, 50)], ids=["80x24", "160x50"])
-@pytest.mark.parametrize("name", [*STORIES, *KEYS])
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        pytest.param(
+            name, size, marks=[pytest.mark.slow] * (size == (160, 50) and name in SMALL_ENOUGH), id=f"{name}-{size[0]}x{size[1]}"
+        )
+        for name in (*STORIES, *KEYS)
+        for size in ((80, 24), (160, 50))
+    ],
+)
 def test_the_fleet_looks_as_it_was_approved(name: str, size: tuple[int, int], snap_compare: Callable[..., bool]) -> None:
     plot, keys = KEYS.get(name, (name, []))
 

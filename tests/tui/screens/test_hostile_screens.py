@@ -41,7 +41,7 @@ def with_hostile_text(value: Any, before: str) -> Any:
     return value
 
 
-@pytest.mark.parametrize("size", [(40, 10), (160, 50), pytest.param((80, 24), marks=pytest.mark.slow)])
+@pytest.mark.parametrize("size", [(40, 10), *(pytest.param(size, marks=pytest.mark.slow) for size in ((160, 50), (80, 24)))])
 async def test_every_screen_draws_hostile_text_harmlessly(size: tuple[int, int]) -> None:
     before = "[red]\x1b[31m\u202e\u200b語e\u0301[/\x9b"
     events = [with_hostile_text(event, before) for event in (*story.healthy(), *story.trouble())]

@@ -116,7 +116,7 @@ def screen_name(app: PacelineApp) -> str:
     return app.screen.NAME if isinstance(app.screen, BaseScreen) else ""
 
 
-@pytest.mark.parametrize("opened", ["1", "3", "8"])
+@pytest.mark.parametrize("opened", ["3", *(pytest.param(key, marks=pytest.mark.slow) for key in ("1", "8"))])
 async def test_number_keys_leave_the_page_of_a_node_for_their_screen(opened: str) -> None:
     screens = {"1": "fleet", "3": "run", "8": "profiles"}
     async with PacelineApp(story.StorySession(BUSY)).run_test(size=(80, 24)) as pilot:

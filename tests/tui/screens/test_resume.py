@@ -55,7 +55,7 @@ def test_a_run_is_resumed_where_it_has_ended_and_left_something(events: list[Eve
     assert bool(found) is bool(reason)
 
 
-@pytest.mark.parametrize("size", [(160, 50), (80, 24)])
+@pytest.mark.parametrize("size", [pytest.param((160, 50), marks=pytest.mark.slow), (80, 24)])
 async def test_the_form_resumes_with_other_devices_and_more_epochs(size: tuple[int, int]) -> None:
     session = story.StorySession(training(saved(1, 4), END))
     async with PacelineApp(session).run_test(size=size) as pilot:

@@ -117,7 +117,7 @@ def replaying(tmp_path: Path) -> Iterator[Terminal]:
         terminal.close()
 
 
-@pytest.mark.parametrize("key", [b"q", b"\x03", b"\x11"], ids=["q", "ctrl-c", "ctrl-q"])
+@pytest.mark.parametrize("key", [b"q", b"\x03", pytest.param(b"\x11", marks=pytest.mark.slow)], ids=["q", "ctrl-c", "ctrl-q"])
 def test_a_quit_key_restores_the_terminal(replaying: Terminal, key: bytes) -> None:
     assert not replaying.is_as_before
     replaying.type(key)
@@ -143,7 +143,9 @@ def test_q_quits_before_the_first_paint(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "keys", [b"?", b":ben", b"\x10the", b"3", b"7/", b"/util<"], ids=["help", "prompt", "palette", "run", "search", "filter"]
+    "keys",
+    [*(pytest.param(keys, marks=pytest.mark.slow) for keys in (b"?", b"\x10the", b"7/")), b":ben", b"3", b"/util<"],
+    ids=["help", "palette", "search", "prompt", "run", "filter"],
 )
 def test_ctrl_c_quits_from_every_screen_and_dialog(replaying: Terminal, keys: bytes) -> None:
     replaying.type(keys)

@@ -300,6 +300,7 @@ async def test_a_run_that_no_node_has_is_a_usage_error(home: StateDir, tmp_path:
         await clean(CleanRequest(runs=("other",)), as_fleet(Nodes(home)), nodes=["n0"], runs=tmp_path, is_agreed=True)
 
 
+@pytest.mark.slow
 def test_the_command_only_lists_until_yes_is_given(tmp_path: Path) -> None:
     (tmp_path / "nodes.toml").write_text(EMBEDDED)
     run = tmp_path / "logs" / "nodes" / "demo1" / "runs" / "r1"

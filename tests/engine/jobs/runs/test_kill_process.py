@@ -114,6 +114,7 @@ def test_a_process_that_stays_is_a_failure() -> None:
     assert (exit_status({"state": "stayed"}), exit_status({"state": "killed"}), exit_status({"state": "running"})) == (1, 0, 0)
 
 
+@pytest.mark.slow
 def test_the_command_only_describes_until_yes_is_given(tmp_path: Path, child: subprocess.Popen[bytes]) -> None:
     (tmp_path / "nodes.toml").write_text(EMBEDDED)
     document = paceline("--batch", "--json", "kill", "demo1", str(child.pid), cwd=tmp_path)
