@@ -20,10 +20,12 @@ from paceline.engine.events import Captioned, Event, ResultDerived, RunEnded, Ru
 from paceline.engine.reports.document_type import document_type
 from paceline.engine.ssh.prompts import LoginPrompt
 from paceline.engine.store.state import State
+from paceline.engine.telemetry.marks import marks_of
 from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.css.query import NoMatches
 from textual.driver import Driver
+from textual.events import Resize
 from textual.filter import LineFilter
 from textual.screen import ModalScreen, Screen
 from textual.scrollbar import ScrollBar, ScrollBarRender
@@ -32,7 +34,7 @@ from textual.widgets import Input
 from .actions import Actions
 from .control_log import write_crash
 from .keymap import EVERYWHERE, KeyMap
-from .messages import NoticeTone, ShortNotice, StateChanged, View
+from .messages import NoticeTone, ReplayMoment, ShortNotice, StateChanged, View
 from .preferences import Preferences
 from .prompt_history import PromptHistory
 from .prompt_router import PromptRouter
@@ -40,8 +42,9 @@ from .screens.base_screen import BaseScreen
 from .screens.dialogs import HostKeyPrompt, ResultPage, TextPrompt
 from .sessions.session import Seekable, Session
 from .terminal.ascii import AsciiFilter, AsciiScrollBarRender
+from .terminal.cast import CastWriter
 from .terminal.driver import CompactDriver
-from .terminal.format import duration, sanitize
+from .terminal.format import sanitize
 from .theme import PALETTE, THEMES, adapt_theme
 from .views.bars import SCREENS
 from .widgets.line_canvas import RowList
@@ -55,6 +58,8 @@ TERMINAL_CHECK_S = 0.5
 """Time between two looks whether the terminal still exists."""
 PAGE_TEXT_COLUMNS = 100
 """Width of a sentence on a page."""
+MIN_SPEED, MAX_SPEED = 0.25, 64.0
+"""Of a replay, by its keys."""
 MAX_TRAIL_STEPS = 50
 """Screens that Esc can go back."""
 _TO_ASCII = AsciiFilter()
@@ -102,8 +107,10 @@ class PacelineApp(App[None]):
         preferences: Preferences | None = None,
         history: PromptHistory | None = None,
         log: Path | None = None,
+        cast: CastWriter | None = None,
     ) -> None:
-        """``history``: lines typed in earlier sessions; None: kept in memory only. ``log``: file for the traceback of a crash."""
+        """``history``: lines typed in earlier sessions; None: kept in memory only. ``log``: file for the traceback of a crash.
+        ``cast``: told what the terminal is sent; None: no cast is made."""
         super().__init__()
         self.session = session
         self.preferences = preferences or Preferences()
@@ -111,6 +118,7 @@ class PacelineApp(App[None]):
         self.key_map = KeyMap(self.preferences.keys)
         self.router = PromptRouter(self)
         self.actions = Actions(self, self.router)
+        self.cast = cast
         self._crash_log = log
         self._crash_line = ""
         self.notice: ShortNotice | None = None
@@ -164,8 +172,11 @@ class PacelineApp(App[None]):
         await self.session.close()
 
     def _on_event(self, event: Event) -> None:
-        self._state = self.session.state
+        before, self._state = self._state, self.session.state
         self._is_new = True
+        if self.cast is not None:
+            for mark in marks_of(before, event, self._state):
+                self.cast.marker(mark.text)
         if isinstance(event, RunPlanned):
             self._show_by_itself("run")
         elif isinstance(event, ResultDerived):
@@ -180,11 +191,18 @@ class PacelineApp(App[None]):
         self._state = state
         self.view = replace(self.view, state=state)
         self._is_new = True
+        if state.run is not None and state.run.ranks:
+            self._show_by_itself("run")
+        self._paint()  # at once: a key was pressed
 
     def _show_by_itself(self, mode: str) -> None:
         """Switch to a screen, unless the person has chosen one."""
         if not self.has_navigated and self.is_running and len(self.screen_stack) == 1:
             self.call_later(self.switch_mode, mode)
+
+    def on_resize(self, event: Resize) -> None:
+        if self.cast is not None:
+            self.cast.resize((event.size.width, event.size.height))
 
     def _paint_if_new(self) -> None:
         if self.notice is not None and asyncio.get_running_loop().time() > self._notice_until:
@@ -194,13 +212,14 @@ class PacelineApp(App[None]):
             self._paint()
 
     def _paint(self) -> None:
-        if not self.view.is_paused:
+        if not self.view.is_paused or isinstance(self.session, Seekable):  # a replay that is paused has no newer state
             self.view = replace(self.view, state=self._state)
         if isinstance(self.session, Seekable):
-            self.view = replace(
-                self.view, replay=f"{duration(self.session.at)} of {duration(self.session.length)} at {self.session.speed:g}x"
-            )
-        self.screen.post_message(StateChanged(self.view))
+            session = self.session
+            moment = ReplayMoment(session.at, session.length, session.speed, session.is_paused, session.marks)
+            self.view = replace(self.view, replay=moment, is_paused=session.is_paused)
+        if self.screen_stack:  # none is left while the program ends
+            self.screen.post_message(StateChanged(self.view))
 
     def show_notice(self, text: str, severity: NoticeTone = "warning") -> None:
         """Show one line in the bottom bar for a few seconds."""
@@ -281,26 +300,34 @@ class PacelineApp(App[None]):
         """Go to another moment of a replay."""
         if isinstance(self.session, Seekable):
             self.has_navigated = True
-            self.run_worker(self._seek(self.session, where), group="replay")
+            self.run_worker(self.router.perform(f"seek {where}"), group="replay")
         else:
             self.show_notice("only a replay can go to another moment", "ok")
 
-    async def _seek(self, session: Seekable, where: str) -> None:
-        await self.router.perform(f"seek {where}")
-        self.show_notice(f"replay at {duration(session.at)}", "running")
+    def action_step(self, words: str) -> None:
+        """Go to the next or previous event or second of a replay, and pause it."""
+        if isinstance(self.session, Seekable):
+            self.has_navigated = True
+            self.run_worker(self.router.perform(f"step {words}"), group="replay")
+        else:
+            self.show_notice("only a replay can go to another moment", "ok")
 
     def action_hurry(self, factor: float) -> None:
         """Replay faster or slower."""
         if isinstance(self.session, Seekable):
-            speed = min(64.0, max(0.25, self.session.speed * factor))
-            self.run_worker(self.router.perform(f"speed {speed:g}"), group="replay")
-            self.show_notice(f"replay at {speed:g}x speed", "running")
+            speed = min(MAX_SPEED, max(MIN_SPEED, self.session.speed * factor))
+            self.run_worker(self._change_replay(f"speed {speed:g}"), group="replay")
 
     def action_pause(self) -> None:
         """Freeze the view, or release it; a replay stops and goes on with it."""
-        self.view = replace(self.view, is_paused=not self.view.is_paused)
         if isinstance(self.session, Seekable):
-            self.run_worker(self.router.perform("pause"), group="replay")
+            self.run_worker(self._change_replay("pause"), group="replay")
+            return
+        self.view = replace(self.view, is_paused=not self.view.is_paused)
+        self._paint()
+
+    async def _change_replay(self, line: str) -> None:
+        await self.router.perform(line)
         self._paint()
 
     # Prompts --------------------------------------------------------------------------------------------------------------------
@@ -366,6 +393,10 @@ class PacelineApp(App[None]):
 
     def action_picture(self) -> None:
         self.actions.save_picture()
+
+    def save_picture(self, name: str) -> None:
+        """Save the screen in a file, as its suffix says."""
+        self.actions.save_picture(name)
 
     def action_export(self) -> None:
         self.actions.export_list()
