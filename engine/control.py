@@ -162,6 +162,7 @@ class Control:
                 "reason": node.reason or (NOT_YET if node.state == "connecting" else None),
                 "hint": node.hint or None,
                 "warnings": self._node_warnings(node.name),
+                "queue": [{"user": one.user, "running": one.running, "waiting": one.waiting} for one in node.host.queue],
                 "devices": [_device(device.reading) for device in node.devices] if node.at is not None else [],
             }
             for node in self._live.state.nodes.values()

@@ -130,6 +130,15 @@ class HostProcess:
 
 
 @dataclass(frozen=True, slots=True)
+class QueueShare:
+    """Jobs of one user in the queue of a cluster."""
+
+    user: str = ""
+    running: int = 0
+    waiting: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class HostReading:
     """One measurement of a machine."""
 
@@ -155,6 +164,8 @@ class HostReading:
     """Utilization of each processor in percent, a mean over some seconds; None: not in this reading, the last one still holds."""
     processes: tuple[HostProcess, ...] | None = None
     """The busiest ones, busiest first; None: likewise."""
+    queue: tuple[QueueShare, ...] = ()
+    """Of a login node: the queue of its cluster by user, most jobs first."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,8 @@ from ..wire import dumps, encode, from_plain
 from .rpc.dispatch import find_handler
 from .rpc.send_queue import SendQueue
 from .rpc.slurm_jobs import slot_state_dir
+from .slurm.commands import Slurm
+from .slurm.watching import ClusterSampler
 from .system.processes import boot_id, pid_namespace
 from .system.state_dir import StateDir
 from .telemetry.host import connection_address, interface_addresses
@@ -83,19 +85,24 @@ class Agent:
 
     async def _report_readings(self, setup: Body) -> None:
         """Send readings for ever, from a thread, so that a driver that hangs blocks nothing else. Raises the error that ends it."""
-        emulated = tuple(from_plain(DeviceSpec, device) for device in setup.get("devices", ()))
         interval = float(setup.get("interval", 1.0))
         loop = asyncio.get_running_loop()
         ended = loop.create_future()
 
         def report() -> None:
             try:
-                _report_loop(Sampler(self._state_dir, emulated), interval, self._output)
+                _report_loop(self._sampler(setup), interval, self._output)
             except BaseException as error:
                 loop.call_soon_threadsafe(ended.set_exception, error)
 
         threading.Thread(target=report, daemon=True).start()
         await ended
+
+    def _sampler(self, setup: Body) -> Sampler | ClusterSampler:
+        """What reads the devices: those of this node, or of the cluster whose login node it is."""
+        sampler = Sampler(self._state_dir, tuple(from_plain(DeviceSpec, device) for device in setup.get("devices", ())))
+        cluster = setup.get("cluster")
+        return sampler if cluster is None else ClusterSampler(sampler, Slurm(), tuple(map(str, cluster.get("partitions", ()))))
 
     async def _answer(self, message: Body) -> None:
         number, word = message.get("id"), message["ask"]
@@ -141,7 +148,7 @@ def hello() -> Body:
     }
 
 
-def _report_loop(sampler: Sampler, interval: float, output: SendQueue) -> None:
+def _report_loop(sampler: Sampler | ClusterSampler, interval: float, output: SendQueue) -> None:
     """Send a reading every ``interval`` seconds; readings that are missed are not caught up on."""
     due = time.monotonic()
     while True:

@@ -272,7 +272,8 @@ class Link:
                 start = functools.partial(self._connection.create_process, command, encoding=None)
                 process = await open_channel(start)
                 self._process = process
-                self._setup = {"setup": {"devices": list(self._spec.devices), "interval": interval}}
+                cluster = {"cluster": {"partitions": list(self._spec.partitions)}} if self._spec.kind == "slurm" else {}
+                self._setup = {"setup": {"devices": list(self._spec.devices), "interval": interval, **cluster}}
                 self._tasks = [asyncio.ensure_future(self._read_stdout()), asyncio.ensure_future(self._read_stderr())]
                 with suppress(OSError):  # it has ended already; its output says why
                     process.stdin.write(b"\n")  # for a start file that reads a line; else it would eat the setup

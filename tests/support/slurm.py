@@ -7,16 +7,19 @@ GPUs are files that exist. ``SLURM_CONF`` names the cluster to every command; th
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import asyncssh
 import pytest
@@ -245,25 +248,79 @@ class = [
 """
 
 
-@asynccontextmanager
-async def slurm_lab(cluster: Cluster, directory: Path, python: str, limit: str = "00:10:00") -> AsyncIterator[Path]:
-    """Serve the login node of a cluster, and yield the nodes.toml of a lab that is its four machines."""
+@contextmanager
+def slurm_lab(cluster: Cluster, directory: Path, python: str, limit: str = "00:10:00") -> Iterator[SlurmLab]:
+    """Serve the login node of a cluster: a lab that is its four machines."""
     directory.mkdir(parents=True)
     host_key, client = (asyncssh.generate_private_key("ssh-ed25519") for _ in range(2))
     key = directory / "key"
     client.write_private_key(str(key))
     key.chmod(0o600)
-    async with sshd(directory / "sshd", [host_key], client, SetEnv=f"SLURM_CONF={cluster.configuration}") as server:
-        nodes = directory / "nodes.toml"
-        nodes.write_text(
-            LAB.format(
-                port=server.port,
-                key=key,
-                fingerprint=host_key.get_fingerprint(),
-                python=python,
-                state=directory / "shared",
-                limit=limit,
+    with asyncio.Runner() as runner:
+        server = sshd(directory / "sshd", [host_key], client, SetEnv=f"SLURM_CONF={cluster.configuration}")
+        port = runner.run(server.__aenter__()).port
+        try:
+            values = {"key": key, "fingerprint": host_key.get_fingerprint(), "python": python, "state": directory / "shared"}
+            (directory / "nodes.toml").write_text(LAB.format(port=port, limit=limit, **values))
+            yield SlurmLab(directory, cluster)
+        finally:
+            runner.run(server.__aexit__(None, None, None))
+
+
+@dataclass
+class SlurmLab:
+    """A directory with the nodes.toml of a cluster, and the command in it."""
+
+    directory: Path
+    cluster: Cluster
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        """The command in the background; its narration goes to a file."""
+        with (self.directory / "narration.txt").open("a") as log:
+            command = [sys.executable, "-m", "paceline.tui", "--batch", "--json", *words]
+            return subprocess.Popen(
+                command, cwd=self.directory, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True
             )
-        )
-        yield nodes
-        await asyncio.sleep(0)
+
+    def run(self, *words: str) -> tuple[int, dict[str, Any]]:
+        """The command to its end: status and document."""
+        process = self.start(*words)
+        out, _ = process.communicate()
+        return process.returncode, json.loads(out) if out else {}
+
+    def narration(self) -> str:
+        """Everything written to standard error so far."""
+        path = self.directory / "narration.txt"
+        return path.read_text() if path.exists() else ""
+
+    def row(self, run_id: str | None = None) -> dict[str, Any]:
+        """A run as ``jobs`` lists it; None: the newest. {}: there is none."""
+        rows = self.run("jobs")[1]["runs"]
+        return next((row for row in rows if run_id in (None, row["run_id"])), {})
+
+    def run_ids(self) -> set[str]:
+        """The runs that were accepted at the login node."""
+        return {path.parent.name for path in self.directory.glob("shared/hpc/jobs/*/job.sh")}
+
+    def has_stepped(self, run_id: str) -> bool:
+        """Whether a rank of a run has reported a step."""
+        paths = self.directory.glob(f"shared/hpc/nodes/*/runs/{run_id}/ranks/*.jsonl")
+        return any("StepsTaken" in path.read_text() for path in paths)
+
+    def orphans(self) -> list[int]:
+        """Processes of jobs of the cluster that are there still."""
+        mark = f"SLURM_CONF={self.cluster.configuration}".encode()
+        return [
+            pid for pid in _processes_of(self.cluster.directory, "") if mark in (found := _environment(pid)) and _has_job(found)
+        ]
+
+
+def _environment(pid: int) -> set[bytes]:
+    try:
+        return set((Path("/proc") / str(pid) / "environ").read_bytes().split(b"\0"))
+    except OSError:
+        return set()
+
+
+def _has_job(environment: set[bytes]) -> bool:
+    return any(value.startswith(b"SLURM_JOB_ID=") for value in environment)

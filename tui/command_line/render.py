@@ -95,6 +95,9 @@ def _status(document: Document) -> str:
             holder = f"  {sanitize(device['holder'])} of {user}" if device["holder"] else ""
             lines.append(head + pad(name, 20) + pad(device["kind"], 10) + util + "  " + pad_left(used, 20) + holder)
             head = " " * 26
+        if node.get("queue"):
+            users = (f"{sanitize(one['user'])} {one['running']} running {one['waiting']} waiting" for one in node["queue"][:8])
+            lines.append(f"{'':<14}{'queue':<12}{', '.join(users)}")
         lines += [f"{'':<14}{'warned':<12}{text}" for text in node["warnings"]]
     return "\n".join([*lines, *document["warnings"]])
 

@@ -22,7 +22,7 @@ from ..slurm.settle import settle
 from ..slurm.submitting import accept, intents, submit_once, submitted_id
 from ..system.state_dir import StateDir
 
-CANCEL_TIMEOUT_S = 25.0
+JOB_END_TIMEOUT_S = 25.0
 """Seconds for the tasks of a cancelled job to end their ranks and say so."""
 
 
@@ -116,7 +116,7 @@ def _cancel(job: JobFiles, run: Path) -> None:
         number = submitted_id(job) or slurm.find(job_name(job.run_id))
         if number is not None:
             slurm.cancel(number)
-    deadline = time.monotonic() + CANCEL_TIMEOUT_S
+    deadline = time.monotonic() + JOB_END_TIMEOUT_S
     while read_json(run / "exit.json") is None and not job.ended.exists():
         table.refresh(is_due=False)
         view = table.view(job.run_id)

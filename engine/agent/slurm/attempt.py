@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -22,12 +21,11 @@ from .job_files import JobFiles
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class TaskPlace:
     """Where a task runs."""
 
     address: str
     interface: str
-    python: str
     is_ended: bool = False
     """Whether this slot's run has ended already, in an attempt before."""
     resume: ResumeSpec | None = None
@@ -57,10 +55,10 @@ def own_place() -> tuple[str, str]:
     return address, interface
 
 
-def attempt_plan(plan: Plan, places: Mapping[str, Place]) -> Plan:
+def attempt_plan(plan: Plan, places: Mapping[str, TaskPlace]) -> Plan:
     """The plan with where its tasks run, and where it goes on. A task sees its own GPUs only, from index 0 on. Pure."""
     nodes = tuple(
-        replace(node, address=place.address, interface=node.interface or place.interface, python=place.python)
+        replace(node, address=place.address, interface=node.interface or place.interface)
         for node in plan.nodes
         for place in (places[node.name],)
     )
@@ -68,9 +66,9 @@ def attempt_plan(plan: Plan, places: Mapping[str, Place]) -> Plan:
     return replace(plan, nodes=nodes, is_shared=True, resume=resume)
 
 
-def place_of(value: Any) -> Place:
+def place_of(value: Any) -> TaskPlace:
     """A place as another task gave it. Raises ValueError."""
-    return from_plain(Place, value)
+    return from_plain(TaskPlace, value)
 
 
 def newest_resume(job: JobFiles, plan: Plan) -> ResumeSpec | None:
@@ -103,4 +101,4 @@ def _pack(checkpoint: Path, target: Path) -> None:
 def offer(is_ended: bool, resume: ResumeSpec | None) -> dict[str, Any]:
     """What this task gives the others first."""
     address, interface = own_place()
-    return asdict(Place(address, interface, sys.executable, is_ended, resume))
+    return asdict(TaskPlace(address, interface, is_ended, resume))

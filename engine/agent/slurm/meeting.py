@@ -15,7 +15,7 @@ from typing import Any
 from ...errors import NodeUnreachable, WorkFailed
 from ...protocol.json_files import read_json, write_json
 
-POLL_S = 0.1
+MEETING_POLL_S = 0.1
 PATIENCE_S = 300.0
 """Seconds to wait for the other tasks. Slurm starts all at once; a shared file system may show their files late."""
 
@@ -45,7 +45,7 @@ class Meeting:
             if time.monotonic() > deadline:
                 late = ", ".join(name for name in self._names if name not in found)
                 raise NodeUnreachable(f"{late} did not come within {self._patience:.0f} s", hint="do all machines share state_dir?")
-            time.sleep(POLL_S)
+            time.sleep(MEETING_POLL_S)
 
     def fail(self, reason: str) -> None:
         """Tell the others that this task cannot take part."""

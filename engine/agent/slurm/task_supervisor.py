@@ -20,8 +20,8 @@ from ..runner.supervisor import Supervisor
 from .commands import Slurm
 from .job_files import JobFiles
 
-CANCELLED = Outcome("cancelled", "cancelled by a person")
-INTERRUPTED = Outcome("cancelled", "Slurm takes its machines away", is_interrupted=True)
+BY_A_PERSON = Outcome("cancelled", "cancelled by a person")
+TAKEN_AWAY = Outcome("cancelled", "Slurm takes its machines away", is_interrupted=True)
 
 
 def fate(fields: dict[str, str], starts: int) -> tuple[str, str] | None:
@@ -55,12 +55,12 @@ class TaskSupervisor(Supervisor):
         self._job, self._slurm = job, slurm
 
     def _on_end_asked(self) -> None:
-        self._decide(CANCELLED if self._job.cancelled.exists() else INTERRUPTED)
+        self._decide(BY_A_PERSON if self._job.cancelled.exists() else TAKEN_AWAY)
 
     async def _write_exit(self, ended: RunnerEnded) -> None:
         if self._outcome.result().is_interrupted:
             if self._job.cancelled.exists():
-                end: tuple[str, str] | None = (CANCELLED.state, CANCELLED.reason)
+                end: tuple[str, str] | None = (BY_A_PERSON.state, BY_A_PERSON.reason)
             else:
                 end = await asyncio.to_thread(self._ask_fate)
             if end is None:

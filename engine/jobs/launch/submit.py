@@ -18,7 +18,6 @@ from ...errors import PacelineError
 from ...events import Progress
 from ...plan import Plan
 from ...profiles.script_rates import keep_rate
-from ...protocol.run_files import FIRST_LEASE_EPOCH
 from ...reports.document_type import Document
 from ...specs import NodeSpec, TrainSpec
 from ...ssh.fleet import Fleet
@@ -36,13 +35,12 @@ from ..runs.resume import COPIES_DIR
 from ..runs.run_planned import run_planned
 from ..slurm.queue import begun
 from ..slurm.submit import login_of, submit_to_slurm
+from ..withdraw import withdraw
 from .data import count_training_rows, push_directory, push_sources
 from .session import LaunchSession
 
 LAUNCH_PATIENCE_S = 30.0
 """Seconds to wait for a node in the middle of a launch: half of what a runner waits for its peers."""
-WITHDRAW_PATIENCE_S = 2.0
-"""Seconds to wait for a node when a failed launch is withdrawn."""
 
 
 def new_run_id(now: datetime) -> str:
@@ -76,16 +74,6 @@ async def submit(fleet: Fleet, nodes: Sequence[NodeSpec], spec: TrainSpec, plan:
     except (PacelineError, asyncio.CancelledError):
         await withdraw(fleet, plan)
         raise
-
-
-async def withdraw(fleet: Fleet, plan: Plan) -> None:
-    """End what the launch may have started on nodes that can be reached."""
-
-    async def end(name: str) -> None:
-        link = await fleet.link(name, patience=WITHDRAW_PATIENCE_S)
-        await link.ask("cancel", run_id=plan.run_id, epoch=FIRST_LEASE_EPOCH)
-
-    await asyncio.gather(*(end(node.name) for node in plan.nodes), return_exceptions=True)
 
 
 class RunLauncher:

@@ -12,7 +12,7 @@ from ...events import RunQueued
 from ...ssh.fleet import Fleet
 from ...telemetry.bus import Publish
 
-POLL_S = 1.0
+QUEUE_POLL_S = 1.0
 """Seconds between two questions to the login node, which asks Slurm less often."""
 
 
@@ -38,7 +38,7 @@ class QueueWatch:
                     self.has_begun.set()
                     if state == "over" and not reason:
                         return
-            await asyncio.sleep(POLL_S)
+            await asyncio.sleep(QUEUE_POLL_S)
 
     def _tell(self, state: str, reason: str, job_id: object) -> None:
         if state in ("queued", "waiting") and (state, reason) != self._told:

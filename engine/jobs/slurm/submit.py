@@ -15,6 +15,7 @@ from ...telemetry.bus import Publish
 from ...wire import to_plain
 from ..doors.certificates import make_certificates
 from ..retry import call_with_retry, holder_name
+from ..withdraw import withdraw
 
 SUBMIT_PATIENCE_S = 30.0
 """Seconds to wait for the login node in the middle of a submission."""
@@ -56,15 +57,8 @@ async def submit_to_slurm(
         answer = await call_with_retry(fleet, login, "submit_job", SUBMIT_PATIENCE_S, run_id=plan.run_id, **body)
     except (PacelineError, asyncio.CancelledError) as error:
         if isinstance(error, (NodeUnreachable, asyncio.CancelledError)):  # it may have arrived
-            await _withdraw(fleet, plan)
+            await withdraw(fleet, plan)
         raise
     if answer.get("job_id") is None:
         reason = f"{login}: the Slurm controller does not answer; the job is submitted when it does"
         publish(Warned(run_id=plan.run_id, reason=reason))
-
-
-async def _withdraw(fleet: Fleet, plan: Plan) -> None:
-    """Cancel what may have been submitted, where the login node can be reached."""
-    from ..launch.submit import withdraw
-
-    await withdraw(fleet, plan)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from paceline.engine.errors import ConfigurationError, UsageError
+from paceline.engine.inventory.choice import load_inventory
 from paceline.engine.inventory.nodes_file import read_inventory
 from paceline.engine.inventory.nodeset import expand_node_set, select_nodes
 from paceline.engine.inventory.toml_positions import line_of
@@ -131,7 +132,7 @@ EMBEDDED = NODE + 'kind = "embedded"\ndevices = [{ name = "d", speed = 1, memory
         (NODE + "jump = 'me@-b'\n", ":3: jump: expected jump hosts as user@host:port"),
         (NODE + "host_key = 'abc'\n", ":3: host_key: expected a fingerprint"),
         (NODE + "kind = 'kubernetes'\n", ":3: kind: this kind is not supported yet, expected one of ssh, embedded"),
-        (NODE + "kind = 'slurm'\n", ":3: kind: expected one of ssh, embedded, got 'slurm'"),
+        (NODE + "kind = 'cloud'\n", ":3: kind: expected one of ssh, embedded, slurm, got 'cloud'"),
         (NODE + "kind = 'embedded'\n", ":1: devices: expected [{ name, speed, memory }]: an embedded node"),
         (NODE + "kind = 'embedded'\ndevices = []\n", ":4: devices: expected [{ name, speed, memory }]: an embedded node"),
         (EMBEDDED + "host = 'x'\n", ":5: host: expected no such key: an embedded node runs on loopback"),
@@ -140,6 +141,10 @@ EMBEDDED = NODE + 'kind = "embedded"\ndevices = [{ name = "d", speed = 1, memory
         (NODE + "state_dir = 'there'\n", ":3: state_dir: expected a path on the node"),
         (NODE + "env = { A = 1 }\n", ":3: env: expected a table of texts"),
         (NODE + "read_only = 'yes'\n", ":3: read_only: expected true or false"),
+        (NODE + "hours = '20-7'\n", ':3: hours: expected hours of a day such as "20:00-07:00"'),
+        (NODE + "hours = '20:00-24:00'\n", ':3: hours: expected hours of a day such as "20:00-07:00"'),
+        (NODE + "hours = '08:00-08:00'\n", ":3: hours: expected hours of a day"),
+        (NODE + "hours = 8\n", ":3: hours: expected hours of a day"),
         (NODE + "tags = 'fast'\n", ":3: tags: expected a list of texts"),
         (NODE + "devices = 3\n", ":3: devices: expected a list of tables, got 3"),
         (NODE + "devices = [3]\n", ":3: devices: expected a table, got 3"),
@@ -318,3 +323,45 @@ def test_an_emulated_network_is_read_with_its_units(tmp_path: Path) -> None:
 )
 def test_a_wrong_network_is_refused_with_its_key(tmp_path: Path, link: str, told: str) -> None:
     assert told in refusal(tmp_path, LAB + f"[link]\n{link}\n")
+
+
+CLUSTER = NODE + "kind = 'slurm'\nhost = 'login'\npartitions = ['gpu', 'cpu']\naccount = 'lab'\ntime_limit = '1:00:00'\n"
+
+
+def test_a_cluster_is_its_login_node_and_a_slot_for_each_machine_of_a_class(tmp_path: Path) -> None:
+    emulated = "{ name = 'RTX 3060', nodes = 2, constraint = 'rtx', speed = 2.0, memory = '12GiB' }"
+    classes = f"class = [{emulated}, {{ name = 'A100', gpus = 4 }}]\n"
+    login, *slots = read_inventory(write(tmp_path, CLUSTER + classes)).nodes
+    assert (login.kind, login.read_only, login.partitions, login.slot) == ("slurm", True, ("gpu", "cpu"), None)
+    assert [slot.name for slot in slots] == ["a-rtx3060-1", "a-rtx3060-2", "a-a100-1"]
+    asked = [slot.slot for slot in slots if slot.slot is not None]
+    assert {(one.login, one.partition, one.account, one.time_limit) for one in asked} == {("a", "gpu", "lab", "1:00:00")}
+    assert [one.gres for one in asked] == ["", "", "gpu:4"]
+    assert [len(slot.devices) for slot in slots] == [1, 1, 0]
+    assert not any(slot.read_only for slot in slots)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("partitions = []\n", "names of partitions"),
+        ("account = 'a b'\n", "one name of Slurm"),
+        ("time_limit = 'soon'\n", "as Slurm writes it"),
+        ("devices = []\n", "unknown key"),
+        ("class = [{ nodes = 2 }]\n", "expected a name"),
+        ("class = [{ name = 'A', constraint = \"a; rm\" }]\n", "words of Slurm without spaces"),
+        ("class = [{ name = 'A', speed = 1.0 }]\n", "expected speed and memory"),
+        ("class = [{ name = 'A', nodes = 0 }]\n", "from 1 to 1024"),
+        ("class = [{ name = 'A' }, { name = 'a' }]\n", "is taken"),
+    ],
+)
+def test_a_wrong_key_of_a_cluster_is_refused_with_its_line(tmp_path: Path, line: str, words: str) -> None:
+    with pytest.raises(ConfigurationError, match=words):
+        read_inventory(write(tmp_path, NODE + "kind = 'slurm'\n" + line))
+
+
+def test_a_slot_that_is_named_keeps_its_login_node_and_a_login_node_has_all_its_slots(tmp_path: Path) -> None:
+    path = write(tmp_path, CLUSTER + "class = [{ name = 'A', nodes = 3 }]\n[[node]]\nname = 'b'\n")
+    for only, names in (("a-a-2", ["a", "a-a-2"]), ("a", ["a", "a-a-1", "a-a-2", "a-a-3"]), ("b", ["b"])):
+        assert [node.name for node in load_inventory(path, only).nodes] == names
+    assert [node.name for node in load_inventory(path, None, devices="a-a-[1-2]").nodes] == ["a", "a-a-1", "a-a-2"]
