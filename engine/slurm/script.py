@@ -60,29 +60,63 @@ def components_of(slots: Sequence[SlotSpec]) -> list[Component]:
 
 def batch_script(run_id: str, slots: Sequence[SlotSpec], places: JobPlaces, comment: str = "") -> str:
     """The script for ``sbatch``. ``comment``: lines for people, without control characters."""
-    components = components_of(slots)
-    lines = ["#!/bin/sh", *(f"# {line}" for line in comment.splitlines())]
-    for number, component in enumerate(components):
-        if number:
-            lines.append("#SBATCH hetjob")
-        lines += [f"#SBATCH {option}" for option in _options(run_id, number, component, places)]
-    groups = ",".join(map(str, range(len(components))))
-    start = ["srun", *([f"--het-group={groups}"] if len(components) > 1 else []), "--kill-on-bad-exit=0", "--mpi=none"]
-    task = [places.python, "-m", TASK_MODULE, places.root, run_id]
+    output = f"{places.directory}/{OUTPUT_FILE}".replace("\\", "\\\\").replace("%", "%%")
+    words = (shlex.quote(places.root), shlex.quote(places.python), shlex.quote(places.bundle))
+    return "\n".join([*_head(run_id, slots, output, comment), "", *_start(run_id, slots, *words), ""])
+
+
+def exported_script(
+    run_id: str, slots: Sequence[SlotSpec], request: str, needed: Sequence[str], root: str | None = None, comment: str = ""
+) -> str:
+    """A script for ``sbatch`` that a person submits: it carries what ``submit`` sends, and says what it does not find.
+
+    ``request``: request.json as one line; it holds the keys of the run. ``needed``: what must lie below the state directory, the
+    modules first. ``root``: the state directory on the cluster; None: below the home directory. Variables change it and Python.
+    """
+    home = '"${PACELINE_STATE:-$HOME/.local/state/paceline/slurm}"'
+    lines = _head(run_id, slots, None, comment)
     lines += [
         "",
-        f"cd {shlex.quote(places.bundle.rpartition('/')[0])} || exit 1",
-        f"PYTHONPATH={shlex.quote(places.bundle)}",
+        f"ROOT={home if root is None else shlex.quote(root)}",
+        "umask 077",
+        f'JOB="$ROOT/jobs/{run_id}"',
+        f"for needed in {shlex.join(needed)}; do",
+        '    [ -e "$ROOT/$needed" ] || { echo "paceline: $ROOT/$needed is missing: bring it there first" >&2; exit 1; }',
+        "done",
+        'mkdir -p "$JOB" || exit 1',
+        '[ -e "$JOB/request.json" ] || cat > "$JOB/request.json" <<\'PACELINE_REQUEST\' || exit 1',
+        request,
+        "PACELINE_REQUEST",
+        'echo "{\\"job_id\\": $SLURM_JOB_ID}" > "$JOB/submitted.json"',
+    ]
+    return "\n".join([*lines, *_start(run_id, slots, '"$ROOT"', '"${PACELINE_PYTHON:-python3}"', f'"$ROOT"/{needed[0]}'), ""])
+
+
+def _head(run_id: str, slots: Sequence[SlotSpec], output: str | None, comment: str) -> list[str]:
+    """The lines that sbatch reads."""
+    lines = ["#!/bin/sh", *(f"# {line}" for line in comment.splitlines())]
+    for number, component in enumerate(components_of(slots)):
+        if number:
+            lines.append("#SBATCH hetjob")
+        lines += [f"#SBATCH {option}" for option in _options(run_id, number, component, output)]
+    return lines
+
+
+def _start(run_id: str, slots: Sequence[SlotSpec], root: str, python: str, bundle: str) -> list[str]:
+    """The lines that start a task on every machine; root, python and bundle are words of the shell."""
+    count = len(components_of(slots))
+    groups = [f"--het-group={','.join(map(str, range(count)))}"] if count > 1 else []
+    return [
+        f"cd {root}/bundles || exit 1",
+        f"PYTHONPATH={bundle}",
         f'{ATTEMPT_VARIABLE}="$SLURM_JOB_ID-${{SLURM_RESTART_COUNT:-0}}"',
         f"export PYTHONPATH {ATTEMPT_VARIABLE}",
-        f"exec {shlex.join(start)} {shlex.join(task)}",
+        f"exec {shlex.join(['srun', *groups, '--kill-on-bad-exit=0', '--mpi=none'])} {python} -m {TASK_MODULE} {root} {run_id}",
     ]
-    return "\n".join(lines) + "\n"
 
 
-def _options(run_id: str, number: int, component: Component, places: JobPlaces) -> list[str]:
+def _options(run_id: str, number: int, component: Component, output: str | None) -> list[str]:
     slot = component.slot
-    output = f"{places.directory}/{OUTPUT_FILE}".replace("\\", "\\\\").replace("%", "%%")
     optional = {
         "partition": slot.partition,
         "account": slot.account,
@@ -99,7 +133,7 @@ def _options(run_id: str, number: int, component: Component, places: JobPlaces) 
         *(f"--{name}={_quoted(value)}" for name, value in optional.items() if value),
         f"--signal=USR1@{WARNING_SECONDS}",
         "--requeue --open-mode=append",
-        f"--output={_quoted(output)}",
+        *([f"--output={_quoted(output)}"] if output is not None else []),
     ]
 
 

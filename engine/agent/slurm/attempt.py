@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -26,6 +27,7 @@ class TaskPlace:
 
     address: str
     interface: str
+    python: str
     is_ended: bool = False
     """Whether this slot's run has ended already, in an attempt before."""
     resume: ResumeSpec | None = None
@@ -58,7 +60,7 @@ def own_place() -> tuple[str, str]:
 def attempt_plan(plan: Plan, places: Mapping[str, TaskPlace]) -> Plan:
     """The plan with where its tasks run, and where it goes on. A task sees its own GPUs only, from index 0 on. Pure."""
     nodes = tuple(
-        replace(node, address=place.address, interface=node.interface or place.interface)
+        replace(node, address=place.address, interface=node.interface or place.interface, python=node.python or place.python)
         for node in plan.nodes
         for place in (places[node.name],)
     )
@@ -101,4 +103,4 @@ def _pack(checkpoint: Path, target: Path) -> None:
 def offer(is_ended: bool, resume: ResumeSpec | None) -> dict[str, Any]:
     """What this task gives the others first."""
     address, interface = own_place()
-    return asdict(TaskPlace(address, interface, is_ended, resume))
+    return asdict(TaskPlace(address, interface, sys.executable, is_ended, resume))

@@ -6,7 +6,7 @@ Nothing is sent to a node, and nothing is started. The data are prepared here, a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -18,7 +18,8 @@ from ...kubernetes.pod_template import ClusterSettings
 from ...kubernetes.yaml_text import yaml_stream
 from ...plan import Plan
 from ...reports.document_type import Document
-from ...specs import TrainSpec
+from ...slurm.script import job_name
+from ...specs import NodeSpec, TrainSpec
 from ...ssh.bundle import bundle
 from ..doors.certificates import make_certificates
 from ..experiments.search import SearchRequest, job_of, plan_of
@@ -26,6 +27,7 @@ from ..launch.data import prepare_job
 from ..launch.live_plan import LivePlanner
 from ..launch.session import LaunchSession
 from ..scripts.script_plan import with_known
+from ..slurm.export import OUTPUT_NAME, slurm_script
 
 Target = Literal["kubernetes", "slurm"]
 
@@ -52,7 +54,8 @@ async def export(session: LaunchSession, spec: TrainSpec, request: ExportRequest
     if request.kind is not None and request.kind not in JOB_OBJECTS:
         raise UsageError(f"--as {request.kind!r} is unknown", hint=f"one of {', '.join(JOB_OBJECTS)}")
     spec, plan = await planned(session, spec, request.search)
-    files, text, objects, kind = _files(plan, spec, request)
+    root = await _slurm_root(session, plan) if request.target == "slurm" else None
+    files, text, objects, kind = _files(session.inventory.nodes, plan, spec, request, root)
     if request.out is not None:
         await asyncio.to_thread(_write, request.out, files)
     data = [plan.data, *(plan.script.data if plan.script is not None else ())]
@@ -85,12 +88,21 @@ async def planned(session: LaunchSession, spec: TrainSpec, search: SearchRequest
     return job.spec, with_known(plan, session.profile_cache(plan).load(), session.kept_rate(plan))
 
 
-def _files(plan: Plan, spec: TrainSpec, request: ExportRequest) -> tuple[Mapping[str, str], str, list[Document], str]:
+async def _slurm_root(session: LaunchSession, plan: Plan) -> str | None:
+    """The state directory of the login node whose slots a plan is on; None: the plan is on machines of the lab."""
+    login = session.fleet.login_of(plan.nodes[0].name)
+    return None if login is None else (await session.fleet.link(login)).root
+
+
+def _files(
+    nodes: Sequence[NodeSpec], plan: Plan, spec: TrainSpec, request: ExportRequest, root: str | None
+) -> tuple[Mapping[str, str], str, list[Document], str]:
     """Files by path, the one stream, the objects in it, and the kind of job."""
-    if request.target == "slurm":
-        raise UsageError("--to slurm is not built into this version", hint="--to kubernetes")
-    settings = request.cluster if request.cluster.bundle else replace(request.cluster, bundle=bundle().name)
     certificates = make_certificates(plan.run_id, (node.name for node in plan.nodes))
+    if request.target == "slurm":
+        script = slurm_script(plan, spec, nodes, certificates, bundle().name, root)
+        return {OUTPUT_NAME: script}, script, [{"kind": "job", "name": job_name(plan.run_id)}], "sbatch"
+    settings = request.cluster if request.cluster.bundle else replace(request.cluster, bundle=bundle().name)
     objects = objects_of(plan, spec, certificates, settings, request.kind)
     listed = [{"kind": one["kind"], "name": one["metadata"]["name"]} for one in objects]
     return kustomize_files(objects), yaml_stream(objects), listed, request.kind or default_kind(plan)
@@ -102,7 +114,7 @@ def _write(directory: Path, files: Mapping[str, str]) -> None:
         for name, text in files.items():
             path = directory / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch(mode=0o600 if name.endswith("keys.yaml") else 0o644)
+            path.touch(mode=0o600 if name.endswith(("keys.yaml", OUTPUT_NAME)) else 0o644)
             path.write_text(text)
     except OSError as error:
         raise StorageFailed(f"cannot write {directory}: {error.strerror or error}", hint="choose another --out") from None
