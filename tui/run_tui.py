@@ -48,7 +48,7 @@ def _session(args: argparse.Namespace, nodes: Path, line: str, is_read_only: boo
     from .sessions.live_session import LiveSession
 
     is_embedded_only = args.verb is not None and VERBS[args.verb].is_on_embedded_lab
-    inventory = load_inventory(nodes, args.only, is_embedded_only)
+    inventory = load_inventory(nodes, args.only, is_embedded_only, is_named=args.nodes is not None)
     if args.verb:
         check_allowed(VERBS[args.verb], args, is_read_only)
     return LiveSession(inventory, line, args.record, is_read_only)

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 from ..errors import ConfigurationError
 from ..specs import Inventory
+from .allocation import allocation_inventory
 from .nodes_file import read_inventory
 from .nodeset import keep_nodes, parse_device_set, select_nodes
 
 
-def load_inventory(path: Path, only: str | None, is_embedded_only: bool = False, devices: str = "all") -> Inventory:
-    """Read nodes.toml and keep the selected nodes. Raises ConfigurationError or UsageError.
+def load_inventory(
+    path: Path, only: str | None, is_embedded_only: bool = False, devices: str = "all", is_named: bool = False
+) -> Inventory:
+    """Read nodes.toml and keep the selected nodes; inside an allocation of Slurm its machines are the lab, unless a person has
+    named the file (``is_named``). Raises ConfigurationError or UsageError.
 
     ``only``: a node set. ``devices``: the devices of a job; a device set restricts the inventory to its nodes.
     """
-    inventory = read_inventory(path)
+    allocated = None if is_named or is_embedded_only else allocation_inventory(os.environ, path, sys.executable)
+    inventory = allocated or read_inventory(path)
     if is_embedded_only:
         embedded = tuple(node for node in inventory.nodes if node.kind == "embedded")
         if not embedded:

@@ -46,7 +46,8 @@ def run(args: argparse.Namespace, nodes: Path) -> int:
         _print(args, document)
         return exit_status(document)
     devices = getattr(args, "devices", None) or "all"  # resume: as before
-    inventory = load_inventory(nodes, args.only, is_embedded_only=verb.is_on_embedded_lab, devices=devices)
+    is_named = args.nodes is not None
+    inventory = load_inventory(nodes, args.only, verb.is_on_embedded_lab, devices, is_named)
     with control_log(log_path(nodes)):
         return asyncio.run(_perform(args, verb, inventory))
 

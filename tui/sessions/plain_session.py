@@ -47,7 +47,8 @@ def run(args: argparse.Namespace, nodes: Path, line: str) -> int:
 
         replay = ReplaySession(args.file, args.speed)
         return asyncio.run(PlainSession(replay).run())
-    inventory = load_inventory(nodes, args.only, is_embedded_only=verb is not None and verb.is_on_embedded_lab)
+    is_on_lab = verb is not None and verb.is_on_embedded_lab
+    inventory = load_inventory(nodes, args.only, is_embedded_only=is_on_lab, is_named=args.nodes is not None)
 
     async def session() -> int:
         return await PlainSession(LiveSession(inventory, line, args.record, is_read_only)).run()
