@@ -18,7 +18,18 @@ from typing import TYPE_CHECKING, Any
 
 from .demo.portable import recorded
 from .errors import PacelineError, UsageError
-from .events import DeviceReading, Event, InventoryRead, NodeSummary, NodeWarned, ProfileStored, RunListed, Ticked, Warned
+from .events import (
+    DeviceReading,
+    Event,
+    ExperimentAdvanced,
+    InventoryRead,
+    NodeSummary,
+    NodeWarned,
+    ProfileStored,
+    RunListed,
+    Ticked,
+    Warned,
+)
 from .jobs.runs.run_names import KnownRun, check_run_name, find_run, is_whole_id
 from .reports.document_type import Document
 from .specs import Inventory, TrainSpec
@@ -129,12 +140,15 @@ class Control:
     async def open(self) -> None:
         """Publish the inventory and the stored profiles, then connect to all nodes at once. Returns before any has answered."""
         from .jobs.detach_check import DetachCheck
+        from .jobs.experiments.stored import stored_boards
         from .jobs.launch.profile_cache import stored_documents
         from .ssh.fleet import Fleet
 
         self.publish(inventory_event(self.inventory))
         for document in stored_documents(Path(self.inventory.path).parent / "data" / "profiles"):
             self.publish(ProfileStored(document=document))
+        for board in stored_boards(self.runs.parent / "experiments"):
+            self.publish(ExperimentAdvanced(board=board))
         self._fleet = Fleet(self.inventory, self.publish, ask=self._ask)
         self._detach_check = DetachCheck(self.inventory.nodes, self._fleet, self.publish)
         self._bus.subscribe(self._detach_check)
@@ -193,10 +207,12 @@ class Control:
         ``resume_from``: a checkpoint here to go on from.
         """
         if resume_from is not None:
-            from .jobs.runs.resume import resume_from_file
+            from .jobs.runs.resume import refuse_trained, resume_from_file
 
             packed = self._launch_session().checkpoints_dir
-            spec = replace(spec, resume=await asyncio.to_thread(resume_from_file, resume_from, packed))
+            resumed = await asyncio.to_thread(resume_from_file, resume_from, packed)
+            refuse_trained(resumed, spec)
+            spec = replace(spec, resume=resumed)
         return await self._new_launcher().run(spec, is_waiting)
 
     async def resume(self, run_id: str, changes: Mapping[str, Any], is_waiting: bool = False, may_change: bool = False) -> Document:
@@ -215,6 +231,7 @@ class Control:
             runs=self.runs,
             packed=session.checkpoints_dir,
             publish=self.publish,
+            epochs=changes.get("epochs"),
         )
         if spec.script is not None:
             if "epochs" in changes:
@@ -375,6 +392,22 @@ class Control:
         await copy_remaining(row, self._fleet, self.runs, self.publish)
         after = await self._row(run_id, row["nodes"])
         return {"type": "cancel", "run_id": run_id, "state": after["state"], "nodes": row["nodes"], "survivors": survivors}
+
+    async def drain(self, node: str, run: str | None) -> Document:
+        """Take a node out of a run that goes on without it, at the next step; ``run``: None: out of all that it takes part in."""
+        from .jobs.members.change import drain
+
+        rows = [await self._row(run)] if run is not None else (await self.jobs(only=[node]))["runs"]
+        read_only = [spec.name for spec in self.inventory.nodes if spec.read_only]
+        run_id = rows[0]["run_id"] if run is not None else None
+        return await drain(node, rows, self._fleet, run_id=run_id, read_only=read_only)
+
+    async def grow(self, run: str, devices: str | None) -> Document:
+        """Bring nodes that were taken out of a run back into it; ``devices``: None: all of them."""
+        from .jobs.members.change import grow
+
+        read_only = [spec.name for spec in self.inventory.nodes if spec.read_only]
+        return await grow(await self._row(run), devices, self._fleet, read_only=read_only)
 
     async def kill(self, node: str, pid: int, started: int | None, is_agreed: bool) -> Document:
         """Describe a process of a node, and terminate it when ``is_agreed``."""

@@ -375,6 +375,16 @@ class RunQueued(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OutputSeen(Event):
+    """A node's program has written lines that matter: warnings, errors, and the last ones. All lines stand in its out.log."""
+
+    lines: tuple[str, ...] = ()
+    """As it wrote them, each cut at some hundred characters. Untrusted: escape them before they are shown."""
+    levels: tuple[str, ...] = ()
+    """Of each line: ``info``, ``warning`` or ``error``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunUnreachable(Event):
     """Nodes of the run are out of reach. The run itself continues; only the view of it is missing."""
 
@@ -407,6 +417,16 @@ class ProfileStored(Event):
     document: dict[str, Any] = field(default_factory=dict)
     is_new: bool = False
     """Whether it was just measured. That ends the drift alerts of its devices, unless DriftFound follows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExperimentAdvanced(Event):
+    """A case or trial of an experiment has begun or ended, or a stored experiment was read."""
+
+    board: dict[str, Any] = field(default_factory=dict)
+    """What a screen shows of it: ``engine/experiments/board.py``."""
+    is_new: bool = False
+    """Whether it goes on in this session."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,6 +37,8 @@ class Journal:
     """The newest run of each case that has begun."""
     rows: dict[int, Document] = field(default_factory=dict)
     """What came of each case that is over."""
+    asked: dict[int, Document] = field(default_factory=dict)
+    """Cases that the plan does not name, because they follow from the rows of others."""
 
     @property
     def name(self) -> str:
@@ -53,6 +55,11 @@ class Journal:
         """Note what came of a case. Raises StorageFailed."""
         self.rows[case] = row
         self._append({"case": case, "row": row})
+
+    def note_asked(self, case: int, asked: Document) -> None:
+        """Note a case that is to be run, before it is. Raises StorageFailed."""
+        self.asked[case] = asked
+        self._append({"case": case, "asked": asked})
 
     def _append(self, fact: Mapping[str, Any]) -> None:
         path = self.directory / ROWS_FILE
@@ -132,6 +139,8 @@ def _read_facts(journal: Journal) -> None:
             journal.run_ids[case] = fact["run_id"]
         if isinstance(fact.get("row"), dict):
             journal.rows[case] = fact["row"]
+        if isinstance(fact.get("asked"), dict):
+            journal.asked[case] = fact["asked"]
 
 
 def _is_torn(path: Path) -> bool:

@@ -26,7 +26,7 @@ def parse_space(words: Sequence[str]) -> dict[str, tuple[Value, ...]]:
     for word in words:
         name, _, text = word.partition("=")
         name = name.strip().replace("-", "_")
-        values = [_value(part.strip()) for part in text.split(",") if part.strip()]
+        values = [read_value(part.strip()) for part in text.split(",") if part.strip()]
         if not name.isidentifier() or not values:
             raise UsageError(f"--grid {word!r} names no values", hint="a parameter and its values, such as lr=0.1,0.01")
         if name in space:
@@ -37,7 +37,8 @@ def parse_space(words: Sequence[str]) -> dict[str, tuple[Value, ...]]:
     return space
 
 
-def _value(text: str) -> Value:
+def read_value(text: str) -> Value:
+    """A number where the text looks like one, else the text."""
     for read in (int, float):
         try:
             value = read(text)
@@ -77,19 +78,34 @@ def _combination(space: Mapping[str, Sequence[Value]], place: int) -> dict[str, 
     return {name: found[name] for name in space}
 
 
-def search_document(name: str, plan: Mapping[str, Any], rows: Mapping[int, Mapping[str, Any]]) -> Document:
-    """What the trials that are over say together; ``rows``: one by the number of its trial.
+BASELINE = 1_000_000
+"""Added to the number of a trial where it is run again for the baseline, all of them one after another on one device."""
+
+
+def search_document(
+    name: str,
+    plan: Mapping[str, Any],
+    rows: Mapping[int, Mapping[str, Any]],
+    asked: Mapping[int, Mapping[str, Any]] | None = None,
+) -> Document:
+    """What the trials that are over say together; ``rows``: one by the number of its trial; ``asked``: those beyond the plan.
 
     ``sequential_seconds``: of all trials, one after another on the fastest device, computed from their own seconds and the paces of
-    the devices. ``bound``: that over the makespan of the same trials by list scheduling.
+    the devices, or measured. ``bound``: the computed seconds over the makespan of the same trials by list scheduling.
     """
-    trials = [_trial(plan, number, rows.get(number)) for number in range(len(plan["trials"]))]
+    known = trials_of(plan, asked or {})
+    baseline = [rows.get(BASELINE + number) for number in range(len(known))]
+    rows = {number: row for number, row in rows.items() if number < BASELINE}
+    trials = [_trial(known[number], number, rows.get(number)) for number in range(len(known))]
     over = [trial for trial in trials if trial["seconds"] is not None]
-    sequential, shortest = _times(over)
+    computed, shortest = _times(over)
     spans = [rows[number]["wall_seconds"] for number in rows if rows[number].get("wall_seconds") is not None]
     parallel = max(spans) if spans and len(over) == len(trials) else None
+    measured = max(row["wall_seconds"] for row in baseline if row) if trials and all(baseline) else None
+    sequential = measured if measured is not None else computed
     missing = sum(trial["state"] == "missing" for trial in trials)
-    scored = [trial for trial in over if trial["value"] is not None]
+    highest = max((trial["rung"] or 0 for trial in over if trial["value"] is not None), default=0)  # more epochs: not comparable
+    scored = [trial for trial in over if trial["value"] is not None and (trial["rung"] or 0) == highest]
     best = (max if plan["is_more_better"] else min)(scored, key=lambda trial: float(trial["value"]), default=None)
     failed = sum(trial["state"] == "failed" for trial in trials)
     return {
@@ -98,6 +114,7 @@ def search_document(name: str, plan: Mapping[str, Any], rows: Mapping[int, Mappi
         "state": "incomplete" if missing else "done",
         "reason": f"{missing} of {len(trials)} trials have not ended" if missing else None,
         "workload": plan["workload"],
+        "sampler": plan.get("sampler", "grid"),
         "metric": plan["metric"],
         "direction": "max" if plan["is_more_better"] else "min",
         "emulated": plan["is_emulated"],
@@ -108,22 +125,26 @@ def search_document(name: str, plan: Mapping[str, Any], rows: Mapping[int, Mappi
         "trials": trials,
         "best": None if best is None else {key: best[key] for key in ("trial", "params", "value")},
         "sequential_seconds": sequential,
-        "is_sequential_measured": False,
+        "is_sequential_measured": measured is not None,
         "parallel_seconds": parallel,
         "speedup": sequential / parallel if sequential and parallel else None,
-        "bound": sequential / shortest if sequential and shortest else None,
+        "bound": computed / shortest if computed and shortest else None,
         "utilization": _utilization(over, parallel),
         "warnings": [f"{failed} of {len(trials)} trials failed"] if failed else [],
     }
 
 
-def _trial(plan: Mapping[str, Any], number: int, row: Mapping[str, Any] | None) -> Document:
+def trials_of(plan: Mapping[str, Any], asked: Mapping[int, Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """All trials that are known, by number: those of the plan, or those that were asked for since."""
+    return [asked[number] for number in sorted(asked)] if asked else list(plan["trials"])
+
+
+def _trial(known: Mapping[str, Any], number: int, row: Mapping[str, Any] | None) -> Document:
+    shared = {"trial": number, "params": known["params"], "epochs": known.get("epochs"), "rung": known.get("rung")}
+    keys = ("value", "device", "seconds", "state", "peak_bytes", "reason", "run_id")
     if row is None:
-        params = plan["trials"][number]["params"]
-        empty = dict.fromkeys(("value", "device", "seconds", "peak_bytes", "reason", "run_id"))
-        return {"trial": number, "params": params, "state": "missing", **empty}
-    keys = ("params", "value", "device", "seconds", "state", "peak_bytes", "reason", "run_id")
-    return {"trial": number, **{key: row.get(key) for key in keys}}
+        return {**shared, **dict.fromkeys(keys), "ended_seconds": None, "state": "missing"}
+    return {**shared, **{key: row.get(key) for key in keys}, "ended_seconds": row.get("wall_seconds")}
 
 
 def _times(over: Sequence[Mapping[str, Any]]) -> tuple[float | None, float | None]:

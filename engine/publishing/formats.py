@@ -7,5 +7,5 @@ FORMATS = ("md", "html", "csv", "latex", *PICTURES)
 DEFAULT_FORMATS = ("md", "html", "csv", "latex", "png")
 LAYOUTS = ("trainer", "two-devices", "negative-scaling", "cloud")
 """Projects whose tables and figures ``report --like`` gives."""
-EXPORTS = ("tensorboard",)
+EXPORTS = ("tensorboard", "mlflow", "wandb")
 """Tools whose files ``report --to`` writes."""

@@ -21,11 +21,13 @@ from ..events import (
     DriftFound,
     EpochEnded,
     Event,
+    ExperimentAdvanced,
     GroupReformed,
     HostReading,
     InventoryRead,
     JobWaited,
     LaunchStarted,
+    MemberRested,
     MembersWaited,
     MetricLogged,
     MonitoringFailed,
@@ -35,6 +37,7 @@ from ..events import (
     NodeLost,
     NodeReported,
     NodeWarned,
+    OutputSeen,
     PeerLost,
     PeerSilent,
     ProfileStored,
@@ -50,9 +53,9 @@ from ..events import (
     RunnerEnded,
     RunnerStarted,
     RunPlanned,
+    RunQueued,
     RunUnreachable,
     SharesChanged,
-    RunQueued,
     StandaloneMeasured,
     StepsTaken,
     StragglerEnded,
@@ -79,6 +82,9 @@ from .run_time import date_event, with_clock
 from .silence import reformed_text
 from .software import INSTALL_HINT, missing_packages
 from .state import STALE_AFTER, Caption, DeviceState, NodeState, RunState, State, WaitingJob
+
+MAX_EXPERIMENTS = 32
+"""Limit of experiments whose board is kept."""
 
 
 def reduce(state: State, event: Event) -> State:
@@ -170,6 +176,10 @@ def _apply(state: State, event: Event) -> State:  # noqa: C901 - one flat match
             return _with_run(state, replace(run, document=event.document, summary=summary))
         case ProfileStored():
             return profiles.apply_profile(state, event)
+        case OutputSeen():  # kept for the log lines of a replay
+            return state
+        case ExperimentAdvanced():
+            return _with_experiment(state, event)
         case DriftFound():
             return profiles.apply_drift(state, event)
         case ProfilingAdvanced():
@@ -185,8 +195,17 @@ def _apply(state: State, event: Event) -> State:  # noqa: C901 - one flat match
             if event.rank != min(event.ranks, default=event.rank):
                 return state
             key = ("reformed", event.run_id, str(event.generation))
-            hint = "a device that is back takes part in the next run" if event.lost else ""
-            return raise_alert(state, key, "warning", reformed_text(event), hint=hint, run_id=event.run_id, at=event.at)
+            if set(event.ranks) >= state.runs[event.run_id].ranks.keys():  # all are back
+                state = clear_alerts(state, key[:2])
+            state = raise_alert(state, key, "warning", reformed_text(event), run_id=event.run_id, at=event.at)
+            return state if event.lost else clear_alert(state, key)
+        case MemberRested():
+            key = ("rested", event.node, event.run_id)
+            if event.is_over:
+                return clear_alert(state, key, "it joins again")
+            text = f"takes no part in the run: {event.reason}"
+            hint = f"paceline grow {event.run_id} --devices {event.node} brings it back"
+            return raise_alert(state, key, "warning", text, hint=hint, node=event.node, run_id=event.run_id)
         case MembersWaited():
             key = ("waited", event.node, event.run_id)
             text = f"the run waits: {event.reason}"
@@ -276,6 +295,18 @@ def _with_node(state: State, node: NodeState) -> State:
 
 def _run(state: State, event: Event) -> RunState:
     return state.runs.get(event.run_id) or RunState(event.run_id, first_event_at=state.at)
+
+
+def _with_experiment(state: State, event: ExperimentAdvanced) -> State:
+    """Keep the board of an experiment; one that goes on becomes the newest."""
+    name = str(event.board.get("name") or "")
+    if not name:
+        return replace(state, unknown=state.unknown + 1)
+    boards = {key: board for key, board in state.experiments.items() if key != name}
+    boards[name] = event.board
+    while len(boards) > MAX_EXPERIMENTS:
+        del boards[next(iter(boards))]
+    return replace(state, experiments=boards)
 
 
 def _with_run(state: State, run: RunState) -> State:

@@ -342,6 +342,8 @@ class State:
     """Oldest first."""
     profiles: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Documents of ``profile`` by workload, the newest last."""
+    experiments: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Boards of experiments by name, the newest last."""
     caption: Caption | None = None
     """The newest caption of a demo session; None in any other session."""
     events: int = 0

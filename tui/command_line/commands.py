@@ -24,6 +24,7 @@ from paceline.engine.jobs.logs.since import SINCE_EXAMPLES
 from paceline.engine.publishing.formats import DEFAULT_FORMATS, EXPORTS, FORMATS, LAYOUTS
 from paceline.engine.reports.document_type import Document
 from paceline.engine.states import COMPRESSIONS, POLICIES, PRECISIONS
+from paceline.engine.telemetry.moments import MOMENT_EXAMPLES
 from paceline.engine.workloads import WORKLOADS
 from paceline.engine.workloads.datasets import DATASETS
 from paceline.engine.workloads.models import MODELS
@@ -41,10 +42,12 @@ from .arguments import (
     job_arguments,
     latency,
     memory_size,
+    moment,
     positive,
     seconds,
     seed,
     since,
+    terminal_size,
 )
 from .cluster_verbs import EXPORT_ARGUMENTS, export
 from .data_verb import DATA_ARGUMENTS, data, data_files
@@ -72,6 +75,8 @@ class Verb:
     """Whether it starts, ends or removes something on a node: refused in a read-only session."""
     read_files: Callable[[Path, argparse.Namespace], Document] | None = None
     """Of a verb that reads files here only: its document, from the runs directory and the arguments. No node is connected."""
+    is_drawn: bool = False
+    """Whether it draws a screen and needs no terminal for it."""
     needs_consent: bool = False
     """Whether it only reports what it would do until ``--yes`` is given: a screen asks then."""
 
@@ -141,11 +146,12 @@ async def _search(control: Control, args: argparse.Namespace) -> Document:
     from paceline.engine.jobs.experiments.search import SearchRequest
 
     check_explicit_devices(args.devices)
-    names = ("model", "dataset", "script", "random", "metric", "epochs", "devices", "seed")
+    names = ("model", "dataset", "script", "random", "tpe", "halving", "batch", "metric", "epochs", "devices", "seed")
     request = SearchRequest(
         **{name: getattr(args, name) for name in names},
         grid=tuple(args.grid),
         is_more_better=None if args.direction is None else args.direction == "max",
+        is_sequential=args.sequential,
         is_shared=args.share,
     )
     return await control.search(request, args.name, args.resume)
@@ -202,6 +208,14 @@ async def _jobs(control: Control, args: argparse.Namespace) -> Document:
 
 async def _cancel(control: Control, args: argparse.Namespace) -> Document:
     return await control.cancel(args.run_id)
+
+
+async def _drain(control: Control, args: argparse.Namespace) -> Document:
+    return await control.drain(args.node, args.run)
+
+
+async def _grow(control: Control, args: argparse.Namespace) -> Document:
+    return await control.grow(args.run_id, args.devices)
 
 
 async def _attach(control: Control, args: argparse.Namespace) -> Document:
@@ -294,6 +308,10 @@ def demo_session(args: argparse.Namespace) -> str | None:
     """The demo session that the arguments of ``demo`` name; None: the benchmark of the embedded lab."""
     name = str(getattr(args, "job", None))
     return name if name in SESSIONS else None
+
+
+async def _picture(control: Control, args: argparse.Namespace) -> Document:
+    raise UsageError("a picture is drawn by the screen", hint="F12 or :picture FILE there, or paceline picture FILE --of RECORDING")
 
 
 async def _replay(control: Control, args: argparse.Namespace) -> Document:
@@ -406,8 +424,17 @@ VERBS: dict[str, Verb] = {
                     default="synthetic-series",
                     choices=tuple(DATASETS),
                 ),
-                Argument("--grid", "values of a parameter, such as lr=0.1,0.01 (default: 18)", "P=A,B", is_repeatable=True),
+                Argument(
+                    "--grid",
+                    "values of a parameter, such as lr=0.1,0.01 (default: 18); a range lr=0.0001..0.1 with --tpe and --halving",
+                    "P=A,B",
+                    is_repeatable=True,
+                ),
                 Argument("--random", "draw so many combinations of the grid instead of trying all", "N", positive),
+                Argument("--tpe", "let Optuna's TPE choose so many trials, by the results of those before", "N", positive),
+                Argument("--halving", "begin so many trials with few epochs; the best third goes on with more", "N", positive),
+                Argument("--batch", "trials that TPE chooses at once (default: twice the devices)", "N", positive),
+                Argument("--sequential", "measure the same trials one after another on the fastest device too"),
                 Argument("--metric", "what trials are judged by (default: that of the model)", "NAME"),
                 Argument(
                     "--direction", "which metric is better (default: the model's)", "D", choices=("min", "max"), is_strict=True
@@ -504,6 +531,23 @@ VERBS: dict[str, Verb] = {
             acts=True,
         ),
         Verb(
+            "drain",
+            "take a node out of its runs at the next step, without loss",
+            _drain,
+            (
+                Argument("node", "whose devices are wanted free", "NODE"),
+                Argument("--run", "only out of this run (default: of all that outlive their devices)", "RUN"),
+            ),
+            acts=True,
+        ),
+        Verb(
+            "grow",
+            "bring drained nodes back into a run, at a step boundary",
+            _grow,
+            (RUN, Argument("--devices", "nodes such as lab[1-3] (default: all that were drained)", "SET")),
+            acts=True,
+        ),
+        Verb(
             "fetch",
             "copy checkpoints and other files of a run from its nodes",
             _fetch,
@@ -575,12 +619,27 @@ VERBS: dict[str, Verb] = {
             read_files=_example_file,
         ),
         Verb(
+            "picture",
+            "the screen, or a moment of a recording, as SVG or PNG",
+            _picture,
+            (
+                Argument("file", "where to write it: a name that ends in .svg or .png", "FILE", Path),
+                Argument("--of", "a recording, or the name of a demo session", "RECORDING", Path),
+                Argument("--at", "seconds, or a kind of event such as StragglerFound (default: the end)", "MOMENT"),
+                Argument("--screen", "which one (default: what the recording points at)", "NAME"),
+                Argument("--size", "columns and lines (default: 132x42)", "CxL", terminal_size),
+            ),
+            is_drawn=True,
+        ),
+        Verb(
             "replay",
             "a recorded session",
             _replay,
             (
-                Argument("file", "a session recorded with --record", "FILE", Path),
-                Argument("--speed", "times faster than it happened (default: 1)", "X", float, default=1.0),
+                Argument("file", "a session recorded with --record, or the name of a demo session", "FILE", Path),
+                Argument("--at", f"begin there: {MOMENT_EXAMPLES} (default: before its first run)", "TIME", moment),
+                Argument("--speed", "times faster than it happened, such as 0.25 or 64 (default: 1)", "X", float, default=1.0),
+                Argument("--marks", "headless: print what happened and when"),
             ),
             is_launch=True,
         ),

@@ -62,18 +62,34 @@ def _text(kind: str, document: Document) -> str:
             return _RENDERERS.get(kind, str)(document)
 
 
-def recorded_result(path: Path) -> Document:
-    """The last result in a recording; where there is none, a document with the number of its events."""
+def recorded_result(path: Path, at: float | None = None, is_listing: bool = False) -> Document:
+    """The last result in a recording; where there is none, or its marks are asked for, what it holds. ``at``: only up to then."""
     from paceline.engine.events import ResultDerived
     from paceline.engine.telemetry.recording import Recording
 
+    recording = Recording(path)
+    until = float("inf") if at is None else at
     events = 0
-    document: Document = {}
-    for event in Recording(path):
-        events += 1
+    last, document = 0.0, None
+    for event in recording:
+        if event.at > until:
+            break
+        events, last = events + 1, event.at
         if isinstance(event, ResultDerived):
             document = event.document
-    return document or {"type": "replay", "recording": str(path), "events": events, "result": None}
+    if document is not None and not is_listing:
+        return document
+    recording.survey()
+    marks = [{"at": mark.at, "kind": mark.kind, "text": mark.text, "run_id": mark.run_id or None} for mark in recording.marks]
+    return {
+        "type": "replay",
+        "recording": str(path),
+        "events": events,
+        "seconds": last,
+        "length": recording.length,
+        "marks": [mark for mark in marks if mark["at"] <= until],
+        "result": document,
+    }
 
 
 def _status(document: Document) -> str:
@@ -299,6 +315,16 @@ def _cancel(document: Document) -> str:
     return f"run {document['run_id']} {document['state']}: {rest}"
 
 
+def _drain(document: Document) -> str:
+    rows = (f"run {row['run_id']} goes on with {count(row['left'], 'device')}" for row in document["runs"])
+    node = sanitize(document["node"])
+    return f"{node} is drained, its devices are free: {', '.join(rows)}; paceline grow RUN --devices {node} brings it back"
+
+
+def _grow(document: Document) -> str:
+    return f"{', '.join(row['node'] for row in document['nodes'])} joins run {document['run_id']} as soon as it is ready"
+
+
 def _kill(document: Document) -> str:
     process = f"process {document['pid']} {sanitize(document['name'] or '')} of {sanitize(document['user'] or '—')}"
     outcomes = {
@@ -427,18 +453,24 @@ def _search(document: Document) -> str:
     worst = float("-inf") if is_more else float("inf")
     order = sorted(document["trials"], key=lambda one: worst if one["value"] is None else one["value"], reverse=is_more)
     for trial in order:
-        params = ", ".join(f"{name}={value}" for name, value in trial["params"].items())
+        params = ", ".join(f"{name}={_brief(value)}" for name, value in trial["params"].items())
+        params += f", {trial['epochs']} epochs" if trial["rung"] is not None and document["sampler"] == "halving" else ""
         value = trial["state"] if trial["value"] is None else f"{trial['value']:.6g}"
         seconds = UNKNOWN if trial["seconds"] is None else f"{trial['seconds']:.1f}"
         line = f"{pad_left(str(trial['trial']), 6)}  {pad(_short(params), 44)}{pad_left(value, 12)}{pad_left(seconds, 9)}"
         lines.append(f"{line}  {trial['device'] or UNKNOWN}{'  ' + trial['reason'] if trial['reason'] else ''}")
     if document["parallel_seconds"] is not None:
+        how = "measured" if document["is_sequential_measured"] else "computed"
         lines.append(
             f"{duration(document['parallel_seconds'])} instead of {duration(document['sequential_seconds'])} one after another on"
-            f" the fastest device (computed): {ratio(document['speedup'])}, at best {ratio(document['bound'])};"
+            f" the fastest device ({how}): {ratio(document['speedup'])}, at best {ratio(document['bound'])};"
             f" utilization {percent(document['utilization'])}"
         )
     return "\n".join(lines + [f"warning: {sentence}" for sentence in document["warnings"]])
+
+
+def _brief(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _fit(document: Document) -> str:
@@ -466,7 +498,11 @@ def _short(value: Any) -> str:
 
 
 def _replay(document: Document) -> str:
-    return f"{document['recording']}: {count(document['events'], 'event')}, no result"
+    has_result = "a result" if document["result"] is not None else "no result"
+    length = "" if document["length"] is None else f", {duration(document['length'])} long"
+    lines = [f"{sanitize(document['recording'])}: {count(document['events'], 'event')}{length}, {has_result}"]
+    lines += [f"{duration(mark['at']):>8}  {mark['kind']:<11} {sanitize(mark['text'])}" for mark in document["marks"]]
+    return "\n".join(lines)
 
 
 _RENDERERS = {
@@ -478,7 +514,10 @@ _RENDERERS = {
     "fetch": _fetch,
     "fit": _fit,
     "jobs": _jobs,
+    "drain": _drain,
+    "grow": _grow,
     "kill": _kill,
+    "picture": lambda document: f"{document['screen']} at {duration(document['at'])}: {document['file']}",
     "plan": _plan,
     "profile": _profile,
     "replay": _replay,

@@ -37,8 +37,9 @@ SCREENS = (
     ScreenEntry("6", "advice", "Advice", "advice.AdviceScreen"),
     ScreenEntry("7", "logs", "Logs", "logs.LogsScreen"),
     ScreenEntry("8", "profiles", "Profiles", "profiles.ProfilesScreen"),
+    ScreenEntry("9", "experiments", "Experiments", "experiments.ExperimentsScreen"),
 )
-"""Every screen; 9 is reserved for experiments. Keys, tabs, names at the prompt and the app's modes come from this table."""
+"""Every screen. Keys, tabs, names at the prompt and the app's modes come from this table."""
 
 
 def top_bar(view: View, current: str, width: int) -> Strip:
@@ -55,7 +56,7 @@ def top_bar(view: View, current: str, width: int) -> Strip:
     if warning:
         badges.append((f" {GLYPHS['warning']}{warning}", PALETTE.warning + click_style("app.visit('alerts')")))
     if view.is_replay:
-        badges.append((f"  replay {view.replay} ".replace("  ", " "), PALETTE.accent))
+        badges.append((" replay ", PALETTE.accent))
     is_emulated = any(device.reading.kind == "emulated" for node in state.nodes.values() for device in node.devices)
     label = "emulated" if is_emulated else ""
     clock_piece = (f" {clock(state.clock)} ", PALETTE.text)

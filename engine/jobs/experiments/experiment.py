@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
-from ...events import Event, Progress, RunPlanned
+from ...events import Event, ExperimentAdvanced, Progress, RunPlanned
+from ...experiments.board import board_of
 from ...experiments.journal import Journal, begin, resume
 from ...protocol.json_files import write_json
 from ...reports.document_type import Document
@@ -54,8 +55,10 @@ class Experiment(ABC, Generic[Request]):
     async def _complete(self, journal: Journal) -> Document:
         """Run what is left; returns the document, which the directory of the experiment keeps too."""
         self._name = journal.name
+        self._show(journal)
         await self._run(journal)
         document = self._document(journal)
+        self._show(journal)
         write_json(journal.directory / RESULT_FILE, {"schema": 1, **document})
         return document | {"directory": str(journal.directory)}
 
@@ -70,6 +73,12 @@ class Experiment(ABC, Generic[Request]):
     @abstractmethod
     def _document(self, journal: Journal) -> Document:
         """What the rows say together."""
+
+    def _show(self, journal: Journal, running: Sequence[Mapping[str, Any]] = (), note: str = "") -> None:
+        """Publish how far the experiment is."""
+        board = board_of(self._document(journal), running, note)
+        if board is not None:
+            self._session.publish(ExperimentAdvanced(board=board, is_new=True))
 
     async def _run_cases(
         self,
@@ -86,6 +95,7 @@ class Experiment(ABC, Generic[Request]):
             if journal.rows.get(case, {}).get("state") == "done":
                 continue
             self._session.publish(Progress(phase=f"{journal.name}: run {case + 1} of {len(several)}, {words}"))
+            self._show(journal, note=words)
             result = None
             if case in journal.run_ids and case not in journal.rows:
                 result = await self._attach(journal.run_ids[case])
@@ -100,8 +110,12 @@ class Experiment(ABC, Generic[Request]):
             if isinstance(event, RunPlanned):
                 journal.note_run(case, event.run_id)
             self._session.publish(event)
+            self._observe(journal, event)
 
         return await self._launcher_over(link, publish).run(job)
+
+    def _observe(self, journal: Journal, event: Event) -> None:
+        """Look at an event of the run that goes on."""
 
     def _launcher_over(self, link: LinkSpec | None, publish: Callable[[Event], None] | None = None) -> JobLauncher:
         """A launcher on the network there is, or on an emulated one."""

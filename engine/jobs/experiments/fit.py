@@ -74,8 +74,8 @@ class Fit(TrialExperiment[FitRequest]):
         here = {CLUSTER, *(name for group, _ in parse_device_set(devices) for name in group)}  # a lost node has no other place
         return [number for number in left if journal.plan["trials"][number]["place"] in here]
 
-    def _job(self, plan: Document, left: Sequence[int], devices: str) -> TrainSpec:
-        return job_of(plan, left, devices)
+    def _job(self, journal: Journal, left: Sequence[int], devices: str) -> TrainSpec:
+        return job_of(journal.plan, left, devices)
 
     def _rows(self, events: Sequence[Event], places: Mapping[int, str], journal: Journal) -> dict[int, Document]:
         return rows_of_fit(events, journal.plan["trials"], len(places))

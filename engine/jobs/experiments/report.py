@@ -7,23 +7,27 @@ from pathlib import Path
 
 from ...errors import UsageError
 from ...publishing.collect import REPORTED, report_of
+from ...publishing.exports.mlflow_runs import write_mlflow
+from ...publishing.exports.tensorboard import write_tensorboard
+from ...publishing.exports.wandb_runs import write_wandb
 from ...publishing.formats import DEFAULT_FORMATS, EXPORTS
 from ...publishing.like import LIKES, as_like
 from ...publishing.result_file import ResultFile
-from ...publishing.tensorboard import write_tensorboard
 from ...publishing.write import write_report
 from ...reports.document_type import Document, document_type
 from ..runs.result_path import read_result
 
 
 def export_runs(runs: Path, names: Sequence[str], to: Path | None, tool: str) -> Document:
-    """Write results as another tool reads them: event files of TensorBoard. Raises UsageError."""
+    """Write results as another tool reads them: TensorBoard, MLflow or W&B. Raises UsageError."""
     if tool not in EXPORTS:
         raise UsageError(f"there is no export to {tool!r}", hint=f"known: {', '.join(EXPORTS)}")
     sources = [_source(runs, name) for name in names]
     directory = to if to is not None else runs.parent / tool
-    written = write_tensorboard(sources, directory)
-    summary = [f"{tool} --logdir {directory}"]
+    if tool == "tensorboard":
+        written, summary = write_tensorboard(sources, directory), [f"{tool} --logdir {directory}"]
+    else:
+        written, summary = (write_mlflow if tool == "mlflow" else write_wandb)(sources, directory)
     return {
         "type": "report",
         "directory": str(directory),

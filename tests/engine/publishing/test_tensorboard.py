@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from paceline.engine.errors import UsageError
-from paceline.engine.publishing.tensorboard import cases_of, write_tensorboard
+from paceline.engine.publishing.exports.tensorboard import cases_of, write_tensorboard
 
 from tests.engine.publishing.test_report import sources
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import StorageFailed, UsageError
-from ..reports.document_type import document_type
-from .result_file import ResultFile
+from ...errors import StorageFailed, UsageError
+from ...reports.document_type import document_type
+from ..result_file import ResultFile
 
 SCALARS = {
     "training_loss": "loss/train",

@@ -1,0 +1,1 @@
+"""Results as the files of other tools."""
