@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import random
+import secrets
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,12 +30,16 @@ BUNDLE = "cd" * 32 + ".zip"
 LONG_AGO = 1_000_000_000.0
 
 
+RUN = f"r-{secrets.token_hex(4)}"
+"""Its own name: a process of another test that names its run so would keep it."""
+
+
 @pytest.fixture
 def home(tmp_path: Path) -> StateDir:
     """A node with a run that ended, its data and an old bundle."""
     home = StateDir(tmp_path / "root", "n0")
     home.prepare()
-    run = home.runs / "r1"
+    run = home.runs / RUN
     (run / "ranks").mkdir(parents=True)
     (run / "ranks" / "0.jsonl").write_text("12345")
     (run / "plan.json").write_text(json.dumps({"data": {"digest": DIGEST}}))
@@ -68,8 +73,8 @@ def remove(home: StateDir, kind: str, name: str) -> str:
 
 def test_every_stored_item_is_listed_with_its_size_and_state(home: StateDir) -> None:
     found = {thing["name"]: thing for thing in cleanup.list_stored(home)}
-    assert set(found) == {"r1", DIGEST, BUNDLE}
-    assert (found["r1"]["kind"], found["r1"]["state"], found[DIGEST]["size"], found[BUNDLE]["size"]) == ("runs", "done", 7, 3)
+    assert set(found) == {RUN, DIGEST, BUNDLE}
+    assert (found[RUN]["kind"], found[RUN]["state"], found[DIGEST]["size"], found[BUNDLE]["size"]) == ("runs", "done", 7, 3)
     assert found[BUNDLE]["age"] > 1e8
     assert set(uses(home).values()) == {""}
 
@@ -81,15 +86,15 @@ def test_an_unused_item_is_removed_completely(home: StateDir) -> None:
 
 
 def test_a_run_whose_runner_holds_its_lock_is_kept_with_its_data(home: StateDir) -> None:
-    handle = os.open(home.runs / "r1", os.O_RDONLY)
+    handle = os.open(home.runs / RUN, os.O_RDONLY)
     fcntl.flock(handle, fcntl.LOCK_EX)
-    assert uses(home)["r1"] == "its runner is alive"
+    assert uses(home)[RUN] == "its runner is alive"
     assert uses(home)[DIGEST] == "a run uses it"
-    assert remove(home, "runs", "r1") == "its runner is alive"
+    assert remove(home, "runs", RUN) == "its runner is alive"
     assert remove(home, "data", DIGEST) == "a run uses it"
     os.close(handle)
-    assert remove(home, "runs", "r1") == ""
-    assert not (home.runs / "r1").exists()
+    assert remove(home, "runs", RUN) == ""
+    assert not (home.runs / RUN).exists()
 
 
 def says_that_it_runs(process: subprocess.Popen[bytes]) -> None:
@@ -102,12 +107,10 @@ def says_that_it_runs(process: subprocess.Popen[bytes]) -> None:
 
 
 def test_a_run_with_a_process_left_is_kept(home: StateDir, child: list[subprocess.Popen[bytes]]) -> None:
-    child.append(
-        subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, RUN_ID_VARIABLE: "r1"})
-    )
+    child.append(subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, RUN_ID_VARIABLE: RUN}))
     says_that_it_runs(child[0])
-    assert remove(home, "runs", "r1") == "a process of it is alive"
-    assert (home.runs / "r1" / "exit.json").exists()
+    assert remove(home, "runs", RUN) == "a process of it is alive"
+    assert (home.runs / RUN / "exit.json").exists()
 
 
 def test_the_bundle_that_a_process_runs_from_is_kept(home: StateDir, child: list[subprocess.Popen[bytes]]) -> None:
@@ -127,11 +130,11 @@ def test_symlinks_are_removed_and_their_targets_are_not(home: StateDir, tmp_path
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "precious").write_text("precious")
-    (home.runs / "r1" / "link").symlink_to(outside)
-    (home.runs / "r1" / "file").symlink_to(outside / "precious")
+    (home.runs / RUN / "link").symlink_to(outside)
+    (home.runs / RUN / "file").symlink_to(outside / "precious")
     (home.runs / "linked").symlink_to(outside)
     (home.data / "ef").symlink_to(outside)
-    assert remove(home, "runs", "r1") == ""
+    assert remove(home, "runs", RUN) == ""
     assert remove(home, "runs", "linked") == "unexpected file type: left alone"
     assert (outside / "precious").read_text() == "precious"
 
@@ -139,9 +142,9 @@ def test_symlinks_are_removed_and_their_targets_are_not(home: StateDir, tmp_path
 def test_a_stored_directory_that_became_a_symlink_is_not_entered(home: StateDir, tmp_path: Path) -> None:
     home.runs.rename(tmp_path / "elsewhere")
     home.runs.symlink_to(tmp_path / "elsewhere")
-    assert "r1" not in uses(home)
-    assert remove(home, "runs", "r1") != ""
-    assert (tmp_path / "elsewhere" / "r1" / "exit.json").exists()
+    assert RUN not in uses(home)
+    assert remove(home, "runs", RUN) != ""
+    assert (tmp_path / "elsewhere" / RUN / "exit.json").exists()
 
 
 @pytest.mark.parametrize(
@@ -150,17 +153,17 @@ def test_a_stored_directory_that_became_a_symlink_is_not_entered(home: StateDir,
         ("runs", ".."),
         ("runs", "../data"),
         ("runs", ""),
-        ("runs", "r1/ranks"),
+        ("runs", f"{RUN}/ranks"),
         ("bundles", "x"),
-        ("", "r1"),
+        ("", RUN),
         ("..", "x"),
         ("data", "a\0"),
     ],
 )
 def test_an_invalid_name_is_refused_before_anything_is_removed(home: StateDir, kind: str, name: str) -> None:
     with pytest.raises(UsageError, match="not a run, data set or bundle"):
-        cleanup.remove(home, [{"kind": "runs", "name": "r1"}, {"kind": kind, "name": name}])
-    assert (home.runs / "r1").exists()
+        cleanup.remove(home, [{"kind": "runs", "name": RUN}, {"kind": kind, "name": name}])
+    assert (home.runs / RUN).exists()
 
 
 def test_an_interrupted_removal_is_finished_by_the_next_one(home: StateDir) -> None:
@@ -207,17 +210,17 @@ def test_a_run_that_is_not_copied_is_kept_with_a_reason_unless_all_is_given() ->
 def test_a_run_is_here_when_its_result_copies_and_fetched_files_are(tmp_path: Path) -> None:
     entry = {"kind": "file", "size": 3, "mtime_ns": 0}
     listing = {"entries": [entry | {"name": "out.log"}, entry | {"name": "model.pt"}, entry | {"name": "lease.json"}]}
-    here = tmp_path / "r1"
+    here = tmp_path / RUN
     steps = [here / "result.json", here / "nodes" / "n0" / "out.log", here / "files" / "n0" / "model.pt"]
     told = []
     for path in steps:
-        told.append(missing_copy_reason(tmp_path, "r1", "n0", listing))
+        told.append(missing_copy_reason(tmp_path, RUN, "n0", listing))
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"123")
     assert [words.partition(":")[0] for words in told] == ["not copied", "out.log is not here", "model.pt is not here"]
-    assert missing_copy_reason(tmp_path, "r1", "n0", listing) == ""
+    assert missing_copy_reason(tmp_path, RUN, "n0", listing) == ""
     steps[-1].write_bytes(b"12")
-    assert "model.pt is not here" in missing_copy_reason(tmp_path, "r1", "n0", listing)
+    assert "model.pt is not here" in missing_copy_reason(tmp_path, RUN, "n0", listing)
 
 
 def as_fleet(fleet: Any) -> Any:
@@ -290,7 +293,7 @@ class Liar:
     async def ask(self, word: str, **body: Any) -> dict[str, Any]:
         if self._random.random() < 0.1:
             raise self._random.choice((WorkFailed("x", node="n0"), NodeUnreachable("x", node="n0")))
-        things = [thing("runs", "r1"), thing("data", "../x"), thing("bundles", "b")]
+        things = [thing("runs", RUN), thing("data", "../x"), thing("bundles", "b")]
         listed = [{"name": self._random.choice(NAMES), "kind": "file", "size": 1, "mtime_ns": 1}]
         return dict(mutated({"things": things, "entries": listed, "is_cut": False}, self._random))
 
@@ -303,15 +306,15 @@ async def test_a_run_that_no_node_has_is_a_usage_error(home: StateDir, tmp_path:
 @pytest.mark.slow
 def test_the_command_only_lists_until_yes_is_given(tmp_path: Path) -> None:
     (tmp_path / "nodes.toml").write_text(EMBEDDED)
-    run = tmp_path / "logs" / "nodes" / "demo1" / "runs" / "r1"
+    run = tmp_path / "logs" / "nodes" / "demo1" / "runs" / RUN
     run.mkdir(parents=True)
     for name in ("spec.json", "exit.json"):
         (run / name).write_text('{"state": "done"}')
-    told = paceline("--batch", "clean", "r1", "--all", cwd=tmp_path)
+    told = paceline("--batch", "clean", RUN, "--all", cwd=tmp_path)
     assert (told.returncode, run.exists()) == (0, True)
     assert "would be removed; with --yes it is" in told.stdout
-    done = paceline("--batch", "clean", "r1", "--all", "--yes", cwd=tmp_path)
+    done = paceline("--batch", "clean", RUN, "--all", "--yes", cwd=tmp_path)
     assert (done.returncode, run.exists()) == (0, False)
-    gone = paceline("--batch", "fetch", "r1", cwd=tmp_path)
+    gone = paceline("--batch", "fetch", RUN, cwd=tmp_path)
     assert (gone.returncode, gone.stdout) == (2, "")
-    assert "no run 'r1'" in gone.stderr
+    assert f"no run '{RUN}'" in gone.stderr
