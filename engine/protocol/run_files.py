@@ -12,6 +12,8 @@ WRITTEN_ONCE_FILES = ("spec.json", "plan.json", "start.json", "store.json", EXIT
 """Files of a run that are written once, atomically, in the order in which they appear."""
 MEMBERS_FILE = "members.jsonl"
 """Of a run that outlives its ranks: every group that the node has known, one a line; the plan stays as it is."""
+ENDS_AT_VARIABLE = "PACELINE_ENDS_AT"
+"""In the environment of ranks whose time a scheduler limits: when it ends, seconds since 1970 by the clock of the machine."""
 PRIVATE_DIR = "private"
 """Directory of a run, 0700, that is gone when the run has ended: the runner's socket. It is never listed, copied or fetched."""
 FIRST_LEASE_EPOCH = 1

@@ -13,16 +13,16 @@ from ..plan import Plan
 from ..wire import from_plain
 from .run_files import PRIVATE_DIR
 
-PLAN_FILE = "plan.json"
+RUN_PLAN_FILE = "plan.json"
 
 
 def attempt_plan_path(run: Path) -> Path:
     """Where the plan of a later attempt lies."""
-    return run / PRIVATE_DIR / PLAN_FILE
+    return run / PRIVATE_DIR / RUN_PLAN_FILE
 
 
 def read_run_plan(run: Path) -> Plan:
     """The plan of the present attempt. Raises OSError and ValueError."""
     path = attempt_plan_path(run)
-    text = path.read_text() if path.exists() else (run / PLAN_FILE).read_text()
+    text = path.read_text() if path.exists() else (run / RUN_PLAN_FILE).read_text()
     return from_plain(Plan, json.loads(text))

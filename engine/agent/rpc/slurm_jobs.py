@@ -26,9 +26,25 @@ JOB_END_TIMEOUT_S = 25.0
 """Seconds for the tasks of a cancelled job to end their ranks and say so."""
 
 
+SLOT_WORDS = frozenset(
+    (
+        *("take_lease", "cancel", "list_runs", "read_plan", "read_clock", "find_modules", "list_checkpoints", "stat_files"),
+        *("follow", "acknowledge", "unfollow", "list_files", "read_file", "checksum", "list_storage", "remove_stored"),
+    )
+)
+"""Requests about files and jobs. All others are about a machine, which a slot is not before Slurm gives one."""
+
+
 def slot_state_dir(state_dir: StateDir, body: Body) -> StateDir:
-    """The directories that a request is about: those of the slot that it names, else those of this node. Raises StorageFailed."""
-    return prepare_slot(state_dir.root, str(body["slot"])) if body.get("slot") else state_dir
+    """The directories that a request is about: those of the slot that it names, else those of this node.
+
+    Raises UsageError where a slot is asked what only a machine can answer, and StorageFailed.
+    """
+    if not body.get("slot"):
+        return state_dir
+    if body.get("ask") not in SLOT_WORDS:
+        raise UsageError(f"{str(body['slot'])[:60]} is no machine before Slurm gives one", hint="name the login node")
+    return prepare_slot(state_dir.root, str(body["slot"]))
 
 
 def table_of(root: Path) -> JobTable:

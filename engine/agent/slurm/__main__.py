@@ -27,7 +27,7 @@ from ..runner.identity import Identity
 from ..runner.supervisor import adopt_orphans
 from ..runs import device_lock, lease
 from ..runs.run_dir import create
-from .attempt import attempt_plan, newest_resume, offer, place_of
+from .attempt import attempt_plan, newest_resume, offer, place_of, time_limit
 from .commands import Slurm
 from .job_files import JobFiles, prepare_slot
 from .meeting import Meeting
@@ -94,8 +94,9 @@ class _Task:
         try:
             certificates = (self._request.get("certificates") or {}).get(node.name) or {}
             identity = Identity(self._run, certificates) if len(plan.nodes) > 1 else None
-            env = (self._request.get("env") or {}).get(node.name) or {}
-            supervisor = TaskSupervisor(self._job, Slurm(), self._state_dir.root, plan, node, identity, env, devices)
+            slurm = Slurm()
+            env = {**((self._request.get("env") or {}).get(node.name) or {}), **await asyncio.to_thread(time_limit, slurm)}
+            supervisor = TaskSupervisor(self._job, slurm, self._state_dir.root, plan, node, identity, env, devices)
             port = await supervisor.listen()
             ports = await asyncio.to_thread(self._meeting.exchange, "port", port)
             supervisor.introduce({one.name: [one.address, ports[one.name]] for one in plan.nodes})

@@ -6,18 +6,21 @@ import os
 import shutil
 import socket
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ...errors import WorkFailed
+from ...errors import PacelineError, WorkFailed
 from ...plan import Plan
 from ...protocol.checkpoints import CHECKPOINT_DIR, RESUME_FILE, is_sound, list_checkpoints
 from ...protocol.private_files import make_directory
+from ...protocol.run_files import ENDS_AT_VARIABLE
 from ...specs import ResumeSpec
 from ...wire import from_plain
 from ..telemetry.host import connection_address, interface_addresses
+from .commands import Slurm
 from .job_files import JobFiles
 
 
@@ -104,3 +107,15 @@ def offer(is_ended: bool, resume: ResumeSpec | None) -> dict[str, Any]:
     """What this task gives the others first."""
     address, interface = own_place()
     return asdict(TaskPlace(address, interface, sys.executable, is_ended, resume))
+
+
+def time_limit(slurm: Slurm) -> dict[str, str]:
+    """The variable that tells ranks when the time of this job ends; {}: it has no limit, or Slurm does not say."""
+    end = os.environ.get("SLURM_JOB_END_TIME", "")
+    if not end.isdecimal():
+        try:
+            shown = slurm.show(int(os.environ["SLURM_JOB_ID"])).get("EndTime", "")
+            end = str(int(time.mktime(time.strptime(shown, "%Y-%m-%dT%H:%M:%S"))))
+        except (PacelineError, KeyError, ValueError, OverflowError):
+            return {}
+    return {ENDS_AT_VARIABLE: end}

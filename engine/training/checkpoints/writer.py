@@ -29,6 +29,18 @@ from ...protocol.checkpoints import (
     remove_half_written,
     write_info,
 )
+from ...protocol.run_files import ENDS_AT_VARIABLE
+
+LAST_CALL_S = 90.0
+"""Seconds before the end of its time at which a run writes one more checkpoint."""
+
+
+def seconds_left(environment: Mapping[str, str], now: float) -> float | None:
+    """Seconds until a scheduler stops this run, by its environment; None: it has no time limit. Pure. ``now``: since 1970."""
+    try:
+        return float(environment[ENDS_AT_VARIABLE]) - now
+    except (KeyError, ValueError):
+        return None
 
 
 def copy_off_device(value: Any) -> Any:
@@ -59,6 +71,9 @@ class Checkpointer:
         self._directory, self._write_event, self._clock = directory, write_event, clock
         self._every_steps, self._every_seconds, self._keep = every_steps, every_seconds, keep
         self._last_step, self._last_time = 0, clock()
+        left = seconds_left(os.environ, time.time())
+        self._last_call = None if left is None else clock() + left - LAST_CALL_S
+        """When one more checkpoint is due, as the run will be stopped soon; None: nobody stops it, or that one is written."""
         self._thread: threading.Thread | None = None
         self._failure = ""
         remove_half_written(directory)
@@ -67,6 +82,8 @@ class Checkpointer:
         """Whether a checkpoint is due after so many steps. Not while the last one is still written."""
         if self._thread is not None and self._thread.is_alive():
             return False
+        if self._last_call is not None and self._clock() >= self._last_call:
+            return step > self._last_step
         by_steps = self._every_steps is not None and step - self._last_step >= self._every_steps
         return by_steps or (self._every_seconds is not None and self._clock() - self._last_time >= self._every_seconds)
 
@@ -77,6 +94,8 @@ class Checkpointer:
         copied = copy_off_device({**state, "format": CHECKPOINT_FORMAT, "case": case, "epoch": epoch, "step": step})
         stall = self._clock() - started
         self._last_step, self._last_time = step, self._clock()
+        if self._last_call is not None and self._last_time >= self._last_call:
+            self._last_call = None
         self._thread = threading.Thread(
             target=self._write, args=(copied, case, epoch, step, score, stall), name="checkpoint", daemon=True
         )

@@ -16,7 +16,7 @@ from paceline.engine.errors import DataRefused, StorageFailed
 from paceline.engine.events import CheckpointWritten, RankEvent
 from paceline.engine.protocol import checkpoints
 from paceline.engine.protocol.checkpoints import CheckpointInfo, checkpoints_to_remove, list_checkpoints, newest_sound
-from paceline.engine.training.checkpoints.writer import Checkpointer, load_checkpoint, write_checkpoint
+from paceline.engine.training.checkpoints.writer import Checkpointer, load_checkpoint, seconds_left, write_checkpoint
 
 
 def state(value: float) -> dict[str, Any]:
@@ -156,3 +156,19 @@ def test_a_full_disk_is_told_once_and_ends_nothing(tmp_path: Path) -> None:
     (event,) = events
     assert isinstance(event, CheckpointWritten)
     assert "Not a directory" in event.error
+
+
+def test_before_the_end_of_its_time_a_run_writes_one_more_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    wall = 1e9
+    monkeypatch.setenv("PACELINE_ENDS_AT", str(wall + 600.0))
+    monkeypatch.setattr("paceline.engine.training.checkpoints.writer.time.time", lambda: wall)
+    writer = Checkpointer(tmp_path, lambda event: None, every_steps=1000, clock=lambda: now)
+    now = 509.0
+    assert not writer.is_due(7)
+    now = 511.0
+    assert writer.is_due(7)
+    writer.save({"model": {}}, case="", epoch=0, step=7)
+    writer.wait()
+    assert not writer.is_due(8)
+    assert seconds_left({"PACELINE_ENDS_AT": "soon"}, 0.0) is None
