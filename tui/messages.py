@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from paceline.engine.store.state import RunState, State
+from paceline.engine.telemetry.marks import Mark
 from textual.message import Message
 
 NoticeTone = Literal["ok", "done", "running", "warning", "critical"]
 """Sign and colour of a notice."""
+
+
+class ReplayMoment(NamedTuple):
+    """Where a replay is, and what its time line shows."""
+
+    at: float
+    """Seconds of the stream."""
+    length: float | None
+    """Seconds of the whole stream; None: not known yet."""
+    speed: float
+    is_paused: bool
+    marks: tuple[Mark, ...]
+    """Oldest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +34,8 @@ class View:
     is_paused: bool = False
     """Whether the screens are frozen; events are still collected."""
     is_replay: bool = False
-    replay: str = ""
-    """Position, length and speed of a replay, as text."""
+    replay: ReplayMoment | None = None
+    """Where a replay is; None: a live session."""
     run_id: str = ""
     """The run that the person chose; empty: the current run."""
     acknowledged: frozenset[str] = frozenset()

@@ -191,6 +191,26 @@ def seed(text: str) -> int:
     return value
 
 
+def terminal_size(text: str) -> tuple[int, int]:
+    """Columns and lines, as ``132x42``."""
+    columns, _, lines = text.partition("x")
+    numbers = [int(part) if part.isascii() and part.isdecimal() and len(part) < 4 else 0 for part in (columns, lines)]
+    if not (40 <= numbers[0] <= 400 and 10 <= numbers[1] <= 200):
+        raise argparse.ArgumentTypeError(f"expected columns and lines such as 132x42, at least 40x10, got {text[:40]!r}")
+    return numbers[0], numbers[1]
+
+
+def moment(text: str) -> float:
+    """A moment of a recording in seconds, from ``90s``, ``1:30`` or ``end``."""
+    from paceline.engine.errors import UsageError
+    from paceline.engine.telemetry.moments import parse_moment
+
+    try:
+        return parse_moment(text)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def since(text: str) -> float:
     """A moment in the past, seconds since 1970, from ``10m``, ``14:02`` or a date."""
     import time

@@ -39,11 +39,11 @@ def run(args: argparse.Namespace, nodes: Path) -> int:
     if verb.name == "replay":
         from .render import recorded_result
 
-        _print(args, recorded_result(args.file))
+        print_document(args, recorded_result(args.file, args.at, args.marks))
         return 0
     if verb.read_files is not None:
         document = verb.read_files(nodes.parent / "logs" / "runs", args)
-        _print(args, document)
+        print_document(args, document)
         return exit_status(document)
     devices = getattr(args, "devices", None) or "all"  # resume: as before
     is_named = args.nodes is not None
@@ -79,7 +79,7 @@ async def _perform(args: argparse.Namespace, verb: Verb, inventory: Inventory) -
     finally:
         narrator.close()
         await control.close()
-    _print(args, document)
+    print_document(args, document)
     return exit_status(document)
 
 
@@ -139,7 +139,8 @@ def exit_status(document: Document) -> int:
     return next((status for status in STATUS_ORDER if status in statuses), 0)
 
 
-def _print(args: argparse.Namespace, document: Document) -> None:
+def print_document(args: argparse.Namespace, document: Document) -> None:
+    """Print a document as text, or as JSON where that is asked for. Raises WorkFailed, or BrokenPipeError."""
     if args.json:
         line = json.dumps({"schema": 1, **without_surrogates(document)}, allow_nan=False)
         text = line.replace("\x7f", "\\u007f")  # the only control byte that JSON does not escape

@@ -80,14 +80,14 @@ def recorded_result(path: Path, at: float | None = None, is_listing: bool = Fals
     if document is not None and not is_listing:
         return document
     recording.survey()
-    marks = [{"at": mark.at, "kind": mark.kind, "text": mark.text, "run_id": mark.run_id or None} for mark in recording.marks]
+    marks = [mark for mark in recording.marks if mark.at <= until]
     return {
         "type": "replay",
         "recording": str(path),
         "events": events,
         "seconds": last,
         "length": recording.length,
-        "marks": [mark for mark in marks if mark["at"] <= until],
+        "marks": [{"at": mark.at, "kind": mark.kind, "text": mark.text, "run_id": mark.run_id or None} for mark in marks],
         "result": document,
     }
 

@@ -14,6 +14,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from ..messages import View
+from ..sessions.session import has_logs
 from ..views.alerts import (
     ALERT_ORDERS,
     alert_detail,
@@ -106,7 +107,7 @@ class AlertsScreen(ListScreen):
         """Open the log of the alert's rank or node at the time it began where available; else show that moment."""
         alert = self._alerts[message.key]
         run = self._run_of(alert)
-        if run is None or self.host.session.logs(run.run_id) is None or not (alert.node or alert.rank is not None):
+        if run is None or not has_logs(self.host.session, run.run_id) or not (alert.node or alert.rank is not None):
             self.action_moment()
             return
         node = alert.node or next((rank.node for rank in run.ranks.values() if rank.rank == alert.rank), "")

@@ -16,6 +16,7 @@ from ..theme import PALETTE
 from ..views.bars import key_bar, phase_pieces, top_bar
 from ..views.caption import caption_lines, caption_rows
 from ..views.drawing.lines import Piece, line
+from ..views.timeline import timeline
 from ..widgets.line_canvas import LineCanvas, RowList
 from ..widgets.prompt import Prompt
 from .host import ScreenHost
@@ -118,6 +119,8 @@ class BaseScreen(Screen[None]):
         notice = self.host.notice
         if notice is not None:
             return [line(width, (f" {notice.text}", PALETTE.state_style(notice.severity)))]
+        if view.replay is not None:
+            return [timeline(view, width, self.bottom_right(view))]
         if view.state.phase and not (view.state.waiting is not None and self.NAME == "jobs"):  # a row there shows it
             return [line(width, *phase_pieces(view.state))]
         aside = self.bottom_right(view)

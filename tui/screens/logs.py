@@ -9,7 +9,8 @@ from dataclasses import replace
 from typing import ClassVar
 
 from paceline.engine.jobs.logs.levels import LEVELS
-from paceline.engine.jobs.logs.line_index import LineFilter, LineIndex
+from paceline.engine.jobs.logs.line_index import LineFilter, LineIndex, LogLines
+from paceline.engine.jobs.logs.recorded_lines import RecordedLines
 from paceline.engine.jobs.logs.since import SINCE_EXAMPLES, parse_since
 from textual.binding import Binding, BindingType
 from textual.strip import Strip
@@ -17,6 +18,7 @@ from textual.widget import Widget
 from textual.widgets import Input
 
 from ..messages import View
+from ..sessions.session import Recorded
 from ..theme import PALETTE
 from ..views.drawing.lines import line
 from ..views.logs import LineNumberKeys, clock_summary, log_heading, log_line, log_summary
@@ -93,7 +95,7 @@ class LogsScreen(BaseScreen):
 
     def __init__(self) -> None:
         super().__init__()
-        self._index: LineIndex | None = None
+        self._index: LogLines | None = None
         self._wanted = EVERY_LINE
         self._run_id = ""
         self._search_text = ""
@@ -124,20 +126,27 @@ class LogsScreen(BaseScreen):
     def _open_run(self, run_id: str) -> None:
         """Start to index the logs of another run."""
         self._run_id = run_id
-        copies = self.host.session.logs(run_id) if run_id else None
-        self._index = LineIndex(copies) if copies is not None else None
+        self._index = self._lines_of(run_id) if run_id else None
         self._is_following = self._target_time is None
         self.workers.cancel_group(self, "reading")
         if self._index is not None:
             run = self.host.view.state.runs.get(run_id)
             self.run_worker(self._read_files(self._index, run.nodes if run is not None else ()), group="reading")
 
-    async def _read_files(self, index: LineIndex, nodes: tuple[str, ...]) -> None:
+    def _lines_of(self, run_id: str) -> LogLines | None:
+        """The lines of a run, from the copies of its files or from a recording; None: there are none."""
+        session = self.host.session
+        if isinstance(session, Recorded):
+            return RecordedLines(session.recording, run_id, lambda: session.at)
+        copies = session.logs(run_id)
+        return LineIndex(copies) if copies is not None else None
+
+    async def _read_files(self, index: LogLines, nodes: tuple[str, ...]) -> None:
         index.clocks = await self.host.session.clocks(nodes)
         while True:
             new_lines = await asyncio.to_thread(index.scan)
             index.add(new_lines)
-            was_reading, self._is_reading = self._is_reading, bool(new_lines)
+            was_reading, self._is_reading = self._is_reading, bool(new_lines) and isinstance(index, LineIndex)
             if self.is_current and (new_lines or was_reading):
                 self._update_rows(self.host.view)
                 self.query_one("#summary", LineCanvas).update_view(self.host.view)
@@ -186,7 +195,9 @@ class LogsScreen(BaseScreen):
                 search_text=self._search_text,
                 is_following=self._is_following,
                 is_reading=self._is_reading,
-                clocks=clock_summary(index.clocks, view.run.nodes if view.run is not None else ()),
+                clocks="a recording keeps warnings, errors and ends"
+                if isinstance(index, RecordedLines)
+                else clock_summary(index.clocks, view.run.nodes if view.run is not None else ()),
             )
         ]
 
@@ -262,7 +273,7 @@ class LogsScreen(BaseScreen):
         start = self.query_one(RowList).cursor + skip
         self.run_worker(self._find_hit(self._index, start, step), group="searching", exclusive=True)
 
-    async def _find_hit(self, index: LineIndex, start: int, step: int) -> None:
+    async def _find_hit(self, index: LogLines, start: int, step: int) -> None:
         hit = await asyncio.to_thread(index.find, self._search_text, start, step)
         if hit is None:
             self.host.show_notice(f"no {'more ' if start else ''}{self._search_text!r} {'below' if step > 0 else 'above'}", "ok")

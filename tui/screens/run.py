@@ -12,7 +12,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from ..messages import View
-from ..sessions.session import Seekable
+from ..sessions.session import Seekable, has_logs
 from ..views.drawing.lines import Piece
 from ..views.run.charts import loss_chart, run_curves, throughput_chart
 from ..views.run.decisions import RunMoment, alert_lines, decision_lines, moments
@@ -132,7 +132,7 @@ class RunScreen(BaseScreen):
         rank = run.ranks.get(int(message.key)) if run is not None else None
         if run is None or rank is None:
             return
-        if self.host.session.logs(run.run_id) is not None:
+        if has_logs(self.host.session, run.run_id):
             show_logs(self.host, run.run_id, LineFilter(rank.node, rank.rank))
         else:
             self.app.push_screen(NodeScreen(rank.node))

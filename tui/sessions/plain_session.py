@@ -24,7 +24,7 @@ from ..command_line.narration import Narrator
 from ..command_line.render import render
 from ..control_log import control_log, log_path
 from ..preferences import preferences_path, read_preferences
-from ..terminal.format import number, ratio, sanitize
+from ..terminal.format import duration, number, ratio, sanitize
 from .live_session import LiveSession
 from .session import Answer
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from paceline.engine.telemetry.replay import ReplaySession
 
 WELCOME = "type a command, such as status or bench; help lists all of them, q leaves and runs go on"
-REPLAY_WELCOME = "a replay: type pause, speed 4, seek 95, seek next or seek previous; q leaves"
+REPLAY_WELCOME = "a replay: type pause, speed 4, seek 1:35, seek next, seek previous, step or step back; q leaves"
 MAX_SENTENCE_CHARS = 2000
 
 
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace, nodes: Path, line: str) -> int:
     if verb is not None and verb.name == "replay":
         from paceline.engine.telemetry.replay import ReplaySession
 
-        replay = ReplaySession(args.file, args.speed)
+        replay = ReplaySession(args.file, args.speed, args.at)
         return asyncio.run(PlainSession(replay).run())
     is_on_lab = verb is not None and verb.is_on_embedded_lab
     inventory = load_inventory(nodes, args.only, is_embedded_only=is_on_lab, is_named=args.nodes is not None)
@@ -111,11 +111,11 @@ class PlainSession:
                     for verb in VERBS.values():
                         self._print(f"{verb.name}: {verb.summary}")
                 elif line:
-                    group.create_task(self._perform(self._session.perform(line)))
-        if isinstance(self._session, LiveSession):
-            await self._session.finished()
+                    is_jump = line.split()[0] in ("seek", "step")
+                    group.create_task(self._perform(self._session.perform(line), is_jump))
+        await self._session.finished()
 
-    async def _perform(self, work: Awaitable[Answer | None]) -> None:
+    async def _perform(self, work: Awaitable[Answer | None], is_jump: bool = False) -> None:
         try:
             answer = await work
         except PacelineError as error:
@@ -123,6 +123,10 @@ class PlainSession:
             self._print(str(error))
             return
         self._status = 0
+        if is_jump and not isinstance(self._session, LiveSession):
+            mark = self._session.mark_here()
+            what = f": {mark.text}" if mark is not None else ""
+            self._print(f"replay at {duration(self._session.at)} of {duration(self._session.length)}{what}")
         if answer is not None:
             for line in render(answer.document).splitlines():
                 self._print(line)

@@ -10,6 +10,8 @@ from paceline.engine.events import Event, InventoryRead
 from paceline.engine.jobs.logs.merge import Clock
 from paceline.engine.reports.document_type import Document
 from paceline.engine.store.state import State
+from paceline.engine.telemetry.marks import Mark
+from paceline.engine.telemetry.recording import Recording
 
 
 class Answer(NamedTuple):
@@ -26,13 +28,36 @@ class Seekable(Protocol):
 
     at: float
     """The current moment, in seconds of the stream."""
-    length: float | None
-    """Seconds of the whole stream; None: not known yet."""
     speed: float
+    is_paused: bool
+
+    @property
+    def length(self) -> float | None:
+        """Seconds of the whole stream; None: not known yet."""
+        ...
+
+    @property
+    def marks(self) -> tuple[Mark, ...]:
+        """What happened and when, oldest first; it may grow while the stream is being read."""
+        ...
 
     def on_jump(self, listener: Callable[[State], None]) -> None:
         """Call ``listener`` with the whole state when the stream continues from another moment."""
         ...
+
+
+@runtime_checkable
+class Recorded(Protocol):
+    """A session whose log lines stand in a recording."""
+
+    recording: Recording
+    at: float
+    """The current moment, in seconds of the stream."""
+
+
+def has_logs(session: Session, run_id: str) -> bool:
+    """Whether log lines of a run can be shown."""
+    return isinstance(session, Recorded) or session.logs(run_id) is not None
 
 
 class Session(Protocol):

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from ...protocol.regular_files import open_regular
 from .event_text import QUIET_KINDS, event_text
@@ -70,6 +70,40 @@ class IndexedLine(NamedTuple):
     rank: int | None
     text: str
     level: Level = "info"
+
+
+class LogLines(Protocol):
+    """The lines of one run in one order. ``scan`` may run in a thread; all other methods belong to one event loop."""
+
+    filter: LineFilter
+    clocks: Mapping[str, Clock]
+    """Clock offsets by node. Set them before the first ``scan``: indexed lines are not moved."""
+
+    def __len__(self) -> int: ...
+
+    def scan(self) -> Sequence[Any]:
+        """Look for more lines; pass what it finds to ``add``. Empty: there are none."""
+        ...
+
+    def add(self, found: Any) -> None:
+        """Show what a ``scan`` has found."""
+        ...
+
+    def set_filter(self, wanted: LineFilter) -> None:
+        """Show only the lines that pass the filter."""
+        ...
+
+    def line(self, number: int) -> IndexedLine:
+        """One of the lines shown, by its number."""
+        ...
+
+    def line_at(self, at: float) -> int:
+        """Number of the first line shown at or after ``at``, seconds since 1970; the last line where all are older."""
+        ...
+
+    def find(self, text: str, start: int, step: int) -> int | None:
+        """The next line from ``start`` on that contains the text, ignoring case; ``step``: 1 or -1. None: there is no such line."""
+        ...
 
 
 class _File:

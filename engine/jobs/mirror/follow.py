@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ...errors import NodeRefused, NodeUnreachable, PacelineError, UsageError, WorkFailed
-from ...events import Event, RunEnded, RunUnreachable
+from ...events import Event, OutputSeen, RunEnded, RunUnreachable
 from ...protocol.frames import EndOfRun, FrameRefused, StreamFailed, read_frame
 from ...protocol.json_files import read_json
 from ...protocol.regular_files import open_regular
@@ -24,6 +24,7 @@ from ...ssh.link import Link
 from ...telemetry.bus import Publish
 from ..gather import gather_all
 from ..lifecycle import RunVerdict, combine_verdicts, node_verdict
+from ..logs.notable_lines import NotableLines
 from .event_log import CopyReader, parse_events
 from .frame_queue import FLOW_WINDOW_BYTES, FrameQueue
 from .run_mirror import RunMirror
@@ -55,6 +56,7 @@ class Follower:
         self._verdicts: dict[str, RunVerdict | None] = dict.fromkeys(nodes)
         self._lost: set[str] = set()
         self._refusals: dict[str, int] = dict.fromkeys(nodes, 0)
+        self._output = {node: NotableLines(node, mirror.run_id) for node in nodes}
         self._mute_since: dict[str, float] = {}
         """Loop time of the first loss after which a node has answered nothing: links that open and break again are silence."""
 
@@ -203,6 +205,8 @@ class Follower:
                 continue
             self._mirror.append(node, message.file, message.offset, message.data)
             self._derive(node, message.file)
+            if message.file == "out.log":
+                self._tell_output(self._output[node].feed(message.data))
             received += len(message.data)
             self._refusals[node] = 0
             if node in self._behind and received >= missing:
@@ -233,6 +237,7 @@ class Follower:
         await self._mirror.sync(is_complete=not self._is_replaying)
         ended = read_json(self._mirror.copy_path(node, "exit.json"))
         verdict = self._verdicts[node] = node_verdict({"exit": ended, "is_alive": not end.is_gone})
+        self._tell_output(self._output[node].end(is_done=verdict.state == "done"))
         self._log(logging.INFO, node, "ended: %s", verdict.state)
 
     def _set_reached(self, node: str, is_reached: bool) -> None:
@@ -248,6 +253,11 @@ class Follower:
                 for event in events:
                     self._emit(event)
             self._mirror.flush_events()
+
+    def _tell_output(self, event: OutputSeen | None) -> None:
+        """Publish lines of output that matter. They are no event of the run's own log, which has every line already."""
+        if event is not None:
+            self._publish(event)
 
     def _log(self, level: int, node: str, message: str, *args: object) -> None:
         """Log to ``logs/control.log``. Reasons may quote a node, so they are logged with ``%r``: without control characters."""
