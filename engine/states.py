@@ -75,7 +75,7 @@ _REACHABLE: frozenset[RunStatus] = frozenset({"starting", "running", "unreachabl
 RUN_TRANSITIONS: Mapping[RunStatus, frozenset[RunStatus]] = {
     "queued": _REACHABLE | {"waiting"},
     "waiting": _REACHABLE | {"queued"},
-    "starting": (_REACHABLE - {"starting"}) | {"queued"},
+    "starting": (_REACHABLE - {"starting"}) | {"queued", "waiting"},
     "running": (_REACHABLE - {"starting", "running"}) | {"queued"},
     "unreachable": (_REACHABLE - {"unreachable"}) | {"queued"},
     "done": frozenset(),

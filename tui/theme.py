@@ -251,6 +251,7 @@ GLYPHS = {
     "failed": "✖",
     "critical": "✖",
     "waiting": "·",
+    "queued": "·",
     "measuring": "◇",
 }
 """Glyphs of the states; the word of the state always stands beside its glyph."""

@@ -1,7 +1,7 @@
 """The plan that the processes of a run work by: ``plan.json``, which never changes, or what replaces it in a later attempt.
 
-A scheduler that starts a run again gives it other machines. Then ``private/plan.json`` has their addresses, and the checkpoint to go on
-from; ``plan.json`` stays as it was copied to the centre.
+A scheduler that starts a run again gives it other machines. Then ``private/plan.json`` has their addresses, and the checkpoint to
+go on from; ``plan.json`` stays as it was copied to the centre.
 """
 
 from __future__ import annotations

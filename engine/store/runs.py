@@ -146,10 +146,13 @@ def apply_profiling(run: RunState, event: ProfilingAdvanced) -> RunState:
 
 def mark_reachable(run: RunState, event: Event) -> RunState:
     """An event of the run arrived, so it is reachable."""
-    state = run.state
-    if state == "unreachable":
+    state, reason = run.state, run.reason
+    has_left_queue = state in ("queued", "waiting") and event.node_time is not None  # a machine of its own wrote it
+    if state == "unreachable" or has_left_queue:
         state = next_status(state, "running" if run.first_step_at is not None else "starting")
-    return replace(run, state=state, unreachable_nodes=(), last_event_at=max(run.last_event_at, event.at))
+    if has_left_queue:
+        reason = ""
+    return replace(run, state=state, reason=reason, unreachable_nodes=(), last_event_at=max(run.last_event_at, event.at))
 
 
 def apply_end(run: RunState, event: RunEnded) -> RunState:

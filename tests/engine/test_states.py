@@ -48,7 +48,8 @@ def test_a_final_state_is_never_left(state: EndedStatus) -> None:
 
 
 @pytest.mark.parametrize(
-    ("current", "proposed", "following"), [("starting", "running", "running"), ("running", "waiting", "running"), ("running", "queued", "queued")]
+    ("current", "proposed", "following"),
+    [("starting", "running", "running"), ("running", "waiting", "running"), ("running", "queued", "queued")],
 )
 def test_what_the_table_does_not_allow_changes_nothing(current: RunStatus, proposed: RunStatus, following: RunStatus) -> None:
     assert next_status(current, proposed) == following

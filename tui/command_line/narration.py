@@ -39,6 +39,7 @@ from paceline.engine.events import (
     RankJoined,
     RunEnded,
     RunPlanned,
+    RunQueued,
     RunUnreachable,
     SharesChanged,
     StandaloneMeasured,
@@ -243,6 +244,9 @@ class Narrator:
                 return f"{event.node} has lost {event.peer}: {event.reason}"
             case RunUnreachable(nodes=nodes) if nodes:
                 return f"out of reach: {', '.join(nodes)}; the run is not touched"
+            case RunQueued():
+                where = f" as job {event.job_id}" if event.job_id is not None else ""
+                return f"run {event.run_id} {event.state} on {event.node}{where}" + (f": {event.reason}" if event.reason else "")
             case RunEnded():
                 return f"run {event.run_id} {event.state}" + (f": {event.reason}" if event.reason else "")
         return None

@@ -21,7 +21,7 @@ FOUND_AGAIN_TEXT = "found again"
 JOB_ORDERS = ("newest", "state", "workload", "nodes", "throughput")
 """Sort keys of the list."""
 NEWEST_JOBS_FIRST = Order(JOB_ORDERS[0])
-_STATE_ORDER = ("unreachable", "failed", "running", "starting", WAITING_JOB_ID, "cancelled", "done")
+_STATE_ORDER = ("unreachable", "failed", "running", "starting", "queued", WAITING_JOB_ID, "cancelled", "done")
 """Order by state: failures first, then active runs."""
 
 
@@ -185,7 +185,7 @@ def job_row(view: View, key: str, width: int, is_under_cursor: bool) -> Strip:
     run_progress = progress(run, view.state.at)
     fraction = run_progress.fraction if run.cases else None
     rate = _current_rate(run)
-    silent = 0.0 if run.is_over else silent_seconds(view.state, run)
+    silent = 0.0 if run.is_over or run.state in ("queued", "waiting") else silent_seconds(view.state, run)
     pieces: list[Piece] = [
         (f"{GLYPHS[run.state]} {pad(state, 11)}", style),
         (pad(sanitize(run.run_id), 22) + " ", PALETTE.text),

@@ -120,7 +120,7 @@ def attempt(monkeypatch: pytest.MonkeyPatch, job: JobFiles, controller: Controll
     with monkeypatch.context() as patch:
         for name in ("write_json", "write_bytes"):
             patch.setattr(submitting, name, kills.around(getattr(submitting, name)))
-        patch.setattr(submitting.os, "rename", kills.around(os.rename))
+        patch.setattr("paceline.engine.agent.slurm.submitting.os.rename", kills.around(os.rename))
         try:
             accept(job, REQUEST, "#!/bin/sh\n")
             return submit_once(job, Client(controller, kills))
