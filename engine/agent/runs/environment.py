@@ -34,6 +34,8 @@ def run_environment(login: Mapping[str, str], node: Mapping[str, str], processor
         if (value := environment.pop(name, None)) is not None and (level := levels.get(value.strip().upper())) is not None:
             environment[name] = level
     told = []
+    if "SLURM_JOB_ID" not in environment and (visible := environment.pop("CUDA_VISIBLE_DEVICES", None)) is not None:
+        told.append(f"CUDA_VISIBLE_DEVICES={visible[:40]!r} is not taken: the plan numbers all GPUs, --devices chooses")
     for name, value in asked.items():
         used = environment.get(name)
         if value and value.strip().upper() != used:

@@ -54,6 +54,13 @@ def test_what_is_replaced_is_said_and_a_usual_value_is_not() -> None:
     ]
 
 
+def test_the_plan_numbers_all_gpus_but_a_batch_system_shows_only_its_own() -> None:
+    environment, told = run_environment({"CUDA_VISIBLE_DEVICES": "1"}, {}, 8)
+    assert "CUDA_VISIBLE_DEVICES" not in environment
+    assert told == ["CUDA_VISIBLE_DEVICES='1' is not taken: the plan numbers all GPUs, --devices chooses"]
+    assert run_environment({"CUDA_VISIBLE_DEVICES": "1", "SLURM_JOB_ID": "7"}, {}, 8)[0]["CUDA_VISIBLE_DEVICES"] == "1"
+
+
 @pytest.mark.parametrize(
     ("output", "line"),
     [
