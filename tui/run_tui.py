@@ -44,7 +44,7 @@ def _session(args: argparse.Namespace, nodes: Path, line: str, is_read_only: boo
     if args.verb == "replay":
         from paceline.engine.telemetry.replay import ReplaySession
 
-        return ReplaySession(args.file, args.speed)
+        return ReplaySession(args.file, args.speed, args.at)
     from .sessions.live_session import LiveSession
 
     is_embedded_only = args.verb is not None and VERBS[args.verb].is_on_embedded_lab

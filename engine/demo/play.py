@@ -14,7 +14,7 @@ from ..reports.document_type import Document
 from .power import kill_node
 from .script_file import Act, DemoScript, Moment, told
 
-CAPTION_SPACING_S = 5.0
+CAPTION_SPACING_S = 4.0
 """Seconds for which a caption stands at least, so that it can be read."""
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from ..errors import ConfigurationError
 from ..events import EVENTS
 
-CAPTION_SCREENS = ("", "fleet", "jobs", "run", "alerts", "results", "advice", "logs", "profiles")
+CAPTION_SCREENS = ("", "fleet", "jobs", "run", "alerts", "results", "advice", "logs", "profiles", "experiments")
 """Screens that a caption may point at."""
 
 
@@ -56,7 +56,7 @@ class Moment:
         """Whether an event is of this kind and has these fields."""
         if type(event).__name__ != self.when:
             return False
-        if any(getattr(event, name) != value for name, value in self.where.items()):
+        if any(getattr(event, name) != (tuple(value) if isinstance(value, list) else value) for name, value in self.where.items()):
             return False
         return all(isinstance(value := getattr(event, name), int | float) and value >= least for name, least in self.reach.items())
 

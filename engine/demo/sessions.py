@@ -11,7 +11,7 @@ SESSIONS = {
     "policies": "four ways to share a batch between unlike devices, and what each is worth",
     "straggler": "a device clocks down: it is found, named, and its work goes to the others",
     "advice": "a group that would be slower than one device is foreseen, and avoided",
-    "loss": "a node loses its power in the middle of a run, and the run goes on",
+    "loss": "a node loses its power in the middle of a run, which goes on, and gets it back",
     "search": "hyperparameters tried on unlike devices, each trial on one of them",
     "script": "a training script that nobody changed is balanced as it runs",
 }
@@ -33,6 +33,12 @@ def prepare_lab(name: str, directory: Path) -> Path:
     except OSError as error:  # shutil.Error, of several files, is one too
         raise StorageFailed(f"cannot write the lab {directory}: {error.strerror or error}") from None
     return directory / "nodes.toml"
+
+
+def embedded_lab(checkout: Path, state: Path) -> Path:
+    """The nodes.toml of the embedded lab: that of the checkout, else one in the state directory. Raises StorageFailed."""
+    shipped = checkout / "nodes.toml"
+    return shipped if shipped.exists() else prepare_lab("policies", lab_directory("policies", checkout, state))
 
 
 def find_recording(path: Path, checkout: Path) -> Path:

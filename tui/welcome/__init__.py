@@ -1,0 +1,1 @@
+"""The first minutes: where the machines are, and a tour of the screens."""
