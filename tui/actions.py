@@ -125,13 +125,11 @@ class Actions:
 
     # Files ----------------------------------------------------------------------------------------------------------------------
 
-    def save_picture(self) -> None:
-        """Save the screen as SVG in the current directory."""
-        name = f"{self._file_stem()}.svg"
-        try:
-            self._app.show_notice(f"saved {self._app.save_screenshot(name, '.')}", "done")
-        except OSError as error:
-            self._app.show_notice(f"cannot save {name}: {error.strerror}", "critical")
+    def save_picture(self, name: str = "") -> None:
+        """Save the screen in a file of the current directory. Without a name as SVG, and as PNG where that can be drawn."""
+        from .pictures.save import save_screen
+
+        self._app.run_worker(save_screen(self._app, name or f"{self._file_stem()}.svg", is_png_too=not name), group="picture")
 
     def export_list(self) -> None:
         """Write the list of the screen as a text file in the current directory, with the rows that are out of sight."""

@@ -35,7 +35,7 @@ from .actions import Actions
 from .control_log import write_crash
 from .keymap import EVERYWHERE, KeyMap
 from .messages import NoticeTone, ReplayMoment, ShortNotice, StateChanged, View
-from .preferences import Preferences
+from .preferences import Preferences, seen_file
 from .prompt_history import PromptHistory
 from .prompt_router import PromptRouter
 from .screens.base_screen import BaseScreen
@@ -119,6 +119,7 @@ class PacelineApp(App[None]):
         self.router = PromptRouter(self)
         self.actions = Actions(self, self.router)
         self.cast = cast
+        self.begins_with_tour = False
         self._crash_log = log
         self._crash_line = ""
         self.notice: ShortNotice | None = None
@@ -161,6 +162,8 @@ class PacelineApp(App[None]):
             _collect_seldom()
         # The session imports much when it opens: the first paint does not wait for that.
         self.call_after_refresh(lambda: self.run_worker(self._open_session(), group="session"))
+        if self.begins_with_tour:
+            self.call_after_refresh(self.action_tour)
 
     async def _open_session(self) -> None:
         try:
@@ -393,6 +396,11 @@ class PacelineApp(App[None]):
 
     def action_picture(self) -> None:
         self.actions.save_picture()
+
+    def action_tour(self) -> None:
+        from .welcome.tour import take_tour
+
+        self.run_worker(take_tour(self, seen_file() if self.preferences.remember_tour else None), group="tour", exclusive=True)
 
     def save_picture(self, name: str) -> None:
         """Save the screen in a file, as its suffix says."""

@@ -6,6 +6,7 @@
     ascii = false               # draw with ASCII characters only
     bell = true                 # ring when a run ends
     read_only = false           # refuse every verb that acts on a node
+    remember_tour = false       # keep in the state directory that the tour was seen, and propose it no more
     [keys]
     fleet = "f2"                # action = key, or several with commas; Ctrl+C always leaves
 """
@@ -30,6 +31,7 @@ class Preferences:
     ascii: bool = False
     bell: bool = True
     read_only: bool = False
+    remember_tour: bool = False
     keys: Mapping[str, str] = field(default_factory=dict)
     """Keys by the id of their action."""
 
@@ -37,6 +39,11 @@ class Preferences:
 def preferences_path() -> Path:
     """Path of the preferences file, by the XDG Base Directory Specification."""
     return Unix("paceline").user_config_path / "config.toml"
+
+
+def seen_file() -> Path:
+    """The empty file that remembers that the tour was seen, where the preferences allow that."""
+    return Unix("paceline").user_state_path / "tour-seen"
 
 
 def read_preferences(path: Path, themes: tuple[str, ...] | None = None, actions: tuple[str, ...] | None = None) -> Preferences:
@@ -51,7 +58,7 @@ def read_preferences(path: Path, themes: tuple[str, ...] | None = None, actions:
     except OSError:
         pass  # TomlFile reports it
     file = TomlFile(path, "preferences", "make it readable, or remove it: every preference has a default")
-    readers: Readers = {"theme": _theme_reader(themes), "ascii": flag, "bell": flag, "read_only": flag}
+    readers: Readers = {"theme": _theme_reader(themes), "ascii": flag, "bell": flag, "read_only": flag, "remember_tour": flag}
     document = file.load()
     values = file.read_values((), document, readers, "the preferences", nested=("keys",))
     table = file.table(("keys",), document.get("keys", {}))

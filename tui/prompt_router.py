@@ -55,8 +55,8 @@ class AppHost(ScreenHost, Protocol):
         """Perform an action by its name, such as ``visit('jobs')``."""
         ...
 
-    def save_screenshot(self, filename: str, path: str) -> str:
-        """Save the screen as SVG; returns the path of the file. Raises OSError."""
+    def save_picture(self, name: str) -> None:
+        """Save the screen in a file, as its suffix says."""
         ...
 
     def exit(self) -> None:
@@ -120,6 +120,12 @@ class PromptRouter:
                 self._app.exit()
             case ["help" | "?"]:
                 self._app.call_later(self._app.run_action, "explain")
+            case ["tour"]:
+                self._app.call_later(self._app.run_action, "tour")
+            case ["picture"]:
+                self._app.call_later(self._app.run_action, "picture")
+            case ["picture", name]:
+                self._app.save_picture(name)
             case ["theme"]:
                 self._app.show_notice(f"{self._app.theme}; there are {', '.join(THEMES)}", "ok")
             case ["theme", name]:

@@ -1,114 +1,121 @@
-"""Draw the README's pictures from the recording in data/demo: ``.venv/bin/python docs/pictures/draw.py``.
+"""Draws every picture of README and guide from the recordings of the demo sessions: ``make pictures``.
 
-What is shown is what the terminal UI shows of a real session of the embedded lab, at moments chosen below.
+What is shown is what the terminal UI showed of real sessions of the embedded lab, at the moments named below.
 """
 
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
-from paceline.engine.events import Event
-from paceline.engine.store.reduce import reduce
+from paceline.engine.errors import PacelineError
+from paceline.engine.events import Captioned, Event, NodeLost, SharesChanged, StragglerFound
 from paceline.engine.store.state import State
 from paceline.engine.telemetry.recording import Recording
-from paceline.tui.app import PacelineApp
+from paceline.tui.pictures.draw import gif_bytes, picture_of
+from paceline.tui.pictures.moment import IsOver, MomentSession, after
+from paceline.tui.pictures.still import StillApp
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 HERE = Path(__file__).resolve().parent
-RECORDING = HERE.parents[1] / "data" / "demo" / "reference-lab.jsonl"
-SIZE = (132, 42)
+RECORDINGS = HERE.parents[1] / "data" / "demo"
+MAX_BYTES = 1 << 20
+"""Of any picture: README is read over slow lines too."""
+ANIMATED_SIZE = (110, 32)
+FRAMES_PER_CAPTION = (0.6, 2.4)
+"""Seconds after a caption at which a frame is taken; each is shown for half of CAPTION_SECONDS."""
+CAPTION_SECONDS = 4.0
 
 
-class Excerpt:
-    """A session that plays a recording at once, up to a moment."""
+class Picture(NamedTuple):
+    """One picture of a screen at a moment of a session."""
 
-    is_replay = False
-
-    def __init__(self, is_over: Callable[[State], bool]) -> None:
-        self.events = list(Recording(RECORDING))
-        self.state = reduce(State(), self.events[0])
-        self.is_told = False
-        self._is_over = is_over
-        self._listener: Callable[[Event], None] = print
-
-    def logs(self, run_id: str) -> Path | None:
-        """A recording holds none."""
-        return None
-
-    def subscribe(self, listener: Callable[[Event], None]) -> None:
-        """One listener: the screen."""
-        self._listener = listener
-
-    async def open(self) -> None:
-        """Play."""
-        for event in self.events:
-            self.state = reduce(self.state, event)
-            self._listener(event)
-            if self._is_over(self.state):
-                break
-        self.is_told = True
-
-    async def close(self) -> None:
-        """Nothing to end."""
-
-    async def perform(self, line: str) -> None:
-        """A picture obeys nobody."""
+    session: str
+    screen: str
+    moment: Callable[[], IsOver | None]
+    """Makes the moment: it may remember what it has seen. None: the end."""
 
 
-def dynamic_in_mid_run(state: State) -> bool:
-    """The third policy has changed its shares and goes on."""
-    case = state.run.current if state.run else None
-    return case is not None and case.policy == "dynamic" and case.epoch >= 4
+def epoch_of(policy: str, epoch: int) -> Callable[[], IsOver]:
+    """When a case has run so many epochs."""
+
+    def is_over(state: State, event: Event) -> bool:
+        case = state.run.current if state.run else None
+        return case is not None and case.policy == policy and case.epoch >= epoch
+
+    return lambda: is_over
 
 
-def has_result(state: State) -> bool:
-    """The table is there."""
-    return state.run is not None and state.run.is_bench and state.run.document is not None
+def the_end() -> None:
+    """The end of the recording."""
 
 
-def has_advice(state: State) -> bool:
-    """What the devices can do was measured, and the run is over."""
-    return bool(state.profiles) and has_result(state)
-
-
-PICTURES: dict[str, tuple[str, Callable[[State], bool]]] = {
-    "run": ("3", dynamic_in_mid_run),
-    "results": ("5", has_result),
-    "fleet": ("1", dynamic_in_mid_run),
-    "advice": ("6", has_advice),
+PICTURES = {
+    "run": Picture("policies", "run", epoch_of("dynamic", 4)),
+    "fleet": Picture("policies", "fleet", epoch_of("dynamic", 4)),
+    "results": Picture("policies", "results", the_end),
+    "advice": Picture("advice", "advice", the_end),
+    "straggler": Picture("straggler", "alerts", lambda: after(StragglerFound, 2.5)),
+    "loss": Picture("loss", "alerts", lambda: after(NodeLost, 2.5)),
+    "search": Picture("search", "experiments", the_end),
+    "script": Picture("script", "run", lambda: after(SharesChanged, 12.0)),
 }
-"""By name: the key of the screen, and the moment."""
+ANIMATION = "straggler"
 
 
-async def draw(name: str) -> str | None:
-    """One picture as SVG; None where the recording never comes to its moment."""
-    key, is_over = PICTURES[name]
-    session = Excerpt(is_over)
-    app = PacelineApp(session)
-    async with app.run_test(size=SIZE) as pilot:
-        while not session.is_told or app.view.state is not session.state:
-            await pilot.pause(0.1)
-        if not is_over(session.state):
-            return None
-        await pilot.press(key)
-        while not app.screen.has_class("-tall"):
-            await pilot.pause(0.1)
-        await pilot.pause(0.5)
-        return app.export_screenshot(title="paceline", simplify=True)
+def recording_of(session: str) -> Path:
+    """The kept recording of a session. Raises StopIteration where there is none."""
+    return next(iter(sorted(RECORDINGS.glob(f"{session}.*"))))
 
 
-async def main() -> None:
-    """All pictures."""
-    for name in PICTURES:
-        place = HERE / f"{name}.svg"
-        drawn = await draw(name)
-        if drawn is None:
-            print(f"{place}: the recording never comes to its moment")
-            continue
-        place.write_text(drawn, encoding="utf-8")
-        print(place)
+async def draw(picture: Picture) -> bytes:
+    """A picture as SVG."""
+    async with StillApp(MomentSession(recording_of(picture.session), picture.moment()), picture.screen) as app:
+        return app.export_screenshot(title="paceline", simplify=True).encode()
+
+
+async def frames(session: str) -> list[tuple[Image, float]]:
+    """A session as an animation: some frames of what each caption is about, on the screen that it points at."""
+    path = recording_of(session)
+    captions = [event for event in Recording(path) if isinstance(event, Captioned)]
+    drawn, screen = [], "fleet"
+    for caption in captions:
+        screen = caption.screen or screen
+        for seconds in FRAMES_PER_CAPTION:
+            moment = caption.at + seconds
+
+            def is_over(state: State, event: Event, moment: float = moment) -> bool:
+                return event.at >= moment
+
+            try:
+                still = StillApp(MomentSession(path, is_over), screen, ANIMATED_SIZE)
+            except PacelineError:  # the recording ends before
+                still = StillApp(MomentSession(path), screen, ANIMATED_SIZE)
+            async with still as app:
+                drawn.append((picture_of(app), CAPTION_SECONDS / len(FRAMES_PER_CAPTION)))
+    return drawn
+
+
+def write(path: Path, data: bytes) -> bool:
+    """Write a picture; returns whether it is small enough."""
+    path.write_bytes(data)
+    print(f"{path}: {len(data):,} bytes{'' if len(data) <= MAX_BYTES else ', too large'}")
+    return len(data) <= MAX_BYTES
+
+
+def main() -> int:
+    """Draw all, or those that are named; returns 1 where one is too large."""
+    chosen = sys.argv[1:] or [*PICTURES, f"{ANIMATION}.gif"]
+    is_small = [write(HERE / f"{name}.svg", asyncio.run(draw(PICTURES[name]))) for name in chosen if name in PICTURES]
+    if f"{ANIMATION}.gif" in chosen:
+        is_small.append(write(HERE / f"{ANIMATION}.gif", gif_bytes(asyncio.run(frames(ANIMATION)))))
+    return 0 if all(is_small) else 1
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    sys.exit(main())

@@ -16,6 +16,7 @@ from paceline.engine.errors import PacelineError, UsageError
 
 from .arguments import PROGRAM, Parser, add_arguments, seconds
 from .commands import VERBS, Verb, demo_session, parse, unknown_verb, verb_of
+from .places import CHECKOUT, state_directory
 from .script_words import split_script
 
 EXIT_STATUSES = """exit status: 0 done, 1 the work failed, 2 usage or configuration, 3 a node was unreachable,
@@ -23,9 +24,8 @@ EXIT_STATUSES = """exit status: 0 done, 1 the work failed, 2 usage or configurat
 
 OPTIONS_WITH_VALUE = ("--nodes", "--only", "--record", "--cast", "--cast-version", "--patience")
 """Options of every verb that a value follows."""
-GENERAL_FLAGS = ("--batch", "--json", "-q", "--quiet", "--read-only", "--plain", "--ascii")
+GENERAL_FLAGS = ("--batch", "--json", "-q", "--quiet", "--read-only", "--plain", "--ascii", "--welcome")
 """Options of every verb without a value. Both kinds may stand before the verb or after it."""
-CHECKOUT = Path(__file__).resolve().parents[2]
 OpenSession = Callable[[argparse.Namespace, Path, str], int]
 """Opens a session with a person: arguments, nodes.toml and the line of the verb; returns the exit status."""
 MAX_ERROR_CHARS = 2000
@@ -61,6 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--read-only", action="store_true", help="refuse every verb that acts on a node")
     parser.add_argument("--plain", action="store_true", help="no screen: one sentence per event, for screen readers")
     parser.add_argument("--ascii", action="store_true", help="draw the screen with characters of ASCII only")
+    parser.add_argument("--welcome", action="store_true", help="ask which machines to use, as at the first start")
     parser.add_argument("--version", action="store_true", help="print the version and exit")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", parser_class=Parser)
     for verb in VERBS.values():
@@ -126,13 +127,6 @@ def nodes_file(args: argparse.Namespace) -> Path:
     return path.resolve()
 
 
-def state_directory() -> Path:
-    """Where Paceline keeps what is no person's file, by the XDG Base Directory Specification."""
-    from platformdirs.unix import Unix
-
-    return Unix("paceline").user_state_path
-
-
 def has_terminal() -> bool:
     """Whether a screen can be drawn: standard input and output are a capable terminal."""
     return sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
@@ -191,12 +185,18 @@ def main(argv: list[str] | None = None, open_screen: OpenSession | None = None, 
             vars(args).update(vars(parse(line)[1]))
         if args.verb == "replay":
             args.file = find_recording(args.file, CHECKOUT)
+        if args.verb == "picture" and args.of is not None:
+            args.of = find_recording(args.of, CHECKOUT)
+        if args.verb is not None and VERBS[args.verb].is_drawn:
+            return _require(open_screen)(args, Path(), line)
         if args.cast is not None and not is_shown_on_screen(args):
             raise UsageError(
                 "--cast films the screen, and this opens none", hint="in a terminal and without --batch; --record keeps events"
             )
         if args.plain or (args.verb is None and not args.batch and has_dumb_terminal()):
             return _require(open_plain)(args, nodes_file(args), line)
+        if args.welcome and (args.verb is not None or not is_shown_on_screen(args)):
+            raise UsageError("--welcome asks on the screen", hint="use it in a terminal, alone")
         if args.verb is None and (args.batch or args.json or args.quiet or not has_terminal()):
             raise UsageError("name a verb", hint="paceline --help; without a verb the screen opens, which needs a terminal")
         if not is_shown_on_screen(args):

@@ -139,7 +139,7 @@ class HelpPage(TextPage):
             names = f"{verb.name} {' '.join(verb.aliases)}".strip()
             summary = f"{verb.summary}{f'  ({refusal})' if refusal else ''}"
             verb_lines += _definition(f"{names:<16} ", summary, "faint" if refusal else "text")
-        verb_lines += [("", "text"), ("screens by their names, theme NAME, help, q", "text")]
+        verb_lines += [("", "text"), ("screens by their names, theme NAME, tour, help, q", "text")]
         super().__init__("keys and verbs", [_styled_lines(keys), _styled_lines(verb_lines)])
 
 

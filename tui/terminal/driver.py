@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 from textual.drivers import linux_driver
 from textual.drivers.linux_driver import LinuxDriver
 
+from .cast import CastWriter
+
 
 def _lenient_decoder(encoding: str) -> Any:
     """As ``codecs.getincrementaldecoder``; a byte that is no text becomes U+FFFD."""
@@ -55,7 +57,11 @@ class CompactDriver(LinuxDriver):
     """The driver for Linux and macOS, sending only changes of the SGR state."""
 
     def write(self, data: str) -> None:
-        super().write(minimize_sgr(data))
+        shown = minimize_sgr(data)
+        super().write(shown)
+        cast: CastWriter | None = getattr(self._app, "cast", None)
+        if cast is not None:
+            cast.output(shown)
 
 
 def minimize_sgr(data: str) -> str:

@@ -21,7 +21,6 @@ from ..preferences import Preferences
 from ..terminal.format import count, sanitize
 from ..theme import THEMES, adapt_theme
 
-
 KEYS = "Space marks   a all or none   Tab scrolls the file   y write it and open   Esc back"
 
 
