@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from .jobs.logs.merge import Clock, MergedLine
     from .jobs.logs.read import LogQuery
     from .jobs.runs.clean import CleanRequest
+    from .kubernetes.cluster.clusters import Clusters
     from .profiles.profile import Profile
 
 ASKING_PATIENCE_S = 4.0
@@ -102,6 +103,7 @@ class Control:
         self._launcher: JobLauncher | None = None
         self._experiment: Experiment[Any] | None = None
         self._attached: str | None = None
+        self._clusters: Clusters | None = None
         self._recorder = Recorder(record, version("paceline"), self._recording_failed) if record else None
         if self._recorder:
             self._bus.subscribe(recorded(self._recorder, Path(inventory.path).parent))
@@ -149,10 +151,16 @@ class Control:
             self.publish(ProfileStored(document=document))
         for board in stored_boards(self.runs.parent / "experiments"):
             self.publish(ExperimentAdvanced(board=board))
-        self._fleet = Fleet(self.inventory, self.publish, ask=self._ask)
+        reached = tuple(node for node in self.inventory.nodes if node.kind != "kubernetes")
+        self._fleet = Fleet(replace(self.inventory, nodes=reached), self.publish, ask=self._ask)
         self._detach_check = DetachCheck(self.inventory.nodes, self._fleet, self.publish)
         self._bus.subscribe(self._detach_check)
         await self._fleet.start()
+        if len(reached) < len(self.inventory.nodes):
+            from .kubernetes.cluster.clusters import Clusters
+
+            self._clusters = Clusters(self.inventory.nodes, self.runs, self.publish)
+            self._clusters.start()
         self._ticker = asyncio.create_task(self._tick(), name="ticker")
 
     async def close(self) -> None:
@@ -161,6 +169,8 @@ class Control:
             self._ticker.cancel()
             await asyncio.gather(self._ticker, return_exceptions=True)
             await self._detach_check.close()
+            if self._clusters is not None:
+                await self._clusters.close()
             await self._fleet.close()
         if self._recorder:
             self._recorder.close()
@@ -350,6 +360,7 @@ class Control:
             detach_check=self._detach_check,
             publish=self.publish,
             runs=self.runs,
+            clusters=self._clusters.by_name if self._clusters is not None else {},
             patience=self._patience,
         )
 
@@ -368,7 +379,10 @@ class Control:
             self.publish(NodeWarned(node=node, reason=f"its runs are not listed: {error.reason}", hint=error.hint or ""))
 
         asked = [name for name in self._live.answering if only is None or name in only]
-        rows = await list_runs(self._fleet, self.runs, asked, on_failure)
+        elsewhere = self._clusters.nodes if self._clusters is not None else frozenset()
+        rows = await list_runs(self._fleet, self.runs, [name for name in asked if name not in elsewhere], on_failure)
+        if self._clusters is not None:
+            rows = await self._clusters.with_runs(rows, on_failure)
         for count, row in enumerate(reversed(rows)):
             self.publish(_listed(row))
             if count % RUNS_PER_TURN == 0:
@@ -387,6 +401,8 @@ class Control:
             return {"type": "cancel", "run_id": WAITING_JOB_ID, "state": "cancelled", "nodes": list(job.nodes), "survivors": []}
         row = await self._row(run_id)
         run_id = row["run_id"]
+        if self._clusters is not None and (cluster := self._clusters.of_run(run_id)) is not None:
+            return await cluster.cancel(run_id)
         read_only = [node.name for node in self.inventory.nodes if node.read_only]
         survivors = await cancel(row, self._fleet, self._live.answering, read_only)
         await copy_remaining(row, self._fleet, self.runs, self.publish)
@@ -444,6 +460,8 @@ class Control:
 
         row = await self._row(run_id)
         self._launcher, self._attached = None, row["run_id"]
+        if self._clusters is not None and (cluster := self._clusters.of_run(row["run_id"])) is not None:
+            return await cluster.attach(row["run_id"])
         return await attach(
             row, self._fleet, connected=self._live.answering, runs=self.runs, publish=self.publish, patience=self._patience
         )
@@ -453,6 +471,8 @@ class Control:
         from .jobs.logs.read import read_logs
 
         row = await self._row(run_id)
+        if self._clusters is not None and (cluster := self._clusters.of_run(row["run_id"])) is not None:
+            await cluster.sync(row["run_id"])
         document = await read_logs(
             row, query, self._fleet, connected=self._live.answering, runs=self.runs, show=show, patience=self._patience
         )

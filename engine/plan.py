@@ -59,6 +59,8 @@ class NodePlan:
     python: str
     paths: dict[str, str] = field(default_factory=dict)
     """Places of the node by name, for the arguments of a script."""
+    hours: str = ""
+    """Hours in which it takes part in a run that outlives its devices, such as ``20:00-07:00``; empty: always."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,6 +77,24 @@ class SlotSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class ClusterSpec:
+    """How a cluster of Kubernetes is reached, and what its pods are made from."""
+
+    context: str | None = None
+    """Of the kubeconfig; None: its current one."""
+    kubeconfig: str | None = None
+    """Path at the centre; None: KUBECONFIG, ~/.kube/config, or the token of the pod that the centre runs in."""
+    namespace: str = "paceline"
+    claim: str = "paceline"
+    """Of a volume that pods of several machines may write."""
+    image: str = "paceline:cpu"
+    storage: str = "20Gi"
+    """Size of the claim where ``setup`` makes it."""
+    runtime: str = "torch-distributed"
+    """ClusterTrainingRuntime of a TrainJob."""
+
+
+@dataclass(frozen=True, slots=True)
 class NodeSpec:
     """One machine of nodes.toml, with the defaults applied."""
 
@@ -100,7 +118,11 @@ class NodeSpec:
     interface: str | None = None
     devices: tuple[DeviceSpec, ...] = ()
     faults: tuple[FaultSpec, ...] = ()
+    cluster: ClusterSpec | None = None
+    """Of a node of kind ``kubernetes``."""
     read_only: bool = False
+    hours: str = ""
+    """Hours of its own clock in which it takes part in runs with ``--min-devices``, such as ``20:00-07:00``; empty: always."""
     tags: tuple[str, ...] = ()
     inherited: tuple[str, ...] = ()
     """Keys taken from [defaults]; ~/.ssh/config takes precedence over them."""

@@ -7,10 +7,11 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from ..protocol.hours import HOURS_EXAMPLE, parse_hours
 from ..states import FAULT_CAUSES, FaultCause, NodeKind, member
 from .link_presets import LINK_PRESETS
 
-SUPPORTED_KINDS: tuple[NodeKind, ...] = ("ssh", "embedded", "slurm")
+SUPPORTED_KINDS: tuple[NodeKind, ...] = ("ssh", "embedded", "slurm", "kubernetes")
 SIZE_UNITS = {"B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 TIME_UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
 
@@ -58,8 +59,6 @@ def _name(value: Any) -> str:
 
 
 def _kind(value: Any) -> NodeKind:
-    if value == "kubernetes":
-        raise InvalidValue("this kind is not supported yet, expected one of ssh, embedded, slurm")
     kind = member(value, SUPPORTED_KINDS)
     if kind is None:
         raise InvalidValue(f"expected one of {', '.join(SUPPORTED_KINDS)}")
@@ -177,6 +176,18 @@ def _time_limit(value: Any) -> str:
     return value
 
 
+def _dns_label(value: Any) -> str:
+    if not isinstance(value, str) or re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", value) is None:
+        raise InvalidValue("expected a name of Kubernetes: small letters, digits and dashes, 63 at most")
+    return value
+
+
+def _quantity(value: Any) -> str:
+    if not isinstance(value, str) or re.fullmatch(r"[1-9][0-9]{0,6}([kMGTPE]|[KMGTPE]i)", value) is None:
+        raise InvalidValue('expected a size as Kubernetes writes it, such as "20Gi"')
+    return value
+
+
 def _machines(value: Any) -> int:
     return integer(value, 1, 1024, "a whole number from 1 to 1024")
 
@@ -275,6 +286,12 @@ def _bandwidth(value: Any) -> float:
     return number
 
 
+def _hours(value: Any) -> str:
+    if not isinstance(value, str) or parse_hours(value) is None:
+        raise InvalidValue(f'expected hours of a day such as "{HOURS_EXAMPLE}"; all day: leave it out')
+    return value
+
+
 SHARED_KEYS: Readers = {
     "kind": _kind,
     "port": _port,
@@ -287,6 +304,7 @@ SHARED_KEYS: Readers = {
     "paths": _paths,
     "interface": _interface,
     "read_only": flag,
+    "hours": _hours,
     "tags": _tags,
 }
 """Keys of a node that [defaults] may hold too."""
@@ -303,6 +321,16 @@ DEVICE_KEYS: Readers = {
 }
 CLUSTER_KEYS: Readers = {"partitions": _partitions, "account": _slurm_word, "qos": _slurm_word, "time_limit": _time_limit}
 """Keys of a login node of Slurm only."""
+KUBERNETES_KEYS: Readers = {
+    "context": text,
+    "kubeconfig": _path,
+    "namespace": _dns_label,
+    "claim": _dns_label,
+    "image": _argument,
+    "storage": _quantity,
+    "runtime": _dns_label,
+}
+"""Keys of a cluster of Kubernetes only."""
 CLASS_KEYS: Readers = {
     **DEVICE_KEYS,
     "nodes": _machines,

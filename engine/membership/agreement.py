@@ -4,11 +4,14 @@ The members of a generation decide its successor by single-decree Paxos (Lamport
 living member collects promises, then has them vote for one generation. A member that promises stops training, so a generation that
 is left behind takes no further step. What is decided is told to everybody who speaks of an older one: a member that was stopped or
 cut off meanwhile learns that it is out, and may join as a new one. Promises and votes are recorded before they are sent.
+
+A change that is wanted and not forced (somebody leaves, comes or comes back) begins with a pause: the processes of all members
+stand at the same step before anybody proposes, so that none is repeated.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Literal
@@ -18,6 +21,9 @@ from .silence import SILENCE_S
 
 RETRY_S = 2.0
 """Seconds after which a proposal that led nowhere is made again, and by which the next member in order of names waits longer."""
+PAUSE_S = 60.0
+"""Seconds for which a wanted change waits until all processes stand; then it is made all the same, and repeats a step."""
+NO_STATE = "no process is left that holds the state of the training"
 
 Phase = Literal["training", "stopped", "waiting", "joining", "out"]
 
@@ -53,8 +59,12 @@ class Word:
     """Of a promise: whether these processes hold the state of the training, or have only just joined."""
     life: int = 0
     """Of the sender."""
-    devices: int = 0
-    """Of a beat: how many devices the sender would join with; 0: it is a member."""
+    joins: tuple[int, ...] = ()
+    """Devices whose processes are ready to join: of a beat, where the sender is no member; of a promise, beside its processes."""
+    is_pausing: bool = False
+    """Of a beat: whether the sender knows of a wanted change, for which all processes are to stand."""
+    is_paused: bool = False
+    """Of a beat: whether the sender's processes stand."""
     wants_change: bool = False
     """Of a beat: whether the sender's processes differ from the generation."""
     hears: tuple[str, ...] = ()
@@ -107,7 +117,14 @@ class Wait:
     reason: str
 
 
-Output = Send | Stop | Form | Leave | Wait
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """All members are here, and none of them can go on: the run is over."""
+
+    reason: str
+
+
+Output = Send | Stop | Form | Leave | Wait | GiveUp
 
 
 @dataclass(slots=True)
@@ -130,21 +147,25 @@ class Agreement:
         *,
         life: int = 0,
         min_devices: int = 1,
-        devices: int = 0,
+        devices: tuple[int, ...] = (),
         former: Record | None = None,
     ) -> None:
-        """``generation``: the newest that is known. A runner outside of it would join with so many ``devices``; ``former``: what
+        """``generation``: the newest that is known. A runner outside of it would join with these ``devices``; ``former``: what
         its earlier life has recorded."""
-        self.name, self.life, self._min_devices, self._devices = name, life, min_devices, devices
+        self.name, self.life, self._min_devices = name, life, min_devices
+        self.joins = devices
+        """Devices of this node whose processes are ready to join."""
         self.record, self._former = Record(generation), former
         self.phase: Phase = "training" if generation.member(name, life) is not None else "joining"
         self.is_leaving = False
         """Whether a person or the hours take this node out."""
-        self.has_state = False
-        """Whether the processes of this node hold the state of the training: they have been in a group that formed."""
+        self._holders: set[int] = set()
+        self._pausing: float | None = None
+        """Since when a change of this generation is wanted."""
+        self._paused: set[str] = set()
         self._own = next((one.numbers for one in generation.members if (one.name, one.life) == (name, life)), ())
         self._heard: dict[str, float] = dict.fromkeys((one.name for one in generation.members), now)
-        self._joining: dict[str, tuple[int, int, float]] = {}
+        self._joining: dict[str, tuple[int, tuple[int, ...], float]] = {}
         self._dead: dict[str, Record] = {}
         self._changed: dict[str, float] = {}
         self._hears: dict[str, tuple[str, ...]] = {}
@@ -163,6 +184,28 @@ class Agreement:
     def generation(self) -> Generation:
         """The newest that is known to be decided."""
         return self.record.generation
+
+    @property
+    def has_state(self) -> bool:
+        """Whether processes of this node hold the state of the training: they have been in a group that formed."""
+        return not self._holders.isdisjoint(self._own)
+
+    def note_state(self, numbers: Iterable[int]) -> None:
+        """These processes hold the state of the training."""
+        self._holders.update(numbers)
+
+    @property
+    def is_pausing(self) -> bool:
+        """Whether the processes are to stand at their next common step."""
+        return self.phase == "training" and self._pausing is not None
+
+    def note_paused(self, now: float) -> list[Output]:
+        """All processes of this node stand."""
+        if self.phase != "training" or self.name in self._paused:
+            return []
+        self._pausing = now if self._pausing is None else self._pausing
+        self._paused.add(self.name)
+        return self._beats(now) + self._go_on(now)
 
     def lose(self, numbers: tuple[int, ...]) -> None:
         """Processes of this node have ended."""
@@ -187,22 +230,32 @@ class Agreement:
         if now - self._ticked > SILENCE_S / 2:  # this runner was itself stopped, and knows nothing of the others
             self._heard = {name: heard if heard == -inf else now for name, heard in self._heard.items()}
         self._ticked = now
-        out: list[Output] = []
+        if self.phase == "training" and self._pausing is None and self._plans_change(now):
+            self._pausing = now
+        return self._beats(now) + self._go_on(now)
+
+    def _beats(self, now: float) -> list[Output]:
         beat = Word(
             "beat",
             self.generation.number,
             life=self.life,
-            devices=self._devices if self.phase == "joining" else 0,
-            wants_change=self._wants_change(),
+            joins=self.joins if self.phase == "joining" else (),
+            is_pausing=self.is_pausing,
+            is_paused=self.name in self._paused,
+            wants_change=self._is_changed(),
             hears=self._joiners(now),
             record=self._former,
         )
         names = {one.name for one in self.generation.members} | self._joining.keys()
-        out += [Send(name, beat) for name in sorted(names - {self.name})]
+        return [Send(name, beat) for name in sorted(names - {self.name})]
+
+    def _go_on(self, now: float) -> list[Output]:
+        """Propose where it is due, and this member's turn."""
+        out: list[Output] = []
         if self.phase in ("out", "joining"):
             return out
         living, members = self._living(now), [one.name for one in self.generation.members]
-        is_due = len(living) < len(members) or self._is_change_wanted(now) or self.phase != "training"
+        is_due = len(living) < len(members) or self._is_change_due(now) or self.phase != "training"
         if not is_due:
             self._since = self._proposal = None
             return out
@@ -226,7 +279,7 @@ class Agreement:
         member = self.generation.member(sender, word.life)
         if member is not None:
             self._heard[sender] = now
-        elif word.devices:
+        elif word.joins:
             self._note_joiner(sender, word, now)
         if word.generation != number:
             return []  # a late word, or one of a generation whose decision is on its way
@@ -234,6 +287,8 @@ class Agreement:
             case "beat":
                 self._note_change(sender, word.wants_change, now)
                 self._hears[sender] = word.hears
+                if member is not None:
+                    return self._note_pause(sender, word, now)
             case "propose" if member is not None:
                 return self._promise(sender, word)
             case "vote":
@@ -251,16 +306,23 @@ class Agreement:
         others = (one.name for one in self.generation.members if one.name != self.name and one.name not in self._dead)
         return sorted(own + [name for name in others if now - self._heard.get(name, now) < SILENCE_S])
 
-    def _wants_change(self) -> bool:
+    def _is_changed(self) -> bool:
+        """Whether the group is broken here, or has lost a process: a change that waits for nobody."""
         member = self.generation.member(self.name, self.life)
-        is_leaving = self.is_leaving and self.phase == "training" and self.generation.members != self._last_ones
-        return member is not None and (is_leaving or self.is_broken or member.numbers != self._own)
+        return member is not None and (self.is_broken or member.numbers != self._own)
+
+    def _plans_change(self, now: float) -> bool:
+        """Whether this member wants a change that can wait for a common step: it leaves, or somebody is ready to join."""
+        others = [self._hears.get(name, ()) for name in self._living(now) if name != self.name]
+        is_joined = any(all(name in hears for hears in others) for name in self._joiners(now))
+        is_leaving = self.is_leaving and self.generation.members != self._last_ones
+        return is_leaving or is_joined or bool(self.joins)
 
     def _joiners(self, now: float) -> tuple[str, ...]:
         return tuple(sorted(name for name, (_, _, heard) in self._joining.items() if now - heard < SILENCE_S))
 
     def _note_joiner(self, sender: str, word: Word, now: float) -> None:
-        self._joining[sender] = word.life, word.devices, now
+        self._joining[sender] = word.life, word.joins, now
         former = next((one for one in self.generation.members if one.name == sender), None)
         if former is not None and former.life < word.life and word.record is not None:
             self._dead[sender] = self._about_next(word.record)
@@ -275,11 +337,25 @@ class Agreement:
         else:
             self._changed.pop(sender, None)
 
-    def _is_change_wanted(self, now: float) -> bool:
-        living = self._living(now)
-        others = [self._hears.get(name, ()) for name in living if name != self.name]
-        is_joined = any(all(name in hears for hears in others) for name in self._joiners(now))
-        return is_joined or self._wants_change() or any(now - heard < SILENCE_S for heard in self._changed.values())
+    def _note_pause(self, sender: str, word: Word, now: float) -> list[Output]:
+        """A member knows of a wanted change, or its processes stand. The last one to stand has the change begin at once."""
+        if self.phase != "training" or not (word.is_pausing or word.is_paused):
+            return []
+        self._pausing = now if self._pausing is None else self._pausing
+        if not word.is_paused or sender in self._paused:
+            return []
+        self._paused.add(sender)
+        return self._go_on(now) if self._is_pause_over(now) else []
+
+    def _is_pause_over(self, now: float) -> bool:
+        """Whether a wanted change may be made: all processes stand, or have been waited for long enough."""
+        if self._pausing is None:
+            return False
+        return self._paused.issuperset(self._living(now)) or now - self._pausing >= PAUSE_S
+
+    def _is_change_due(self, now: float) -> bool:
+        is_changed = self._is_changed() or any(now - heard < SILENCE_S for heard in self._changed.values())
+        return is_changed or self._is_pause_over(now)
 
     def _wait(self, reason: str) -> list[Output]:
         out: list[Output] = [Stop()] if self.phase == "training" else []
@@ -308,6 +384,7 @@ class Agreement:
             spare_numbers=self._own,
             has_state=self.has_state,
             life=self.life,
+            joins=() if self.is_leaving else self.joins,
             hears=self._joiners(self._ticked),
         )
 
@@ -336,8 +413,10 @@ class Agreement:
         newest, value = max(votes, key=lambda pair: pair[0])
         if newest == NO_BALLOT or value is None:
             value = self._next(proposal, now)
+            if value is None and proposal.promises.keys() >= set(members) - self._dead.keys():
+                return [GiveUp(NO_STATE)]
             if value is None:
-                return self._wait("no process is left that holds the state of the training")
+                return self._wait(NO_STATE)
             if len(value.numbers) < max(1, self._min_devices):
                 return self._wait(f"{len(value.numbers)} devices are left, and the run wants {self._min_devices}")
         proposal.value = value
@@ -347,14 +426,20 @@ class Agreement:
         return out + self._count(self.name, Word("voted", self.generation.number, proposal.ballot), now)
 
     def _next(self, proposal: _Proposal, now: float) -> Generation | None:
-        """The members that promised, without those that leave unless they alone hold the state; None where nobody holds it."""
-        promises = proposal.promises
+        """The members that promised, without those that leave unless the others hold no state or are too few.
+
+        None where nobody holds the state.
+        """
+        promises, value = proposal.promises, None
         for numbers in ({n: w.numbers for n, w in promises.items()}, {n: w.spare_numbers for n, w in promises.items()}):
             if any(numbers[name] and word.has_state for name, word in promises.items()):
                 staying = [Member(name, numbers[name], word.life) for name, word in promises.items()]
                 known = set(self._joiners(now)).intersection(*(word.hears for word in promises.values()))
-                return make_next(self.generation, staying, {name: self._joining[name][:2] for name in known})
-        return None
+                joining = {name: self._joining[name][:2] for name in known}
+                value = make_next(self.generation, staying, joining, {name: word.joins for name, word in promises.items()})
+                if len(value.numbers) >= self._min_devices:
+                    break
+        return value
 
     def _vote(self, sender: str, word: Word) -> list[Output]:
         if self.phase in ("out", "joining") or word.value is None:
@@ -379,8 +464,10 @@ class Agreement:
     def _learn(self, value: Generation, now: float) -> list[Output]:
         if value.number <= self.generation.number:
             return []
-        was_training, is_new = self.phase == "training", self.phase == "joining"
+        was_training, is_new, first_new = self.phase == "training", self.phase == "joining", self.generation.next_number
         self.record = Record(value)
+        self._pausing = None
+        self._paused.clear()
         self._proposal = self._since = None
         self._dead.clear()
         self._changed.clear()
@@ -393,7 +480,10 @@ class Agreement:
         stopped: list[Output] = [Stop()] if was_training else []
         if member is not None:
             self._last_ones = value.members if self.is_leaving else ()
-            self.phase, self._own = "training", member.numbers if is_new else self._own
+            fresh = tuple(number for number in member.numbers if number >= first_new)
+            self.phase, self._own = "training", member.numbers if is_new else self._own + fresh
+            taken = {member.device_of(number) for number in fresh}
+            self.joins = tuple(device for device in self.joins if device not in taken)
             return [*stopped, Form(value)]
         if is_new:
             return []
@@ -402,7 +492,7 @@ class Agreement:
 
     def _greet_late(self, sender: str, word: Word, now: float) -> list[Output]:
         """Somebody speaks of an older generation: a member that missed the decision, or one that wants to join."""
-        if word.devices and self.generation.member(sender, word.life) is None:
+        if word.joins and self.generation.member(sender, word.life) is None:
             self._note_joiner(sender, word, now)
         return [Send(sender, Word("decided", self.generation.number, value=self.generation, life=self.life))]
 

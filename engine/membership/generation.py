@@ -15,6 +15,12 @@ class Member:
     """Its processes. A number belongs to one process for ever: whoever joins gets new ones."""
     life: int = 0
     """Which runner of that name: a node that was out and joins again is another one."""
+    devices: tuple[int, ...] = ()
+    """Of the plan, in the order of the numbers; empty: the numbers are those of the plan."""
+
+    def device_of(self, number: int) -> int:
+        """The device of the plan on which one of its processes runs."""
+        return self.devices[self.numbers.index(number)] if self.devices else number
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +37,12 @@ class Generation:
     def numbers(self) -> tuple[int, ...]:
         """All processes: the place of a number in this order is its rank in the group."""
         return tuple(sorted(number for member in self.members for number in member.numbers))
+
+    @property
+    def devices(self) -> tuple[int, ...]:
+        """Devices of the plan on which they run, in the same order."""
+        known = {number: member.device_of(number) for member in self.members for number in member.numbers}
+        return tuple(known[number] for number in self.numbers)
 
     def member(self, name: str, life: int) -> Member | None:
         """A node of this generation; None where it is none."""
@@ -50,14 +62,32 @@ def may_decide(members: Collection[str], voters: Collection[str], dead: Collecti
     return 2 * len(side) > len(living) or (2 * len(side) == len(living) and min(living) in side)
 
 
-def make_next(last: Generation, staying: Iterable[Member], joining: Mapping[str, tuple[int, int]]) -> Generation:
-    """The next generation. ``joining``: life and number of devices by name; their processes get new numbers."""
-    members = {member.name: member for member in staying if member.numbers}
+def make_next(
+    last: Generation,
+    staying: Iterable[Member],
+    joining: Mapping[str, tuple[int, tuple[int, ...]]],
+    returning: Mapping[str, tuple[int, ...]] | None = None,
+) -> Generation:
+    """The next generation. ``joining``: life and devices by name; ``returning``: devices of nodes that stay, whose processes have
+    been started again. Processes of both get new numbers.
+    """
+    known = dict(zip(last.numbers, last.devices, strict=True))
+    back = returning or {}
+    members = {
+        one.name: Member(one.name, one.numbers, one.life, tuple(known[number] for number in one.numbers))
+        for one in staying
+        if one.numbers or back.get(one.name)
+    }
     number = last.next_number
-    for name in sorted(joining.keys() - members.keys()):
-        life, devices = joining[name]
-        members[name] = Member(name, tuple(range(number, number + devices)), life)
-        number += devices
+    for name in sorted({*members, *joining}):
+        if (member := members.get(name)) is None:
+            life, devices = joining[name]
+            member = Member(name, (), life)
+        else:
+            devices = back.get(name, ())
+        fresh = tuple(range(number, number + len(devices)))
+        members[name] = Member(name, member.numbers + fresh, member.life, member.devices + tuple(devices))
+        number += len(devices)
     return Generation(last.number + 1, tuple(members[name] for name in sorted(members)), number)
 
 

@@ -18,6 +18,8 @@ PRIVATE_DIR = "private"
 """Directory of a run, 0700, that is gone when the run has ended: the runner's socket. It is never listed, copied or fetched."""
 FIRST_LEASE_EPOCH = 1
 """Lease epoch of the launch itself; every later command takes a greater one."""
+JOINS_VARIABLE = "PACELINE_JOINS"
+"""In the environment of a rank that was started again, as the process before on its device is gone: it joins a run that trains."""
 RANK_NAME = "paceline-r"
 """Name of a rank's process, before the number of the rank."""
 DETACH_METHODS = ("setsid", "systemd", "tmux", "screen")

@@ -21,7 +21,7 @@ def reformed_text(event: GroupReformed) -> str:
     """One sentence: who trains on without whom, why, and what it cost."""
     lost = f" without rank {_listed(event.lost)}" if event.lost else ""
     why = f" ({event.reason})" if event.reason else ""
-    return f"the training goes on with rank {_listed(event.ranks)}{lost} after {event.seconds:.1f} s{why}"
+    return f"the training goes on with rank {_listed(tuple(sorted(event.ranks)))}{lost} after {event.seconds:.1f} s{why}"
 
 
 def _listed(numbers: tuple[int, ...]) -> str:

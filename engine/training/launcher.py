@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import getpass
 import importlib
-import json
 import os
 import re
 import signal
@@ -34,16 +33,12 @@ from torch.distributed.elastic.rendezvous import (
 from torch.distributed.launcher.api import elastic_launch
 
 from ..plan import NodePlan, Plan
-from ..protocol import runner_socket
+from ..protocol.run_plan import read_run_plan
 from ..protocol.temporary_files import make_temporary, remove_temporary
-from ..wire import from_plain
-from .group.rank_process import die_with_parent
+from .recovery.separate_torchruns import SIGNAL_STATUS, SeparateTorchruns
 from .worker import prepare_rank
 
 BACKEND = "paceline"
-SIGNAL_STATUS = 128
-"""Exit status of a torchrun here, less the number of the signal that ended its rank; as a shell reports it."""
-RUNNER_TIMEOUT_S = 10.0
 
 
 class PlannedRendezvous(RendezvousHandler):
@@ -99,14 +94,15 @@ def torchrun_arguments(plan: Plan, node: NodePlan, run_dir: Path, processes: int
 
 def main(run_dir: Path, name: str) -> None:
     """Run torchrun in this process. It exits with its own status."""
-    plan = from_plain(Plan, json.loads((run_dir / "plan.json").read_text()))
+    plan = read_run_plan(run_dir)
     node = next(node for node in plan.nodes if node.name == name)
     rendezvous_handler_registry.register(BACKEND, PlannedRendezvous)
     words = torchrun_arguments(plan, node, run_dir)
     use_temporary_directory(run_dir)
     try:
         if plan.min_devices is not None and can_fork(plan, node):
-            status = _launch_separately(plan, node, run_dir)
+            importlib.import_module("torch._dynamo")  # what they share is imported once, before they are forked
+            status = SeparateTorchruns(run_dir, node, lambda index: _be_torchrun(plan, node, run_dir, index)).run()
             remove_temporary(run_dir)
             sys.stdout.flush()
             os._exit(status)  # taking down an interpreter that has imported torch costs two seconds of a processor
@@ -136,39 +132,8 @@ def can_fork(plan: Plan, node: NodePlan) -> bool:
     return plan.program != "script" and all(plan.ranks[rank].device_kind != "cuda" for rank in node.ranks)
 
 
-def _launch_separately(plan: Plan, node: NodePlan, run_dir: Path) -> int:
-    """Fork a torchrun for each device, tell the runner of each that ends, and return once all have: 0 where one of them was done.
-
-    What they share is imported once, before they are forked.
-    """
-    importlib.import_module("torch._dynamo")
-    ranks: dict[int, int] = {}
-    for index, rank in enumerate(node.ranks):
-        sys.stdout.flush()
-        if (pid := os.fork()) == 0:
-            os._exit(_be_torchrun(plan, node, run_dir, index))
-        ranks[pid] = rank
-
-    def pass_on(signum: int, frame: object) -> None:
-        for pid in ranks:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signum)
-
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(signum, pass_on)
-    statuses = []
-    while ranks:
-        pid, status = os.wait()
-        if (ended := ranks.pop(pid, None)) is not None:
-            code = os.waitstatus_to_exitcode(status)
-            statuses.append(code)
-            _tell_runner(run_dir, ended, SIGNAL_STATUS - code if code > SIGNAL_STATUS else code)
-    return 0 if 0 in statuses else 1
-
-
 def _be_torchrun(plan: Plan, node: NodePlan, run_dir: Path, index: int) -> int:
     """A forked torchrun with the rank of one device. Returns the rank's exit status; that of a signal is added to SIGNAL_STATUS."""
-    die_with_parent(signal.SIGTERM)
     words = torchrun_arguments(plan, node, run_dir, processes=1)
     try:
         _launch_forked(words, run_dir, node.name, f"paceline.engine.{plan.program}", index)
@@ -179,12 +144,6 @@ def _be_torchrun(plan: Plan, node: NodePlan, run_dir: Path, index: int) -> int:
         print(f"torchrun for device {index}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
         return 1
     return 0
-
-
-def _tell_runner(run_dir: Path, rank: int, code: int) -> None:
-    with contextlib.suppress(OSError), runner_socket.connect(run_dir, RUNNER_TIMEOUT_S) as connection:
-        connection.sendall(json.dumps({"ask": "rank_ended", "rank": rank, "code": code}).encode() + b"\n")
-        connection.recv(1)
 
 
 @record

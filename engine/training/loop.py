@@ -16,6 +16,7 @@ from .data import Split
 from .evaluation import evaluate
 from .group.peer_failure import is_collateral
 from .group.process_group import Group
+from .group.reform import PlannedChange
 from .guard import Guard
 from .rank_log import EpochSums, LoggedStep, RankLog, StepLog
 from .recovery.members import Members
@@ -46,7 +47,9 @@ class Case:
     place: SamplerState | None = None
     """Where a run that is resumed goes on in the data; None: at the beginning."""
     first_step: int = 0
-    """Steps taken before, by the run that is resumed."""
+    """Steps taken before, by the run that is resumed or the group that was joined."""
+    first_epoch: int | None = None
+    """Epochs evaluated before; None: those before ``place``."""
     members: Members | None = None
     """How the case goes on when ranks are lost; None: it ends."""
     _state: SamplerState = field(init=False)
@@ -67,7 +70,7 @@ class Case:
 
     def train(self) -> tuple[Memory, int]:
         """Train all epochs. Return the balancer's memory and the number of steps taken."""
-        self._evaluated = 0 if self.place is None else self.place.epoch
+        self._evaluated = self.first_epoch if self.first_epoch is not None else 0 if self.place is None else self.place.epoch
         self._state = self.place or SamplerState(len(self.trainer.data), self.seed, 0)
         self._is_epoch_whole = self._state.offset == 0
         self._steps = self.first_step
@@ -79,6 +82,9 @@ class Case:
             try:
                 self._train_epochs()
                 break
+            except PlannedChange:
+                assert self.members is not None
+                self._go_on(self.members, is_planned=True)
             except Exception as error:
                 if self.members is None or not is_collateral(error):
                     raise
@@ -97,12 +103,13 @@ class Case:
         if self.members is not None:
             self.group.leave()
 
-    def _go_on(self, members: Members) -> None:
-        """Go on in the next group, from the state of the member that is furthest."""
+    def _go_on(self, members: Members, *, is_planned: bool = False) -> None:
+        """Go on in the next group, from the state of the member that is furthest; ``is_planned``: all stand at this step."""
         began = time.perf_counter()
         before, steps = self._by_device(self._shares.memory.local_batch_sizes), self._steps
         places = (self._steps, self._evaluated, self._state.epoch, self._state.offset)
-        self.trainer, self.problem, place = members.go_on(self.trainer, self.problem, places)
+        self.trainer, self.problem, place = members.go_on(self.trainer, places, is_planned=is_planned)
+        assert members.group is not None
         self.group = members.group
         self._steps, self._evaluated, epoch, offset = place
         self._state = SamplerState(self._state.samples, self.seed, epoch, offset)
@@ -128,7 +135,7 @@ class Case:
             self._recorder = _EpochRecorder(self, epoch)
         recorder = self._recorder
         state, step = self._state, self._steps
-        if self.place is not None and self.place.epoch == epoch:
+        if self.place is not None and self.place.epoch == epoch and self.first_epoch is None:
             samples -= self.place.offset
         begun: deque[tuple[int, SamplerState]] = deque(maxlen=3)
         while True:
@@ -141,6 +148,7 @@ class Case:
             self.guard.attempt("logging", recorder.begin_step, step, size, otherwise=None)
             sizes = self._shares.sizes_for(step, size)
             trainer.replica.is_undecided = self._shares.is_undecided
+            trainer.replica.is_pausing = self.members is not None and self.members.regroup.is_pausing
             report = trainer.step(step, state, sizes)
             state = self._rewind(report, state.advance(size), begun, step)
             self._state, self._steps = state, step + 1
@@ -153,6 +161,8 @@ class Case:
             self.guard.attempt("logging", recorder.end_step, own, report, is_change, otherwise=None)
             if self.checkpointer is not None and trainer.local_sgd is None and self.checkpointer.is_due(step):
                 self._save(state, step)
+            if report is not None and report.is_pausing:
+                raise PlannedChange
         self.guard.attempt("logging", recorder.close, otherwise=None)
         score = self._evaluate(epoch, samples, recorder.seconds)
         self._evaluated, self._recorder, self._is_epoch_whole = epoch + 1, None, True

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ..balancer.step_phases import StepTimes
@@ -16,6 +16,8 @@ from ..wire import encode
 
 LINE_INTERVAL_S = 0.25
 """Least seconds between two summaries: at most four lines a second."""
+SECONDS_DIGITS, TIME_DIGITS = 6, 4
+"""Decimals of step times and of the clock: random digits beyond them were a tenth of every link, run directory and recording."""
 STEPS_AROUND_CHANGE = 3
 """Steps after a change of shares that each get their own line, as does the step before it."""
 
@@ -23,10 +25,11 @@ STEPS_AROUND_CHANGE = 3
 class RankLog:
     """Appends events to the file of one rank. No other process writes to it. Raises StorageFailed where it cannot be opened."""
 
-    def __init__(self, path: Path, rank: int) -> None:
+    def __init__(self, path: Path, rank: int, process: int | None = None) -> None:
+        """``process``: number of the process, where the first one on the device of this rank is gone."""
         self.case = ""
         """Name of the case of the following lines."""
-        self._path, self._rank = path, rank
+        self._path, self._rank, self._process = path, rank, process
         try:
             self._handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         except OSError as error:
@@ -34,7 +37,9 @@ class RankLog:
 
     def write(self, event: RankEvent) -> None:
         """Append one event with rank, case and time. Raises StorageFailed on a full disk and leaves no partial line."""
-        stamped = dataclasses.replace(event, rank=self._rank, case=self.case, node_time=time.time())
+        stamped = dataclasses.replace(
+            event, rank=self._rank, process=self._process, case=self.case, node_time=round(time.time(), TIME_DIGITS)
+        )
         line = encode(stamped).encode() + b"\n"
         before = os.fstat(self._handle).st_size
         try:
@@ -96,20 +101,24 @@ class StepLog:
             return
         steps, self._steps, self._last_line = self._steps, [], time.monotonic()
         last, count = steps[-1], len(steps)
+
+        def mean(seconds: Iterable[float]) -> float:
+            return round(sum(seconds) / count, SECONDS_DIGITS)
+
         self._log.write(
             StepsTaken(
                 epoch=last.epoch,
                 step=last.step,
                 steps=count,
                 local_batch_size=last.times.samples,
-                compute_seconds=sum(step.times.compute_seconds for step in steps) / count,
-                wait_seconds=sum(step.times.wait_seconds for step in steps) / count,
-                step_seconds=sum(step.step_seconds for step in steps) / count,
-                data_seconds=sum(step.times.data_seconds for step in steps) / count,
-                copy_seconds=sum(step.times.copy_seconds for step in steps) / count,
-                host_seconds=sum(step.times.host_seconds for step in steps) / count,
-                backward_seconds=sum(step.times.backward_seconds for step in steps) / count,
-                optimizer_seconds=sum(step.times.optimizer_seconds for step in steps) / count,
+                compute_seconds=mean(step.times.compute_seconds for step in steps),
+                wait_seconds=mean(step.times.wait_seconds for step in steps),
+                step_seconds=mean(step.step_seconds for step in steps),
+                data_seconds=mean(step.times.data_seconds for step in steps),
+                copy_seconds=mean(step.times.copy_seconds for step in steps),
+                host_seconds=mean(step.times.host_seconds for step in steps),
+                backward_seconds=mean(step.times.backward_seconds for step in steps),
+                optimizer_seconds=mean(step.times.optimizer_seconds for step in steps),
                 samples=sum(step.times.samples for step in steps),
                 loss=last.loss,
                 utilization=utilization,

@@ -1,7 +1,8 @@
 """The group of a run that outlives its ranks, on one node: feeds ``membership.agreement`` and does what it decides.
 
 A rank that is killed or silent, a runner that is gone or silent: the others leave the group behind, agree on the next generation,
-and tell their ranks who forms it and through which store. See docs/design/durable-runs.md.
+and tell their ranks who forms it and through which store. A lost process is started again and joins under a new number; a node that
+a person takes out rests, and may come back. Ranks of the plan stand for devices here. See docs/design/durable-runs.md.
 """
 
 from __future__ import annotations
@@ -16,17 +17,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ...membership.agreement import Agreement, Form, Leave, Output, Send, Stop, Wait, Word
+from ...errors import UsageError, WorkFailed
+from ...membership.agreement import PAUSE_S, Agreement, Form, GiveUp, Leave, Output, Send, Stop, Wait, Word
 from ...membership.generation import Generation, Member, may_decide
 from ...plan import NodePlan, Plan
 from ...protocol.run_files import MEMBERS_FILE
 from ...wire import from_plain, to_plain
+from ..system.timeout import with_timeout
 from .group_store import GroupStore
+from .returns import Returns
 from .store_relay import LEFT_BEHIND, StoreRelay
 
 TICK_S = 0.25
 CAUSE_S = 0.7
 """Seconds that a broken group without a cause waits for one: torchrun looks after its rank ten times a second."""
+DRAIN_MARGIN_S = 15.0
+"""Seconds for the agreement after the longest pause."""
 FORMING_S = 30.0
 """Seconds for which a word of the store of a generation waits until this runner knows that generation, too."""
 
@@ -34,7 +40,7 @@ Message = dict[str, Any]
 
 
 class ElasticGroup:
-    """One runner's part. ``on_alone(reason)`` is called when this node has to leave the run, or can never go on."""
+    """One runner's part. ``on_over(reason)`` is called when the run can never go on."""
 
     def __init__(
         self,
@@ -44,19 +50,29 @@ class ElasticGroup:
         *,
         send: Callable[[Message, str], None],
         on_finished: Callable[[], None],
-        on_alone: Callable[[str, bool], None],
+        on_over: Callable[[str], None],
         on_wait: Callable[[str], None],
+        on_rest: Callable[[str, bool], None],
         relay: StoreRelay,
     ) -> None:
-        """``send``: to one other runner. ``on_alone(reason, goes_on)``: whether the run goes on elsewhere. ``relay``: to the
-        store of the first group."""
+        """``send``: to one other runner. ``on_rest(reason, is_over)``: this node takes no part for now, or wants to again; raises
+        DeviceInUse where it may not. ``relay``: to the store of the first group."""
         self._run, self._plan, self._node = run, plan, node
-        self._send, self._on_finished, self._on_alone, self._on_wait = send, on_finished, on_alone, on_wait
+        self._send, self._on_finished, self._on_over = send, on_finished, on_over
+        self._on_wait, self._on_rest = on_wait, on_rest
         members = tuple(sorted((Member(one.name, one.ranks) for one in plan.nodes), key=lambda member: member.name))
         first = Generation(0, members, len(plan.ranks))
-        self._agreement = Agreement(node.name, first, time.monotonic(), min_devices=max(1, plan.min_devices or 1))
-        self._agreement.has_state = True  # all begin with the weights of one seed
-        self._numbers = set(first.numbers)
+        self._min_devices, self._life = max(1, plan.min_devices or 1), 0
+        self._agreement = Agreement(node.name, first, time.monotonic(), min_devices=self._min_devices)
+        self._agreement.note_state(node.ranks)  # all begin with the weights of one seed
+        self._written = first
+        self._here: dict[int, int] = {rank: rank for rank in node.ranks}
+        """Number of the process on each device of this node that takes part."""
+        self._standing: set[int] = set()
+        """Devices whose processes stand, as a change of members is wanted."""
+        self._returns = Returns()
+        self.rest_reason = ""
+        """Why this node takes no part for now; empty: it does, or wants to."""
         self._is_finished = False
         self._left = -1
         self._relays = {0: relay}
@@ -68,6 +84,11 @@ class ElasticGroup:
         self._answering: set[asyncio.Task[None]] = set()
 
     @property
+    def is_member(self) -> bool:
+        """Whether processes of this node take part."""
+        return bool(self._here)
+
+    @property
     def gone(self) -> tuple[str, ...]:
         """Nodes without which the run went on."""
         names = {member.name for member in self._agreement.generation.members}
@@ -76,40 +97,105 @@ class ElasticGroup:
     async def run(self) -> None:
         """Look after the group until all its ranks have finished."""
         while not self._is_finished:
+            self._agreement.joins = self._returns.ready()
             self._do(self._agreement.tick(time.monotonic()))
+            self._write()
             await asyncio.sleep(TICK_S)
 
     def finish(self) -> None:
         """All ranks have finished: whoever goes now is not lost."""
         self._is_finished = True
+        self._returns.end()
+        self._changed.set()
 
-    def hear_rank(self, rank: int, pid: int) -> int:
-        """A sign of life of a rank; returns the newest generation that is left behind."""
+    def hear_rank(self, rank: int, pid: int) -> Message:
+        """A sign of life of a rank; returns the newest generation that is left behind, and the one whose ranks are to stand."""
         self._pids[rank] = pid
-        return self._left
+        pausing = self._agreement.generation.number if self._agreement.is_pausing else -1
+        return {"value": self._left, "pausing": pausing}
+
+    def number_of(self, rank: int) -> int | None:
+        """Number of the process on a device of this node; None: it takes no part."""
+        return self._here.get(rank)
 
     def lose_rank(self, rank: int, reason: str) -> None:
         """A rank of this node has ended or is silent; a silent one is killed, as it must not come back to an old group."""
-        self._note_loss(rank, reason)
-        for node in self._plan.nodes:
-            if node.name != self._node.name:
-                self._send({"rank_lost": {"rank": rank, "reason": reason}}, node.name)
-        self._agreement.lose((rank,))
-        if (pid := self._pids.pop(rank, None)) is not None:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
+        number = self._here.pop(rank, None)
+        self._kill(rank)
+        if number is not None:
+            self._tell_loss((number,), reason)
+            self._agreement.lose((number,))
+        if not self.rest_reason and not self._is_finished:
+            self._returns.lose(rank)
+        self._note_standing()
         self._do(self._agreement.tick(time.monotonic()))
+
+    def note_formed(self, rank: int, number: int) -> None:
+        """A process of this node holds the state of the training."""
+        if self._here.get(rank) == number:
+            self._agreement.note_state((number,))
+
+    async def next_start(self) -> Message:
+        """Wait for the next device of this node whose process is to be started: {"rank"}, or {"is_over"}."""
+        return await self._returns.next_start()
+
+    async def join(self, rank: int) -> Message:
+        """Wait until the run takes in the process that was started for a device, and return its group."""
+        return await self._returns.join(rank)
+
+    async def drain(self, reason: str) -> Message:
+        """Take this node out at the next step: {"ranks", "left"}, its devices and how many are left. Its processes then end.
+
+        Raises UsageError where it may not go, WorkFailed where it does not in time.
+        """
+        generation, ranks = self._agreement.generation, tuple(sorted(self._here))
+        left = len(generation.numbers) - len(ranks)
+        if self._is_finished:
+            raise UsageError("the run has finished")
+        if self.rest_reason or not ranks:
+            raise UsageError(f"{self._node.name} takes no part in the run now")
+        if not left:
+            raise UsageError(f"{self._node.name} is the last node of the run", hint="paceline cancel ends the run")
+        if left < self._min_devices:
+            hint = "bring another device back first, or cancel the run and resume it"
+            raise UsageError(f"{left} devices would be left, and the run wants {self._min_devices} (--min-devices)", hint=hint)
+        self._tell_loss(tuple(self._here.values()), reason)
+        self.rest_reason, self._agreement.is_leaving = reason, True
+        self._do(self._agreement.tick(time.monotonic()))
+        try:
+            await with_timeout(PAUSE_S + DRAIN_MARGIN_S, self._until_left(generation.number))
+        except asyncio.TimeoutError:
+            self._stay()
+            raise WorkFailed("the other nodes have not answered", hint="see paceline jobs") from None
+        if self._is_finished:
+            raise UsageError("the run has finished")
+        if self._here:
+            self._stay()
+            raise WorkFailed(f"{self._node.name} stays: no other node of the run is left", hint="paceline cancel ends the run")
+        return {"ranks": list(ranks), "left": left}
+
+    def come_back(self) -> Message:
+        """Have the processes of a node that rests started, and join: {"ranks"}. Raises UsageError, DeviceInUse or StorageFailed."""
+        if not self.rest_reason or self._here:
+            raise UsageError(f"{self._node.name} takes part in the run already")
+        if self._is_finished:
+            raise UsageError("the run has finished")
+        self._on_rest(self.rest_reason, True)
+        self.rest_reason = ""
+        for rank in self._node.ranks:
+            self._returns.start_now(rank)
+        return {"ranks": list(self._node.ranks)}
 
     def lose_peer(self, peer: str, reason: str) -> None:
         """The runner of another node is gone for good."""
         self._gone.add(peer)
-        for node in self._plan.nodes:
-            if node.name == peer:
-                for rank in node.ranks:
-                    self._note_loss(rank, reason)
+        for member in self._agreement.generation.members:
+            if member.name == peer:
+                for number in member.numbers:
+                    self._note_loss(number, reason)
         members = [member.name for member in self._agreement.generation.members]
         if not may_decide(members, [name for name in members if name not in self._gone]):
-            self._on_alone(reason, False)
+            self._on_over(reason)
             return
         self._agreement.forget(peer)
         self._do(self._agreement.tick(time.monotonic()))
@@ -137,22 +223,63 @@ class ElasticGroup:
             return LEFT_BEHIND
         return await relay.ask(request)
 
-    async def next_generation(self, after: int) -> Message:
-        """Wait for a generation after this one: {"generation", "numbers", "reason"}. A rank asks when its group is broken."""
+    async def next_generation(self, rank: int, after: int, *, is_planned: bool = False) -> Message:
+        """Wait for a generation after this one, see ``_group``. A rank asks when its group is broken, or because it stands."""
+        if is_planned and after == self._agreement.generation.number:
+            self._standing.add(rank)
+            self._note_standing()
+            await self._until_training(after)
+            return self._group()
         deadline = time.monotonic() + CAUSE_S
         while after == self._agreement.generation.number and self._agreement.phase == "training" and time.monotonic() < deadline:
             await asyncio.sleep(0.02)  # whoever is lost is known a moment later, and is not asked again
         if after == self._agreement.generation.number:
             self._agreement.is_broken = True
             self._do(self._agreement.tick(time.monotonic()))
+        await self._until_training(after)
+        return self._group()
+
+    async def _until_training(self, after: int) -> None:
         while self._agreement.generation.number <= after or self._agreement.phase != "training":
             self._changed.clear()
             await self._changed.wait()
-        generation = self._agreement.generation
-        return {"generation": generation.number, "numbers": list(generation.numbers), "reason": self._reason}
 
-    def _note_loss(self, rank: int, reason: str) -> None:
-        self._reasons.setdefault(rank, reason)
+    async def _until_left(self, after: int) -> None:
+        """Wait until this node has left, or a generation has been formed with it all the same."""
+        while self._here and not self._is_finished and self._agreement.generation.number <= after:
+            self._changed.clear()
+            await self._changed.wait()
+
+    def _group(self) -> Message:
+        """The group for its ranks: {"generation", "numbers", "devices", "reason"}."""
+        generation = self._agreement.generation
+        numbers, devices = list(generation.numbers), list(generation.devices)
+        return {"generation": generation.number, "numbers": numbers, "devices": devices, "reason": self._reason}
+
+    def _note_standing(self) -> None:
+        if self._here and self._standing.issuperset(self._here):
+            self._do(self._agreement.note_paused(time.monotonic()))
+
+    def _stay(self) -> None:
+        self.rest_reason, self._agreement.is_leaving = "", False
+        for rank in self._node.ranks:
+            if rank not in self._here and not self._returns.is_expected(rank):
+                self._returns.lose(rank)
+
+    def _kill(self, rank: int) -> None:
+        if (pid := self._pids.pop(rank, None)) is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+
+    def _tell_loss(self, numbers: tuple[int, ...], reason: str) -> None:
+        for number in numbers:
+            self._note_loss(number, reason)
+            for node in self._plan.nodes:
+                if node.name != self._node.name:
+                    self._send({"rank_lost": {"rank": number, "reason": reason}}, node.name)
+
+    def _note_loss(self, number: int, reason: str) -> None:
+        self._reasons.setdefault(number, reason)
 
     def _do(self, outputs: list[Output]) -> None:
         if self._is_finished:
@@ -165,10 +292,12 @@ class ElasticGroup:
                     self._leave_behind(self._agreement.generation.number)
                 case Form(generation):
                     self._form(generation)
-                case Leave():
-                    self._on_alone(f"{self._node.name} was out of reach; the run goes on without it", True)
+                case Leave(generation):
+                    self._leave(generation)
                 case Wait(reason):
                     self._on_wait(reason)
+                case GiveUp(reason):
+                    self._on_over(reason)
         self._changed.set()
 
     def _leave_behind(self, number: int) -> None:
@@ -177,19 +306,55 @@ class ElasticGroup:
         for old in [one for one in self._relays if one <= newest]:
             self._relays.pop(old).close()
 
+    def _leave(self, generation: Generation) -> None:
+        """The run goes on without this node: because it wanted to leave, else it was out of reach or has lost its processes, and
+        joins again with new ones. Whoever is out joins as another life of its node."""
+        old = self._agreement
+        self._life += 1
+        self._agreement = Agreement(
+            self._node.name, generation, time.monotonic(), life=self._life, min_devices=self._min_devices, former=old.record
+        )
+        for rank in self._node.ranks:
+            self._kill(rank)
+        self._here.clear()
+        self._standing.clear()
+        if self.rest_reason:
+            self._returns.rest()
+            self._on_rest(self.rest_reason, False)
+            return
+        for rank in self._node.ranks:
+            if not self._returns.is_expected(rank):
+                self._returns.lose(rank)
+
     def _form(self, generation: Generation) -> None:
         self._leave_behind(generation.number)
-        lost = sorted(self._numbers - set(generation.numbers))
-        reasons = dict.fromkeys(self._reasons.get(number, f"rank {number} is silent") for number in lost)
-        self._reason = "; ".join(reasons) or "the group was broken"
+        self._standing.clear()
+        before = dict(zip(self._written.numbers, self._written.devices, strict=True))
+        now = dict(zip(generation.numbers, generation.devices, strict=True))
+        reasons = [self._reasons.get(number, f"rank {device} is silent") for number, device in before.items() if number not in now]
+        joined = [device for number, device in now.items() if number not in before]
+        reasons += [f"rank {device} on {self._plan.ranks[device].node} is back" for device in joined]
+        self._reason = "; ".join(dict.fromkeys(reasons)) or "the group was broken"
         keeper = generation.members[0].name
         is_own = keeper == self._node.name
         store = GroupStore(len(generation.numbers), self._on_finished) if is_own else None
         self._relays[generation.number] = StoreRelay(store, keeper, self._send)
-        self._write(generation)
+        member = generation.member(self._node.name, self._life)
+        for number in member.numbers if member is not None else ():
+            device = now[number]
+            if number not in self._here.values() and number not in before:
+                if self._returns.admit(device, self._group()):
+                    self._here[device] = number
+                else:
+                    self._agreement.lose((number,))  # it ended while the others agreed to take it in
+        self._write()
 
-    def _write(self, generation: Generation) -> None:
-        self._numbers = set(generation.numbers)
+    def _write(self) -> None:
+        """Record the newest generation that this runner knows, once."""
+        generation = self._agreement.generation
+        if generation == self._written:
+            return
+        self._written = generation
         line = json.dumps({**to_plain(generation), "reason": self._reason, "gone": list(self.gone), "node_time": time.time()})
         with contextlib.suppress(OSError), (self._run / MEMBERS_FILE).open("ab") as file:  # a full disk does not end a run
             file.write(line.encode() + b"\n")

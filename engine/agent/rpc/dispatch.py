@@ -11,6 +11,7 @@ from ..runs.run_dir import all_run_facts
 from ..runs.tail import Send
 from ..system.state_dir import StateDir, network_file_system
 from .checkpoints import list_run_checkpoints
+from .members import come_back, drain
 from .modules import find_modules
 from .path_probe import open_path_probe, try_paths
 from .process_kill import describe_process, kill
@@ -63,6 +64,8 @@ REQUESTS: dict[str, RequestHandler] = {
     "try_paths": try_paths,
     "take_lease": take_lease,
     "cancel": cancel,
+    "drain": drain,
+    "come_back": come_back,
     "list_runs": list_runs,
     "read_plan": read_plan,
     "read_clock": read_clock,

@@ -87,10 +87,11 @@ def local_outcome(run: Path, plan: Plan, node: NodePlan, status: int, oom_before
     return Outcome("failed", f"torchrun on {node.name}: {cause}" + (f": {last}" if last else ""), None, node.name)
 
 
-def ended_rank_outcome(run: Path, plan: Plan, rank: int, code: int, oom_before: OomKills) -> Outcome:
-    """Why one rank ended: by an error of its own, or lost. ``code``: its exit status, negative for a signal."""
+def ended_rank_outcome(run: Path, plan: Plan, rank: int, code: int, oom_before: OomKills, *, number: int) -> Outcome:
+    """Why one rank ended: by an error of its own, or lost. ``code``: its exit status, negative for a signal; ``number``: of its
+    process, which names its file."""
     node, label = plan.ranks[rank].node, _rank_label(plan, rank)
-    failed = _last_failure(run / "ranks" / f"{rank}.jsonl")
+    failed = _last_failure(run / "ranks" / f"{number}.jsonl")
     if failed is not None and not failed.is_collateral:
         return Outcome("failed", f"{label}: {_name_oom(failed.reason)}", rank, node)
     reason = _signal_reason(-code, oom_before) if code < 0 else failed.reason if failed is not None else f"exit status {code}"

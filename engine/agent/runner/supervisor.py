@@ -17,16 +17,28 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ...errors import PacelineError, WorkFailed
-from ...events import Event, LaunchStarted, MembersWaited, PeerLost, PeerSilent, RunnerEnded, RunnerStarted, StrangersRefused
+from ...errors import PacelineError, UsageError, WorkFailed
+from ...events import (
+    Event,
+    LaunchStarted,
+    MemberRested,
+    MembersWaited,
+    PeerLost,
+    PeerSilent,
+    RunnerEnded,
+    RunnerStarted,
+    StrangersRefused,
+)
 from ...membership.silence import Silence
 from ...plan import NodePlan, Plan
+from ...protocol.hours import parse_hours
 from ...protocol.json_files import write_json
 from ...protocol.run_files import FIRST_LEASE_EPOCH
 from ...protocol.runner_socket import remove_private
 from ...wire import encode, from_plain
 from ..group.elastic_group import ElasticGroup
 from ..group.group_store import GroupStore
+from ..group.node_hours import keep_hours
 from ..group.store_relay import StoreRelay
 from ..runs import device_lock, lease
 from ..runs.environment import run_environment
@@ -53,6 +65,8 @@ PROCESS_SCAN_INTERVAL_S = 2.0
 """Seconds between two scans of the run's processes, whose record serves to find them after a kill of the runner."""
 MAX_EXIT_ATTEMPTS = 600
 """Attempts to write exit.json on a full disk, one a second."""
+GROUP_WORDS = ("next_generation", "rank_ended", "next_start", "join", "formed", "drain", "come_back")
+"""Requests about the members of a run that outlives its ranks."""
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -72,7 +86,8 @@ class Supervisor:
         """``identity``: None for a run on one node."""
         self.run = root / "runs" / plan.run_id
         self._root, self._plan, self._node, self._env = root, plan, node, env
-        self._device_locks = devices
+        self.devices = devices
+        """Locks of the devices of this node; none while it takes no part."""
         self._outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._is_finished = False
         """Every rank has said that all its work is recorded: the run is done, whatever happens to its goodbye."""
@@ -102,8 +117,9 @@ class Supervisor:
             self._node,
             send=self._mesh.send,
             on_finished=self._on_finished,
-            on_alone=self._on_alone,
+            on_over=self._on_over,
             on_wait=self._on_wait,
+            on_rest=self._on_rest,
             relay=self._relay,
         )
 
@@ -181,6 +197,8 @@ class Supervisor:
         recorders = [asyncio.ensure_future(self._heartbeat.run())]
         if self._elastic is not None:
             recorders.append(asyncio.ensure_future(self._elastic.run()))
+            if (hours := parse_hours(self._node.hours)) is not None:
+                recorders.append(asyncio.ensure_future(keep_hours(self._elastic, hours)))
         try:
             process = await self._start_torchrun()
             self._process_tree = ProcessTree(self.run, exclude=(process.pid,))
@@ -229,7 +247,7 @@ class Supervisor:
         assert self._process_tree is not None
         while True:
             await asyncio.get_running_loop().run_in_executor(None, self._process_tree.record)
-            self._device_locks.refresh()
+            self.devices.refresh()
             await asyncio.sleep(PROCESS_SCAN_INTERVAL_S)
 
     async def _record_readings(self) -> None:
@@ -243,37 +261,74 @@ class Supervisor:
             self._mesh.introduce(request["peers"])
             return {"value": None}
         if request["ask"] == "beat":
-            return {"value": self._on_beat(int(request["rank"]), int(request["pid"]))}
-        if self._elastic is not None and request["ask"] == "next_generation":
-            return {"value": await self._elastic.next_generation(int(request["after"]))}
-        if self._elastic is not None and request["ask"] == "rank_ended":
-            self._on_rank_ended(int(request["rank"]), int(request["code"]))
-            return {"value": None}
+            return self._on_beat(int(request["rank"]), int(request["pid"]))
+        if request["ask"] in GROUP_WORDS:
+            try:
+                return {"value": await self._answer_of_group(request)}
+            except PacelineError as error:
+                return {"error": error.reason, "hint": error.hint, "type": type(error).__name__}
         if self._elastic is not None and request.get("generation"):
             return await self._elastic.ask_store(request)
         return await self._relay.ask(request)
 
-    def _on_beat(self, rank: int, pid: int) -> int | None:
-        """A sign of life of a rank; returns the newest generation of its group that is left behind."""
-        if rank not in self._node.ranks:
-            return None
-        self._heartbeat.hear_rank(rank, pid)
-        return None if self._elastic is None else self._elastic.hear_rank(rank, pid)
+    async def _answer_of_group(self, request: dict[str, Any]) -> Any:
+        """A word about the members of the run: of a rank, of the launcher, or of the agent for a person. Raises PacelineError."""
+        group = self._elastic
+        if group is None:
+            hint = "paceline train --min-devices N starts one that does; paceline cancel ends this one, and resume goes on with it"
+            raise UsageError("the run does not outlive the loss of a device", hint=hint)
+        match request["ask"]:
+            case "next_generation":
+                is_planned = bool(request.get("is_planned"))
+                return await group.next_generation(int(request["rank"]), int(request["after"]), is_planned=is_planned)
+            case "rank_ended":
+                self._on_rank_ended(group, int(request["rank"]), int(request["code"]))
+            case "next_start":
+                return await group.next_start()
+            case "join":
+                return await group.join(int(request["rank"]))
+            case "formed":
+                group.note_formed(int(request["rank"]), int(request["number"]))
+            case "drain":
+                return await group.drain(str(request["reason"])[:500])
+            case "come_back":
+                return group.come_back()
+        return None
 
-    def _on_rank_ended(self, rank: int, code: int) -> None:
+    def _on_beat(self, rank: int, pid: int) -> dict[str, Any]:
+        """A sign of life of a rank; answers which generations of its group are left behind, and which one is to stand."""
+        if rank not in self._node.ranks:
+            return {"value": None}
+        self._heartbeat.hear_rank(rank, pid)
+        return {"value": None} if self._elastic is None else self._elastic.hear_rank(rank, pid)
+
+    def _on_rank_ended(self, group: ElasticGroup, rank: int, code: int) -> None:
         """A rank of a run that outlives its ranks has ended: by an error, which ends the run, or it was lost."""
         if code == 0 or rank not in self._node.ranks or self._is_finished or self._outcome.done():
             return
-        outcome = ended_rank_outcome(self.run, self._plan, rank, code, self._oom_before)
+        number = group.number_of(rank)
+        if number is None:  # it was no member yet, or no more
+            group.lose_rank(rank, "")
+            return
+        outcome = ended_rank_outcome(self.run, self._plan, rank, code, self._oom_before, number=number)
         if not outcome.is_loss:
             self._decide(outcome)
-        elif self._elastic is not None:
-            self._losses.append(outcome)
-            self._elastic.lose_rank(rank, outcome.reason)
+            return
+        self._losses.append(outcome)
+        group.lose_rank(rank, outcome.reason)
 
-    def _on_alone(self, reason: str, goes_on: bool) -> None:
-        """This node has to leave the run, or the run can never go on."""
-        self._decide(Outcome("failed", reason, node=self._node.name, is_loss=goes_on))
+    def _on_over(self, reason: str) -> None:
+        """The run can never go on."""
+        self._decide(Outcome("failed", reason, node=self._node.name))
+
+    def _on_rest(self, reason: str, is_over: bool) -> None:
+        """This node takes no part for now, and gives its devices back; or it takes them to join again. Raises as ``acquire``."""
+        if is_over:
+            ranks = [self._plan.ranks[rank] for rank in self._node.ranks]
+            self.devices = device_lock.acquire(self._root, ranks, self._plan.run_id, self._plan.is_shared)
+        else:
+            self.devices.release()
+        self._write_event(MemberRested(reason=reason, is_over=is_over))
 
     def _on_wait(self, reason: str) -> None:
         """The run stands still until others are back."""
@@ -290,6 +345,8 @@ class Supervisor:
         self._is_finished = True
         if self._elastic is not None:
             self._elastic.finish()
+            if not self._elastic.is_member:  # no rank here will end by itself
+                self._decide(Outcome("done"))
 
     def _on_stranger(self, address: str, reason: str) -> None:
         """Count a connection that proved nothing; the first and every tenfold count become an event."""
@@ -411,5 +468,5 @@ async def supervise(root: Path, name: str, request: dict[str, Any]) -> None:
     try:
         await supervisor.run_to_end()
     finally:
-        devices.release()
+        supervisor.devices.release()
         os.close(lock)

@@ -130,6 +130,7 @@ def _node_plan(candidate: NodeCandidate, node_rank: int, ranks: range) -> NodePl
         interface=candidate.spec.interface or candidate.interface,
         python=candidate.python,
         paths=dict(candidate.spec.paths),
+        hours=candidate.spec.hours,
     )
 
 

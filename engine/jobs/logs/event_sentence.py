@@ -78,6 +78,7 @@ def _of_group(event: Event) -> Sentence | None:
     match event:
         case GroupReformed():
             lost = f"without {_ranks(event.lost)}" if event.lost else "with all members"
+            lost += f", with {_ranks(event.joined)} again" if event.joined else ""
             repeated = f", {event.repeated_steps} steps are repeated" if event.repeated_steps else ""
             stood = f"; training stood for {event.seconds:.1f} s"
             text = f"the group goes on {lost} from step {event.step}{repeated}{stood}{_because(event.reason)}"

@@ -34,10 +34,15 @@ class CheckpointCopies:
 
     def publish(self, event: Event) -> None:
         """Publish an event of the run; a new checkpoint is remembered for the next copy."""
-        if isinstance(event, CheckpointWritten) and event.rank == 0 and event.name and event.node and not event.error:
+        if isinstance(event, CheckpointWritten) and self._is_wanted(event):
             self._newest = event
             self._is_new.set()
         self._publish(event)
+
+    def _is_wanted(self, event: CheckpointWritten) -> bool:
+        """Whether it is written and newer than the last one: of two writers the first to tell counts."""
+        is_newer = self._newest is None or event.step > self._newest.step
+        return is_newer and bool(event.name and event.node) and not event.error
 
     async def run(self) -> None:
         """Copy until it is cancelled."""

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 from ...events import (
     Event,
     LaunchStarted,
+    MemberRested,
     MembersWaited,
     PeerLost,
     PeerSilent,
@@ -37,6 +38,7 @@ NODE_EVENTS = (
     PeerLost,
     PeerSilent,
     MembersWaited,
+    MemberRested,
     StrangersRefused,
     RunnerEnded,
     RankEvent,

@@ -56,14 +56,17 @@ def _document(mirror: RunMirror, plan: Plan, events: list[Event], verdict: RunVe
 
 
 def _members(plan: Plan, events: list[Event]) -> Document:
-    """Who left a run that went on, and what it cost; empty for a run that lost nobody."""
-    changes = {event.generation: event for event in events if isinstance(event, GroupReformed)}
+    """Who left a run that went on or joined it, and what it cost; empty for a run whose members stayed."""
+    told = [event for event in events if isinstance(event, GroupReformed)]
+    told.sort(key=lambda event: len(event.lost) + len(event.joined))  # whoever has just joined knows least
+    changes = {event.generation: event for event in told}
     if not changes:
         return {}
     rows = [
         {
             "ranks": list(event.ranks),
             "lost": list(event.lost),
+            "joined": list(event.joined),
             "reason": event.reason,
             "step": event.step,
             "seconds": event.seconds,

@@ -24,6 +24,7 @@ from ...ssh.fleet import Fleet
 from ...states import ENDED_STATUSES
 from ...telemetry.bus import Publish
 from ...wire import from_plain
+from ...workloads import WORKLOADS
 from ..files.fetch import fetch
 from ..gather import gather_answers
 from ..retry import call_with_retry
@@ -36,12 +37,20 @@ COPIES_DIR = "files"
 
 
 async def prepare_resume(
-    row: Document, fleet: Fleet, *, connected: Sequence[str], runs: Path, packed: Path, publish: Publish
+    row: Document,
+    fleet: Fleet,
+    *,
+    connected: Sequence[str],
+    runs: Path,
+    packed: Path,
+    publish: Publish,
+    epochs: int | None = None,
 ) -> TrainSpec:
     """The job of an ended run (a row of ``list_runs``), to go on from its newest sound checkpoint.
 
     The checkpoint is brought to ``packed/<its SHA-256>`` here. A script that left none begins again with the files that it had
-    written: it may go on from them by itself. Raises UsageError where the run is not over, or where no checkpoint can be had.
+    written: it may go on from them by itself. ``epochs``: how many it is to have trained in all; None: as before. Raises UsageError
+    where the run is not over or has trained all epochs, or where no checkpoint can be had.
     """
     run_id = row["run_id"]
     if row["state"] not in ENDED_STATUSES:
@@ -57,8 +66,9 @@ async def prepare_resume(
     for info, node in sorted(places, key=lambda place: (place[0].step, place[1] is None), reverse=True):
         path = await _bring(row, info, node, here, fleet, publish)
         if path is not None:
-            await asyncio.to_thread(pack_checkpoint, path, info.sha256, packed)
             resume = ResumeSpec(run_id=run_id, epoch=info.epoch, step=info.step, digest=info.sha256)
+            refuse_trained(resume, spec if epochs is None else replace(spec, epochs=epochs))
+            await asyncio.to_thread(pack_checkpoint, path, info.sha256, packed)
             return replace(spec, resume=resume, devices="all" if spec.devices == "auto" else spec.devices)
     missing = [name for name in row["nodes"] if name not in answers]
     if spec.script is not None and not missing:
@@ -80,6 +90,16 @@ def resume_from_file(path: Path, packed: Path) -> ResumeSpec:
     info = read_info(path.parent, path.with_suffix(".json").name)
     known = info if info is not None and info.sha256 == sha256 else None
     return ResumeSpec(run_id="", epoch=known.epoch if known else 0, step=known.step if known else 0, digest=sha256)
+
+
+def refuse_trained(resume: ResumeSpec, spec: TrainSpec) -> None:
+    """Raise UsageError where a checkpoint has trained all epochs of a job: nothing would be left to do. Of a script they are its
+    own."""
+    epochs = spec.epochs or (WORKLOADS[spec.workload].epochs if spec.workload in WORKLOADS else None)
+    if spec.script is None and epochs is not None and resume.epoch >= epochs:
+        what = f"run {resume.run_id}" if resume.run_id else "the checkpoint"
+        reason = f"{what} has trained {resume.epoch} epochs of {epochs}: none is left"
+        raise UsageError(reason, hint=f"--epochs {resume.epoch + epochs} trains as many again")
 
 
 def pack_checkpoint(path: Path, sha256: str, packed: Path) -> Path:

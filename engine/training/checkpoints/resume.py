@@ -14,18 +14,17 @@ from ..shares.sampler import SamplerState
 from .writer import Checkpointer, load_checkpoint
 
 
-def make_checkpointer(
-    plan: Plan, rank: RankPlan, run_dir: Path, log: RankLog, numbers: Sequence[int] | None = None
-) -> Checkpointer | None:
-    """The writer of this rank; None where it writes none. The first rank writes, and the first of one other node: two copies.
+def checkpoint_writers(plan: Plan, ranks: Sequence[int]) -> tuple[int, ...]:
+    """Of these ranks of the plan, those that write checkpoints: the first one, and the first one of another node: two copies."""
+    others = [rank for rank in ranks if plan.ranks[rank].node != plan.ranks[ranks[0]].node]
+    return (ranks[0], *others[:1])
 
-    ``numbers``: of the ranks that are left; None: all.
-    """
+
+def make_checkpointer(plan: Plan, rank: RankPlan, run_dir: Path, log: RankLog, *, is_chosen: bool = False) -> Checkpointer | None:
+    """The writer of this rank; None where it writes none. ``is_chosen``: it is one, whatever ranks the plan began with."""
     if plan.checkpoints is None:
         return None
-    left = [one for one in plan.ranks if numbers is None or one.rank in numbers]
-    others = [other.rank for other in left if other.node != left[0].node]
-    if rank.rank not in (left[0].rank, *others[:1]):
+    if not is_chosen and rank.rank not in checkpoint_writers(plan, [one.rank for one in plan.ranks]):
         return None
     return Checkpointer(
         run_dir / CHECKPOINT_DIR,

@@ -64,6 +64,14 @@ class Group:
                 continue
             await_keys(self._store, {key: rank}, max_seconds + self.timeout, f"finish {name}")
 
+    def tell(self, name: str, text: str) -> None:
+        """Tell the other ranks of this group something that they wait for."""
+        self._store.set(name, text)
+
+    def hear(self, name: str) -> str:
+        """Wait for what a rank of this group tells. Raises DistError where none does in time."""
+        return self._store.get(name).decode()
+
     def leave(self) -> None:
         """Leave together, through the store alone; the process has to end right after.
 

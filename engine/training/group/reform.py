@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import socket
 import threading
 from collections.abc import Sequence
@@ -27,57 +26,103 @@ from ...plan import Plan
 from ...protocol import runner_socket
 from .peer_failure import is_collateral
 from .process_group import Group
-from .pulse import on_left_behind
+from .pulse import on_answer
 from .run_store import RunStore
-from .sealed_ports import listening_descriptors, seal_ports
+from .sealed_ports import listening_descriptors, seal_ports, tcp_sockets
 
 _left_groups: list[Any] = []
 """Groups and stores that are left behind, for the life of this process: gloo's destructor waits for a thread that may wait for
 Python's lock. What is kept is some threads that sleep."""
 
 
+class PlannedChange(Exception):
+    """All ranks have taken the same step and stand: the group is to form again with others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Formation:
+    """The group of a generation, as the runners have decided it."""
+
+    generation: int
+    numbers: tuple[int, ...]
+    """Of its processes, by rank."""
+    devices: tuple[int, ...]
+    """Ranks of the plan whose devices these processes use, in the same order."""
+    reason: str = ""
+    """Why the group before was left."""
+
+    def number_of(self, device: int) -> int:
+        """The process on a device."""
+        return self.numbers[self.devices.index(device)]
+
+
+def ask_to_join(run_dir: Path, rank: int) -> Formation:
+    """Wait until the run takes this process in, which was started for the device of that rank when the one before was lost.
+
+    Raises WorkFailed where it never will.
+    """
+    return _formation(_ask_runner(run_dir, {"ask": "join", "rank": rank}))
+
+
 @dataclass
 class Regroup:
-    """One process of a run whose group can form again. Its number in the plan stays; its rank is its place among those left."""
+    """One process of a run whose group can form again. Its number stays; its rank is its place among those left."""
 
     plan: Plan
     number: int
+    rank: int
+    """Of the plan: its device."""
     device: torch.device
     run_dir: Path
-    numbers: tuple[int, ...]
-    """Of the processes of the group, by rank."""
-    generation: int = 0
-    reason: str = ""
-    """Why the last group was left."""
+    formation: Formation
+    """Of the newest group."""
+    is_joining: bool = False
+    """Whether this process has yet to form its first group."""
+    _pausing: int = -1
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
         """Listen for what the runner says of the group."""
-        on_left_behind(self._unblock)
+        on_answer(self._listen)
 
-    def next_group(self) -> Group:
-        """Leave the broken group and form the next one, as the runners decide. Blocks until there is one.
+    @property
+    def is_pausing(self) -> bool:
+        """Whether the runner wants the ranks of this group to stand."""
+        return self._pausing == self.formation.generation
 
-        Raises WorkFailed where the run goes on without this process, or not at all.
+    def next_group(self, *, is_planned: bool = False) -> Group:
+        """Leave the group and form the next one, as the runners decide. Blocks until there is one.
+
+        ``is_planned``: all ranks stand after the same step, so none is unblocked before the runners have decided. Raises WorkFailed
+        where the run goes on without this process, or not at all.
         """
         while True:
-            shut_sockets()
-            self._leave()
-            answer = self._ask_next()
-            with self._lock:
-                self.generation = int(answer["generation"])
-            self.numbers = tuple(int(number) for number in answer["numbers"])
-            self.reason = str(answer["reason"])
+            if self.is_joining:
+                self.is_joining = False
+            else:
+                if not is_planned:
+                    shut_sockets()
+                following = self._ask_next(is_planned)
+                shut_sockets()
+                self._leave()
+                with self._lock:
+                    self.formation = following
             try:
                 return self._form()
             except Exception as error:
                 if not is_collateral(error):
                     raise
+            is_planned = False
 
-    def _unblock(self, left: int) -> None:
-        """In the thread of the pulse: the runners have left a generation behind."""
+    def tell_formed(self) -> None:
+        """Tell the runner that this process holds the state of the training."""
+        _ask_runner(self.run_dir, {"ask": "formed", "rank": self.rank, "number": self.number})
+
+    def _listen(self, left: int, pausing: int) -> None:
+        """In the thread of the pulse: the runners have left a generation behind, or want its ranks to stand."""
+        self._pausing = pausing
         with self._lock:
-            if left >= self.generation:
+            if left >= self.formation.generation:
                 shut_sockets()
 
     def _leave(self) -> None:
@@ -85,25 +130,16 @@ class Regroup:
             _left_groups.append(dist.distributed_c10d._get_default_group())
             dist.destroy_process_group()
 
-    def _ask_next(self) -> dict[str, Any]:
-        request = {"ask": "next_generation", "rank": self.number, "after": self.generation}
-        try:
-            with runner_socket.connect(self.run_dir, None) as connection, connection.makefile("rb") as lines:
-                connection.sendall(json.dumps(request).encode() + b"\n")
-                answer: dict[str, Any] = json.loads(lines.readline() or b"{}")
-        except OSError as error:
-            raise WorkFailed(f"the runner of this node is gone: {error}") from None
-        if "value" not in answer:
-            raise WorkFailed(str(answer.get("error", "the runner of this node is gone")))
-        value: dict[str, Any] = answer["value"]
-        return value
+    def _ask_next(self, is_planned: bool) -> Formation:
+        request = {"ask": "next_generation", "rank": self.rank, "after": self.formation.generation, "is_planned": is_planned}
+        return _formation(_ask_runner(self.run_dir, request))
 
     def _form(self) -> Group:
-        store = RunStore(self.run_dir, self.generation)
+        store = RunStore(self.run_dir, self.formation.generation)
         store.set_timeout(timedelta(seconds=self.plan.timeout))
         _left_groups.append(store)
-        shared = PrefixStore(f"group/{self.generation}", store)
-        rank, size = self.numbers.index(self.number), len(self.numbers)
+        shared = PrefixStore(f"group/{self.formation.generation}", store)
+        rank, size = self.formation.numbers.index(self.number), len(self.formation.numbers)
         listening = listening_descriptors()
         dist.init_process_group(
             self.plan.backend,
@@ -116,19 +152,35 @@ class Regroup:
         return Group(rank, size, self.device, self.plan.timeout, PrefixStore("turns", shared), store)
 
 
+def _formation(value: dict[str, Any]) -> Formation:
+    numbers, devices = (tuple(int(one) for one in value[key]) for key in ("numbers", "devices"))
+    return Formation(int(value["generation"]), numbers, devices, str(value["reason"]))
+
+
+def _ask_runner(run_dir: Path, request: dict[str, Any]) -> Any:
+    """Ask the runner of this node and wait for its answer, however long it takes. Raises WorkFailed."""
+    try:
+        with runner_socket.connect(run_dir, None) as connection, connection.makefile("rb") as lines:
+            connection.sendall(json.dumps(request).encode() + b"\n")
+            answer: dict[str, Any] = json.loads(lines.readline() or b"{}")
+    except OSError as error:
+        raise WorkFailed(f"the runner of this node is gone: {error}") from None
+    if "value" not in answer:
+        raise WorkFailed(str(answer.get("error", "the runner of this node is gone")))
+    return answer["value"]
+
+
 def shut_sockets() -> int:
     """Shut down all TCP connections of this process, which are gloo's: whatever waits for them fails at once. Returns how many.
 
     Sockets that listen are left alone, as gloo aborts when it cannot accept; they are sealed.
     """
     count = 0
-    with contextlib.suppress(OSError):
-        for name in os.listdir("/proc/self/fd"):
-            with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(name))) as copy:
-                is_tcp = copy.family in (socket.AF_INET, socket.AF_INET6) and copy.type == socket.SOCK_STREAM
-                if is_tcp and not copy.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-                    copy.shutdown(socket.SHUT_RDWR)
-                    count += 1
+    for _, copy, is_listening in tcp_sockets():
+        if not is_listening:
+            with contextlib.suppress(OSError):
+                copy.shutdown(socket.SHUT_RDWR)
+                count += 1
     return count
 
 

@@ -14,6 +14,7 @@ import os
 import socket
 import struct
 import sys
+from collections.abc import Iterator
 
 _SO_ATTACH_FILTER = 26
 _DROP_ALL = struct.pack("=HBBI", 0x06, 0, 0, 0)
@@ -22,16 +23,32 @@ LAZY_VARIABLE = "TORCH_GLOO_LAZY_INIT"
 """With it gloo connects two ranks at their first message, and needs its port for as long as that takes."""
 
 
-def listening_descriptors() -> set[int]:
-    """Descriptors of this process that are listening TCP sockets; none where the system does not report them."""
-    found = set()
+def tcp_sockets() -> Iterator[tuple[int, socket.socket, bool]]:
+    """The TCP sockets of this process: descriptor, a copy that is closed afterwards, whether it listens.
+
+    None where the system does not report them.
+    """
+    names = []
     with contextlib.suppress(OSError):
-        for name in os.listdir("/proc/self/fd"):
-            with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(name))) as copy:
-                is_tcp = copy.family in (socket.AF_INET, socket.AF_INET6) and copy.type == socket.SOCK_STREAM
-                if is_tcp and copy.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-                    found.add(int(name))
-    return found
+        names = os.listdir("/proc/self/fd")
+    for name in names:
+        with contextlib.suppress(OSError):
+            if not os.readlink(f"/proc/self/fd/{name}").startswith("socket:"):
+                continue  # a copy of anything else would stay open: socket.socket refuses it and does not close it
+            copied = os.dup(int(name))
+            try:
+                copy = socket.socket(fileno=copied)
+            except OSError:  # another thread has closed it meanwhile, and opened something else
+                os.close(copied)
+                continue
+            with copy:
+                if copy.family in (socket.AF_INET, socket.AF_INET6) and copy.type == socket.SOCK_STREAM:
+                    yield int(name), copy, bool(copy.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+
+
+def listening_descriptors() -> set[int]:
+    """Descriptors of this process that are listening TCP sockets."""
+    return {descriptor for descriptor, _, is_listening in tcp_sockets() if is_listening}
 
 
 def seal_ports(known: set[int]) -> int:
@@ -41,8 +58,9 @@ def seal_ports(known: set[int]) -> int:
     code = ctypes.create_string_buffer(_DROP_ALL, len(_DROP_ALL))
     program = struct.pack("@HP", 1, ctypes.addressof(code))
     sealed = 0
-    for descriptor in listening_descriptors() - known:
-        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as copy:
-            copy.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
-            sealed += 1
+    for descriptor, copy, is_listening in tcp_sockets():
+        if is_listening and descriptor not in known:
+            with contextlib.suppress(OSError):
+                copy.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
+                sealed += 1
     return sealed

@@ -28,8 +28,9 @@ from ..timing.timers import CpuTimer
 MAX_SKIPPED_STEPS = 30
 """Steps in a row that may overflow float16: a loss scale falls from its largest value to 1 in 24."""
 _SLOT_ROWS = 10
-"""Rows of the slot: seconds, samples, loss, fingerprint, data, copy, host and wait seconds, whether the rank failed to decide its
-shares, and the check of its gradient: its largest value where that is known, else 0; not finite where the gradient is not."""
+"""Rows of the slot: seconds, samples, loss, fingerprint, data, copy, host and wait seconds, what the rank has to say (1: it failed
+to decide its shares, 2: its runner wants all ranks to stand), and the check of its gradient: its largest value where that is known,
+else 0; not finite where the gradient is not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,8 @@ class RankReport:
     """Why no rank's optimizer takes the step, as where gradients overflowed float16; empty: it is taken."""
     is_void: bool = False
     """Whether shares differed for that reason: no rank's optimizer takes the step, and it has to be repeated."""
+    is_pausing: bool = False
+    """Whether the runner of any rank wants all ranks to stand after this step."""
 
 
 class Replica(nn.Module):
@@ -73,6 +76,8 @@ class Replica(nn.Module):
         self._fingerprint = 0.0
         self.is_undecided = False
         """Whether this rank could not decide the shares of the step; the slot carries it to all ranks."""
+        self.is_pausing = False
+        """Whether the runner of this rank wants all ranks to stand after the step; the slot carries it, too."""
         self.fill_error: Exception | None = None
         """The error that filling the slot raised, until it is reported."""
         # Autograd copies a gradient it does not own, so one tensor serves all steps; on a CPU numpy writes it in one call.
@@ -124,7 +129,7 @@ class Replica(nn.Module):
             return self._slot_gradient(0.0, 0, 0.0, 0.0, 0.0, 0.0)
 
     def _slot_gradient(self, seconds: float, samples: int, *parts: float) -> torch.Tensor:
-        tail = (self._fingerprint, *parts, float(self.is_undecided), 0.0)
+        tail = (self._fingerprint, *parts, float(self.is_undecided + 2 * self.is_pausing), 0.0)
         if self._own_values is not None:
             self._own_values[:] = (seconds, samples, float(self._loss), *tail)
             return self._slot_values
@@ -237,9 +242,9 @@ class StepStats:
         numbers: list[float] = pending.values.tolist()
         world = self._world_size
         rows = [numbers[row * world : (row + 1) * world] for row in range(_SLOT_ROWS)]
-        seconds, samples, losses, fingerprints, data, copy, host, wait, undecided_flags, checks = rows
+        seconds, samples, losses, fingerprints, data, copy, host, wait, words, checks = rows
         skipped = self._check_finite(pending.step, losses, checks, has_overflow=any(numbers[_SLOT_ROWS * world :]))
-        undecided = tuple(rank for rank, flag in enumerate(undecided_flags) if flag != 0.0)
+        undecided = tuple(rank for rank, word in enumerate(words) if word % 2.0 == 1.0)
         is_parted = any(round(value) != pending.fingerprint for value in fingerprints)
         if is_parted and not undecided:
             seen = [round(value) for value in fingerprints]
@@ -261,6 +266,7 @@ class StepStats:
             peak=max(checks),
             skipped=skipped,
             is_void=is_parted,
+            is_pausing=any(word >= 2.0 for word in words),
         )
 
     def _check_finite(self, step: int, losses: Sequence[float], checks: Sequence[float], *, has_overflow: bool) -> str:

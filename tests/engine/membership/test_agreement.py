@@ -7,7 +7,18 @@ import random
 from collections.abc import Sequence
 
 import pytest
-from paceline.engine.membership.agreement import Agreement, Form, Leave, Output, Send, Stop, Wait, lost_numbers
+from paceline.engine.membership.agreement import (
+    PAUSE_S,
+    Agreement,
+    Form,
+    GiveUp,
+    Leave,
+    Output,
+    Send,
+    Stop,
+    Wait,
+    lost_numbers,
+)
 from paceline.engine.membership.generation import Generation, Member, make_next, may_decide, pick_source
 
 from tests.support.runs.membership_lab import MembershipLab
@@ -16,26 +27,33 @@ SCHEDULES = 6
 """Of faults, by a virtual clock; ``benchmarks jobs/membership`` plays 10,000."""
 
 
-def first(*names: str) -> Generation:
-    return Generation(0, tuple(Member(name, (number,)) for number, name in enumerate(names)), len(names))
+def first(*names: str, numbers: int = 1) -> Generation:
+    members = (Member(name, tuple(range(i * numbers, (i + 1) * numbers))) for i, name in enumerate(names))
+    return Generation(0, tuple(members), len(names) * numbers)
 
 
 class Talk:
     """Agreements that hear each other at once."""
 
-    def __init__(self, *names: str, min_devices: int = 1) -> None:
+    def __init__(self, *names: str, min_devices: int = 1, numbers: int = 1) -> None:
         self.now = 0.0
-        self.of = {name: Agreement(name, first(*names), 0.0, min_devices=min_devices) for name in names}
+        generation = first(*names, numbers=numbers)
+        self.of = {name: Agreement(name, generation, 0.0, min_devices=min_devices) for name in names}
         self.gone: set[str] = set()
         self.out: dict[str, list[object]] = {name: [] for name in names}
         for agreement in self.of.values():
-            agreement.has_state = True
+            agreement.note_state(agreement.generation.numbers)
 
     def run(self, seconds: float) -> None:
         for _ in range(int(seconds * 2)):
             self.now += 0.5
             for name in [name for name in self.of if name not in self.gone]:
                 self._take(name, self.of[name].tick(self.now))
+
+    def stand(self, *names: str) -> None:
+        """The processes of these nodes stand."""
+        for name in names:
+            self._take(name, self.of[name].note_paused(self.now))
 
     def _take(self, name: str, outputs: Sequence[Output]) -> None:
         for output in outputs:
@@ -101,6 +119,62 @@ def test_the_last_holders_of_the_state_are_not_taken_out() -> None:
     assert talk.of["n0"].generation.numbers == (0,)
 
 
+def test_a_wanted_change_waits_until_the_processes_of_all_members_stand() -> None:
+    talk = Talk("n0", "n1", "n2")
+    talk.of["n2"].is_leaving = True
+    talk.run(5)
+    assert all(one.is_pausing and one.generation.number == 0 for one in talk.of.values())
+    talk.stand("n2", "n0")
+    talk.run(5)
+    assert not any(talk.out.values())
+    talk.stand("n1")
+    assert [type(one) for one in talk.out["n0"]] == [Stop, Form]
+    assert [type(one) for one in talk.out["n2"]] == [Stop, Leave]
+    assert talk.of["n0"].generation.numbers == (0, 1)
+    assert not any(one.is_pausing for one in talk.of.values())
+
+
+def test_a_wanted_change_is_made_although_a_process_does_not_stand_in_time() -> None:
+    talk = Talk("n0", "n1")
+    talk.of["n1"].is_leaving = True
+    talk.run(PAUSE_S + 2)
+    assert talk.of["n0"].generation.numbers == (0,)
+
+
+def test_a_node_does_not_leave_where_too_few_devices_would_be_left() -> None:
+    talk = Talk("n0", "n1", min_devices=2)
+    talk.of["n1"].is_leaving = True
+    talk.run(1)
+    talk.stand("n0", "n1")
+    talk.run(5)
+    assert talk.of["n0"].generation.numbers == talk.of["n1"].generation.numbers == (0, 1)
+    assert talk.of["n0"].phase == "training"
+    assert not talk.of["n0"].is_pausing
+
+
+def test_a_process_that_is_started_again_gets_a_new_number_on_its_device() -> None:
+    talk = Talk("n0", "n1", numbers=2)
+    talk.of["n1"].lose((2,))
+    talk.run(3)
+    assert talk.of["n0"].generation.numbers == (0, 1, 3)
+    talk.of["n1"].joins = (2,)
+    talk.run(1)
+    talk.stand("n0", "n1")
+    for one in talk.of.values():
+        assert (one.generation.numbers, one.generation.devices) == ((0, 1, 3, 4), (0, 1, 3, 2))
+    assert talk.of["n1"].joins == ()
+    talk.run(5)
+    assert talk.of["n0"].generation.number == 2
+
+
+def test_nobody_waits_where_all_members_are_here_and_none_holds_the_state() -> None:
+    talk = Talk("n0", "n1")
+    for number, name in enumerate(talk.of):
+        talk.of[name].lose((number,))
+    talk.run(3)
+    assert any(isinstance(one, GiveUp) for outputs in talk.out.values() for one in outputs)
+
+
 def test_a_node_whose_last_process_has_ended_leaves() -> None:
     talk = Talk("n0", "n1")
     talk.of["n1"].lose((1,))
@@ -110,9 +184,10 @@ def test_a_node_whose_last_process_has_ended_leaves() -> None:
 
 
 def test_whoever_joins_gets_numbers_that_nobody_has_had() -> None:
-    grown = make_next(first("n0", "n1"), [Member("n0", (0,))], {"n1": (1, 2), "n9": (0, 1)})
-    assert [(member.name, member.numbers) for member in grown.members] == [("n0", (0,)), ("n1", (2, 3)), ("n9", (4,))]
-    assert grown.next_number == 5
+    grown = make_next(first("n0", "n1"), [Member("n0", (0,))], {"n1": (1, (1, 7)), "n9": (0, (8,))}, {"n0": (5,)})
+    assert [(member.name, member.numbers) for member in grown.members] == [("n0", (0, 2)), ("n1", (3, 4)), ("n9", (5,))]
+    assert grown.devices == (0, 5, 1, 7, 8)
+    assert grown.next_number == 6
 
 
 def test_the_state_of_whoever_is_furthest_is_taken_over() -> None:

@@ -61,9 +61,9 @@ class ElasticLab:
         return await REQUESTS[what](self.homes[name], body, silent)
 
     def events(self, number: int, kind: str) -> list[dict[str, Any]]:
-        """What a rank has recorded, of one kind."""
-        path = self.run(self.plan.ranks[number].node) / "ranks" / f"{number}.jsonl"
-        lines = path.read_text().splitlines() if path.exists() else []
+        """What a process has recorded, of one kind."""
+        paths = [path for name in self.names if (path := self.run(name) / "ranks" / f"{number}.jsonl").exists()]
+        lines = [line for path in paths for line in path.read_text().splitlines()]
         return [event for line in lines if f'"{kind}"' in line and (event := json.loads(line))["kind"] == kind]
 
     def pid(self, number: int) -> int:

@@ -22,7 +22,7 @@ STEP_S = 0.4
 FORMING_S = 0.2
 LATENCY_S = 0.02
 MAX_STALL_S = 30.0
-KINDS = ("kill", "kill", "stop", "cut", "cut", "return", "drain", "grow", "lose a worker", "death of the centre")
+KINDS = ("kill", "kill", "stop", "cut", "cut", "return", "drain", "grow", "lose a worker", "lose a worker", "death of the centre")
 
 
 @dataclass
@@ -37,7 +37,8 @@ class Node:
     """A machine, and the runner on it."""
 
     name: str
-    devices: int
+    devices: tuple[int, ...]
+    """Of the plan."""
     agreement: Agreement | None = None
     life: int = 0
     record: Record | None = None
@@ -66,12 +67,15 @@ class MembershipLab:
         self.queue: list[tuple[float, int, Callable[[], None]]] = []
         self.order = itertools.count()
         count = self.draw.randint(2, 5)
-        self.nodes = {f"n{i}": Node(f"n{i}", self.draw.randint(1, 2)) for i in range(count + 1)}
+        numbers = itertools.count()
+        self.nodes = {
+            name: Node(name, tuple(next(numbers) for _ in range(self.draw.randint(1, 2))))
+            for name in (f"n{i}" for i in range(count + 1))
+        }
         self.cut: set[frozenset[str]] = set()
         self.has_centre = True
-        numbers = itertools.count()
         names = list(self.nodes)[:count]  # the last one is a spare
-        members = tuple(Member(name, tuple(next(numbers) for _ in range(self.nodes[name].devices))) for name in names)
+        members = tuple(Member(name, self.nodes[name].devices) for name in names)
         first = Generation(0, members, next(numbers))
         self.decided: dict[int, Generation] = {0: first}
         self.group = -1
@@ -82,6 +86,8 @@ class MembershipLab:
         self.stall, self.longest_stall = 0.0, 0.0
         self.repeated = 0
         """Steps that were taken by a process and are taken again."""
+        self.planned = self.returned = 0
+        """Changes for which all processes stood; processes that were started again on a live node."""
         self.faults: list[str] = []
         self.is_over = self.has_ended_by_loss = False
         for name in names:
@@ -203,7 +209,7 @@ class MembershipLab:
         self.group, self.newest_commit = generation.number, generation.number
         for member in generation.members:
             if (agreement := self.nodes[member.name].agreement) is not None:
-                agreement.has_state = True
+                agreement.note_state(member.numbers)
         places = {n: (len(p.trained),) for m in generation.members for n, p in self.nodes[m.name].processes.items()}
         source = pick_source(places)
         state = next(self.nodes[m.name].processes[source].trained for m in generation.members if source in m.numbers)
@@ -226,6 +232,12 @@ class MembershipLab:
                 self.group = -1  # somebody has left it: it never goes on
             else:
                 self.at(STEP_S, lambda: self._step(generation))
+            return
+        agreements = {m.name: a for m in generation.members if (a := self.nodes[m.name].agreement) is not None}
+        if any(agreement.is_pausing for agreement in agreements.values()):  # all see it in the same step, and stand
+            self.planned += 1
+            for name, agreement in agreements.items():
+                self._stand(name, agreement, generation)
             return
         step = self.group_step
         waiting = set(generation.numbers)
@@ -252,8 +264,21 @@ class MembershipLab:
 
         for member in generation.members:
             for number in member.numbers:
-                agreement = self.nodes[member.name].agreement
-                self.at(self.draw.uniform(0, 0.05), partial(apply, member.name, number, agreement))
+                own = self.nodes[member.name].agreement
+                self.at(self.draw.uniform(0, 0.05), partial(apply, member.name, number, own))
+
+    def _stand(self, name: str, agreement: Agreement, generation: Generation) -> None:
+        """The processes of a node stand, at a moment of their own, and stay so until the next group forms."""
+
+        def stand() -> None:
+            node = self.nodes[name]
+            if node.agreement is agreement and agreement.generation == generation:
+                if node.is_stopped:
+                    self.at(STEP_S, stand)
+                else:
+                    self._do(name, agreement, agreement.note_paused(self.now))
+
+        self.at(self.draw.uniform(0, 0.05), stand)
 
     # Faults
 
@@ -280,10 +305,25 @@ class MembershipLab:
                 node.is_drained = node.agreement.is_leaving = True
             case "lose a worker" if node.agreement is not None and node.processes:
                 number = self.draw.choice(sorted(node.processes))
+                member = node.agreement.generation.member(node.name, node.life)
                 del node.processes[number]
                 node.agreement.lose((number,))
+                if member is not None and number in member.numbers:
+                    self._start_again(node, member.device_of(number))
             case "death of the centre":
                 self.has_centre = False
+
+    def _start_again(self, node: Node, device: int) -> None:
+        """The process of a device is there again after a while, and ready to join, whether its node is a member or not."""
+        life = node.life
+
+        def ready() -> None:
+            agreement = node.agreement
+            if agreement is not None and node.life == life and agreement.phase != "joining" and device not in agreement.joins:
+                agreement.joins = (*agreement.joins, device)
+                self.returned += 1
+
+        self.at(self.draw.uniform(0.5, 5.0), ready)
 
     def _kill(self, node: Node) -> None:
         if node.agreement is not None:

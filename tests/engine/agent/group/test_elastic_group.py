@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from paceline.engine.agent.runs.device_lock import holders
+from paceline.engine.errors import UsageError
+from paceline.engine.protocol.run_files import MEMBERS_FILE
 
 from tests.support.runs.elastic_lab import ElasticLab
+from tests.support.runs.runners import exists
 
 pytestmark = pytest.mark.slow
 EPOCHS = 40
@@ -40,6 +45,9 @@ FAULTS: dict[str, tuple[Callable[[ElasticLab], None], list[int], str]] = {
 }
 
 
+RETURNING = ("worker killed", "worker frozen")
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_the_survivors_go_on_as_if_they_had_been_alone_with_every_sample_once(fault: str, tmp_path: Path) -> None:
     act, lost, reason = FAULTS[fault]
@@ -55,18 +63,86 @@ async def test_the_survivors_go_on_as_if_they_had_been_alone_with_every_sample_o
             assert (reformed["ranks"], reformed["lost"]) == (left, lost)
             assert reason in reformed["reason"]
             assert reformed.get("repeated_steps", 0) <= 1
-        nodes = {lab.plan.ranks[number].node for number in left}
+        if fault in RETURNING:
+            await _check_return(lab, left, lost)
+        nodes = set(lab.names) if fault in RETURNING else {lab.plan.ranks[number].node for number in left}
         await lab.until(lambda: all(map(lab.ended, nodes)))
-        ends = [end for name in nodes if (end := lab.ended(name)) is not None]
-        assert {end["state"] for end in ends} == {"done"}, lab.report()
-        assert {tuple(end["gone"]) for end in ends} == {tuple(name for name in lab.names if name not in nodes)}
-        epochs = [event for number in range(4) for event in lab.events(number, "EpochEnded")]
-        assert sorted(event.get("epoch", 0) for event in epochs) == list(range(EPOCHS))
-        assert {event["samples"] for event in epochs} == {96}
-        newest = max(epochs, key=lambda event: event.get("epoch", 0))
+        newest = _check_end(lab, nodes)
     finally:
         await lab.end()
-    assert newest["loss"] == pytest.approx(await _undisturbed_loss(tmp_path / "alone"), rel=1e-3)
+    assert newest == pytest.approx(await _undisturbed_loss(tmp_path / "alone"), rel=1e-3)
+
+
+async def test_a_drained_node_rests_without_a_step_lost_and_comes_back_when_it_is_wanted(tmp_path: Path) -> None:
+    lab = ElasticLab(tmp_path / "lab", NODES, epochs=3 * EPOCHS, min_devices=2)
+    run_id = lab.plan.run_id
+    try:
+        await lab.start()
+        await lab.until_training(list(range(4)))
+        assert await lab.ask("n1", "drain", run_id=run_id, reason="drained by a person") == {"ranks": [1, 2], "left": 2}
+        await lab.until(lambda: all(lab.events(number, "GroupReformed") for number in (0, 3)))
+        for number in (0, 3):
+            reformed = lab.events(number, "GroupReformed")[0]
+            assert (reformed["ranks"], reformed["lost"], reformed["reason"]) == ([0, 3], [1, 2], "drained by a person")
+            assert reformed.get("repeated_steps", 0) == 0
+        await lab.until(lambda: not any(map(exists, map(lab.pid, (1, 2)))))
+        assert holders(lab.homes["n1"].root, "emulated", (0, 1)) == {}
+        for name, refusal in (("n1", "takes no part in the run now"), ("n0", "1 devices would be left, and the run wants 2")):
+            with pytest.raises(UsageError, match=refusal):
+                await lab.ask(name, "drain", run_id=run_id, reason="drained by a person")
+        assert await lab.ask("n1", "come_back", run_id=run_id) == {"ranks": [1, 2]}
+        await _check_return(lab, [0, 3], [1, 2])
+        assert holders(lab.homes["n1"].root, "emulated", (0, 1)).keys() == {0, 1}
+        await lab.until(lambda: all(map(lab.ended, lab.names)))
+        newest = _check_end(lab, set(lab.names), 3 * EPOCHS)
+    finally:
+        await lab.end()
+    assert newest < 1e-6
+
+
+async def test_a_node_that_was_frozen_joins_again_with_new_processes(tmp_path: Path) -> None:
+    lab = ElasticLab(tmp_path / "lab", NODES, epochs=3 * EPOCHS)
+    try:
+        await lab.start()
+        await lab.until_training(list(range(4)))
+        frozen = lab.processes("n2")
+        lab.signal(frozen, signal.SIGSTOP)
+        await lab.until(lambda: all(lab.events(number, "GroupReformed") for number in (0, 1, 2)))
+        lab.signal(frozen, signal.SIGCONT)
+        await _check_return(lab, [0, 1, 2], [3])
+        await lab.until(lambda: all(map(lab.ended, lab.names)))
+        _check_end(lab, set(lab.names), 3 * EPOCHS)
+    finally:
+        await lab.end()
+
+
+async def _check_return(lab: ElasticLab, left: list[int], lost: list[int]) -> None:
+    """The lost devices train again in processes with new numbers; the files of the old ones stay as they are."""
+    old = {rank: len(lab.events(rank, "StepsTaken")) for rank in lost}
+    new = range(4, 4 + len(lost))
+    await lab.until(lambda: all(lab.events(number, "StepsTaken") for number in new))
+    for number in (*left, *new):
+        reformed = lab.events(number, "GroupReformed")[-1]
+        assert (reformed["ranks"], reformed["numbers"]) == ([*left, *lost], [*left, *new])
+        assert reformed.get("repeated_steps", 0) == 0
+    assert lab.events(0, "GroupReformed")[-1]["joined"] == lost
+    for number, rank in zip(new, lost, strict=True):
+        assert {(event["rank"], event["process"]) for event in lab.events(number, "StepsTaken")} == {(rank, number)}
+        assert len(lab.events(rank, "StepsTaken")) == old[rank]
+    lines = [json.loads(line) for line in (lab.run("n0") / MEMBERS_FILE).read_text().splitlines()]
+    assert [line["number"] for line in lines] == list(range(1, len(lines) + 1))
+    assert lines[-1]["gone"] == []
+
+
+def _check_end(lab: ElasticLab, nodes: set[str], epochs: int = EPOCHS) -> float:
+    """All epochs were trained with every sample; returns the last loss."""
+    ends = [end for name in nodes if (end := lab.ended(name)) is not None]
+    assert {end["state"] for end in ends} == {"done"}, lab.report()
+    assert {tuple(end["gone"]) for end in ends} == {tuple(name for name in lab.names if name not in nodes)}
+    ended = [event for number in range(8) for event in lab.events(number, "EpochEnded")]
+    assert sorted(event.get("epoch", 0) for event in ended) == list(range(epochs))
+    assert {event["samples"] for event in ended} == {96}
+    return float(max(ended, key=lambda event: int(event.get("epoch", 0)))["loss"])
 
 
 async def _undisturbed_loss(place: Path) -> float:

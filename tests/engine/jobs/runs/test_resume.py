@@ -14,7 +14,7 @@ from paceline.engine.errors import NodeUnreachable, UsageError
 from paceline.engine.events import CheckpointWritten, Event, Warned
 from paceline.engine.jobs.launch.planning import checkpoint_plan
 from paceline.engine.jobs.mirror.checkpoint_copies import CheckpointCopies
-from paceline.engine.jobs.runs.resume import prepare_resume, resume_from_file
+from paceline.engine.jobs.runs.resume import prepare_resume, refuse_trained, resume_from_file
 from paceline.engine.plan import CheckpointPlan
 from paceline.engine.protocol.checkpoints import (
     CHECKPOINT_DIR,
@@ -26,7 +26,7 @@ from paceline.engine.protocol.checkpoints import (
     write_info,
 )
 from paceline.engine.protocol.json_files import write_json
-from paceline.engine.specs import TrainSpec
+from paceline.engine.specs import ResumeSpec, ScriptSpec, TrainSpec
 from paceline.engine.wire import to_plain
 
 from tests.support.waiting import until
@@ -90,10 +90,12 @@ class Lab:
         if isinstance(event, Warned):
             self.warnings.append(event.reason)
 
-    async def prepare(self, *connected: str, state: str = "failed") -> TrainSpec:
+    async def prepare(self, *connected: str, state: str = "failed", epochs: int | None = None) -> TrainSpec:
         fleet: Any = Nodes({name: self.nodes[name] for name in connected})
         row = {"run_id": RUN, "state": state, "nodes": ["n1", "n2"]}
-        return await prepare_resume(row, fleet, connected=connected, runs=self.runs, packed=self.packed, publish=self.publish)
+        return await prepare_resume(
+            row, fleet, connected=connected, runs=self.runs, packed=self.packed, publish=self.publish, epochs=epochs
+        )
 
 
 @pytest.fixture
@@ -147,6 +149,18 @@ async def test_a_run_that_cannot_be_resumed_is_refused_with_the_reason(lab: Lab,
         await lab.prepare("n1", state=state)
 
 
+async def test_a_run_that_has_trained_all_its_epochs_is_refused_unless_more_are_named(lab: Lab, tmp_path: Path) -> None:
+    write_json(lab.nodes["n1"].run / "spec.json", to_plain(replace(SPEC, epochs=3)))
+    add_checkpoint(lab.nodes["n1"].run / CHECKPOINT_DIR, 30)
+    with pytest.raises(UsageError, match=f"run {RUN} has trained 3 epochs of 3: none is left") as refused:
+        await lab.prepare("n1", state="done")
+    assert refused.value.hint == "--epochs 6 trains as many again"
+    assert not lab.packed.exists()
+    assert (await lab.prepare("n1", state="done", epochs=4)).resume is not None
+    script = ScriptSpec("train.py")
+    refuse_trained(ResumeSpec(RUN, 3, 30, "0"), replace(SPEC, script=script, epochs=3))
+
+
 async def test_a_bench_and_a_run_without_its_job_are_refused(lab: Lab) -> None:
     write_json(lab.nodes["n1"].run / "spec.json", to_plain(replace(SPEC, is_bench=True)))
     with pytest.raises(UsageError, match="is a bench"):
@@ -191,13 +205,16 @@ async def test_the_newest_checkpoints_of_a_followed_run_are_brought_home(lab: La
             facts: dict[str, Any] = {"epoch": info.epoch, "step": info.step, "size": info.size, "sha256": info.sha256}
             copies.publish(CheckpointWritten(name=info.name, node="n1", rank=0, **facts))
             await until(functools.partial(_has_newest, folder, step))
-        copies.publish(CheckpointWritten(name="../x.pt", node="n1", rank=0, step=50, size=1, sha256="0"))
+        info = add_checkpoint(lab.nodes["n2"].run / CHECKPOINT_DIR, 50)  # the first writer is lost
+        copies.publish(CheckpointWritten(name=info.name, node="n2", rank=3, step=50, size=info.size, sha256=info.sha256))
+        await until(functools.partial(_has_newest, lab.runs / RUN / "files" / "n2" / CHECKPOINT_DIR, 50))
+        copies.publish(CheckpointWritten(name="../x.pt", node="n1", rank=0, step=60, size=1, sha256="0"))
         copies.publish(CheckpointWritten(node="n1", rank=0, error="full disk"))
     finally:
         copying.cancel()
         await asyncio.gather(copying, return_exceptions=True)
     assert [info.step for info in list_checkpoints(folder)] == [40, 30]
-    assert len(told) == 6
+    assert len(told) == 7
 
 
 @pytest.mark.parametrize(

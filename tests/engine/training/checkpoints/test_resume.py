@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 from dataclasses import asdict
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from paceline.engine.errors import DataRefused
-from paceline.engine.training.checkpoints.resume import resumed_place
+from paceline.engine.training.checkpoints.resume import checkpoint_writers, resumed_place
 from paceline.engine.training.checkpoints.writer import load_checkpoint, write_checkpoint
 from paceline.engine.training.data import Split
 from paceline.engine.training.models import build_model
@@ -23,11 +24,24 @@ from paceline.engine.training.trainer import Trainer, TrainerConfig, build_train
 from torch.distributed import HashStore  # type: ignore[attr-defined]  # torch re-exports it implicitly
 
 from tests.support.runs.gloo_ranks import flat, start
+from tests.support.runs.training_lab import make_plan
 
 SAMPLES, BATCH, SEED = 100, 24, 5
 LEGS = (4, 2, 3, 1)
 """Number of ranks, one run after another; each ends in the middle of an epoch."""
 STEPS = 3
+
+
+def test_two_nodes_keep_a_copy_of_each_checkpoint_whichever_devices_are_lost(seed: int) -> None:
+    draw = random.Random(seed)
+    for _ in range(50):
+        plan = make_plan("sp500-mlp", [[1.0] * draw.randint(1, 3) for _ in range(draw.randint(1, 4))], ["equal"], epochs=1, batch=8)
+        ranks = [one.rank for one in plan.ranks]
+        left = draw.sample(ranks, draw.randint(1, len(ranks)))  # in any order: whoever came back is last
+        writers = checkpoint_writers(plan, left)
+        assert set(writers) <= set(left)
+        nodes = {plan.ranks[rank].node for rank in writers}
+        assert len(writers) == len(nodes) == min(2, len({plan.ranks[rank].node for rank in left}))
 
 
 def trainer(rank: int, world: int, seed: int = 0) -> Trainer:
