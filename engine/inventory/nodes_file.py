@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigurationError
-from ..specs import DeviceSpec, FaultSpec, Inventory, LinkSpec, NodeSpec, SlotSpec
+from ..specs import ClusterSpec, DeviceSpec, FaultSpec, Inventory, LinkSpec, NodeSpec, SlotSpec
 from .link_presets import LINK_PRESETS
 from .toml_file import TomlFile
 from .toml_positions import KeyPath
-from .values import CLASS_KEYS, CLUSTER_KEYS, DEVICE_KEYS, FAULT_KEYS, LINK_KEYS, NODE_KEYS, SHARED_KEYS
+from .values import CLASS_KEYS, CLUSTER_KEYS, DEVICE_KEYS, FAULT_KEYS, KUBERNETES_KEYS, LINK_KEYS, NODE_KEYS, SHARED_KEYS
 
 
 def read_inventory(path: Path) -> Inventory:
@@ -25,7 +25,7 @@ class _NodesFile(TomlFile):
     """One nodes.toml and the tables in it."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path, "a nodes.toml", "create one, or name it with --nodes FILE")
+        super().__init__(path, "a nodes.toml", "create one, name it with --nodes FILE, or let paceline --welcome make one")
 
     def read(self) -> Inventory:
         document = self.load()
@@ -50,8 +50,10 @@ class _NodesFile(TomlFile):
         return Inventory(path=str(self.path.absolute()), nodes=tuple(specs), link=link)
 
     def _node(self, key: KeyPath, table: Mapping[str, Any], defaults: Mapping[str, Any]) -> NodeSpec:
-        is_cluster = table.get("kind", defaults.get("kind")) == "slurm"
-        nested = ("class", *CLUSTER_KEYS) if is_cluster else ("devices", "fault")
+        kind = table.get("kind", defaults.get("kind"))
+        is_cluster = kind in ("slurm", "kubernetes")
+        own_keys = KUBERNETES_KEYS if kind == "kubernetes" else CLUSTER_KEYS
+        nested = ("class", *own_keys) if is_cluster else ("devices", "fault")
         own = self.read_values(key, table, {**SHARED_KEYS, **NODE_KEYS}, "a node", nested)
         if "name" not in own:
             self.refuse((*key, "name"), "expected a name: every node needs one")
@@ -75,6 +77,11 @@ class _NodesFile(TomlFile):
         if values.get("key") is not None and not values["key"].startswith("~"):
             values["key"] = str(self.path.absolute().parent / values["key"])
         inherited = tuple(sorted(name for name in defaults if name not in own))
+        if kind == "kubernetes":  # its pods are its slots
+            cluster = self.read_values(key, {name: table[name] for name in own_keys if name in table}, own_keys, "a node")
+            if "kubeconfig" in cluster:
+                cluster["kubeconfig"] = str(self.path.absolute().parent / Path(cluster["kubeconfig"]).expanduser())
+            return NodeSpec(**values | {"read_only": True}, cluster=ClusterSpec(**cluster), inherited=inherited)
         if is_cluster:  # nothing is started at a login node itself
             shown = {name: table[name] for name in ("partitions",) if name in table}
             values |= {"read_only": True, **self.read_values(key, shown, CLUSTER_KEYS, "a node")}
@@ -83,9 +90,13 @@ class _NodesFile(TomlFile):
 
     def _slots(self, key: KeyPath, table: Mapping[str, Any], login: NodeSpec) -> list[NodeSpec]:
         """The slots of a login node: one for each machine that a job may ask for, by class."""
-        if login.kind != "slurm":
+        if login.kind not in ("slurm", "kubernetes"):
             return []
-        cluster = self.read_values(key, {name: table[name] for name in CLUSTER_KEYS if name in table}, CLUSTER_KEYS, "a node")
+        cluster: dict[str, Any] = (
+            {}
+            if login.kind == "kubernetes"
+            else self.read_values(key, {name: table[name] for name in CLUSTER_KEYS if name in table}, CLUSTER_KEYS, "a node")
+        )
         slots = []
         for number, value in enumerate(self.tables((*key, "class"), table.get("class", []))):
             where = (*key, "class", number)

@@ -103,7 +103,8 @@ def indexed_job(plan: Plan, settings: ClusterSettings) -> Object:
     groups = pod_groups(plan)
     group = replace(groups[0], name="trials", devices=1, nodes=tuple(str(trial.number) for trial in trials))
     selector = node_selector(group) if is_alike(plan) else {}  # a trial is alone on its device: any will do
-    template = pod_template(plan, group, settings, command_of(plan, (), INDEX, is_trials=True), selector=selector)
+    alone = replace(plan, nodes=plan.nodes[:1])  # trials know nothing of each other
+    template = pod_template(alone, group, settings, command_of(alone, (), INDEX, is_trials=True), selector=selector)
     limits = {"backoffLimitPerIndex": 0, "maxFailedIndexes": len(trials)}
     spec = {**_indexed(len(trials), min(len(plan.ranks), len(trials))), **limits, "template": template}
     return {"apiVersion": "batch/v1", "kind": "Job", "metadata": _metadata(plan, settings), "spec": spec}

@@ -9,7 +9,7 @@ from ..errors import UsageError
 from ..plan import Plan
 from ..specs import TrainSpec
 from .job_objects import JOB_OBJECTS, default_kind
-from .pod_template import ClusterSettings, Object, has_peers
+from .pod_template import ClusterSettings, Object
 from .shared_objects import claim, config_map, namespace, network_policy, secret
 from .yaml_text import yaml_document
 
@@ -35,8 +35,10 @@ def objects_of(
     certificates: Mapping[str, Mapping[str, str]],
     settings: ClusterSettings,
     kind: str | None = None,
+    is_shared_out: bool = False,
 ) -> list[Object]:
     """All objects of a run. ``kind``: a word of ``JOB_OBJECTS``; None: by its devices.
+    ``is_shared_out``: the trials of a search are shared out among the ranks of one world.
 
     Raises PlanImpossible where the devices do not suit the kind, UsageError for an unknown kind.
     """
@@ -44,11 +46,11 @@ def objects_of(
     kind = kind or default_kind(plan)
     if kind not in JOB_OBJECTS:
         raise UsageError(f"--as {kind!r} is unknown", hint=f"one of {', '.join(JOB_OBJECTS)}")
-    if kind != "job" and plan.script is not None and plan.script.trials:
+    if kind != "job" and not is_shared_out and plan.script is not None and plan.script.trials:
         raise UsageError(f"a search is no {kind}: each trial is alone on its device", hint="--as job, which is the default")
     job = JOB_OBJECTS[kind](plan, settings)
     shared = [namespace(settings), claim(settings), config_map(plan, spec, settings)]
-    if has_peers(plan):
+    if kind != "job" and len(plan.nodes) > 1:
         shared += [secret(plan, certificates, settings), network_policy(plan, settings)]
     return [*shared, job]
 

@@ -48,8 +48,8 @@ def labels_of(plan: Plan) -> dict[str, str]:
 
 
 def has_peers(plan: Plan) -> bool:
-    """Whether the pods of a run form a world; the trials of a search know nothing of each other."""
-    return len(plan.nodes) > 1 and not (plan.script is not None and plan.script.trials)
+    """Whether the pods of a run form a world, and so have to know each other."""
+    return len(plan.nodes) > 1
 
 
 def group_labels(plan: Plan, group: PodGroup) -> dict[str, str]:
