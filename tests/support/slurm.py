@@ -300,7 +300,8 @@ class SlurmLab:
 
     def run_ids(self) -> set[str]:
         """The runs that were accepted at the login node."""
-        return {path.parent.name for path in self.directory.glob("shared/hpc/jobs/*/job.sh")}
+        names = {path.parent.name for path in self.directory.glob("shared/hpc/jobs/*/job.sh")}
+        return {name for name in names if not name.startswith(".")}
 
     def has_stepped(self, run_id: str) -> bool:
         """Whether a rank of a run has reported a step."""

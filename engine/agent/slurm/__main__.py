@@ -31,6 +31,7 @@ from .attempt import attempt_plan, newest_resume, offer, place_of, time_limit
 from .commands import Slurm
 from .job_files import JobFiles, prepare_slot
 from .meeting import Meeting
+from .settle import close_if_ended
 from .task_supervisor import TaskSupervisor
 
 
@@ -73,6 +74,7 @@ class _Task:
                 print(f"run {self._job.run_id} has ended in an attempt before")
                 return 0
             asyncio.run(self._supervise(attempt_plan(self._plan, places)))
+            close_if_ended(self._job, [node.name for node in self._plan.nodes])
         except (PacelineError, OSError, ValueError) as error:
             reason = f"{self._node.name}: {error}"
             self._meeting.fail(str(error))

@@ -64,6 +64,11 @@ class JobFiles:
         return self.directory / "ended"
 
     @property
+    def over(self) -> Path:
+        """When and how the job was first seen to be over, while slots may still be writing how they ended."""
+        return self.directory / "over.json"
+
+    @property
     def failure(self) -> Path:
         """Why a task could not begin, as text."""
         return self.directory / "failure"

@@ -8,12 +8,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from ...errors import NodeUnreachable, PacelineError
-from ...protocol.json_files import read_json
+from ...protocol.json_files import read_json, write_json
 from ...slurm.listings import QueuedJob, end_text, is_final, waiting_text
 from .commands import Scheduler
 from .job_files import JobFiles, job_of
@@ -49,11 +49,11 @@ class JobTable:
         scheduler: Scheduler,
         settle: Callable[[JobFiles, JobView], None],
         clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         """``settle``: gives every slot of a job that is over an exit.json, where it has none."""
-        self._root, self._scheduler, self._settle, self._clock = root, scheduler, settle, clock
+        self._root, self._scheduler, self._settle, self._clock, self._wall = root, scheduler, settle, clock, wall
         self._views: dict[str, JobView] = {}
-        self._over_since: dict[str, float] = {}
         self._requests: dict[str, dict[str, Any]] = {}
         self._refreshing = threading.Lock()
         self._next_refresh = 0.0
@@ -93,7 +93,6 @@ class JobTable:
         for forgotten in self._views.keys() - {job.run_id for job in jobs}:
             self._views.pop(forgotten)
             self._requests.pop(forgotten, None)
-            self._over_since.pop(forgotten, None)
         if not jobs:
             return
         try:
@@ -141,12 +140,25 @@ class JobTable:
         return JobView("running", "", number, leader.state)
 
     def _settle_in_time(self, job: JobFiles, view: JobView) -> None:
+        """Settle a job that is over: at once where every slot has said how it ended, else when its last files must have arrived.
+
+        When it was first seen over, and why, stands in a file: this process may end before, and Slurm forgets.
+        """
+        seen = read_json(job.over)
         if view.state != "over":
-            self._over_since.pop(job.run_id, None)
-            return
-        since = self._over_since.setdefault(job.run_id, self._clock())
-        if self._clock() - since >= SETTLE_S:
-            self._settle(job, view)
+            job.over.unlink(missing_ok=True)
+        elif seen is None:
+            write_json(job.over, {"at": self._wall(), "reason": view.reason, "slurm_state": view.slurm_state})
+            seen = read_json(job.over) or {}
+        if view.state == "over" and seen is not None:
+            is_due = self._wall() - float(seen.get("at") or 0.0) >= SETTLE_S
+            if is_due or self._is_ended_everywhere(job):
+                state = str(seen.get("slurm_state") or view.slurm_state)
+                self._settle(job, replace(view, reason=str(seen.get("reason") or view.reason), slurm_state=state))
+
+    def _is_ended_everywhere(self, job: JobFiles) -> bool:
+        nodes = (self.request(job).get("plan") or {}).get("nodes", ())
+        return bool(nodes) and all((job.run_of(str(node["name"])) / "exit.json").exists() for node in nodes)
 
 
 _tables: dict[Path, JobTable] = {}

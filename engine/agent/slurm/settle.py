@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections.abc import Sequence
 
 from ...errors import PacelineError
 from ...events import RunnerEnded
@@ -15,6 +16,15 @@ from ...states import EndedStatus
 from ..runs.run_dir import finish
 from .job_files import JobFiles, prepare_slot
 from .job_table import JobView
+
+
+def close_if_ended(job: JobFiles, slots: Sequence[str]) -> bool:
+    """Forget the secrets of a job whose slots have all said how they ended; returns whether they have. Raises OSError."""
+    if not slots or not all((job.run_of(slot) / "exit.json").exists() for slot in slots):
+        return False
+    write_bytes(job.ended, b"")
+    job.request.unlink(missing_ok=True)
+    return True
 
 
 def settle(job: JobFiles, view: JobView) -> None:
@@ -33,9 +43,7 @@ def settle(job: JobFiles, view: JobView) -> None:
                     run,
                     RunnerEnded(state=state, reason=reason, failed_node=slot if state == "failed" else "", node_time=time.time()),
                 )
-        if slots:
-            write_bytes(job.ended, b"")
-            job.request.unlink(missing_ok=True)
+        close_if_ended(job, slots)
 
 
 def _end(job: JobFiles, view: JobView) -> tuple[EndedStatus, str]:

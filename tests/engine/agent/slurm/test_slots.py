@@ -79,7 +79,7 @@ def look(job: JobFiles, monkeypatch: pytest.MonkeyPatch, queue: Queue, looks: in
     monkeypatch.setattr(job_table, "_tables", {})
     monkeypatch.setattr(JobTable, "refresh_soon", lambda self: None)
     times = iter(range(0, 1000, 2))
-    table = keep_table(job.root, JobTable(job.root, queue, settle, lambda: float(next(times))))
+    table = keep_table(job.root, JobTable(job.root, queue, settle, *2 * (lambda: float(next(times)),)))
     for _ in range(looks):
         table.refresh(is_due=False)
     return table

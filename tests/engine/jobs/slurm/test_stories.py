@@ -45,8 +45,9 @@ def begin(lab: SlurmLab, *words: str) -> tuple[subprocess.Popen[str], str]:
     """Start a run, and return its command and its id once the login node has accepted it."""
     before = lab.run_ids()
     process = lab.start(*words)
-    run_id = until_sync(lambda: next(iter(lab.run_ids() - before), None))
-    return process, run_id
+    until_sync(lambda: lab.run_ids() - before or process.poll() is not None)
+    assert lab.run_ids() - before, lab.narration()[-500:]
+    return process, next(iter(lab.run_ids() - before))
 
 
 def begin_and_step(lab: SlurmLab, *words: str) -> tuple[subprocess.Popen[str], str]:
@@ -68,7 +69,7 @@ def end(lab: SlurmLab, process: subprocess.Popen[str], run_id: str) -> dict[str,
 
 def job_of(lab: SlurmLab) -> str:
     """Number of the newest job of the cluster that is not over."""
-    return until_sync(lambda: (lab.cluster.jobs("PENDING,RUNNING") or [None])[-1])
+    return until_sync(lambda: next(iter(lab.cluster.jobs("PENDING,RUNNING")[-1:]), None))
 
 
 def test_a_run_on_four_unlike_machines_is_one_job_and_one_world(played: SlurmLab) -> None:
@@ -85,7 +86,7 @@ def test_a_run_on_four_unlike_machines_is_one_job_and_one_world(played: SlurmLab
 
 
 def test_a_bench_of_two_policies_ends_done(played: SlurmLab) -> None:
-    process, run_id = begin(played, "bench", "--policies", "equal,hybrid", "--epochs", "2", "--rounds", "1")
+    process, run_id = begin(played, "bench", "--policies", "equal,hybrid", "--epochs", "2", "--repeats", "1")
     assert end(played, process, run_id)["state"] == "done"
 
 
@@ -202,10 +203,7 @@ def test_a_requeued_training_goes_on_from_its_newest_checkpoint(real: SlurmLab) 
 
 
 def test_a_search_shares_its_trials_out_among_the_machines(real: SlurmLab) -> None:
-    (real.directory / "try.py").write_text(
-        "import argparse, paceline\np = argparse.ArgumentParser()\np.add_argument('--lr', type=float)\n"
-        "paceline.report(loss=p.parse_args().lr)\n"
-    )
-    status, document = real.run("search", "try.py", "--parameter", "lr=0.1,0.2,0.3,0.4")
-    assert status == 0
-    assert document["best"]
+    status, document = real.run("search", "--grid", "lr=0.1,0.01", "--epochs", "1")
+    assert status == 0, real.narration()[-800:]
+    assert len(document["trials"]) == 2
+    assert not real.orphans()
