@@ -59,8 +59,12 @@ class NodePlan:
     python: str
     paths: dict[str, str] = field(default_factory=dict)
     """Places of the node by name, for the arguments of a script."""
+    image: str = ""
+    """Container image that its ranks run in; empty: none."""
     hours: str = ""
     """Hours in which it takes part in a run that outlives its devices, such as ``20:00-07:00``; empty: always."""
+    is_spare: bool = False
+    """Whether it rests until other devices are missing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,6 +118,8 @@ class NodeSpec:
     interface: str | None = None
     devices: tuple[DeviceSpec, ...] = ()
     faults: tuple[FaultSpec, ...] = ()
+    image: str | None = None
+    """Container image that runs jobs there, in docker, podman or apptainer; None: they run in ``python``."""
     cluster: ClusterSpec | None = None
     """Of a node of kind ``kubernetes``."""
     read_only: bool = False
@@ -285,6 +287,8 @@ class TrainSpec:
     """The checkpoint to go on from; None: from the beginning."""
     min_devices: int | None = None
     """Devices with which the run goes on when it loses others; None: it ends with the first one that it loses."""
+    spare: str = ""
+    """Nodes, such as ``lab[1-2]``, that rest until other devices of the run are missing; empty: none."""
     name: str = ""
     """Name that a person gives the run; empty: none."""
     script: ScriptSpec | None = None

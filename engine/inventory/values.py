@@ -302,6 +302,7 @@ SHARED_KEYS: Readers = {
     "state_dir": _remote_path,
     "env": _env,
     "paths": _paths,
+    "image": _argument,
     "interface": _interface,
     "read_only": flag,
     "hours": _hours,

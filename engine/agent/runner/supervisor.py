@@ -13,6 +13,7 @@ import os
 import shutil
 import signal
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -39,11 +40,13 @@ from ...wire import encode, from_plain
 from ..group.elastic_group import ElasticGroup
 from ..group.group_store import GroupStore
 from ..group.node_hours import keep_hours
+from ..group.spare import keep_spare
 from ..group.store_relay import StoreRelay
 from ..runs import device_lock, lease
 from ..runs.environment import run_environment
 from ..runs.run_dir import create, finish, start_path
 from ..runs.work_dir import link_data, make_work_dir, remove_work_dir
+from ..system.container import PYTHON, container_command, container_name, find_runtime, removal_command
 from ..system.oom import oom_kills
 from ..system.process_tree import SESSIONS_FILE, ProcessTree
 from ..system.processes import RUN_ID_VARIABLE, STATE_ROOT_VARIABLE, boot_id, start_time
@@ -99,6 +102,8 @@ class Supervisor:
         self._losses: list[Outcome] = []
         """Why ranks of this node were lost."""
         self._waited = ""
+        self._removal: list[str] = []
+        """Removes the container that the ranks run in; empty: they run in none."""
         self._elastic = self._make_elastic()
         self._heartbeat = Heartbeat(node.name, self._mesh.send, self._on_silence)
         self._strangers = self._strangers_told = 0
@@ -155,6 +160,7 @@ class Supervisor:
         self._mesh.send({"ended": outcome.as_dict()})
         tree = self._process_tree or ProcessTree(self.run)
         survivors = await loop.run_in_executor(None, tree.terminate)
+        await self._remove_container()
         ended = RunnerEnded(
             state=outcome.state,
             reason=outcome.reason,
@@ -199,6 +205,9 @@ class Supervisor:
             recorders.append(asyncio.ensure_future(self._elastic.run()))
             if (hours := parse_hours(self._node.hours)) is not None:
                 recorders.append(asyncio.ensure_future(keep_hours(self._elastic, hours)))
+            elif self._node.is_spare:
+                wanted = sum(len(node.ranks) for node in self._plan.nodes if not node.is_spare)
+                recorders.append(asyncio.ensure_future(keep_spare(self._elastic, wanted)))
         try:
             process = await self._start_torchrun()
             self._process_tree = ProcessTree(self.run, exclude=(process.pid,))
@@ -226,6 +235,8 @@ class Supervisor:
         env |= {RUN_ID_VARIABLE: plan.run_id, STATE_ROOT_VARIABLE: str(self._root)}
         env |= {"GLOO_SOCKET_IFNAME": node.interface, "NCCL_SOCKET_IFNAME": node.interface}
         env["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # device indices are NVML's
+        if node.image:
+            command = self._in_container(node, command, directory, env)
         with (self.run / "out.log").open("ab") as log:
             with contextlib.suppress(OSError):
                 log.write("".join(f"paceline: {sentence}\n" for sentence in told).encode(errors="backslashreplace"))
@@ -241,6 +252,29 @@ class Supervisor:
             )
         self._write_event(LaunchStarted(pid=process.pid))
         return process
+
+    def _in_container(self, node: NodePlan, command: list[str], directory: Path, env: dict[str, str]) -> list[str]:
+        """The command in the image of this node, by whichever runtime there is. Raises WorkFailed."""
+        runtime, name = find_runtime(node.image), container_name(self._plan.run_id, node.name)
+        self._removal = removal_command(runtime, name)
+        return container_command(
+            runtime,
+            node.image,
+            [PYTHON, *command[1:]],
+            name=name,
+            directory=str(directory),
+            mounts=[str(self._root), tempfile.gettempdir()],  # the socket of the runner may lie in the latter
+            variables=env,
+            has_gpu=any(self._plan.ranks[rank].device_kind == "cuda" for rank in node.ranks),
+        )
+
+    async def _remove_container(self) -> None:
+        """Remove the container of this run, should its runtime have kept it."""
+        if self._removal:
+            with contextlib.suppress(OSError):
+                null = asyncio.subprocess.DEVNULL
+                process = await asyncio.create_subprocess_exec(*self._removal, stdin=null, stdout=null, stderr=null)
+                await process.wait()
 
     async def _record_processes(self) -> None:
         """Record the sessions of the run while their ancestry is visible, and refresh the locks of its devices."""

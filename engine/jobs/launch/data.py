@@ -124,6 +124,7 @@ async def prepare_job(session: LaunchSession, spec: TrainSpec) -> PreparedJob:
     names = chosen_nodes(spec.devices, session.inventory.nodes)
     await session.live.wait_settled(names)
     connected = [node for node in session.inventory.nodes if node.name in names and node.name in session.live.connected]
+    connected = [node for node in connected if node.kind != "kubernetes"]  # the image of a pod is looked into by nobody
     await check_modules(session.fleet, connected, script.modules)
     parameters = None
     if spec.script.is_packaged and named:

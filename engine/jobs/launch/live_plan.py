@@ -74,7 +74,10 @@ class LivePlanner:
         faults = {
             node.spec.name: text
             for node in nodes
-            if node.devices and (facts := self._session.live.facts.get(node.spec.name)) and (text := missing_packages(facts))
+            if node.devices
+            and node.spec.image is None
+            and (facts := self._session.live.facts.get(node.spec.name))
+            and (text := missing_packages(facts))
         }
         if faults:
             first, *others = faults
@@ -159,6 +162,9 @@ class LivePlanner:
             await live.wait_changed()
 
     async def _candidate(self, node: NodeSpec, patience: float) -> NodeCandidate:
+        if node.kind == "kubernetes":  # a pod fills in where it is
+            devices = tuple(device.reading for device in self._session.live.state.nodes[node.name].devices)
+            return NodeCandidate(node, devices, "", "", "")
         link = await self._session.fleet.link(node.name, patience)
         facts = self._session.live.facts[node.name]
         devices = tuple(device.reading for device in self._session.live.state.nodes[node.name].devices)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ...errors import PlanImpossible, UsageError
 from ...events import DeviceReading
+from ...inventory.nodeset import expand_node_set
 from ...plan import CasePlan, CheckpointPlan, DataPlan, Emulation, NodePlan, Plan, RankPlan, ScriptPlan
 from ...specs import LinkSpec, NodeSpec, ScriptSpec, TrainSpec
 from ...states import DEVICE_KINDS, Policy, member
@@ -62,6 +63,8 @@ def make_plan(
         raise PlanImpossible(reason, hint="GroupNorm in the model normalises alike on every device")
     if spec.min_devices is not None:
         _check_elastic(spec, ranks)
+    if spec.spare:
+        node_plans = _with_spares(spec, node_plans)
     return Plan(
         run_id=run_id,
         workload=spec.workload,
@@ -107,6 +110,19 @@ def _check_elastic(spec: TrainSpec, ranks: Sequence[RankPlan]) -> None:
         raise PlanImpossible(f"{what}: groups form again for workloads on processors and emulated devices only", hint=hint)
 
 
+def _with_spares(spec: TrainSpec, nodes: Sequence[NodePlan]) -> list[NodePlan]:
+    """The nodes with the spares among them marked. Raises PlanImpossible where a run cannot rest them."""
+    spares = expand_node_set(spec.spare)
+    if spec.min_devices is None:
+        raise PlanImpossible("--spare without --min-devices: a run without it ends with the first device that it loses")
+    if foreign := sorted(spares - {node.name for node in nodes}):
+        raise PlanImpossible(f"--spare {', '.join(foreign)}: no device of it takes part", hint="see paceline status")
+    left = sum(len(node.ranks) for node in nodes if node.name not in spares)
+    if left < spec.min_devices:
+        raise PlanImpossible(f"{left} devices beside the spares, and --min-devices {spec.min_devices}", hint="name fewer spares")
+    return [replace(node, is_spare=node.name in spares) for node in nodes]
+
+
 def checkpoint_plan(every: str) -> CheckpointPlan | None:
     """When checkpoints are written; None: never. Raises UsageError for a text that is no interval."""
     if every == "never":
@@ -130,6 +146,7 @@ def _node_plan(candidate: NodeCandidate, node_rank: int, ranks: range) -> NodePl
         interface=candidate.spec.interface or candidate.interface,
         python=candidate.python,
         paths=dict(candidate.spec.paths),
+        image=candidate.spec.image or "",
         hours=candidate.spec.hours,
     )
 

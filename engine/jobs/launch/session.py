@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from ...plan import Plan
 from ...profiles.script_rates import kept_rate
-from ...specs import Inventory
+from ...reports.document_type import Document
+from ...specs import Inventory, TrainSpec
 from ...ssh.fleet import Fleet
 from ...telemetry.bus import Publish
 from ...telemetry.live_state import LiveState
 from ..detach_check import DetachCheck
 from .profile_cache import ProfileCache
+
+
+class RunsElsewhere(Protocol):
+    """Runs a plan where no link of the fleet leads."""
+
+    async def launch(self, spec: TrainSpec, plan: Plan, sources: Mapping[str, Path], samples: int) -> Document:
+        """Launch, follow to the end, return the result. ``sources``: directory here of everything it needs, by digest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +36,8 @@ class LaunchSession:
     publish: Publish
     runs: Path
     """``logs/runs``: a directory per run."""
+    clusters: Mapping[str, RunsElsewhere] = field(default_factory=dict)
+    """What runs jobs on clusters of Kubernetes, by their nodes in nodes.toml."""
     patience: float
     """Seconds to wait for a silent node while a run is followed."""
 

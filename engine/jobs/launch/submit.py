@@ -37,7 +37,7 @@ from ..slurm.queue import begun
 from ..slurm.submit import login_of, submit_to_slurm
 from ..withdraw import withdraw
 from .data import count_training_rows, push_directory, push_sources
-from .session import LaunchSession
+from .session import LaunchSession, RunsElsewhere
 
 LAUNCH_PATIENCE_S = 30.0
 """Seconds to wait for a node in the middle of a launch: half of what a runner waits for its peers."""
@@ -92,6 +92,8 @@ class RunLauncher:
         names = tuple(node.name for node in plan.nodes)
         nodes = [node for node in session.inventory.nodes if node.name in names]
         login = login_of(nodes)
+        if (cluster := session.clusters.get(login or "")) is not None:
+            return await self._launch_on(cluster, spec, plan, sources)
         if login is None:
             await refuse_closed_paths(session.fleet, plan, session.live.facts)
         await push_sources(session, nodes, plan, sources)
@@ -115,6 +117,18 @@ class RunLauncher:
             return self._keep_rate(plan, finalize_run(mirror, session.publish))
         finally:
             mirror.close()
+
+    async def _launch_on(self, cluster: RunsElsewhere, spec: TrainSpec, plan: Plan, sources: Mapping[str, Path]) -> Document:
+        """Launch on a cluster that no link leads to. What is refused leaves no run to name."""
+        self.run_id = plan.run_id
+        resumed = {} if plan.resume is None else {plan.resume.digest: self._session.checkpoints_dir / plan.resume.digest}
+        samples = count_training_rows(sources[plan.data.digest])
+        try:
+            document = await cluster.launch(spec, plan, {**sources, **resumed}, samples)
+        except PacelineError:
+            self.run_id = None
+            raise
+        return self._keep_rate(plan, document)
 
     def _keep_rate(self, plan: Plan, document: Document) -> Document:
         """Keep the pace that a script's first steps have fixed, for its next runs. On a full disk the next run fixes its own."""

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from paceline.engine.agent.system.container import container_command, container_name, find_runtime, removal_command
 from paceline.engine.errors import WorkFailed
+
+from tests.support.runs.runners import Lab
 
 
 def words(runtime: str, image: str = "lab/torch:2.6", has_gpu: bool = True) -> list[str]:
@@ -31,7 +35,10 @@ def test_a_container_is_a_file_system_and_no_wall(runtime: str) -> None:
         assert shared in text
     assert [line[i + 1] for i, word in enumerate(line) if word == "--volume"] == ["/s:/s", "/tmp:/tmp"]
     assert [line[i + 1] for i, word in enumerate(line) if word == "--env"] == ["PYTHONPATH", "TOKEN"]
-    assert line[-6:] == ["lab/torch:2.6", "-m", "paceline.engine.training.launcher", "/s/runs/r1", "n1"][-6:] or line[-5] == "lab/torch:2.6"
+    assert (
+        line[-6:] == ["lab/torch:2.6", "-m", "paceline.engine.training.launcher", "/s/runs/r1", "n1"][-6:]
+        or line[-5] == "lab/torch:2.6"
+    )
     assert line[line.index("--entrypoint") + 1] == "python3"
 
 
@@ -39,7 +46,9 @@ def test_each_runtime_passes_gpus_in_its_own_way_and_only_where_there_are_any() 
     assert "--gpus all" in " ".join(words("docker"))
     assert "--device nvidia.com/gpu=all" in " ".join(words("podman"))
     assert "--nv" in words("apptainer")
-    assert not {"--gpus", "--device", "--nv"} & {word for one in ("docker", "podman", "apptainer") for word in words(one, has_gpu=False)}
+    assert not {"--gpus", "--device", "--nv"} & {
+        word for one in ("docker", "podman", "apptainer") for word in words(one, has_gpu=False)
+    }
 
 
 def test_files_belong_to_the_user_who_starts_the_run() -> None:
@@ -60,3 +69,25 @@ def test_the_first_runtime_that_is_there_is_taken_and_none_is_named() -> None:
         find_runtime("a", lambda name: None)
     assert removal_command("docker", "x") == ["docker", "rm", "--force", "x"]
     assert removal_command("apptainer", "x") == []
+
+
+async def test_a_run_of_a_node_with_an_image_runs_in_a_container_that_goes_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program that plays podman notes how it was called, and runs the command."""
+    podman = tmp_path / "bin" / "podman"
+    podman.parent.mkdir()
+    podman.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/calls\n[ "$1" = rm ] || exit 0\n')
+    podman.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{podman.parent}:{os.environ['PATH']}")
+    lab = Lab(tmp_path / "lab", ["exit 0"])
+    lab.plan = replace(lab.plan, nodes=(replace(lab.plan.nodes[0], image="lab/torch:2.6"),))
+
+    await lab.start()
+    ended = await lab.until(0, "exit.json")
+
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert ended["state"] == "done"
+    assert "run --rm" in calls[0]
+    assert "lab/torch:2.6" in calls[0]
+    assert calls[-1] == f"rm --force paceline-{lab.plan.run_id}-n0"
