@@ -30,14 +30,25 @@ NO_VERBS = {"runner", "needs", "input"}
 """Words after the name of the program where it is the subject of a sentence."""
 
 
+def split_blocks(text: str) -> tuple[str, str]:
+    """The lines inside of fences, and those outside."""
+    parts: tuple[list[str], list[str]] = [], []
+    is_outside = True
+    for line in text.splitlines():
+        if line.lstrip().startswith("```"):
+            is_outside = not is_outside
+        else:
+            parts[is_outside].append(line)
+    return "\n".join(parts[0]), "\n".join(parts[1])
+
+
 def commands_of(text: str) -> Iterator[str]:
     """Commands that begin with ``paceline``: lines of code blocks, and code in sentences, with what follows it after a comma."""
-    for block in re.findall(r"```(?:sh|bash|console)?\n(.*?)```", text, re.DOTALL):
-        for line in block.splitlines():
-            command = line.split("#")[0].strip().removeprefix("$ ").removeprefix(".venv/bin/")
-            if command.startswith("paceline "):
-                yield command
-    prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    blocks, prose = split_blocks(text)
+    for line in blocks.splitlines():
+        command = re.split(r"\s#|\s\|\s", line)[0].strip().removeprefix("$ ").removeprefix(".venv/bin/")
+        if command.startswith("paceline "):
+            yield command
     for code in re.findall(r"`([^`\n]+)`", prose):
         if code.removeprefix(".venv/bin/").startswith("paceline "):
             yield code.removeprefix(".venv/bin/")
