@@ -6,14 +6,17 @@ INSTALL = $(PY) -m pip --disable-pip-version-check install $$([ -t 2 ] || echo -
 # Compiled modules are kept even where the environment forbids it: hundreds of processes import the same ones.
 PYTEST = PYTHONDONTWRITEBYTECODE= $(PY) -m pytest
 
-.PHONY: help demo bench test check soak audit clean
+.PHONY: help demo replay bench test check soak audit pictures recordings clean
 .DELETE_ON_ERROR:
 
 help:           ## this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1|/p' Makefile | awk -F'|' '{ printf "%-14s%s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z]*\):.*## /  make \1|/p' Makefile | awk -F'|' '{ printf "%-18s%s\n", $$1, $$2 }'
 
 demo: .venv/demo.stamp      ## the embedded lab: train under four sharing policies, live, and see the speed-up
-	@.venv/bin/paceline demo
+	@.venv/bin/paceline demo $(SESSION)
+
+replay: .venv/base.stamp    ## a recorded session, without torch: make replay SESSION=straggler
+	@.venv/bin/paceline replay $(or $(SESSION),straggler)
 
 bench: .venv/demo.stamp     ## the same comparison on the nodes of nodes.toml, headless
 	@.venv/bin/paceline --batch bench
@@ -34,6 +37,13 @@ check: .venv/test.stamp     ## only what can be told without running it: style, 
 soak: .venv/test.stamp      ## the heavier tests, which take minutes
 	$(PYTEST) -m slow
 
+pictures: .venv/test.stamp  ## draw the pictures of README and guide from the recordings
+	@$(PY) docs/pictures/draw.py
+
+recordings: .venv/demo.stamp ## record the demo sessions again: real runs, about ten minutes
+	@for script in engine/demo/scripts/*/; do name=$$(basename $$script); rm -f data/demo/$$name.pace; \
+	.venv/bin/paceline --batch --record data/demo/$$name.pace demo $$name || [ $$? -eq 6 ] || exit 1; done
+
 audit: .venv/test.stamp     ## licences, a bill of materials, and known faults of what is installed
 	@[ -x build/audit/bin/pip-audit ] || { $(PY) -m venv build/audit && build/audit/bin/python -m pip -q install "pip-audit>=2.10"; } || \
 	  echo "make: pip-audit cannot be installed: known faults are not checked" >&2
@@ -52,11 +62,16 @@ $(PY):
 	echo "make: no Python 3.11 or newer with venv found (Debian: apt-get install python3 python3-venv; else: make PYTHON=/path/to/python3)" >&2; \
 	exit 2
 
+.venv/base.stamp: pyproject.toml constraints.txt | $(PY)
+	@echo "installing into .venv (once; less than a minute)"
+	@$(INSTALL) -e .
+	@touch $@
+
 .venv/demo.stamp: pyproject.toml constraints.txt | $(PY)
 	@echo "installing into .venv (once; a minute or two, 2 GB)"
 	@$(INSTALL) -e ".[training,data]"
 	@$(PY) -m compileall -q engine tui
-	@touch $@
+	@touch .venv/base.stamp $@
 
 .venv/test.stamp: pyproject.toml constraints.txt | $(PY)
 	@echo "installing into .venv (once; some minutes, 3 GB)"
@@ -64,4 +79,4 @@ $(PY):
 	@$(PY) -m compileall -q engine tui
 	@mkdir -p build/types/paceline && ln -sfn ../../../engine ../../../tui ../../../engine/script/library/__init__.py build/types/paceline/
 	@mkdir -p build/imports/paceline && ln -sfn ../../../engine ../../../tui build/imports/paceline/
-	@touch .venv/demo.stamp $@
+	@touch .venv/base.stamp .venv/demo.stamp $@
