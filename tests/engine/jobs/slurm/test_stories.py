@@ -169,6 +169,19 @@ def test_a_controller_that_restarts_changes_nothing(played: SlurmLab) -> None:
     assert end(played, process, run_id)["state"] == "done"
 
 
+def test_a_run_that_reaches_its_time_limit_has_failed_and_says_so(played: SlurmLab) -> None:
+    nodes = played.directory / "nodes.toml"
+    text = nodes.read_text()
+    nodes.write_text(text.replace('time_limit = "00:10:00"', 'time_limit = "00:01:00"'))
+    try:
+        process, run_id = begin(played, "train", "--epochs", "9000")
+    finally:
+        nodes.write_text(text)
+    row = end(played, process, run_id)
+    assert row["state"] == "failed"
+    assert "time limit" in row["reason"], row["reason"]
+
+
 def test_what_slurm_refuses_is_named_with_what_to_do(played: SlurmLab) -> None:
     nodes = played.directory / "nodes.toml"
     text = nodes.read_text()
