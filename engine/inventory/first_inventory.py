@@ -11,7 +11,7 @@ from ..errors import StorageFailed, UsageError
 
 _HEAD = """# Host, port, user and key of each machine are read from ~/.ssh/config.
 # [defaults]
-# python = "~/venv/bin/python"   # the one with torch and numpy, 3.10 or newer
+# python = "~/venv/bin/python"     # 3.10 or newer, with torch and numpy
 """
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
 

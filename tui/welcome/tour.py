@@ -46,7 +46,7 @@ STEPS = (
     ),
     TourStep(
         "run",
-        "#head",
+        "#ranks",
         "A run: each rank's share, its work and its wait. Unlike devices get unlike shares, so that nobody waits for anybody.",
     ),
     TourStep(

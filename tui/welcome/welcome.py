@@ -21,7 +21,7 @@ from ..preferences import Preferences
 from ..terminal.format import count, sanitize
 from ..theme import THEMES, adapt_theme
 
-KEYS = "Space marks   a all or none   Tab scrolls the file   y write it and open   Esc back"
+KEYS = "Space marks   a all   Tab to the file   y write it and open   Esc back"
 
 
 class Choice(NamedTuple):
@@ -208,5 +208,6 @@ class WelcomeApp(App[Choice | None]):
 
 def _label(host: NamedHost) -> str:
     """The host as a line: its name, and what its block says of address and user."""
-    where = f"{host.user}@{host.address}" if host.user and host.address else host.address or (f"{host.user}@" if host.user else "")
+    alone = host.address or (f"user {host.user}" if host.user else "")
+    where = f"{host.user}@{host.address}" if host.user and host.address else alone
     return f"{sanitize(host.name, 40):<24} {sanitize(where, 60)}".rstrip()

@@ -26,7 +26,7 @@ def first_words(number: int) -> str:
     return " ".join(STEPS[number].text.split()[:4])
 
 
-@pytest.mark.parametrize("size", [(80, 24), (160, 50)])
+@pytest.mark.parametrize("size", [(80, 24), pytest.param((160, 50), marks=pytest.mark.slow)])
 async def test_eight_steps_show_the_screens_that_they_are_about(
     size: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -105,7 +105,7 @@ async def shows(pilot: Pilot[Choice | None], text: str) -> None:
     await until(lambda: text in screen_text(pilot.app), pause)
 
 
-@pytest.mark.parametrize("size", [(80, 24), (160, 50)])
+@pytest.mark.parametrize("size", [(80, 24), pytest.param((160, 50), marks=pytest.mark.slow)])
 async def test_machines_are_shown_marked_and_written_after_a_yes_only(home: Path, tmp_path: Path, size: tuple[int, int]) -> None:
     target = tmp_path / "nodes.toml"
     app = WelcomeApp(target, home, Preferences())
