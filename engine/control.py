@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from .jobs.logs.read import LogQuery
     from .jobs.runs.clean import CleanRequest
     from .kubernetes.cluster.clusters import Clusters
+    from .kubernetes.cluster.run import ClusterAccess
     from .profiles.profile import Profile
 
 ASKING_PATIENCE_S = 4.0
@@ -327,6 +328,17 @@ class Control:
         from .jobs.export.export import export
 
         return await export(self._launch_session(), spec, request)
+
+    async def set_up_cluster(self, spec: TrainSpec, access: ClusterAccess) -> Document:
+        """Prepare the cluster of nodes.toml for a job; ``access``: of the cluster where nodes.toml has none."""
+        from .jobs.launch.data import prepare_job
+        from .kubernetes.cluster.run import Cluster
+        from .kubernetes.cluster.setup import set_up
+
+        known = list(self._clusters.by_name.values()) if self._clusters is not None else []
+        cluster = known[0] if known else Cluster(access, self.runs, self.publish)
+        job = await prepare_job(self._launch_session(), spec)
+        return await set_up(cluster, job.sources)
 
     async def profile(self, spec: TrainSpec) -> Document:
         """Measure all devices, links and machines with a workload, or all devices with the first steps of a script; store it."""

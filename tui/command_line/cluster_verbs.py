@@ -63,6 +63,33 @@ async def export(control: Control, args: argparse.Namespace) -> Document:
     return await control.export(train_spec("plan", vars(args)), request)
 
 
+SETUP_ARGUMENTS = (
+    JOB_FILE,
+    Argument("--kubernetes", "prepare a cluster: namespace, claim, operator, our modules, the data of a job"),
+    Argument("--context", "of the kubeconfig, where nodes.toml has no cluster (default: the current one)", "NAME"),
+    *CLUSTER_ARGUMENTS,
+    *job_arguments("plan"),
+)
+
+
+async def setup(control: Control, args: argparse.Namespace) -> Document:
+    """The verb ``setup``."""
+    from paceline.engine.errors import UsageError
+    from paceline.engine.jobs.launch.job_options import train_spec
+    from paceline.engine.kubernetes.cluster.run import ClusterAccess
+
+    if not args.kubernetes:
+        raise UsageError("setup prepares a cluster", hint="paceline setup --kubernetes; doctor and status say what a node lacks")
+    settings = ClusterSettings(args.namespace, args.claim, args.image, args.storage)
+    return await control.set_up_cluster(train_spec("plan", vars(args)), ClusterAccess("kubernetes", settings, args.context))
+
+
+def setup_text(document: Document) -> str:
+    """One line a step."""
+    lines = [f"{step['state']:<9}{step['what']}" + (f" ({step['hint']})" if step["hint"] else "") for step in document["steps"]]
+    return "\n".join((f"cluster {document['cluster']}, namespace {document['namespace']}", *lines))
+
+
 def export_text(document: Document) -> str:
     """The stream, or what was written where."""
     if document["out"] is None:

@@ -28,7 +28,7 @@ from ..terminal.format import (
     size,
     tflops,
 )
-from .cluster_verbs import export_text
+from .cluster_verbs import export_text, setup_text
 from .data_verb import data_text
 from .log_printer import log_text
 
@@ -517,6 +517,7 @@ _RENDERERS = {
     "drain": _drain,
     "grow": _grow,
     "kill": _kill,
+    "setup": setup_text,
     "picture": lambda document: f"{document['screen']} at {duration(document['at'])}: {document['file']}",
     "plan": _plan,
     "profile": _profile,

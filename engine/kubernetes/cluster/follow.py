@@ -88,7 +88,9 @@ class ClusterFollower:
             if seen is not None and seen.is_over:
                 looks += 1
                 if looks >= LAST_LOOKS:
-                    await self.settle("failed", seen.reason or "its pod ended without a word")
+                    await self.settle(
+                        "cancelled" if seen.state == "cancelled" else "failed", seen.reason or "its pod ended without a word"
+                    )
                     continue
             elif seen is not None and seen.state == "failed" and not self._has_begun():
                 raise WorkFailed(seen.reason, node=self._api.cluster, hint=seen.hint or None)

@@ -37,7 +37,7 @@ def view(job: Object | None, pods: Sequence[Object], planned: int) -> ClusterVie
     if over is not None:
         return ClusterView("running", is_over=True)  # exit.json says how it ended
     if job is None and not pods:
-        return ClusterView("failed", "its job is gone from the cluster", "a person or a quota has removed it", is_over=True)
+        return ClusterView("cancelled", "its job was removed from the cluster", is_over=True)
     if (stuck := _first_stuck(pods)) is not None:
         return ClusterView("failed", *stuck, is_over=False)
     waiting = [pod for pod in pods if _phase(pod) == "Pending"]

@@ -84,6 +84,12 @@ class Cluster:
             await asyncio.to_thread(self._files.close)
             self._files = None
 
+    async def leave(self) -> None:
+        """End the pod of the volume; the next request makes another."""
+        if self._files is not None:
+            await asyncio.to_thread(self._files.remove_pod)
+            self._files = None
+
     async def launch(self, spec: TrainSpec, plan: Plan, sources: Mapping[str, Path], samples: int) -> Document:
         """Bring the data, submit, follow to the end; returns the result. Objects of an ended run are removed."""
         mirror = RunMirror(self._runs, plan.run_id)

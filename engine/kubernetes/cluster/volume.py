@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import tarfile
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -67,6 +67,8 @@ class VolumeFiles:
     def __init__(self, api: ClusterApi, settings: ClusterSettings, pause: Callable[[float], None] = time.sleep) -> None:
         self._api, self._settings, self._pause = api, settings, pause
         self._streams: Any = None
+        self._lock = threading.Lock()
+        """Held from a request to its answer: those who follow, list and cancel share the command."""
 
     def open(self) -> None:
         """Have the pod run and our modules on the volume. Raises WorkFailed where it cannot start, NodeUnreachable."""
@@ -89,9 +91,10 @@ class VolumeFiles:
             self._pause(0.5)
             waited += 0.5
         own = bundle()
-        if self._run(["test", "-s", f"{VOLUME_PATH}/bundles/{own.name}"], b"", "") is None:
-            command = ["python3", "-c", _RECEIVE_BUNDLE, f"{VOLUME_PATH}/bundles/{own.name}", str(len(own.data))]
-            if self._run(command, own.data, "stored") is None:
+        path = f"{VOLUME_PATH}/bundles/{own.name}"
+        if not self._run(["test", "-s", path], b"", ""):
+            command = ["python3", "-c", _RECEIVE_BUNDLE, path, str(len(own.data))]
+            if not self._run(command, own.data, "stored"):
                 raise WorkFailed("our modules cannot be written to the volume", node=self._api.cluster, hint="is it read-only?")
 
     def close(self) -> None:
@@ -108,7 +111,8 @@ class VolumeFiles:
     def ask(self, word: str, **body: Any) -> dict[str, Any]:
         """Ask, over a new command where the old one is cut off. Raises the error of the pod, NodeUnreachable."""
         for _ in range(3):
-            answer = self._try({"ask": word, **body})
+            with self._lock:
+                answer = self._try({"ask": word, **body})
             if answer is not None:
                 return answer
             self._pause(0.5)
@@ -128,7 +132,8 @@ class VolumeFiles:
             digest = hashlib.file_digest(packed, "sha256").hexdigest()
             for attempt in range(3):
                 packed.seek(0)
-                answer = self._try({"ask": "put", "path": path, "bytes": size, "sha256": digest}, packed, on_bytes)
+                with self._lock:
+                    answer = self._try({"ask": "put", "path": path, "bytes": size, "sha256": digest}, packed, on_bytes)
                 if answer is not None:
                     return True
                 self._pause(0.5 * (attempt + 1))
@@ -159,16 +164,28 @@ class VolumeFiles:
             raise kind(str(answer["error"]), node=self._api.cluster, hint=answer.get("hint"))
         return answer
 
-    def _run(self, command: list[str], content: bytes, expected: str) -> str | None:
-        """Run a command to its end; None: it failed, or did not print ``expected``."""
+    def _run(self, command: list[str], content: bytes, expected: str) -> bool:
+        """Run a command to its end; whether it succeeded, and printed ``expected`` where that is given. Raises NodeUnreachable."""
+        for attempt in range(3):
+            try:
+                return self._run_once(command, content, expected)
+            except NodeUnreachable:
+                if attempt == 2:
+                    raise
+            self._pause(0.5)
+        return False
+
+    def _run_once(self, command: list[str], content: bytes, expected: str) -> bool:
         streams = self._api.execute(VOLUME_POD, command)
         try:
-            source = io.BytesIO(content)
-            while piece := source.read(PIECE_BYTES):
-                streams.write_stdin(piece)
+            for start in range(0, len(content), PIECE_BYTES):
+                streams.write_stdin(content[start : start + PIECE_BYTES])
             if expected:
-                return expected if streams.readline_stdout(timeout=ANSWER_TIMEOUT_S).decode().strip() == expected else None
+                line = streams.readline_stdout(timeout=ANSWER_TIMEOUT_S) or streams.read_stdout()  # it may have ended meanwhile
+                return bool(line.decode().strip() == expected)
             streams.run_forever(timeout=ANSWER_TIMEOUT_S)
-            return "" if streams.returncode == 0 else None
+            return bool(streams.returncode == 0)
+        except (TypeError, OSError, ValueError) as error:  # cut off before its status
+            raise NodeUnreachable(f"a command in pod {VOLUME_POD} was cut off", node=self._api.cluster) from error
         finally:
             streams.close()

@@ -233,6 +233,12 @@ class FakeApi:
     def _remove(self, path: str) -> None:
         """With the lock held: remove an object; of a job its pods end as a kubelet ends them, and go when they have."""
         name = path.split("/")[-1]
+        process = self._processes.get(":".join(name.rsplit("-", 1))) if path.split("/")[-2] == "pods" else None
+        if process is not None and process.poll() is None:
+            process.terminate()
+            metadata = {**self.objects[path]["metadata"], "deletionTimestamp": "2026-01-01T00:00:00Z"}
+            self._store(path, {**self.objects[path], "metadata": metadata})
+            return
         self._store(path, self.objects[path], "DELETED")
         for key, process in self._processes.items():
             if key.startswith(f"{name}:") and process.poll() is None:
