@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Optional
 
 from ...errors import WorkFailed
 
@@ -23,7 +22,7 @@ PYTHON = "python3"
 """Interpreter in an image."""
 
 
-def find_runtime(image: str, which: Callable[[str], Optional[str]] = shutil.which) -> str:
+def find_runtime(image: str, which: Callable[[str], str | None] = shutil.which) -> str:
     """The program that runs an image here. Raises WorkFailed where there is none."""
     wanted = RUNTIMES[2:] if image.endswith(IMAGE_SUFFIX) else RUNTIMES
     for name in wanted:
