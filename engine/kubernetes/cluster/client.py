@@ -25,7 +25,7 @@ Object = dict[str, Any]
 INSTALL_HINT = "pip install 'paceline[kubernetes]' brings it"
 CONNECT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 30.0
-WATCH_READ_TIMEOUT_S = 10.0
+WATCH_READ_TIMEOUT_S = 5.0
 """Seconds without a byte of a watch after which it is begun again where it stood."""
 WATCH_SECONDS = 240
 """Seconds after which a server ends a watch by itself."""

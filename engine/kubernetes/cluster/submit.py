@@ -6,12 +6,14 @@ import contextlib
 import time
 from collections.abc import Callable, Sequence
 
-from ...errors import NodeUnreachable, PacelineError
+from ...errors import NodeRefused, NodeUnreachable, PacelineError
 from ..names import RUN_LABEL, label_value
 from ..pod_template import Object
 from .client import ClusterApi
-from .paths import RUN_KINDS
+from .paths import RUN_KINDS, place
 
+KEPT_KINDS = ("Namespace", "PersistentVolumeClaim")
+"""Kinds that a run uses as they are: an administrator may have made them, larger or of another class."""
 GONE_TIMEOUT_S = 120.0
 """Seconds for the pods of a run to end: their runners have a minute."""
 
@@ -20,9 +22,8 @@ def submit(api: ClusterApi, objects: Sequence[Object]) -> None:
     """Make all objects, the job last. Where one is refused, those of the run that were made are removed. Raises its refusal."""
     try:
         for one in objects:
-            if one["kind"] == "Namespace" and api.get(f"/api/v1/namespaces/{api.namespace}") is not None:
-                continue  # a person may have one, and no right to make more
-            api.create(one)
+            if one["kind"] not in KEPT_KINDS or not _is_there(api, one):
+                api.create(one)
     except NodeUnreachable:
         raise  # what arrived is not known: the same objects are sent again, or cancelled
     except PacelineError:
@@ -30,6 +31,14 @@ def submit(api: ClusterApi, objects: Sequence[Object]) -> None:
         with contextlib.suppress(PacelineError):
             remove(api, run_id)
         raise
+
+
+def _is_there(api: ClusterApi, one: Object) -> bool:
+    """Whether an object that outlives runs is there, as whoever made it wanted it; True without a right to look."""
+    try:
+        return api.get(place(one)) is not None
+    except NodeRefused:
+        return True
 
 
 def remove(api: ClusterApi, run_id: str, pause: Callable[[float], None] = time.sleep, timeout: float = GONE_TIMEOUT_S) -> list[str]:

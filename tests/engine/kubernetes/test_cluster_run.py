@@ -257,6 +257,23 @@ async def test_a_refused_launch_names_the_reason_and_leaves_nothing(
     assert not (tmp_path / "runs" / "r1").exists()
 
 
+async def test_a_claim_that_is_there_is_used_as_it_is_and_so_is_a_namespace_that_nobody_may_look_at(
+    api: FakeApi, tmp_path: Path
+) -> None:
+    path = "/api/v1/namespaces/paceline/persistentvolumeclaims/paceline"
+    api.objects[path] = {"kind": "PersistentVolumeClaim", "metadata": {"name": "paceline"}, "spec": {"storageClassName": "own"}}
+    api.fail("GET", "/namespaces/paceline$", status=403, count=99)
+    centre = Centre(api, tmp_path)
+    spec, plan, sources = job(tmp_path)
+
+    running = asyncio.create_task(centre.cluster.launch(spec, plan, sources, 100))
+    await until(lambda: running.done() or api.names("jobsets") or api.names("trainjobs"))
+    await centre.cluster.cancel("r1")
+
+    assert (await asyncio.wait_for(running, 60))["state"] == "cancelled"
+    assert api.objects[path]["spec"] == {"storageClassName": "own"}
+
+
 async def test_a_server_that_stays_away_is_unreachable_after_patience(api: FakeApi, tmp_path: Path) -> None:
     api.close()
     spec, plan, sources = job(tmp_path)
