@@ -89,6 +89,11 @@ class ElasticGroup:
         return bool(self._here)
 
     @property
+    def others(self) -> int:
+        """Devices of other nodes that take part."""
+        return sum(len(member.numbers) for member in self._agreement.generation.members if member.name != self._node.name)
+
+    @property
     def gone(self) -> tuple[str, ...]:
         """Nodes without which the run went on."""
         names = {member.name for member in self._agreement.generation.members}

@@ -10,8 +10,8 @@ from typing import Any, Protocol
 from ...errors import PacelineError
 from ...protocol.hours import Hours
 
-CHECK_INTERVAL_S = 5.0
-LEAD_S = 90.0
+HOURS_INTERVAL_S = 5.0
+CLOSING_LEAD_S = 90.0
 """Seconds before the end at which a node leaves: the processes of all nodes come to a common step first."""
 
 
@@ -43,7 +43,7 @@ async def keep_hours(
     sleep: Callable[[float], Any] = asyncio.sleep,
 ) -> None:
     """Leave and join for ever. What is refused, as the last node may not leave, is tried again later."""
-    lead = min(LEAD_S, hours.span / 2)
+    lead = min(CLOSING_LEAD_S, hours.span / 2)
     while True:
         now = clock()
         is_open = hours.seconds_left(now.tm_hour * 3600 + now.tm_min * 60 + now.tm_sec) > lead
@@ -54,4 +54,4 @@ async def keep_hours(
                 group.come_back()
         except PacelineError:
             pass
-        await sleep(CHECK_INTERVAL_S)
+        await sleep(HOURS_INTERVAL_S)

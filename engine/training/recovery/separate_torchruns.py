@@ -26,7 +26,7 @@ from ..group.rank_process import die_with_parent
 SIGNAL_STATUS = 128
 """Exit status of a torchrun here, less the number of the signal that ended its rank; as a shell reports it."""
 RUNNER_TIMEOUT_S = 10.0
-POLL_S = 1.0
+RUNNER_POLL_S = 1.0
 """Seconds between two attempts to reach a runner that does not answer."""
 
 
@@ -68,7 +68,7 @@ class SeparateTorchruns:
                 break
             self._ask()
             watched = [waking, *([self._orders] if self._orders is not None else [])]
-            ready, _, _ = select.select(watched, [], [], POLL_S)
+            ready, _, _ = select.select(watched, [], [], RUNNER_POLL_S)
             if waking in ready:
                 with contextlib.suppress(BlockingIOError):
                     waking.recv(4096)

@@ -6,7 +6,7 @@ import random
 import time
 
 import pytest
-from paceline.engine.agent.group.node_hours import LEAD_S, end_reason, keep_hours
+from paceline.engine.agent.group.node_hours import CLOSING_LEAD_S, end_reason, keep_hours
 from paceline.engine.errors import UsageError
 from paceline.engine.protocol.hours import DAY_S, parse_hours
 
@@ -73,7 +73,7 @@ async def test_it_leaves_before_the_end_and_joins_at_the_beginning() -> None:
     group = Group()
     await _live(group, "20:00-07:00", ["23:00:00", "06:58:00"])
     assert group.asked == []
-    assert LEAD_S < 120
+    assert CLOSING_LEAD_S < 120
     await _live(group, "20:00-07:00", ["06:59:00", "07:00:00", "19:59:59"])
     assert group.asked == ["drain: its hours are 20:00-07:00"]
     await _live(group, "20:00-07:00", ["20:00:00", "20:00:05"])
