@@ -78,7 +78,9 @@ async def planned(session: LaunchSession, spec: TrainSpec, search: SearchRequest
     """The job with its paths resolved, and the plan that ``train`` would make of it now."""
     if search is not None:
         document = plan_of(search, any(node.devices for node in session.inventory.nodes), session.inventory.link is not None)
-        spec = job_of(document, range(len(document["trials"])), search.devices)
+        if not document["trials"]:
+            raise UsageError("--tpe and --halving choose trials while they run", hint="export a grid, or --random N of it")
+        spec = job_of(document, document["trials"], range(len(document["trials"])), search.devices)
     if spec.devices == "auto":
         raise UsageError("--devices auto is not exported", hint="paceline advise names the devices that pay")
     job = await prepare_job(session, spec)
