@@ -32,7 +32,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "data": ("stream", "loading"),
     "scripts": ("cost", "lab"),
     "workloads": ("learning",),
-    "tui": ("agent", "store", "replay", "paint", "fleet", "many"),
+    "experiments": ("negative_scaling",),
+    "tui": ("agent", "store", "replay", "recording", "paint", "fleet", "many", "first_minutes"),
 }
 """Benchmarks by group, in the order in which they run. In ``balancer`` those that need idle cores come first."""
 USAGE = """usage: python -m benchmarks [GROUP | GROUP/NAME ...]

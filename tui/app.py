@@ -40,7 +40,7 @@ from .prompt_history import PromptHistory
 from .prompt_router import PromptRouter
 from .screens.base_screen import BaseScreen
 from .screens.dialogs import HostKeyPrompt, ResultPage, TextPrompt
-from .sessions.session import Seekable, Session
+from .sessions.session import Recorded, Seekable, Session
 from .terminal.ascii import AsciiFilter, AsciiScrollBarRender
 from .terminal.cast import CastWriter
 from .terminal.driver import CompactDriver
@@ -66,7 +66,7 @@ _TO_ASCII = AsciiFilter()
 
 
 def _screen_class(path: str) -> type[Screen[Any]]:
-    module, _, name = path.partition(".")
+    module, _, name = path.rpartition(".")
     screen: type[Screen[Any]] = getattr(import_module(f".screens.{module}", __package__), name)
     return screen
 
@@ -119,6 +119,8 @@ class PacelineApp(App[None]):
         self.router = PromptRouter(self)
         self.actions = Actions(self, self.router)
         self.cast = cast
+        self.beside: Path | None = None
+        """A second recording, to be shown beside the one that is replayed."""
         self.begins_with_tour = False
         self._crash_log = log
         self._crash_line = ""
@@ -162,6 +164,8 @@ class PacelineApp(App[None]):
             _collect_seldom()
         # The session imports much when it opens: the first paint does not wait for that.
         self.call_after_refresh(lambda: self.run_worker(self._open_session(), group="session"))
+        if self.beside is not None:
+            self.call_after_refresh(self.show_beside, self.beside)
         if self.begins_with_tour:
             self.call_after_refresh(self.action_tour)
 
@@ -306,6 +310,22 @@ class PacelineApp(App[None]):
             self.run_worker(self.router.perform(f"seek {where}"), group="replay")
         else:
             self.show_notice("only a replay can go to another moment", "ok")
+
+    def show_beside(self, path: Path) -> None:
+        """Show another recording beside the one that is replayed."""
+        from .screens.side_by_side import SideBySideScreen
+
+        if not isinstance(self.session, Recorded):
+            self.show_notice("only a replay has another session beside it", "ok")
+            return
+        try:
+            screen = SideBySideScreen(path)
+        except PacelineError as error:
+            self.show_notice(str(error), "critical")
+            return
+        if isinstance(self.screen, SideBySideScreen):
+            self.screen.dismiss()
+        self.push_screen(screen)
 
     def action_step(self, words: str) -> None:
         """Go to the next or previous event or second of a replay, and pause it."""

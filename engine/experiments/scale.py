@@ -82,10 +82,23 @@ def facts_of(document: Mapping[str, Any]) -> Document:
         "reason": document.get("reason"),
         "samples_per_second": document.get("samples_per_second") or document.get("samples_per_second_all"),
         "epoch_seconds": mean(epochs[1:] or epochs),
+        **_quality_of(document.get("epochs") or []),
         "phases": _mean_phases(document.get("phases") or []),
         "bottleneck": (document.get("bottleneck") or {}).get("phase"),
         "imbalance": document.get("imbalance"),
         "local_batch_sizes": document.get("local_batch_sizes"),
+    }
+
+
+def _quality_of(epochs: Sequence[Mapping[str, Any]]) -> Document:
+    """Loss and metric of the last epoch that has some, and the metric of every epoch as pairs."""
+    known = [epoch for epoch in epochs if epoch.get("metric") is not None or epoch.get("loss") is not None]
+    last = known[-1] if known else {}
+    return {
+        "loss": last.get("loss"),
+        "metric": last.get("metric"),
+        "metric_name": last.get("metric_name"),
+        "metric_by_epoch": [[epoch["epoch"], epoch["metric"]] for epoch in known if epoch.get("metric") is not None],
     }
 
 
@@ -158,12 +171,25 @@ def _rows_of_link(plan: Mapping[str, Any], network: Mapping[str, Any] | None, me
                 "communication_share": _communication_share(phases),
                 "ratio": _ratio(phases),
                 "predicted_speedup": predicted[0] / predicted[1] if predicted[0] and predicted[1] else None,
+                "loss": mean(facts.get("loss") for facts in measured[index]),
+                "metric": mean(facts.get("metric") for facts in measured[index]),
+                "metric_name": next((facts["metric_name"] for facts in measured[index] if facts.get("metric_name")), None),
+                "metric_by_epoch": _mean_by_epoch([facts.get("metric_by_epoch") or [] for facts in measured[index]]),
                 "bottleneck": next((facts["bottleneck"] for facts in reversed(measured[index])), None),
                 "zone": _zone(rates[index - 1], rates[index]) if index else None,
                 "run_ids": [facts["run_id"] for facts in measured[index]],
             }
         )
     return rows
+
+
+def _mean_by_epoch(rounds: Sequence[Sequence[Sequence[float]]]) -> list[list[float]]:
+    """Epoch and mean metric over the rounds that have it."""
+    found: dict[float, list[float]] = {}
+    for pairs in rounds:
+        for epoch, value in pairs:
+            found.setdefault(epoch, []).append(value)
+    return [[epoch, fsum(values) / len(values)] for epoch, values in sorted(found.items())]
 
 
 def _mean_of(several: Sequence[Mapping[str, float]]) -> dict[str, float]:

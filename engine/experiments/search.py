@@ -78,7 +78,7 @@ def _combination(space: Mapping[str, Sequence[Value]], place: int) -> dict[str, 
     return {name: found[name] for name in space}
 
 
-BASELINE = 1_000_000
+BASELINE_OFFSET = 1_000_000
 """Added to the number of a trial where it is run again for the baseline, all of them one after another on one device."""
 
 
@@ -94,8 +94,8 @@ def search_document(
     the devices, or measured. ``bound``: the computed seconds over the makespan of the same trials by list scheduling.
     """
     known = trials_of(plan, asked or {})
-    baseline = [rows.get(BASELINE + number) for number in range(len(known))]
-    rows = {number: row for number, row in rows.items() if number < BASELINE}
+    baseline = [rows.get(BASELINE_OFFSET + number) for number in range(len(known))]
+    rows = {number: row for number, row in rows.items() if number < BASELINE_OFFSET}
     trials = [_trial(known[number], number, rows.get(number)) for number in range(len(known))]
     over = [trial for trial in trials if trial["seconds"] is not None]
     computed, shortest = _times(over)

@@ -6,9 +6,12 @@ docs/design/publishing.md lists them; ``--like`` chooses and names them as the p
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TypeVar
 
 from ..reports.document_type import document_type
 from .content import Chart, Report, Table
+from .parts.fits import fit_charts, fit_tables
 from .parts.hardware import hardware_charts, hardware_tables
 from .parts.policies import bench_charts, bench_tables
 from .parts.runs import runs_charts, runs_table, train_charts, train_tables
@@ -24,9 +27,13 @@ _PARTS: Mapping[str, tuple[Callable[[ResultFile, str], Iterable[Table]], Callabl
     "train": (train_tables, train_charts),
     "search": (search_tables, search_charts),
     "suite": (suite_tables, suite_charts),
+    "fit": (fit_tables, fit_charts),
     "profile": (hardware_tables, hardware_charts),
 }
 """Tables and charts by the type of a document; names get a prefix where a report has several."""
+Part = TypeVar("Part", Table, Chart)
+MAX_NAME = 120
+"""Letters of the name of a file."""
 REPORTED = tuple(_PARTS)
 """Types of documents that a report can be made of."""
 
@@ -49,11 +56,30 @@ def report_of(sources: Sequence[ResultFile]) -> Report:
     return Report(
         title=_title(sources),
         summary=tuple(summary_of([one.document for one in sources])),
-        tables=tuple(table for table in tables if table.rows),
-        charts=tuple(chart for chart in charts if any(y is not None for series in chart.series for y in series.ys)),
+        tables=tuple(_with_file_names([table for table in tables if table.rows])),
+        charts=tuple(_with_file_names([one for one in charts if any(y is not None for series in one.series for y in series.ys)])),
         sources=tuple((one.name, one.path) for one in sources),
         notes=tuple(_notes(sources)),
     )
+
+
+def file_name(name: str) -> str:
+    """A name that a file may have on any system, and that LaTeX reads as one: the name of a result may hold anything."""
+    plain = "".join(char if char.isascii() and (char.isalnum() or char in "-._") else "-" for char in name)
+    return plain[-MAX_NAME:].lstrip(".-") or "part"
+
+
+def _with_file_names(parts: Sequence[Part]) -> Iterator[Part]:
+    """The parts under names of files, each name once."""
+    used: set[str] = set()
+    for part in parts:
+        name = plain = file_name(part.name)
+        number = 1
+        while name in used:
+            number += 1
+            name = f"{number}-{plain}"
+        used.add(name)
+        yield replace(part, name=name)
 
 
 def _title(sources: Sequence[ResultFile]) -> str:
@@ -64,6 +90,7 @@ def _title(sources: Sequence[ResultFile]) -> str:
         "scale": "scaling",
         "train": "training",
         "search": "hyperparameters",
+        "fit": "what fits",
         "profile": "hardware",
     }
     return f"{', '.join(names)}: {', '.join(what.get(kind, kind) for kind in kinds)}"

@@ -50,13 +50,16 @@ LIKES: dict[str, Like] = {
     ),
     "negative-scaling": Like(
         "when more devices are slower: epoch time, speed-up, efficiency, accuracy",
-        (("scaling", "table_scaling", "Training performance"), ("runs", "table_accuracy", "Accuracy comparison")),
+        (
+            ("scaling", "table_scaling", "Training performance"),
+            ("accuracy", "table_accuracy", "Accuracy comparison"),
+            ("runs", "table_accuracy", "Accuracy comparison"),
+        ),
         (
             ("epoch-seconds", "epoch_time_comparison", "Epoch time comparison"),
             ("training-time-comparison", "epoch_time_comparison", "Epoch time comparison"),
             ("speedup", "speedup", "Speed-up and the ideal line"),
             ("efficiency", "efficiency", "Parallel efficiency"),
-            ("communication-share", "communication", "Communication in a step"),
             ("metric-curves", "accuracy_curves", "Validation accuracy"),
         ),
     ),

@@ -27,6 +27,8 @@ def summary_of(documents: Sequence[Document]) -> Iterator[str]:
             yield from _search(document)
         elif kind == "suite":
             yield from _suite(document)
+        elif kind == "fit":
+            yield from _fit(document)
 
 
 def _bench(document: Document) -> Iterator[str]:
@@ -108,9 +110,10 @@ def _search(document: Document) -> Iterator[str]:
     params = ", ".join(f"{name} = {value}" for name, value in document["best"]["params"].items())
     yield f"Found: {document['metric']} {document['best']['value']:.5g} with {params}."
     if document["speedup"] is not None:
+        how = "measured" if document.get("is_sequential_measured") else "computed"
         yield (
             f"All devices at once took {document['parallel_seconds']:.0f} s instead of {document['sequential_seconds']:.0f} s one"
-            f" after another on the fastest device (computed): {document['speedup']:.2f}x of at most {document['bound']:.2f}x."
+            f" after another on the fastest device ({how}): {document['speedup']:.2f}x of at most {document['bound']:.2f}x."
         )
 
 
@@ -127,6 +130,14 @@ def _suite(document: Document) -> Iterator[str]:
         over = f", {gain:.2f} times equal shares" if gain is not None else ""
         noise = ", a difference within the noise" if best["is_beyond_noise"] is False else ""
         yield f"Found for {name}: {best['policy']} with {best['samples_per_second']['mean']:,.0f} samples/s{over}{noise}."
+
+
+def _fit(document: Document) -> Iterator[str]:
+    size = f"{document['base_bytes'] / 1e6:,.1f} MB"
+    limit = f"{document['memory_limit'] / 1e6:,.0f} MB of memory (imposed)"
+    yield f"Asked: how many times {size} of {document['data']} fit into {limit} a process."
+    for sentence in document["verdict"]:
+        yield f"Found: {sentence}."
 
 
 def _train(document: Document) -> Iterator[str]:

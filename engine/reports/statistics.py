@@ -64,12 +64,18 @@ def welch_interval(first: Sequence[float], second: Sequence[float]) -> tuple[flo
     spreads = deviation(first), deviation(second)
     if spreads[0] is None or spreads[1] is None:
         return None
-    difference = fsum(second) / len(second) - fsum(first) / len(first)
-    parts = spreads[0] ** 2 / len(first), spreads[1] ** 2 / len(second)
+    means = fsum(first) / len(first), fsum(second) / len(second)
+    return welch_of((means[0], spreads[0], len(first)), (means[1], spreads[1], len(second)))
+
+
+def welch_of(first: tuple[float, float, int], second: tuple[float, float, int]) -> tuple[float, float]:
+    """The same from mean, standard deviation and number of values of each side; both numbers are 2 at least."""
+    difference = second[0] - first[0]
+    parts = [spread**2 / number for _, spread, number in (first, second)]
     total = parts[0] + parts[1]
     if total == 0.0:
         return difference, difference
-    freedom = total**2 / (parts[0] ** 2 / (len(first) - 1) + parts[1] ** 2 / (len(second) - 1))
+    freedom = total**2 / (parts[0] ** 2 / (first[2] - 1) + parts[1] ** 2 / (second[2] - 1))
     below = max(1, int(freedom))
     part = (1 / below - 1 / max(freedom, below)) / (1 / below - 1 / (below + 1))
     half = (student_t(below) + part * (student_t(below + 1) - student_t(below))) * sqrt(total)

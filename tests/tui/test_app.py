@@ -25,7 +25,7 @@ from tests.support.screens import story
 from tests.support.screens.pilots import screen_text, shown, until_app
 
 HOSTILE = "[red]x[/ \x1b[31m\x07\u202e\u200b語e\u0301\n" + "y" * 10_000
-MODES = ("fleet", "jobs", "run", "alerts", "results", "advice", "logs", "profiles")
+MODES = ("fleet", "jobs", "run", "alerts", "results", "advice", "logs", "profiles", "experiments")
 
 
 def help_text(screen: HelpPage) -> str:

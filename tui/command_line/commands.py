@@ -49,7 +49,7 @@ from .arguments import (
     since,
     terminal_size,
 )
-from .cluster_verbs import EXPORT_ARGUMENTS, export
+from .cluster_verbs import EXPORT_ARGUMENTS, SETUP_ARGUMENTS, export, setup
 from .data_verb import DATA_ARGUMENTS, data, data_files
 from .script_words import script_of_file, split_script
 
@@ -175,16 +175,29 @@ async def _fit(control: Control, args: argparse.Namespace) -> Document:
 async def _suite(control: Control, args: argparse.Namespace) -> Document:
     from paceline.engine.experiments.policies import check_explicit_devices, check_policies
     from paceline.engine.jobs.experiments.suite import SuiteRequest
+    from paceline.engine.jobs.experiments.suite_file import read_suite_file
 
-    check_explicit_devices(args.devices)
+    usual = {"workloads": ["digits-cnn"], "policies": list(POLICIES), "repeats": 3, "devices": "all", "seed": 0}
+    values: dict[str, Any] = {**usual, **({} if args.file is None else read_suite_file(args.file))}
+    for name in ("workloads", "policies"):
+        if (given := getattr(args, name)) is not None:
+            values[name] = [word.strip() for word in given.split(",") if word.strip()]
+    for name in ("repeats", "epochs"):
+        values[name] = getattr(args, name) or values.get(name)
+    values["devices"] = args.devices if args.devices != "all" else values["devices"]
+    check_explicit_devices(values["devices"])
+    is_quick = args.quick or values.get("quick", False)
     request = SuiteRequest(
-        workloads=tuple(word.strip() for word in args.workloads.split(",") if word.strip()),
-        policies=check_policies(args.policies.split(",")),
-        is_quick=args.quick,
-        is_shared=args.share,
-        **{name: getattr(args, name) for name in ("repeats", "epochs", "devices", "seed")},
+        workloads=tuple(values["workloads"]),
+        policies=check_policies(values["policies"]),
+        repeats=values["repeats"],
+        epochs=None if is_quick and args.epochs is None else values["epochs"],
+        is_quick=is_quick,
+        devices=values["devices"],
+        seed=args.seed or values["seed"],
+        is_shared=args.share or values.get("share", False),
     )
-    return await control.suite(request, args.name, args.resume)
+    return await control.suite(request, args.name or values.get("name"), args.resume)
 
 
 async def _plan(control: Control, args: argparse.Namespace) -> Document:
@@ -396,13 +409,10 @@ VERBS: dict[str, Verb] = {
             "policies on several workloads, in interleaved rounds",
             _suite,
             (
-                Argument(
-                    "--workloads", "what to train (default: digits-cnn)", "A,B", default="digits-cnn", choices=tuple(WORKLOADS)
-                ),
-                Argument(
-                    "--policies", "policies to compare (default: all four)", "A,B", default=",".join(POLICIES), choices=POLICIES
-                ),
-                Argument("--repeats", "rounds over all workloads (default: 3)", "N", positive, default=3),
+                Argument("file", "a suite in TOML with such keys: workloads, policies, repeats", "SUITE", Path, nargs="?"),
+                Argument("--workloads", "what to train (default: digits-cnn)", "A,B", choices=tuple(WORKLOADS)),
+                Argument("--policies", "policies to compare (default: all four)", "A,B", choices=POLICIES),
+                Argument("--repeats", "rounds over all workloads (default: 3)", "N", positive),
                 Argument("--epochs", "passes over the data in each case (default: that of the workload)", "N", positive),
                 Argument("--quick", "one round of two epochs"),
                 *experiment_arguments("suite"),
@@ -590,7 +600,7 @@ VERBS: dict[str, Verb] = {
             "two results: what differed, what came of it, what is noise",
             _compare,
             (
-                Argument("a", "a run, a result.json, or a directory with one", "A"),
+                Argument("a", "a run, a result.json, a directory with one, or a recording", "A"),
                 Argument("b", "the other one; changes are from A to B", "B"),
                 Argument("--max-regression", 'end with status 1 if a metric is worse by more, such as "5%"', "X", fraction),
             ),
@@ -609,6 +619,7 @@ VERBS: dict[str, Verb] = {
             ),
             read_files=_report_files,
         ),
+        Verb("setup", "prepare a cluster of Kubernetes for a job, in one command", setup, SETUP_ARGUMENTS, acts=True),
         Verb("export", "a job as manifests of Kubernetes, or a script of Slurm", export, EXPORT_ARGUMENTS),
         Verb("data", "prepare or look at a data set, or list them", data, DATA_ARGUMENTS, read_files=data_files),
         Verb(
@@ -633,10 +644,11 @@ VERBS: dict[str, Verb] = {
         ),
         Verb(
             "replay",
-            "a recorded session",
+            "a recorded session, or two side by side",
             _replay,
             (
                 Argument("file", "a session recorded with --record, or the name of a demo session", "FILE", Path),
+                Argument("other", "a second one, shown beside it", "FILE", Path, nargs="?"),
                 Argument("--at", f"begin there: {MOMENT_EXAMPLES} (default: before its first run)", "TIME", moment),
                 Argument("--speed", "times faster than it happened, such as 0.25 or 64 (default: 1)", "X", float, default=1.0),
                 Argument("--marks", "headless: print what happened and when"),

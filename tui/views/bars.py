@@ -14,6 +14,8 @@ from ..theme import GLYPHS, PALETTE
 from .alerts import unacknowledged_alerts
 from .drawing.lines import NO_STYLE, Piece, click_style, gauge, justified_line, line
 
+SHORT_TAB_CELLS = 4
+"""Letters that are left of the name of a screen where there is little room."""
 PHASE_GAUGE_CELLS = 12
 """Width of the progress gauge in the bottom bar."""
 
@@ -36,8 +38,8 @@ SCREENS = (
     ScreenEntry("5", "results", "Results", "results.ResultsScreen"),
     ScreenEntry("6", "advice", "Advice", "advice.AdviceScreen"),
     ScreenEntry("7", "logs", "Logs", "logs.LogsScreen"),
-    ScreenEntry("8", "profiles", "Profiles", "profiles.ProfilesScreen"),
-    ScreenEntry("9", "experiments", "Experiments", "experiments.ExperimentsScreen"),
+    ScreenEntry("8", "profiles", "Profiles", "measured.profiles.ProfilesScreen"),
+    ScreenEntry("9", "experiments", "Experiments", "measured.experiments.ExperimentsScreen"),
 )
 """Every screen. Keys, tabs, names at the prompt and the app's modes come from this table."""
 
@@ -75,20 +77,25 @@ def top_bar(view: View, current: str, width: int) -> Strip:
 
 
 def _tabs(current: str, room: int) -> list[Piece]:
-    """The names of the screens; in less room first without the program's name, then closer together."""
+    """The names of the screens; in less room first without the program's name, then closer together, then the longest cut."""
     click_styles = {name: click_style(f"app.visit('{name}')") for _, name, *_ in SCREENS}
     wide = [
         (f" {key} {title} ", (PALETTE.tab if name == current else PALETTE.dim) + click_styles[name])
         for key, name, title, _ in SCREENS
     ]
-    close = [
-        (f" {key} {title}", (PALETTE.accent_strong if name == current else PALETTE.dim) + click_styles[name])
-        for key, name, title, _ in SCREENS
-    ]
     for pieces in ([(" paceline ", PALETTE.accent_strong), *wide], wide):
         if sum(len(text) for text, _ in pieces) < room:
             return pieces
-    return close
+    titles = {name: title for _, name, title, _ in SCREENS}
+    while sum(len(title) + 3 for title in titles.values()) >= room:
+        longest = max(titles, key=lambda name: len(titles[name]) * (name != current))
+        if longest == current or len(titles[longest]) <= SHORT_TAB_CELLS:
+            break
+        titles[longest] = titles[longest][:-1]
+    return [
+        (f" {key} {titles[name]}", (PALETTE.accent_strong if name == current else PALETTE.dim) + click_styles[name])
+        for key, name, _, _ in SCREENS
+    ]
 
 
 def key_bar(keys: Sequence[tuple[str, str, str]], width: int) -> Strip:

@@ -213,7 +213,7 @@ def experiment_curves(board: Board | None, width: int, height: int) -> list[Stri
     low, high = min(ys), max(ys)
     low = min(0.0, low) if low < 0.3 * high else low
     high = high if high > low else low + (abs(low) or 1.0) * 0.1
-    frame = ChartFrame(min(xs), max(max(xs), min(xs) + 1.0), low, high, math.inf, unit="epoch")
+    frame = ChartFrame(min(xs), max(max(xs), min(xs) + 1.0), low, high, math.inf, unit="number")
     styles = [PALETTE.bar, PALETTE.bar_past, PALETTE.accent, PALETTE.dim, PALETTE.warning, PALETTE.ok]
     drawn = [Curve(curve.pairs, style) for curve, style in zip(curves, styles, strict=False)]
     names: list[Piece] = [(f"over {sanitize(board.across, 24)}: ", PALETTE.dim)]

@@ -78,8 +78,8 @@ def _append(optuna: Any, study: Any, trials: Sequence[Sampled], distributions: M
             for step, value in one.values.items():
                 storage.set_trial_intermediate_value(trial_id, step, value)
             if one.state != "running":
-                value = _last(one)
-                storage.set_trial_state_values(trial_id, _state(optuna, one), None if value is None else [value])
+                last = _last(one)
+                storage.set_trial_state_values(trial_id, _state(optuna, one), None if last is None else [last])
     return True
 
 

@@ -12,7 +12,7 @@ from ...errors import UsageError
 from ...events import Event, Progress, TrialEnded, TrialStarted, Warned
 from ...experiments.journal import Journal
 from ...experiments.sampled import SAMPLERS, budgets, check_count, next_rung, parse_ranges, sampled_trials
-from ...experiments.search import BASELINE, REFERENCE_GRID, Value, drawn, grid, parse_space, search_document, trials_of
+from ...experiments.search import BASELINE_OFFSET, REFERENCE_GRID, Value, drawn, grid, parse_space, search_document, trials_of
 from ...reports.document_type import Document
 from ...specs import ScriptSpec, TrainSpec, TrialSpec
 from ...workloads.options import TRAINING_OPTIONS
@@ -106,7 +106,7 @@ class Search(TrialExperiment[SearchRequest]):
         own = range(len(trials_of(journal.plan, journal.asked)))
         is_next = journal.plan.get("is_sequential") and all(number in journal.rows for number in own)
         is_all_asked = "sampler" not in journal.plan or not next_trials(journal.plan, journal.asked, journal.rows)
-        return [*own, *(BASELINE + number for number in own)] if is_next and is_all_asked else own
+        return [*own, *(BASELINE_OFFSET + number for number in own)] if is_next and is_all_asked else own
 
     def _job(self, journal: Journal, left: Sequence[int], devices: str) -> TrainSpec:
         return job_of(journal.plan, trials_of(journal.plan, journal.asked), left, devices)
@@ -120,7 +120,7 @@ def fastest_device(rows: Mapping[int, Mapping[str, Any]]) -> str:
     """The device whose trials took the fewest seconds. Raises UsageError where none has ended."""
     seconds: dict[str, list[float]] = {}
     for number, row in rows.items():
-        if number < BASELINE and row.get("device") and row.get("seconds") is not None:
+        if number < BASELINE_OFFSET and row.get("device") and row.get("seconds") is not None:
             seconds.setdefault(row["device"], []).append(row["seconds"])
     if not seconds:
         raise UsageError("no trial has ended, so no device is the fastest")
@@ -160,7 +160,7 @@ def next_trials(
 
 def job_of(plan: Document, known: Sequence[Mapping[str, Any]], left: Sequence[int], devices: str) -> TrainSpec:
     """The trials that are left as one run; each device takes one after another."""
-    trials = tuple(TrialSpec(number, tuple(known[number % BASELINE]["args"])) for number in left)
+    trials = tuple(TrialSpec(number, tuple(known[number % BASELINE_OFFSET]["args"])) for number in left)
     if plan["script"] is None:
         script = packaged_script(plan["model"], trials[0].args, workload=plan["workload"])
     else:
@@ -287,15 +287,15 @@ def rows_of_run(
     """
     starts = [event.node_time for event in events if isinstance(event, TrialStarted) and event.node_time is not None]
     seconds_before = [
-        max((row["wall_seconds"] for number, row in (before or {}).items() if (number >= BASELINE) is one), default=0.0)
+        max((row["wall_seconds"] for number, row in (before or {}).items() if (number >= BASELINE_OFFSET) is one), default=0.0)
         for one in (False, True)
     ]
     rows: dict[int, Document] = {}
     for event in events:
-        number = event.trial % BASELINE if isinstance(event, TrialEnded) else -1
+        number = event.trial % BASELINE_OFFSET if isinstance(event, TrialEnded) else -1
         if not isinstance(event, TrialEnded) or not 0 <= number < len(plan["trials"]):
             continue
-        is_baseline = event.trial >= BASELINE
+        is_baseline = event.trial >= BASELINE_OFFSET
         values = _metrics(event.metrics)
         known = [value for value in values.get(plan["metric"], ()) if value is not None]
         wall = event.node_time - min(starts) if event.node_time is not None and starts else event.seconds

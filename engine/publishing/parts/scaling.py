@@ -24,7 +24,9 @@ _COLUMNS = (
 
 
 def scale_tables(one: ResultFile, prefix: str) -> list[Table]:
-    rows = tuple(tuple(_scale_cells(one, place, row)) for place, row in enumerate(one.document["rows"]))
+    """A table for each network, and what the trainings came to."""
+    document = one.document
+    links = list(dict.fromkeys(row["link"] for row in document["rows"]))
     header = (
         "devices",
         "network",
@@ -38,9 +40,28 @@ def scale_tables(one: ResultFile, prefix: str) -> list[Table]:
         "R",
         "zone",
     )
-    return [
-        Table(f"{prefix}scaling", f"{one.document['mode'].capitalize()} scaling", header, rows, text_columns=2, note=SCALE_NOTE)
-    ]
+    tables = []
+    for link in links:
+        rows = tuple(tuple(_scale_cells(one, place, row)) for place, row in enumerate(document["rows"]) if row["link"] == link)
+        name = f"{prefix}{link}-scaling" if len(links) > 1 else f"{prefix}scaling"
+        title = f"{document['mode'].capitalize()} scaling" + (f" over {link}" if link else "")
+        tables.append(Table(name, title, header, rows, text_columns=2, note=SCALE_NOTE))
+    if any(row.get("metric") is not None or row.get("loss") is not None for row in document["rows"]):
+        metric = next((row["metric_name"] for row in document["rows"] if row.get("metric_name")), None) or "metric"
+        rows = tuple(tuple(_quality_cells(one, place, row)) for place, row in enumerate(document["rows"]))
+        note = (
+            "Of the last epoch, mean over the rounds. The same batch of all devices together gives the same training, however many."
+        )
+        names = ("devices", "network", "loss", metric)
+        tables.append(Table(f"{prefix}accuracy", "What the trainings came to", names, rows, text_columns=2, note=note))
+    return tables
+
+
+def _quality_cells(one: ResultFile, place: int, row: Mapping[str, Any]) -> Iterator[Cell]:
+    yield words(f"{len(row['devices'])}: {', '.join(row['devices'])}")
+    yield words(row["link"] or "")
+    yield figure(row.get("loss"), ".4f", one.at(f"rows[{place}].loss"))
+    yield figure(row.get("metric"), ".4f", one.at(f"rows[{place}].metric"))
 
 
 def _scale_cells(one: ResultFile, place: int, row: Mapping[str, Any]) -> Iterator[Cell]:
@@ -90,3 +111,21 @@ def scale_charts(one: ResultFile, prefix: str) -> Iterator[Chart]:
             ys = tuple(None if y is None else y * factor for y in curve.ys)
             series.append(Series(curve.name, xs, ys, sources=curve.sources))
         yield Chart(f"{prefix}{field.replace('_', '-')}", title, "bars", "devices", label, tuple(series))
+    curves = [
+        Series(
+            _curve_name(row),
+            tuple(float(epoch) for epoch, _ in row["metric_by_epoch"]),
+            tuple(value for _, value in row["metric_by_epoch"]),
+            sources=tuple(one.at(f"rows[{place}].metric_by_epoch[{point}][1]") for point in range(len(row["metric_by_epoch"]))),
+        )
+        for place, row in enumerate(document["rows"])
+        if row.get("metric_by_epoch")
+    ]
+    if curves:
+        metric = next((row["metric_name"] for row in document["rows"] if row.get("metric_name")), None) or "metric"
+        yield Chart(f"{prefix}metric-curves", f"Validation {metric} by epoch", "lines", "epoch", metric, tuple(curves))
+
+
+def _curve_name(row: Mapping[str, Any]) -> str:
+    amount = len(row["devices"])
+    return f"{amount} device{'s' if amount > 1 else ''}" + (f", {row['link']}" if row["link"] else "")

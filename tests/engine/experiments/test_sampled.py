@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from paceline.engine.errors import UsageError
 from paceline.engine.experiments.sampled import Sampled, budgets, parse_ranges, sampled_trials
-from paceline.engine.experiments.search import BASELINE, search_document
+from paceline.engine.experiments.search import BASELINE_OFFSET, search_document
 from paceline.engine.jobs.experiments import search
 from paceline.engine.jobs.experiments.search import SearchRequest, fastest_device, next_trials, plan_of
 from paceline.engine.specs import ScriptSpec
@@ -71,7 +71,7 @@ def test_cut_anywhere_a_search_asks_for_the_same_trials(sampler: str, monkeypatc
                     if other["rung"] == one["rung"] - 1
                 }
                 assert 3 * sum(value < values[one["config"]] for value in values.values()) < len(values)
-            assert number < BASELINE
+            assert number < BASELINE_OFFSET
 
 
 def test_the_best_trial_is_one_of_the_highest_rung_and_the_baseline_is_measured_apart(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,7 +83,7 @@ def test_the_best_trial_is_one_of_the_highest_rung_and_the_baseline_is_measured_
     document = search_document("mine", plan, rows, asked)
     assert document["best"]["trial"] in last
     assert (document["sampler"], document["is_sequential_measured"]) == ("halving", False)
-    measured = {BASELINE + number: {"wall_seconds": 3.0 + number, "value": 0.0} for number in asked}
+    measured = {BASELINE_OFFSET + number: {"wall_seconds": 3.0 + number, "value": 0.0} for number in asked}
     document = search_document("mine", plan, rows | measured, asked)
     assert document["is_sequential_measured"]
     assert document["sequential_seconds"] == 3.0 + max(asked)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from paceline.engine.errors import StorageFailed, UsageError
+from paceline.engine.experiments.fit import CLUSTER, fit_document, rows_of_fit
 from paceline.engine.experiments.scale import scale_document
 from paceline.engine.experiments.search import search_document
 from paceline.engine.experiments.suite import suite_document
@@ -31,12 +32,15 @@ from paceline.engine.publishing.result_file import ResultFile
 from paceline.engine.publishing.write import contents, write_report
 from paceline.engine.reports.bench import bench_document, train_document
 
+from tests.engine.experiments.test_fit import events_of
+from tests.engine.experiments.test_fit import plan as fit_plan
 from tests.engine.experiments.test_scale import facts, plan
 from tests.engine.experiments.test_search import ended
 from tests.engine.experiments.test_suite import PLAN
 from tests.engine.experiments.test_suite import facts as bench_facts
 from tests.engine.reports.test_reports import EQUAL_AND_HYBRID, LINES, SLOW, case_lines, made_plan
 
+FIT = fit_plan(repeats=2)
 SEARCH = plan_of(SearchRequest(grid=("lr=0.1,0.01,0.001",)))
 TRIALS = [*ended(0, 0, 110.0, 10.0, 0.5), *ended(1, 1, 120.0, 20.0, 0.25), *ended(0, 2, 120.0, 10.0, None, "failed")]
 ODD = "_ % & # $ { } \\ ~ ^ < > | \" ' é 名"
@@ -53,6 +57,7 @@ def sources() -> list[ResultFile]:
         scale_document("mine", plan(), rows),
         suite_document("all", PLAN, {place: bench_facts(100.0 + place, 200.0 - place) for place in range(4)}),
         search_document("grid", SEARCH, rows_of_run(TRIALS, {0: "fast:0", 1: "slow:0"}, SEARCH)),
+        fit_document("fit", FIT, rows_of_fit(events_of(FIT, {"a": 50, "b": 1, CLUSTER: 200}), FIT["trials"], 2)),
     ]
     return [ResultFile(f"one{place}", f"logs/runs/one{place}/result.json", document) for place, document in enumerate(documents)]
 
@@ -88,7 +93,7 @@ def test_every_figure_of_tables_and_charts_stands_in_the_result_that_it_names() 
         if len(values) > 1 or not isinstance(values[0], int | float):
             continue  # computed of several fields: a mean of these epochs, of the ranks
         if value is not None:
-            assert any(value == pytest.approx(values[0] * factor) for factor in (1, 100, 1000, 2**-20)), source
+            assert any(value == pytest.approx(values[0] * factor) for factor in (1, 100, 1000, 2**-20, 1e-6)), source
     assert counted > 150
 
 
@@ -174,7 +179,7 @@ def test_csv_gives_every_figure_unrounded() -> None:
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_layout_gives_the_names_of_the_project_it_follows(layout: str) -> None:
     assert set(LIKES) == set(LAYOUTS)
-    chosen = {"trainer": sources()[:1], "two-devices": sources()[1:3], "negative-scaling": sources()[3:4], "cloud": sources()[5:]}[
+    chosen = {"trainer": sources()[:1], "two-devices": sources()[1:3], "negative-scaling": sources()[3:4], "cloud": sources()[5:6]}[
         layout
     ]
     report = as_like(report_of(chosen), chosen, layout)
@@ -233,3 +238,28 @@ def test_pictures_are_drawn_alike_every_time_whatever_the_names(ending: str) -> 
 
     for chart in odd_report().charts:
         assert draw(chart, ending) == draw(chart, ending)
+
+
+def test_names_of_files_are_plain_whatever_a_result_is_called_and_none_is_lost(tmp_path: Path) -> None:
+    found = sources()
+    for name in (ODD, "../../etc/x", ".." * 300, "/abs", ""):
+        made = contents(report_of([replace(one, name=name) for one in found]), ["latex", "csv"])
+        assert all(re.fullmatch(r"(tables|data)/[A-Za-z0-9][A-Za-z0-9._-]*|report\.tex", file) for file in made)
+        report = report_of([replace(one, name=name) for one in found])
+        assert len(made) == 1 + 2 * len(report.tables) + len(report.charts)
+
+
+@pytest.mark.slow
+def test_a_latex_report_with_odd_names_compiles(tmp_path: Path) -> None:
+    import shutil
+    import subprocess
+
+    if shutil.which("pdflatex") is None:
+        pytest.skip("no pdflatex here")
+    odd = ODD.replace("名", "")  # pdflatex has no such letter
+    ones = [replace(one, name=odd, document={**one.document, "workload": odd}) for one in sources()]
+    write_report(report_of(ones), tmp_path, ["latex"])
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "report.tex"]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False)
+    assert ended.returncode == 0, ended.stdout.decode(errors="replace")[-3000:]
+    assert (tmp_path / "report.pdf").stat().st_size > 10_000

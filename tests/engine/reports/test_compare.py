@@ -82,8 +82,8 @@ def test_one_run_a_side_shows_changes_and_calls_none_beyond_noise() -> None:
         (bench("b", [500.0], data={"sha256": "cd"}), "different data"),
         (bench("b", [500.0], script={"digest": "x"}), "different scripts"),
         (bench("b", [500.0], emulated=True), "emulated devices"),
-        ({"type": "profile", "run_id": "b"}, "only results of train and bench"),
-        ({}, "only results of train and bench"),
+        ({"type": "profile", "run_id": "b"}, "a bench and a profile are measured in other ways"),
+        ({}, "of type unknown; what compares: train, bench"),
     ],
 )
 def test_what_does_not_compare_says_why(other: dict[str, Any], reason: str) -> None:
@@ -98,3 +98,44 @@ def test_results_of_wrong_types_and_infinite_figures_are_passed_over() -> None:
     odd["cases"][0] |= {"loss": float("inf"), "imbalance": "much", "accuracy": True, "phases": [1, {"seconds": "x"}]}
     names = [metric["name"] for metric in compare_results(bench("a", [500.0, 501.0]), odd)["metrics"]]
     assert names == ["hybrid samples_per_second"]
+
+
+def suite(rates: list[float], **changes: Any) -> dict[str, Any]:
+    from paceline.engine.reports.statistics import deviation
+
+    spread = {"mean": sum(rates) / len(rates), "std": deviation(rates), "ci95": None}
+    row = {"workload": "digits-cnn", "policy": "hybrid", "repeats": len(rates), "samples_per_second": spread}
+    return {"type": "suite", "name": "s", "emulated": True, "repeats": len(rates), "rows": [row], **changes}
+
+
+def test_suites_compare_by_the_means_and_deviations_that_they_keep(seed: int) -> None:
+    generator = random.Random(seed)
+    for _ in range(30):
+        a, b = ([generator.gauss(500, 20) for _ in range(generator.randrange(2, 8))] for _ in range(2))
+        (metric,) = compare_results(suite(a), suite(b))["metrics"]
+        assert metric["name"] == "digits-cnn hybrid samples_per_second"
+        assert metric["interval"] == pytest.approx(list(welch_interval(a, b) or ()))
+
+
+def test_every_kind_of_experiment_and_profiles_compare_with_their_own() -> None:
+    rate = {"mean": 300.0, "std": 1.0, "ci95": 2.0}
+    row = {"devices": ["a:0", "b:0"], "link": "wifi", "samples_per_second": rate, "samples_per_second_of_repeats": [299.0, 301.0]}
+    scale = {"type": "scale", "name": "x", "workload": "w", "rows": [{**row, "speedup": 1.5, "efficiency": 0.7}]}
+    search = {"type": "search", "name": "y", "workload": "w", "direction": "min", "best": {"value": 0.5}, "parallel_seconds": 9.0}
+    fit = {"type": "fit", "name": "z", "largest": [{"place": "cluster", "multiplier": 200}, {"place": "a", "multiplier": None}]}
+    device = {"node": "a", "index": 0, "name": "card", "fit": {"c": 0.01}, "tflops": {"fp32": 3.0}, "memory_bandwidth": None}
+    profile = {"type": "profile", "workload": "w", "devices": [device]}
+    expected = {
+        "scale": {"2 over wifi samples_per_second", "2 over wifi speedup", "2 over wifi efficiency"},
+        "search": {"lowest", "parallel_seconds"},
+        "fit": {"cluster multiplier", "a multiplier"},
+        "profile": {"a:0 samples_per_second", "a:0 fp32_tflops"},
+    }
+    for one in (scale, search, fit, profile):
+        document = compare_results(one, one)
+        assert document["comparable"], document["reason"]
+        assert {metric["name"] for metric in document["metrics"]} == expected[str(one["type"])]
+        assert all(metric["change"] in (0.0, None) for metric in document["metrics"])
+    slower = {**scale, "rows": [{**row, "speedup": 0.9, "efficiency": 0.7}]}
+    assert regressions(compare_results(scale, slower), 0.05) == ["2 over wifi speedup is 40.0 % worse: 1.5 -> 0.9"]
+    assert compare_results(scale, search)["reason"] == "a scale and a search are measured in other ways"

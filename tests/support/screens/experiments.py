@@ -9,7 +9,9 @@ SPEEDS = {"demo1:0": 12.7, "demo2:0": 9.1, "demo3:0": 3.0, "demo4:0": 3.0}
 
 def _search() -> dict[str, Any]:
     free = dict.fromkeys(SPEEDS, 0.0)
-    spans, rows, points = [], [], []
+    spans: list[dict[str, Any]] = []
+    rows: list[list[str]] = []
+    points: list[list[float]] = []
     for trial in range(14):
         device = min(SPEEDS, key=lambda name: free[name] + 150 / SPEEDS[name])
         start = free[device]

@@ -15,7 +15,7 @@ from typing import Any
 from weakref import WeakSet
 
 import pytest
-from paceline.engine.events import Ticked
+from paceline.engine.events import ExperimentAdvanced, Ticked
 from paceline.tui.app import PacelineApp
 from paceline.tui.preferences import Preferences
 from paceline.tui.screens.form import JobForm
@@ -29,6 +29,7 @@ from textual.widgets import Input, Static
 
 from tests.support.places import CHECKOUT
 from tests.support.screens import story
+from tests.support.screens.experiments import BOARDS
 from tests.support.screens.pilots import screen_text, shown, until_app
 from tests.tui.screens.test_run import crowd, write_logs
 from tests.tui.test_actions import Obedient
@@ -41,13 +42,17 @@ STORIES = {
     "healthy": [event for event in HEALTHY if event.at < 95.0],
     "done": HEALTHY,
     "trouble": story.trouble(),
+    **{name: [*HEALTHY[:4], ExperimentAdvanced(at=0.06, board=BOARDS[name])] for name in BOARDS},
     "stale": [
         *(event for event in HEALTHY if event.at < 92.0),
         *(Ticked(at=float(at), clock=story.CLOCK + at) for at in range(92, 107)),
     ],
 }
 SHOTS = {
-    **dict.fromkeys(("empty", "healthy", "trouble", "stale"), MODES),
+    **dict.fromkeys(("healthy", "trouble", "stale"), tuple(mode for mode in MODES if mode != "experiments")),
+    "empty": MODES,
+    "search": ("experiments",),
+    "scale": ("experiments",),
     "connecting": ("fleet",),
     "done": ("jobs", "run", "results"),
 }

@@ -56,7 +56,7 @@ class ChartFrame:
     high: float
     gap: float
     """Points farther apart in time than this are not joined."""
-    unit: Literal["seconds", "epoch"] = "seconds"
+    unit: Literal["seconds", "epoch", "number"] = "seconds"
     """What is counted from the left to the right."""
 
 
@@ -167,10 +167,10 @@ def axis_number(value: float, high: float) -> str:
 def _times(frame: ChartFrame, columns: int) -> list[tuple[int, str]]:
     """Column and text of the times or epochs below the axis: its end, its middle, its start."""
     span = frame.end - frame.start
-    if frame.unit == "epoch":
+    if frame.unit != "seconds":
         middle = round(frame.start + span / 2)
         marked = [(1.0, f"{frame.end:g}"), *([((middle - frame.start) / span, f"{middle:g}")] if span >= 4 else [])]
-        marked.append((0.0, f"epoch {frame.start:g}"))
+        marked.append((0.0, f"epoch {frame.start:g}" if frame.unit == "epoch" else f"{frame.start:g}"))
         return [(round(part * (columns - 1)) - round(part * (len(text) - 1)), text) for part, text in marked]
     texts = [(1.0, duration(span)), (0.5, duration(span / 2)), (0.0, "0 s" if span < 60 else "0:00")]
     if span < 60:

@@ -10,8 +10,8 @@ from textual.containers import Horizontal
 from textual.strip import Strip
 from textual.widget import Widget
 
-from ..messages import View
-from ..views.experiments import (
+from ...messages import View
+from ...views.experiments import (
     Board,
     board_heading,
     board_row,
@@ -21,8 +21,8 @@ from ..views.experiments import (
     gantt_lines,
     parse_board,
 )
-from ..widgets.line_canvas import LineCanvas, RowList
-from .base_screen import PANELS_MIN_LINES, BaseScreen
+from ...widgets.line_canvas import LineCanvas, RowList
+from ..base_screen import PANELS_MIN_LINES, BaseScreen
 
 
 class ExperimentsScreen(BaseScreen):

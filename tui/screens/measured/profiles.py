@@ -9,8 +9,8 @@ from textual.binding import Binding, BindingType
 from textual.strip import Strip
 from textual.widget import Widget
 
-from ..messages import View
-from ..views.profiles import (
+from ...messages import View
+from ...views.profiles import (
     ProfileView,
     device_detail,
     link_lines,
@@ -20,9 +20,9 @@ from ..views.profiles import (
     profile_table,
     profile_view,
 )
-from ..widgets.line_canvas import LineCanvas, RowList
-from .base_screen import PANELS_MIN_LINES, BaseScreen
-from .node import NodeScreen
+from ...widgets.line_canvas import LineCanvas, RowList
+from ..base_screen import PANELS_MIN_LINES, BaseScreen
+from ..node import NodeScreen
 
 
 class ProfilesScreen(BaseScreen):

@@ -1,0 +1,1 @@
+"""Experiments whose outcome the reference projects report."""

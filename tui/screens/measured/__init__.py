@@ -1,0 +1,1 @@
+"""Screens of what was measured: profiles of devices, and experiments."""
