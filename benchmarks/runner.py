@@ -32,7 +32,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "data": ("stream", "loading"),
     "scripts": ("cost", "lab"),
     "workloads": ("learning",),
-    "experiments": ("negative_scaling",),
+    "experiments": ("negative_scaling", "trainer_table"),
     "tui": ("agent", "store", "replay", "recording", "paint", "fleet", "many", "first_minutes"),
 }
 """Benchmarks by group, in the order in which they run. In ``balancer`` those that need idle cores come first."""

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -18,6 +16,7 @@ from typing import Any
 
 from paceline.engine.datasets.text.news import generate_news
 
+from benchmarks.experiments.lab import paceline
 from benchmarks.table import Figure, print_figures, write_csv
 
 NODE = """[[node]]
@@ -49,9 +48,9 @@ def measure(folder: Path, repeats: int) -> list[Figure]:
         "--repeats",
         str(repeats),
     )
-    document = _paceline(folder, *words, "--name", "negative")
-    report = _paceline(folder, "report", "negative", "--like", "negative-scaling")
-    advice = _paceline(folder, "advise", *JOB)
+    document = paceline(folder, *words, "--name", "negative")
+    report = paceline(folder, "report", "negative", "--like", "negative-scaling")
+    advice = paceline(folder, "advise", *JOB)
     return [*_scaling(document), _report(report), _advice(advice)]
 
 
@@ -96,15 +95,6 @@ def _write_news(path: Path) -> None:
         writer = csv.writer(file)
         for text, label in zip(news.texts, news.labels, strict=True):
             writer.writerow([int(label) + 1, text, ""])
-
-
-def _paceline(folder: Path, *words: str) -> dict[str, Any]:
-    command = [sys.executable, "-m", "paceline.tui", "--batch", "--json", "-q", *words]
-    ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    if ended.returncode:
-        sys.exit(f"paceline {words[0]} ended with status {ended.returncode}: {ended.stderr.strip()[-500:]}")
-    document: dict[str, Any] = json.loads(ended.stdout)
-    return document
 
 
 if __name__ == "__main__":
