@@ -1,7 +1,8 @@
 """The reference trainer's table beside ours, on its own scenario: ``python -m benchmarks experiments/trainer_table``.
 
 The embedded lab of its four unlike cards trains under all policies, interleaved; ``report --like trainer`` quotes what the project
-reports and gives what was measured. Its claims: equal 450 samples/s, proportional +33 %, dynamic +44 %. ``--keep DIR`` keeps it all.
+reports and gives what was measured. Its claims: equal 450 samples/s, proportional +33 %, dynamic +44 %. ``--keep DIR`` keeps
+everything.
 """
 
 from __future__ import annotations
