@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any, Protocol
 
 from paceline.engine.errors import PacelineError
@@ -57,6 +58,10 @@ class AppHost(ScreenHost, Protocol):
 
     def save_picture(self, name: str) -> None:
         """Save the screen in a file, as its suffix says."""
+        ...
+
+    def show_beside(self, path: Path) -> None:
+        """Show another recording beside the one that is replayed."""
         ...
 
     def exit(self) -> None:
@@ -134,6 +139,8 @@ class PromptRouter:
                 self._app.call_later(self._app.run_action, f"visit('{name}')")
             case [word, run, *_] if verb_of(word) is VERBS["logs"] and not run.startswith("-"):
                 self._show_logs(line)
+            case ["compare", file] if self._app.session.is_replay:
+                self._app.call_later(self._app.show_beside, Path(file))
             case ["results", run] | ["run", run] if self._is_run(run) or line.startswith("results"):  # run is short for train too
                 self._show_run(line.split()[0], run)
             case _:

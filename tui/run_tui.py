@@ -49,6 +49,7 @@ def run(args: argparse.Namespace, nodes: Path, line: str) -> int:
     cast = _cast(args, line)
     app = PacelineApp(session, preferences, PromptHistory(history_path()), log_path(nodes), cast)
     app.begins_with_tour = has_tour
+    app.beside = args.other if args.verb == "replay" else None
     if isinstance(session, LiveSession):
         session.ask = app.ask
         session.on_failure = app.show_failure
@@ -83,8 +84,11 @@ def _cast(args: argparse.Namespace, line: str) -> CastWriter | None:
 
 def _session(args: argparse.Namespace, nodes: Path, line: str, is_read_only: bool) -> Session:
     if args.verb == "replay":
+        from paceline.engine.telemetry.recording import Recording
         from paceline.engine.telemetry.replay import ReplaySession
 
+        if args.other is not None:
+            Recording(args.other)  # what is wrong with it is said before anything is drawn
         return ReplaySession(args.file, args.speed, args.at)
     from .sessions.live_session import LiveSession
 

@@ -1,12 +1,14 @@
 """Whether a replay shows the same as the live session it records: ``python -m benchmarks tui/replay``.
 
 Both sides reduce every event independently. All states are compared, and every screen at moments spread over the stream, line by
-line with all colours. The label "replay" and the line of keys are left out, because they differ in a replay.
+line with all colours. Then a replay seeks to moments drawn at random, forth and back, and shows what a live session shows then.
+The label "replay", the bottom line and the Logs screen are left out: a replay has a time line there, and keeps part of the logs.
 """
 
 from __future__ import annotations
 
 import asyncio
+import random
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -28,7 +30,7 @@ from textual.strip import Strip
 from benchmarks.places import CHECKOUT
 from benchmarks.table import Figure, print_figures
 
-RECORDING = CHECKOUT / "data" / "demo" / "reference-lab.jsonl"
+RECORDINGS = sorted(path for path in (CHECKOUT / "data" / "demo").iterdir() if path.suffix in (".jsonl", ".pace"))
 SIZES = ((80, 24), (160, 50))
 STILL = 3
 """Consecutive refreshes in which a screen must not change."""
@@ -101,13 +103,21 @@ async def _seen(
             await pilot.pause()
         await _settled(app, pilot)
         for moment in moments:
-            app.view = View(states[moment])
-            for mode in app.MODES:
-                await app.switch_mode(mode)
-                app.screen.post_message(StateChanged(app.view))  # overrides pending updates
-                await pilot.pause()
-                screens.append((await _settled(app, pilot))[:-1])
+            screens += await _drawn(app, pilot, states[moment])
     return states, screens
+
+
+async def _drawn(app: PacelineApp, pilot: Pilot[None], state: State) -> list[list[Strip]]:
+    """Every screen of the app over a state."""
+    app.view = View(state)
+    screens = []
+    for mode in app.MODES:
+        if mode != "logs":
+            await app.switch_mode(mode)
+            app.screen.post_message(StateChanged(app.view))  # overrides pending updates
+            await pilot.pause()
+            screens.append((await _settled(app, pilot))[:-1])
+    return screens
 
 
 async def _settled(app: PacelineApp, pilot: Pilot[None]) -> list[Strip]:
@@ -137,11 +147,74 @@ def compare(recording: Path, moments: int = MOMENTS, sizes: Sequence[tuple[int, 
     return len(events), states, drawn, screens
 
 
+class _Until(_Live):
+    """A live session that has come to a moment."""
+
+    def come_to(self, moment: float) -> None:
+        """Publish the events up to a second of the stream; from the beginning where that is earlier than the last moment."""
+        inventory = self.inventory
+        self.state = State() if inventory is None else reduce(State(), inventory)
+        for event in self._events:
+            if event.at <= moment:
+                self.state = reduce(self.state, event)
+
+    async def open(self) -> None:
+        """Wait for ``come_to``."""
+
+
+def random_moments(recording: Path, amount: int, seed: int) -> list[float]:
+    """Seconds of its stream, in no order."""
+    draw, length = random.Random(seed), Recording(recording).length or 0.0
+    return [draw.uniform(0.0, length) for _ in range(amount)]
+
+
+async def seek_and_compare(recording: Path, moments: Sequence[float], size: tuple[int, int]) -> tuple[int, int, int]:
+    """Seek a replay to these moments, and compare with a live session there: different states, screens, different screens."""
+    events = list(Recording(recording))
+    with tempfile.TemporaryDirectory() as directory:
+        again = Path(directory) / "again.pace"
+        live = _Until(events, again)
+        recorder = Recorder(Path(directory) / "b.pace", "benchmark", live._fail, block_events=400)
+        for event in events:
+            recorder(event)
+        recorder.close()
+        session = ReplaySession(recorder.path)
+        await session.perform("pause")
+        states = drawn = different = 0
+        app, replayed = PacelineApp(live), PacelineApp(session)
+        seen: dict[float, tuple[State, list[list[Strip]]]] = {}
+        async with replayed.run_test(size=size) as pilot:
+            replayed.has_navigated = True
+            for moment in moments:
+                await session.perform(f"seek {moment}")
+                state = replayed._state
+                seen[moment] = state, await _drawn(replayed, pilot, state)
+        async with app.run_test(size=size) as pilot:
+            app.has_navigated = True
+            for moment in moments:
+                live.come_to(moment)
+                state, screens = seen[moment]
+                states += state != live.state
+                mine = await _drawn(app, pilot, live.state)
+                drawn += len(mine)
+                different += sum(one != other for one, other in zip(mine, screens, strict=True))
+    return states, drawn, different
+
+
 def measure() -> list[Figure]:
-    """The figure of the demo recording."""
-    events, states, drawn, screens = compare(RECORDING)
-    value = f"{events:,} events, {states} states differ; {drawn} screens, {screens} differ"
-    return [Figure("demo recording replayed against live", "0 differ", value, states == screens == 0)]
+    """Two figures of each recording in data/demo."""
+    figures = []
+    for path in RECORDINGS:
+        events, states, drawn, screens = compare(path)
+        value = f"{events:,} events, {states} states differ; {drawn} screens, {screens} differ"
+        figures.append(Figure(f"{path.stem}: replayed against live", "0 differ", value, states == screens == 0))
+        states = drawn = screens = 0
+        for size in SIZES:
+            found = asyncio.run(seek_and_compare(path, random_moments(path, MOMENTS, seed=MOMENTS), size))
+            states, drawn, screens = states + found[0], drawn + found[1], screens + found[2]
+        value = f"{MOMENTS} random seeks, {states} states differ; {drawn} screens, {screens} differ"
+        figures.append(Figure(f"{path.stem}: after random seeks", "0 differ", value, states == screens == 0))
+    return figures
 
 
 def main() -> int:

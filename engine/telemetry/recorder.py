@@ -33,8 +33,10 @@ PLAIN_SUFFIX = ".jsonl"
 """A recording of this name is written as plain lines."""
 BLOCK_EVENTS = 1000
 """Events of a block: what a seek reads and reduces at most."""
-FRAMES_TOGETHER = 16
-"""Key frames that are compressed together."""
+FRAMES_TOGETHER, DEVICES_TOGETHER = 16, 1024
+"""Key frames that are compressed together, and the devices that they hold at most: of a crowd, fewer frames."""
+EVENTS_PER_DEVICE = 15
+"""Least events between two key frames for each device of the session: a state of 2,048 devices is 7 MB to encode."""
 FLUSH_S = 1.0
 """Seconds of the stream between two flushes. What comes with a mark is flushed at once."""
 PART_BYTES, MAX_PARTS = 64 << 20, 16
@@ -150,7 +152,7 @@ class _Parts:
         self._part.end_block()
         if self._part.size >= self._part_bytes:
             self._next_part()
-        elif self._state is not None:
+        elif self._state is not None and self._part.all_lines >= self._part.kept_at + EVENTS_PER_DEVICE * devices_of(self._state):
             self._part.keep_state(self._state)
 
     def _next_part(self) -> None:
@@ -166,6 +168,11 @@ class _Parts:
 
     def close(self) -> None:
         self._part.close()
+
+
+def devices_of(state: State) -> int:
+    """Number of devices that a state describes."""
+    return sum(len(node.devices) for node in state.nodes.values())
 
 
 class _Part:
@@ -187,6 +194,8 @@ class _Part:
         self._unlisted: list[TextBlock] = []
         self._record = -1
         self._states: list[tuple[int, State]] = []
+        self.kept_at = lines_before
+        """Line of the last key frame."""
         self._encoder: ThreadPoolExecutor | None = None
         self._encoding: tuple[list[int], Future[bytes]] | None = None
 
@@ -224,6 +233,7 @@ class _Part:
     def keep_state(self, state: State) -> None:
         """Keep the state before the next block as a key frame."""
         self._states.append((self._blocks, state))
+        self.kept_at = self.all_lines
 
     def _write_frames(self, is_waiting: bool) -> None:
         """Write the key frames that are encoded, and have the next ones encoded. ``is_waiting``: write all of them."""
@@ -234,8 +244,11 @@ class _Part:
                 self._encoding = None
                 frames += [FramePlace(block, self.size, place) for place, block in enumerate(blocks)]
                 self._write(future.result())
-            if self._encoding is None and (len(self._states) >= FRAMES_TOGETHER or (is_waiting and self._states)):
-                kept, self._states = self._states[:FRAMES_TOGETHER], self._states[FRAMES_TOGETHER:]
+            together = FRAMES_TOGETHER
+            if self._states:
+                together = min(together, max(1, DEVICES_TOGETHER // max(1, devices_of(self._states[0][1]))))
+            if self._encoding is None and (len(self._states) >= together or (is_waiting and self._states)):
+                kept, self._states = self._states[:together], self._states[together:]
                 self._encoder = self._encoder or ThreadPoolExecutor(1, "key frames")
                 self._encoding = [block for block, _ in kept], self._encoder.submit(_encode, [state for _, state in kept])
             if not is_waiting or self._encoding is None:

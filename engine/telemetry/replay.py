@@ -230,6 +230,12 @@ class ReplaySession:
         to = await self._parse_target(target)
         await self._jump(lambda: self._fold_until(to))
 
+    async def come_to(self, moment: float) -> State:
+        """The state at a second of the stream, without playing: for a session that is shown beside another."""
+        async with self._seeking:
+            await self._fold_until(moment)
+        return self._current.state
+
     async def _step(self, events: int) -> None:
         """Go one event on (1) or back (-1). At either end nothing changes."""
         number = self._current.number - 1

@@ -36,6 +36,12 @@ def run(args: argparse.Namespace, nodes: Path) -> int:
     """Perform one verb without a screen; returns the exit status. Raises PacelineError, which the caller prints."""
     verb = VERBS[args.verb]
     check_allowed(verb, args, args.read_only or read_preferences(preferences_path()).read_only)
+    if verb.name == "replay" and args.other is not None:
+        from paceline.engine.jobs.runs.compare import compare_runs
+
+        document = compare_runs(nodes.parent / "logs" / "runs", str(args.file), str(args.other), None)
+        print_document(args, document)
+        return exit_status(document)
     if verb.name == "replay":
         from .render import recorded_result
 

@@ -185,6 +185,7 @@ def main(argv: list[str] | None = None, open_screen: OpenSession | None = None, 
             vars(args).update(vars(parse(line)[1]))
         if args.verb == "replay":
             args.file = find_recording(args.file, CHECKOUT)
+            args.other = args.other and find_recording(args.other, CHECKOUT)
         if args.verb == "picture" and args.of is not None:
             args.of = find_recording(args.of, CHECKOUT)
         if args.verb is not None and VERBS[args.verb].is_drawn:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 from paceline.engine.events import Event, InventoryRead
 from paceline.engine.jobs.logs.merge import Clock
 from paceline.engine.reports.document_type import Document
 from paceline.engine.store.state import State
 from paceline.engine.telemetry.marks import Mark
-from paceline.engine.telemetry.recording import Recording
+
+if TYPE_CHECKING:
+    from paceline.engine.telemetry.recording import Recording
 
 
 class Answer(NamedTuple):
