@@ -78,7 +78,7 @@ async def test_one_job_file_is_one_plan_everywhere(tmp_path: Path) -> None:
     assert documents["job.toml"]["state"] == "done"
     expected = comparable(over_ssh["plan"])
     assert expected["seed"] == 7
-    assert len(expected["data"]["digest"]) == 64
+    assert len(expected["data"]["sha256"]) == 64
     for field, value in expected.items():
         assert comparable(script["plan"])[field] == value, f"{field}, Slurm"
         assert comparable(manifest["plan"])[field] == value, f"{field}, manifest"

@@ -50,7 +50,7 @@ def open_client(cluster: str, kubeconfig: str | None, context: str | None) -> Ap
     except ImportError:
         raise UsageError("the package kubernetes is missing here", node=cluster, hint=INSTALL_HINT) from None
     settings = client.Configuration()
-    settings.retries = 0  # type: ignore[assignment]  # this module counts
+    settings.retries = 0  # this module counts
     try:
         if kubeconfig is None and context is None and "KUBERNETES_SERVICE_HOST" in os.environ:
             config.load_incluster_config(client_configuration=settings)
@@ -110,7 +110,7 @@ class ClusterApi:
         with contextlib.suppress(_Missing):
             self._request("DELETE", f"{collection(kind, self.namespace)}/{name}?propagationPolicy=Background")
 
-    def list(self, kind: str, selector: str = "") -> tuple[list[Object], str]:
+    def list_objects(self, kind: str, selector: str = "") -> tuple[list[Object], str]:
         """The objects of a kind with these labels, and the version of the list. A kind that the cluster lacks has none."""
         try:
             answer = self._request("GET", collection(kind, self.namespace) + _query(labelSelector=selector))

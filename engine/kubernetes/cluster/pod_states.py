@@ -66,7 +66,7 @@ def _first_failure(pods: Sequence[Object]) -> tuple[str, str] | None:
         if _phase(pod) != "Failed":
             continue
         status = pod["status"]
-        ended = next((state for one in _containers(pod) if (state := (one.get("state") or {}).get("terminated"))), {})
+        ended: Object = next((state for one in _containers(pod) if (state := (one.get("state") or {}).get("terminated"))), {})
         message = str(ended.get("message") or status.get("message") or "").strip().splitlines()[-1:]
         reason = status.get("reason") or ended.get("reason") or "Error"
         text = f"pod {_name(pod)}: {reason}" + (f": {message[0]}" if message else f", status {ended.get('exitCode')}")

@@ -18,7 +18,7 @@ def watch_pods(
     cuts = 0
     while is_wanted():
         try:
-            items, version = api.list("Pod", selector)
+            items, version = api.list_objects("Pod", selector)
         except NodeUnreachable:
             if not is_wanted():
                 return

@@ -114,7 +114,7 @@ class Cluster:
             size = sum(path.stat().st_size for path in source.rglob("*") if path.is_file())
             phase = f"bringing {size / 2**20:.1f} MiB of data to {self.access.name}"
             progress = ProgressReporter(phase, size, self._publish, "bytes")
-            report = partial(asyncio.get_running_loop().call_soon_threadsafe, progress.add)
+            report = partial(_report, asyncio.get_running_loop(), progress)
             await asyncio.to_thread(files.put_directory, source, f"data/{digest}", report)
 
     async def attach(self, run_id: str) -> Document:
@@ -159,9 +159,9 @@ class Cluster:
         known = {row["run_id"]: row for row in (await asyncio.to_thread(files.ask, "runs"))["runs"]}
         jobs: dict[str, Any] = {}
         for kind in ("JobSet", "TrainJob"):
-            for job in (await asyncio.to_thread(api.list, kind, RUN_LABEL))[0]:
+            for job in (await asyncio.to_thread(api.list_objects, kind, RUN_LABEL))[0]:
                 jobs[job["metadata"]["labels"][RUN_LABEL]] = job
-        pods, _ = await asyncio.to_thread(api.list, "Pod", RUN_LABEL)
+        pods, _ = await asyncio.to_thread(api.list_objects, "Pod", RUN_LABEL)
         rows = []
         for run_id in sorted({*known, *jobs}, reverse=True):
             mine = [pod for pod in pods if pod["metadata"]["labels"].get(RUN_LABEL) == run_id]
@@ -199,6 +199,11 @@ class Cluster:
             return from_plain(Plan, json.loads((found or {})["data"]["plan.json"]))
         except (KeyError, ValueError):
             raise UsageError(f"{self.access.name} knows no run {run_id}", hint="see paceline jobs") from None
+
+
+def _report(loop: asyncio.AbstractEventLoop, progress: ProgressReporter, count: int) -> None:
+    """Pass on progress from a thread."""
+    loop.call_soon_threadsafe(progress.add, float(count))
 
 
 def _row(run_id: str, known: Mapping[str, Any], job: Any, pods: list[Any], copies: Path) -> Document:

@@ -48,7 +48,7 @@ def remove(api: ClusterApi, run_id: str, pause: Callable[[float], None] = time.s
     while True:
         left = []
         for kind in RUN_KINDS:
-            for one in api.list(kind, selector)[0]:
+            for one in api.list_objects(kind, selector)[0]:
                 left.append(f"{kind} {one['metadata']['name']}")
                 if not one["metadata"].get("deletionTimestamp"):
                     api.delete(kind, one["metadata"]["name"])

@@ -85,11 +85,11 @@ class Case:
     """One kind of fault, and when it strikes."""
 
     name: str
-    strike: Callable[[FakeApi], None]
+    strike: Callable[[FakeApi], object]
 
 
 def fault(name: str, method: str, pattern: str, **how: Any) -> Case:
-    return Case(name, lambda fake: fake.fail(method, pattern, **how) and None)
+    return Case(name, lambda fake: fake.fail(method, pattern, **how))
 
 
 CASES = (

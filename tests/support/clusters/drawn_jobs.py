@@ -134,7 +134,7 @@ def _retype(rng: random.Random, objects: list[Object]) -> str | None:
 
 def _drop(rng: random.Random, objects: list[Object]) -> str | None:
     """A field that nothing works without is missing."""
-    needed = (
+    needed: tuple[str, ...] = (
         "apiVersion",
         "kind",
         "metadata",

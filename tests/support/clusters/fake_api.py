@@ -178,8 +178,8 @@ class FakeApi:
             return False
         if fault is not None and fault.status:
             reason = {403: "Forbidden", 409: "Conflict", 422: "Invalid"}.get(fault.status, "Error")
-            status = {"kind": "Status", "message": fault.message, "reason": reason, "code": fault.status}
-            _send(connection, fault.status, status, fault.headers)
+            refused = {"kind": "Status", "message": fault.message, "reason": reason, "code": fault.status}
+            _send(connection, fault.status, refused, fault.headers)
             return True
         url = urlsplit(target)
         query = {name: values[0] for name, values in parse_qs(url.query).items()}

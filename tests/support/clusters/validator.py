@@ -9,7 +9,7 @@ import copy
 import functools
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from paceline.engine.plan import Plan
@@ -194,7 +194,7 @@ def _pytorch_job(one: Object) -> Iterator[str]:
             yield "its container is not called pytorch, or starts again"
 
 
-def _typed(value: Object, fields: dict[str, type]) -> Iterator[str]:
+def _typed(value: Object, fields: Mapping[str, Any]) -> Iterator[str]:
     for name, item in value.items():
         if name not in fields:
             yield f"an unknown field {name}"
