@@ -39,29 +39,40 @@ class NotableLines:
 
     def feed(self, data: bytes) -> OutputSeen | None:
         """The warnings and errors among the lines that end within these bytes; None: there are none."""
-        *lines, rest = (self._rest + data).split(b"\n")
-        self._rest = rest[-MAX_REST_BYTES:]
-        found = [self._judge(line.decode("utf-8", "replace")) for line in lines]
-        return self._seen([(text, level) for text, level, is_told in found if is_told])
+        data = self._rest + data
+        end = data.rfind(b"\n") + 1
+        self._rest = data[end:][-MAX_REST_BYTES:]
+        if not end:
+            return None
+        text = data[: end - 1].decode("utf-8", "replace")
+        return self._seen([(line, level) for line, level, is_told in self._judge(text.split("\n"), text) if is_told])
 
     def end(self, is_done: bool) -> OutputSeen | None:
         """The last lines, without those that were told already; None: there are none. ``is_done``: whether the run succeeded."""
         if self._rest:
-            text, level, is_told = self._judge(self._rest.decode("utf-8", "replace"))
+            text = self._rest.decode("utf-8", "replace")
             self._rest = b""
-            if is_told:
-                self._last[-1] = (text, level, False)
+            for line, level, is_told in self._judge([text], text):
+                if is_told:
+                    self._last[-1] = (line, level, False)
         last = list(self._last)[-LAST_LINES_DONE:] if is_done else list(self._last)
         return self._seen([(text, level) for text, level, is_told in last if not is_told])
 
-    def _judge(self, text: str) -> tuple[str, Level, bool]:
-        level = self._levels.level(text)
-        is_told = level != "info" and self._kept < MAX_NOTABLE_LINES and self._is_new(text)
-        self._kept += is_told
-        judged = text[:MAX_NOTABLE_CHARS], level, is_told
-        if text.strip():
-            self._last.append(judged)
-        return judged
+    def _judge(self, lines: list[str], text: str) -> list[tuple[str, Level, bool]]:
+        """Text, level, and whether it is told now, of the lines that are warnings or errors; remembers the last ones of all.
+
+        ``text``: all of them. Most output has no word of trouble in it and is not judged line by line.
+        """
+        troubled, errors = self._levels.troubles(lines, text)
+        found: dict[int, tuple[str, Level, bool]] = {}
+        for number in troubled:
+            is_told = self._kept < MAX_NOTABLE_LINES and self._is_new(lines[number])
+            self._kept += is_told
+            found[number] = lines[number][:MAX_NOTABLE_CHARS], "error" if number in errors else "warning", is_told
+        for number in range(max(0, len(lines) - LAST_LINES), len(lines)):
+            if lines[number].strip():
+                self._last.append(found.get(number, (lines[number][:MAX_NOTABLE_CHARS], "info", False)))
+        return list(found.values())
 
     def _is_new(self, text: str) -> bool:
         alike = _NUMBERS.sub("0", text[:MAX_NOTABLE_CHARS])
