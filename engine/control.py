@@ -49,13 +49,13 @@ if TYPE_CHECKING:
     from .jobs.experiments.search import SearchRequest
     from .jobs.experiments.suite import SuiteRequest
     from .jobs.export.export import ExportRequest
+    from .jobs.kubernetes.clusters import Clusters
+    from .jobs.kubernetes.run import ClusterAccess
     from .jobs.launch.job import JobLauncher
     from .jobs.launch.session import LaunchSession
     from .jobs.logs.merge import Clock, MergedLine
     from .jobs.logs.read import LogQuery
     from .jobs.runs.clean import CleanRequest
-    from .kubernetes.cluster.clusters import Clusters
-    from .kubernetes.cluster.run import ClusterAccess
     from .profiles.profile import Profile
 
 ASKING_PATIENCE_S = 4.0
@@ -158,7 +158,7 @@ class Control:
         self._bus.subscribe(self._detach_check)
         await self._fleet.start()
         if len(reached) < len(self.inventory.nodes):
-            from .kubernetes.cluster.clusters import Clusters
+            from .jobs.kubernetes.clusters import Clusters
 
             self._clusters = Clusters(self.inventory.nodes, self.runs, self.publish)
             self._clusters.start()
@@ -331,9 +331,9 @@ class Control:
 
     async def set_up_cluster(self, spec: TrainSpec, access: ClusterAccess) -> Document:
         """Prepare the cluster of nodes.toml for a job; ``access``: of the cluster where nodes.toml has none."""
+        from .jobs.kubernetes.run import Cluster
+        from .jobs.kubernetes.setup import set_up
         from .jobs.launch.data import prepare_job
-        from .kubernetes.cluster.run import Cluster
-        from .kubernetes.cluster.setup import set_up
 
         known = list(self._clusters.by_name.values()) if self._clusters is not None else []
         cluster = known[0] if known else Cluster(access, self.runs, self.publish)

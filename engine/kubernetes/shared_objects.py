@@ -13,7 +13,7 @@ from ..wire import to_plain
 from .names import MANAGED_BY, object_name
 from .pod_template import ClusterSettings, Object, labels_of
 
-MAX_CONFIG_BYTES = 1_000_000
+MAX_CONFIG_MAP_BYTES = 1_000_000
 """A config map holds a mebibyte."""
 
 
@@ -37,9 +37,9 @@ def claim(settings: ClusterSettings) -> Object:
 def config_map(plan: Plan, spec: TrainSpec, settings: ClusterSettings) -> Object:
     """The job that was asked for and the plan that was made, as the runner of every node reads them. Raises PlanImpossible."""
     data = {name: json.dumps(to_plain(value), indent=1) + "\n" for name, value in (("plan.json", plan), ("spec.json", spec))}
-    if (size := sum(len(text.encode()) for text in data.values())) > MAX_CONFIG_BYTES:
+    if (size := sum(len(text.encode()) for text in data.values())) > MAX_CONFIG_MAP_BYTES:
         raise PlanImpossible(
-            f"the plan has {size} bytes, and a config map holds {MAX_CONFIG_BYTES}", hint="fewer trials or devices"
+            f"the plan has {size} bytes, and a config map holds {MAX_CONFIG_MAP_BYTES}", hint="fewer trials or devices"
         )
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": _metadata(plan, settings), "immutable": True, "data": data}
 

@@ -31,14 +31,14 @@ from .rendezvous import Rendezvous
 
 TERMINATION_LOG = Path("/dev/termination-log")
 """Where Kubernetes reads why a container ended; it shows it beside the state of the pod."""
-INTRODUCTION_TIMEOUT_S = 30.0
-POLL_S = 0.2
+INTRODUCE_PATIENCE_S = 30.0
+POD_POLL_S = 0.2
 """Seconds between two looks at what the runner has written."""
 
 
 def main() -> int:
     """Run this pod's part of the run; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="paceline pod", description="one pod of a run")
+    parser = argparse.ArgumentParser(prog="paceline.engine.agent.pod", description="one pod of a run")
     parser.add_argument("--plan", type=Path, required=True, help="directory with spec.json and plan.json")
     parser.add_argument("--keys", type=Path, help="directory with the certificates of the run, NODE.json each")
     parser.add_argument("--volume", type=Path, required=True, help="directory that all pods share")
@@ -82,7 +82,7 @@ class _Pod:
             signal.signal(signal.SIGTERM, lambda *_: _signal(runner, signal.SIGTERM))
             peers = rendezvous.ports(places)
             request = {"ask": "introduce", "peers": peers}
-            asyncio.run(ask_runner(self._run, request, INTRODUCTION_TIMEOUT_S))
+            asyncio.run(ask_runner(self._run, request, INTRODUCE_PATIENCE_S))
         except (PacelineError, OSError, ValueError) as error:
             with contextlib.suppress(PacelineError):
                 rendezvous.fail(error.reason if isinstance(error, PacelineError) else str(error))
@@ -141,7 +141,7 @@ class _Pod:
             if not is_alive:
                 raise WorkFailed("its runner was killed", hint="the pod had too little memory, or was evicted")
             is_alive = _reap(runner)
-            time.sleep(POLL_S)
+            time.sleep(POD_POLL_S)
 
     def _show(self) -> None:
         """Print what out.log has grown by."""

@@ -19,7 +19,7 @@ from .pod_plan import Place
 
 T = TypeVar("T")
 
-POLL_S = 0.2
+POD_POLL_S = 0.2
 """Seconds between two looks at the volume."""
 
 
@@ -73,5 +73,5 @@ class Rendezvous:
             if time.monotonic() > deadline:
                 late = ", ".join(node for node in missing if node not in found)
                 raise NodeUnreachable(f"pods {late} {what} within {self._patience:.0f} s", hint="see kubectl describe pod")
-            time.sleep(POLL_S)
+            time.sleep(POD_POLL_S)
         return found

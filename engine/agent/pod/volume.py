@@ -22,7 +22,7 @@ from ...protocol.json_files import read_json, storage_failed, write_json
 from ...protocol.regular_files import is_regular, open_regular
 from ..runs.tail import followed_files
 
-MAX_CHUNK_BYTES = 1 << 20
+MAX_ANSWER_BYTES = 1 << 20
 """Bytes of files in one answer."""
 PIECE_BYTES = 1 << 16
 WORDS = ("has", "put", "changes", "runs", "settle", "forget")
@@ -69,7 +69,7 @@ class Volume:
 
     def changes(self, request: dict[str, Any], content: BinaryIO) -> dict[str, Any]:
         """Bytes of a run's files after ``offsets`` (by ``node/file``), and sums of the nodes that are copied and have ended."""
-        chunks, left, ended, offsets = [], MAX_CHUNK_BYTES, {}, request["offsets"]
+        chunks, left, ended, offsets = [], MAX_ANSWER_BYTES, {}, request["offsets"]
         for node in request["nodes"]:
             run = self._path(f"nodes/{node}/runs/{request['run_id']}")
             has_ended = is_regular(run / "exit.json")  # before its files are listed: then they are whole

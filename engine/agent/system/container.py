@@ -1,7 +1,7 @@
 """The command line that runs a run's programs in a container of docker, podman or apptainer. Pure but for ``find_runtime``.
 
-The container is a file system, not a wall: it shares processes, network and memory with the machine, so that the runner finds, measures
-and ends its processes as it does without one. They belong to the same user.
+The container is a file system, not a wall: it shares processes, network and memory with the machine, so that the runner finds,
+measures and ends its processes as it does without one. They belong to the same user.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def container_command(
     variables: Collection[str],
     has_gpu: bool,
 ) -> list[str]:
-    """The words that run a command in an image. ``mounts``: directories, at the same place inside; ``variables``: names that reach it.
+    """The words that run a command in an image. ``mounts``: directories, at the same place inside; ``variables``: names passed on.
 
     Values of variables do not stand on the command line, which every user of the machine sees.
     """

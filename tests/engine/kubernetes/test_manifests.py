@@ -20,8 +20,8 @@ from paceline.engine.specs import TrainSpec, TrialSpec
 from paceline.engine.states import DeviceKind
 from paceline.engine.wire import to_plain
 
+from tests.support.clusters.pods import pods_of
 from tests.support.clusters.round_trip import check_jobs, check_mutants
-from tests.support.runs.pods import pods_of
 from tests.support.runs.training_lab import make_plan
 
 SETTINGS = ClusterSettings()

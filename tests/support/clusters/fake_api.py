@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from tests.support.runs.pods import mount, pods_of
+from tests.support.clusters.pods import mount, pods_of
 
 Object = dict[str, Any]
 JOB_PLURALS = ("jobsets", "trainjobs", "jobs", "pytorchjobs")

@@ -162,7 +162,7 @@ def _texts_of_source() -> Iterator[tuple[str, str]]:
                 yield where, node.value
 
 
-OTHER_PROGRAMS = re.compile(r"torchrun|--logdir|ssh|systemd|--local-addr|--nnodes|git |pip |^--|nvidia|loginctl|sudo|python|--lr")
+OTHER_PROGRAMS = re.compile(r"torchrun|--logdir|ssh|systemd|--local-addr|--nnodes|git |pip |^--|nvidia|loginctl|sudo|python|--lr|kubectl|podman")
 """Texts that are arguments of other programs."""
 
 

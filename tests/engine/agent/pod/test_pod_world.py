@@ -19,7 +19,7 @@ from paceline.engine.kubernetes.pod_template import KEYS_PATH, PLAN_PATH, VOLUME
 from paceline.engine.plan import Plan
 from paceline.engine.specs import TrainSpec
 
-from tests.support.runs.pods import Pod, mount, pods_of
+from tests.support.clusters.pods import Pod, mount, pods_of
 from tests.support.runs.training_lab import digit_arrays, make_plan
 from tests.support.waiting import until_sync
 

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Sequence
 
 from ...errors import NodeRefused, NodeUnreachable, PacelineError
-from ..names import RUN_LABEL, label_value
-from ..pod_template import Object
+from ...kubernetes.names import RUN_LABEL, label_value
+from ...kubernetes.pod_template import Object
 from .client import ClusterApi
 from .paths import RUN_KINDS, place
 

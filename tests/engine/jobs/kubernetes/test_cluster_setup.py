@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from paceline.engine.errors import NodeRefused
-from paceline.engine.kubernetes.cluster.client import ClusterApi, open_client
-from paceline.engine.kubernetes.cluster.run import Cluster, ClusterAccess
-from paceline.engine.kubernetes.cluster.setup import set_up
+from paceline.engine.jobs.kubernetes.client import ClusterApi, open_client
+from paceline.engine.jobs.kubernetes.run import Cluster, ClusterAccess
+from paceline.engine.jobs.kubernetes.setup import set_up
 from paceline.engine.kubernetes.pod_template import ClusterSettings
 
 from tests.support.clusters.fake_api import FakeApi

@@ -13,12 +13,10 @@ from typing import Any
 
 from ...errors import PacelineError, UsageError, WorkFailed
 from ...events import Progress
-from ...jobs.doors.certificates import make_certificates
-from ...jobs.lifecycle import RunVerdict, combine_verdicts, node_verdict
-from ...jobs.mirror.run_mirror import RunMirror
-from ...jobs.runs.past import copied_summary
-from ...jobs.runs.result import finalize_run
-from ...jobs.runs.run_planned import run_planned
+from ...kubernetes.job_objects import default_kind
+from ...kubernetes.manifest import objects_of
+from ...kubernetes.names import RUN_LABEL, object_name
+from ...kubernetes.pod_template import ClusterSettings
 from ...plan import Plan
 from ...protocol.json_files import read_json
 from ...reports.document_type import Document
@@ -27,10 +25,12 @@ from ...ssh.bundle import bundle
 from ...telemetry.bus import Publish
 from ...telemetry.progress import ProgressReporter
 from ...wire import from_plain
-from ..job_objects import default_kind
-from ..manifest import objects_of
-from ..names import RUN_LABEL, object_name
-from ..pod_template import ClusterSettings
+from ..doors.certificates import make_certificates
+from ..lifecycle import RunVerdict, combine_verdicts, node_verdict
+from ..mirror.run_mirror import RunMirror
+from ..runs.past import copied_summary
+from ..runs.result import finalize_run
+from ..runs.run_planned import run_planned
 from .client import ClusterApi, open_client
 from .follow import ClusterFollower
 from .paths import collection

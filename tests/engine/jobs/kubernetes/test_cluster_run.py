@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from paceline.engine.errors import ConfigurationError, NodeRefused, PacelineError, PlanImpossible, UsageError, WorkFailed
 from paceline.engine.events import Event, RunEnded, RunQueued
-from paceline.engine.kubernetes.cluster import follow
-from paceline.engine.kubernetes.cluster.client import ClusterApi, open_client
-from paceline.engine.kubernetes.cluster.run import Cluster, ClusterAccess
+from paceline.engine.jobs.kubernetes import follow
+from paceline.engine.jobs.kubernetes.client import ClusterApi, open_client
+from paceline.engine.jobs.kubernetes.run import Cluster, ClusterAccess
 from paceline.engine.kubernetes.names import RUN_LABEL
 from paceline.engine.kubernetes.pod_template import ClusterSettings
 from paceline.engine.plan import Plan
@@ -32,7 +32,7 @@ DIGEST = "0123456789abcdef"
 
 @pytest.fixture
 def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeApi]:
-    monkeypatch.setattr(follow, "POLL_S", 0.1)
+    monkeypatch.setattr(follow, "VOLUME_POLL_S", 0.1)
     fake = FakeApi(tmp_path / "cluster")
     fake.objects["/api/v1/namespaces/paceline"] = {"kind": "Namespace", "metadata": {"name": "paceline"}}
     yield fake

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ...errors import PacelineError
+from ...kubernetes.shared_objects import claim, namespace
 from ...reports.document_type import Document
-from ..shared_objects import claim, namespace
 from .client import ClusterApi
 from .paths import place
 from .refusals import OPERATORS

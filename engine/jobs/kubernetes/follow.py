@@ -13,23 +13,23 @@ from dataclasses import replace
 
 from ...errors import NodeUnreachable, WorkFailed
 from ...events import Event, RunEnded, RunQueued, RunUnreachable
-from ...jobs.lifecycle import RunVerdict, combine_verdicts, node_verdict
-from ...jobs.mirror.follow import events_by_time
-from ...jobs.mirror.run_mirror import RunMirror
+from ...kubernetes.names import RUN_LABEL, label_value, object_name
+from ...kubernetes.pod_template import Object
 from ...plan import Plan
 from ...protocol.frames import FileChecksum
 from ...protocol.json_files import read_json
 from ...telemetry.bus import Publish
 from ...wire import to_plain
-from ..names import RUN_LABEL, label_value, object_name
-from ..pod_template import Object
+from ..lifecycle import RunVerdict, combine_verdicts, node_verdict
+from ..mirror.follow import events_by_time
+from ..mirror.run_mirror import RunMirror
 from .client import ClusterApi
 from .paths import JOB_KINDS, collection
 from .pod_states import ClusterView, view
 from .pod_watch import watch_pods
 from .volume import VolumeFiles
 
-POLL_S = 1.0
+VOLUME_POLL_S = 1.0
 """Seconds between two reads of the files."""
 LAST_LOOKS = 3
 """Reads of the files after the last pod has ended that may bring an exit.json: a network file system is a little behind."""
@@ -94,7 +94,7 @@ class ClusterFollower:
                     continue
             elif seen is not None and seen.state == "failed" and not self._has_begun():
                 raise WorkFailed(seen.reason, node=self._api.cluster, hint=seen.hint or None)
-            await self._pause(POLL_S)  # type: ignore[misc]
+            await self._pause(VOLUME_POLL_S)  # type: ignore[misc]
 
     async def _look(self) -> ClusterView | None:
         """How the cluster shows the run; None: it does not answer."""

@@ -22,21 +22,21 @@ if TYPE_CHECKING:
 
 Object = dict[str, Any]
 
-INSTALL_HINT = "pip install 'paceline[kubernetes]' brings it"
+CLIENT_HINT = "pip install 'paceline[kubernetes]' brings it"
 CONNECT_TIMEOUT_S = 10.0
-READ_TIMEOUT_S = 30.0
+API_READ_TIMEOUT_S = 30.0
 WATCH_READ_TIMEOUT_S = 5.0
 """Seconds without a byte of a watch after which it is begun again where it stood."""
 WATCH_SECONDS = 240
 """Seconds after which a server ends a watch by itself."""
-MAX_LINE_BYTES = 16 << 20
+MAX_WATCH_LINE_BYTES = 16 << 20
 
 
 class Expired(Exception):
     """The server does not know the version any more that a watch goes on from (410): list again."""
 
 
-class Cut(Exception):
+class WatchCut(Exception):
     """A watch ended before its time: it goes on where it stood."""
 
 
@@ -48,7 +48,7 @@ def open_client(cluster: str, kubeconfig: str | None, context: str | None) -> Ap
     try:
         from kubernetes import client, config
     except ImportError:
-        raise UsageError("the package kubernetes is missing here", node=cluster, hint=INSTALL_HINT) from None
+        raise UsageError("the package kubernetes is missing here", node=cluster, hint=CLIENT_HINT) from None
     settings = client.Configuration()
     settings.retries = 0  # this module counts
     try:
@@ -119,18 +119,18 @@ class ClusterApi:
         return list(answer.get("items") or ()), str(answer.get("metadata", {}).get("resourceVersion", ""))
 
     def watch(self, kind: str, selector: str, version: str) -> Iterator[Object]:
-        """Changes after a version: {"type", "object"}. Raises Expired, Cut, or the refusal of the server."""
+        """Changes after a version: {"type", "object"}. Raises Expired, WatchCut, or the refusal of the server."""
         words = {"watch": "1", "resourceVersion": version, "allowWatchBookmarks": "true", "timeoutSeconds": str(WATCH_SECONDS)}
         path = collection(kind, self.namespace) + _query(labelSelector=selector, **words)
         try:
             status, headers, response = self._send("GET", path, None, WATCH_READ_TIMEOUT_S)
         except OSError as error:
-            raise Cut(str(error)) from None
+            raise WatchCut(str(error)) from None
         if status == 410:
             raise Expired
         if status in RETRIED:
             self._pause(pause_before(0, headers))
-            raise Cut(f"status {status}")
+            raise WatchCut(f"status {status}")
         if status != 200:
             raise refusal(status, _read(response), path, self.cluster)
         try:
@@ -139,10 +139,10 @@ class ClusterApi:
                 if event["type"] == "ERROR":
                     if event["object"].get("code") == 410:
                         raise Expired
-                    raise Cut(str(event["object"].get("message")))
+                    raise WatchCut(str(event["object"].get("message")))
                 yield event
         except (OSError, ValueError, LookupError, TypeError) as error:  # cut in the middle of a line
-            raise Cut(str(error)) from None
+            raise WatchCut(str(error)) from None
         finally:
             response.close()
 
@@ -172,7 +172,7 @@ class ClusterApi:
             headers: dict[str, str] = {}
             error: PacelineError
             try:
-                status, headers, response = self._send(method, path, body, READ_TIMEOUT_S)
+                status, headers, response = self._send(method, path, body, API_READ_TIMEOUT_S)
                 content = _read(response)
                 if 200 <= status < 300:
                     return dict(json.loads(content))
@@ -262,7 +262,7 @@ def _lines(response: Any) -> Iterator[bytes]:
             held += piece
             *lines, held = held.split(b"\n")
             yield from filter(None, lines)
-            if len(held) > MAX_LINE_BYTES:
+            if len(held) > MAX_WATCH_LINE_BYTES:
                 raise OSError("a line without an end")
     except HTTPError as error:
         raise OSError(_first_cause(error)) from None

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from ...errors import NodeRefused, PacelineError
 from ...events import NodeConnected, NodeDenied, NodeLost, NodeReported
+from ...kubernetes.pod_template import ClusterSettings
 from ...reports.document_type import Document
 from ...specs import NodeSpec
 from ...ssh.slot_link import slot_reading
 from ...telemetry.bus import Publish
-from ..pod_template import ClusterSettings
 from .run import Cluster, ClusterAccess
 
-REPORT_INTERVAL_S = 2.0
+CLUSTER_REPORT_S = 2.0
 """Seconds between two reports of the declared devices, which never change: they keep a node from looking silent."""
 LOOK_EVERY = 15
 """Reports between two looks at whether the API answers."""
@@ -77,12 +77,12 @@ class Clusters:
                 kind = NodeDenied if isinstance(error, NodeRefused) else NodeLost
                 for node in (name, *(slot.name for slot in self._slots[name])):
                     self._publish(kind(node=node, reason=error.reason, hint=error.hint or ""))
-                await asyncio.sleep(REPORT_INTERVAL_S * LOOK_EVERY)
+                await asyncio.sleep(CLUSTER_REPORT_S * LOOK_EVERY)
                 continue
             for _ in range(LOOK_EVERY):
                 self._report(name, f"Kubernetes {version.get('gitVersion', '')}".strip(), is_told)
                 is_told = True
-                await asyncio.sleep(REPORT_INTERVAL_S)
+                await asyncio.sleep(CLUSTER_REPORT_S)
 
     def _report(self, name: str, system: str, is_told: bool) -> None:
         if not is_told:

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Iterator
 
 from ...errors import NodeUnreachable
-from ..pod_template import Object
-from .client import ClusterApi, Cut, Expired
+from ...kubernetes.pod_template import Object
+from .client import ClusterApi, Expired, WatchCut
 from .refusals import pause_before
 
 
@@ -43,7 +43,7 @@ def watch_pods(
                         return
             except Expired:
                 break
-            except Cut:
+            except WatchCut:
                 cuts += 1
                 pause(pause_before(cuts - 1, {}))
             yield list(pods.values())

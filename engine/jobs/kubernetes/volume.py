@@ -14,16 +14,16 @@ from typing import Any, BinaryIO
 
 from ... import errors
 from ...errors import NodeUnreachable, PacelineError, WorkFailed
+from ...kubernetes.names import MANAGED_BY, VOLUME_POD
+from ...kubernetes.pod_template import GRACE_SECONDS, VOLUME_PATH, ClusterSettings, Object, container_security, pod_security
 from ...ssh.bundle import bundle
-from ..names import MANAGED_BY, VOLUME_POD
-from ..pod_template import GRACE_SECONDS, VOLUME_PATH, ClusterSettings, Object, container_security, pod_security
 from .client import ClusterApi
 from .pod_states import view
 
 POD_SECONDS = 6 * 3600
 """Seconds after which the pod ends by itself; the next request makes another."""
 POD_START_TIMEOUT_S = 300.0
-ANSWER_TIMEOUT_S = 60.0
+VOLUME_TIMEOUT_S = 60.0
 PIECE_BYTES = 1 << 16
 _RECEIVE_BUNDLE = (
     "import os,sys;p=sys.argv[1];n=int(sys.argv[2]);os.makedirs(os.path.dirname(p),exist_ok=True);"
@@ -152,7 +152,7 @@ class VolumeFiles:
             while content is not None and (piece := content.read(PIECE_BYTES)):
                 self._streams.write_stdin(piece)
                 on_bytes(len(piece))
-            line = self._streams.readline_stdout(timeout=ANSWER_TIMEOUT_S)
+            line = self._streams.readline_stdout(timeout=VOLUME_TIMEOUT_S)
             answer: dict[str, Any] = json.loads(line)
         except PacelineError:
             raise
@@ -181,9 +181,9 @@ class VolumeFiles:
             for start in range(0, len(content), PIECE_BYTES):
                 streams.write_stdin(content[start : start + PIECE_BYTES])
             if expected:
-                line = streams.readline_stdout(timeout=ANSWER_TIMEOUT_S) or streams.read_stdout()  # it may have ended meanwhile
+                line = streams.readline_stdout(timeout=VOLUME_TIMEOUT_S) or streams.read_stdout()  # it may have ended meanwhile
                 return bool(line.decode().strip() == expected)
-            streams.run_forever(timeout=ANSWER_TIMEOUT_S)
+            streams.run_forever(timeout=VOLUME_TIMEOUT_S)
             return bool(streams.returncode == 0)
         except (TypeError, OSError, ValueError) as error:  # cut off before its status
             raise NodeUnreachable(f"a command in pod {VOLUME_POD} was cut off", node=self._api.cluster) from error
