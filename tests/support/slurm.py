@@ -86,9 +86,9 @@ class Cluster:
         self.controller = self._start(command, "controller.out")
 
     def stop_controller(self) -> None:
-        """Kill the controller: jobs go on."""
+        """End the controller as a restart of its service does: it saves what it knows, and jobs go on."""
         assert self.controller is not None
-        self.controller.kill()
+        self.controller.terminate()
         self.controller.wait()
 
     def start_machine(self, name: str) -> None:

@@ -43,7 +43,7 @@ def main() -> int:
     job = JobFiles(Path(sys.argv[1]), sys.argv[2])
     request = read_json(job.request)
     if request is None or job.ended.exists():
-        print(f"run {job.run_id} has ended already")
+        print(f"paceline: run {job.run_id} has ended already")
         return 0
     plan = from_plain(Plan, request["plan"])
     number = int(os.environ["SLURM_PROCID"])
@@ -71,7 +71,7 @@ class _Task:
             found = self._meeting.exchange("place", offer(is_ended, resume))
             places = {name: place_of(value) for name, value in found.items()}
             if any(place.is_ended for place in places.values()):
-                print(f"run {self._job.run_id} has ended in an attempt before")
+                print(f"paceline: run {self._job.run_id} has ended in an attempt before")
                 return 0
             asyncio.run(self._supervise(attempt_plan(self._plan, places)))
             close_if_ended(self._job, [node.name for node in self._plan.nodes])
@@ -102,7 +102,7 @@ class _Task:
             port = await supervisor.listen()
             ports = await asyncio.to_thread(self._meeting.exchange, "port", port)
             supervisor.introduce({one.name: [one.address, ports[one.name]] for one in plan.nodes})
-            print(f"{node.name}: {len(ranks)} ranks on {os.environ.get('SLURMD_NODENAME', '?')}", flush=True)
+            print(f"paceline: {node.name}: {len(ranks)} ranks on {os.environ.get('SLURMD_NODENAME', '?')}", flush=True)
             await supervisor.run_to_end()
         finally:
             os.close(lock)

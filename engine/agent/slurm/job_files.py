@@ -21,6 +21,8 @@ from ...slurm.script import OUTPUT_FILE
 from ..system.state_dir import StateDir
 
 OUTPUT_TAIL_BYTES = 4096
+_KNOWN_WORDS = ("paceline: ", "srun: ", "slurmstepd")
+"""What Slurm and our tasks say themselves, which explains nothing."""
 _locks: dict[str, threading.Lock] = {}
 """By directory: locks of files do not exclude threads of one process."""
 
@@ -82,7 +84,7 @@ class JobFiles:
         with contextlib.suppress(OSError), (self.directory / OUTPUT_FILE).open("rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - OUTPUT_TAIL_BYTES))
             lines = file.read(OUTPUT_TAIL_BYTES).decode(errors="backslashreplace").split("\n")
-            said = [line.strip() for line in lines if line.strip() and not line.startswith(("srun: ", "slurmstepd"))]
+            said = [line.strip() for line in lines if line.strip() and not line.startswith(_KNOWN_WORDS)]
             return said[-1][:300] if said else ""
         return ""
 

@@ -5,6 +5,7 @@ A controller that does not answer changes nothing: what was known last stays. On
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -25,6 +26,8 @@ REFRESH_COST = 10.0
 """and at least so many times as long as the last look took."""
 SETTLE_S = 3.0
 """Seconds from the end of a job until its files count as final: a shared file system shows them late."""
+FORGOTTEN_S = 120.0
+"""Seconds without a line of any slot after which a job that Slurm knows nothing of is over: readings come every ten."""
 
 JobState = Literal["waiting", "queued", "running", "over", "unknown"]
 """``waiting``: accepted here, not taken by Slurm yet; ``over``: it will not run again; ``unknown``: Slurm does not answer."""
@@ -130,6 +133,8 @@ class JobTable:
         if leader is None or leader.is_over:
             fields = self._scheduler.show(number)
             state = fields.get("JobState", "")
+            if not fields and self._still_writes(job):
+                return JobView("running", "", number)
             if fields and not is_final(state):  # it came back between the two questions
                 return JobView("running", job_id=number, slurm_state=state)
             return JobView("over", end_text(state, fields), number, state)
@@ -138,6 +143,19 @@ class JobTable:
         if leader.is_waiting:
             return JobView("queued", waiting_text(leader, self.queue), number, leader.state)
         return JobView("running", "", number, leader.state)
+
+    def _still_writes(self, job: JobFiles) -> bool:
+        """Whether a slot has written lately: a controller that has lost its state forgets jobs that run."""
+        nodes = (self.request(job).get("plan") or {}).get("nodes", ())
+        newest = float("-inf")
+        for node in nodes:
+            run = job.run_of(str(node["name"]))
+            for path in (run / "events.jsonl", *run.glob("ranks/*.jsonl")):
+                with contextlib.suppress(OSError):
+                    newest = max(newest, path.stat().st_mtime)
+            if (run / "exit.json").exists():
+                return False
+        return self._wall() - newest < FORGOTTEN_S
 
     def _settle_in_time(self, job: JobFiles, view: JobView) -> None:
         """Settle a job that is over: at once where every slot has said how it ended, else when its last files must have arrived.

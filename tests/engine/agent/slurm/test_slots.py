@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -108,6 +109,21 @@ def test_a_job_that_is_over_ends_every_slot_with_its_reason_and_forgets_the_keys
         assert run_facts(job.run_of(name))["nodes"] == list(SLOTS)
     assert job.ended.exists()
     assert not job.request.exists()
+
+
+def test_a_job_that_slurm_has_forgotten_runs_on_as_long_as_it_writes(job: JobFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    events = job.run_of(SLOTS[1]) / "events.jsonl"
+    events.parent.mkdir()
+    events.write_text("{}\n")
+    os.utime(events, (900.0, 900.0))
+    table = look(job, monkeypatch, Queue(""), looks=5)
+    assert table.view(RUN).state == "running"
+    os.utime(events, (-200.0, -200.0))
+    for _ in range(5):
+        table.refresh(is_due=False)
+    assert (read_json(job.run_of(SLOTS[0]) / "exit.json") or {})["reason"].startswith(
+        "Slurm: it ended, and Slurm has forgotten how"
+    )
 
 
 @pytest.mark.parametrize(
