@@ -425,7 +425,7 @@ class Control:
         """Take a node out of a run that goes on without it, at the next step; ``run``: None: out of all that it takes part in."""
         from .jobs.members.change import drain
 
-        rows = [await self._row(run)] if run is not None else (await self.jobs(only=[node]))["runs"]
+        rows = [await self._row(run)] if run is not None else (await self.jobs())["runs"]
         read_only = [spec.name for spec in self.inventory.nodes if spec.read_only]
         run_id = rows[0]["run_id"] if run is not None else None
         return await drain(node, rows, self._fleet, run_id=run_id, read_only=read_only)

@@ -12,6 +12,7 @@ from ...inventory.nodeset import expand_node_set
 from ...reports.document_type import Document
 from ...ssh.fleet import Fleet
 from ...ssh.link import ASK_TIMEOUTS
+from ...states import ENDED_STATUSES
 from ..retry import require_int
 
 CHANGE_PATIENCE_S = 5.0
@@ -28,7 +29,8 @@ async def drain(
     or the node is read_only; NodeUnreachable and WorkFailed.
     """
     _check_writable([node], read_only, "drain")
-    there = [row for row in rows if node in row["nodes"] and row["state"] == "running" and run_id in (None, row["run_id"])]
+    going = [row for row in rows if row["state"] not in ENDED_STATUSES and run_id in (None, row["run_id"])]
+    there = [row for row in going if node in row["nodes"]]  # also where another node of it cannot be reached
     if not there:
         what = f"run {run_id} does not run" if run_id is not None else "no run is"
         raise UsageError(f"{what} on {node}", hint="see paceline jobs")
@@ -51,7 +53,7 @@ async def grow(row: Document, devices: str | None, fleet: Fleet, *, read_only: C
     """
     names = sorted(row["nodes"] if devices is None else expand_node_set(devices))
     _check_writable(names, read_only, "grow")
-    if row["state"] != "running":
+    if row["state"] in ENDED_STATUSES:
         hint = f"paceline resume {row['run_id']} --devices {devices or 'SET'} goes on with them"
         raise UsageError(f"run {row['run_id']} is {row['state']}: only a running one grows", hint=hint)
     if foreign := [name for name in names if name not in row["nodes"]]:

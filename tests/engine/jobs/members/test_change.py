@@ -40,7 +40,8 @@ async def test_a_node_is_taken_out_of_all_its_runs_or_of_one() -> None:
     assert [run["run_id"] for run in document["runs"]] == [ROW["run_id"], OTHER["run_id"]]
     assert paths(document) | {"schema"} == documented("drain")
     fleet.asked.clear()
-    assert (await drain("n1", [ROW, OTHER], fleet, run_id=OTHER["run_id"]))["runs"][0]["left"] == 2
+    out_of_reach = {**OTHER, "state": "unreachable"}  # another node of it is silent
+    assert (await drain("n1", [ROW, out_of_reach], fleet, run_id=OTHER["run_id"]))["runs"][0]["left"] == 2
     assert fleet.asked == [("n1", "drain", OTHER["run_id"])]
 
 
