@@ -205,7 +205,12 @@ class PacelineApp(App[None]):
     def _show_by_itself(self, mode: str) -> None:
         """Switch to a screen, unless the person has chosen one."""
         if not self.has_navigated and self.is_running and len(self.screen_stack) == 1:
-            self.call_later(self.switch_mode, mode)
+            self.call_later(self._switch_by_itself, mode)
+
+    async def _switch_by_itself(self, mode: str) -> None:
+        """Switch, unless the person or the tour has chosen a screen meanwhile."""
+        if not self.has_navigated and len(self.screen_stack) == 1:
+            await self.switch_mode(mode)
 
     def on_resize(self, event: Resize) -> None:
         if self.cast is not None:
@@ -420,6 +425,7 @@ class PacelineApp(App[None]):
     def action_tour(self) -> None:
         from .welcome.tour import take_tour
 
+        self.has_navigated = True
         self.run_worker(take_tour(self, seen_file() if self.preferences.remember_tour else None), group="tour", exclusive=True)
 
     def save_picture(self, name: str) -> None:

@@ -9,7 +9,7 @@ from typing import ClassVar, NamedTuple, Protocol
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.screen import ModalScreen
+from textual.screen import ModalScreen, Screen
 from textual.widgets import Static
 
 from ..messages import NoticeTone, StateChanged
@@ -100,6 +100,8 @@ class TourCard(ModalScreen[int]):
     def __init__(self, number: int) -> None:
         super().__init__()
         self._number = number
+        self._below: Screen[object] | None = None
+        """The screen that the step is about; None before the card is there."""
 
     def compose(self) -> ComposeResult:
         with Vertical(id="tour-card"):
@@ -113,11 +115,12 @@ class TourCard(ModalScreen[int]):
 
     def on_mount(self) -> None:
         self.query_one("#tour-card").border_title = f"tour {self._number + 1} of {len(STEPS)}"
-        for part in self._below().query(STEPS[self._number].part):
+        self._below = self.app.screen_stack[0]
+        for part in self._below.query(STEPS[self._number].part):
             part.add_class(POINTED)
 
     def on_unmount(self) -> None:
-        for part in self._below().query(f".{POINTED}"):
+        for part in () if self._below is None else self._below.query(f".{POINTED}"):
             part.remove_class(POINTED)
 
     def on_resize(self) -> None:
@@ -126,15 +129,12 @@ class TourCard(ModalScreen[int]):
 
     def on_state_changed(self, message: StateChanged) -> None:
         """The screen below goes on: a modal screen gets its news."""
-        below = self._below()
-        if isinstance(below, BaseScreen):
-            below.update_view(message.view)
-
-    def _below(self) -> ModalScreen[object] | BaseScreen:
-        return self.app.screen_stack[0]  # type: ignore[return-value]  # every mode begins with a BaseScreen
+        if isinstance(self._below, BaseScreen):
+            self._below.update_view(message.view)
 
     def action_go(self, steps: int) -> None:
-        self.dismiss(steps)
+        if self._number + steps >= 0:  # before the first step there is none
+            self.dismiss(steps)
 
 
 async def take_tour(app: TourHost, seen_file: Path | None = None) -> None:
@@ -145,7 +145,7 @@ async def take_tour(app: TourHost, seen_file: Path | None = None) -> None:
         go = await app.push_screen_wait(TourCard(number))
         if not go:
             break
-        number = max(0, number + go)
+        number += go
     if seen_file is not None:
         try:
             seen_file.parent.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,8 @@ from .config_file import MAX_CONFIG_BYTES, MAX_INCLUDE_DEPTH
 from .config_lines import ConfigError, ConfigLine, config_lines
 
 CODE_HOSTS = ("github.com", "gitlab.com", "bitbucket.org", "codeberg.org", "ssh.dev.azure.com", "git.sr.ht")
-_PATTERN_SIGNS = frozenset("*?!")
+_ONE_HOST = re.compile(r"[^\s*?!@:/\[\]-][^\s*?!@:/\[\]]*")
+"""A name that is no pattern, and that a nodes.toml can hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,7 @@ def named_hosts(config: Path, home: Path) -> tuple[list[NamedHost], int]:
         match line.keyword:
             case "host":
                 words = line.words()
-                current = [word for word in words if not _PATTERN_SIGNS & set(word)]
+                current = [word for word in words if _ONE_HOST.fullmatch(word) and word.isprintable()]
                 left_out += len(words) - len(current)
                 for name in current:
                     found.setdefault(name, {})
