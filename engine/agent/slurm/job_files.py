@@ -85,6 +85,7 @@ class JobFiles:
             file.seek(max(0, os.fstat(file.fileno()).st_size - OUTPUT_TAIL_BYTES))
             lines = file.read(OUTPUT_TAIL_BYTES).decode(errors="backslashreplace").split("\n")
             said = [line.strip() for line in lines if line.strip() and not line.startswith(_KNOWN_WORDS)]
+            said = said or [line.strip() for line in lines if "execve()" in line]  # no program to say anything
             return said[-1][:300] if said else ""
         return ""
 

@@ -195,9 +195,10 @@ def test_a_job_waits_with_a_reason_and_is_taken_out_of_the_queue(login: LoginNod
     submit_once(job, login.slurm)
     assert login.state(job) == "queued"
     job.cancelled.touch()
+    until_sync(lambda: login.state(job) != "queued")
+    login.cluster.ask("scancel", other)
     assert states(login.ends(job)) == {"cancelled"}
     assert not any((job.run_of(slot) / "start.json").exists() for slot in SLOTS)
-    login.cluster.ask("scancel", other)
 
 
 @pytest.mark.parametrize(

@@ -118,10 +118,9 @@ def test_a_run_in_the_queue_is_cancelled_and_was_never_started(played: SlurmLab)
     process, run_id = begin(played, "train", *LONG)
     until_sync(lambda: played.row(run_id).get("state") == "queued")
     assert played.run("cancel", run_id)[0] == 0
+    played.cluster.ask("scancel", blocker)
     row = end(played, process, run_id)
     assert (row["state"], row["reason"]) == ("cancelled", "cancelled by a person")
-    played.cluster.ask("scancel", blocker)
-    until_sync(lambda: not played.cluster.jobs("PENDING,RUNNING,COMPLETING"))
 
 
 def test_a_running_run_is_cancelled_everywhere(played: SlurmLab) -> None:
