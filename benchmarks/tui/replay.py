@@ -109,7 +109,7 @@ async def _seen(
 
 async def _drawn(app: PacelineApp, pilot: Pilot[None], state: State) -> list[list[Strip]]:
     """Every screen of the app over a state."""
-    app.view = View(state)
+    app._is_new, app.view = False, View(state)  # the app itself would paint its label and its time line
     screens = []
     for mode in app.MODES:
         if mode != "logs":
