@@ -186,7 +186,7 @@ def test_a_verb_that_asks_prints_in_a_terminal_and_one_that_launches_opens_the_s
     line[2:] = ["4711"] * len(line[2:])  # kill NODE PID
     assert main(line, noting(opened)) == 0
     asks = {"status", "advise", "plan", "jobs", "logs", "cancel", "fetch", "clean", "kill", "compare", "data", "example", "report"}
-    asks |= {"export", "setup", "drain", "grow", "picture"}
+    asks |= {"export", "setup", "drain", "grow"}
     assert (len(printed), len(opened)) == ((1, 0) if name in asks else (0, 1))
     assert main(["--batch", *line], noting(opened)) == 0
     assert len(printed) == (2 if name in asks else 1)
