@@ -13,11 +13,12 @@ from ...protocol.messages import Body
 from ...protocol.private_files import write_bytes
 from ...slurm.script import job_name
 from ..runs import lease
+from ..runs.liveness import add_judge
 from ..runs.run_dir import all_run_facts, run_path
 from ..runs.tail import Send
 from ..slurm.commands import Slurm
 from ..slurm.job_files import JobFiles, job_of, prepare_slot
-from ..slurm.job_table import JobTable, JobView, keep_table, known_table
+from ..slurm.job_table import JobTable, JobView, is_job_alive, keep_table, known_table
 from ..slurm.settle import settle
 from ..slurm.submitting import accept, intents, submit_once, submitted_id
 from ..system.state_dir import StateDir
@@ -26,6 +27,7 @@ JOB_END_TIMEOUT_S = 25.0
 """Seconds for the tasks of a cancelled job to end their ranks and say so."""
 
 
+add_judge(is_job_alive)
 SLOT_WORDS = frozenset(
     (
         *("take_lease", "cancel", "list_runs", "read_plan", "read_clock", "find_modules", "list_checkpoints", "stat_files"),

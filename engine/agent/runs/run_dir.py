@@ -18,9 +18,9 @@ from ...protocol.json_files import read_json, storage_failed, write_json
 from ...protocol.regular_files import open_regular
 from ...protocol.run_files import MEMBERS_FILE, PRIVATE_DIR, is_locked
 from ...wire import dumps
-from ..slurm.job_table import is_job_alive
 from ..system.processes import is_alive
 from ..system.state_dir import StateDir, disk_free
+from .liveness import judged_alive
 
 RESERVED_EXIT_FILE = ".exit.json.reserved"
 """Disk space for exit.json, allocated at the start: a run must be able to end on a full disk."""
@@ -104,7 +104,7 @@ def read_start(run: Path) -> dict[str, Any] | None:
 
 def runner_is_alive(run: Path) -> bool:
     """Whether the runner of this directory is alive; of a slot of a cluster, whether its job may still write here."""
-    if (is_alive_there := is_job_alive(run)) is not None:
+    if (is_alive_there := judged_alive(run)) is not None:
         return is_alive_there
     start = read_start(run)
     return start is not None and is_alive(start["pid"], start["boot_id"], start["start_time"])

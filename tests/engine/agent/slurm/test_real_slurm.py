@@ -145,6 +145,13 @@ def test_a_person_s_cancel_is_that_of_a_person(login: LoginNode) -> None:
     assert login.ends(job) == dict.fromkeys(SLOTS, ("cancelled", "cancelled by a person"))
 
 
+def test_the_time_limit_is_a_failure_that_says_so(login: LoginNode) -> None:
+    job, _ = login.begin(LONG, time_limit="00:01:00")
+    ends = login.ends(job)
+    assert states(ends) == {"failed"}
+    assert all("its time limit was reached" in reason for _, reason in ends.values()), ends
+
+
 def test_a_controller_that_is_away_changes_nothing(login: LoginNode) -> None:
     job, _ = login.begin(150)
     assert login.state(job) == "running"
