@@ -27,10 +27,12 @@ class RunTimes:
     """Index of the case, step, second of the stream; in their order."""
 
     def step_at(self, case: int, step: int) -> float | None:
-        """When a step was taken, or the first one after it; the last one's time where there is none. None: there are no steps."""
+        """When a step of a case was taken, or the first one after it; of a case that ended before, its last. None: no steps."""
         if not self.steps:
             return None
-        return self.steps[min(bisect_left(self.steps, (case, step, 0.0)), len(self.steps) - 1)][2]
+        index = bisect_left(self.steps, (case, step, 0.0))
+        is_within = index < len(self.steps) and self.steps[index][0] == case
+        return self.steps[index if is_within else max(0, index - 1)][2]
 
 
 def read_run_times(recording: Recording) -> RunTimes:

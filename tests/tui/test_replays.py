@@ -129,6 +129,7 @@ def test_moments_of_two_recordings_correspond_by_time_and_by_step(tmp_path: Path
     assert corresponding_moment("step", 10.0, states[10.0], first, second) == 101.0, "no step yet: by time"
     assert corresponding_moment("step", 20.0, states[20.0], first, RunTimes(0.0)) == 11.0, "no steps there: by time"
     assert second.step_at(1, 9) == 150.0, "beyond its end: its last step"
+    assert second.step_at(0, 9) == 120.0, "beyond the end of a case: the last step of that case"
 
 
 @pytest.mark.parametrize(("width", "height"), [(158, 48), (78, 22), (40, 8)])
