@@ -66,7 +66,7 @@ def report_of(sources: Sequence[ResultFile]) -> Report:
 def file_name(name: str) -> str:
     """A name that a file may have on any system, and that LaTeX reads as one: the name of a result may hold anything."""
     plain = "".join(char if char.isascii() and (char.isalnum() or char in "-._") else "-" for char in name)
-    return plain[-MAX_NAME:].lstrip(".-") or "part"
+    return plain[-MAX_NAME:].lstrip(".-_") or "part"
 
 
 def _with_file_names(parts: Sequence[Part]) -> Iterator[Part]:
