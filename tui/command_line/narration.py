@@ -22,6 +22,7 @@ from paceline.engine.events import (
     GradientProfiled,
     GroupReformed,
     LinkProfiled,
+    MemberRested,
     MembersWaited,
     MetricLogged,
     MonitoringFailed,
@@ -238,6 +239,8 @@ class Narrator:
                 return silence_text(event)
             case GroupReformed() if event.rank == min(event.ranks, default=event.rank):
                 return reformed_text(event)
+            case MemberRested():
+                return f"{event.node} joins again" if event.is_over else f"{event.node} takes no part in the run: {event.reason}"
             case MembersWaited():
                 return f"{event.node} waits: {event.reason}"
             case PeerLost():

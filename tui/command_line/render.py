@@ -322,7 +322,7 @@ def _drain(document: Document) -> str:
 
 
 def _grow(document: Document) -> str:
-    return f"{', '.join(row['node'] for row in document['nodes'])} joins run {document['run_id']} as soon as it is ready"
+    return f"{', '.join(row['node'] for row in document['joining'])} joins run {document['run_id']} as soon as it is ready"
 
 
 def _kill(document: Document) -> str:

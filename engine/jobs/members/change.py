@@ -46,7 +46,7 @@ async def drain(
 
 
 async def grow(row: Document, devices: str | None, fleet: Fleet, *, read_only: Collection[str] = ()) -> Document:
-    """Bring nodes back into a run (a row of ``list_runs``): {run_id, nodes: [{node, ranks}]}. They join as soon as they are ready.
+    """Bring nodes back into a run (a row of ``list_runs``): {run_id, joining: [{node, ranks}]}. They join once they are ready.
 
     ``devices``: a set of nodes, such as ``lab[1-3]``; None: all that were drained. Raises UsageError where one was never part of
     the run or takes part already; DeviceInUse, NodeUnreachable, WorkFailed.
@@ -71,7 +71,7 @@ async def grow(row: Document, devices: str | None, fleet: Fleet, *, read_only: C
     return {
         "type": "grow",
         "run_id": row["run_id"],
-        "nodes": [{"node": name, "ranks": _ranks(answer, name)} for name, answer in answers],
+        "joining": [{"node": name, "ranks": _ranks(answer, name)} for name, answer in answers],
     }
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from paceline.engine.errors import DeviceInUse, NodeUnreachable, UsageError, WorkFailed
 from paceline.engine.jobs.members.change import drain, grow
+from paceline.tui.command_line.batch import exit_status
 
 from tests.support.screens.documents import documented, paths
 
@@ -39,6 +40,7 @@ async def test_a_node_is_taken_out_of_all_its_runs_or_of_one() -> None:
     document = await drain("n1", [ROW, OTHER, {**ROW, "state": "done"}], fleet)
     assert [run["run_id"] for run in document["runs"]] == [ROW["run_id"], OTHER["run_id"]]
     assert paths(document) | {"schema"} == documented("drain")
+    assert exit_status(document) == 0
     fleet.asked.clear()
     out_of_reach = {**OTHER, "state": "unreachable"}  # another node of it is silent
     assert (await drain("n1", [ROW, out_of_reach], fleet, run_id=OTHER["run_id"]))["runs"][0]["left"] == 2
@@ -48,9 +50,10 @@ async def test_a_node_is_taken_out_of_all_its_runs_or_of_one() -> None:
 async def test_a_node_comes_back_alone_or_all_that_rest_do() -> None:
     fleet: Any = Nodes(n0=UsageError("n0 takes part in the run already"), n1={"ranks": [1, 2]}, n2={"ranks": [3]})
     document = await grow(ROW, None, fleet)
-    assert [node["node"] for node in document["nodes"]] == ["n1", "n2"]
+    assert [node["node"] for node in document["joining"]] == ["n1", "n2"]
     assert paths(document) | {"schema"} == documented("grow")
-    assert [node["ranks"] for node in (await grow(ROW, "n2", fleet))["nodes"]] == [[3]]
+    assert exit_status(document) == 0
+    assert [node["ranks"] for node in (await grow(ROW, "n2", fleet))["joining"]] == [[3]]
     with pytest.raises(UsageError, match="takes part in the run already"):
         await grow(ROW, "n0,n1", fleet)
     everybody: Any = Nodes(**dict.fromkeys(("n0", "n1", "n2"), UsageError("it takes part already")))
