@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ...errors import WorkFailed
 from ...events import Event, GroupReformed, ResultDerived
 from ...plan import Plan
@@ -50,13 +52,16 @@ def _document(mirror: RunMirror, plan: Plan, events: list[Event], verdict: RunVe
         document = bench_document(plan, events)
         document |= {"run_id": plan.run_id, "run_dir": str(mirror.path), "state": verdict.state}
     else:
-        document = train_document(plan, events, verdict.state, str(mirror.path)) | _members(plan, events)
+        document = train_document(plan, events, verdict.state, str(mirror.path)) | member_changes(plan, events)
     document |= _end(verdict)
     return document, report_markdown(document)
 
 
-def _members(plan: Plan, events: list[Event]) -> Document:
-    """Who left a run that went on or joined it, and what it cost; empty for a run whose members stayed."""
+def member_changes(plan: Plan, events: Sequence[Event]) -> Document:
+    """Who left a run that went on or joined it, what it cost, and which ranks are missing at the end, of nodes that are no spares.
+
+    Empty for a run whose members stayed.
+    """
     told = [event for event in events if isinstance(event, GroupReformed)]
     told.sort(key=lambda event: len(event.lost) + len(event.joined))  # whoever has just joined knows least
     changes = {event.generation: event for event in told}
@@ -77,7 +82,8 @@ def _members(plan: Plan, events: list[Event]) -> Document:
         for number, event in sorted(changes.items())
     ]
     left = changes[max(changes)].ranks
-    return {"members": rows, "lost_ranks": [rank.rank for rank in plan.ranks if rank.rank not in left]}
+    lost = [rank for node in plan.nodes if not node.is_spare for rank in node.ranks if rank not in left]
+    return {"members": rows, "lost_ranks": sorted(lost)}
 
 
 def _end(verdict: RunVerdict) -> Document:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 from paceline.engine.errors import PlanImpossible
-from paceline.engine.events import DeviceReading
+from paceline.engine.events import DeviceReading, GroupReformed
 from paceline.engine.jobs.launch.planning import NodeCandidate, make_plan
+from paceline.engine.jobs.runs.result import member_changes
 from paceline.engine.plan import DataPlan, Plan
 from paceline.engine.specs import NodeSpec, TrainSpec
 from paceline.engine.workloads import WORKLOADS
@@ -22,6 +23,19 @@ def test_the_nodes_of_a_plan_know_their_hours_and_which_of_them_are_spares() -> 
     plan = planned(TrainSpec(min_devices=2, spare="lab[2-3]"))
     assert [node.is_spare for node in plan.nodes] == [False, False, True, True]
     assert [node.hours for node in plan.nodes] == ["", "20:00-07:00", "", ""]
+
+
+def test_a_spare_that_rests_at_the_end_is_not_lost() -> None:
+    plan = planned(TrainSpec(min_devices=2, spare="lab3"))
+    rests = GroupReformed(generation=1, ranks=(0, 1, 2), lost=(3,), reason="a spare")
+    fault = GroupReformed(generation=2, ranks=(0, 2), lost=(1,), step=9, reason="killed")
+    told = GroupReformed(rank=3, generation=3, ranks=(0, 2, 3), joined=(3,), step=20)
+    knows_less = GroupReformed(rank=3, process=4, generation=3, ranks=(0, 2, 3), step=20)
+    assert member_changes(plan, []) == {}
+    assert member_changes(plan, [rests])["lost_ranks"] == []
+    document = member_changes(plan, [rests, fault, told, knows_less])
+    assert document["lost_ranks"] == [1]
+    assert [(row["lost"], row["joined"]) for row in document["members"]] == [([3], []), ([1], []), ([], [3])]
 
 
 @pytest.mark.parametrize(
