@@ -238,7 +238,7 @@ class Control:
         spec = await prepare_resume(
             await self._row(run_id),
             self._fleet,
-            connected=self._live.answering,
+            connected=self._linked,
             runs=self.runs,
             packed=session.checkpoints_dir,
             publish=self.publish,
@@ -376,6 +376,12 @@ class Control:
             patience=self._patience,
         )
 
+    @property
+    def _linked(self) -> list[str]:
+        """The connected nodes that a link leads to: no pod of a cluster."""
+        elsewhere = self._clusters.nodes if self._clusters is not None else frozenset()
+        return [name for name in self._live.answering if name not in elsewhere]
+
     async def jobs(self, only: Sequence[str] | None = None) -> Document:
         """All runs that any connected node knows, and those with copies here whose nodes are silent.
 
@@ -390,9 +396,8 @@ class Control:
             silent[node] = error.reason
             self.publish(NodeWarned(node=node, reason=f"its runs are not listed: {error.reason}", hint=error.hint or ""))
 
-        asked = [name for name in self._live.answering if only is None or name in only]
-        elsewhere = self._clusters.nodes if self._clusters is not None else frozenset()
-        rows = await list_runs(self._fleet, self.runs, [name for name in asked if name not in elsewhere], on_failure)
+        asked = [name for name in self._linked if only is None or name in only]
+        rows = await list_runs(self._fleet, self.runs, asked, on_failure)
         if self._clusters is not None:
             rows = await self._clusters.with_runs(rows, on_failure)
         for count, row in enumerate(reversed(rows)):
@@ -416,7 +421,7 @@ class Control:
         if self._clusters is not None and (cluster := self._clusters.of_run(run_id)) is not None:
             return await cluster.cancel(run_id)
         read_only = [node.name for node in self.inventory.nodes if node.read_only]
-        survivors = await cancel(row, self._fleet, self._live.answering, read_only)
+        survivors = await cancel(row, self._fleet, self._linked, read_only)
         await copy_remaining(row, self._fleet, self.runs, self.publish)
         after = await self._row(run_id, row["nodes"])
         return {"type": "cancel", "run_id": run_id, "state": after["state"], "nodes": row["nodes"], "survivors": survivors}
@@ -463,7 +468,7 @@ class Control:
                     await asyncio.sleep(0)
             return
         row = await self._row(run_id)
-        nodes = self._live.answering
+        nodes = self._linked
         await attach(row, self._fleet, connected=nodes, runs=self.runs, publish=self.publish, patience=self._asking_patience)
 
     async def attach(self, run_id: str) -> Document:
@@ -474,9 +479,7 @@ class Control:
         self._launcher, self._attached = None, row["run_id"]
         if self._clusters is not None and (cluster := self._clusters.of_run(row["run_id"])) is not None:
             return await cluster.attach(row["run_id"])
-        return await attach(
-            row, self._fleet, connected=self._live.answering, runs=self.runs, publish=self.publish, patience=self._patience
-        )
+        return await attach(row, self._fleet, connected=self._linked, runs=self.runs, publish=self.publish, patience=self._patience)
 
     async def logs(self, run_id: str, query: LogQuery, show: Callable[[MergedLine], None] | None = None) -> Document:
         """The merged log lines of a run. ``show``: called with each line instead, until the run has ended."""
@@ -486,7 +489,7 @@ class Control:
         if self._clusters is not None and (cluster := self._clusters.of_run(row["run_id"])) is not None:
             await cluster.sync(row["run_id"])
         document = await read_logs(
-            row, query, self._fleet, connected=self._live.answering, runs=self.runs, show=show, patience=self._patience
+            row, query, self._fleet, connected=self._linked, runs=self.runs, show=show, patience=self._patience
         )
         for node in document["nodes"]:
             if node["reason"] is not None:
@@ -505,7 +508,7 @@ class Control:
 
         row = await self._row(run_id)
         directory = to.absolute() if to is not None else self.runs / row["run_id"] / "files"
-        return await fetch(row, patterns, directory, self._fleet, connected=self._live.answering, publish=self.publish)
+        return await fetch(row, patterns, directory, self._fleet, connected=self._linked, publish=self.publish)
 
     async def clean(self, request: CleanRequest, is_agreed: bool) -> Document:
         """List what Paceline stores on the nodes and no longer needs, and remove it when ``is_agreed``."""

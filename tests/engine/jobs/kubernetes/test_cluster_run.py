@@ -157,7 +157,7 @@ async def test_a_real_world_of_pods_trains_and_its_files_come_back(api: FakeApi,
     document = await asyncio.wait_for(centre.cluster.launch(spec, plan, sources, 1437), 240)
 
     assert document["state"] == "done"
-    assert [epoch["epoch"] for epoch in document["epochs"]] == [0]
+    assert [epoch["epoch"] for epoch in document["epochs"]] == [1]
     assert left_of_run(api) == []
     (row,) = await centre.cluster.rows()
     assert (row["run_id"], row["state"], row["nodes"]) == ("r1", "done", ["n0", "n1"])
