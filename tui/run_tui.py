@@ -79,7 +79,8 @@ def _cast(args: argparse.Namespace, line: str) -> CastWriter | None:
     if args.cast is None:
         return None
     values = {"timestamp": int(time.time()), "title": f"paceline {line}".strip(), "term": os.environ.get("TERM")}
-    return CastWriter(args.cast, tuple(os.get_terminal_size()), time.monotonic, version=args.cast_version, header=values)
+    columns, lines = os.get_terminal_size()
+    return CastWriter(args.cast, (columns, lines), time.monotonic, version=args.cast_version, header=values)
 
 
 def _session(args: argparse.Namespace, nodes: Path, line: str, is_read_only: bool) -> Session:

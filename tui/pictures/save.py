@@ -26,12 +26,12 @@ async def save_screen(host: NoticeHost, name: str, is_png_too: bool = False) -> 
     """Write what the screen shows now. ``is_png_too``: beside an SVG a PNG of the same name, where library and font are there."""
     app = cast("App[Any]", host)
     path = Path(name).expanduser()
-    saved = []
+    saved: list[str] = []
     try:
         for one in (path, path.with_suffix(".png")) if is_png_too else (path,):
             data = _drawn(app, check_suffix(one))
             try:
-                await asyncio.to_thread(lambda one=one, data=data: write_new(one, data()))
+                await asyncio.to_thread(_write, one, data)
             except UsageError:
                 if not saved:
                     raise
@@ -41,6 +41,10 @@ async def save_screen(host: NoticeHost, name: str, is_png_too: bool = False) -> 
         host.show_notice(str(error), "critical")
     else:
         host.show_notice(f"saved {' and '.join(saved)} in {path.parent.resolve()}", "done")
+
+
+def _write(path: Path, data: Callable[[], bytes]) -> None:
+    write_new(path, data())
 
 
 def _drawn(app: App[Any], suffix: str) -> Callable[[], bytes]:

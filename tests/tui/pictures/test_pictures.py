@@ -48,11 +48,11 @@ def test_characters_blocks_and_lines_are_drawn_in_their_cells() -> None:
     assert image.getpixel((width // 2, height // 2)) == (255, 0, 0)
     assert image.getpixel((width + 1, 1)) == (0, 255, 0)
     letter = image.crop((2 * width, 0, 3 * width, height))
-    assert max(blue for _, (_, _, blue) in letter.getcolors(999)) > 150  # type: ignore[misc]  # of an RGB image
+    assert max(blue for _, (_, _, blue) in letter.getcolors(999)) > 150
     middle = [image.getpixel((x, height + height // 2)) for x in range(2 * width)]
     assert middle == [(255, 255, 255)] * (2 * width), "a line goes through from cell to cell"
     dots = image.crop((2 * width, height, 3 * width, 2 * height)).getcolors(999)
-    assert {color: amount for amount, color in dots}[(255, 0, 255)] >= 16  # type: ignore[union-attr]
+    assert {color: amount for amount, color in dots}[(255, 0, 255)] >= 16
     assert image.getpixel((1, 3 * height - 1)) == (255, 255, 0)
     assert image.getpixel((1, 2 * height + 2)) == GROUND
     assert image.getpixel((width + 1, 2 * height + 1)) == (0x12, 0x34, 0x56)
@@ -61,7 +61,7 @@ def test_characters_blocks_and_lines_are_drawn_in_their_cells() -> None:
 @drawable
 def test_every_sign_that_the_screens_draw_is_no_empty_box() -> None:
     def pixels(text: str) -> bytes:
-        return raster.draw([[Segment(text, Style.parse("#ffffff"))]], 1, GROUND).tobytes()
+        return bytes(raster.draw([[Segment(text, Style.parse("#ffffff"))]], 1, GROUND).tobytes())
 
     unknown, empty = pixels("\U000f1234"), pixels(" ")
     signs = "●✔▶↻◌■▲▼✖·◇▁▂▃▄▅▆▇█▏▎▍▌▋▊▉░▒▓▀┈┊━─╸│┃┌┐└┘├┤┬┴┼╭╮╰╯←↑→↓—–×−±°µ…“”’‹›⠁⣀⣿"
@@ -81,11 +81,11 @@ def test_an_animation_shows_each_frame_for_its_time_in_colours_that_stay() -> No
     data = gif_bytes(frames)
     assert data.startswith(b"GIF89a")
     shown = Image.open(io.BytesIO(data))
-    assert shown.n_frames == 3  # type: ignore[attr-defined]  # of a GIF
+    assert shown.n_frames == 3
     for number, wanted in enumerate([(255, 0, 0), (0, 255, 0), (0, 0, 255)]):
         shown.seek(number)
         assert shown.info["duration"] == 500 + 1000 * number
-        red, green, blue = shown.convert("RGB").getpixel((2, 5))  # type: ignore[misc]
+        red, green, blue = shown.convert("RGB").getpixel((2, 5))
         assert (red, green, blue) == wanted
     assert size_of_png(png_bytes(frames[0][0])) == frames[0][0].size
 
@@ -100,7 +100,7 @@ def test_a_moment_is_a_second_an_event_or_the_end() -> None:
         MomentSession(KEPT, at_second(1e6))
 
 
-@pytest.mark.parametrize("suffix", ["svg", pytest.param("png", marks=drawable)])
+@pytest.mark.parametrize("suffix", ["svg", pytest.param("png", marks=[drawable, pytest.mark.slow])])
 def test_a_shell_draws_a_moment_of_a_recording_without_a_terminal(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], suffix: str
 ) -> None:

@@ -76,7 +76,7 @@ def played(path: Path) -> pyte.Screen:
     stream = pyte.Stream(screen)
     for _, code, text in events:
         if code == "o":
-            stream.feed(text)
+            stream.feed(text)  # type: ignore[no-untyped-call]  # pyte has few annotations
         elif code == "r":
             columns, lines = map(int, text.split("x"))
             screen.resize(lines, columns)

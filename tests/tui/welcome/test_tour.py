@@ -18,7 +18,8 @@ async def at_step(pilot: Pilot[None], number: int) -> PacelineApp:
     """Wait for a step of the tour."""
     app = pilot.app
     assert isinstance(app, PacelineApp)
-    await until_app(pilot, lambda: isinstance(app.screen, TourCard) and f"tour {number + 1} of {len(STEPS)}" in screen_text(app))
+    await until_app(pilot, lambda: isinstance(app.screen, TourCard) and app.screen._number == number and app.screen.is_mounted)
+    await until_app(pilot, lambda: f"tour {number + 1} of {len(STEPS)}" in screen_text(app))
     return app
 
 
@@ -26,7 +27,8 @@ def first_words(number: int) -> str:
     return " ".join(STEPS[number].text.split()[:4])
 
 
-@pytest.mark.parametrize("size", [(80, 24), pytest.param((160, 50), marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [(80, 24), (160, 50)])
 async def test_eight_steps_show_the_screens_that_they_are_about(
     size: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
