@@ -8,7 +8,7 @@ import random
 import re
 import resource
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,7 @@ def played(path: Path) -> pyte.Screen:
     stream = pyte.Stream(screen)
     for _, code, text in events:
         if code == "o":
-            stream.feed(text)  # type: ignore[no-untyped-call]  # pyte has few annotations
+            stream.feed(text)
         elif code == "r":
             columns, lines = map(int, text.split("x"))
             screen.resize(lines, columns)
@@ -86,13 +86,14 @@ def played(path: Path) -> pyte.Screen:
 def test_a_cast_has_the_times_markers_and_sizes_of_its_session(tmp_path: Path, version: CastVersion) -> None:
     clock, path = Clock(), tmp_path / "x.cast"
     cast = CastWriter(path, (80, 24), clock, version=version, header={"title": "paceline demo", "timestamp": 7, "term": "xterm"})
-    for now, act in (
+    acts: list[tuple[float, Callable[[], None]]] = [
         (50.0, lambda: cast.output("hello \x1b[1mÄ▇\x1b[0m")),
         (51.5, lambda: cast.marker("rank 2 is slow\x1b[2J\nvery")),
         (51.5, lambda: cast.resize((100, 30))),
         (52.0, lambda: cast.resize((100, 30))),
         (53.25, lambda: cast.output("\udc80 no text")),
-    ):
+    ]
+    for now, act in acts:
         clock.now = now
         act()
     cast.close(3)
