@@ -54,6 +54,7 @@ MAX_STDERR_LINE_BYTES, STDERR_LINES = 500, 20
 ASK_TIMEOUT = 30.0
 """Seconds for an answer, unless ``ASK_TIMEOUTS`` names the request."""
 ASK_TIMEOUTS = {
+    "submit_job": 120.0,  # a busy controller takes its time, and so does finding that there is none
     "launch": 150.0,  # detaching tries several ways, each with its own limit
     "start_marker": 90.0,
     "cancel": 60.0,

@@ -28,6 +28,8 @@ JOB_END_TIMEOUT_S = 25.0
 
 
 add_judge(is_job_alive)
+LISTING_LOOK_S = 2.0
+"""Seconds for a look at the queue before runs are listed: half of what a centre waits for the list."""
 SLOT_WORDS = frozenset(
     (
         *("take_lease", "cancel", "list_runs", "read_plan", "read_clock", "find_modules", "list_checkpoints", "stat_files"),
@@ -65,7 +67,7 @@ async def submit_job(state_dir: StateDir, body: Body, send: Send) -> Body:
     await asyncio.to_thread(accept, job, request, str(body["script"]))
     number = await asyncio.to_thread(submit_once, job, Slurm())
     table = table_of(state_dir.root)
-    await asyncio.to_thread(table.refresh, False)
+    await asyncio.to_thread(table.refresh_within, LISTING_LOOK_S)
     return {"job_id": number}
 
 
@@ -89,7 +91,7 @@ def slot_facts(state_dir: StateDir) -> list[dict[str, Any]]:
     table = table_of(root)
     waiting = {job.run_id: job for job in intents(root)}
     if waiting:
-        table.refresh()
+        table.refresh_within(LISTING_LOOK_S)
     facts = all_run_facts(state_dir.runs)
     for row in facts:
         if row.get("exit") is None and row["run_id"] in waiting:
@@ -101,7 +103,10 @@ def slot_facts(state_dir: StateDir) -> list[dict[str, Any]]:
         nodes = [node["name"] for node in plan.get("nodes", ())]
         if run_id not in begun and state_dir.name in nodes:
             keys = {"run_id": run_id, "workload": spec.get("workload") or "", "name": spec.get("name") or "", "nodes": nodes}
-            row = {**keys, "policies": list(spec.get("policies") or ()), "is_alive": True, "queue": _queue(table.view(run_id))}
+            view = table.view(run_id)
+            silent = {"state": "queued", "reason": view.reason or "Slurm does not answer", "job_id": submitted_id(job)}
+            queue = silent if view.state == "unknown" else _queue(view)
+            row = {**keys, "policies": list(spec.get("policies") or ()), "is_alive": True, "queue": queue}
             facts.append(row)
     return sorted(facts, key=lambda row: str(row["run_id"]))
 

@@ -79,6 +79,12 @@ class JobTable:
         if self._clock() >= self._next_refresh and not self._refreshing.locked():
             threading.Thread(target=self.refresh, daemon=True, name="slurm queue").start()
 
+    def refresh_within(self, seconds: float) -> None:
+        """Look at the queue, and wait so long at most: while its controller is away, squeue tries for much longer."""
+        thread = threading.Thread(target=self.refresh, daemon=True, name="slurm queue")
+        thread.start()
+        thread.join(seconds)
+
     def refresh(self, is_due: bool = True) -> None:
         """Look at the queue now, submit what was left, and settle what is over. Blocks. ``is_due``: only when it is time."""
         with self._refreshing:

@@ -96,6 +96,27 @@ def test_a_run_in_the_queue_is_listed_by_every_slot_with_its_reason(job: JobFile
     assert asked_plan(job.run_of(SLOTS[0])) == REQUEST["plan"]
 
 
+def test_a_silent_controller_delays_no_list_and_a_run_in_its_queue_stays_queued(
+    job: JobFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released = threading.Event()
+
+    class Silent(Queue):
+        def queue(self) -> list[QueuedJob]:
+            released.wait()
+            raise NodeUnreachable("Slurm: squeue does not answer")
+
+    monkeypatch.setattr("paceline.engine.agent.rpc.slurm_jobs.LISTING_LOOK_S", 0.0)
+    monkeypatch.setattr(job_table, "_tables", {})
+    monkeypatch.setattr(JobTable, "refresh_soon", lambda self: None)
+    keep_table(job.root, JobTable(job.root, Silent("PENDING"), settle))
+    try:
+        (row,) = slot_facts(slot_dir(job.root, SLOTS[0]))
+        assert row["queue"] == {"state": "queued", "reason": "Slurm does not answer", "job_id": None}
+    finally:
+        released.set()
+
+
 def test_a_job_that_is_over_ends_every_slot_with_its_reason_and_forgets_the_keys(
     job: JobFiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
