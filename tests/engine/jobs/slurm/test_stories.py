@@ -172,8 +172,10 @@ def test_a_machine_that_dies_ends_the_run_and_is_named(played: SlurmLab) -> None
 def test_a_controller_that_restarts_changes_nothing(played: SlurmLab) -> None:
     process, run_id = begin_and_step(played, "train", "--epochs", "400")
     played.cluster.stop_controller()
-    assert played.row(run_id)["state"] == "running"
-    played.cluster.start_controller()
+    try:
+        assert played.row(run_id)["state"] == "running"
+    finally:
+        played.cluster.start_controller()
     assert end(played, process, run_id)["state"] == "done"
 
 
