@@ -7,6 +7,7 @@ GPUs are files that exist. ``SLURM_CONF`` names the cluster to every command; th
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import json
 import os
 import shutil
@@ -31,6 +32,9 @@ from tests.support.waiting import until_sync
 _PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
 NODES = {"lab1": "rtx3060", "lab2": "rtx3050", "lab3": "gtx1650", "lab4": "gtx1650"}
 """The class of GPU of each machine, which is also a feature of it."""
+COMMAND_LIMIT_S = 20.0
+"""Seconds after which a command is given up."""
+PR_SET_PDEATHSIG = 1
 _MISSING = [name for name in ("slurmctld", "slurmd", "sbatch", "srun", "squeue") if shutil.which(name, path=_PATH) is None]
 _REASON = (
     f"no {_MISSING[0]}: apt-get install slurmctld slurmd slurm-client"
@@ -74,7 +78,12 @@ class Cluster:
 
     def ask(self, *words: str) -> str:
         """Standard output of a command of Slurm; empty where it fails."""
-        return subprocess.run(words, env=self.environment, capture_output=True, text=True, check=False).stdout
+        try:
+            return subprocess.run(
+                words, env=self.environment, capture_output=True, text=True, check=False, timeout=COMMAND_LIMIT_S
+            ).stdout
+        except subprocess.TimeoutExpired:  # the controller is down
+            return ""
 
     def jobs(self, state: str = "all") -> list[str]:
         """Numbers of the jobs in a state, without those of the other components."""
@@ -115,7 +124,13 @@ class Cluster:
     def _start(self, command: list[str], output: str) -> subprocess.Popen[bytes]:
         with (self.directory / output).open("ab") as out:
             return subprocess.Popen(
-                command, env=self.environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
+                command,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+                preexec_fn=_die_with_the_tests,
             )
 
     def _wait_until_empty(self, limit: float) -> None:
@@ -127,6 +142,11 @@ class Cluster:
 
     def _states(self) -> list[str]:
         return self.ask("squeue", "-h", "-t", "all", "-o", "%T").split()
+
+
+def _die_with_the_tests() -> None:
+    """In the child, before exec: have the kernel end the daemon when the tests end, however they do (Linux)."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _processes_of(directory: Path, name: str) -> list[int]:
