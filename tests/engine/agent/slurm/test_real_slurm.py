@@ -196,7 +196,7 @@ def test_a_job_without_its_python_says_what_its_machine_said(login: LoginNode) -
 def test_a_job_waits_with_a_reason_and_is_taken_out_of_the_queue(login: LoginNode) -> None:
     blocker = login.root / "sleep.sh"
     blocker.write_text("#!/bin/sh\nsleep 300\n")
-    other = login.cluster.ask("sbatch", "--parsable", "-N4", "--exclusive", str(blocker)).strip()
+    other = login.cluster.ask("sbatch", "--parsable", "--output=/dev/null", "-N4", "--exclusive", str(blocker)).strip()
     until_sync(lambda: other in login.cluster.jobs("RUNNING"))
     job = login.accept(LONG)
     submit_once(job, login.slurm)

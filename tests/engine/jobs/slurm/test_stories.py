@@ -102,7 +102,7 @@ def test_a_bench_of_two_policies_ends_done(played: SlurmLab) -> None:
 def test_a_run_waits_in_the_queue_with_its_reason_and_another_centre_attaches(played: SlurmLab) -> None:
     script = played.directory / "sleep.sh"
     script.write_text("#!/bin/sh\nsleep 300\n")
-    blocker = played.cluster.ask("sbatch", "--parsable", "-N4", "--exclusive", str(script)).strip()
+    blocker = played.cluster.ask("sbatch", "--parsable", "--output=/dev/null", "-N4", "--exclusive", str(script)).strip()
     process, run_id = begin(played, "train", "--epochs", "3")
     row = until_sync(lambda: row if (row := played.row(run_id)).get("state") == "queued" and row["reason"] else None)
     assert "Resources" in row["reason"] or "Priority" in row["reason"] or "Dependency" in row["reason"]
@@ -116,7 +116,7 @@ def test_a_run_waits_in_the_queue_with_its_reason_and_another_centre_attaches(pl
 def test_a_run_in_the_queue_is_cancelled_and_was_never_started(played: SlurmLab) -> None:
     script = played.directory / "sleep.sh"
     script.write_text("#!/bin/sh\nsleep 300\n")
-    blocker = played.cluster.ask("sbatch", "--parsable", "-N4", "--exclusive", str(script)).strip()
+    blocker = played.cluster.ask("sbatch", "--parsable", "--output=/dev/null", "-N4", "--exclusive", str(script)).strip()
     process, run_id = begin(played, "train", *LONG)
     until_sync(lambda: played.row(run_id).get("state") == "queued")
     assert played.run("cancel", run_id)[0] == 0
