@@ -27,7 +27,7 @@ from .theme import THEMES
 def run(args: argparse.Namespace, nodes: Path, line: str) -> int:
     """Open the screen and start the verb of ``line``; returns the exit status. Raises PacelineError before anything is drawn."""
     if args.verb is not None and VERBS[args.verb].is_drawn:
-        from .pictures.picture_verb import draw_moment
+        from .stills.picture_verb import draw_moment
 
         return draw_moment(args)
     from .app import PacelineApp, every_binding

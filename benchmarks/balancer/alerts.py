@@ -9,9 +9,9 @@ With more noise, up to 15 % of whole steps: jumps of 1.2x that last for 100 step
 1.25x slower over 200 to 600 steps (``creep``), and 40 labs of 2,000 steps without a fault (``healthy``). Their shares are fixed and
 profiles are wrong by up to 3 %. ``--labs N``: fewer histories. About twenty minutes in all on an idle core.
 
-A creep over 200 steps at 15 % noise cannot be told by 1.18x in 99 of 100 labs: until then its 144 steps lie 6.6 standard errors above
-a level learned from 150 steps (the least squares of a ramp), and at 5 of them, which healthy labs of this length need, 94 % are told
-by the best test there is.
+A creep over 200 steps at 15 % noise cannot be told by 1.18x in 99 of 100 labs: until then its 144 steps lie 6.6 standard errors
+above a level learned from 150 steps (the least squares of a ramp), and at 5 of them, which healthy labs of this length need, the
+best test there is tells 94 %.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from paceline.engine.store.state import State
 from paceline.engine.telemetry.recording import Recording
 from paceline.tui.pictures.draw import gif_bytes, picture_of
 from paceline.tui.pictures.moment import IsOver, MomentSession, after
-from paceline.tui.pictures.still import StillApp
+from paceline.tui.stills.still import StillApp
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -25,7 +25,7 @@ class _NodesFile(TomlFile):
     """One nodes.toml and the tables in it."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path, "a nodes.toml", "create one, name it with --nodes FILE, or let paceline --welcome make one")
+        super().__init__(path, "a nodes.toml", "create one, name it with --nodes FILE, or type: paceline --welcome")
 
     def read(self) -> Inventory:
         document = self.load()

@@ -75,8 +75,8 @@ SETUP_ARGUMENTS = (
 async def setup(control: Control, args: argparse.Namespace) -> Document:
     """The verb ``setup``."""
     from paceline.engine.errors import UsageError
-    from paceline.engine.jobs.launch.job_options import train_spec
     from paceline.engine.jobs.kubernetes.run import ClusterAccess
+    from paceline.engine.jobs.launch.job_options import train_spec
 
     if not args.kubernetes:
         raise UsageError("setup prepares a cluster", hint="paceline setup --kubernetes; doctor and status say what a node lacks")

@@ -19,8 +19,8 @@ from paceline.engine.experiments.fit import MULTIPLIERS
 from paceline.engine.experiments.scale import ORDERS
 from paceline.engine.inventory.link_presets import LINK_PRESETS
 from paceline.engine.jobs.launch.job_options import exclusive_groups, job_file_options, train_spec
-from paceline.engine.jobs.logs.levels import LEVELS
 from paceline.engine.jobs.logs.since import SINCE_EXAMPLES
+from paceline.engine.jobs.mirror.levels import LEVELS
 from paceline.engine.publishing.formats import DEFAULT_FORMATS, EXPORTS, FORMATS, LAYOUTS
 from paceline.engine.reports.document_type import Document
 from paceline.engine.states import COMPRESSIONS, POLICIES, PRECISIONS

@@ -42,7 +42,7 @@ _THICK = "━┃╸"
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class ScreenCell:
     """One character, with the colours that it is seen in."""
 
     text: str
@@ -53,7 +53,7 @@ class Cell:
     is_underlined: bool = False
 
 
-def cells_of(row: Sequence[Segment], ground: Rgb) -> Iterator[Cell]:
+def cells_of(row: Sequence[Segment], ground: Rgb) -> Iterator[ScreenCell]:
     """The cells of a row of the screen. ``ground``: colour behind cells that have none."""
     for text, style, control in row:
         if control:
@@ -61,7 +61,7 @@ def cells_of(row: Sequence[Segment], ground: Rgb) -> Iterator[Cell]:
         foreground, background, is_bold, is_underlined = _colours(style or Style.null(), ground)
         for character in text:
             if columns := cell_len(character):
-                yield Cell(character, columns, foreground, background, is_bold, is_underlined)
+                yield ScreenCell(character, columns, foreground, background, is_bold, is_underlined)
 
 
 @lru_cache(4096)
@@ -109,7 +109,7 @@ def draw(rows: Sequence[Sequence[Segment]], columns: int, ground: Rgb, scale: in
     return drawn
 
 
-def _draw_cell(pen: Any, cell: Cell, box: tuple[int, int, int, int], fonts: Sequence[Any], scale: int) -> None:
+def _draw_cell(pen: Any, cell: ScreenCell, box: tuple[int, int, int, int], fonts: Sequence[Any], scale: int) -> None:
     left, top, right, bottom = box
     width, height = right - left, bottom - top
     if cell.text in _EIGHTHS:
@@ -128,7 +128,7 @@ def _draw_cell(pen: Any, cell: Cell, box: tuple[int, int, int, int], fonts: Sequ
         pen.text((left, top), cell.text, font=fonts[cell.is_bold], fill=cell.foreground)
 
 
-def _draw_lines(pen: Any, cell: Cell, box: tuple[int, int, int, int], thickness: int) -> None:
+def _draw_lines(pen: Any, cell: ScreenCell, box: tuple[int, int, int, int], thickness: int) -> None:
     left, top, right, bottom = box
     x, y = (left + right) // 2, (top + bottom) // 2
     ends = {
@@ -141,7 +141,7 @@ def _draw_lines(pen: Any, cell: Cell, box: tuple[int, int, int, int], thickness:
         pen.rectangle(ends[side], fill=cell.foreground)
 
 
-def _draw_braille(pen: Any, cell: Cell, box: tuple[int, int, int, int]) -> None:
+def _draw_braille(pen: Any, cell: ScreenCell, box: tuple[int, int, int, int]) -> None:
     """Dots 1 to 8 are bits 0 to 7 of the character: down the left column, down the right one, then the two of the last line."""
     left, top, right, bottom = box
     bits = ord(cell.text) - 0x2800

@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import ClassVar
 
-from paceline.engine.jobs.logs.levels import LEVELS
 from paceline.engine.jobs.logs.line_index import LineFilter, LineIndex, LogLines
 from paceline.engine.jobs.logs.recorded_lines import RecordedLines
 from paceline.engine.jobs.logs.since import SINCE_EXAMPLES, parse_since
+from paceline.engine.jobs.mirror.levels import LEVELS
 from textual.binding import Binding, BindingType
 from textual.strip import Strip
 from textual.widget import Widget

@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import overload
 
-from paceline.engine.jobs.logs.levels import Level
 from paceline.engine.jobs.logs.line_index import IndexedLine, LineFilter
 from paceline.engine.jobs.logs.merge import Clock
+from paceline.engine.jobs.mirror.levels import Level
 from rich.style import Style
 from textual.strip import Strip
 

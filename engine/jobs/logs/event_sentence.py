@@ -41,7 +41,7 @@ from ...events import (
     TrialStarted,
 )
 from ...store.silence import silence_text
-from .levels import Level
+from ..mirror.levels import Level
 
 Sentence = tuple[str, Level]
 

@@ -10,8 +10,8 @@ import re
 from typing import Any, NamedTuple
 
 from ...wire import event_from
+from ..mirror.levels import Level
 from .event_sentence import sentence
-from .levels import Level
 
 QUIET_KINDS = frozenset({"StepsTaken", "RankEpochEnded", "ReadingsRecorded", "ReadingsKept"})
 """Events that only carry figures for charts."""

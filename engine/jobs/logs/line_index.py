@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from ...protocol.regular_files import open_regular
+from ..mirror.levels import Level, OutputLevels
 from .event_text import QUIET_KINDS, event_text
-from .levels import Level, OutputLevels
 from .merge import Clock
 
 SCAN_BYTES = 1 << 20

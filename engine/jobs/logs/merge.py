@@ -6,8 +6,8 @@ import heapq
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from ..mirror.levels import Level, OutputLevels
 from .event_text import event_text, parse_rank
-from .levels import Level, OutputLevels
 
 MAX_LOG_LINE_BYTES = 16 << 10
 """A longer line is split into several."""

@@ -29,8 +29,8 @@ from ...ssh.link import Link
 from ...wire import from_plain
 from ..gather import gather_all, gather_answers
 from ..mirror.frame_queue import FLOW_WINDOW_BYTES, FrameQueue
+from ..mirror.levels import Level, is_at_least
 from .event_text import valid_time
-from .levels import Level, is_at_least
 from .merge import Clock, LineReader, MergedLine, merge
 
 TYPICAL_LINE_BYTES = 512

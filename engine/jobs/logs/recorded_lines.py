@@ -12,12 +12,12 @@ from ...errors import PacelineError
 from ...events import Event, OutputSeen, RankEvent, RunEnded, Ticked
 from ...telemetry.recording import Recording
 from ...wire import decode
+from ..mirror.levels import is_at_least
+from ..mirror.notable_lines import output_lines
 from .event_sentence import sentence
 from .event_text import parse_rank
-from .levels import is_at_least
 from .line_index import IndexedLine, LineFilter
 from .merge import Clock
-from .notable_lines import output_lines
 
 _PASSED_OVER = tuple(
     f'{{"kind":"{kind}"'.encode()

@@ -24,9 +24,9 @@ from ...ssh.link import Link
 from ...telemetry.bus import Publish
 from ..gather import gather_all
 from ..lifecycle import RunVerdict, combine_verdicts, node_verdict
-from ..logs.notable_lines import NotableLines
 from .event_log import CopyReader, parse_events
 from .frame_queue import FLOW_WINDOW_BYTES, FrameQueue
+from .notable_lines import NotableLines
 from .run_mirror import RunMirror
 
 RECONNECT_INTERVAL_S = 0.5

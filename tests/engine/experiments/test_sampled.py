@@ -46,13 +46,18 @@ def run_to_end(plan: Any, seed: int, cuts: random.Random | None = None) -> tuple
     return asked, rows
 
 
+def asked_for(sampler: str, count: int, **settings: Any) -> SearchRequest:
+    """A search by that sampler of so many trials."""
+    return SearchRequest(tpe=count, **settings) if sampler == "tpe" else SearchRequest(halving=count, **settings)
+
+
 @pytest.mark.parametrize("sampler", ["tpe", "halving"])
 def test_cut_anywhere_a_search_asks_for_the_same_trials(sampler: str, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     monkeypatch.setattr(search, "suggest", suggested)
     rng = random.Random(seed)
     for _ in range(20):
         count = rng.randint(1, 30)
-        request = SearchRequest(grid=("lr=0.0001..0.1",), epochs=9, batch=rng.randint(1, 7), seed=seed % 1000, **{sampler: count})
+        request = asked_for(sampler, count, grid=("lr=0.0001..0.1",), epochs=9, batch=rng.randint(1, 7), seed=seed % 1000)
         plan = plan_of(request)
         whole, cut = run_to_end(plan, seed), run_to_end(plan, seed, rng)
         assert whole == cut
@@ -131,7 +136,7 @@ def test_optuna_is_asked_alike_after_an_interrupt_and_its_file_has_every_trial_o
     from paceline.engine.jobs.experiments.optuna_study import STUDY_FILE, write_study
 
     for sampler in ("tpe", "halving"):
-        request = SearchRequest(grid=("lr=0.0001..0.1", "hidden-dim=32,64"), epochs=9, batch=5, seed=seed % 1000, **{sampler: 15})
+        request = asked_for(sampler, 15, grid=("lr=0.0001..0.1", "hidden-dim=32,64"), epochs=9, batch=5, seed=seed % 1000)
         plan = plan_of(request)
         path = tmp_path / f"{sampler}-{STUDY_FILE}"
         asked: Rows = {}

@@ -11,10 +11,10 @@ import pytest
 from paceline.engine.events import EVENTS, CheckpointWritten, EpochEnded, Event, RankFailed, RunnerEnded, SharesChanged
 from paceline.engine.jobs.logs.event_sentence import sentence
 from paceline.engine.jobs.logs.event_text import QUIET_KINDS, event_text
-from paceline.engine.jobs.logs.levels import LEVELS, OutputLevels, is_at_least
 from paceline.engine.jobs.logs.line_index import LineFilter, LineIndex
 from paceline.engine.jobs.logs.merge import Clock, LineReader, MergedLine, merge
 from paceline.engine.jobs.logs.since import parse_since
+from paceline.engine.jobs.mirror.levels import LEVELS, OutputLevels, is_at_least
 from paceline.engine.wire import encode
 
 NOW = datetime(2026, 11, 30, 14, 2, 31).timestamp()

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from paceline.engine.events import Event, OutputSeen, RankFailed, RankJoined, RunEnded, Ticked
 from paceline.engine.jobs.logs.line_index import LineFilter
-from paceline.engine.jobs.logs.notable_lines import (
+from paceline.engine.jobs.logs.recorded_lines import RecordedLines
+from paceline.engine.jobs.mirror.notable_lines import (
     LAST_LINES,
     LAST_LINES_DONE,
     MAX_ALIKE,
@@ -17,7 +18,6 @@ from paceline.engine.jobs.logs.notable_lines import (
     NotableLines,
     output_lines,
 )
-from paceline.engine.jobs.logs.recorded_lines import RecordedLines
 from paceline.engine.store.reduce import reduce
 from paceline.engine.store.state import State
 from paceline.engine.telemetry.recording import Recording

@@ -162,7 +162,7 @@ def test_a_process_that_is_started_again_gets_a_new_number_on_its_device() -> No
     talk.stand("n0", "n1")
     for one in talk.of.values():
         assert (one.generation.numbers, one.generation.devices) == ((0, 1, 3, 4), (0, 1, 3, 2))
-    assert talk.of["n1"].joins == ()
+    assert not talk.of["n1"].joins
     talk.run(5)
     assert talk.of["n0"].generation.number == 2
 

@@ -17,6 +17,7 @@ from paceline.engine.training.group.peer_failure import PeerFailed, is_collatera
 from paceline.engine.training.models import build_model
 from paceline.engine.training.shares.step_stats import Replica
 from paceline.engine.training.timing import timers
+from paceline.engine.training.timing.run_queue import RunQueue
 from paceline.engine.workloads import WORKLOADS
 
 WORKLOAD = WORKLOADS["digits-cnn"]
@@ -47,7 +48,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     fake = Clock()
     monkeypatch.setattr(timers, "time", fake)
     monkeypatch.setattr(device_module, "time", fake)
-    monkeypatch.setattr(timers.RunQueue, "delay_seconds", lambda _: 0.0)  # what the machine really waits for is no matter here
+    monkeypatch.setattr(RunQueue, "delay_seconds", lambda _: 0.0)  # what the machine really waits for is no matter here
     return fake
 
 

@@ -12,11 +12,11 @@ from paceline.engine.events import EVENTS
 from paceline.engine.reports.document_type import Document
 
 from ..command_line.batch import print_document
+from ..pictures.draw import check_suffix, write_picture
+from ..pictures.moment import IsOver, MomentSession, after, at_second
 from ..preferences import preferences_path, read_preferences
 from ..theme import THEMES
 from ..views.bars import SCREENS
-from .draw import check_suffix, write_picture
-from .moment import IsOver, MomentSession, after, at_second
 from .still import DEFAULT_SIZE, StillApp
 
 AFTER_EVENT_S = 1.5

@@ -8,9 +8,9 @@ from typing import Any
 from textual.app import App
 
 from ..app import PacelineApp
+from ..pictures.draw import rows_of
+from ..pictures.moment import MomentSession
 from ..preferences import Preferences
-from .draw import rows_of
-from .moment import MomentSession
 
 DEFAULT_SIZE = (132, 42)
 """Columns and lines."""
