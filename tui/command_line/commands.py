@@ -146,8 +146,9 @@ async def _search(control: Control, args: argparse.Namespace) -> Document:
     from paceline.engine.jobs.experiments.search import SearchRequest
 
     check_explicit_devices(args.devices)
-    names = ("model", "dataset", "script", "random", "tpe", "halving", "batch", "metric", "epochs", "devices", "seed")
+    names = ("model", "dataset", "script", "random", "tpe", "halving", "metric", "epochs", "devices", "seed")
     request = SearchRequest(
+        batch=args.at_once,
         **{name: getattr(args, name) for name in names},
         grid=tuple(args.grid),
         is_more_better=None if args.direction is None else args.direction == "max",
@@ -443,7 +444,7 @@ VERBS: dict[str, Verb] = {
                 Argument("--random", "draw so many combinations of the grid instead of trying all", "N", positive),
                 Argument("--tpe", "let Optuna's TPE choose so many trials, by the results of those before", "N", positive),
                 Argument("--halving", "begin so many trials with few epochs; the best third goes on with more", "N", positive),
-                Argument("--batch", "trials that TPE chooses at once (default: twice the devices)", "N", positive),
+                Argument("--at-once", "trials that TPE chooses at once (default: twice the devices)", "N", positive),
                 Argument("--sequential", "measure the same trials one after another on the fastest device too"),
                 Argument("--metric", "what trials are judged by (default: that of the model)", "NAME"),
                 Argument(

@@ -140,6 +140,9 @@ async def test_the_copies_say_how_the_run_ended_when_its_node_does_not_answer(ce
             assert patience <= 10.0
             raise NodeUnreachable("no answer", node=name) if loss == "silent" else UsageError(f"nodes.toml names no node {name!r}")
 
+        def login_of(self, name: str) -> str | None:
+            return None
+
     fleet: Any = centre.fleet() if loss == "cleaned" else Gone()
     heard: list[Event] = []
     assert (await attach(ROW, fleet, connected=[], runs=centre.runs, publish=heard.append, patience=math.inf))["state"] == "done"

@@ -177,6 +177,10 @@ class PlayedFleet:
             self._links[name] = link
         return link
 
+    def login_of(self, name: str) -> str | None:
+        """No node is a slot of a cluster."""
+        return None
+
     async def close(self) -> None:
         """End all links."""
         for link in self._links.values():

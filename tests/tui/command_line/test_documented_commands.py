@@ -90,6 +90,8 @@ STORY: list[tuple[str, str, int]] = [
     ("paceline report lab", "report lab", 0),
     ("paceline report first second --to tensorboard", "report first second --to tensorboard", 0),
     ("paceline report first second --like two-devices", "report first second --like two-devices", 0),
+    ("paceline compare A B", "compare first second", 0),
+    ("paceline replay A B", "replay bench.jsonl bench.jsonl", 0),
     ("paceline search", "search --epochs 1 --grid lr=0.01,0.001", 0),
     (
         "paceline search --model simple-cnn --dataset digits --grid lr=0.01,0.001 --grid width=16,32",

@@ -66,7 +66,13 @@ DOCUMENTS: dict[str, dict[str, Any]] = {
         "nodes": [{"name": "X", "reason": "X"}],
         "things": [{"node": "X", "kind": "runs", "name": "X", "size": 1, "state": "kept", "reason": "X"}],
     },
-    "replay": {"recording": "X", "events": 1, "result": None},
+    "replay": {
+        "recording": "X",
+        "events": 1,
+        "length": 2.0,
+        "marks": [{"at": 1.0, "kind": "alert", "text": "X", "run_id": None}],
+        "result": None,
+    },
 }
 """Documents of verbs, with an X for every text that comes from a node, a file or a person."""
 
