@@ -107,6 +107,7 @@ def test_a_killed_rank_ends_the_run_and_is_named(lab: LabDirectory) -> None:
     assert lab.marked(run_id) == []
 
 
+@pytest.mark.slow
 def test_everything_of_one_node_killed_at_once_ends_the_run_and_names_the_rank(playing: LabDirectory) -> None:
     process = playing.start("train", "--epochs", "1000")
     playing.wait_for("epoch 1/1000", process)
@@ -164,6 +165,7 @@ def test_no_space_for_the_run_directory_at_the_centre_starts_nothing(lab: LabDir
     assert not list(lab.path.glob("logs/nodes/*/runs/*"))
 
 
+@pytest.mark.slow
 def test_no_space_for_the_run_directory_on_one_node_starts_nothing_on_any(lab: LabDirectory, full_disk: Path) -> None:
     lab.run("status")
     runs = lab.node("n1") / "runs"
@@ -199,6 +201,7 @@ def test_nothing_is_started_on_a_node_that_may_only_be_read(lab: LabDirectory) -
     assert not list(lab.path.glob("logs/nodes/*/runs/*"))
 
 
+@pytest.mark.slow
 def test_a_device_in_use_is_refused_with_its_owner_or_shared_or_waited_for(playing: LabDirectory) -> None:
     playing.run("status")
     other = device_lock.acquire(playing.node("n0"), [RankPlan(0, "n0", 0, 0, 0, "emulated", "fast")], "another", is_shared=False)

@@ -145,6 +145,7 @@ def test_a_killed_rank_leaves_the_other_with_a_collateral_failure_and_no_orphan(
     assert lab.first(RankFailed, 1) is None
 
 
+@pytest.mark.slow
 def test_a_rank_dies_with_its_torchrun(tmp_path: Path) -> None:
     lab = Lab(tmp_path, make_plan("sp500-mlp", [[42.0]], ["equal"], epochs=1000, batch=64), toy_arrays())
     lab.start()

@@ -83,7 +83,7 @@ def test_a_plain_script_changes_at_most_twelve_lines() -> None:
 def test_every_workload_is_an_example_of_at_most_80_lines() -> None:
     names = {path.stem.replace("_", "-") for path in EXAMPLES.glob("[a-z]*.py")}
     assert names - {"fit-rows"} == set(WORKLOADS) | set(MODELS)  # the program of paceline fit is no example
-    assert all(len(path.read_text().splitlines()) <= 80 for path in EXAMPLES.glob("*.py"))
+    assert all(len(path.read_text().splitlines()) <= 80 for path in EXAMPLES.glob("*.py") if path.stem != "fit_rows")
 
 
 @pytest.mark.parametrize("name", ["digits-cnn", "sp500-mlp"])

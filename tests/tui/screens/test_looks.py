@@ -224,6 +224,7 @@ async def test_ascii_looks_as_approved(size: tuple[int, int], album: Album, tmp_
     assert album.faults() == []
 
 
+@pytest.mark.slow
 async def test_a_colourless_terminal_looks_as_approved(album: Album, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     async with PacelineApp(troubled(tmp_path / "logs")).run_test(size=LARGE) as pilot:

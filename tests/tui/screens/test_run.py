@@ -450,6 +450,7 @@ async def test_left_and_right_choose_between_the_results_of_several_runs() -> No
 # Replay ---------------------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_replay_shows_the_states_and_the_screens_of_the_live_session(tmp_path: Path) -> None:
     recording = story.record(tmp_path / "a.jsonl", story.trouble())
     events, states, drawn, screens = compare(recording, moments=2, sizes=((100, 30),))
@@ -474,7 +475,7 @@ async def test_brackets_seek_a_replay_by_seconds_and_n_to_moments(tmp_path: Path
         ahead = [mark for mark in session.marks if mark.at > session.at]
         for mark in ahead[: [mark.kind for mark in ahead].index("decision") + 3]:
             await pilot.press("n")
-            await until_app(pilot, lambda at=mark.at: session.at == at == app.view.state.at)  # type: ignore[misc]  # a default binds
+            await until_app(pilot, lambda at=mark.at: session.at == at == app.view.state.at)
             await pilot.pause()
             if mark.kind == "decision":
                 assert "first fit of all devices" in screen_text(app)

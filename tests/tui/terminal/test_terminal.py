@@ -215,6 +215,7 @@ EXPECTED_TEXTS = {
 """Keys, and a text that only the screen of that key shows. The first key leads away from fleet and run, where the app begins."""
 
 
+@pytest.mark.slow
 def test_an_ascii_terminal_gets_only_ascii_from_every_screen(tmp_path: Path) -> None:
     recording = str(story.record(tmp_path / "a.jsonl", story.trouble()))
     terminal = Terminal(*PLAY_COMMAND, recording, "64", "--ascii", cwd=tmp_path)
