@@ -7,17 +7,14 @@ avoids it, and one command writes the report of four figures and three tables. `
 
 from __future__ import annotations
 
-import argparse
 import csv
-import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from paceline.engine.datasets.text.news import generate_news
 
-from benchmarks.experiments.lab import paceline
-from benchmarks.table import Figure, print_figures, write_csv
+from benchmarks.experiments.lab import paceline, run
+from benchmarks.table import Figure, write_csv
 
 NODE = """[[node]]
 name = "gpu{number}"
@@ -98,12 +95,4 @@ def _write_news(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--keep", type=Path)
-    options = parser.parse_args()
-    if options.keep is not None:
-        options.keep.mkdir(parents=True, exist_ok=True)
-        sys.exit(print_figures(measure(options.keep, options.repeats)))
-    with tempfile.TemporaryDirectory() as directory:
-        sys.exit(print_figures(measure(Path(directory), options.repeats)))
+    run(measure, __doc__)

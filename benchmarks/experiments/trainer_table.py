@@ -7,16 +7,13 @@ everything.
 
 from __future__ import annotations
 
-import argparse
 import shutil
-import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.experiments.lab import paceline
+from benchmarks.experiments.lab import paceline, run
 from benchmarks.places import CHECKOUT
-from benchmarks.table import Figure, print_figures, write_csv
+from benchmarks.table import Figure, write_csv
 
 CLAIMED = {"proportional": 0.33, "dynamic": 0.44, "hybrid": 0.44}
 """Gain over equal shares that the reference reports."""
@@ -51,12 +48,4 @@ def _parts(case: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--keep", type=Path)
-    options = parser.parse_args()
-    if options.keep is not None:
-        options.keep.mkdir(parents=True, exist_ok=True)
-        sys.exit(print_figures(measure(options.keep, options.repeats)))
-    with tempfile.TemporaryDirectory() as directory:
-        sys.exit(print_figures(measure(Path(directory), options.repeats)))
+    run(measure, __doc__)

@@ -6,6 +6,7 @@ The events are generated (``lab_hour.py``) and go through the real recorder, com
 from __future__ import annotations
 
 import asyncio
+import functools
 import random
 import sys
 import tempfile
@@ -31,7 +32,7 @@ def measure(seconds: int = HOUR_S) -> list[Figure]:
         compressed, plain = Path(directory) / "hour.pace", Path(directory) / "hour.jsonl"
         events, spent = _record(compressed, plain, seconds)
         size, plain_size = compressed.stat().st_size, plain.stat().st_size
-        opening, plain_opening = (_best(lambda path=path: Recording(path)) for path in (compressed, plain))  # type: ignore[misc]
+        opening, plain_opening = (_best(functools.partial(Recording, path)) for path in (compressed, plain))
         recording = Recording(compressed)
         seeks = asyncio.run(_seeks(compressed, SEEKS, seconds))
         plain_seeks = asyncio.run(_seeks(plain, PLAIN_SEEKS, seconds))

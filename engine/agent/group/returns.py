@@ -37,7 +37,7 @@ class Returns:
         self._is_over = False
 
     def lose(self, device: int) -> None:
-        """Its process has ended: start it again after a while. A loss that is told twice counts once."""
+        """The process of the rank has ended: start it again after a delay. A loss that is reported twice counts once."""
         if self._due.get(device, inf) != inf:
             return
         self._losses[device] = self._losses.get(device, 0) + 1

@@ -123,7 +123,7 @@ class _Task:
 
 
 def _in_own_session() -> None:
-    """Go on in a child with a session of its own: that of a task is the session of Slurm's own process, which is none of ours.
+    """Go on in a child with its own session: a task shares the session of Slurm's process, which must not be signalled.
 
     The parent is the task that Slurm knows: it ends as the child does.
     """

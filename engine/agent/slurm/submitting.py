@@ -1,8 +1,8 @@
-"""A run is submitted once, whoever is killed when: the intent is durable first, and what Slurm took is found by its name.
+"""Submits a run exactly once, even if interrupted: the intent is stored first, and a job that Slurm took is found by name.
 
 Steps: the directory of the job appears complete (1), Slurm takes the job (2), its number is written (3). Killed before 1, nothing
-was accepted. After it, whoever looks next asks Slurm for a job of the run's name, adopts it, or submits it. Two jobs of one run,
-should the queue have shown too little, exclude each other by ``--dependency=singleton``; the later one finds the run ended.
+was accepted. After 1, the next process that looks asks Slurm for a job of that name, adopts it, or submits one. Two jobs of one
+run, should the queue have shown too little, exclude each other by ``--dependency=singleton``; the later one finds the run ended.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from ...errors import NodeUnreachable, WorkFailed
@@ -45,7 +45,7 @@ class ClusterFollower:
         mirror: RunMirror,
         plan: Plan,
         publish: Publish,
-        pause: Callable[[float], object] = asyncio.sleep,
+        pause: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         self._api, self._files, self._mirror, self._plan, self._publish = api, files, mirror, plan, publish
         self._pause = pause
@@ -94,7 +94,7 @@ class ClusterFollower:
                     continue
             elif seen is not None and seen.state == "failed" and not self._has_begun():
                 raise WorkFailed(seen.reason, node=self._api.cluster, hint=seen.hint or None)
-            await self._pause(VOLUME_POLL_S)  # type: ignore[misc]
+            await self._pause(VOLUME_POLL_S)
 
     async def _look(self) -> ClusterView | None:
         """How the cluster shows the run; None: it does not answer."""

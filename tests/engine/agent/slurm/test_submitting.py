@@ -131,8 +131,9 @@ def attempt(monkeypatch: pytest.MonkeyPatch, job: JobFiles, controller: Controll
 def make_table(job: JobFiles, controller: Controller, ended: list[JobView]) -> JobTable:
     """The table of a process that looks every ten seconds; ``ended``: what it settles."""
     clock = itertools.count(0.0, 10.0)
-    settle = lambda one, view: ended.append(view)  # noqa: E731
-    return JobTable(job.root, Client(controller, Kills(None)), settle, lambda: next(clock), lambda: next(clock))
+    return JobTable(
+        job.root, Client(controller, Kills(None)), lambda _, view: ended.append(view), lambda: next(clock), lambda: next(clock)
+    )
 
 
 def steps_of_a_submission(monkeypatch: pytest.MonkeyPatch, place: Path) -> int:
