@@ -14,8 +14,6 @@ from ..theme import GLYPHS, PALETTE
 from .alerts import unacknowledged_alerts
 from .drawing.lines import NO_STYLE, Piece, click_style, gauge, justified_line, line
 
-SHORT_TAB_CELLS = 4
-"""Letters that are left of the name of a screen where there is little room."""
 PHASE_GAUGE_CELLS = 12
 """Width of the progress gauge in the bottom bar."""
 
@@ -77,7 +75,7 @@ def top_bar(view: View, current: str, width: int) -> Strip:
 
 
 def _tabs(current: str, room: int) -> list[Piece]:
-    """The names of the screens; in less room first without the program's name, then closer together, then the longest cut."""
+    """The keys and names of the screens. In less room the program's name goes first, then the gaps, then the longest names."""
     click_styles = {name: click_style(f"app.visit('{name}')") for _, name, *_ in SCREENS}
     wide = [
         (f" {key} {title} ", (PALETTE.tab if name == current else PALETTE.dim) + click_styles[name])
@@ -86,14 +84,14 @@ def _tabs(current: str, room: int) -> list[Piece]:
     for pieces in ([(" paceline ", PALETTE.accent_strong), *wide], wide):
         if sum(len(text) for text, _ in pieces) < room:
             return pieces
-    titles = {name: title for _, name, title, _ in SCREENS}
-    while sum(len(title) + 3 for title in titles.values()) >= room:
+    titles = {name: f" {title}" for _, name, title, _ in SCREENS}
+    while sum(len(title) + 2 for title in titles.values()) >= room:
         longest = max(titles, key=lambda name: len(titles[name]) * (name != current))
-        if longest == current or len(titles[longest]) <= SHORT_TAB_CELLS:
+        if longest == current or not titles[longest]:
             break
-        titles[longest] = titles[longest][:-1]
+        titles[longest] = ""
     return [
-        (f" {key} {titles[name]}", (PALETTE.accent_strong if name == current else PALETTE.dim) + click_styles[name])
+        (f" {key}{titles[name]}", (PALETTE.accent_strong if name == current else PALETTE.dim) + click_styles[name])
         for key, name, _, _ in SCREENS
     ]
 
