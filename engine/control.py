@@ -436,11 +436,11 @@ class Control:
         return await drain(node, rows, self._fleet, run_id=run_id, read_only=read_only)
 
     async def grow(self, run: str, devices: str | None) -> Document:
-        """Bring nodes that were taken out of a run back into it; ``devices``: None: all of them."""
+        """Bring nodes that were taken out of a run, or whose runner is gone, back into it; ``devices``: None: all of them."""
         from .jobs.members.change import grow
 
         read_only = [spec.name for spec in self.inventory.nodes if spec.read_only]
-        return await grow(await self._row(run), devices, self._fleet, read_only=read_only)
+        return await grow(await self._row(run), devices, self._fleet, read_only=read_only, env=self._environments())
 
     async def kill(self, node: str, pid: int, started: int | None, is_agreed: bool) -> Document:
         """Describe a process of a node, and terminate it when ``is_agreed``."""
@@ -479,7 +479,19 @@ class Control:
         self._launcher, self._attached = None, row["run_id"]
         if self._clusters is not None and (cluster := self._clusters.of_run(row["run_id"])) is not None:
             return await cluster.attach(row["run_id"])
-        return await attach(row, self._fleet, connected=self._linked, runs=self.runs, publish=self.publish, patience=self._patience)
+        return await attach(
+            row,
+            self._fleet,
+            connected=self._linked,
+            runs=self.runs,
+            publish=self.publish,
+            patience=self._patience,
+            env=self._environments(),
+        )
+
+    def _environments(self) -> dict[str, Mapping[str, str]]:
+        """What nodes.toml says of the environment of each node."""
+        return {node.name: node.env for node in self.inventory.nodes}
 
     async def logs(self, run_id: str, query: LogQuery, show: Callable[[MergedLine], None] | None = None) -> Document:
         """The merged log lines of a run. ``show``: called with each line instead, until the run has ended."""

@@ -59,6 +59,7 @@ ASK_TIMEOUTS = {
     "start_marker": 90.0,
     "cancel": 60.0,
     "kill": 60.0,
+    "rejoin": 150.0,  # as launch
     "drain": 90.0,  # the processes of all nodes come to a common step first
     "checksum": 3600.0,  # of a file of terabytes
     "list_files": 300.0,

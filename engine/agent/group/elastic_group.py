@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import UsageError, WorkFailed
-from ...membership.agreement import PAUSE_S, Agreement, Form, GiveUp, Leave, Output, Send, Stop, Wait, Word
+from ...membership.agreement import PAUSE_S, Agreement, Form, GiveUp, Leave, Output, Record, Send, Stop, Wait, Word
 from ...membership.generation import Generation, Member, may_decide
 from ...plan import NodePlan, Plan
 from ...protocol.run_files import MEMBERS_FILE
 from ...wire import from_plain, to_plain
 from ..system.timeout import with_timeout
 from .group_store import GroupStore
+from .member_memory import MemberMemory, keep_memory
 from .returns import Returns
 from .store_relay import LEFT_BEHIND, StoreRelay
 
@@ -33,6 +34,8 @@ CAUSE_S = 0.7
 """Seconds that a broken group without a cause waits for one: torchrun looks after its rank ten times a second."""
 DRAIN_MARGIN_S = 15.0
 """Seconds for the agreement after the longest pause."""
+RETURN_PATIENCE_S = 600.0
+"""Seconds for which a side that may not decide waits for runners that are gone: a machine that starts again takes minutes."""
 FORMING_S = 30.0
 """Seconds for which a word of the store of a generation waits until this runner knows that generation, too."""
 
@@ -54,9 +57,11 @@ class ElasticGroup:
         on_wait: Callable[[str], None],
         on_rest: Callable[[str, bool], None],
         relay: StoreRelay,
+        memory: MemberMemory | None = None,
     ) -> None:
         """``send``: to one other runner. ``on_rest(reason, is_over)``: this node takes no part for now, or wants to again; raises
-        DeviceInUse where it may not. ``relay``: to the store of the first group."""
+        DeviceInUse where it may not. ``relay``: to the store of the first group. ``memory``: of the runner before this one, which
+        is gone: this one joins a run that trains; None: the run begins."""
         self._run, self._plan, self._node = run, plan, node
         self._send, self._on_finished, self._on_over = send, on_finished, on_over
         self._on_wait, self._on_rest = on_wait, on_rest
@@ -66,6 +71,7 @@ class ElasticGroup:
         self._agreement = Agreement(node.name, first, time.monotonic(), min_devices=self._min_devices)
         self._agreement.note_state(node.ranks)  # all begin with the weights of one seed
         self._written = first
+        self._remembered: MemberMemory | None = None
         self._here: dict[int, int] = {rank: rank for rank in node.ranks}
         """Number of the process on each device of this node that takes part."""
         self._standing: set[int] = set()
@@ -82,6 +88,25 @@ class ElasticGroup:
         self._reasons: dict[int, str] = {}
         self._reason = ""
         self._answering: set[asyncio.Task[None]] = set()
+        self._stuck_since: float | None = None
+        """Since when those that are left may not decide, and the others' runners are gone."""
+        if memory is not None:
+            self._begin_again(memory)
+        self._remember()
+
+    def _begin_again(self, memory: MemberMemory) -> None:
+        """Be the next life of this node, whose processes are still to be started and join."""
+        self._life, self._written, self._here = memory.life + 1, memory.record.generation, {}
+        self._agreement = Agreement(
+            self._node.name,
+            self._written,
+            time.monotonic(),
+            life=self._life,
+            min_devices=self._min_devices,
+            former=memory.record,
+        )
+        for rank in self._node.ranks:
+            self._returns.start_now(rank)
 
     @property
     def is_member(self) -> bool:
@@ -105,6 +130,7 @@ class ElasticGroup:
             self._agreement.joins = self._returns.ready()
             self._do(self._agreement.tick(time.monotonic()))
             self._write()
+            self._watch_patience(time.monotonic())
             await asyncio.sleep(TICK_S)
 
     def finish(self) -> None:
@@ -198,12 +224,30 @@ class ElasticGroup:
             if member.name == peer:
                 for number in member.numbers:
                     self._note_loss(number, reason)
-        members = [member.name for member in self._agreement.generation.members]
-        if not may_decide(members, [name for name in members if name not in self._gone]):
-            self._on_over(reason)
-            return
         self._agreement.forget(peer)
         self._do(self._agreement.tick(time.monotonic()))
+
+    def greet(self, peer: str) -> None:
+        """A node whose runner was gone has a new one, which is connected."""
+        self._gone.discard(peer)
+
+    def bury(self, peer: str, life: int, record: Message) -> None:
+        """A third machine has found a runner dead, and read its record. Raises ValueError or TypeError."""
+        now = time.monotonic()
+        self._do(self._agreement.bury(peer, life, from_plain(Record, record), now))
+        self._do(self._agreement.tick(now))
+
+    def _watch_patience(self, now: float) -> None:
+        """End a run that waits for runners that are gone, and that nobody has proved dead or brought back."""
+        members = [member.name for member in self._agreement.generation.members]
+        is_stuck = self._agreement.phase == "waiting" and not may_decide(members, [n for n in members if n not in self._gone])
+        if not is_stuck:
+            self._stuck_since = None
+            return
+        self._stuck_since = now if self._stuck_since is None else self._stuck_since
+        if now - self._stuck_since >= RETURN_PATIENCE_S:
+            gone = ", ".join(name for name in members if name in self._gone)
+            self._on_over(f"the runner of {gone} is gone, and did not return within {RETURN_PATIENCE_S / 60:.0f} minutes")
 
     def on_message(self, peer: str, message: Message) -> bool:
         """Handle a message of the mesh; False where it is about something else. Raises ValueError or TypeError."""
@@ -289,6 +333,7 @@ class ElasticGroup:
     def _do(self, outputs: list[Output]) -> None:
         if self._is_finished:
             return
+        self._remember()
         for output in outputs:
             match output:
                 case Send(to, word):
@@ -304,6 +349,13 @@ class ElasticGroup:
                 case GiveUp(reason):
                     self._on_over(reason)
         self._changed.set()
+
+    def _remember(self) -> None:
+        """Record what was promised and voted for, before anybody is told."""
+        memory = MemberMemory(self._life, self._agreement.record)
+        if memory != self._remembered:
+            self._remembered = memory
+            keep_memory(self._run, memory)
 
     def _leave_behind(self, number: int) -> None:
         newest = number - 1 if self._agreement.phase == "training" else number  # a generation that has just been decided stays

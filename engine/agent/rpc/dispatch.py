@@ -11,7 +11,7 @@ from ..runs.run_dir import all_run_facts
 from ..runs.tail import Send
 from ..system.state_dir import StateDir, network_file_system
 from .checkpoints import list_run_checkpoints
-from .members import come_back, drain
+from .members import bury, come_back, drain, member_facts, open_door, rejoin
 from .modules import find_modules
 from .path_probe import open_path_probe, try_paths
 from .process_kill import describe_process, kill
@@ -66,6 +66,10 @@ REQUESTS: dict[str, RequestHandler] = {
     "cancel": cancel,
     "drain": drain,
     "come_back": come_back,
+    "member_facts": member_facts,
+    "bury": bury,
+    "open_door": open_door,
+    "rejoin": rejoin,
     "list_runs": list_runs,
     "read_plan": read_plan,
     "read_clock": read_clock,

@@ -1,7 +1,7 @@
 """Start-up of a runner: ``python -m paceline.engine.agent.runner ROOT NODE``.
 
-It reads {"spec", "plan", "certificates", "env", "holder"} from standard input, detaches, answers one line, {"port", "pid"},
-{"taken"} or {"error"}, and supervises the run alone from then on.
+It reads {"spec", "plan", "certificates", "env", "holder"} from standard input, or {"returns", ...} (see ``returning``), detaches,
+answers one line, {"port", "pid"}, {"taken"} or {"error"}, and supervises the run alone from then on.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from .daemon import daemonize
+from .returning import supervise_return
 from .supervisor import adopt_orphans, supervise
 
 
@@ -25,7 +26,7 @@ def main() -> None:
     request = json.loads(sys.stdin.buffer.read())
     daemonize()
     adopt_orphans()
-    asyncio.run(supervise(root, node, request))
+    asyncio.run((supervise_return if request.get("returns") else supervise)(root, node, request))
 
 
 if __name__ == "__main__":

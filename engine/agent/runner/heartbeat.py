@@ -47,6 +47,10 @@ class Heartbeat:
         """Listen for these runners from now on."""
         self._peers = dict.fromkeys(peers, self._clock())
 
+    def welcome(self, peer: str) -> None:
+        """Listen for a runner that has returned, too."""
+        self._peers[peer] = self._clock()
+
     def hear_rank(self, rank: int, pid: int) -> None:
         """A rank of this node has given a sign of life."""
         self._ranks[rank], self._pids[rank] = self._clock(), pid

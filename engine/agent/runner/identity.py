@@ -26,6 +26,8 @@ class Identity:
         """``certificates``: {"certificate", "key", "authority"}, each PEM text. Raises WorkFailed."""
         self.knock_keys: list[bytes] = []
         """One for each authority that is believed; the first is that of the own certificate."""
+        self.authority = str(certificates.get("authority", ""))
+        """PEM text of the authority of the own certificate."""
         self.server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.server.num_tickets = 0  # no resumption: every connection proves itself
         self.client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -46,9 +48,11 @@ class Identity:
 
     def trust(self, authority: str) -> None:
         """Believe certificates of one more authority: that of a centre which adds a node later. Raises ValueError or SSLError."""
+        if (key := knock_key(authority)) in self.knock_keys:
+            return
         for context in (self.server, self.client):
             context.load_verify_locations(cadata=authority)
-        self.knock_keys.append(knock_key(authority))
+        self.knock_keys.append(key)
 
 
 def peer_name(connection: ssl.SSLObject | ssl.SSLSocket) -> str:

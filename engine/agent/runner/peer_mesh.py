@@ -2,7 +2,7 @@
 
 A runner sends its outcome before it closes. A connection that breaks without one means that the peer's runner was killed or its
 machine is down. Each message is a JSON line. Both ends prove by certificates of the run which node they are (see ``identity``); the
-door is closed as soon as all peers are connected.
+door is closed as soon as all peers are connected. It is opened again for a named node that returns, as the centre asks for.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ PEER_TIMEOUT_S = 60
 """Seconds without an acknowledged keep-alive after which a silent peer counts as lost."""
 INTRODUCTION_DELAY_S = 1.0
 """Seconds after which this runner sends the addresses to a peer that has not connected: the centre may have died before that."""
+REOPENED_S = 60.0
+"""Seconds for which the door is open again for a node that returns."""
 RETRY_PAUSE_S = 0.2
 """Mean pause before a refused handshake is tried again: strangers may have taken all places."""
 
@@ -53,12 +55,60 @@ class PeerMesh:
         self._tasks: set[asyncio.Task[None]] = set()
         self._ended: set[str] = set()
         self._door = Door(identity, self._admit, on_stranger, MAX_STORE_LINE_BYTES) if identity is not None else None
+        self._port = 0
+        """Of the open door; 0: it is closed."""
+        self._is_formed = False
+        self._closing: asyncio.Task[None] | None = None
+        self._returning: dict[str, asyncio.TimerHandle] = {}
+        """Nodes that the door is open for again, with the end of their time."""
         self.peers: asyncio.Future[Peers] = asyncio.get_running_loop().create_future()
         """Done when the addresses have arrived from the control centre or a peer."""
 
     def listen(self, address: str) -> int:
         """Listen for peers. Returns the port, chosen by the kernel; 0 where the run has no other node. Raises OSError."""
-        return self._door.open(address) if self._door is not None else 0
+        self._port = self._door.open(address) if self._door is not None else 0
+        return self._port
+
+    @property
+    def connected(self) -> tuple[str, ...]:
+        """Nodes whose runners are connected."""
+        return tuple(sorted(self._writers))
+
+    async def reopen(self, node: str, authority: str, address: str) -> tuple[int, str]:
+        """Open the door for the new runner of a node that was lost: the port, and the authority of the own certificate.
+
+        ``authority``: PEM text; it vouches for that runner. Raises ValueError, SSLError or OSError.
+        """
+        if self._identity is None or self._door is None or node not in self._nodes or node == self._node:
+            raise ValueError(f"{node!r} is no other node of the run")
+        if not self._is_formed:
+            raise ValueError("the run is still starting")
+        if self._closing is not None:
+            await asyncio.wait({self._closing})
+        self._identity.trust(authority)
+        if not self._returning:
+            self._port = self._door.open(address)
+        self._expect_no_more(node)
+        self._returning[node] = asyncio.get_running_loop().call_later(REOPENED_S, self._shut, node)
+        return self._port, self._identity.authority
+
+    async def rejoin(self, peers: Peers, timeout: float) -> None:
+        """Connect to the runners of a run that goes on, each of which has opened its door. Raises WorkFailed."""
+        deadline = asyncio.get_running_loop().time() + timeout
+        self.peers.set_result(peers)
+        for peer in sorted(peers):
+            self._register(peer, await self._connect(peer, peers, deadline))
+        self._is_formed = True
+
+    def _expect_no_more(self, node: str) -> None:
+        if (timer := self._returning.pop(node, None)) is not None:
+            timer.cancel()
+
+    def _shut(self, node: str) -> None:
+        """Close the door, unless it is open for others, too."""
+        self._expect_no_more(node)
+        if not self._returning and self._door is not None:
+            self._closing = asyncio.ensure_future(self._door.close())
 
     def introduce(self, peers: dict[str, Any]) -> None:
         """Note where all runners are; the first to say so counts. Raises ValueError or TypeError for what are no addresses."""
@@ -85,6 +135,7 @@ class PeerMesh:
             await asyncio.gather(introducing, return_exceptions=True)
             if self._door is not None:
                 await self._door.close()
+        self._is_formed = True
 
     def send(self, message: dict[str, Any], to: str | None = None) -> None:
         """Send a message to every connected peer, or to one of them."""
@@ -95,6 +146,8 @@ class PeerMesh:
 
     async def close(self) -> None:
         """Flush sent messages, then close all connections."""
+        for node in list(self._returning):
+            self._expect_no_more(node)
         if self._door is not None:
             await self._door.close()
         for task in self._tasks:  # first: closing the connections would look like the loss of every peer
@@ -176,8 +229,11 @@ class PeerMesh:
         """Take a connection that a certificate vouches for. Raises Stranger where it is no peer that we wait for."""
         if name not in self._nodes or name == self._node:
             raise Stranger(f"its certificate is of {name!r}")
-        self.introduce(hello["peers"])
         _, writer = stream
+        if self._is_formed:
+            self._admit_returned(name, stream)
+            return
+        self.introduce(hello["peers"])
         is_peer = "hello" in hello
         if is_peer and name in self._writers:
             raise Stranger(f"{name} is connected already")
@@ -187,15 +243,28 @@ class PeerMesh:
         else:
             writer.close()
 
+    def _admit_returned(self, name: str, stream: Stream) -> None:
+        """Take the connection of a node that returns. Raises Stranger where it is not expected."""
+        if name not in self._returning:
+            raise Stranger(f"{name} is not expected to return")
+        if (old := self._writers.pop(name, None)) is not None:  # this machine has not noticed yet that the other end is gone
+            old.transport.abort()
+            self._on_message(name, {"lost": "its runner was started again"})
+        self._ended.discard(name)
+        stream[1].write(b'{"welcome": true}\n')
+        self._register(name, stream)
+        self._on_message(name, {"returned": True})
+        self._shut(name)
+
     def _register(self, peer: str, stream: Stream) -> None:
         reader, writer = stream
         _keep_alive(writer)
         self._writers[peer] = writer
-        task = asyncio.ensure_future(self._read_messages(peer, reader))
+        task = asyncio.ensure_future(self._read_messages(peer, reader, writer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _read_messages(self, peer: str, reader: asyncio.StreamReader) -> None:
+    async def _read_messages(self, peer: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         reason = "its runner was killed"
         try:
             while line := await reader.readline():
@@ -209,6 +278,11 @@ class PeerMesh:
             pass
         except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             reason = f"silent for {PEER_TIMEOUT_S} s" if isinstance(error, TimeoutError) else str(error)
+        if self._is_formed:
+            if self._writers.get(peer) is not writer:
+                return  # a later connection of that node has taken its place
+            del self._writers[peer]
+            writer.close()
         if peer not in self._ended:
             self._on_message(peer, {"lost": reason})
 

@@ -34,11 +34,12 @@ from ...membership.silence import Silence
 from ...plan import NodePlan, Plan
 from ...protocol.hours import parse_hours
 from ...protocol.json_files import write_json
-from ...protocol.run_files import FIRST_LEASE_EPOCH
+from ...protocol.run_files import FIRST_LEASE_EPOCH, JOINS_VARIABLE
 from ...protocol.runner_socket import remove_private
 from ...wire import encode, from_plain
 from ..group.elastic_group import ElasticGroup
 from ..group.group_store import GroupStore
+from ..group.member_memory import MemberMemory
 from ..group.node_hours import keep_hours
 from ..group.spare import keep_spare
 from ..group.store_relay import StoreRelay
@@ -58,7 +59,7 @@ from .failure_cause import Outcome, ended_rank_outcome, local_outcome, silence_o
 from .heartbeat import Heartbeat
 from .identity import Identity
 from .local_service import LocalService
-from .peer_mesh import PeerMesh
+from .peer_mesh import PeerMesh, Peers
 
 PEERS_TIMEOUT_S = 60.0
 """Seconds within which the control centre must send the peers' addresses; otherwise nothing starts."""
@@ -68,7 +69,7 @@ PROCESS_SCAN_INTERVAL_S = 2.0
 """Seconds between two scans of the run's processes, whose record serves to find them after a kill of the runner."""
 MAX_EXIT_ATTEMPTS = 600
 """Attempts to write exit.json on a full disk, one a second."""
-GROUP_WORDS = ("next_generation", "rank_ended", "next_start", "join", "formed", "drain", "come_back")
+GROUP_WORDS = ("next_generation", "rank_ended", "next_start", "join", "formed", "drain", "come_back", "bury", "open_door")
 """Requests about the members of a run that outlives its ranks."""
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
@@ -85,8 +86,11 @@ class Supervisor:
         identity: Identity | None,
         env: dict[str, str],
         devices: device_lock.DeviceLocks,
+        *,
+        memory: MemberMemory | None = None,
     ) -> None:
-        """``identity``: None for a run on one node."""
+        """``identity``: None for a run on one node. ``memory``: of the runner before, which is gone: the run goes on, and this one
+        joins it."""
         self.run = root / "runs" / plan.run_id
         self._root, self._plan, self._node, self._env = root, plan, node, env
         self.devices = devices
@@ -104,7 +108,8 @@ class Supervisor:
         self._waited = ""
         self._removal: list[str] = []
         """Removes the container that the ranks run in; empty: they run in none."""
-        self._elastic = self._make_elastic()
+        self._is_returning = memory is not None
+        self._elastic = self._make_elastic(memory)
         self._heartbeat = Heartbeat(node.name, self._mesh.send, self._on_silence)
         self._strangers = self._strangers_told = 0
         self._last_stranger = ("", "")
@@ -112,7 +117,7 @@ class Supervisor:
         self._process_tree: ProcessTree | None = None
         self._oom_before = oom_kills()
 
-    def _make_elastic(self) -> ElasticGroup | None:
+    def _make_elastic(self, memory: MemberMemory | None) -> ElasticGroup | None:
         """None: the run ends with the first rank that it loses."""
         if self._plan.min_devices is None:
             return None
@@ -126,17 +131,27 @@ class Supervisor:
             on_wait=self._on_wait,
             on_rest=self._on_rest,
             relay=self._relay,
+            memory=memory,
         )
 
     async def listen(self) -> int:
         """Open the socket of the run and the peer mesh, and write start.json. Returns the mesh's port, 0 for none."""
         await self._local_service.start()
-        port = self._mesh.listen(self._node.address)
+        port = 0 if self._is_returning else self._mesh.listen(self._node.address)
         started = RunnerStarted(pid=os.getpid(), boot_id=boot_id(), start_time=start_time(os.getpid()) or 0)
         identity = {"pid": started.pid, "boot_id": started.boot_id, "start_time": started.start_time, "session": os.getsid(0)}
         write_json(start_path(self.run), {**identity, "wall_time": time.time(), "port": port, "node": self._node.name})
         self._write_event(started)
         return port
+
+    async def rejoin(self, peers: Peers) -> None:
+        """Connect to the runners of a run that goes on. Raises WorkFailed."""
+        await self._mesh.rejoin(peers, PEERS_TIMEOUT_S)
+
+    async def leave_again(self) -> None:
+        """Take back what ``listen`` has begun, as the run cannot be joined."""
+        await self._mesh.close()
+        await self._local_service.close()
 
     def introduce(self, peers: dict[str, Any]) -> None:
         """Say where all runners of the run are. Raises ValueError or TypeError for what are no addresses."""
@@ -192,14 +207,15 @@ class Supervisor:
 
     async def _work(self) -> Outcome:
         """Connect the peers, start torchrun, and wait for it to end."""
-        try:
-            await with_timeout(PEERS_TIMEOUT_S, asyncio.shield(self._mesh.peers))
-        except asyncio.TimeoutError:
-            return Outcome("failed", "never started: the control centre went away before all nodes were ready")
-        lower = [node.name for node in self._plan.nodes if node.node_rank < self._node.node_rank]
-        await self._mesh.join(lower, PEERS_TIMEOUT_S)
-        self._tell_strangers()
-        self._heartbeat.expect([peer.name for peer in self._plan.nodes if peer.name != self._node.name])
+        if not self._is_returning:
+            try:
+                await with_timeout(PEERS_TIMEOUT_S, asyncio.shield(self._mesh.peers))
+            except asyncio.TimeoutError:
+                return Outcome("failed", "never started: the control centre went away before all nodes were ready")
+            lower = [node.name for node in self._plan.nodes if node.node_rank < self._node.node_rank]
+            await self._mesh.join(lower, PEERS_TIMEOUT_S)
+            self._tell_strangers()
+        self._heartbeat.expect(self._mesh.connected)
         recorders = [asyncio.ensure_future(self._heartbeat.run())]
         if self._elastic is not None:
             recorders.append(asyncio.ensure_future(self._elastic.run()))
@@ -235,6 +251,8 @@ class Supervisor:
         env |= {RUN_ID_VARIABLE: plan.run_id, STATE_ROOT_VARIABLE: str(self._root)}
         env |= {"GLOO_SOCKET_IFNAME": node.interface, "NCCL_SOCKET_IFNAME": node.interface}
         env["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # device indices are NVML's
+        if self._is_returning:
+            env[JOINS_VARIABLE] = "1"
         if node.image:
             command = self._in_container(node, command, directory, env)
         with (self.run / "out.log").open("ab") as log:
@@ -327,6 +345,15 @@ class Supervisor:
                 return await group.drain(str(request["reason"])[:500])
             case "come_back":
                 return group.come_back()
+            case "bury":
+                group.bury(str(request["member"]), int(request["life"]), request["record"])
+            case "open_door":
+                try:
+                    member, vouching = str(request["member"]), str(request["authority"])
+                    port, authority = await self._mesh.reopen(member, vouching, self._node.address)
+                except (ValueError, OSError) as error:
+                    raise WorkFailed(f"cannot open the door for {request['member']}: {error}") from None
+                return {"port": port, "authority": authority}
         return None
 
     def _on_beat(self, rank: int, pid: int) -> dict[str, Any]:
@@ -400,7 +427,12 @@ class Supervisor:
             return
         if self._relay.on_message(peer, message):
             return
-        if "finished" in message:
+        if "returned" in message:
+            self._heartbeat.welcome(peer)
+            self._finished_peers.discard(peer)
+            if self._elastic is not None:
+                self._elastic.greet(peer)
+        elif "finished" in message:
             self._finish()
         elif "ended" in message:
             outcome = from_plain(Outcome, message["ended"])

@@ -26,6 +26,7 @@ from ...wire import to_plain
 from ..doors.certificates import make_certificates
 from ..doors.closed_paths import refuse_closed_paths
 from ..gather import gather_all
+from ..members.watch import MemberWatch
 from ..mirror.checkpoint_copies import CheckpointCopies
 from ..mirror.follow import Follower
 from ..mirror.run_mirror import RunMirror
@@ -107,13 +108,20 @@ class RunLauncher:
             if login is None:
                 session.publish(Progress(run_id=plan.run_id, phase="starting torchrun on every node"))
             copies = CheckpointCopies(plan.run_id, session.fleet, mirror.path / COPIES_DIR, session.publish)
-            copying = asyncio.create_task(copies.run(), name="checkpoint copies")
+            env = {node.name: node.env for node in nodes}
+            watch = MemberWatch(plan.run_id, names, session.fleet, env, copies.publish)
+            follower = Follower(mirror, names, session.fleet, watch.publish)
+            beside = [asyncio.create_task(copies.run(), name="checkpoint copies")]
+            if plan.min_devices is not None:
+                follower.may_return, watch.on_alive = True, follower.follow_again
+                beside.append(asyncio.create_task(watch.run(), name="members"))
             try:
                 async with begun(session.fleet, login, plan.run_id, session.publish, session.patience):
-                    await Follower(mirror, names, session.fleet, copies.publish).run(session.patience)
+                    await follower.run(session.patience)
             finally:
-                copying.cancel()
-                await asyncio.gather(copying, return_exceptions=True)
+                for task in beside:
+                    task.cancel()
+                await asyncio.gather(*beside, return_exceptions=True)
             return self._keep_rate(plan, finalize_run(mirror, session.publish))
         finally:
             mirror.close()

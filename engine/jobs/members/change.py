@@ -5,7 +5,7 @@ The runner on that node does it with the others; the centre only asks, and may g
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from ...errors import NodeUnreachable, PacelineError, UsageError, WorkFailed
 from ...inventory.nodeset import expand_node_set
@@ -14,6 +14,7 @@ from ...ssh.fleet import Fleet
 from ...ssh.link import ASK_TIMEOUTS
 from ...states import ENDED_STATUSES
 from ..retry import require_int
+from .revive import prove_deaths, read_parts, revive
 
 CHANGE_PATIENCE_S = 5.0
 """Seconds to wait for a connection to the node."""
@@ -45,10 +46,18 @@ async def drain(
     return {"type": "drain", "node": node, "runs": done}
 
 
-async def grow(row: Document, devices: str | None, fleet: Fleet, *, read_only: Collection[str] = ()) -> Document:
+async def grow(
+    row: Document,
+    devices: str | None,
+    fleet: Fleet,
+    *,
+    read_only: Collection[str] = (),
+    env: Mapping[str, Mapping[str, str]] | None = None,
+) -> Document:
     """Bring nodes back into a run (a row of ``list_runs``): {run_id, joining: [{node, ranks}]}. They join once they are ready.
 
-    ``devices``: a set of nodes, such as ``lab[1-3]``; None: all that were drained. Raises UsageError where one was never part of
+    ``devices``: a set of nodes, such as ``lab[1-3]``; None: all that were drained or whose runner is gone, as after a reboot.
+    ``env``: of each node. Raises UsageError where one was never part of
     the run or takes part already; DeviceInUse, NodeUnreachable, WorkFailed.
     """
     names = sorted(row["nodes"] if devices is None else expand_node_set(devices))
@@ -59,10 +68,17 @@ async def grow(row: Document, devices: str | None, fleet: Fleet, *, read_only: C
     if foreign := [name for name in names if name not in row["nodes"]]:
         hint = f"paceline cancel {row['run_id']}, then paceline resume {row['run_id']} --devices SET goes on with any devices"
         raise UsageError(f"{', '.join(foreign)} was not part of run {row['run_id']} when it began", hint=hint)
+    parts = await read_parts(row["run_id"], row["nodes"], fleet)
+    await prove_deaths(row["run_id"], parts, fleet)
     answers: list[tuple[str, Document]] = []
     for name in names:
         try:
-            answers.append((name, await _ask(fleet, name, "come_back", row["run_id"])))
+            if name in parts and parts[name].is_dead:
+                answer = await revive(row["run_id"], name, parts, fleet, (env or {}).get(name, {}))
+                parts = await read_parts(row["run_id"], row["nodes"], fleet)
+            else:
+                answer = await _ask(fleet, name, "come_back", row["run_id"])
+            answers.append((name, answer))
         except UsageError:
             if devices is not None:
                 raise

@@ -60,6 +60,23 @@ class Follower:
         self._mute_since: dict[str, float] = {}
         """Loop time of the first loss after which a node has answered nothing: links that open and break again are silence."""
 
+        self.may_return = False
+        """Whether a node whose runner is gone may get another one while the others go on."""
+        self._at_rest: set[str] = set()
+        """Nodes that are not followed now: they have ended, their runner is gone, or patience is over."""
+        self._rested = asyncio.Condition()
+        self._telling: set[asyncio.Task[None]] = set()
+
+    def follow_again(self, node: str) -> None:
+        """The runner of a node is alive, whether or not it was gone before."""
+        if node in self._at_rest and self._copied_verdict(node) is None and self._verdicts[node] is not None:
+            self._log(logging.INFO, node, "it has returned")
+            self._verdicts[node] = None
+            self._at_rest.discard(node)
+            task = asyncio.ensure_future(self._tell_rested())
+            self._telling.add(task)
+            task.add_done_callback(self._telling.discard)
+
     async def run(self, patience: float = math.inf) -> RunVerdict:
         """Follow until every node has ended; then publish RunEnded.
 
@@ -70,7 +87,7 @@ class Follower:
 
         async def follow_all() -> None:
             try:
-                await gather_all(self._follow(node, patience) for node in self._nodes)
+                await gather_all(self._follow_lives(node, patience) for node in self._nodes)
             finally:
                 is_over.set()
 
@@ -108,8 +125,25 @@ class Follower:
             self._emit(event)
         self._mirror.flush_events()
 
+    async def _follow_lives(self, node: str, patience: float) -> None:
+        """Follow one node until it has ended; where its runner is gone, until all others have ended or it has another one."""
+        while True:
+            await self._follow(node, patience)
+            self._at_rest.add(node)
+            await self._tell_rested()
+            if not self.may_return or self._verdicts[node] is None or self._copied_verdict(node) is not None:
+                return
+            async with self._rested:
+                await self._rested.wait_for(lambda: node not in self._at_rest or len(self._at_rest) == len(self._nodes))
+            if node in self._at_rest:
+                return
+
+    async def _tell_rested(self) -> None:
+        async with self._rested:
+            self._rested.notify_all()
+
     async def _follow(self, node: str, patience: float) -> None:
-        """Follow one node until it has ended, over as many connections as it takes."""
+        """Follow one node until it has ended or its runner is gone, over as many connections as it takes."""
         while self._verdicts[node] is None:
             others = [verdict for name, verdict in self._verdicts.items() if name != node]
             is_decided = any(verdict is not None and verdict.state != "done" for verdict in others)

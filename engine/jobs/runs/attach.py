@@ -6,7 +6,7 @@ Any control process with the keys may follow. Of those that share a logs directo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from ...errors import PacelineError, WorkFailed
@@ -19,6 +19,7 @@ from ...reports.document_type import Document
 from ...ssh.fleet import Fleet
 from ...telemetry.bus import Publish
 from ...wire import from_plain
+from ..members.watch import MemberWatch
 from ..mirror.event_log import CopyReader, read_events
 from ..mirror.follow import Follower, events_by_time
 from ..mirror.run_mirror import RunAlreadyFollowed, RunMirror
@@ -32,15 +33,22 @@ MIRROR_POLL_INTERVAL_S = 0.3
 
 
 async def attach(
-    row: Document, fleet: Fleet, *, connected: Collection[str], runs: Path, publish: Publish, patience: float
+    row: Document,
+    fleet: Fleet,
+    *,
+    connected: Collection[str],
+    runs: Path,
+    publish: Publish,
+    patience: float,
+    env: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Document:
     """Follow a run (a row of ``list_runs``) to its result; publishes its past events first.
 
-    ``patience``: seconds to wait for a silent node. Raises WorkFailed where its plan cannot be read, NodeUnreachable when nodes
-    stay silent.
+    ``env``: of each node, for the processes of one that returns to a run that outlives its devices. ``patience``: seconds to wait
+    for a silent node. Raises WorkFailed where its plan cannot be read, NodeUnreachable when nodes stay silent.
     """
     path = runs / row["run_id"]
-    await _publish_plan(row, fleet, [name for name in row["nodes"] if name in connected], path, publish)
+    plan = await _publish_plan(row, fleet, [name for name in row["nodes"] if name in connected], path, publish)
     is_published = False
     while True:
         if (result := read_json(path / "result.json")) is not None:
@@ -64,15 +72,26 @@ async def attach(
             if not is_published:
                 await _publish_past(path, publish)
             login = fleet.login_of(row["nodes"][0]) if row["nodes"] else None
-            async with begun(fleet, login, row["run_id"], publish, patience):
-                await Follower(mirror, tuple(row["nodes"]), fleet, publish, is_late).run(patience)
+            watch = MemberWatch(row["run_id"], row["nodes"], fleet, env or {}, publish)
+            follower = Follower(mirror, tuple(row["nodes"]), fleet, watch.publish, is_late)
+            watching = None
+            if plan.min_devices is not None:
+                follower.may_return, watch.on_alive = True, follower.follow_again
+                watching = asyncio.create_task(watch.run(), name="members")
+            try:
+                async with begun(fleet, login, row["run_id"], publish, patience):
+                    await follower.run(patience)
+            finally:
+                if watching is not None:
+                    watching.cancel()
+                    await asyncio.gather(watching, return_exceptions=True)
             return finalize_run(mirror, publish)
         finally:
             mirror.close()
 
 
-async def _publish_plan(row: Document, fleet: Fleet, nodes: list[str], path: Path, publish: Publish) -> None:
-    """Publish the plan: from the first node that has it, otherwise from the copies."""
+async def _publish_plan(row: Document, fleet: Fleet, nodes: list[str], path: Path, publish: Publish) -> Plan:
+    """Publish the plan and return it: from the first node that has it, otherwise from the copies."""
     samples, plain = 0, None
     for name in nodes:
         try:
@@ -89,6 +108,7 @@ async def _publish_plan(row: Document, fleet: Fleet, nodes: list[str], path: Pat
             f"run {row['run_id']} has no plan that can be read: {error}", hint="paceline jobs lists all runs"
         ) from None
     publish(run_planned(plan, samples if isinstance(samples, int) else 0))
+    return plan
 
 
 async def _publish_past(path: Path, publish: Publish) -> None:

@@ -57,7 +57,7 @@ class SeparateTorchruns:
             signal.signal(signum, self._end)
         signal.signal(signal.SIGCHLD, lambda signum, frame: None)
         signal.set_wakeup_fd(woken.fileno(), warn_on_full_buffer=False)
-        for rank in self.node.ranks:
+        for rank in self.node.ranks if JOINS_VARIABLE not in os.environ else ():  # of a node that returns, the runner orders them
             self._start(rank)
         while self._ranks or not self._is_over:
             self._reap()

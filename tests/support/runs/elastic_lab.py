@@ -17,22 +17,56 @@ from paceline.engine.agent.rpc.dispatch import REQUESTS
 from paceline.engine.agent.runs.run_dir import runner_is_alive
 from paceline.engine.agent.system.processes import pids_of_run
 from paceline.engine.agent.system.state_dir import StateDir
+from paceline.engine.errors import NodeUnreachable
 from paceline.engine.jobs.doors.certificates import make_certificates
 from paceline.engine.plan import Plan
 from paceline.engine.protocol.json_files import read_json
 from paceline.engine.wire import to_plain
 
+from tests.support.network_lab import INTERFACE, Network
 from tests.support.runs.runners import SPEC, silent
 from tests.support.runs.training_lab import make_plan, toy_arrays
+
+
+class Link:
+    """The link of a centre to one node."""
+
+    def __init__(self, lab: ElasticLab, name: str) -> None:
+        self._lab, self._name = lab, name
+
+    async def ask(self, word: str, **body: Any) -> dict[str, Any]:
+        """One request. Raises NodeUnreachable."""
+        if self._name in self._lab.unreachable or (self._lab.network is not None and self._name in self._lab.network.cut_off):
+            raise NodeUnreachable("no link", node=self._name)
+        return await self._lab.ask(self._name, word, **body)
 
 
 class ElasticLab:
     """One run on several nodes, which are directories. ``speeds``: of the emulated devices, a list for each node."""
 
-    def __init__(self, path: Path, speeds: list[list[float]], *, epochs: int = 200, batch: int = 32, min_devices: int = 1) -> None:
+    def __init__(
+        self,
+        path: Path,
+        speeds: list[list[float]],
+        *,
+        epochs: int = 200,
+        batch: int = 32,
+        min_devices: int = 1,
+        seed: int = 0,
+        network: Network | None = None,
+    ) -> None:
+        """``network``: of nodes with these names; None: all are on loopback."""
         plan = make_plan("sp500-mlp", speeds, ["hybrid"], epochs=epochs, batch=batch)
-        self.plan: Plan = dataclasses.replace(plan, min_devices=min_devices)
+        self.plan: Plan = dataclasses.replace(plan, min_devices=min_devices, seed=seed)
+        self.network = network
+        if network is not None:
+            places = [
+                dataclasses.replace(node, address=network.addresses[node.name], interface=INTERFACE) for node in self.plan.nodes
+            ]
+            self.plan = dataclasses.replace(self.plan, nodes=tuple(places))
         self.names = [node.name for node in plan.nodes]
+        self.unreachable: set[str] = set()
+        """Nodes that the centre does not reach."""
         self.homes = {name: StateDir(path / name, name) for name in self.names}
         self.certificates = make_certificates(plan.run_id, self.names)
         for home in self.homes.values():
@@ -52,13 +86,20 @@ class ElasticLab:
         peers = {}
         for name in self.names:
             answer = await self.ask(name, "launch", **body, certificates=self.certificates[name])
-            peers[name] = ["127.0.0.1", answer["port"]]
+            peers[name] = [next(node.address for node in self.plan.nodes if node.name == name), answer["port"]]
         for name in self.names:
             await self.ask(name, "connect_peers", run_id=self.plan.run_id, peers=peers)
 
     async def ask(self, name: str, what: str, **body: Any) -> dict[str, Any]:
         """One request to the agent of a node."""
+        if self.network is not None and what in ("launch", "rejoin"):
+            with self.network.inside(name):
+                return await REQUESTS[what](self.homes[name], body, silent)
         return await REQUESTS[what](self.homes[name], body, silent)
+
+    async def link(self, name: str, patience: float = 0.0) -> Link:
+        """The lab as a fleet, for what a centre does. Raises NodeUnreachable where a node is cut off or without power."""
+        return Link(self, name)
 
     def events(self, number: int, kind: str) -> list[dict[str, Any]]:
         """What a process has recorded, of one kind."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from paceline.engine.agent.runs.device_lock import holders
 from paceline.engine.errors import UsageError
+from paceline.engine.events import Event
+from paceline.engine.jobs.members.watch import MemberWatch
 from paceline.engine.protocol.run_files import MEMBERS_FILE
 
 from tests.support.runs.elastic_lab import ElasticLab
@@ -114,6 +118,35 @@ async def test_a_node_that_was_frozen_joins_again_with_new_processes(tmp_path: P
         _check_end(lab, set(lab.names), 3 * EPOCHS)
     finally:
         await lab.end()
+
+
+@pytest.mark.parametrize("dead", [["n2"], ["n0", "n1"]], ids=["one of three", "two of three"])
+async def test_nodes_whose_runner_is_gone_are_brought_back_by_a_centre(dead: list[str], tmp_path: Path) -> None:
+    lab = ElasticLab(tmp_path / "lab", NODES, epochs=8 * EPOCHS)
+    fleet: Any = lab
+    told: list[Event] = []
+    watch = MemberWatch(lab.plan.run_id, lab.names, fleet, {}, told.append)
+    watching = asyncio.ensure_future(watch.run())
+    lost = [number for number in range(4) if lab.plan.ranks[number].node in dead]
+    try:
+        await lab.start()
+        await lab.until_training(list(range(4)))
+        for name in dead:
+            lab.signal(lab.processes(name), signal.SIGKILL)
+        left = [number for number in range(4) if number not in lost]
+        await lab.until(lambda: bool(lab.events(left[0], "GroupReformed")) and _members_of(lab, left[0]) == {0, 1, 2, 3})
+        await lab.until(lambda: all(map(lab.ended, lab.names)))
+        _check_end(lab, set(lab.names), 8 * EPOCHS)
+        assert told == []
+    finally:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+        await lab.end()
+
+
+def _members_of(lab: ElasticLab, number: int) -> set[int]:
+    """Devices of the group that a process formed last."""
+    return set(lab.events(number, "GroupReformed")[-1]["ranks"])
 
 
 async def _check_return(lab: ElasticLab, left: list[int], lost: list[int]) -> None:
