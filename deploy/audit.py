@@ -22,6 +22,7 @@ EXPLAINED = {
     "asyncssh": "EPL-2.0 or GPL-2.0-or-later at the user's choice: imported unchanged, not a part of this project's files",
     "nvidia-": "NVIDIA's licence: libraries that torch brings, installed from their own packages and not distributed here",
     "peewee": "MIT by its LICENSE file; the metadata names none",
+    "pyte": "LGPL-3.0: imported by tests only, unchanged, not distributed here",
     "cuda-": "NVIDIA's licence: libraries that torch brings, installed from their own packages and not distributed here",
 }
 """Packages, by the start of their names, whose licence is another one, and why that is in order."""
