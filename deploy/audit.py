@@ -28,7 +28,7 @@ EXPLAINED = {
 """Packages, by the start of their names, whose licence is another one, and why that is in order."""
 EXPLAINED_FAULTS: dict[str, str] = {}
 """Known faults, by their id, that do not concern this project, and why."""
-EXTRAS = ("training", "data", "dev")
+EXTRAS = ("training", "data", "hub", "scripts", "reports", "search", "kubernetes", "manifests", "dev")
 
 
 def main() -> int:
