@@ -27,7 +27,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "first_contact",
         "slow_lines",
     ),
-    "jobs": ("membership", "recovery"),
+    "jobs": ("membership", "recovery", "schedules"),
     "clusters": ("manifests",),
     "data": ("stream", "loading"),
     "scripts": ("cost", "lab"),

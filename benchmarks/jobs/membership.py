@@ -1,7 +1,7 @@
-"""Random schedules of faults by a virtual clock: ``python -m benchmarks.jobs.membership [COUNT]``, 10,000 by default, 10 minutes.
+"""Random schedules of faults by a virtual clock: ``python -m benchmarks.jobs.membership [COUNT [FIRST]]``, 10,000 in 10 minutes.
 
 Two to five nodes and a spare train; nodes are killed, stopped, cut off, drained, return and join, workers and the centre die. The
-decisions are those that runners make (``engine.membership``). Seeds are 0, 1, 2, ..., so a schedule can be played again.
+decisions are those that runners make (``engine.membership``). Seeds are 0, 1, 2, ... or from FIRST, so each can be played again.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from tests.support.runs.membership_lab import MAX_STALL_S, BrokenPromise, Member
 COUNT = 10_000
 
 
-def measure(count: int = COUNT) -> list[Figure]:
+def measure(count: int = COUNT, first: int = 0) -> list[Figure]:
     """Play so many schedules."""
     broken: list[str] = []
-    generations = repeated = ended = faults = 0
+    generations = repeated = ended = faults = proofs = 0
     longest = 0.0
-    for seed in range(count):
+    for seed in range(first, first + count):
         lab = MembershipLab(seed)
         try:
             lab.run()
@@ -31,8 +31,9 @@ def measure(count: int = COUNT) -> list[Figure]:
         repeated += lab.repeated
         ended += lab.has_ended_by_loss
         faults += len(lab.faults)
+        proofs += lab.proofs
         longest = max(longest, lab.longest_stall)
-    what = f"{count:,} schedules, {faults:,} faults, {generations:,} generations"
+    what = f"{count:,} schedules, {faults:,} faults, {generations:,} generations, {proofs:,} proofs of death"
     gone = f"{ended} lost all state: checkpoints"
     return [
         Figure(f"{what}: sample lost or doubled, split brain, stall", "0", f"{len(broken)} ({gone})", not broken),
@@ -43,7 +44,7 @@ def measure(count: int = COUNT) -> list[Figure]:
 
 def main() -> int:
     """Measure and print. Returns 1 where a goal was missed."""
-    return print_figures(measure(int(sys.argv[1]) if len(sys.argv) > 1 else COUNT))
+    return print_figures(measure(*map(int, sys.argv[1:3])))
 
 
 if __name__ == "__main__":

@@ -464,6 +464,9 @@ class Agreement:
     def _learn(self, value: Generation, now: float) -> list[Output]:
         if value.number <= self.generation.number:
             return []
+        if self.phase == "out":  # a life that has left never comes back, even where somebody has taken in a late word of it
+            self.record = Record(value)
+            return []
         was_training, is_new, first_new = self.phase == "training", self.phase == "joining", self.generation.next_number
         self.record = Record(value)
         self._pausing = None

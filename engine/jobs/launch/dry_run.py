@@ -22,6 +22,7 @@ from .data import prepare_job
 from .device_usage import device_users
 from .forecast import advice_for, host_loads, recommended_spec, with_forecast
 from .live_plan import LivePlanner
+from .planning import hours_warning
 from .profile import PROFILING_BATCH_SIZE
 from .session import LaunchSession
 
@@ -69,7 +70,7 @@ def plan_document(
         "workload": plan.workload,
         "parameters": plan.parameters or parameters_of(plan.workload),
         "data": {"source": data.source, "rows": data.rows or None, "sha256": data.sha256},
-        "warnings": [*data.warnings, *([sentence] if (sentence := batch_warning(plan)) is not None else [])],
+        "warnings": [*data.warnings, *(one for one in (batch_warning(plan), hours_warning(plan)) if one is not None)],
         "emulated": plan.is_emulated,
         "precision": plan.precision,
         **exchange_document(plan),

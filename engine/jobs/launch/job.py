@@ -19,7 +19,7 @@ from ..scripts.script_plan import alone, start_sentence, with_known
 from .data import PreparedJob, prepare_job
 from .forecast import advice_for, calibrate_from, host_loads, recommended_spec, with_forecast
 from .live_plan import LivePlanner
-from .planning import make_case
+from .planning import hours_warning, make_case
 from .profile import ProfileLauncher, profiling_spec
 from .session import LaunchSession
 from .submit import RunLauncher
@@ -83,7 +83,12 @@ class JobLauncher:
             try:
                 loads = host_loads((name, node.host) for name, node in self._session.live.state.nodes.items())
                 plan = with_forecast(profile, plan, time.time(), loads)
-                for sentence in (batch_warning(plan), start_sentence(plan), *self._planner.software_warnings(plan)):
+                for sentence in (
+                    batch_warning(plan),
+                    hours_warning(plan),
+                    start_sentence(plan),
+                    *self._planner.software_warnings(plan),
+                ):
                     if sentence is not None:
                         self._session.publish(Warned(reason=sentence))
                 document = await self._launcher.launch(job.spec, plan, job.sources)

@@ -110,6 +110,17 @@ def _check_elastic(spec: TrainSpec, ranks: Sequence[RankPlan]) -> None:
         raise PlanImpossible(f"{what}: groups form again for workloads on processors and emulated devices only", hint=hint)
 
 
+def hours_warning(plan: Plan) -> str | None:
+    """A sentence about nodes whose hours a run does not keep, as it cannot go on without them; None where there are none."""
+    names = [node.name for node in plan.nodes if node.hours]
+    if not names or plan.min_devices is not None:
+        return None
+    what = "has" if len(names) == 1 else "have"
+    return (
+        f"{', '.join(names)} {what} hours in nodes.toml, which this run does not keep: --min-devices N lets it go on without them"
+    )
+
+
 def _with_spares(spec: TrainSpec, nodes: Sequence[NodePlan]) -> list[NodePlan]:
     """The nodes with the spares among them marked. Raises PlanImpossible where a run cannot rest them."""
     spares = expand_node_set(spec.spare)

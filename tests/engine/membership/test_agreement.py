@@ -17,6 +17,7 @@ from paceline.engine.membership.agreement import (
     Send,
     Stop,
     Wait,
+    Word,
     lost_numbers,
 )
 from paceline.engine.membership.generation import Generation, Member, make_next, may_decide, pick_source
@@ -205,3 +206,14 @@ def test_every_sample_counts_once_whatever_happens_to_nodes_paths_and_centre(see
 def test_five_hundred_schedules_of_faults(seed: int) -> None:
     for number in range(500):
         MembershipLab(seed + number).run()
+
+
+def test_a_life_that_has_left_never_takes_part_again_though_a_late_word_of_it_takes_it_in() -> None:
+    first = Generation(0, (Member("n0", (0,)), Member("n1", (1,))), 2)
+    left = Agreement("n1", first, 0.0)
+    without = Generation(1, (Member("n0", (0,), 0, (0,)),), 2)
+    with_late_word = Generation(2, (Member("n0", (0,), 0, (0,)), Member("n1", (2,), 0, (1,))), 3)
+    left.hear("n0", Word("decided", 1, value=without), 1.0)
+    assert left.phase == "out"
+    assert left.hear("n0", Word("decided", 2, value=with_late_word), 2.0) == []
+    assert (left.phase, left.generation) == ("out", with_late_word)

@@ -88,6 +88,8 @@ class MembershipLab:
         """Steps that were taken by a process and are taken again."""
         self.planned = self.returned = 0
         """Changes for which all processes stood; processes that were started again on a live node."""
+        self.proofs = 0
+        """Words of the centre that a runner is dead."""
         self.faults: list[str] = []
         self.is_over = self.has_ended_by_loss = False
         for name in names:
@@ -327,7 +329,25 @@ class MembershipLab:
 
     def _kill(self, node: Node) -> None:
         if node.agreement is not None:
-            node.agreement, node.processes, node.formed, node.life = None, {}, -1, node.life + 1
+            life = node.life
+            node.agreement, node.processes, node.formed, node.life = None, {}, -1, life + 1
+            if self.draw.random() < 0.5:  # else its machine is off, and the centre reads nothing there
+                self.at(self.draw.uniform(0.5, 8.0), lambda: self._prove_dead(node, life))
+
+    def _prove_dead(self, node: Node, life: int) -> None:
+        """The centre reads what a dead runner had promised, and tells the others a moment later, each at another one."""
+        record = node.record
+        if not self.has_centre or node.agreement is not None or record is None:
+            return
+        for name, other in self.nodes.items():
+
+            def tell(name: str = name, other: Node = other) -> None:
+                if other.agreement is not None and not other.is_stopped:
+                    self.proofs += 1
+                    self._do(name, other.agreement, other.agreement.bury(node.name, life, record, self.now))
+
+            if name != node.name:
+                self.at(self.draw.uniform(0.0, 1.0), tell)
 
     def _return(self, node: Node) -> None:
         if node.agreement is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from paceline.engine.errors import PlanImpossible
 from paceline.engine.events import DeviceReading, GroupReformed
-from paceline.engine.jobs.launch.planning import NodeCandidate, make_plan
+from paceline.engine.jobs.launch.planning import NodeCandidate, hours_warning, make_plan
 from paceline.engine.jobs.runs.result import member_changes
 from paceline.engine.plan import DataPlan, Plan
 from paceline.engine.specs import NodeSpec, TrainSpec
@@ -23,6 +23,15 @@ def test_the_nodes_of_a_plan_know_their_hours_and_which_of_them_are_spares() -> 
     plan = planned(TrainSpec(min_devices=2, spare="lab[2-3]"))
     assert [node.is_spare for node in plan.nodes] == [False, False, True, True]
     assert [node.hours for node in plan.nodes] == ["", "20:00-07:00", "", ""]
+
+
+def test_hours_that_a_run_does_not_keep_are_told_with_what_keeps_them() -> None:
+    told = hours_warning(planned(TrainSpec()))
+    assert told is not None
+    assert "lab1 has hours in nodes.toml" in told
+    assert "--min-devices" in told
+    assert hours_warning(planned(TrainSpec(min_devices=2))) is None
+    assert hours_warning(planned(TrainSpec(), nodes=1)) is None
 
 
 def test_a_spare_that_rests_at_the_end_is_not_lost() -> None:

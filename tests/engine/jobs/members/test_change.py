@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from paceline.engine.errors import DeviceInUse, NodeUnreachable, UsageError, WorkFailed
 from paceline.engine.jobs.members.change import drain, grow
+from paceline.engine.jobs.members.revive import prove_deaths, read_parts
 from paceline.tui.command_line.batch import exit_status
 
 from tests.support.screens.documents import documented, paths
@@ -59,6 +60,71 @@ async def test_a_node_comes_back_alone_or_all_that_rest_do() -> None:
     everybody: Any = Nodes(**dict.fromkeys(("n0", "n1", "n2"), UsageError("it takes part already")))
     with pytest.raises(UsageError, match="all nodes of run"):
         await grow(ROW, None, everybody)
+
+
+class Machines:
+    """Nodes by name, each of which answers words by a function; what they were asked is kept."""
+
+    def __init__(self, **nodes: dict[str, Any]) -> None:
+        self.nodes, self.asked = nodes, list[tuple[str, str, dict[str, Any]]]()
+
+    async def link(self, name: str, patience: float = 0.0) -> Any:
+        machines = self
+
+        class Link:
+            async def ask(self, word: str, **body: Any) -> Any:
+                machines.asked.append((name, word, body))
+                if word not in machines.nodes[name]:
+                    raise NodeUnreachable("no answer", node=name)
+                return machines.nodes[name][word]
+
+        return Link()
+
+
+def part(*, is_alive: bool, life: int = 0, members: dict[str, int] | None = None) -> dict[str, Any]:
+    lives = members if members is not None else {"n0": 0, "n1": 0, "n2": 0}
+    generation = {"number": 4, "members": [{"name": name, "numbers": [0], "life": one} for name, one in lives.items()]}
+    facts = {"is_known": True, "is_alive": is_alive, "is_over": False, "has_members": True, "address": "10.0.0.1", "ranks": [0]}
+    return {"member_facts": {**facts, "life": life, "record": {"generation": generation}}}
+
+
+async def test_a_node_whose_runner_is_gone_is_proved_dead_and_returns_through_doors_that_the_others_open() -> None:
+    door = {"open_door": {"port": 7000, "authority": "PEM of the run"}, "bury": {}}
+    fleet: Any = Machines(
+        n0={**part(is_alive=True), **door},
+        n1={**part(is_alive=True), **door},
+        n2={**part(is_alive=False), "rejoin": {"ranks": [3]}},
+    )
+    document = await grow(ROW, "n2", fleet, env={"n2": {"TOKEN": "secret"}})
+    assert document["joining"] == [{"node": "n2", "ranks": [3]}]
+    buried = [(name, body["member"], body["life"]) for name, word, body in fleet.asked if word == "bury"]
+    assert sorted(buried) == [("n0", "n2", 0), ("n1", "n2", 0)]
+    (request,) = [body for name, word, body in fleet.asked if (name, word) == ("n2", "rejoin")]
+    assert request["peers"] == {"n0": ["10.0.0.1", 7000], "n1": ["10.0.0.1", 7000]}
+    assert (request["authorities"], request["env"]) == (["PEM of the run"], {"TOKEN": "secret"})
+    vouching = {body["authority"] for _, word, body in fleet.asked if word == "open_door"}
+    assert vouching == {request["certificates"]["authority"]}
+
+
+async def test_no_node_returns_to_a_run_that_nobody_holds_or_past_a_member_that_does_not_answer() -> None:
+    nobody: Any = Machines(n0=part(is_alive=False), n1=part(is_alive=False), n2=part(is_alive=False))
+    with pytest.raises(UsageError, match="no runner of run") as refused:
+        await grow(ROW, "n2", nobody)
+    assert "paceline resume" in str(refused.value.hint)
+    silent: Any = Machines(
+        n0={**part(is_alive=True), "bury": {}}, n1={"member_facts": {"is_known": False}}, n2=part(is_alive=False)
+    )
+    with pytest.raises(NodeUnreachable, match="n2 would have to meet it again"):
+        await grow(ROW, "n2", silent)
+
+
+async def test_a_runner_of_an_earlier_life_proves_nothing_about_the_present_one() -> None:
+    others = {"n0": 0, "n1": 0, "n2": 1}
+    fleet: Any = Machines(
+        n0=part(is_alive=True, members=others), n1=part(is_alive=True, members=others), n2=part(is_alive=False, members=others)
+    )
+    assert await prove_deaths(ROW["run_id"], await read_parts(ROW["run_id"], ROW["nodes"], fleet), fleet) == ()
+    assert {word for _, word, _ in fleet.asked} == {"member_facts"}
 
 
 async def test_what_cannot_be_is_refused_before_a_node_is_asked() -> None:
