@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +21,8 @@ from tests.support.runs.gloo_ranks import run_on_ranks
 
 SAMPLES, BATCH, WORLD, EPOCHS = 101, 4, 3, 2
 """Nine steps an epoch, the last one of five samples: fewer than two for each rank."""
+LONG = 13
+"""Epochs of more than a hundred steps."""
 
 
 class Rows(Dataset[Any]):
@@ -46,7 +49,7 @@ Trained = tuple[torch.Tensor, list[list[int]]]
 """Weights at the end, and the rows of every batch."""
 
 
-def script(rank: int, world: int, shape: str) -> Trained:
+def script(rank: int, world: int, shape: str, epochs: int = EPOCHS) -> Trained:
     """A training script as people write it."""
     data = Rows()
     sampler: DistributedSampler[Any] = DistributedSampler(data, num_replicas=world, rank=rank)
@@ -57,9 +60,9 @@ def script(rank: int, world: int, shape: str) -> Trained:
     if shape == "fp16 hook":
         model.register_comm_hook(None, default_hooks.fp16_compress_hook)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.02, total_steps=EPOCHS * len(loader))
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.02, total_steps=epochs * len(loader))
     rows: list[list[int]] = []
-    for epoch in range(EPOCHS):
+    for epoch in range(epochs):
         sampler.set_epoch(epoch)
         for step, (x, y, numbers) in enumerate(loader):
             rows.append(numbers.tolist())
@@ -84,15 +87,15 @@ def script(rank: int, world: int, shape: str) -> Trained:
     return torch.cat([weight.detach().flatten() for weight in model.parameters()]), rows
 
 
-def reference(shape: str) -> torch.Tensor:
+def reference(shape: str, epochs: int = EPOCHS) -> torch.Tensor:
     """One process with the whole batch, in the order that DistributedSampler deals out."""
     data, model = Rows(), network()
     steps = -(-SAMPLES // (BATCH * WORLD))
     if shape == "drop_last":
         steps = -(-SAMPLES // WORLD) // BATCH
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.02, total_steps=EPOCHS * steps)
-    for epoch in range(EPOCHS):
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.02, total_steps=epochs * steps)
+    for epoch in range(epochs):
         draw = torch.Generator()
         draw.manual_seed(epoch)
         order = torch.randperm(SAMPLES, generator=draw)
@@ -143,6 +146,20 @@ def test_the_weights_are_those_of_one_process(shape: str, by_ranks: list[dict[st
         assert (state, reason) == ("balanced", None)
         # Its own hook sends half precision: the doors do not change what it rounds.
         assert float((weights - expected).norm() / expected.norm()) <= (5e-3 if shape == "fp16 hook" else 1e-12)
+
+
+def run_long(rank: int, world: int) -> dict[str, Any]:
+    return {shape: through_the_doors(script, rank, world, shape, LONG, seed=place) for place, shape in enumerate(SHAPES)}
+
+
+@pytest.mark.slow
+def test_the_weights_after_a_hundred_steps_are_those_of_one_process(tmp_path: Path) -> None:
+    for rank in run_on_ranks(run_long, tmp_path, WORLD):
+        for shape in SHAPES:
+            (weights, rows), state, _ = rank[shape]
+            expected = reference(shape, LONG)
+            assert (state, len(rows) > 100) == ("balanced", True), shape
+            assert float((weights - expected).norm() / expected.norm()) <= (5e-2 if shape == "fp16 hook" else 1e-12), shape
 
 
 @pytest.mark.parametrize("shape", SHAPES)
