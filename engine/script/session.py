@@ -28,7 +28,7 @@ from .gradient.cuts import Cut
 from .gradient.loss import Reading, read_loss
 from .gradient.model import Wrapped, is_output
 from .gradient.slot import VALUES
-from .gradient.weights import Number, Weighing, Weights
+from .gradient.weights import Number, Weighing, Weights, hold_back_nothing
 from .judge import OBSERVED_STEPS, Judge
 from .pacing import UNPACED_STEPS, PacedTimer
 from .recorder import ScriptRecorder, StopScript
@@ -249,7 +249,7 @@ class ScriptSession:
         weights = self._weigh(roots, cut, adds_up=self._adds_up or not is_exchange)
         scaled = [_scale(root, gradient, weights.root) for root, gradient in zip(roots, gradients, strict=True)]
         handles = [node.register_prehook(_multiply_by(factor)) for node, factor in weights.terms]
-        handles += [node.register_prehook(_nothing) for node in weights.empty]
+        handles += [node.register_hook(hold_back_nothing(count)) for node, count in weights.empty]
         anchors = [anchor for model in below if not model.is_attached for anchor in model.anchors]
         for model in others:  # their slots say nothing, but DDP waits for them
             model.fill = model.slot.zeros
@@ -613,11 +613,6 @@ def _scale(root: torch.Tensor, gradient: torch.Tensor | None, factor: Number) ->
     if gradient is None:
         gradient = torch.ones_like(root)
     return gradient * (factor.to(root.device, root.dtype) if isinstance(factor, torch.Tensor) else factor)
-
-
-def _nothing(gradients: tuple[torch.Tensor | None, ...]) -> tuple[torch.Tensor | None, ...]:
-    """A hook that lets no gradient pass."""
-    return tuple(None if gradient is None else torch.zeros_like(gradient) for gradient in gradients)
 
 
 def _multiply_by(factor: Number) -> Callable[[tuple[torch.Tensor | None, ...]], tuple[torch.Tensor | None, ...]]:

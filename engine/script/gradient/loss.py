@@ -51,8 +51,9 @@ class Term:
     """Whether v comes from a shape, so that it grows with the samples of the batch."""
     is_data: bool = False
     """Whether v was counted in the data: valid tokens, class weights."""
-    reduction: Any = None
-    """Node of its sum or mean over the samples."""
+    innermost: Any = None
+    """Node of its sum or mean over the samples, or the last one below that is a factor of the whole term. Above it the gradient of a
+    batch without valid samples is 0 / 0."""
     scores: Any = None
     """Node of the log probabilities below a cross-entropy or its label smoothing: terms of the same have the same targets."""
 
@@ -184,36 +185,42 @@ class _Reader:
                 kind, own_count, is_shape = "mean", float(prod(node._saved_self.shape)), True
         elif not is_total:
             raise UnreadLoss(name)
+        innermost = node
         if is_total:
             folded = self._fold(children[0], count)
             if folded is None:
                 return
-            count = folded
+            count, innermost = folded[0], folded[1] or node
         self.check.constants(edge, name, is_scaled=True)
         self.check.below(children, is_scaled=is_kind(_KEEPS_SCALE, name))
         is_data = (is_kind(NLL, name) and kind != "sum") or (is_shape and self.check.is_selected)
         is_shape = bool(is_shape and not is_data and (not self.seen or own_count % self.seen == 0))
         if kind == "sum" and self.is_divided:
             kind = "mean"
-        self.terms.append(Term(own_count * count, kind, outer, is_shape, is_data, node, _scores(node, name)))
+        self.terms.append(Term(own_count * count, kind, outer, is_shape, is_data, innermost, _scores(node, name)))
 
     def _fold(self, edge: Edge, count: float | torch.Tensor) -> Any:
-        """Take the scalar factors directly below a sum or mean as factors of the term: ``(each / len(each)).sum()``."""
+        """Take the scalar factors directly below a sum or mean as factors of the term: ``(each / len(each)).sum()``.
+
+        Returns the count and the node of the last factor; None where a factor is zero.
+        """
+        last = None
         while True:
             node = edge[0]
             name, children = name_of(node), children_of(node)
             if self.is_end(node) or len(children) != 1 or not is_kind(_PASSES_FACTOR_ON, name):
-                return count
+                return count, last
             if is_kind(_SCALED, name):
                 is_inverse = node.next_functions[0][0] is None and name.startswith("Div")
                 constant = constant_of(node)
                 if is_inverse or (isinstance(constant, torch.Tensor) and constant.requires_grad):
-                    return count
+                    return count, last
                 if is_scalar(constant, self.seen):
                     count = self._scaled(count, node, name)
                     if count is None:
                         return None
                     self.check.folded.add(node)
+                    last = node
             edge = children[0]
 
     def _depends(self, node: Any) -> bool:

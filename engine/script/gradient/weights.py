@@ -31,8 +31,9 @@ class Weights:
     """Of the whole loss."""
     terms: tuple[tuple[Any, Number], ...] = ()
     """Of single terms, by the autograd node that starts them."""
-    empty: tuple[Any, ...] = ()
-    """Reductions over nothing, such as a batch without valid tokens: 0 / 0 there is no gradient."""
+    empty: tuple[tuple[Any, Number], ...] = ()
+    """Nodes above which a term is divided by nothing, such as a batch without valid tokens, or by a number that only the device
+    knows, and that number: 0 / 0 there is no gradient."""
     count: Number = float("nan")
     """v of this rank, for the slot: the sum of all of them corrects the gradient. NaN: it needs no correction."""
 
@@ -86,7 +87,9 @@ class Weighing:
     def of_loss(self, reading: Reading, cut: Cut, *, adds_up: bool) -> Weights:
         """Return the factors for a loss that was read. ``adds_up``: other backward passes share its optimizer step."""
         weights = self._of_terms(reading, cut, adds_up=adds_up)
-        empty = tuple(term.reduction for term in reading.terms if isinstance(term.count, float) and term.count == 0.0)
+        empty = tuple(
+            (term.innermost, term.count) for term in reading.terms if isinstance(term.count, torch.Tensor) or term.count == 0.0
+        )
         return replace(weights, empty=empty) if empty else weights
 
     def _of_terms(self, reading: Reading, cut: Cut, *, adds_up: bool) -> Weights:
@@ -180,6 +183,19 @@ class Weighing:
             )
             result.append(term.count if is_constant else 0.0)
         return result
+
+
+def hold_back_nothing(count: Number) -> Callable[..., tuple[torch.Tensor | None, ...]]:
+    """A hook that lets no gradient out of a node where the count is zero."""
+
+    def hook(gradients: tuple[torch.Tensor | None, ...], _: tuple[torch.Tensor | None, ...]) -> tuple[torch.Tensor | None, ...]:
+        if isinstance(count, torch.Tensor):
+            some = [None if gradient is None else count.to(gradient.device) != 0 for gradient in gradients]
+            pairs = zip(some, gradients, strict=True)
+            return tuple(None if g is None or s is None else torch.where(s, g, torch.zeros_like(g)) for s, g in pairs)
+        return tuple(None if gradient is None else torch.zeros_like(gradient) for gradient in gradients)
+
+    return hook
 
 
 def _fixed(count: Number) -> float:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from paceline.engine.script.gradient.loss import Reading, read_loss
+from paceline.engine.script.gradient.weights import hold_back_nothing
 from torch import nn
 from torch.nn import functional
 
@@ -72,3 +73,25 @@ def test_a_penalty_on_the_weights_is_no_term() -> None:
     scores = layer(torch.randn(SAMPLES, 5))
     loss = functional.cross_entropy(scores, torch.arange(SAMPLES) % 4) + sum(weight.pow(2).sum() for weight in layer.parameters())
     assert len(read_loss(loss, SAMPLES, lambda node: False).terms) == 1
+
+
+@pytest.mark.parametrize("is_on_device", [False, True], ids=["counted", "counted on a device"])
+def test_a_batch_without_anything_valid_has_no_gradient_wherever_the_loss_divides(is_on_device: bool) -> None:
+    valid = torch.zeros(SAMPLES)
+    losses: dict[str, Loss] = {
+        "above the sum": lambda s, y: (s[:, 0] * valid).sum() / valid.sum(),
+        "below the sum": lambda s, y: (s[:, 0] * valid / valid.sum()).sum(),
+        "before the mask": lambda s, y: (s[:, 0] / valid.sum() * valid).sum(),
+        "mean of a selection": lambda s, y: s[valid > 0].mean(),
+        "ignored": lambda s, y: functional.cross_entropy(s, torch.full_like(y, -100)),
+    }
+    for name, loss in losses.items():
+        layer = nn.Linear(5, 4)
+        value = loss(layer(torch.randn(SAMPLES, 5)), torch.arange(SAMPLES) % 4)
+        reading = read_loss(value, SAMPLES, lambda node: False)
+        (term,) = reading.terms
+        assert term.count == 0.0, name
+        term.innermost.register_hook(hold_back_nothing(torch.tensor(0.0) if is_on_device else 0.0))
+        value.backward()
+        assert layer.weight.grad is not None
+        assert float(layer.weight.grad.abs().max()) == 0.0, name
