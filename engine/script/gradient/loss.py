@@ -52,8 +52,8 @@ class Term:
     is_data: bool = False
     """Whether v was counted in the data: valid tokens, class weights."""
     innermost: Any = None
-    """Node of its sum or mean over the samples, or the last one below that is a factor of the whole term. Above it the gradient of a
-    batch without valid samples is 0 / 0."""
+    """Node of its sum or mean over the samples, or the last one below that is a factor of the whole term. Above it, the gradient of
+    a batch without valid samples is 0 / 0."""
     scores: Any = None
     """Node of the log probabilities below a cross-entropy or its label smoothing: terms of the same have the same targets."""
 
