@@ -339,7 +339,10 @@ def whole_batches(script: Script, rows: list[list[list[int]]]) -> torch.Tensor:
             draw.manual_seed(place // steps)
             whole = torch.randperm(script.samples, generator=draw)[start : start + script.batch * WORLD]
             scale = _scale(script, whole, data)
-            (loss_of(script, model, data.x[whole], data.y[whole], step, len(whole)) * scale).backward()
+            loss = loss_of(script, model, data.x[whole], data.y[whole], step, len(whole)) * scale
+            if bool(loss.isnan()):  # a whole batch without anything valid is 0 / 0 in one process, and no gradient here
+                loss = sum((weight.sum() * 0.0 for weight in model.parameters()), torch.tensor(0.0))
+            loss.backward()
         if is_last_of_window(script, step, steps):
             take_step(script, model, optimizer)
     return torch.cat([weight.detach().flatten() for weight in model.parameters()])
