@@ -6,11 +6,13 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, Protocol
 
+from paceline.engine.demo.sessions import SESSIONS, find_recording
 from paceline.engine.errors import PacelineError
 from paceline.engine.store.state import WAITING_JOB_ID
 from textual.screen import Screen
 
 from .command_line.commands import VERBS, Verb, verb_of
+from .command_line.places import CHECKOUT
 from .confirmation import confirmation_for, pids_of
 from .keymap import KeyMap
 from .preferences import Preferences
@@ -103,6 +105,8 @@ class PromptRouter:
             "PID": [str(pid) for name in line.split()[1:2] if name in state.nodes for pid in pids_of(state.nodes[name])],
             "JOB": job_files(line),
         }
+        if line.startswith("compare ") and self._app.session.is_replay:
+            return [f"compare {name}" for name in SESSIONS if name.startswith(line[8:]) and name != line[8:]]
         if line.startswith("results "):
             return [f"results {name}" for name in values["RUN"] if name.startswith(line[8:]) and name != WAITING_JOB_ID]
         return complete_line(line, values, (*SCREEN_NAMES, "theme", "help", "q"))
@@ -140,7 +144,7 @@ class PromptRouter:
             case [word, run, *_] if verb_of(word) is VERBS["logs"] and not run.startswith("-"):
                 self._show_logs(line)
             case ["compare", file] if self._app.session.is_replay:
-                self._app.call_later(self._app.show_beside, Path(file))
+                self._app.call_later(self._app.show_beside, find_recording(Path(file), CHECKOUT))
             case ["results", run] | ["run", run] if self._is_run(run) or line.startswith("results"):  # run is short for train too
                 self._show_run(line.split()[0], run)
             case _:
