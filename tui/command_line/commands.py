@@ -553,9 +553,9 @@ VERBS: dict[str, Verb] = {
         ),
         Verb(
             "grow",
-            "bring drained nodes back into a run, at a step boundary",
+            "bring nodes back into a run: drained ones and rebooted ones",
             _grow,
-            (RUN, Argument("--devices", "nodes such as lab[1-3] (default: all that were drained)", "SET")),
+            (RUN, Argument("--devices", "nodes such as lab[1-3] (default: all that are out)", "SET")),
             acts=True,
         ),
         Verb(
