@@ -35,7 +35,8 @@ def measure(folder: Path, repeats: int) -> list[Figure]:
         told = f"{gain:+.0%}, {_parts(cases[policy])}"
         figures.append(Figure(f"{policy} over equal", f">= {claimed:+.0%}", told, gain >= claimed))
     equal, hybrid = cases["equal"], cases["hybrid"]
-    less = (equal.get("imbalance") or 0.0) > (hybrid.get("imbalance") or 1.0)
+    before, after = equal.get("imbalance"), hybrid.get("imbalance")
+    less = before is not None and after is not None and before > after
     figures.append(Figure("imbalance falls", "below equal's", f"{_parts(equal)} -> {_parts(hybrid)}", less))
     tables = [Path(file).name for file in report["files"] if file.endswith(".tex")]
     figures.append(Figure("the claims as a table", "policy_claims.tex", ", ".join(tables), "policy_claims.tex" in tables))

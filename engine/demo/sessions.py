@@ -43,7 +43,7 @@ def embedded_lab(checkout: Path, state: Path) -> Path:
 
 def find_recording(path: Path, checkout: Path) -> Path:
     """The recording that a person means: a file, else the kept one of the session of that name, else the path as it was given."""
-    if path.exists() or path.name != str(path):
+    if path.is_file() or path.name != str(path):
         return path
-    kept = sorted((checkout / "data" / "demo").glob(f"{path.name}.*"))
+    kept = sorted(one for one in (checkout / "data" / "demo").glob("*.*") if one.stem == path.name)
     return kept[0] if kept else path

@@ -86,13 +86,17 @@ def test_the_lab_lies_in_the_checkout_or_in_the_state_of_a_person(tmp_path: Path
     assert read_script(lab / SESSION_FILE) == script_of("script")
 
 
-def test_a_recording_is_found_by_its_file_or_by_the_name_of_its_session(tmp_path: Path) -> None:
+def test_a_recording_is_found_by_its_file_or_by_the_name_of_its_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = tmp_path / "data" / "demo" / "loss.pace"
     kept.parent.mkdir(parents=True)
     kept.write_text("")
     own = tmp_path / "mine"
     own.write_text("")
     assert find_recording(Path("loss"), tmp_path) == kept
+    (tmp_path / "here" / "loss").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    assert find_recording(Path("loss"), tmp_path) == kept, "a folder of that name is no recording"
+    assert find_recording(Path("*"), tmp_path) == Path("*")
     assert find_recording(own, tmp_path) == own
     for missing in (Path("moon"), tmp_path / "loss"):
         assert find_recording(missing, tmp_path) == missing
