@@ -12,6 +12,8 @@ from ..errors import StorageFailed
 from ..wire import dumps
 from .regular_files import read_regular
 
+NO_LOCKS_HINT = "this file system has no locks: set state_dir in nodes.toml to a directory on a local disk"
+
 
 def write_json(path: Path, value: Any) -> None:
     """Write or replace a JSON file. Raises StorageFailed; the file then is as before."""
@@ -47,5 +49,7 @@ def storage_failed(path: Path, error: OSError) -> StorageFailed:
         errno.EDQUOT: "the quota is used up: free some space, or set state_dir in nodes.toml",
         errno.EACCES: "not writable for this user: set state_dir in nodes.toml",
         errno.EROFS: "read-only: set state_dir in nodes.toml",
+        errno.ENOLCK: NO_LOCKS_HINT,
+        errno.EOPNOTSUPP: NO_LOCKS_HINT,
     }
     return StorageFailed(f"cannot write {path}: {os.strerror(error.errno or errno.EIO)}", hint=hints.get(error.errno or 0))

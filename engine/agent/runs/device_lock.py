@@ -18,6 +18,7 @@ from pathlib import Path
 
 from ...errors import DeviceInUse, StorageFailed
 from ...plan import RankPlan
+from ...protocol.json_files import storage_failed
 from ..system.process_owner import user_name
 
 LOCK_DIRECTORIES = (Path("/run/lock"), Path("/tmp"))
@@ -154,7 +155,11 @@ def _take(path: Path, kind: int) -> tuple[int, bool]:
     """Open a lock file and lock it, and whether that worked. A file that was removed meanwhile locks nothing: it is tried again."""
     while True:
         handle = _open_lock_file(path)
-        is_taken = _try_lock(handle, kind, LOCK_PATIENCE_S)
+        try:
+            is_taken = _try_lock(handle, kind, LOCK_PATIENCE_S)
+        except OSError as error:
+            os.close(handle)
+            raise storage_failed(path, error) from None
         if not is_taken or _is_current(handle, path):
             return handle, is_taken
         os.close(handle)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import WorkFailed
-from ...protocol.json_files import read_json, write_json
+from ...protocol.json_files import read_json, storage_failed, write_json
 
 LOCK_TIMEOUT_S = 5.0
 """Seconds to wait for another process that reads and writes the lease, which takes it milliseconds."""
@@ -86,6 +86,8 @@ def _exclusive(run: Path) -> Iterator[None]:
                 if time.monotonic() >= deadline:
                     raise WorkFailed(f"another process holds the lease of run {run.name} locked", hint="try again") from None
                 time.sleep(0.02)
+            except OSError as error:
+                raise storage_failed(run / "spec.json", error) from None
         yield
     finally:
         os.close(handle)

@@ -55,8 +55,8 @@ def create(run: Path, request: dict[str, Any]) -> int | None:
     except OSError as error:
         raise storage_failed(run, error) from None
     handle = os.open(run, os.O_RDONLY | os.O_CLOEXEC)
-    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         (run / "ranks").mkdir(mode=0o700)
         with open(os.open(run / RESERVED_EXIT_FILE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(b" " * RESERVED_EXIT_BYTES)
