@@ -165,4 +165,4 @@ async def test_a_second_recording_follows_the_first_by_time_or_by_step(tmp_path:
         await until_app(pilot, lambda: not isinstance(app.screen, SideBySideScreen))
         assert app.router.completions("compare st") == ["compare straggler"]
         app.execute("compare straggler")
-        await until_app(pilot, lambda: isinstance(app.screen, SideBySideScreen) and "straggler" in screen_text(app))
+        await until_app(pilot, lambda: isinstance(app.screen, SideBySideScreen))
