@@ -65,6 +65,8 @@ PEERS_TIMEOUT_S = 60.0
 """Seconds within which the control centre must send the peers' addresses; otherwise nothing starts."""
 PEER_OUTCOME_TIMEOUT_S = 8.0
 """Seconds that a runner whose ranks only saw broken collectives waits for the outcome of a peer that knows the cause."""
+CAUSE_POLL_S = 0.1
+"""Seconds between two looks for that cause among the silent ones."""
 PROCESS_SCAN_INTERVAL_S = 2.0
 """Seconds between two scans of the run's processes, whose record serves to find them after a kill of the runner."""
 MAX_EXIT_ATTEMPTS = 600
@@ -229,17 +231,23 @@ class Supervisor:
             self._process_tree = ProcessTree(self.run, exclude=(process.pid,))
             recorders += [asyncio.ensure_future(task) for task in (self._record_processes(), self._record_readings())]
             status = await process.wait()
+            if status == 0:
+                return Outcome("done")
+            if self._losses:
+                return self._losses[0]
+            outcome = local_outcome(self.run, self._plan, self._node, status, self._oom_before)
+            if outcome.is_collateral:  # another node knows the cause: its outcome, or the silence that it tells of, ends this wait
+                await self._await_cause(PEER_OUTCOME_TIMEOUT_S)
+            return outcome
         finally:
             for task in recorders:
                 task.cancel()
-        if status == 0:
-            return Outcome("done")
-        if self._losses:
-            return self._losses[0]
-        outcome = local_outcome(self.run, self._plan, self._node, status, self._oom_before)
-        if outcome.is_collateral and self._heartbeat.cause() is None:  # another node knows the cause: its outcome ends this wait
-            await asyncio.sleep(PEER_OUTCOME_TIMEOUT_S)
-        return outcome
+
+    async def _await_cause(self, seconds: float) -> None:
+        """Wait until a silence is known that explains a collective that has just broken; the heartbeat goes on meanwhile."""
+        deadline = time.monotonic() + seconds
+        while self._heartbeat.cause() is None and time.monotonic() < deadline:
+            await asyncio.sleep(CAUSE_POLL_S)
 
     async def _start_torchrun(self) -> asyncio.subprocess.Process:
         node, plan = self._node, self._plan

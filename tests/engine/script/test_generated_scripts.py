@@ -340,7 +340,8 @@ def whole_batches(script: Script, rows: list[list[list[int]]]) -> torch.Tensor:
             whole = torch.randperm(script.samples, generator=draw)[start : start + script.batch * WORLD]
             scale = _scale(script, whole, data)
             loss = loss_of(script, model, data.x[whole], data.y[whole], step, len(whole)) * scale
-            if bool(loss.isnan()):  # a whole batch without anything valid is 0 / 0 in one process, and no gradient here
+            is_empty = not bool((data.x[whole, 1] > -0.9).any())
+            if is_empty and bool(loss.isnan()):  # a batch without anything valid is 0 / 0 in one process, and no gradient here
                 loss = sum((weight.sum() * 0.0 for weight in model.parameters()), torch.tensor(0.0))
             loss.backward()
         if is_last_of_window(script, step, steps):
