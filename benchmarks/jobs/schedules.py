@@ -31,7 +31,7 @@ from paceline.engine.protocol.run_files import MEMBERS_FILE
 
 from benchmarks.table import Figure, print_figures, write_csv
 from tests.support.network_lab import Network, missing_requirement
-from tests.support.runs.elastic_lab import ElasticLab
+from tests.support.runs.elastic_lab import ElasticLab, undisturbed_loss
 
 COUNT = 20
 NODES = [[8.0], [8.0, 8.0], [8.0], [8.0]]
@@ -106,7 +106,7 @@ class Schedule:
         deadline = time.monotonic() + END_S
         while not self._is_over() and time.monotonic() < deadline:
             await asyncio.sleep(0.5)
-            for name in self.lab.names:  # whoever was drained comes back, too
+            for name in self.lab.names:  # a drained node comes back, too
                 with contextlib.suppress(PacelineError):
                     await self.lab.ask(name, "come_back", run_id=self.lab.plan.run_id)
         await self._close_centre()
@@ -219,7 +219,7 @@ def _wrong(lab: ElasticLab) -> str:
     ended = [event for number in range(200) for event in lab.events(number, "EpochEnded")]
     epochs = sorted(event.get("epoch", 0) for event in ended)
     if epochs != list(range(EPOCHS)) or {event["samples"] for event in ended} != {96}:
-        return "an epoch is missing, was told twice, or lacks samples"
+        return "an epoch is missing, stands twice, or lacks samples"
     if left := [pid for name in lab.names for pid in pids_of_run(lab.plan.run_id, lab.homes[name].root)]:
         return f"{len(left)} processes are left"
     return ""
@@ -258,23 +258,12 @@ async def play(place: Path, seed: int) -> Played:
             network.close()
 
 
-async def undisturbed(place: Path, seed: int) -> float:
-    """Loss after the last epoch of one device alone: any shares of a batch give its gradient."""
-    lab = ElasticLab(place, [[32.0]], epochs=EPOCHS, seed=seed)
-    try:
-        await lab.start()
-        await lab.until(lambda: lab.ended("n0"))
-        return float(lab.events(0, "EpochEnded")[-1]["loss"])
-    finally:
-        await lab.end()
-
-
 def measure(count: int = COUNT, first: int = 0) -> list[Figure]:
     """Play so many schedules."""
     losses = {}
     for seed in range(SEEDS):
         with tempfile.TemporaryDirectory(prefix="undisturbed-") as place:
-            losses[seed] = asyncio.run(undisturbed(Path(place), seed))
+            losses[seed] = asyncio.run(undisturbed_loss(Path(place), EPOCHS, seed))
     low, high = min(losses.values()), max(losses.values())
     print(f"five undisturbed seeds end at a loss of {low:.3e} to {high:.3e}", flush=True)
     played = []

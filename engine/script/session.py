@@ -28,7 +28,7 @@ from .gradient.cuts import Cut
 from .gradient.loss import Reading, read_loss
 from .gradient.model import Wrapped, is_output
 from .gradient.slot import VALUES
-from .gradient.weights import Number, Weighing, Weights, hold_back_nothing
+from .gradient.weights import Number, Weighing, Weights, no_gradient_without
 from .judge import OBSERVED_STEPS, Judge
 from .pacing import UNPACED_STEPS, PacedTimer
 from .recorder import ScriptRecorder, StopScript
@@ -249,7 +249,7 @@ class ScriptSession:
         weights = self._weigh(roots, cut, adds_up=self._adds_up or not is_exchange)
         scaled = [_scale(root, gradient, weights.root) for root, gradient in zip(roots, gradients, strict=True)]
         handles = [node.register_prehook(_multiply_by(factor)) for node, factor in weights.terms]
-        handles += [node.register_hook(hold_back_nothing(count)) for node, count in weights.empty]
+        handles += [node.register_hook(no_gradient_without(count)) for node, count in weights.empty]
         anchors = [anchor for model in below if not model.is_attached for anchor in model.anchors]
         for model in others:  # their slots say nothing, but DDP waits for them
             model.fill = model.slot.zeros

@@ -61,7 +61,7 @@ class Network:
             os.close(handle)
 
     def cut(self, name: str) -> None:
-        """Take the link of a node down: nothing is told, nothing arrives."""
+        """Take the link of a node down: both ends see silence, and no error."""
         self.cut_off.add(name)
         self._ip(self._holders[""].pid, f"link set v{list(self.addresses).index(name)} down")
 

@@ -2,7 +2,7 @@
 
 A rank that is killed or silent, a runner that is gone or silent: the others leave the group behind, agree on the next generation,
 and tell their ranks who forms it and through which store. A lost process is started again and joins under a new number; a node that
-a person takes out rests, and may come back. Ranks of the plan stand for devices here. See docs/design/durable-runs.md.
+a person takes out rests, and may come back. Ranks of the plan stand for devices here. See docs/design/members.md.
 """
 
 from __future__ import annotations
@@ -351,7 +351,7 @@ class ElasticGroup:
         self._changed.set()
 
     def _remember(self) -> None:
-        """Record what was promised and voted for, before anybody is told."""
+        """Write promises and votes to disk, before any message carries them."""
         memory = MemberMemory(self._life, self._agreement.record)
         if memory != self._remembered:
             self._remembered = memory

@@ -1,6 +1,6 @@
 """Requests that take this node out of a run that goes on, or bring it back: passed on to the runner of that run.
 
-A runner that is gone is told of by its files, and another one is started in its place.
+The files of a runner that is gone say what it had promised. Another runner takes its place.
 """
 
 from __future__ import annotations

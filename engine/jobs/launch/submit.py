@@ -26,7 +26,7 @@ from ...wire import to_plain
 from ..doors.certificates import make_certificates
 from ..doors.closed_paths import refuse_closed_paths
 from ..gather import gather_all
-from ..members.watch import MemberWatch
+from ..members.watch import MemberWatch, looking_after
 from ..mirror.checkpoint_copies import CheckpointCopies
 from ..mirror.follow import Follower
 from ..mirror.run_mirror import RunMirror
@@ -111,17 +111,16 @@ class RunLauncher:
             env = {node.name: node.env for node in nodes}
             watch = MemberWatch(plan.run_id, names, session.fleet, env, copies.publish)
             follower = Follower(mirror, names, session.fleet, watch.publish)
-            beside = [asyncio.create_task(copies.run(), name="checkpoint copies")]
-            if plan.min_devices is not None:
-                follower.may_return, watch.on_alive = True, follower.follow_again
-                beside.append(asyncio.create_task(watch.run(), name="members"))
+            copying = asyncio.create_task(copies.run(), name="checkpoint copies")
             try:
-                async with begun(session.fleet, login, plan.run_id, session.publish, session.patience):
+                async with (
+                    looking_after(watch, follower, plan.min_devices),
+                    begun(session.fleet, login, plan.run_id, session.publish, session.patience),
+                ):
                     await follower.run(session.patience)
             finally:
-                for task in beside:
-                    task.cancel()
-                await asyncio.gather(*beside, return_exceptions=True)
+                copying.cancel()
+                await asyncio.gather(copying, return_exceptions=True)
             return self._keep_rate(plan, finalize_run(mirror, session.publish))
         finally:
             mirror.close()

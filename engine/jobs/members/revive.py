@@ -1,7 +1,7 @@
 """Nodes whose runner is gone, as after a reboot: proved dead to the others of the run, which may then go on, and brought back.
 
 The centre is the third machine here: it reads what the dead runner had promised from the disk of its node. See
-docs/design/durable-runs.md.
+docs/design/members.md.
 """
 
 from __future__ import annotations

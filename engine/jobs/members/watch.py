@@ -6,13 +6,14 @@ Nothing here is needed for a run to go on without a node; it is for sides that m
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 
 from ...errors import PacelineError
 from ...events import Event, MembersWaited, PeerLost, Warned
 from ...ssh.fleet import Fleet
 from ...telemetry.bus import Publish
+from ..mirror.follow import Follower
 from .revive import prove_deaths, read_parts, revive
 
 MEMBER_LOOK_INTERVAL_S = 5.0
@@ -90,3 +91,18 @@ class MemberWatch:
                 self._publish(Warned(run_id=self._run_id, reason=f"{name} cannot return to the run: {error}"))
             return
         self.on_alive(name)
+
+
+@asynccontextmanager
+async def looking_after(watch: MemberWatch, follower: Follower, min_devices: int | None) -> AsyncIterator[None]:
+    """Watch the members of a followed run meanwhile. ``min_devices``: None: the run ends with the first device that it loses."""
+    if min_devices is None:
+        yield
+        return
+    follower.may_return, watch.on_alive = True, follower.follow_again
+    task = asyncio.create_task(watch.run(), name="members")
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

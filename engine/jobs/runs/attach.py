@@ -19,7 +19,7 @@ from ...reports.document_type import Document
 from ...ssh.fleet import Fleet
 from ...telemetry.bus import Publish
 from ...wire import from_plain
-from ..members.watch import MemberWatch
+from ..members.watch import MemberWatch, looking_after
 from ..mirror.event_log import CopyReader, read_events
 from ..mirror.follow import Follower, events_by_time
 from ..mirror.run_mirror import RunAlreadyFollowed, RunMirror
@@ -74,17 +74,11 @@ async def attach(
             login = fleet.login_of(row["nodes"][0]) if row["nodes"] else None
             watch = MemberWatch(row["run_id"], row["nodes"], fleet, env or {}, publish)
             follower = Follower(mirror, tuple(row["nodes"]), fleet, watch.publish, is_late)
-            watching = None
-            if plan.min_devices is not None:
-                follower.may_return, watch.on_alive = True, follower.follow_again
-                watching = asyncio.create_task(watch.run(), name="members")
-            try:
-                async with begun(fleet, login, row["run_id"], publish, patience):
-                    await follower.run(patience)
-            finally:
-                if watching is not None:
-                    watching.cancel()
-                    await asyncio.gather(watching, return_exceptions=True)
+            async with (
+                looking_after(watch, follower, plan.min_devices),
+                begun(fleet, login, row["run_id"], publish, patience),
+            ):
+                await follower.run(patience)
             return finalize_run(mirror, publish)
         finally:
             mirror.close()

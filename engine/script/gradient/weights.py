@@ -185,17 +185,16 @@ class Weighing:
         return result
 
 
-def hold_back_nothing(count: Number) -> Callable[..., tuple[torch.Tensor | None, ...]]:
+def no_gradient_without(count: Number) -> Callable[..., tuple[torch.Tensor | None, ...]]:
     """A hook that lets no gradient out of a node where the count is zero."""
 
-    def hook(gradients: tuple[torch.Tensor | None, ...], _: tuple[torch.Tensor | None, ...]) -> tuple[torch.Tensor | None, ...]:
-        if isinstance(count, torch.Tensor):
-            some = [None if gradient is None else count.to(gradient.device) != 0 for gradient in gradients]
-            pairs = zip(some, gradients, strict=True)
-            return tuple(None if g is None or s is None else torch.where(s, g, torch.zeros_like(g)) for s, g in pairs)
-        return tuple(None if gradient is None else torch.zeros_like(gradient) for gradient in gradients)
+    def passed(gradient: torch.Tensor | None) -> torch.Tensor | None:
+        if gradient is None:
+            return None
+        nothing = torch.zeros_like(gradient)
+        return torch.where(count.to(gradient.device) != 0, gradient, nothing) if isinstance(count, torch.Tensor) else nothing
 
-    return hook
+    return lambda gradients, _: tuple(map(passed, gradients))
 
 
 def _fixed(count: Number) -> float:

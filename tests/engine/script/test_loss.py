@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from paceline.engine.script.gradient.loss import Reading, read_loss
-from paceline.engine.script.gradient.weights import hold_back_nothing
+from paceline.engine.script.gradient.weights import no_gradient_without
 from torch import nn
 from torch.nn import functional
 
@@ -91,7 +91,7 @@ def test_a_batch_without_anything_valid_has_no_gradient_wherever_the_loss_divide
         reading = read_loss(value, SAMPLES, lambda node: False)
         (term,) = reading.terms
         assert term.count == 0.0, name
-        term.innermost.register_hook(hold_back_nothing(torch.tensor(0.0) if is_on_device else 0.0))
+        term.innermost.register_hook(no_gradient_without(torch.tensor(0.0) if is_on_device else 0.0))
         value.backward()
         assert layer.weight.grad is not None
         assert float(layer.weight.grad.abs().max()) == 0.0, name

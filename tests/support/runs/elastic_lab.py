@@ -158,3 +158,14 @@ class ElasticLab:
                 lines = path.read_text(errors="replace").splitlines() if path.exists() else []
                 told += [f"{name} {file}: {line[:300]}" for line in lines[-12:] if "ReadingsRecorded" not in line]
         return "\n".join(told)
+
+
+async def undisturbed_loss(place: Path, epochs: int, seed: int = 0) -> float:
+    """Loss after the last epoch of one device alone: any shares of a batch give its gradient."""
+    lab = ElasticLab(place, [[32.0]], epochs=epochs, seed=seed)
+    try:
+        await lab.start()
+        await lab.until(lambda: lab.ended("n0"))
+        return float(lab.events(0, "EpochEnded")[-1]["loss"])
+    finally:
+        await lab.end()

@@ -16,7 +16,7 @@ from paceline.engine.events import Event
 from paceline.engine.jobs.members.watch import MemberWatch
 from paceline.engine.protocol.run_files import MEMBERS_FILE
 
-from tests.support.runs.elastic_lab import ElasticLab
+from tests.support.runs.elastic_lab import ElasticLab, undisturbed_loss
 from tests.support.runs.runners import exists
 
 pytestmark = pytest.mark.slow
@@ -74,7 +74,7 @@ async def test_the_survivors_go_on_as_if_they_had_been_alone_with_every_sample_o
         newest = _check_end(lab, nodes)
     finally:
         await lab.end()
-    assert newest == pytest.approx(await _undisturbed_loss(tmp_path / "alone"), rel=1e-3)
+    assert newest == pytest.approx(await undisturbed_loss(tmp_path / "alone", EPOCHS), rel=1e-3)
 
 
 async def test_a_drained_node_rests_without_a_step_lost_and_comes_back_when_it_is_wanted(tmp_path: Path) -> None:
@@ -176,14 +176,3 @@ def _check_end(lab: ElasticLab, nodes: set[str], epochs: int = EPOCHS) -> float:
     assert sorted(event.get("epoch", 0) for event in ended) == list(range(epochs))
     assert {event["samples"] for event in ended} == {96}
     return float(max(ended, key=lambda event: int(event.get("epoch", 0)))["loss"])
-
-
-async def _undisturbed_loss(place: Path) -> float:
-    """Loss after the last epoch of one device alone: any shares of a batch give its gradient."""
-    lab = ElasticLab(place, [[32.0]], epochs=EPOCHS)
-    try:
-        await lab.start()
-        await lab.until(lambda: lab.ended("n0"))
-        return float(lab.events(0, "EpochEnded")[-1]["loss"])
-    finally:
-        await lab.end()
