@@ -1,4 +1,4 @@
-"""What the pods of a run and its job say about it: queued and why, starting, running, failed and why. Pure."""
+"""What the pods of a run and its job say about it: queued and why, running, failed and why, cancelled. Pure."""
 
 from __future__ import annotations
 
